@@ -1,0 +1,238 @@
+//! Protected columns: their name `source.table.column`, what binds a value to its row, how it is stored.
+
+use std::{fmt, str::FromStr};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::KeyringName;
+
+/// A column name that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("column {found:?}: expected SOURCE.TABLE.COLUMN, such as clinic.patients.ssn")]
+pub struct ColumnNameError {
+    /// What was given.
+    pub found: String,
+}
+
+/// A protected column as people write it: `source.table.column`.
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct ColumnName {
+    /// The source's name.
+    pub source: String,
+    /// The table's name in `rekey.toml`.
+    pub table: String,
+    /// The column.
+    pub column: String,
+}
+
+impl fmt::Display for ColumnName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.source, self.table, self.column)
+    }
+}
+
+impl FromStr for ColumnName {
+    type Err = ColumnNameError;
+
+    fn from_str(text: &str) -> Result<Self, ColumnNameError> {
+        let mut parts = text.splitn(3, '.');
+        let mut part = || {
+            parts
+                .next()
+                .filter(|part| !part.is_empty())
+                .map(str::to_owned)
+        };
+        match (part(), part(), part()) {
+            (Some(source), Some(table), Some(column)) => Ok(Self {
+                source,
+                table,
+                column,
+            }),
+            _ => Err(ColumnNameError {
+                found: text.to_owned(),
+            }),
+        }
+    }
+}
+
+impl TryFrom<String> for ColumnName {
+    type Error = ColumnNameError;
+
+    fn try_from(text: String) -> Result<Self, ColumnNameError> {
+        text.parse()
+    }
+}
+
+impl From<ColumnName> for String {
+    fn from(name: ColumnName) -> Self {
+        name.to_string()
+    }
+}
+
+/// What of its row a value is bound to by associated data. Said for each column, without a default,
+/// as it is for ever.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "RawBind", into = "RawBind")]
+pub enum Bind {
+    /// The row's primary key.
+    Row,
+    /// Nothing but the column itself.
+    Column,
+    /// These immutable columns of the row, in this order; never empty.
+    Columns(Vec<String>),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum RawBind {
+    Word(String),
+    Columns(Vec<String>),
+}
+
+impl TryFrom<RawBind> for Bind {
+    type Error = String;
+
+    fn try_from(raw: RawBind) -> Result<Self, String> {
+        match raw {
+            RawBind::Word(word) if word == "row" => Ok(Self::Row),
+            RawBind::Word(word) if word == "column" => Ok(Self::Column),
+            RawBind::Columns(columns)
+                if !columns.is_empty() && columns.iter().all(|c| !c.is_empty()) =>
+            {
+                Ok(Self::Columns(columns))
+            }
+            _ => Err("expected \"row\", \"column\" or a list of column names".to_owned()),
+        }
+    }
+}
+
+impl From<Bind> for RawBind {
+    fn from(bind: Bind) -> Self {
+        match bind {
+            Bind::Row => Self::Word("row".to_owned()),
+            Bind::Column => Self::Word("column".to_owned()),
+            Bind::Columns(columns) => Self::Columns(columns),
+        }
+    }
+}
+
+/// One part of what a value is bound to, typed as its column is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum BindValue {
+    /// Any SQL integer type.
+    Integer(i64),
+    /// A UUID.
+    Uuid([u8; 16]),
+    /// Text, UTF-8.
+    Text(String),
+    /// `bytea` or BLOB.
+    Bytes(Vec<u8>),
+}
+
+impl From<i64> for BindValue {
+    fn from(value: i64) -> Self {
+        Self::Integer(value)
+    }
+}
+
+impl From<&str> for BindValue {
+    fn from(value: &str) -> Self {
+        Self::Text(value.to_owned())
+    }
+}
+
+/// A bind that does not fit its column.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{column} is bound to {expected} value(s) of its row; {found} given")]
+pub struct BindError {
+    /// The column.
+    pub column: String,
+    /// How many values its `bind` names.
+    pub expected: usize,
+    /// How many were given.
+    pub found: usize,
+}
+
+/// How ciphertext stands in the column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TextEncoding {
+    /// As it is: `bytea`, BLOB.
+    Binary,
+    /// Standard base64 with padding, in a text column.
+    Base64,
+}
+
+/// A protected column and everything needed to encrypt or decrypt a value of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ColumnSpec {
+    /// Its name.
+    pub name: ColumnName,
+    /// The explicit stable string that stands first in associated data; frozen at first use.
+    pub column_id: String,
+    /// The keyring whose primary key encrypts it.
+    pub keyring: KeyringName,
+    /// What of its row a value is bound to.
+    pub bind: Bind,
+    /// The columns that `bind` resolves to, in order: the primary key for [`Bind::Row`].
+    pub bind_columns: Vec<String>,
+    /// How ciphertext stands in the column.
+    pub encoding: TextEncoding,
+}
+
+impl ColumnSpec {
+    /// Checks that as many bind values are given as the column's `bind` names.
+    ///
+    /// # Errors
+    /// [`BindError`] names both counts.
+    pub fn check_bind(&self, values: &[BindValue]) -> Result<(), BindError> {
+        let (expected, found) = (self.bind_columns.len(), values.len());
+        if expected == found {
+            return Ok(());
+        }
+        Err(BindError {
+            column: self.name.to_string(),
+            expected,
+            found,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_column_is_written_source_table_column() {
+        let name: ColumnName = "clinic.patients.ssn".parse().unwrap();
+        assert_eq!(name.to_string(), "clinic.patients.ssn");
+        for bad in [
+            "",
+            "clinic",
+            "clinic.patients",
+            "clinic..ssn",
+            ".patients.ssn",
+        ] {
+            assert!(bad.parse::<ColumnName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn bind_has_three_forms_and_no_default() {
+        let bind = |json: &str| serde_json::from_str::<Bind>(json);
+        assert_eq!(bind("\"row\"").unwrap(), Bind::Row);
+        assert_eq!(bind("\"column\"").unwrap(), Bind::Column);
+        assert_eq!(
+            bind("[\"uuid\"]").unwrap(),
+            Bind::Columns(vec!["uuid".to_owned()])
+        );
+        for bad in ["\"\"", "\"rows\"", "[]", "[\"\"]", "null"] {
+            assert!(bind(bad).is_err(), "{bad}");
+        }
+    }
+}

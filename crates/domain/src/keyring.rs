@@ -1,0 +1,122 @@
+//! A keyring's purpose, algorithm and policy.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::Timing;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What the keys of a keyring are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Purpose {
+    /// Data encryption: protected health information.
+    Phi,
+    /// Data encryption: the details of the audit log.
+    Audit,
+    /// Key encryption: bundles of backed-up keys.
+    Backup,
+    /// Ed25519 seeds: certificates and audit checkpoints.
+    Signing,
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Phi => "PHI",
+            Self::Audit => "AUDIT",
+            Self::Backup => "BACKUP",
+            Self::Signing => "SIGNING",
+        })
+    }
+}
+
+impl FromStr for Purpose {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Phi, Self::Audit, Self::Backup, Self::Signing]
+            .into_iter()
+            .find(|purpose| purpose.to_string() == text)
+            .ok_or_else(|| format!("purpose {text:?}: expected PHI, AUDIT, BACKUP or SIGNING"))
+    }
+}
+
+/// The algorithm that a keyring's next key is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Algorithm {
+    /// AES-256-GCM, random 96-bit nonce, 128-bit tag, in Tink's wire format.
+    #[serde(rename = "AES-256-GCM")]
+    Aes256Gcm,
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AES-256-GCM")
+    }
+}
+
+impl FromStr for Algorithm {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "AES-256-GCM" => Ok(Self::Aes256Gcm),
+            _ => Err(format!("algorithm {text:?}: expected AES-256-GCM")),
+        }
+    }
+}
+
+/// Whether a key must be backed up and its backup proved before it may encrypt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackupPolicy {
+    /// No key becomes primary without a proved backup.
+    Required,
+    /// Keys are used without one; said at start, in the audit log and on the certificate.
+    Off,
+}
+
+/// How a keyring's keys live: what `rekey.toml` says of it, with every default filled in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyringPolicy {
+    /// Cron line of scheduled rotations; none: only people, expiry and usage start one.
+    pub rotate: Option<String>,
+    /// IANA time zone the cron line is read in.
+    pub time_zone: String,
+    /// The times a rotation waits for.
+    pub timing: Timing,
+    /// Batches of one rotation in flight at once.
+    pub concurrency: u32,
+    /// Rows in one batch, about.
+    pub batch_rows: u32,
+    /// Attempts after the first before a batch is given up.
+    pub retry_attempts: u32,
+    /// How long a key may be primary before it expires and is rotated.
+    pub key_lifetime: Duration,
+    /// How long a process may encrypt after it last heard from the store.
+    pub encrypt_lease: Duration,
+    /// Encryptions by applications after which the keyring rotates itself.
+    pub max_encryptions: u64,
+    /// Whether keys must be backed up before use.
+    pub backup: BackupPolicy,
+}
+
+impl Default for KeyringPolicy {
+    fn default() -> Self {
+        Self {
+            rotate: None,
+            time_zone: "UTC".to_owned(),
+            timing: Timing::default(),
+            concurrency: 5,
+            batch_rows: 2_000,
+            retry_attempts: 3,
+            key_lifetime: 90 * DAY,
+            encrypt_lease: Duration::from_secs(5 * 60),
+            max_encryptions: 1 << 31,
+            backup: BackupPolicy::Off,
+        }
+    }
+}

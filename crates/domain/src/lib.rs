@@ -1,0 +1,42 @@
+//! Keys, rotations, batches and access: pure rules and state machines.
+//!
+//! Nothing here does IO, reads a clock or waits: every function takes values, a time where it needs
+//! one, and returns values. Words follow NIST SP 800-57 and Tink.
+
+mod batch;
+mod census;
+mod column;
+mod duration;
+mod encrypt_lease;
+mod key;
+mod keyring;
+mod names;
+mod principal;
+mod quarantine;
+mod retry;
+mod rotation;
+mod schedule;
+mod usage;
+
+pub use batch::{BatchState, Range};
+pub use census::{CensusCount, Found};
+pub use column::{
+    Bind, BindError, BindValue, ColumnName, ColumnNameError, ColumnSpec, TextEncoding,
+};
+pub use duration::{DurationError, format_duration, parse_duration};
+pub use encrypt_lease::EncryptLease;
+pub use key::{BackupProof, KeyError, KeyState};
+pub use keyring::{Algorithm, BackupPolicy, KeyringPolicy, Purpose};
+pub use names::{KeyId, KeyName, KeyringName, NameError};
+pub use principal::{Principal, PrincipalError};
+pub use quarantine::QuarantineReason;
+pub use retry::{MAX_DELAY, RetryPolicy};
+pub use rotation::{
+    Facts, PassCensus, RequestDecision, Rotation, RotationError, RotationReason, RotationState,
+    Step, Timing, decide_request, next_step,
+};
+pub use schedule::{Schedule, ScheduleError};
+pub use usage::{
+    FIRST_BLOCK, HARD_LIMIT, LARGEST_BLOCK, PLAN_LIMIT, UsageBlock, UsageError, next_block_size,
+    plan_fits, take_block,
+};

@@ -1,0 +1,330 @@
+//! A rotation's life: which state it is in, and the one step it takes next.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The times a rotation waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timing {
+    /// How long clients may go on with a key set before they must ask again; a new key waits as
+    /// long before it encrypts, so that no reader meets a key it does not have.
+    pub keyset_max_age: Duration,
+    /// How long after the switch clients may still write under the old key.
+    pub grace_period: Duration,
+    /// The time between sweeps when one sweep did not leave zero.
+    pub sweep_every: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        let day = Duration::from_secs(24 * 60 * 60);
+        Self {
+            keyset_max_age: Duration::from_secs(60),
+            grace_period: 7 * day,
+            sweep_every: day,
+        }
+    }
+}
+
+/// Where a rotation stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum RotationState {
+    /// Asked for; waits for a standby key.
+    Requested,
+    /// The standby is being handed to clients for decryption.
+    Distributing,
+    /// The switch is made; batches move the rows.
+    ReEncrypting,
+    /// Clients that have not refreshed may still write under the old key.
+    Grace,
+    /// Sweeps and a census prove that nothing is left below the target.
+    Verifying,
+    /// Proved.
+    Completed,
+    /// A person stopped it where it was.
+    Cancelled,
+    /// A batch was given up; can be retried.
+    Failed,
+    /// A later rotation took all its rows along.
+    Superseded,
+}
+
+impl RotationState {
+    /// Every state.
+    pub const ALL: [Self; 9] = [
+        Self::Requested,
+        Self::Distributing,
+        Self::ReEncrypting,
+        Self::Grace,
+        Self::Verifying,
+        Self::Completed,
+        Self::Cancelled,
+        Self::Failed,
+        Self::Superseded,
+    ];
+
+    /// Whether the rotation still has steps to take by itself.
+    pub fn is_live(self) -> bool {
+        matches!(
+            self,
+            Self::Requested
+                | Self::Distributing
+                | Self::ReEncrypting
+                | Self::Grace
+                | Self::Verifying
+        )
+    }
+
+    /// Whether the machine has an arrow from this state to `next`.
+    pub fn may_become(self, next: Self) -> bool {
+        use RotationState::*;
+        match (self, next) {
+            (Requested, Distributing)
+            | (Distributing, Requested | ReEncrypting)
+            | (ReEncrypting, Grace | Failed)
+            | (Grace, Verifying)
+            | (Verifying, Completed | Failed)
+            | (Failed, ReEncrypting | Verifying | Superseded)
+            | (Grace | Verifying, Superseded) => true,
+            (from, Cancelled) => from.is_live(),
+            _ => false,
+        }
+    }
+
+    /// The state after the move to `next`.
+    ///
+    /// # Errors
+    /// [`RotationError`] where the machine has no such arrow.
+    pub fn become_state(self, next: Self) -> Result<Self, RotationError> {
+        if self.may_become(next) {
+            Ok(next)
+        } else {
+            Err(RotationError {
+                from: self,
+                to: next,
+            })
+        }
+    }
+}
+
+/// A move a rotation may not make. Retrying does not help.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a rotation that is {from} cannot become {to}")]
+pub struct RotationError {
+    /// The state it is in.
+    pub from: RotationState,
+    /// The state it was asked to take.
+    pub to: RotationState,
+}
+
+impl fmt::Display for RotationState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Requested => "REQUESTED",
+            Self::Distributing => "DISTRIBUTING",
+            Self::ReEncrypting => "RE_ENCRYPTING",
+            Self::Grace => "GRACE",
+            Self::Verifying => "VERIFYING",
+            Self::Completed => "COMPLETED",
+            Self::Cancelled => "CANCELLED",
+            Self::Failed => "FAILED",
+            Self::Superseded => "SUPERSEDED",
+        })
+    }
+}
+
+impl FromStr for RotationState {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|state| state.to_string() == text)
+            .ok_or_else(|| format!("rotation state {text:?} is not one of ours"))
+    }
+}
+
+/// Why a rotation was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RotationReason {
+    /// A cron tick.
+    Schedule,
+    /// A person or a system outside.
+    Request,
+    /// The primary key expired.
+    Expiry,
+    /// The primary key made its `max_encryptions`.
+    Usage,
+}
+
+impl fmt::Display for RotationReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Schedule => "schedule",
+            Self::Request => "request",
+            Self::Expiry => "expiry",
+            Self::Usage => "usage",
+        })
+    }
+}
+
+/// What the rules need to know of a rotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rotation {
+    /// Where it stands.
+    pub state: RotationState,
+    /// A person put it on hold.
+    pub paused: bool,
+    /// When the wait of the present state ends, where it waits.
+    pub due_at: Option<DateTime<Utc>>,
+}
+
+/// What a census of the current pass found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PassCensus {
+    /// Values below the target that are not in quarantine.
+    pub below_target: u64,
+}
+
+/// What the store says about a rotation's surroundings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facts {
+    /// The keyring has a standby key that may become primary.
+    pub standby_ready: bool,
+    /// All ranges of the current pass are planned.
+    pub planned: bool,
+    /// Batches of the current pass that are planned or in flight.
+    pub open_batches: u64,
+    /// Batches of the current pass that were given up.
+    pub failed_batches: u64,
+    /// The census of the current pass, once taken.
+    pub census: Option<PassCensus>,
+}
+
+/// The one thing a rotation does next. The rotator carries it out; nothing else decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing before this time.
+    WaitUntil(DateTime<Utc>),
+    /// Nothing until something else happens: a standby, a batch's end, a person.
+    Await,
+    /// Have a standby made; then [`Step::Distribute`].
+    OrderStandby,
+    /// Hand the standby to clients, until this time.
+    Distribute {
+        /// When every client has it.
+        until: DateTime<Utc>,
+    },
+    /// The standby was lost or used meanwhile: wait for another.
+    Restart,
+    /// Standby becomes primary, the old primary inactive.
+    Switch,
+    /// Plan ranges of the current pass.
+    Plan,
+    /// All rows are moved: wait out clients that have not refreshed.
+    BeginGrace {
+        /// When the grace period ends.
+        until: DateTime<Utc>,
+    },
+    /// Sweep, as the first pass of `VERIFYING`.
+    BeginVerifying,
+    /// Count rows by key id.
+    TakeCensus,
+    /// The census was not zero: another sweep at this time.
+    SweepAgain {
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// The census is zero: write the certificate.
+    Complete,
+    /// Batches were given up.
+    Fail,
+}
+
+/// Decides the next step from what is stored.
+pub fn next_step(rotation: &Rotation, facts: &Facts, timing: &Timing, now: DateTime<Utc>) -> Step {
+    if rotation.paused || !rotation.state.is_live() {
+        return Step::Await;
+    }
+    // Every wait was set by us from a policy; one that lies further ahead than the policy allows
+    // means the clock was stepped back since, and is cut to what is allowed.
+    let waiting = |longest: Duration| {
+        rotation
+            .due_at
+            .map(|due| due.min(now + longest))
+            .filter(|due| now < *due)
+    };
+    match rotation.state {
+        RotationState::Requested if facts.standby_ready => Step::Distribute {
+            until: now + timing.keyset_max_age,
+        },
+        RotationState::Requested => Step::OrderStandby,
+        RotationState::Distributing => match waiting(timing.keyset_max_age) {
+            Some(due) => Step::WaitUntil(due),
+            None if facts.standby_ready => Step::Switch,
+            None => Step::Restart,
+        },
+        RotationState::ReEncrypting => pass_step(facts).unwrap_or(Step::BeginGrace {
+            until: now + timing.grace_period,
+        }),
+        RotationState::Grace => {
+            waiting(timing.grace_period).map_or(Step::BeginVerifying, Step::WaitUntil)
+        }
+        RotationState::Verifying => match waiting(timing.sweep_every) {
+            Some(due) => Step::WaitUntil(due),
+            None => pass_step(facts).unwrap_or_else(|| verdict(facts, timing, now)),
+        },
+        _ => Step::Await,
+    }
+}
+
+/// What the current pass over the ranges still needs; `None` when it is done.
+fn pass_step(facts: &Facts) -> Option<Step> {
+    if !facts.planned {
+        return Some(Step::Plan);
+    }
+    if facts.open_batches > 0 {
+        return Some(Step::Await);
+    }
+    (facts.failed_batches > 0).then_some(Step::Fail)
+}
+
+fn verdict(facts: &Facts, timing: &Timing, now: DateTime<Utc>) -> Step {
+    match facts.census {
+        None => Step::TakeCensus,
+        Some(PassCensus { below_target: 0 }) => Step::Complete,
+        Some(_) => Step::SweepAgain {
+            at: now + timing.sweep_every,
+        },
+    }
+}
+
+/// What becomes of a request for a rotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestDecision {
+    /// Start a rotation; nothing else is in the way.
+    Start,
+    /// The live rotation does what was asked.
+    Join,
+    /// Start one that takes the rows of the present one along.
+    Supersede,
+}
+
+/// Decides a request by the state of the keyring's latest rotation, if it has one.
+pub fn decide_request(latest: Option<RotationState>) -> RequestDecision {
+    use RotationState::*;
+    match latest {
+        Some(Requested | Distributing | ReEncrypting) => RequestDecision::Join,
+        Some(Grace | Verifying | Failed) => RequestDecision::Supersede,
+        Some(Completed | Cancelled | Superseded) | None => RequestDecision::Start,
+    }
+}
+
+#[cfg(test)]
+#[path = "rotation_model.rs"]
+mod model;

@@ -1,0 +1,358 @@
+//! A reference model of a rotation, played against the rules with random events.
+//!
+//! The model keeps what the world would: keys with states, rows under versions, batches in flight.
+//! Each event is one thing that can happen; `advance` is the rotator carrying out one step.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use proptest::prelude::*;
+
+use super::*;
+use crate::KeyState;
+
+const RANGES: u64 = 4;
+
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    /// The rotator wakes, once or as a duplicate.
+    Advance,
+    /// Another request arrives.
+    Request,
+    /// The ordered standby is made.
+    StandbyMade,
+    /// One batch in flight ends well.
+    BatchDone,
+    /// One batch is given up.
+    BatchFailed,
+    /// `rotations retry`.
+    Retry,
+    /// A client that has not refreshed writes a row under the last key but one.
+    StaleWrite,
+    /// The clock steps, either way.
+    Clock(i64),
+    /// A person pauses or resumes.
+    Pause(bool),
+    /// A person cancels.
+    Cancel,
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let event = prop_oneof![
+        12 => Just(Event::Advance),
+        1 => Just(Event::Request),
+        3 => Just(Event::StandbyMade),
+        6 => Just(Event::BatchDone),
+        1 => Just(Event::BatchFailed),
+        1 => Just(Event::Retry),
+        2 => Just(Event::StaleWrite),
+        3 => (-200_000i64..900_000).prop_map(Event::Clock),
+        1 => any::<bool>().prop_map(Event::Pause),
+        1 => Just(Event::Cancel),
+    ];
+    prop::collection::vec(event, 1..200)
+}
+
+struct Live {
+    rotation: Rotation,
+    target: Option<usize>,
+    planned: bool,
+    open: u64,
+    failed: u64,
+    census: Option<PassCensus>,
+}
+
+struct World {
+    now: DateTime<Utc>,
+    timing: Timing,
+    keys: Vec<KeyState>,
+    standby_ordered: bool,
+    /// How many rows stand under each key.
+    rows: Vec<u64>,
+    rotations: Vec<Live>,
+    completed: usize,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            now: DateTime::UNIX_EPOCH + TimeDelta::days(20_000),
+            timing: Timing::default(),
+            keys: vec![KeyState::Active, KeyState::Pending],
+            standby_ordered: false,
+            rows: vec![100, 0],
+            rotations: Vec::new(),
+            completed: 0,
+        }
+    }
+
+    fn standby(&self) -> Option<usize> {
+        self.keys
+            .iter()
+            .position(|state| *state == KeyState::Pending)
+    }
+
+    fn primary(&self) -> Option<usize> {
+        self.keys
+            .iter()
+            .position(|state| *state == KeyState::Active)
+    }
+
+    fn apply(&mut self, event: Event) {
+        match event {
+            Event::Advance => self.advance(),
+            Event::Request => self.request(),
+            Event::StandbyMade if self.standby_ordered => {
+                self.standby_ordered = false;
+                self.keys.push(KeyState::Pending);
+                self.rows.push(0);
+            }
+            Event::BatchDone => self.end_batch(true),
+            Event::BatchFailed => self.end_batch(false),
+            Event::Retry => self.retry(),
+            Event::StaleWrite => self.stale_write(),
+            Event::Clock(seconds) => self.now += TimeDelta::seconds(seconds),
+            Event::Pause(paused) => {
+                if let Some(live) = self.rotations.last_mut() {
+                    live.rotation.paused = paused;
+                }
+            }
+            Event::Cancel => {
+                if let Some(live) = self.rotations.last_mut() {
+                    live.rotation.state = live
+                        .rotation
+                        .state
+                        .become_state(RotationState::Cancelled)
+                        .unwrap_or(live.rotation.state);
+                }
+            }
+            Event::StandbyMade => {}
+        }
+    }
+
+    fn request(&mut self) {
+        match decide_request(self.rotations.last().map(|live| live.rotation.state)) {
+            RequestDecision::Join => return,
+            RequestDecision::Supersede => {
+                let last = self.rotations.last_mut().unwrap();
+                last.rotation.state = last
+                    .rotation
+                    .state
+                    .become_state(RotationState::Superseded)
+                    .unwrap();
+            }
+            RequestDecision::Start => {}
+        }
+        let rotation = Rotation {
+            state: RotationState::Requested,
+            paused: false,
+            due_at: None,
+        };
+        self.rotations.push(Live {
+            rotation,
+            target: None,
+            planned: false,
+            open: 0,
+            failed: 0,
+            census: None,
+        });
+    }
+
+    fn stale_write(&mut self) {
+        // Within the grace period only: the encrypt lease ends long before it.
+        let in_grace = self
+            .rotations
+            .last()
+            .is_some_and(|l| l.rotation.state == RotationState::Grace);
+        if let (true, Some(primary)) = (in_grace, self.primary()) {
+            if primary > 0 {
+                self.rows[primary - 1] += 1;
+            }
+        }
+    }
+
+    fn retry(&mut self) {
+        let Some(live) = self.rotations.last_mut() else {
+            return;
+        };
+        if live.rotation.state == RotationState::Failed {
+            live.open = std::mem::take(&mut live.failed);
+            live.rotation.state = RotationState::Failed
+                .become_state(RotationState::ReEncrypting)
+                .unwrap();
+        }
+    }
+
+    fn end_batch(&mut self, well: bool) {
+        let Some(live) = self.rotations.last_mut() else {
+            return;
+        };
+        let running = matches!(
+            live.rotation.state,
+            RotationState::ReEncrypting | RotationState::Verifying
+        );
+        if !running || live.open == 0 {
+            return;
+        }
+        live.open -= 1;
+        if !well {
+            live.failed += 1;
+            return;
+        }
+        let target = live.target.expect("batches exist only after the switch");
+        let last_of_pass = live.open == 0 && live.failed == 0;
+        let moved: u64 = self.rows[..target]
+            .iter_mut()
+            .map(|rows| {
+                let taken = if last_of_pass { *rows } else { *rows / 2 };
+                *rows -= taken;
+                taken
+            })
+            .sum();
+        self.rows[target] += moved;
+    }
+
+    fn advance(&mut self) {
+        let standby = self.standby();
+        let primary = self.primary();
+        let Some(live) = self.rotations.last_mut() else {
+            return;
+        };
+        let facts = Facts {
+            standby_ready: standby.is_some(),
+            planned: live.planned,
+            open_batches: live.open,
+            failed_batches: live.failed,
+            census: live.census,
+        };
+        let step = next_step(&live.rotation, &facts, &self.timing, self.now);
+        let go = |live: &mut Live, state, due_at| {
+            live.rotation.state = live.rotation.state.become_state(state).unwrap();
+            live.rotation.due_at = due_at;
+        };
+        match step {
+            Step::WaitUntil(due) => {
+                assert!(due > self.now && due <= self.now + self.timing.grace_period)
+            }
+            Step::Await => {}
+            Step::OrderStandby => self.standby_ordered = true,
+            Step::Distribute { until } => go(live, RotationState::Distributing, Some(until)),
+            Step::Restart => go(live, RotationState::Requested, None),
+            Step::Switch => {
+                let (standby, primary) = (standby.unwrap(), primary.unwrap());
+                self.keys[primary] = self.keys[primary].become_state(KeyState::Inactive).unwrap();
+                self.keys[standby] = self.keys[standby].become_state(KeyState::Active).unwrap();
+                live.target = Some(standby);
+                self.standby_ordered = true;
+                go(live, RotationState::ReEncrypting, None);
+            }
+            Step::Plan => {
+                live.planned = true;
+                live.open = RANGES;
+            }
+            Step::BeginGrace { until } => go(live, RotationState::Grace, Some(until)),
+            Step::BeginVerifying => {
+                go(live, RotationState::Verifying, None);
+                live.planned = false;
+            }
+            Step::TakeCensus => {
+                let below_target = self.rows[..live.target.unwrap()].iter().sum();
+                live.census = Some(PassCensus { below_target });
+            }
+            Step::SweepAgain { at } => {
+                live.rotation.due_at = Some(at);
+                (live.planned, live.census) = (false, None);
+            }
+            Step::Complete => {
+                assert_eq!(
+                    self.rows[..live.target.unwrap()].iter().sum::<u64>(),
+                    0,
+                    "completed with old rows"
+                );
+                go(live, RotationState::Completed, None);
+                self.completed += 1;
+            }
+            Step::Fail => go(live, RotationState::Failed, None),
+        }
+    }
+
+    fn check(&self) {
+        let actives = self
+            .keys
+            .iter()
+            .filter(|state| **state == KeyState::Active)
+            .count();
+        assert_eq!(actives, 1, "one primary");
+        assert!(
+            self.rotations
+                .iter()
+                .filter(|live| live.rotation.state.is_live())
+                .count()
+                <= 1,
+            "one live rotation"
+        );
+        let under_readable = self
+            .rows
+            .iter()
+            .zip(&self.keys)
+            .all(|(rows, key)| *rows == 0 || key.may_decrypt());
+        assert!(under_readable, "every row stays readable");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn no_order_of_events_breaks_an_invariant(events in events()) {
+        let mut world = World::new();
+        world.request();
+        let total = |world: &World| world.rows.iter().sum::<u64>();
+        for event in events {
+            let before = total(&world);
+            world.apply(event);
+            world.check();
+            prop_assert!(total(&world) >= before, "no row is lost");
+        }
+    }
+
+    /// After any past, a keyring whose people do their part gets its rows under one key.
+    #[test]
+    fn every_past_can_still_complete(events in events()) {
+        let mut world = World::new();
+        world.request();
+        events.into_iter().for_each(|event| world.apply(event));
+        let completed = world.completed;
+        world.apply(Event::Pause(false));
+        world.apply(Event::Retry);
+        world.apply(Event::Request);
+        for _ in 0..200 {
+            for event in [Event::Retry, Event::StandbyMade, Event::Advance, Event::BatchDone] {
+                world.apply(event);
+            }
+            world.apply(Event::Clock(3_600 * 6));
+        }
+        prop_assert!(world.completed > completed);
+        let primary = world.primary().unwrap();
+        prop_assert_eq!(world.rows[..primary].iter().sum::<u64>(), 0);
+    }
+
+    #[test]
+    fn only_the_rules_arrows_exist(from in 0usize..9, to in 0usize..9) {
+        let (from, to) = (RotationState::ALL[from], RotationState::ALL[to]);
+        prop_assert_eq!(from.become_state(to).is_ok(), from.may_become(to));
+        if matches!(from, RotationState::Completed | RotationState::Cancelled | RotationState::Superseded) {
+            prop_assert!(!from.may_become(to), "{} is an end", from);
+        }
+    }
+}
+
+#[test]
+fn a_request_joins_while_batches_run_and_supersedes_later() {
+    use RotationState::*;
+    for state in [Requested, Distributing, ReEncrypting] {
+        assert_eq!(decide_request(Some(state)), RequestDecision::Join);
+    }
+    for state in [Grace, Verifying, Failed] {
+        assert_eq!(decide_request(Some(state)), RequestDecision::Supersede);
+    }
+    assert_eq!(decide_request(None), RequestDecision::Start);
+}
