@@ -1,1 +1,27 @@
-//! Placeholder.
+//! The schema of the store, for PostgreSQL and SQLite. It only ever expands.
+
+use sea_orm_migration::prelude::*;
+
+mod m0001_keys;
+mod m0002_rotations;
+mod m0003_sources;
+mod m0004_audit;
+mod m0005_messages;
+mod table;
+
+/// Every migration, in order.
+#[derive(Debug)]
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![
+            Box::new(m0001_keys::Migration),
+            Box::new(m0002_rotations::Migration),
+            Box::new(m0003_sources::Migration),
+            Box::new(m0004_audit::Migration),
+            Box::new(m0005_messages::Migration),
+        ]
+    }
+}

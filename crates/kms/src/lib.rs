@@ -1,1 +1,15 @@
-//! Placeholder.
+//! Master keys behind one trait: what wraps data keys, and never leaves its provider.
+//!
+//! `docs/format/README.md` defines the encryption context and what [`LocalKms`] stores.
+
+mod context;
+mod error;
+mod kms;
+mod local;
+mod master_key;
+
+pub use context::EncryptionContext;
+pub use error::{KeyFileProblem, KmsError};
+pub use kms::{GeneratedKey, Kms, WrappedKey};
+pub use local::LocalKms;
+pub use master_key::{MasterKeyInfo, MasterKeyState};

@@ -1,1 +1,16 @@
-//! Placeholder.
+//! Every command and event, declared once.
+//!
+//! A message is a CloudEvents 1.0 event in structured mode; its `data` is one of the structs of
+//! [`catalogue`](CATALOGUE). Routing, queues, documents and schemas follow from the declaration.
+//! Messages carry ids, never key material: the row is the truth, a message is a wake-up (rule 2).
+
+mod catalogue;
+mod event;
+mod route;
+
+pub use catalogue::{
+    BatchReady, CATALOGUE, Entry, KeyCreated, KeyringChanged, RotationCompleted, RotationDue,
+    RotationFailed, RotationRequested, StandbyWanted, route_of,
+};
+pub use event::{Event, EventError, MAX_EVENT_BYTES};
+pub use route::{Exchange, Message, Queue, Route};

@@ -1,1 +1,50 @@
-//! Placeholder.
+//! Protected columns of a user's database: shape, ranges, reading, compare-and-swap, census.
+//!
+//! Everything goes through the trait [`Source`]; [`open`] picks the implementation by the URL.
+//! A source never decrypts and never changes anything but the columns it is told to write, and of
+//! those only values that are still what was read.
+//!
+//! Values, bind values and what a database says about them are PHI: no error, log line or `Debug`
+//! output of this crate holds one. Tables, columns and row keys are named, values are not.
+
+mod error;
+mod query;
+mod row;
+mod shape;
+mod source;
+mod sqlite;
+mod update;
+mod value;
+
+use std::sync::Arc;
+
+pub use error::SourceError;
+pub use query::{ReadColumn, ReadQuery};
+pub use row::{Page, RowKey, SourceRow};
+pub use shape::{ColumnShape, TableShape};
+pub use source::Source;
+pub use update::{ColumnUpdate, Deadline, RowUpdate, WriteOutcome};
+pub use value::StoredValue;
+
+/// Opens the database that `url` names: `sqlite:///absolute/path.db`, `sqlite:relative.db`, with
+/// `?mode=ro` to only count and read.
+///
+/// Open a database once in a process and share it: its writers take turns, so that the application
+/// gets in between.
+///
+/// # Errors
+/// [`SourceError::UnknownScheme`] and [`SourceError::BadUrl`] for a URL nobody can open,
+/// [`SourceError::OutOfReach`] when the database is not there now.
+pub async fn open(url: &str) -> Result<Arc<dyn Source>, SourceError> {
+    match scheme(url) {
+        "sqlite" => Ok(Arc::new(sqlite::SqliteSource::open(url).await?)),
+        scheme => Err(SourceError::UnknownScheme {
+            scheme: scheme.to_owned(),
+        }),
+    }
+}
+
+/// What stands before the first colon; nothing else of a URL is ever shown, it may hold a password.
+fn scheme(url: &str) -> &str {
+    url.split_once(':').map_or("", |(scheme, _)| scheme)
+}

@@ -1,1 +1,32 @@
-//! Placeholder.
+//! The store: entities, the unit of work (transaction, inbox and outbox), leases and the audit log.
+//!
+//! Reads are functions over any connection; writes are functions over a [`Unit`], so that nothing is
+//! written outside a unit of work. A state is changed by `UPDATE … WHERE state = expected`.
+
+pub mod audit;
+pub mod batches;
+pub mod census;
+pub mod columns;
+pub mod dead_letters;
+pub mod entities;
+mod error;
+pub mod inbox;
+pub mod keyrings;
+pub mod keys;
+pub mod leases;
+pub mod outbox;
+pub mod quarantine;
+pub mod rotations;
+pub mod schedules;
+mod store;
+pub mod stored;
+mod time;
+mod unit;
+mod worker_lock;
+
+pub use error::StoreError;
+pub use sea_orm::ConnectionTrait;
+pub use store::Store;
+pub use time::database_time;
+pub use unit::Unit;
+pub use worker_lock::WorkerLock;

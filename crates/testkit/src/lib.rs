@@ -1,1 +1,3 @@
-//! Placeholder.
+//! Real services and fault injection for tests.
+
+pub mod tink;

@@ -1,1 +1,3 @@
 //! Everything.
+
+mod tink;

@@ -1,0 +1,94 @@
+//! Golden files: what was encrypted once must decrypt for ever.
+//!
+//! A failure here means that stored data would become unreadable. The files are never changed, only
+//! added to; the code is wrong.
+
+use std::path::Path;
+
+use rekey_domain::{Algorithm, BindValue};
+use rekey_envelope::{CheckValue, Ciphertext, DataKey, KeyMaterial, associated_data};
+use serde_json::Value;
+
+#[test]
+fn every_ciphertext_still_decrypts() {
+    for vector in vectors("ciphertext.json", 6) {
+        let algorithm: Algorithm = text(&vector, "algorithm").parse().unwrap();
+        let id = text(&vector, "key_id").parse().unwrap();
+        let key = DataKey::new(id, algorithm, &key(&vector));
+        let bytes = hex(text(&vector, "ciphertext"));
+        let ciphertext = Ciphertext::parse(&bytes).unwrap();
+        let plaintext = key
+            .decrypt(&ciphertext, &hex(text(&vector, "aad")))
+            .unwrap();
+        assert_eq!(*plaintext, hex(text(&vector, "plaintext")), "{vector}");
+    }
+}
+
+#[test]
+fn associated_data_is_still_the_same() {
+    for vector in vectors("associated-data.json", 22) {
+        let parts = vector["parts"].as_array().unwrap();
+        let parts: Vec<BindValue> = parts.iter().map(bind_value).collect();
+        let aad = associated_data(text(&vector, "column_id"), &parts);
+        assert_eq!(aad, hex(text(&vector, "aad")), "{vector}");
+        assert_eq!(aad, text(&vector, "aad_as_text").as_bytes(), "{vector}");
+    }
+}
+
+#[test]
+fn check_values_are_still_the_same() {
+    for vector in vectors("check-value.json", 3) {
+        let expected = hex(text(&vector, "check_value"));
+        assert_eq!(
+            CheckValue::of(&key(&vector)).as_bytes(),
+            expected.as_slice(),
+            "{vector}"
+        );
+        let stored = CheckValue::try_from(expected.as_slice()).unwrap();
+        assert!(stored.matches(&key(&vector)), "{vector}");
+    }
+}
+
+/// The vectors of `file`; it holds `at_least` of them, as none is ever taken out.
+fn vectors(file: &str, at_least: usize) -> Vec<Value> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../docs/format")
+        .join(file);
+    let json = std::fs::read_to_string(path).unwrap();
+    let vectors: Vec<Value> = serde_json::from_str(&json).unwrap();
+    assert!(vectors.len() >= at_least, "{file} has lost vectors");
+    vectors
+}
+
+fn bind_value(part: &Value) -> BindValue {
+    let (kind, value) = part.as_object().unwrap().iter().next().unwrap();
+    let as_text = || value.as_str().unwrap();
+    match kind.as_str() {
+        "integer" => BindValue::Integer(value.as_i64().unwrap()),
+        "uuid" => BindValue::Uuid(hex(&as_text().replace('-', "")).try_into().unwrap()),
+        "text" => BindValue::Text(as_text().to_owned()),
+        "bytes" => BindValue::Bytes(hex(as_text())),
+        other => panic!("no bind value is called {other}"),
+    }
+}
+
+fn key(vector: &Value) -> KeyMaterial {
+    KeyMaterial::from_slice(&hex(text(vector, "key"))).unwrap()
+}
+
+fn text<'a>(vector: &'a Value, name: &str) -> &'a str {
+    vector[name]
+        .as_str()
+        .unwrap_or_else(|| panic!("{name} in {vector}"))
+}
+
+fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text
+        .chars()
+        .map(|c| c.to_digit(16).unwrap() as u8)
+        .collect();
+    digits
+        .chunks(2)
+        .map(|pair| pair[0] << 4 | pair[1])
+        .collect()
+}

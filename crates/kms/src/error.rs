@@ -1,0 +1,213 @@
+//! Why a KMS refused or failed, and whether asking again can help.
+
+use std::{io, path::PathBuf};
+
+use rekey_domain::KeyId;
+
+/// A KMS operation that failed. Names keys by id and never holds any of their bytes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KmsError {
+    /// The provider did not answer.
+    #[error("the {provider} KMS is out of reach: {reason}; it is asked again")]
+    OutOfReach {
+        /// Which provider.
+        provider: &'static str,
+        /// What happened.
+        reason: String,
+    },
+    /// The provider answers too many requests already.
+    #[error("the {provider} KMS asks to slow down; it is asked again later")]
+    Throttled {
+        /// Which provider.
+        provider: &'static str,
+    },
+    /// The process may not use the master key.
+    #[error("the use of master key {master_key} is denied; give this process the right to it")]
+    AccessDenied {
+        /// The master key.
+        master_key: String,
+    },
+    /// The master key is disabled.
+    #[error("master key {master_key} is disabled; enable it to go on")]
+    Disabled {
+        /// The master key.
+        master_key: String,
+    },
+    /// The master key is about to be deleted, and every data key with it.
+    #[error("master key {master_key} is pending deletion; cancel the deletion and enable it")]
+    PendingDeletion {
+        /// The master key.
+        master_key: String,
+    },
+    /// The wrapped key is another key's, of another deployment, or altered.
+    #[error(
+        "the wrapped key given for key {key_id} does not open in its context: it was swapped or altered; restore it from its backup"
+    )]
+    WrongContext {
+        /// The key that the context names.
+        key_id: KeyId,
+    },
+    /// The stored bytes are no wrapped key of this provider.
+    #[error(
+        "not a wrapped key: {reason}; check which KMS wrapped it, or restore it from its backup"
+    )]
+    NotWrappedKey {
+        /// What was expected and found.
+        reason: String,
+    },
+    /// The provider does not have the master key that is asked for.
+    #[error(
+        "master key {master_key} is not known to the {provider} KMS; check its configuration, or restore the master key"
+    )]
+    UnknownMasterKey {
+        /// Which provider.
+        provider: &'static str,
+        /// The master key.
+        master_key: String,
+    },
+    /// The local KMS cannot use its master key file.
+    #[error("master key file {path}: {problem}", path = path.display())]
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: KeyFileProblem,
+    },
+}
+
+impl KmsError {
+    /// Whether the same request may succeed later without a person doing something.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::OutOfReach { .. } | Self::Throttled { .. } => true,
+            Self::KeyFile { problem, .. } => problem.is_retryable(),
+            Self::AccessDenied { .. }
+            | Self::Disabled { .. }
+            | Self::PendingDeletion { .. }
+            | Self::WrongContext { .. }
+            | Self::NotWrappedKey { .. }
+            | Self::UnknownMasterKey { .. } => false,
+        }
+    }
+}
+
+/// What is wrong with a master key file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyFileProblem {
+    /// It is not there.
+    #[error(
+        "not found; make one for a new deployment, else restore it: no key can be unwrapped without it"
+    )]
+    Missing,
+    /// The directory it belongs into is not there.
+    #[error("its directory does not exist; make it first")]
+    NoDirectory,
+    /// A directory, a pipe or a device is in its place.
+    #[error("expected a regular file, found something else")]
+    NotAFile,
+    /// Others than its owner have rights on it.
+    #[error("expected permissions 0600, found {mode:04o}: others have rights on it; chmod 600 it")]
+    OpenToOthers {
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// It is far larger than master key files are.
+    #[error("expected at most {limit} bytes, found more; restore it from a copy")]
+    TooLarge {
+        /// The largest size that is read.
+        limit: u64,
+    },
+    /// A newer version of Rekey wrote it.
+    #[error("expected version {expected}, found {found}; use the version of Rekey that wrote it")]
+    Version {
+        /// The version this program reads.
+        expected: u32,
+        /// The version it has.
+        found: u32,
+    },
+    /// It is truncated, or not a master key file. Never quotes it, as it holds keys.
+    #[error("malformed: {reason}; restore it from a copy")]
+    Malformed {
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// The operating system failed to read or write it.
+    #[error("cannot be read or written: {0}")]
+    Io(io::ErrorKind),
+}
+
+impl KeyFileProblem {
+    /// A full disk or a lack of file handles passes; a missing right does not.
+    fn is_retryable(&self) -> bool {
+        matches!(self, Self::Io(kind) if *kind != io::ErrorKind::PermissionDenied)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_passes_by_itself_is_asked_again() {
+        let key_file = |problem| KmsError::KeyFile {
+            path: "keys.json".into(),
+            problem,
+        };
+        let master_key = || "m".to_owned();
+        let reason = || "r".to_owned();
+        let provider = "local";
+        for (error, expected) in [
+            (
+                KmsError::OutOfReach {
+                    provider,
+                    reason: reason(),
+                },
+                true,
+            ),
+            (KmsError::Throttled { provider }, true),
+            (
+                KmsError::AccessDenied {
+                    master_key: master_key(),
+                },
+                false,
+            ),
+            (
+                KmsError::Disabled {
+                    master_key: master_key(),
+                },
+                false,
+            ),
+            (
+                KmsError::PendingDeletion {
+                    master_key: master_key(),
+                },
+                false,
+            ),
+            (
+                KmsError::WrongContext {
+                    key_id: KeyId::new(1),
+                },
+                false,
+            ),
+            (KmsError::NotWrappedKey { reason: reason() }, false),
+            (
+                KmsError::UnknownMasterKey {
+                    provider,
+                    master_key: master_key(),
+                },
+                false,
+            ),
+            (key_file(KeyFileProblem::Missing), false),
+            (
+                key_file(KeyFileProblem::Io(io::ErrorKind::PermissionDenied)),
+                false,
+            ),
+            (
+                key_file(KeyFileProblem::Io(io::ErrorKind::StorageFull)),
+                true,
+            ),
+        ] {
+            assert_eq!(error.is_retryable(), expected, "{error}");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The master key file on disk: private to its owner, whole or not there at all.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use rekey_envelope::Zeroizing;
+use uuid::Uuid;
+
+use crate::KeyFileProblem;
+
+/// Room for hundreds of master keys, and small enough to be read whole whatever is at the path.
+const MAX_LEN: u64 = 64 * 1024;
+
+/// Reads the file at `path`, if nobody but its owner has any right on it.
+pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileProblem> {
+    // Looked at before it is opened, as opening a pipe would wait for a writer.
+    if !fs::metadata(path).map_err(problem)?.is_file() {
+        return Err(KeyFileProblem::NotAFile);
+    }
+    let file = File::open(path).map_err(problem)?;
+    check_private(&file)?;
+    // All the room at once: growing would leave copies of the keys behind.
+    let mut contents = Zeroizing::new(Vec::with_capacity(MAX_LEN as usize + 64));
+    file.take(MAX_LEN + 1)
+        .read_to_end(&mut contents)
+        .map_err(problem)?;
+    if contents.len() as u64 > MAX_LEN {
+        return Err(KeyFileProblem::TooLarge { limit: MAX_LEN });
+    }
+    Ok(contents)
+}
+
+/// Makes the file at `path`, unless there is one: that one then stays as it is.
+pub(super) fn create(path: &Path, contents: &[u8]) -> Result<(), KeyFileProblem> {
+    let new = NewFile::write_beside(path, contents)?;
+    // A link, unlike a rename, fails where a file is; unlike a write, it is whole when it appears.
+    match fs::hard_link(&new.path, path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(problem(error)),
+        _ => sync_directory(path),
+    }
+}
+
+/// Replaces the file at `path`: readers see the old contents or the new.
+pub(super) fn replace(path: &Path, contents: &[u8]) -> Result<(), KeyFileProblem> {
+    // Behind a symbolic link it is the file that is replaced, not the link.
+    let path = fs::canonicalize(path).map_err(problem)?;
+    let new = NewFile::write_beside(&path, contents)?;
+    fs::rename(&new.path, &path).map_err(problem)?;
+    sync_directory(&path)
+}
+
+/// Names an error of the operating system; its text is left out, as it may quote paths of others.
+pub(super) fn problem(error: io::Error) -> KeyFileProblem {
+    match error.kind() {
+        io::ErrorKind::NotFound => KeyFileProblem::Missing,
+        kind => KeyFileProblem::Io(kind),
+    }
+}
+
+/// Asked of the open file, so that the file that is checked is the file that is read.
+fn check_private(file: &File) -> Result<(), KeyFileProblem> {
+    let mode = file.metadata().map_err(problem)?.permissions().mode() & 0o7777;
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    Err(KeyFileProblem::OpenToOthers { mode })
+}
+
+/// A file on its way to its place; removed again unless it got there.
+struct NewFile {
+    path: PathBuf,
+}
+
+impl NewFile {
+    /// Writes `contents` through to the disk, in the directory of `path`, under another name.
+    fn write_beside(path: &Path, contents: &[u8]) -> Result<Self, KeyFileProblem> {
+        let new = Self {
+            path: path.with_added_extension(format!("{}.new", Uuid::new_v4())),
+        };
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&new.path)
+            .map_err(no_directory)?;
+        file.write_all(contents).map_err(problem)?;
+        file.sync_all().map_err(problem)?;
+        Ok(new)
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        // After a rename there is nothing left to remove; and a failure has been reported already.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn no_directory(error: io::Error) -> KeyFileProblem {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => KeyFileProblem::NoDirectory,
+        kind => KeyFileProblem::Io(kind),
+    }
+}
+
+/// A new name survives a power failure only when its directory is on the disk too.
+fn sync_directory(path: &Path) -> Result<(), KeyFileProblem> {
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    File::open(directory.unwrap_or(Path::new(".")))
+        .and_then(|directory| directory.sync_all())
+        .map_err(problem)
+}

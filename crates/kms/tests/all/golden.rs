@@ -1,0 +1,84 @@
+//! Golden files: what was wrapped once must unwrap for ever.
+//!
+//! A failure here means that stored keys would become unusable. The files are never changed, only
+//! added to; the code is wrong.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
+use rekey_kms::{EncryptionContext, Kms, LocalKms, WrappedKey};
+use serde_json::Value;
+
+#[test]
+fn encryption_contexts_are_still_the_same() {
+    let vectors = golden("encryption-context.json");
+    let vectors = vectors.as_array().unwrap();
+    assert!(vectors.len() >= 4, "vectors were lost");
+    for vector in vectors {
+        let context = context(vector);
+        let pairs = serde_json::to_value(context.pairs()).unwrap();
+        assert_eq!(pairs, vector["pairs"]);
+        assert_eq!(context.to_bytes(), hex(text(vector, "canonical")));
+        assert_eq!(
+            context.to_bytes(),
+            text(vector, "canonical_as_text").as_bytes()
+        );
+    }
+}
+
+#[tokio::test]
+async fn every_local_wrapped_key_still_unwraps() {
+    let golden = golden("local-wrapped-key.json");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keys.json");
+    fs::write(&path, golden["master_key_file"].to_string()).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    let kms = LocalKms::open(&path).await.unwrap();
+    assert_eq!(
+        kms.describe().await.unwrap().id,
+        text(&golden["master_key_file"], "current")
+    );
+
+    let vectors = golden["wrapped_keys"].as_array().unwrap();
+    assert!(vectors.len() >= 2, "vectors were lost");
+    for vector in vectors {
+        let wrapped = WrappedKey::from(hex(text(vector, "wrapped")));
+        let unwrapped = kms.decrypt(&wrapped, &context(vector)).await.unwrap();
+        assert_eq!(
+            unwrapped.expose_key_bytes().as_slice(),
+            hex(text(vector, "key"))
+        );
+    }
+}
+
+fn golden(file: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../docs/format")
+        .join(file);
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn context(vector: &Value) -> EncryptionContext {
+    EncryptionContext {
+        deployment: text(vector, "deployment").parse().unwrap(),
+        keyring: text(vector, "keyring").parse().unwrap(),
+        key_id: text(vector, "key_id").parse().unwrap(),
+        purpose: text(vector, "purpose").parse().unwrap(),
+    }
+}
+
+fn text<'a>(vector: &'a Value, name: &str) -> &'a str {
+    vector[name]
+        .as_str()
+        .unwrap_or_else(|| panic!("{name} in {vector}"))
+}
+
+fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text
+        .chars()
+        .map(|c| c.to_digit(16).unwrap() as u8)
+        .collect();
+    digits
+        .chunks(2)
+        .map(|pair| pair[0] << 4 | pair[1])
+        .collect()
+}

@@ -1,0 +1,8 @@
+//! The suite that every KMS passes, and what is the local one's own.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod golden;
+mod key_file;
+mod local;
+mod suite;

@@ -1,0 +1,155 @@
+//! What every implementation of `Kms` must do, whatever provider stands behind it.
+
+use rekey_domain::{KeyId, Purpose};
+use rekey_kms::{EncryptionContext, GeneratedKey, Kms, KmsError, MasterKeyState, WrappedKey};
+use uuid::Uuid;
+
+/// All that holds of an enabled master key.
+pub async fn conforms(kms: &dyn Kms) {
+    describes_an_enabled_master_key(kms).await;
+    unwraps_what_it_wrapped(kms).await;
+    keys_differ(kms).await;
+    wrong_context_is_refused(kms).await;
+    altered_wrapped_key_is_refused(kms).await;
+    cut_or_extended_wrapped_key_is_refused(kms).await;
+}
+
+/// All that holds while the master key is in `state`, which is not enabled; `wrapped` was made before.
+pub async fn refuses_while(kms: &dyn Kms, state: MasterKeyState, wrapped: &WrappedKey) {
+    let info = kms.describe().await.unwrap();
+    assert_eq!(info.state, state);
+    let expected = match state {
+        MasterKeyState::Enabled => panic!("an enabled master key refuses nothing"),
+        MasterKeyState::Disabled => KmsError::Disabled {
+            master_key: info.id,
+        },
+        MasterKeyState::PendingDeletion => KmsError::PendingDeletion {
+            master_key: info.id,
+        },
+    };
+    assert!(!expected.is_retryable());
+    let generated = kms.generate_data_key(&context()).await.err();
+    assert_eq!(generated.as_ref(), Some(&expected));
+    assert_eq!(kms.decrypt(wrapped, &context()).await.err(), Some(expected));
+}
+
+/// The context the suite wraps keys in.
+pub fn context() -> EncryptionContext {
+    EncryptionContext {
+        deployment: Uuid::from_u128(1),
+        keyring: Uuid::from_u128(2),
+        key_id: KeyId::new(3),
+        purpose: Purpose::Phi,
+    }
+}
+
+async fn describes_an_enabled_master_key(kms: &dyn Kms) {
+    let info = kms.describe().await.unwrap();
+    assert_eq!(info.state, MasterKeyState::Enabled);
+    assert!(!info.id.is_empty() && !info.provider.is_empty());
+}
+
+async fn unwraps_what_it_wrapped(kms: &dyn Kms) {
+    let GeneratedKey { material, wrapped } = kms.generate_data_key(&context()).await.unwrap();
+    let stored = WrappedKey::from(wrapped.as_bytes().to_vec());
+    let unwrapped = kms.decrypt(&stored, &context()).await.unwrap();
+    assert_eq!(unwrapped.expose_key_bytes(), material.expose_key_bytes());
+    let in_clear = wrapped
+        .as_bytes()
+        .windows(32)
+        .any(|bytes| bytes == material.expose_key_bytes());
+    assert!(!in_clear);
+}
+
+async fn keys_differ(kms: &dyn Kms) {
+    let one = kms.generate_data_key(&context()).await.unwrap();
+    let other = kms.generate_data_key(&context()).await.unwrap();
+    assert_ne!(
+        one.material.expose_key_bytes(),
+        other.material.expose_key_bytes()
+    );
+    assert_ne!(one.wrapped, other.wrapped);
+}
+
+async fn wrong_context_is_refused(kms: &dyn Kms) {
+    let wrapped = kms.generate_data_key(&context()).await.unwrap().wrapped;
+    for wrong in [
+        EncryptionContext {
+            deployment: Uuid::from_u128(9),
+            ..context()
+        },
+        EncryptionContext {
+            keyring: Uuid::from_u128(9),
+            ..context()
+        },
+        EncryptionContext {
+            key_id: KeyId::new(9),
+            ..context()
+        },
+        EncryptionContext {
+            purpose: Purpose::Audit,
+            ..context()
+        },
+        EncryptionContext {
+            purpose: Purpose::Backup,
+            ..context()
+        },
+        EncryptionContext {
+            purpose: Purpose::Signing,
+            ..context()
+        },
+        EncryptionContext {
+            deployment: Uuid::from_u128(2),
+            keyring: Uuid::from_u128(1),
+            ..context()
+        },
+    ] {
+        let key_id = wrong.key_id;
+        let refused = kms.decrypt(&wrapped, &wrong).await.err();
+        assert_eq!(
+            refused,
+            Some(KmsError::WrongContext { key_id }),
+            "{wrong:?}"
+        );
+    }
+}
+
+async fn altered_wrapped_key_is_refused(kms: &dyn Kms) {
+    let wrapped: Vec<u8> = kms
+        .generate_data_key(&context())
+        .await
+        .unwrap()
+        .wrapped
+        .into();
+    for bit in 0..wrapped.len() * 8 {
+        let mut altered = wrapped.clone();
+        altered[bit / 8] ^= 1 << (bit % 8);
+        is_refused_for_good(kms, altered).await;
+    }
+}
+
+async fn cut_or_extended_wrapped_key_is_refused(kms: &dyn Kms) {
+    let wrapped: Vec<u8> = kms
+        .generate_data_key(&context())
+        .await
+        .unwrap()
+        .wrapped
+        .into();
+    for len in 0..wrapped.len() {
+        is_refused_for_good(kms, wrapped[..len].to_vec()).await;
+    }
+    is_refused_for_good(kms, [wrapped.as_slice(), &[0]].concat()).await;
+}
+
+async fn is_refused_for_good(kms: &dyn Kms, altered: Vec<u8>) {
+    let refused = kms.decrypt(&altered.into(), &context()).await.err();
+    let for_good = matches!(
+        refused,
+        Some(
+            KmsError::WrongContext { .. }
+                | KmsError::NotWrappedKey { .. }
+                | KmsError::UnknownMasterKey { .. }
+        )
+    );
+    assert!(for_good, "{refused:?}");
+}

@@ -1,0 +1,241 @@
+//! The messages themselves.
+
+use rekey_domain::{KeyId, KeyName, KeyringName, RotationReason};
+use schemars::{JsonSchema, Schema, schema_for};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{Exchange, Message, Queue, Route};
+
+/// Asks for a rotation of a keyring. Anyone who is allowed to may publish it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RotationRequested {
+    /// The keyring to rotate.
+    pub keyring: KeyringName,
+    /// Why.
+    #[serde(default = "by_request")]
+    pub reason: RotationReason,
+}
+
+fn by_request() -> RotationReason {
+    RotationReason::Request
+}
+
+/// A rotation may have a step to take.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RotationDue {
+    /// The rotation.
+    pub rotation: Uuid,
+}
+
+/// A keyring wants its next key made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StandbyWanted {
+    /// The keyring.
+    pub keyring: KeyringName,
+}
+
+/// A key was made and stored, wrapped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct KeyCreated {
+    /// The key.
+    pub key: KeyName,
+    /// Its id.
+    pub key_id: KeyId,
+}
+
+/// A keyring's primary key or key set changed: every process asks the store again, at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct KeyringChanged {
+    /// The keyring.
+    pub keyring: KeyringName,
+}
+
+/// A batch may be worked on. The re-encryptor checks all of it against the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BatchReady {
+    /// The batch.
+    pub batch: Uuid,
+    /// The rotation it belongs to.
+    pub rotation: Uuid,
+    /// The generation of the rotation that sent it; older ones do nothing.
+    pub generation: u32,
+    /// The key that values are moved to.
+    pub target: KeyId,
+}
+
+/// A rotation ended with a census of zero.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RotationCompleted {
+    /// The rotation.
+    pub rotation: Uuid,
+    /// The keyring's new primary key.
+    pub key: KeyName,
+}
+
+/// A rotation stopped; a person is needed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RotationFailed {
+    /// The rotation.
+    pub rotation: Uuid,
+    /// The keyring.
+    pub keyring: KeyringName,
+    /// Why, without any value of a row.
+    pub reason: String,
+}
+
+const fn workers(queue: Option<Queue>) -> Route {
+    Route {
+        exchange: Exchange::Workers,
+        queue,
+    }
+}
+
+impl Message for RotationRequested {
+    const TYPE: &'static str = "rekey.rotation.requested.v1";
+    const ROUTE: Route = Route {
+        exchange: Exchange::Requests,
+        queue: Some(Queue::Rotator),
+    };
+}
+
+impl Message for RotationDue {
+    const TYPE: &'static str = "rekey.rotation.due.v1";
+    const ROUTE: Route = workers(Some(Queue::Rotator));
+}
+
+impl Message for StandbyWanted {
+    const TYPE: &'static str = "rekey.standby.wanted.v1";
+    const ROUTE: Route = workers(Some(Queue::Rotator));
+}
+
+impl Message for KeyCreated {
+    const TYPE: &'static str = "rekey.key.created.v1";
+    const ROUTE: Route = workers(Some(Queue::Rotator));
+}
+
+impl Message for KeyringChanged {
+    const TYPE: &'static str = "rekey.keyring.changed.v1";
+    const ROUTE: Route = workers(Some(Queue::EveryProcess));
+}
+
+impl Message for BatchReady {
+    const TYPE: &'static str = "rekey.batch.ready.v1";
+    const ROUTE: Route = workers(Some(Queue::ReEncryptor));
+}
+
+impl Message for RotationCompleted {
+    const TYPE: &'static str = "rekey.rotation.completed.v1";
+    const ROUTE: Route = workers(None);
+}
+
+impl Message for RotationFailed {
+    const TYPE: &'static str = "rekey.rotation.failed.v1";
+    const ROUTE: Route = workers(None);
+}
+
+/// What there is to know of one message type.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    /// The CloudEvents type.
+    pub name: &'static str,
+    /// Where it goes.
+    pub route: Route,
+    /// The JSON Schema of its data.
+    pub schema: fn() -> Schema,
+}
+
+impl Entry {
+    const fn of<M: Message>() -> Self {
+        Self {
+            name: M::TYPE,
+            route: M::ROUTE,
+            schema: || schema_for!(M),
+        }
+    }
+}
+
+/// Every message there is.
+pub const CATALOGUE: &[Entry] = &[
+    Entry::of::<RotationRequested>(),
+    Entry::of::<RotationDue>(),
+    Entry::of::<StandbyWanted>(),
+    Entry::of::<KeyCreated>(),
+    Entry::of::<KeyringChanged>(),
+    Entry::of::<BatchReady>(),
+    Entry::of::<RotationCompleted>(),
+    Entry::of::<RotationFailed>(),
+];
+
+/// Where messages of this type go; `None` for a type we do not know.
+pub fn route_of(name: &str) -> Option<Route> {
+    CATALOGUE
+        .iter()
+        .find(|entry| entry.name == name)
+        .map(|entry| entry.route)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashSet, fmt::Write, fs, path::Path};
+
+    use super::*;
+
+    /// The documents are generated from the catalogue; `REKEY_BLESS=1` writes them.
+    fn check(file: &str, generated: &str) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../docs/messages")
+            .join(file);
+        if std::env::var_os("REKEY_BLESS").is_some() {
+            fs::write(&path, generated).unwrap();
+        }
+        let stored = fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(
+            stored, generated,
+            "docs/messages/{file} is stale; run with REKEY_BLESS=1 if the change only adds"
+        );
+    }
+
+    #[test]
+    fn every_schema_is_documented_as_it_is() {
+        for entry in CATALOGUE {
+            let schema = serde_json::to_string_pretty(&(entry.schema)()).unwrap();
+            check(&format!("{}.json", entry.name), &format!("{schema}\n"));
+        }
+        let event = serde_json::to_string_pretty(&schema_for!(crate::Event)).unwrap();
+        check("cloudevent.json", &format!("{event}\n"));
+    }
+
+    #[test]
+    fn the_overview_is_the_catalogue() {
+        let mut page = String::from(
+            "# Messages\n\nGenerated from `crates/messages`. Each is a CloudEvents 1.0 event in structured mode\n\
+             ([`cloudevent.json`](cloudevent.json)) whose `data` follows the schema of its type. Unknown fields are\n\
+             ignored, fields are only ever added, no order is assumed, an event has at most 64 KiB.\n\n\
+             | type | exchange | queue | mandatory |\n|---|---|---|---|\n",
+        );
+        for Entry { name, route, .. } in CATALOGUE {
+            let queue = route
+                .queue
+                .map_or_else(|| "whoever listens".to_owned(), |queue| queue.to_string());
+            let mandatory = if route.is_mandatory() { "yes" } else { "no" };
+            writeln!(
+                page,
+                "| [`{name}`]({name}.json) | `{}` | {queue} | {mandatory} |",
+                route.exchange
+            )
+            .unwrap();
+        }
+        check("README.md", &page);
+    }
+
+    #[test]
+    fn types_are_unique_and_well_formed() {
+        let names: HashSet<_> = CATALOGUE.iter().map(|entry| entry.name).collect();
+        assert_eq!(names.len(), CATALOGUE.len());
+        for name in names {
+            let parts: Vec<_> = name.split('.').collect();
+            assert!(matches!(parts[..], ["rekey", _, _, "v1"]), "{name}");
+        }
+    }
+}

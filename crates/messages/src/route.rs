@@ -1,0 +1,80 @@
+//! Where a message goes: its exchange, the queue that must be bound to it, if one must.
+
+use std::{fmt, str::FromStr};
+
+use schemars::JsonSchema;
+use serde::{Serialize, de::DeserializeOwned};
+
+/// A command or event: the data of one type of CloudEvent.
+pub trait Message: Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'static {
+    /// The CloudEvents type, `rekey.<subject>.<verb>.v1`.
+    const TYPE: &'static str;
+    /// Where it goes.
+    const ROUTE: Route;
+}
+
+/// One of the two topic exchanges; the routing key is the message's type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exchange {
+    /// What people and systems outside may publish.
+    Requests,
+    /// Workers only.
+    Workers,
+}
+
+/// A queue of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Queue {
+    /// Shared by all rotators.
+    Rotator,
+    /// Shared by all re-encryptors.
+    ReEncryptor,
+    /// Exclusive, one a process.
+    EveryProcess,
+}
+
+/// Where a message goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// The exchange it is published to.
+    pub exchange: Exchange,
+    /// The queue that handles it; none: it tells a fact, and who wants to may listen.
+    pub queue: Option<Queue>,
+}
+
+impl Route {
+    /// Whether a broker must refuse the message when no queue is bound to it.
+    pub fn is_mandatory(&self) -> bool {
+        matches!(self.queue, Some(Queue::Rotator | Queue::ReEncryptor))
+    }
+}
+
+impl fmt::Display for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Requests => "rekey.requests",
+            Self::Workers => "rekey",
+        })
+    }
+}
+
+impl fmt::Display for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rotator => "rotator",
+            Self::ReEncryptor => "re-encryptor",
+            Self::EveryProcess => "every-process",
+        })
+    }
+}
+
+impl FromStr for Queue {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Rotator, Self::ReEncryptor, Self::EveryProcess]
+            .into_iter()
+            .find(|queue| queue.to_string() == text)
+            .ok_or_else(|| format!("queue {text:?} is not one of ours"))
+    }
+}

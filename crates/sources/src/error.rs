@@ -1,0 +1,146 @@
+//! What can go wrong at a source, what to do about it, and whether trying again may help.
+
+use crate::RowKey;
+
+/// A failed call to a source. Names tables, columns and rows, never a value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// The database cannot be opened or read right now. Retryable.
+    #[error(
+        "{database} is out of reach: {reason}; bring it back, the work goes on where it stopped"
+    )]
+    OutOfReach {
+        /// The database, without its credentials.
+        database: String,
+        /// What was found.
+        reason: String,
+    },
+    /// Someone else held its lock for too long. Retryable.
+    #[error(
+        "{database} is busy: {waited_for} was not free in time; look for a long transaction of the application if this stays"
+    )]
+    Busy {
+        /// The database.
+        database: String,
+        /// What was waited for.
+        waited_for: &'static str,
+    },
+    /// We may not write there.
+    #[error(
+        "{database} is read-only: give this process the right to write to the file and its directory, and drop mode=ro from the URL"
+    )]
+    ReadOnly {
+        /// The database.
+        database: String,
+    },
+    /// The disk of the database is full. Retryable; nothing of the transaction was written.
+    #[error("the disk of {database} is full: free some space, the work goes on where it stopped")]
+    DiskFull {
+        /// The database.
+        database: String,
+    },
+    /// No such table.
+    #[error("{database} has no table {relation}: check `relation` in rekey.toml")]
+    NoSuchTable {
+        /// The database.
+        database: String,
+        /// The table asked for.
+        relation: String,
+    },
+    /// No such column.
+    #[error("table {relation} has no column {column}; it has {found}")]
+    NoSuchColumn {
+        /// The table.
+        relation: String,
+        /// The column asked for.
+        column: String,
+        /// The columns there are, separated by commas.
+        found: String,
+    },
+    /// A view, a virtual table or a table of the database itself.
+    #[error("{relation} is a {kind}: name the table that holds its rows instead")]
+    NotATable {
+        /// What was asked for.
+        relation: String,
+        /// What it is.
+        kind: String,
+    },
+    /// The rows cannot be named by rowid.
+    #[error("table {relation} has no rowid we can use: {reason}")]
+    NoRowId {
+        /// The table.
+        relation: String,
+        /// Why, and what to do.
+        reason: &'static str,
+    },
+    /// The deadline passed in the source's own time; nothing of the open transaction was written.
+    /// Retryable by whoever holds the work now.
+    #[error(
+        "writing to {relation} took longer than it was allowed to; what was not written stays as it was"
+    )]
+    DeadlinePassed {
+        /// The table.
+        relation: String,
+    },
+    /// A constraint or a trigger of the user's refused the new value; nothing of the open
+    /// transaction was written.
+    #[error("{relation}, {row}: the database refused the update: {rule}")]
+    Refused {
+        /// The table.
+        relation: String,
+        /// The row.
+        row: RowKey,
+        /// The kind of rule that refused it.
+        rule: &'static str,
+    },
+    /// Old or new value is of a type that cannot be compared or stored; a defect of the caller.
+    #[error(
+        "{relation}.{column}, {row}: only text or bytes are replaced, and only by what the column's encoding says"
+    )]
+    NotWritable {
+        /// The table.
+        relation: String,
+        /// The column.
+        column: String,
+        /// The row.
+        row: RowKey,
+    },
+    /// No implementation for this kind of database.
+    #[error(
+        "cannot open a {scheme:?} database: expected a URL such as sqlite:///var/lib/clinic.db"
+    )]
+    UnknownScheme {
+        /// What stands before the first colon of the URL; empty if there is none.
+        scheme: String,
+    },
+    /// A URL that names no database file.
+    #[error("the URL of the source {problem}: expected such as sqlite:///var/lib/clinic.db")]
+    BadUrl {
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// Anything else the database says; a person has to look.
+    #[error("{database}, table {relation}: {reason}")]
+    Database {
+        /// The database.
+        database: String,
+        /// The table, or `-`.
+        relation: String,
+        /// What kind of failure, and its code.
+        reason: String,
+    },
+}
+
+impl SourceError {
+    /// Whether the same call may succeed later without anyone changing configuration or schema.
+    pub fn is_retryable(&self) -> bool {
+        matches!(
+            self,
+            Self::OutOfReach { .. }
+                | Self::Busy { .. }
+                | Self::DiskFull { .. }
+                | Self::DeadlinePassed { .. }
+        )
+    }
+}

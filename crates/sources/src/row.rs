@@ -1,0 +1,59 @@
+//! What a read gives back: rows with their key, bind values and the values to be moved.
+
+use std::fmt;
+
+use rekey_domain::BindValue;
+
+use crate::StoredValue;
+
+/// What names a row in its table while the table keeps its physical form.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum RowKey {
+    /// SQLite's rowid.
+    RowId(i64),
+}
+
+impl fmt::Display for RowKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RowId(id) => write!(f, "rowid {id}"),
+        }
+    }
+}
+
+/// A row with at least one value that is not settled. `Debug` shows no bind value.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SourceRow {
+    /// What names it.
+    pub key: RowKey,
+    /// The bind columns, in the order of the query. None: NULL, or a value that cannot bind.
+    pub binds: Vec<Option<BindValue>>,
+    /// The protected columns, in the order of the query. None: NULL, or settled.
+    pub values: Vec<Option<StoredValue>>,
+}
+
+impl SourceRow {
+    /// How many bytes its values take.
+    pub fn size(&self) -> usize {
+        self.values.iter().flatten().map(StoredValue::size).sum()
+    }
+}
+
+impl fmt::Debug for SourceRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SourceRow")
+            .field("key", &self.key)
+            .field("values", &self.values)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Some rows of a range, in the order of their keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The rows; may be empty.
+    pub rows: Vec<SourceRow>,
+    /// Read on with `after` set to this. None: the range is read.
+    pub next: Option<i64>,
+}

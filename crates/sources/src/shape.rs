@@ -1,0 +1,41 @@
+//! A table's shape, as the database's catalogue says.
+
+use rekey_domain::TextEncoding;
+
+/// What the catalogue says of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableShape {
+    /// The columns of the declared primary key, in its order. Empty: it has none, and nothing that
+    /// stays the same names its rows.
+    pub primary_key: Vec<String>,
+    /// All columns, in their order.
+    pub columns: Vec<ColumnShape>,
+    /// The triggers that an update of the table may fire; ours are updates too.
+    pub update_triggers: Vec<String>,
+}
+
+impl TableShape {
+    /// The column called `name`, by the database's own rules of upper and lower case.
+    pub fn column(&self, name: &str) -> Option<&ColumnShape> {
+        let exact = self.columns.iter().find(|column| column.name == name);
+        exact.or_else(|| {
+            let mut columns = self.columns.iter();
+            columns.find(|column| column.name.eq_ignore_ascii_case(name))
+        })
+    }
+}
+
+/// What the catalogue says of a column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ColumnShape {
+    /// Its name.
+    pub name: String,
+    /// Its type as declared; empty if none was.
+    pub declared_type: String,
+    /// Whether it is declared NOT NULL.
+    pub not_null: bool,
+    /// How ciphertext would stand in it. None: it can hold none.
+    pub encoding: Option<TextEncoding>,
+    /// Whether its values can bind a ciphertext to its row.
+    pub can_bind: bool,
+}

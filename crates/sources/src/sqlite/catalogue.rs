@@ -1,0 +1,182 @@
+//! A table as the catalogue has it now, and the names by which SQL may speak of it.
+
+use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+
+use super::{
+    affinity::Affinity,
+    faults::{Located, Place},
+    sql::quote,
+};
+use crate::{ColumnShape, SourceError, TableShape};
+
+/// SQLite's names for the rowid; a column of the same name hides one.
+const ROWID_NAMES: [&str; 3] = ["rowid", "_rowid_", "oid"];
+
+/// A table with rowids.
+pub(super) struct Table {
+    pub(super) place: Place,
+    /// Its name in the catalogue.
+    pub(super) name: String,
+    /// Its shape, triggers aside.
+    pub(super) shape: TableShape,
+    rowid: &'static str,
+}
+
+struct Kind {
+    name: String,
+    kind: String,
+    without_rowid: bool,
+    strict: bool,
+}
+
+impl Table {
+    /// Looks the table up, and refuses what has no rows of its own or no rowid.
+    pub(super) async fn find(
+        connection: &mut SqliteConnection,
+        place: Place,
+    ) -> Result<Self, SourceError> {
+        let kind = kind(connection, &place).await?;
+        let shape = shape(connection, &kind, &place).await?;
+        let rowid = rowid_name(&kind, &shape, &place)?;
+        Ok(Self {
+            place,
+            name: kind.name,
+            shape,
+            rowid,
+        })
+    }
+
+    /// The table in a FROM or UPDATE, called `t` from there on.
+    pub(super) fn sql(&self) -> String {
+        format!("\"main\".{} AS t", quote(&self.name))
+    }
+
+    /// The rowid in an expression.
+    pub(super) fn rowid(&self) -> String {
+        format!("t.{}", self.rowid)
+    }
+
+    /// A column in an expression. Always with its table: SQLite takes a quoted name that it does not
+    /// know for a string, but not behind a dot.
+    pub(super) fn column(&self, name: &str) -> Result<String, SourceError> {
+        Ok(format!("t.{}", self.bare_column(name)?))
+    }
+
+    /// A column where SQL allows no table before it.
+    pub(super) fn bare_column(&self, name: &str) -> Result<String, SourceError> {
+        let column = self.shape.column(name);
+        let column = column.ok_or_else(|| SourceError::NoSuchColumn {
+            relation: self.place.relation.clone(),
+            column: name.to_owned(),
+            found: self.column_names(),
+        })?;
+        Ok(quote(&column.name))
+    }
+
+    fn column_names(&self) -> String {
+        let names = self.shape.columns.iter().map(|column| column.name.as_str());
+        names.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// The table's own name. Our connections see one database, `main`; anything else before a dot is
+/// part of the name.
+fn table_name(relation: &str) -> &str {
+    match relation.split_once('.') {
+        Some((schema, name)) if schema.eq_ignore_ascii_case("main") => name,
+        _ => relation,
+    }
+}
+
+async fn kind(connection: &mut SqliteConnection, place: &Place) -> Result<Kind, SourceError> {
+    let sql = "SELECT name, type, wr, strict FROM pragma_table_list(?) WHERE schema = 'main'";
+    let found = sqlx::query(sql)
+        .bind(table_name(&place.relation))
+        .fetch_optional(connection);
+    let found = found.await.and_then(|row| row.map(kind_of).transpose());
+    let found = found.at(place)?.ok_or_else(|| SourceError::NoSuchTable {
+        database: place.database.to_string(),
+        relation: place.relation.clone(),
+    })?;
+    refuse_what_is_no_table(found, place)
+}
+
+fn kind_of(row: SqliteRow) -> Result<Kind, sqlx::Error> {
+    Ok(Kind {
+        name: row.try_get(0)?,
+        kind: row.try_get(1)?,
+        without_rowid: row.try_get(2)?,
+        strict: row.try_get(3)?,
+    })
+}
+
+fn refuse_what_is_no_table(found: Kind, place: &Place) -> Result<Kind, SourceError> {
+    let own = found.name.to_ascii_lowercase().starts_with("sqlite_");
+    let kind = match found.kind.as_str() {
+        "table" if !own => return Ok(found),
+        "table" => "table of SQLite's own".to_owned(),
+        "view" => "view".to_owned(),
+        kind => format!("{kind} table"),
+    };
+    Err(SourceError::NotATable {
+        relation: place.relation.clone(),
+        kind,
+    })
+}
+
+async fn shape(
+    connection: &mut SqliteConnection,
+    kind: &Kind,
+    place: &Place,
+) -> Result<TableShape, SourceError> {
+    let sql = "SELECT name, type, \"notnull\", hidden, pk FROM pragma_table_xinfo(?, 'main')";
+    let rows = sqlx::query(sql).bind(&kind.name).fetch_all(connection);
+    let rows = rows.await.at(place)?;
+    let columns = rows.iter().map(|row| column(row, kind.strict)).collect();
+    Ok(TableShape {
+        primary_key: primary_key(&rows).at(place)?,
+        columns: Result::<_, sqlx::Error>::at(columns, place)?,
+        update_triggers: Vec::new(),
+    })
+}
+
+fn column(row: &SqliteRow, strict: bool) -> Result<ColumnShape, sqlx::Error> {
+    let declared_type: String = row.try_get(1)?;
+    let affinity = Affinity::of(&declared_type, strict);
+    // What SQLite computes can be neither written nor known before the insert.
+    let plain = row.try_get::<i64, _>(3)? == 0;
+    Ok(ColumnShape {
+        name: row.try_get(0)?,
+        declared_type,
+        not_null: row.try_get(2)?,
+        encoding: affinity.encoding().filter(|_| plain),
+        can_bind: affinity.can_bind() && plain,
+    })
+}
+
+fn primary_key(rows: &[SqliteRow]) -> Result<Vec<String>, sqlx::Error> {
+    let place_and_name = |row: &SqliteRow| Ok((row.try_get::<i64, _>(4)?, row.try_get(0)?));
+    let mut columns = rows
+        .iter()
+        .map(place_and_name)
+        .collect::<Result<Vec<(i64, String)>, sqlx::Error>>()?;
+    columns.retain(|(place, _)| *place > 0);
+    columns.sort_unstable();
+    Ok(columns.into_iter().map(|(_, name)| name).collect())
+}
+
+fn rowid_name(kind: &Kind, shape: &TableShape, place: &Place) -> Result<&'static str, SourceError> {
+    let no_rowid = |reason| SourceError::NoRowId {
+        relation: place.relation.clone(),
+        reason,
+    };
+    if kind.without_rowid {
+        return Err(no_rowid(
+            "it is declared WITHOUT ROWID; create it anew without that clause",
+        ));
+    }
+    let mut names = ROWID_NAMES.into_iter();
+    names
+        .find(|name| shape.column(name).is_none())
+        .ok_or_else(|| no_rowid("columns are called rowid, _rowid_ and oid; rename one of them"))
+}

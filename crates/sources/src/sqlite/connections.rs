@@ -1,0 +1,142 @@
+//! A few connections to the file the path names now, even if someone replaces it.
+
+use std::{
+    fs::Metadata,
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use sqlx::{
+    ConnectOptions, Sqlite, SqlitePool,
+    pool::PoolConnection,
+    sqlite::{SqliteConnectOptions, SqlitePoolOptions},
+};
+
+use super::faults::{Located, Place};
+use crate::SourceError;
+
+/// How long a statement waits for a lock of the application's; a commit may come this late.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a call waits for a connection of ours; writers hold theirs while they wait for a turn.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
+const MAX_CONNECTIONS: u32 = 4;
+/// Rows read ahead of the page that is being filled. Values may be megabytes each.
+const ROWS_AHEAD: usize = 8;
+
+/// The connections of one source.
+pub(super) struct Connections {
+    options: SqliteConnectOptions,
+    path: PathBuf,
+    database: Arc<str>,
+    current: Mutex<Opened>,
+}
+
+/// The connections to one file. An open connection would go on in a file that was deleted or
+/// replaced (a restore), and what it wrote would be gone.
+struct Opened {
+    pool: SqlitePool,
+    file: FileId,
+}
+
+/// What stays the same while a path names the same file: device and inode.
+type FileId = (u64, u64);
+
+impl Connections {
+    pub(super) async fn open(url: &str) -> Result<Self, SourceError> {
+        let options = options(url)?;
+        let path = options.get_filename().to_owned();
+        let database: Arc<str> = format!("SQLite {}", path.display()).into();
+        let file = file_id(&path, &database).await?;
+        let pool = pool(&options);
+        let current = Mutex::new(Opened { pool, file });
+        let connections = Self {
+            options,
+            path,
+            database,
+            current,
+        };
+        connections.check().await?;
+        tracing::debug!(database = %connections.database, "opened a source");
+        Ok(connections)
+    }
+
+    /// The database, as errors name it.
+    pub(super) fn database(&self) -> &Arc<str> {
+        &self.database
+    }
+
+    /// A connection to the file that the path names now.
+    pub(super) async fn acquire(&self) -> Result<PoolConnection<Sqlite>, SourceError> {
+        let file = file_id(&self.path, &self.database).await?;
+        let pool = self.pool_of(file);
+        pool.acquire().await.at(&Place::database(&self.database))
+    }
+
+    fn pool_of(&self, file: FileId) -> SqlitePool {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.file != file {
+            let pool = pool(&self.options);
+            *current = Opened { pool, file };
+        }
+        current.pool.clone()
+    }
+
+    /// Reads the file's header, so that a file that is no database is found when it is opened.
+    async fn check(&self) -> Result<(), SourceError> {
+        let mut connection = self.acquire().await?;
+        let read = sqlx::query("PRAGMA schema_version").execute(&mut *connection);
+        read.await.at(&Place::database(&self.database))?;
+        Ok(())
+    }
+}
+
+fn options(url: &str) -> Result<SqliteConnectOptions, SourceError> {
+    let bad = |problem| SourceError::BadUrl { problem };
+    let options = SqliteConnectOptions::from_str(url).map_err(|_| bad("cannot be read"))?;
+    let path = options.get_filename();
+    // An in-memory database is ours alone; no application has rows in it.
+    if url.contains(":memory:") || url.contains("mode=memory") {
+        return Err(bad("names a database in memory"));
+    }
+    if path.as_os_str().is_empty() {
+        return Err(bad("names no file"));
+    }
+    Ok(options
+        .create_if_missing(false)
+        // SQLite's own default: an update of ours must not cascade into other tables.
+        .foreign_keys(false)
+        .busy_timeout(BUSY_TIMEOUT)
+        .row_buffer_size(ROWS_AHEAD)
+        .disable_statement_logging())
+}
+
+fn pool(options: &SqliteConnectOptions) -> SqlitePool {
+    SqlitePoolOptions::new()
+        .max_connections(MAX_CONNECTIONS)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .test_before_acquire(false)
+        .connect_lazy_with(options.clone())
+}
+
+async fn file_id(path: &Path, database: &str) -> Result<FileId, SourceError> {
+    let metadata = tokio::fs::metadata(path).await;
+    let metadata = metadata.map_err(|error| SourceError::OutOfReach {
+        database: database.to_owned(),
+        reason: error.kind().to_string(),
+    })?;
+    Ok(id_of(&metadata))
+}
+
+#[cfg(unix)]
+fn id_of(metadata: &Metadata) -> FileId {
+    use std::os::unix::fs::MetadataExt;
+    (metadata.dev(), metadata.ino())
+}
+
+/// Elsewhere an open file can be neither deleted nor replaced.
+#[cfg(not(unix))]
+fn id_of(_: &Metadata) -> FileId {
+    (0, 0)
+}

@@ -1,0 +1,210 @@
+//! What SQLite's result codes mean for us.
+//!
+//! Its messages are not passed on: a trigger's `RAISE` or a JSON function may put a value in one.
+
+use std::sync::Arc;
+
+use sqlx::{Error, error::DatabaseError};
+
+use crate::{RowKey, SourceError};
+
+// Primary result codes, the low byte of what SQLite reports.
+const ERROR: i32 = 1;
+const PERM: i32 = 3;
+const BUSY: i32 = 5;
+const LOCKED: i32 = 6;
+const READONLY: i32 = 8;
+const IOERR: i32 = 10;
+const CORRUPT: i32 = 11;
+const FULL: i32 = 13;
+const CANTOPEN: i32 = 14;
+const PROTOCOL: i32 = 15;
+const TOOBIG: i32 = 18;
+const CONSTRAINT: i32 = 19;
+const MISMATCH: i32 = 20;
+const NOTADB: i32 = 26;
+/// Extended: the file was moved or deleted while it was open.
+const READONLY_DBMOVED: i32 = 1032;
+
+/// What an error is about.
+#[derive(Clone)]
+pub(super) struct Place {
+    pub(super) database: Arc<str>,
+    pub(super) relation: String,
+}
+
+impl Place {
+    pub(super) fn new(database: &Arc<str>, relation: &str) -> Self {
+        Self {
+            database: Arc::clone(database),
+            relation: relation.to_owned(),
+        }
+    }
+
+    /// The database as a whole.
+    pub(super) fn database(database: &Arc<str>) -> Self {
+        Self::new(database, "-")
+    }
+}
+
+/// Says where an error of the driver happened.
+pub(super) trait Located<T> {
+    /// The error as ours.
+    fn at(self, place: &Place) -> Result<T, SourceError>;
+
+    /// The error as ours, from the update of one row.
+    fn at_row(self, place: &Place, row: &RowKey) -> Result<T, SourceError>;
+}
+
+impl<T> Located<T> for Result<T, Error> {
+    fn at(self, place: &Place) -> Result<T, SourceError> {
+        self.map_err(|error| translate(&error, place))
+    }
+
+    fn at_row(self, place: &Place, row: &RowKey) -> Result<T, SourceError> {
+        self.map_err(|error| match refusal(&error) {
+            Some(rule) => SourceError::Refused {
+                relation: place.relation.clone(),
+                row: row.clone(),
+                rule,
+            },
+            None => translate(&error, place),
+        })
+    }
+}
+
+fn translate(error: &Error, place: &Place) -> SourceError {
+    let database = place.database.to_string();
+    match error {
+        Error::Database(error) => of_code(code(&**error), error.message(), place),
+        Error::PoolTimedOut => SourceError::Busy {
+            database,
+            waited_for: "a connection of ours",
+        },
+        Error::Io(error) => SourceError::OutOfReach {
+            database,
+            reason: error.kind().to_string(),
+        },
+        Error::WorkerCrashed | Error::PoolClosed => SourceError::OutOfReach {
+            database,
+            reason: "the connection ended".to_owned(),
+        },
+        _ => other(
+            "the driver could not read what the database sent".to_owned(),
+            place,
+        ),
+    }
+}
+
+fn of_code(code: i32, message: &str, place: &Place) -> SourceError {
+    let database = place.database.to_string();
+    let gone = |reason: &str| SourceError::OutOfReach {
+        database: place.database.to_string(),
+        reason: format!("{reason} (SQLite code {code})"),
+    };
+    match code & 0xff {
+        _ if code == READONLY_DBMOVED => gone("the file was moved or deleted"),
+        BUSY | LOCKED | PROTOCOL => SourceError::Busy {
+            database,
+            waited_for: "a lock",
+        },
+        READONLY => SourceError::ReadOnly { database },
+        FULL => SourceError::DiskFull { database },
+        IOERR => gone("the disk failed to read or write"),
+        CANTOPEN => gone("the file cannot be opened"),
+        primary => other(meaning(primary, code, message), place),
+    }
+}
+
+fn other(reason: String, place: &Place) -> SourceError {
+    SourceError::Database {
+        database: place.database.to_string(),
+        relation: place.relation.clone(),
+        reason,
+    }
+}
+
+fn meaning(primary: i32, code: i32, message: &str) -> String {
+    let meaning = match primary {
+        ERROR => return format!("{} (SQLite code {code})", schema_problem(message)),
+        PERM => "access is not permitted",
+        CORRUPT => "the database is damaged; run PRAGMA integrity_check and restore a backup",
+        TOOBIG => "a value is larger than SQLite allows",
+        CONSTRAINT => "a constraint was violated",
+        MISMATCH => "a value does not fit the type of its column",
+        NOTADB => "the file is not a SQLite database, or is encrypted as a whole",
+        _ => "an unexpected answer",
+    };
+    format!("{meaning} (SQLite code {code})")
+}
+
+/// Messages about names and syntax come from the schema and hold no values; the others may.
+fn schema_problem(message: &str) -> &str {
+    let harmless = [
+        "no such function: ",
+        "no such collation sequence: ",
+        "no such module: ",
+        "no such table: ",
+        "no such column: ",
+        "unknown database ",
+        "cannot UPDATE generated column ",
+    ];
+    let named = harmless.iter().any(|start| message.starts_with(start));
+    if named { message } else { "a statement failed" }
+}
+
+/// The rule of the user's that refused an update, if one did.
+fn refusal(error: &Error) -> Option<&'static str> {
+    let code = code(error.as_database_error()?);
+    match (code & 0xff, code >> 8) {
+        (CONSTRAINT, 1) => Some("a CHECK constraint"),
+        (CONSTRAINT, 5) => Some("a NOT NULL constraint"),
+        (CONSTRAINT, 6 | 8) => Some("a UNIQUE constraint"),
+        (CONSTRAINT, 7) => Some("a trigger"),
+        (CONSTRAINT, 12) => Some("the type of a STRICT column"),
+        (CONSTRAINT, _) => Some("a constraint"),
+        (MISMATCH, _) => Some("the type of the column"),
+        (TOOBIG, _) => Some("the largest size of a value"),
+        _ => None,
+    }
+}
+
+/// The extended result code; 0 if the driver reports none.
+fn code(error: &dyn DatabaseError) -> i32 {
+    let code = error.code().and_then(|code| code.parse().ok());
+    code.unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(code: i32, message: &str) -> SourceError {
+        of_code(
+            code,
+            message,
+            &Place::new(&"SQLite a.db".into(), "patients"),
+        )
+    }
+
+    #[test]
+    fn what_passes_by_itself_is_retryable() {
+        // BUSY, its SNAPSHOT, LOCKED, PROTOCOL, IOERR and its SHORT_READ, FULL, CANTOPEN, DBMOVED.
+        for code in [5, 517, 6, 15, 10, 522, 13, 14, 1032] {
+            assert!(error(code, "").is_retryable(), "{code}");
+        }
+        for code in [1, 8, 11, 19, 26] {
+            assert!(!error(code, "").is_retryable(), "{code}");
+        }
+        assert!(matches!(error(13, ""), SourceError::DiskFull { .. }));
+        assert!(matches!(error(8, ""), SourceError::ReadOnly { .. }));
+    }
+
+    #[test]
+    fn only_messages_about_names_are_passed_on() {
+        let named = error(1, "no such function: soundex").to_string();
+        assert!(named.contains("no such function: soundex"), "{named}");
+        let other = error(1, "bad JSON path: '123-45-6789'").to_string();
+        assert!(!other.contains("6789"), "{other}");
+    }
+}

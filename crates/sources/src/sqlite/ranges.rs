@@ -1,0 +1,32 @@
+//! Ranges of a table: so many rows further along its rowids.
+
+use rekey_domain::Range;
+use sqlx::{AssertSqlSafe, SqliteConnection};
+
+use super::{catalogue::Table, faults::Located};
+use crate::SourceError;
+
+/// The range of the next `rows` rows after `after`.
+///
+/// Walks the table's own b-tree, so holes cost nothing and a range starts and ends at a row.
+pub(super) async fn next(
+    connection: &mut SqliteConnection,
+    table: &Table,
+    after: Option<i64>,
+    rows: u32,
+) -> Result<Option<Range>, SourceError> {
+    let Some(from) = after.map_or(Some(i64::MIN), |after| after.checked_add(1)) else {
+        return Ok(None);
+    };
+    let (rowid, from_table) = (table.rowid(), table.sql());
+    let sql = format!(
+        "SELECT min(id), max(id) FROM \
+         (SELECT {rowid} AS id FROM {from_table} WHERE {rowid} >= ? ORDER BY {rowid} LIMIT ?)"
+    );
+    let ends = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(from)
+        .bind(i64::from(rows.max(1)))
+        .fetch_one(connection);
+    let (first, last): (Option<i64>, Option<i64>) = ends.await.at(&table.place)?;
+    Ok(first.zip(last).map(|(first, last)| Range { first, last }))
+}

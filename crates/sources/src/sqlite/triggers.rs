@@ -1,0 +1,111 @@
+//! Which triggers an update of a table may fire.
+
+use sqlx::{Row, SqliteConnection};
+
+use super::{catalogue::Table, faults::Located};
+use crate::SourceError;
+
+/// The names of the table's triggers that are not only for INSERT or DELETE, in their order.
+pub(super) async fn of_updates(
+    connection: &mut SqliteConnection,
+    table: &Table,
+) -> Result<Vec<String>, SourceError> {
+    let sql = "SELECT name, sql FROM main.sqlite_schema \
+               WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE ORDER BY name";
+    let rows = sqlx::query(sql).bind(&table.name).fetch_all(connection);
+    let rows = rows.await.at(&table.place)?;
+    let triggers = rows
+        .iter()
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+    let triggers: Result<Vec<(String, String)>, sqlx::Error> = triggers.collect();
+    let mut triggers = triggers.at(&table.place)?;
+    triggers.retain(|(_, sql)| is_for_updates(sql));
+    Ok(triggers.into_iter().map(|(name, _)| name).collect())
+}
+
+/// SQLite keeps `CREATE TRIGGER name …` as it was written. The first event behind the name decides;
+/// what cannot be read counts as one for updates.
+fn is_for_updates(sql: &str) -> bool {
+    let mut words = Words(sql).skip(3);
+    let event = words.find(|word| ["INSERT", "DELETE", "UPDATE"].contains(&word.as_str()));
+    event.is_none_or(|event| event == "UPDATE")
+}
+
+/// The words of a statement in upper case, a quoted name as one; comments and signs left out.
+struct Words<'a>(&'a str);
+
+impl Iterator for Words<'_> {
+    type Item = String;
+
+    fn next(&mut self) -> Option<String> {
+        loop {
+            let first = self.0.chars().next()?;
+            match first {
+                _ if self.0.starts_with("--") => self.skip_past("\n"),
+                _ if self.0.starts_with("/*") => self.skip_past("*/"),
+                '"' | '\'' | '`' => return Some(self.quoted(first)),
+                '[' => return Some(self.quoted(']')),
+                _ if is_word(first) => return Some(self.word()),
+                _ => self.0 = &self.0[first.len_utf8()..],
+            }
+        }
+    }
+}
+
+impl Words<'_> {
+    fn skip_past(&mut self, end: &str) {
+        let rest = self.0.split_once(end).map(|(_, rest)| rest);
+        self.0 = rest.unwrap_or_default();
+    }
+
+    /// A doubled quote is part of the name, except in brackets.
+    fn quoted(&mut self, end: char) -> String {
+        let mut inner = self.0.char_indices().skip(1).peekable();
+        while let Some((at, c)) = inner.next() {
+            let doubled = end != ']' && inner.peek().is_some_and(|(_, next)| *next == end);
+            if c == end && doubled {
+                inner.next();
+            } else if c == end {
+                self.0 = &self.0[at + end.len_utf8()..];
+                return String::new();
+            }
+        }
+        self.0 = "";
+        String::new()
+    }
+
+    fn word(&mut self) -> String {
+        let end = self.0.find(|c| !is_word(c)).unwrap_or(self.0.len());
+        let (word, rest) = self.0.split_at(end);
+        self.0 = rest;
+        word.to_ascii_uppercase()
+    }
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_' || c == '$' || !c.is_ascii()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_event_is_found_behind_any_name() {
+        for sql in [
+            "CREATE TRIGGER touch AFTER UPDATE ON p BEGIN SELECT 1; END",
+            "CREATE TRIGGER insert_log UPDATE OF ssn ON p BEGIN INSERT INTO l VALUES (1); END",
+            "CREATE TRIGGER \"on insert \"\" x\" /* DELETE */ BEFORE -- INSERT\n update ON p BEGIN SELECT 1; END",
+            "CREATE TRIGGER [delete] INSTEAD OF UPDATE ON p BEGIN SELECT 1; END",
+            "CREATE TRIGGER 'unreadable",
+        ] {
+            assert!(is_for_updates(sql), "{sql}");
+        }
+        for sql in [
+            "CREATE TRIGGER \"update\" AFTER INSERT ON p BEGIN UPDATE p SET a = 1; END",
+            "CREATE TRIGGER `update` DELETE ON p BEGIN UPDATE p SET a = 1; END",
+        ] {
+            assert!(!is_for_updates(sql), "{sql}");
+        }
+    }
+}

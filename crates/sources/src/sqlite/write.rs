@@ -1,0 +1,166 @@
+//! Writing rows by compare-and-swap, in transactions short enough for the application to wait for.
+
+use sqlx::{
+    AssertSqlSafe, Connection, Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments,
+};
+
+use super::{
+    catalogue::Table,
+    faults::Located,
+    time,
+    turns::{Turn, Turns},
+};
+use crate::{
+    ColumnUpdate, Deadline, RowKey, RowUpdate, SourceError, StoredValue, WriteOutcome,
+    value::Fingerprint,
+};
+
+/// The most rows of a transaction.
+const MAX_ROWS: usize = 250;
+/// A transaction takes no further row once its values reach this many bytes.
+const MAX_BYTES: usize = 4 << 20;
+
+/// Writes all updates, transaction by transaction.
+pub(super) async fn all(
+    connection: &mut SqliteConnection,
+    table: &Table,
+    turns: &Turns,
+    updates: &[RowUpdate],
+    deadline: Deadline,
+) -> Result<Vec<WriteOutcome>, SourceError> {
+    let mut outcomes = Vec::with_capacity(updates.len());
+    let mut rest = updates;
+    while !rest.is_empty() {
+        let (now, later) = rest.split_at(transaction_len(rest));
+        let turn = turns.take().await;
+        outcomes.extend(transaction(connection, table, turn, now, deadline).await?);
+        rest = later;
+    }
+    Ok(outcomes)
+}
+
+/// How many of `updates` the next transaction takes; at least one.
+fn transaction_len(updates: &[RowUpdate]) -> usize {
+    let mut bytes = 0;
+    let fits = |update: &&RowUpdate| {
+        let room = bytes < MAX_BYTES;
+        bytes += update.size();
+        room
+    };
+    updates.iter().take(MAX_ROWS).take_while(fits).count()
+}
+
+/// One transaction. An error on the way drops it, which rolls it back.
+async fn transaction(
+    connection: &mut SqliteConnection,
+    table: &Table,
+    mut turn: Turn<'_>,
+    updates: &[RowUpdate],
+    deadline: Deadline,
+) -> Result<Vec<WriteOutcome>, SourceError> {
+    // IMMEDIATE: a transaction that reads first would fail at once when the application writes.
+    let begin = connection.begin_with("BEGIN IMMEDIATE").await;
+    let mut transaction = begin.at(&table.place)?;
+    turn.locked();
+    let mut outcomes = Vec::with_capacity(updates.len());
+    for update in updates {
+        outcomes.push(swap(&mut transaction, table, update, deadline).await?);
+    }
+    // A row that came too late looks lost. Time does not run back, so this finds it out.
+    time::check(&mut transaction, deadline, &table.place).await?;
+    transaction.commit().await.at(&table.place)?;
+    Ok(outcomes)
+}
+
+/// Replaces the values of one row in one statement, if all of them are still there.
+async fn swap(
+    connection: &mut SqliteConnection,
+    table: &Table,
+    update: &RowUpdate,
+    deadline: Deadline,
+) -> Result<WriteOutcome, SourceError> {
+    if update.columns.is_empty() {
+        return Ok(WriteOutcome::Written);
+    }
+    let RowKey::RowId(rowid) = update.key;
+    let swaps = swaps(table, update)?;
+    let mut query = sqlx::query(AssertSqlSafe(statement(table, &swaps)));
+    for swap in &swaps {
+        query = bind_new(query, swap.new);
+    }
+    query = query.bind(rowid);
+    for swap in &swaps {
+        query = bind_old(query, swap.old);
+    }
+    let done = query.bind(deadline.unix_millis()).execute(connection).await;
+    let done = done.at_row(&table.place, &update.key)?;
+    Ok(if done.rows_affected() == 0 {
+        WriteOutcome::Lost
+    } else {
+        WriteOutcome::Written
+    })
+}
+
+/// One column of an update, made ready for SQL.
+struct Swap<'a> {
+    column: String,
+    old: Fingerprint<'a>,
+    new: &'a StoredValue,
+}
+
+fn swaps<'a>(table: &Table, update: &'a RowUpdate) -> Result<Vec<Swap<'a>>, SourceError> {
+    let swap = |column: &'a ColumnUpdate| {
+        let old = column.old.fingerprint(column.encoding);
+        let old = old.filter(|_| column.new.fits(column.encoding));
+        Ok(Swap {
+            column: table.bare_column(&column.name)?,
+            old: old.ok_or_else(|| SourceError::NotWritable {
+                relation: table.place.relation.clone(),
+                column: column.name.clone(),
+                row: update.key.clone(),
+            })?,
+            new: &column.new,
+        })
+    };
+    update.columns.iter().map(swap).collect()
+}
+
+/// `OR ABORT`: a constraint declared `ON CONFLICT REPLACE` must not delete another row for ours.
+fn statement(table: &Table, swaps: &[Swap<'_>]) -> String {
+    let (name, rowid, in_time) = (table.sql(), table.rowid(), time::BEFORE_DEADLINE);
+    let new: Vec<_> = swaps.iter().map(|s| format!("{} = ?", s.column)).collect();
+    let old: Vec<_> = swaps.iter().map(still_there).collect();
+    let (new, old) = (new.join(", "), old.join(" AND "));
+    format!("UPDATE OR ABORT {name} SET {new} WHERE {rowid} = ? AND {old} AND {in_time}")
+}
+
+fn still_there(swap: &Swap<'_>) -> String {
+    let column = &swap.column;
+    match swap.old {
+        Fingerprint::Start(start) => format!(
+            "typeof(t.{column}) = 'blob' AND substr(t.{column}, 1, {}) = ?",
+            start.len()
+        ),
+        Fingerprint::Bytes(_) => format!("typeof(t.{column}) = 'blob' AND t.{column} = ?"),
+        Fingerprint::Text(_) => {
+            format!("typeof(t.{column}) = 'text' AND t.{column} COLLATE BINARY = ?")
+        }
+    }
+}
+
+type Statement<'a> = Query<'a, Sqlite, SqliteArguments>;
+
+fn bind_new<'a>(statement: Statement<'a>, new: &'a StoredValue) -> Statement<'a> {
+    match new {
+        StoredValue::Bytes(bytes) => statement.bind(bytes.as_slice()),
+        StoredValue::Text(text) => statement.bind(text.as_str()),
+        StoredValue::Other => unreachable!("`swaps` lets only values through that fit"),
+    }
+}
+
+fn bind_old<'a>(statement: Statement<'a>, old: Fingerprint<'a>) -> Statement<'a> {
+    match old {
+        Fingerprint::Start(bytes) | Fingerprint::Bytes(bytes) => statement.bind(bytes),
+        Fingerprint::Text(text) => statement.bind(text),
+    }
+}

@@ -1,0 +1,61 @@
+//! What a write takes and gives: new values against the ones they replace, and a deadline.
+
+use rekey_domain::TextEncoding;
+
+use crate::{RowKey, StoredValue};
+
+/// All changes of one row; they are written together or not at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowUpdate {
+    /// The row.
+    pub key: RowKey,
+    /// Its columns, each once; never empty.
+    pub columns: Vec<ColumnUpdate>,
+}
+
+impl RowUpdate {
+    /// How many bytes its new values take.
+    pub fn size(&self) -> usize {
+        self.columns.iter().map(|column| column.new.size()).sum()
+    }
+}
+
+/// A value to be replaced, if it is still there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ColumnUpdate {
+    /// The column in the database.
+    pub name: String,
+    /// How ciphertext stands in it.
+    pub encoding: TextEncoding,
+    /// What was read; bytes or text.
+    pub old: StoredValue,
+    /// What replaces it; as `encoding` says.
+    pub new: StoredValue,
+}
+
+/// What became of one [`RowUpdate`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WriteOutcome {
+    /// All its columns hold the new values.
+    Written,
+    /// Something that was read is no longer there; nothing was overwritten.
+    Lost,
+}
+
+/// The last moment of a write, in the source's own time; from [`Source::deadline`].
+///
+/// [`Source::deadline`]: crate::Source::deadline
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Deadline(i64);
+
+impl Deadline {
+    /// The moment this many milliseconds after the Unix epoch.
+    pub const fn from_unix_millis(millis: i64) -> Self {
+        Self(millis)
+    }
+
+    /// Milliseconds since the Unix epoch.
+    pub const fn unix_millis(self) -> i64 {
+        self.0
+    }
+}

@@ -1,0 +1,84 @@
+//! The conformance suite: what every kind of source promises, run for each of them.
+//!
+//! A case is a function over [`Fixture`]; a new kind of source brings a fixture and one more line
+//! `conformance!` below. What only one kind of database can do is tested in a file of its own.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
+
+mod suite {
+    pub mod application;
+    pub mod census;
+    pub mod deadlines;
+    pub mod errors;
+    pub mod fixture;
+    pub mod names;
+    pub mod pages;
+    pub mod races;
+    pub mod ranges;
+    pub mod reads;
+    pub mod sqlite;
+    pub mod sqlite_errors;
+    pub mod sqlite_fixture;
+    pub mod sqlite_values;
+    pub mod writes;
+}
+
+use suite::{fixture::runtime, sqlite_fixture::SqliteFixture};
+
+/// One test a case: `cases` get a fixture, `properties` make one for each input.
+macro_rules! conformance {
+    ($kind:ident, $new:expr) => {
+        conformance!(@ $kind, $new,
+            cases: [
+                ranges::an_empty_table_has_no_range,
+                ranges::a_range_has_about_as_many_rows_as_asked_for,
+                reads::only_rows_with_an_unsettled_value_are_read,
+                reads::all_is_settled_where_nothing_is_left,
+                reads::base64_is_settled_by_its_prefix,
+                reads::binds_come_in_the_order_of_the_query,
+                pages::a_page_ends_at_its_bytes,
+                pages::a_page_holds_at_least_one_row,
+                writes::nothing_but_the_columns_is_written,
+                writes::two_columns_are_written_together,
+                writes::more_rows_than_a_transaction_takes,
+                writes::no_updates_are_no_work,
+                races::a_changed_value_is_not_overwritten,
+                races::a_deleted_row_stays_deleted,
+                races::a_row_inserted_anew_is_not_overwritten,
+                races::one_changed_column_keeps_the_other,
+                races::text_is_compared_as_a_whole,
+                races::plaintext_is_compared_as_a_whole,
+                races::a_value_that_became_null_stays_null,
+                deadlines::nothing_is_written_after_the_deadline,
+                deadlines::a_deadline_is_in_the_sources_time,
+                names::hostile_names_are_only_names,
+                names::names_are_found_in_either_case,
+                errors::a_missing_table_is_named,
+                errors::a_missing_column_is_named_with_those_there_are,
+                errors::a_view_is_refused,
+                errors::a_value_of_the_wrong_type_is_refused,
+                errors::a_constraint_names_its_row,
+                application::no_update_of_the_application_is_lost,
+            ],
+            properties: [
+                ranges::every_row_is_in_exactly_one_range,
+                census::a_census_equals_a_naive_count,
+            ]
+        );
+    };
+    (@ $kind:ident, $new:expr,
+     cases: [$($module:ident::$case:ident,)*], properties: [$($home:ident::$property:ident,)*]) => {
+        mod $kind {
+            use super::*;
+            $(#[test] fn $case() {
+                runtime().block_on(async { suite::$module::$case(&$new.await).await });
+            })*
+            $(#[test] fn $property() {
+                suite::$home::$property(&runtime(), async || $new.await);
+            })*
+        }
+    };
+}
+
+conformance!(sqlite_delete, SqliteFixture::new("delete"));
+conformance!(sqlite_wal, SqliteFixture::new("wal"));

@@ -1,0 +1,94 @@
+//! An application that writes all the while: nothing it wrote is lost, and it gets its turn.
+
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use rekey_domain::KeyId;
+use rekey_sources::{RowUpdate, SourceRow, StoredValue};
+
+use super::fixture::{
+    Fixture, NEW, OLD, ciphertext, id, patient, read_all, ssn, swap, whole, write,
+};
+
+const ROWS: i64 = 400;
+/// Prefix and nonce; what follows stands for what the application encrypted.
+const BODY: usize = 17;
+/// As long as an application waits for a lock by default.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+pub async fn no_update_of_the_application_is_lost(fixture: &impl Fixture) {
+    let patients: Vec<_> = (0..ROWS).map(|id| patient(id, OLD)).collect();
+    fixture.insert(&patients).await;
+    let stop = AtomicBool::new(false);
+    let (written, ()) = tokio::join!(application(fixture, &stop), async {
+        for _ in 0..20 {
+            move_rows(fixture).await;
+        }
+        stop.store(true, Relaxed);
+    });
+    move_rows(fixture).await;
+    assert!(
+        written.len() > 20,
+        "the application got {} turns",
+        written.len()
+    );
+    for patient in fixture.patients().await {
+        let untouched = (0, patient_body(patient.id));
+        let (updates, body) = written.get(&patient.id).unwrap_or(&untouched);
+        let ssn = patient.ssn.expect("nobody erases one");
+        assert_eq!(&ssn[BODY..], body, "patient {}", patient.id);
+        assert_eq!(patient.updated_at, 7 + updates);
+        assert!(ssn.starts_with(&rekey_envelope::prefix(NEW)));
+    }
+}
+
+/// Writes a row after the other, under the old key as often as under the new. Gives the number of
+/// updates and the last body of each row.
+async fn application(fixture: &impl Fixture, stop: &AtomicBool) -> HashMap<i64, (i64, Vec<u8>)> {
+    let mut written: HashMap<i64, (i64, Vec<u8>)> = HashMap::new();
+    for turn in 0u64.. {
+        if stop.load(Relaxed) {
+            break;
+        }
+        let id = (turn * 37) as i64 % ROWS;
+        let key: KeyId = if turn.is_multiple_of(2) { OLD } else { NEW };
+        let ssn = ciphertext(key, turn + 10_000, 60);
+        let started = Instant::now();
+        fixture.store_ssn(id, &ssn).await;
+        assert!(
+            started.elapsed() < PATIENCE,
+            "waited {:?}",
+            started.elapsed()
+        );
+        let row = written.entry(id).or_default();
+        *row = (row.0 + 1, ssn[BODY..].to_vec());
+        tokio::task::yield_now().await;
+    }
+    written
+}
+
+/// One pass of a rotation: a new nonce under the new key, the same body. Lost races are read again
+/// in the next pass.
+async fn move_rows(fixture: &impl Fixture) {
+    let query = whole(fixture.source(), vec![ssn()]).await;
+    let rows = read_all(fixture.source(), &query).await;
+    let updates: Vec<_> = rows.iter().map(moved).collect();
+    write(fixture.source(), &updates).await;
+}
+
+fn moved(row: &SourceRow) -> RowUpdate {
+    let Some(StoredValue::Bytes(old)) = &row.values[0] else {
+        panic!("{row:?} holds no bytes");
+    };
+    let nonce = u64::from_be_bytes(old[9..BODY].try_into().unwrap()) ^ id(row) as u64;
+    let mut new = ciphertext(NEW, nonce, BODY);
+    new.extend(&old[BODY..]);
+    swap(row, &ssn(), StoredValue::Bytes(new))
+}
+
+fn patient_body(id: i64) -> Vec<u8> {
+    ciphertext(OLD, id as u64, 60)[BODY..].to_vec()
+}

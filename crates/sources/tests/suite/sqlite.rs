@@ -1,0 +1,162 @@
+//! What only SQLite has: rowids and their names, triggers, replaced files; and how fast it is.
+
+use std::time::Instant;
+
+use rekey_domain::{Range, TextEncoding};
+use rekey_sources::{ReadQuery, RowKey, StoredValue};
+
+use super::{
+    fixture::{
+        Fixture, NEW, OLD, Patient, ciphertext, id, in_a_minute, patient, read_all, ssn, swap,
+        whole, write,
+    },
+    sqlite_fixture::SqliteFixture,
+};
+
+#[tokio::test]
+async fn a_hidden_rowid_is_called_by_another_name() {
+    let fixture = SqliteFixture::new("delete").await;
+    fixture
+        .execute("CREATE TABLE hides (RowId TEXT, _rowid_ TEXT, ssn BLOB)")
+        .await;
+    fixture
+        .execute("INSERT INTO hides (oid, RowId, ssn) VALUES (42, 'x', x'01aa')")
+        .await;
+    let source = fixture.source();
+    let range = source.next_range("hides", None, 9).await.unwrap();
+    assert_eq!(
+        range,
+        Some(Range {
+            first: 42,
+            last: 42
+        })
+    );
+    let mut query = whole(source, vec![ssn()]).await;
+    query.relation = "main.hides".to_owned();
+    query.range = range.unwrap();
+    query.bind_columns.clear();
+    let rows = read_all(source, &query).await;
+    assert_eq!(rows[0].key, RowKey::RowId(42));
+    assert_eq!(rows[0].key.to_string(), "rowid 42");
+}
+
+#[tokio::test]
+async fn a_shape_says_what_columns_can_hold() {
+    let fixture = SqliteFixture::new("delete").await;
+    fixture
+        .execute(
+            "CREATE TABLE visits (b, a INTEGER NOT NULL, day DATE, note VARCHAR(9), \
+             calm AS (a + 1), PRIMARY KEY (note, a))",
+        )
+        .await;
+    let shape = fixture.source().describe("main.visits").await.unwrap();
+    assert_eq!(shape.primary_key, ["note", "a"]);
+    let holds: Vec<_> = shape
+        .columns
+        .iter()
+        .map(|c| (c.name.as_str(), c.encoding, c.can_bind, c.not_null))
+        .collect();
+    let expected = [
+        ("b", Some(TextEncoding::Binary), true, false),
+        ("a", None, true, true),
+        ("day", None, false, false),
+        ("note", Some(TextEncoding::Base64), true, false),
+        ("calm", None, false, false),
+    ];
+    assert_eq!(holds, expected);
+    assert_eq!(shape.columns[3].declared_type, "VARCHAR(9)");
+}
+
+#[tokio::test]
+async fn triggers_of_updates_are_listed() {
+    let fixture = SqliteFixture::new("delete").await;
+    for trigger in [
+        "touch AFTER UPDATE ON patients BEGIN UPDATE patients SET updated_at = 0; END",
+        "also BEFORE UPDATE OF ssn ON PATIENTS BEGIN SELECT 1; END",
+        "fresh AFTER INSERT ON patients BEGIN UPDATE patients SET updated_at = 0; END",
+    ] {
+        fixture.execute(&format!("CREATE TRIGGER {trigger}")).await;
+    }
+    let shape = fixture.source().describe("patients").await.unwrap();
+    assert_eq!(shape.update_triggers, ["also", "touch"]);
+}
+
+#[tokio::test]
+async fn a_replaced_file_is_opened_anew() {
+    let fixture = SqliteFixture::new("delete").await;
+    fixture.insert(&[patient(1, OLD)]).await;
+    let restored = fixture.directory.path().join("restored.db");
+    let vacuum = format!("VACUUM INTO '{}'", restored.display());
+    fixture.execute(&vacuum).await;
+    fixture.insert(&[patient(2, OLD)]).await;
+    let last = async || fixture.source().next_range("patients", Some(1), 1).await;
+    assert!(last().await.unwrap().is_some());
+    std::fs::rename(restored, fixture.path()).unwrap();
+    assert_eq!(last().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn the_journal_mode_stays_as_it_is() {
+    for journal in ["delete", "wal", "truncate"] {
+        let fixture = SqliteFixture::new(journal).await;
+        fixture.insert(&[patient(1, OLD)]).await;
+        let query = whole(fixture.source(), vec![ssn()]).await;
+        let rows = read_all(fixture.source(), &query).await;
+        let new = StoredValue::Bytes(ciphertext(NEW, 1, 60));
+        write(fixture.source(), &[swap(&rows[0], &ssn(), new)]).await;
+        let mode = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&fixture.application);
+        let mode: String = mode.await.unwrap();
+        assert_eq!(mode, journal);
+    }
+}
+
+/// `cargo test -p rekey-sources -- --ignored --nocapture rows_a_second`
+#[tokio::test]
+#[ignore = "a measurement"]
+#[expect(clippy::print_stderr, reason = "a measurement is for people")]
+async fn rows_a_second() {
+    for journal in ["delete", "wal"] {
+        let fixture = SqliteFixture::new(journal).await;
+        let row = |id| Patient {
+            ssn: Some(ciphertext(OLD, id as u64, 300)),
+            ..patient(id, OLD)
+        };
+        fixture
+            .insert(&(1..=50_000).map(row).collect::<Vec<_>>())
+            .await;
+        let started = Instant::now();
+        let (mut after, mut moved) = (None, 0);
+        while let Some(range) = next(&fixture, after).await {
+            moved += move_range(&fixture, range).await;
+            after = Some(range.last);
+        }
+        let seconds = started.elapsed().as_secs_f64();
+        let rate = moved as f64 / seconds;
+        eprintln!("{journal}: {moved} rows in {seconds:.2} s, {rate:.0} rows/s");
+    }
+}
+
+async fn next(fixture: &SqliteFixture, after: Option<i64>) -> Option<Range> {
+    let range = fixture.source().next_range("patients", after, 2000).await;
+    range.unwrap()
+}
+
+async fn move_range(fixture: &SqliteFixture, range: Range) -> usize {
+    let source = fixture.source();
+    let query = ReadQuery {
+        relation: "patients".to_owned(),
+        range,
+        columns: vec![ssn()],
+        bind_columns: vec!["id".to_owned()],
+    };
+    let page = source.read(&query, None, 64 << 20).await.unwrap();
+    let update = |row| {
+        let new = ciphertext(NEW, id(row) as u64, 300);
+        swap(row, &ssn(), StoredValue::Bytes(new))
+    };
+    let updates: Vec<_> = page.rows.iter().map(update).collect();
+    let deadline = in_a_minute(source).await;
+    let written = source.write("patients", &updates, deadline).await.unwrap();
+    assert!(read_all(source, &query).await.is_empty());
+    written.len()
+}

@@ -1,0 +1,178 @@
+//! Files that are gone, locked, read-only or no database, and tables without rowids.
+
+use rekey_sources::{RowUpdate, SourceError, StoredValue};
+
+use super::{
+    fixture::{
+        Fixture, NEW, OLD, ciphertext, in_a_minute, patient, read_all, ssn, swap, whole, write,
+    },
+    sqlite_fixture::SqliteFixture,
+};
+
+async fn open_error(url: &str) -> SourceError {
+    let opened = rekey_sources::open(url).await;
+    opened.map(drop).unwrap_err()
+}
+
+async fn update(fixture: &SqliteFixture) -> RowUpdate {
+    fixture.insert(&[patient(1, OLD)]).await;
+    let query = whole(fixture.source(), vec![ssn()]).await;
+    let rows = read_all(fixture.source(), &query).await;
+    swap(&rows[0], &ssn(), StoredValue::Bytes(ciphertext(NEW, 1, 60)))
+}
+
+async fn write_error(fixture: &SqliteFixture, update: RowUpdate) -> SourceError {
+    let deadline = in_a_minute(fixture.source()).await;
+    let source = fixture.source();
+    let written = source.write("patients", &[update], deadline).await;
+    written.unwrap_err()
+}
+
+#[tokio::test]
+async fn a_url_nobody_can_open_is_refused() {
+    for url in [
+        "mysql://root:s3cret@db/clinic",
+        "s3cret",
+        "",
+        "C:\\s3cret.db",
+    ] {
+        let error = open_error(url).await;
+        assert!(matches!(error, SourceError::UnknownScheme { .. }), "{url}");
+        assert!(!error.to_string().contains("s3cret") && !error.is_retryable());
+    }
+    for url in [
+        "sqlite:",
+        "sqlite::memory:",
+        "sqlite:a.db?mode=memory",
+        "sqlite:a.db?x=y",
+    ] {
+        let error = open_error(url).await;
+        assert!(
+            matches!(error, SourceError::BadUrl { .. }),
+            "{url}: {error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_missing_file_is_out_of_reach_and_not_created() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let path = directory.path().join("none.db");
+    for parameters in ["", "?mode=rwc"] {
+        let url = format!("sqlite://{}{parameters}", path.display());
+        let error = open_error(&url).await;
+        assert!(matches!(error, SourceError::OutOfReach { .. }), "{error}");
+        assert!(error.is_retryable() && error.to_string().contains("none.db"));
+        assert!(!path.exists());
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_goes_is_out_of_reach_until_it_is_back() {
+    let fixture = SqliteFixture::new("delete").await;
+    fixture.insert(&[patient(1, OLD)]).await;
+    let away = fixture.directory.path().join("away.db");
+    std::fs::rename(fixture.path(), &away).unwrap();
+    let error = fixture.source().describe("patients").await.unwrap_err();
+    assert!(matches!(error, SourceError::OutOfReach { .. }), "{error}");
+    std::fs::rename(away, fixture.path()).unwrap();
+    assert!(fixture.source().describe("patients").await.is_ok());
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_refused() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let path = directory.path().join("letter.db");
+    std::fs::write(&path, "Dear Dr. Brown, ".repeat(300)).unwrap();
+    let error = open_error(&format!("sqlite://{}", path.display())).await;
+    assert!(
+        error.to_string().contains("not a SQLite database"),
+        "{error}"
+    );
+    assert!(!error.is_retryable());
+}
+
+#[tokio::test]
+async fn a_read_only_source_is_read_but_not_written() {
+    let mut fixture = SqliteFixture::new("delete").await;
+    fixture.reopen("?mode=ro").await;
+    let update = update(&fixture).await;
+    let error = write_error(&fixture, update).await;
+    assert!(matches!(error, SourceError::ReadOnly { .. }), "{error}");
+    assert!(!error.is_retryable());
+    assert_eq!(fixture.patients().await, [patient(1, OLD)]);
+}
+
+#[tokio::test]
+async fn a_lock_held_for_long_is_busy() {
+    let fixture = SqliteFixture::new("wal").await;
+    let update = update(&fixture).await;
+    let lock = fixture.application.begin_with("BEGIN IMMEDIATE").await;
+    let error = write_error(&fixture, update.clone()).await;
+    assert!(matches!(error, SourceError::Busy { .. }), "{error}");
+    assert!(error.is_retryable());
+    lock.unwrap().rollback().await.unwrap();
+    write(fixture.source(), &[update]).await;
+}
+
+#[tokio::test]
+async fn a_table_without_rowids_says_what_to_do() {
+    let fixture = SqliteFixture::new("delete").await;
+    for (table, columns, advice) in [
+        (
+            "bare",
+            "(id TEXT PRIMARY KEY, ssn BLOB) WITHOUT ROWID",
+            "WITHOUT ROWID",
+        ),
+        ("hidden", "(rowid, _ROWID_, oid, ssn BLOB)", "rename one"),
+    ] {
+        fixture
+            .execute(&format!("CREATE TABLE {table} {columns}"))
+            .await;
+        let error = fixture.source().describe(table).await.unwrap_err();
+        assert!(matches!(error, SourceError::NoRowId { .. }));
+        let message = error.to_string();
+        assert!(
+            message.contains(advice) && message.contains(table),
+            "{message}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_table_is_named() {
+    let fixture = SqliteFixture::new("delete").await;
+    fixture
+        .execute("CREATE VIRTUAL TABLE search USING fts5(words)")
+        .await;
+    for (relation, kind) in [
+        ("search", "a virtual table"),
+        ("search_data", "a shadow table"),
+        ("sqlite_master", "a table of SQLite's own"),
+    ] {
+        let error = fixture.source().describe(relation).await.unwrap_err();
+        assert!(matches!(error, SourceError::NotATable { .. }), "{relation}");
+        assert!(error.to_string().contains(kind), "{error}");
+    }
+}
+
+/// A trigger may put a value into its message; it must not travel.
+#[tokio::test]
+async fn a_trigger_that_refuses_is_named_without_its_words() {
+    let fixture = SqliteFixture::new("delete").await;
+    let update = update(&fixture).await;
+    fixture
+        .execute(
+            "CREATE TRIGGER loud BEFORE UPDATE ON patients \
+             BEGIN SELECT RAISE(ABORT, 'no such table: ' || OLD.name); END",
+        )
+        .await;
+    let error = write_error(&fixture, update).await;
+    assert!(matches!(error, SourceError::Refused { .. }));
+    let message = error.to_string();
+    assert!(message.contains("rowid 1") && message.contains("a trigger"));
+    assert!(
+        !format!("{message} {error:?}").contains("patient 1"),
+        "{message}"
+    );
+}

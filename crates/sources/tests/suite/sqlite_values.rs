@@ -1,0 +1,139 @@
+//! SQLite stores any value in any column: each comes back, and is compared, as what it is.
+
+use rekey_domain::{BindValue, Found, TextEncoding};
+use rekey_sources::{StoredValue, WriteOutcome};
+
+use super::{
+    fixture::{
+        Fixture, NEW, OLD, base64, ciphertext, id, notes, patient, read_all, ssn, swap, whole,
+        write,
+    },
+    sqlite_fixture::SqliteFixture,
+};
+
+/// Patients whose `ssn` and `notes` are of the wrong storage class.
+async fn mixed() -> SqliteFixture {
+    let fixture = SqliteFixture::new("delete").await;
+    let patients: Vec<_> = (1..=5).map(|id| patient(id, NEW)).collect();
+    fixture.insert(&patients).await;
+    for (id, ssn, notes) in [
+        (1, "CAST(notes AS TEXT)", "CAST(notes AS BLOB)"),
+        (2, "42", "x''"),
+        (3, "1.5", "CAST(x'ff4151' AS TEXT)"),
+        (4, "x''", "''"),
+    ] {
+        let sql = format!("UPDATE patients SET ssn = {ssn}, notes = {notes} WHERE id = {id}");
+        fixture.execute(&sql).await;
+    }
+    fixture
+}
+
+#[tokio::test]
+async fn a_value_comes_back_in_its_own_storage_class() {
+    let fixture = mixed().await;
+    let query = whole(fixture.source(), vec![ssn(), notes()]).await;
+    let rows = read_all(fixture.source(), &query).await;
+    let values: Vec<_> = rows.iter().map(|row| row.values.clone()).collect();
+    let text = |text: String| Some(StoredValue::Text(text));
+    let bytes = |bytes: &[u8]| Some(StoredValue::Bytes(bytes.to_vec()));
+    let other = Some(StoredValue::Other);
+    let expected = [
+        [text(base64(NEW, 1)), bytes(base64(NEW, 1).as_bytes())],
+        [other.clone(), bytes(b"")],
+        [other.clone(), other],
+        [bytes(b""), text(String::new())],
+    ];
+    assert_eq!(values, expected);
+}
+
+#[tokio::test]
+async fn the_wrong_storage_class_is_no_ciphertext() {
+    let fixture = mixed().await;
+    let range = whole(fixture.source(), Vec::new()).await.range;
+    for (column, encoding) in [
+        ("ssn", TextEncoding::Binary),
+        ("notes", TextEncoding::Base64),
+    ] {
+        let census = fixture.source().census("patients", column, encoding, range);
+        let expected = [(Found::Key(NEW), 1), (Found::NotCiphertext, 4)];
+        assert_eq!(census.await.unwrap(), expected, "{column}");
+    }
+}
+
+/// A rotation quarantines such values; adopting a column replaces them.
+#[tokio::test]
+async fn a_value_of_the_wrong_class_is_replaced_by_one_of_the_right() {
+    let fixture = mixed().await;
+    let query = whole(fixture.source(), vec![notes()]).await;
+    let rows = read_all(fixture.source(), &query).await;
+    let new = StoredValue::Text(base64(NEW, 9));
+    let replace = |row| swap(row, &notes(), new.clone());
+    let bytes: Vec<_> = rows
+        .iter()
+        .filter(|row| id(row) <= 2)
+        .map(replace)
+        .collect();
+    let outcomes = write(fixture.source(), &bytes).await;
+    assert_eq!(outcomes, [WriteOutcome::Written; 2]);
+    // Text of the same bytes is not the blob that was read.
+    let outcomes = write(fixture.source(), &bytes).await;
+    assert_eq!(outcomes, [WriteOutcome::Lost; 2]);
+}
+
+#[tokio::test]
+async fn binds_are_typed_as_they_are_stored() {
+    let fixture = SqliteFixture::new("delete").await;
+    fixture
+        .execute("CREATE TABLE typed (i, t, b, r, n, bad, ssn BLOB)")
+        .await;
+    fixture
+        .execute(
+            "INSERT INTO typed VALUES (-9, 'ü', x'00ff', 1.5, NULL, CAST(x'ff' AS TEXT), x'01')",
+        )
+        .await;
+    let mut query = whole(fixture.source(), vec![ssn()]).await;
+    query.relation = "typed".to_owned();
+    query.range.last = 1;
+    query.bind_columns = ["i", "t", "b", "r", "n", "bad"].map(str::to_owned).to_vec();
+    let rows = read_all(fixture.source(), &query).await;
+    let expected = [
+        Some(BindValue::Integer(-9)),
+        Some(BindValue::from("ü")),
+        Some(BindValue::Bytes(vec![0, 255])),
+        None,
+        None,
+        None,
+    ];
+    assert_eq!(rows[0].binds, expected);
+    assert!(!format!("{rows:?}").contains('ü'), "binds are PHI");
+}
+
+/// A UTF-16 database holds the same text in other bytes.
+#[tokio::test]
+async fn a_database_in_utf16_is_read_the_same() {
+    let fixture = SqliteFixture::new("delete").await;
+    let path = fixture.directory.path().join("utf16.db");
+    let options = sqlx::sqlite::SqliteConnectOptions::new()
+        .filename(&path)
+        .create_if_missing(true);
+    let pool = sqlx::sqlite::SqlitePoolOptions::new().max_connections(1);
+    let pool = pool.connect_with(options).await.unwrap();
+    let create = "PRAGMA encoding = 'UTF-16le'; \
+                  CREATE TABLE patients (id INTEGER PRIMARY KEY, ssn BLOB, notes TEXT)";
+    sqlx::raw_sql(create).execute(&pool).await.unwrap();
+    let insert = sqlx::query("INSERT INTO patients VALUES (1, ?, ?), (2, ?, ?)")
+        .bind(ciphertext(OLD, 1, 60))
+        .bind(base64(OLD, 1))
+        .bind(ciphertext(NEW, 1, 60))
+        .bind(base64(NEW, 1));
+    insert.execute(&pool).await.unwrap();
+    let url = format!("sqlite:{}", path.display());
+    let source = rekey_sources::open(&url).await.unwrap();
+    let query = whole(&source, vec![notes()]).await;
+    let rows = read_all(&source, &query).await;
+    assert_eq!(rows.len(), 1);
+    let update = swap(&rows[0], &notes(), StoredValue::Text(base64(NEW, 5)));
+    assert_eq!(write(&source, &[update]).await, [WriteOutcome::Written]);
+    let census = source.census("patients", "notes", TextEncoding::Base64, query.range);
+    assert_eq!(census.await.unwrap(), [(Found::Key(NEW), 2)]);
+}

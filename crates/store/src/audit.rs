@@ -1,0 +1,198 @@
+//! The audit log: an append-only chain of hashes, with encrypted details beside it.
+
+use std::sync::Arc;
+
+use rekey_domain::{BindValue, Principal};
+use rekey_envelope::{DataKey, associated_data};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect, sea_query::LockType,
+};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+pub use crate::entities::audit_entry::Model as AuditEntry;
+use crate::{
+    StoreError, Unit,
+    entities::{audit_detail, audit_entry, audit_head},
+    stored::Text,
+};
+
+/// The column id that details are bound to: `audit_detail` is a protected table of the store itself.
+pub const DETAILS_COLUMN_ID: &str = "rekey.audit_detail.details";
+const HEAD: i32 = 1;
+
+/// Seals details under the AUDIT keyring's primary key, which was obtained before the unit began:
+/// `audit_head` is never locked across a KMS call.
+#[derive(Clone)]
+pub struct AuditPen {
+    key: Arc<DataKey>,
+    principal: Principal,
+}
+
+/// What happened.
+#[derive(Debug, Clone)]
+pub struct Record<'a> {
+    /// What was done, such as `key.created`.
+    pub action: &'a str,
+    /// To what, such as `phi/3`.
+    pub subject: &'a str,
+    /// `done`, or why not.
+    pub outcome: &'a str,
+    /// More, encrypted; never a secret and no PHI all the same.
+    pub details: Value,
+}
+
+impl AuditPen {
+    /// The pen of `principal`.
+    pub fn new(key: Arc<DataKey>, principal: Principal) -> Self {
+        Self { key, principal }
+    }
+
+    /// Whose pen it is.
+    pub fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// The same pen in the hand of another.
+    #[must_use]
+    pub fn of(&self, principal: Principal) -> Self {
+        Self {
+            key: self.key.clone(),
+            principal,
+        }
+    }
+
+    /// Appends an entry to the chain. Last in a unit: it locks the head.
+    ///
+    /// # Errors
+    /// [`StoreError::Audit`] when details cannot be sealed. No audit record, no operation (rule 8).
+    pub async fn append(&self, unit: &Unit, record: Record<'_>) -> Result<(), StoreError> {
+        let head = lock_head(unit).await?;
+        let sequence = head.sequence + 1;
+        let salted = json!({ "salt": hex(&rand::random::<[u8; 16]>()), "details": record.details })
+            .to_string();
+        let mut entry = AuditEntry {
+            sequence,
+            time: unit.now(),
+            principal: Text(self.principal.clone()),
+            action: record.action.to_owned(),
+            subject: record.subject.to_owned(),
+            outcome: record.outcome.to_owned(),
+            details_hash: Sha256::digest(&salted).to_vec(),
+            previous_hash: head.hash,
+            hash: Vec::new(),
+        };
+        entry.hash = entry_hash(&entry);
+        let bound = associated_data(DETAILS_COLUMN_ID, &[BindValue::Integer(sequence)]);
+        let sealed = self
+            .key
+            .encrypt(salted.as_bytes(), &bound)
+            .map_err(|error| StoreError::Audit(error.to_string()))?;
+        store(unit, entry, sealed).await
+    }
+}
+
+async fn lock_head(unit: &Unit) -> Result<audit_head::Model, StoreError> {
+    if let Some(head) = audit_head::Entity::find_by_id(HEAD)
+        .lock(LockType::Update)
+        .one(unit.db())
+        .await?
+    {
+        return Ok(head);
+    }
+    let genesis = audit_head::Model {
+        id: HEAD,
+        sequence: 0,
+        hash: vec![0; 32],
+    };
+    let row = audit_head::ActiveModel::from(genesis.clone());
+    audit_head::Entity::insert(row)
+        .exec_without_returning(unit.db())
+        .await?;
+    Ok(genesis)
+}
+
+async fn store(unit: &Unit, entry: AuditEntry, details: Vec<u8>) -> Result<(), StoreError> {
+    let (sequence, hash) = (entry.sequence, entry.hash.clone());
+    audit_entry::Entity::insert(audit_entry::ActiveModel::from(entry))
+        .exec_without_returning(unit.db())
+        .await?;
+    let detail = audit_detail::ActiveModel {
+        sequence: Set(sequence),
+        details: Set(details),
+    };
+    audit_detail::Entity::insert(detail)
+        .exec_without_returning(unit.db())
+        .await?;
+    audit_head::Entity::update_many()
+        .set(audit_head::ActiveModel {
+            sequence: Set(sequence),
+            hash: Set(hash),
+            ..Default::default()
+        })
+        .filter(audit_head::Column::Id.eq(HEAD))
+        .exec(unit.db())
+        .await?;
+    Ok(())
+}
+
+/// The hash of an entry: SHA-256 of a JSON array of its fields (`docs/format/`).
+pub fn entry_hash(entry: &AuditEntry) -> Vec<u8> {
+    let fields = json!([
+        entry.sequence,
+        entry
+            .time
+            .to_rfc3339_opts(chrono::SecondsFormat::Micros, true),
+        entry.principal.0,
+        entry.action,
+        entry.subject,
+        entry.outcome,
+        hex(&entry.details_hash),
+        hex(&entry.previous_hash),
+    ]);
+    Sha256::digest(fields.to_string()).to_vec()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Up to `limit` entries after `after`, with their sealed details if those are there.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn page(
+    db: &impl ConnectionTrait,
+    after: i64,
+    limit: u64,
+) -> Result<Vec<(AuditEntry, Option<Vec<u8>>)>, StoreError> {
+    let later = audit_entry::Column::Sequence.gt(after);
+    let entries = audit_entry::Entity::find()
+        .filter(later)
+        .order_by_asc(audit_entry::Column::Sequence);
+    let entries = entries.limit(limit).all(db).await?;
+    let sequences = entries.iter().map(|entry| entry.sequence);
+    let details = audit_detail::Entity::find()
+        .filter(audit_detail::Column::Sequence.is_in(sequences))
+        .all(db)
+        .await?;
+    let with_details = |entry: AuditEntry| {
+        let detail = details
+            .iter()
+            .find(|detail| detail.sequence == entry.sequence);
+        (entry, detail.map(|detail| detail.details.clone()))
+    };
+    Ok(entries.into_iter().map(with_details).collect())
+}
+
+/// The sequence and hash of the last entry, if there is one.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn head(db: &impl ConnectionTrait) -> Result<Option<(i64, Vec<u8>)>, StoreError> {
+    Ok(audit_head::Entity::find_by_id(HEAD)
+        .one(db)
+        .await?
+        .map(|head| (head.sequence, head.hash)))
+}

@@ -1,0 +1,297 @@
+//! Batches: planned, dispatched one for one that ends, done or given up.
+
+use std::time::Duration;
+
+use rekey_domain::{BatchState, KeyId, Range};
+use rekey_messages::BatchReady;
+use sea_orm::{
+    ActiveValue::Set,
+    ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder,
+    QuerySelect,
+    sea_query::{Expr, ExprTrait},
+};
+use uuid::Uuid;
+
+pub use crate::entities::batch::Model as Batch;
+use crate::{StoreError, Unit, entities::batch, rotations::Rotation, stored::Text};
+
+/// How long a dispatched batch may go without a sign of life before its message is sent again.
+pub const RESEND_AFTER: Duration = Duration::from_secs(30);
+
+/// What a batch did, in values.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Values written under the target key.
+    pub moved: u64,
+    /// Rows that the application changed between our read and our write.
+    pub conflicts: u64,
+    /// Values left as they were, with a reason.
+    pub quarantined: u64,
+}
+
+/// The batch of this id.
+///
+/// # Errors
+/// [`StoreError::Unknown`] when there is none.
+pub async fn by_id(db: &impl ConnectionTrait, id: Uuid) -> Result<Batch, StoreError> {
+    let unknown = || StoreError::Unknown {
+        what: format!("batch {id}"),
+        known: Vec::new(),
+    };
+    batch::Entity::find_by_id(id)
+        .one(db)
+        .await?
+        .ok_or_else(unknown)
+}
+
+/// The batches of a rotation's current pass.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn of_pass(
+    db: &impl ConnectionTrait,
+    rotation: &Rotation,
+) -> Result<Vec<Batch>, StoreError> {
+    let pass = batch::Column::Pass.eq(rotation.pass);
+    Ok(batch::Entity::find()
+        .filter(batch::Column::RotationId.eq(rotation.id))
+        .filter(pass)
+        .all(db)
+        .await?)
+}
+
+/// What all batches of a rotation did, over all passes.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn tally(db: &impl ConnectionTrait, rotation: Uuid) -> Result<Tally, StoreError> {
+    let batches = batch::Entity::find()
+        .filter(batch::Column::RotationId.eq(rotation))
+        .all(db)
+        .await?;
+    let sum = |value: fn(&Batch) -> i64| batches.iter().map(|b| value(b).unsigned_abs()).sum();
+    Ok(Tally {
+        moved: sum(|b| b.moved),
+        conflicts: sum(|b| b.conflicts),
+        quarantined: sum(|b| b.quarantined),
+    })
+}
+
+/// How many batches of a rotation's current pass are in `state`.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn count(
+    db: &impl ConnectionTrait,
+    rotation: &Rotation,
+    state: BatchState,
+) -> Result<u64, StoreError> {
+    let of_state = batch::Column::State.eq(state.to_string());
+    let of_pass = batch::Column::Pass.eq(rotation.pass);
+    let of_rotation = batch::Column::RotationId.eq(rotation.id);
+    Ok(batch::Entity::find()
+        .filter(of_rotation)
+        .filter(of_pass)
+        .filter(of_state)
+        .count(db)
+        .await?)
+}
+
+/// Dispatched batches that gave no sign of life until `now`, or whose date lies further ahead than
+/// any we set (database time, milliseconds).
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn to_resend(
+    db: &impl ConnectionTrait,
+    now: i64,
+    furthest: i64,
+) -> Result<Vec<Batch>, StoreError> {
+    let dispatched = batch::Column::State.eq(BatchState::Dispatched.to_string());
+    let due = batch::Column::ResendAt
+        .lte(now)
+        .or(batch::Column::ResendAt.gt(furthest));
+    Ok(batch::Entity::find()
+        .filter(dispatched)
+        .filter(due)
+        .limit(100)
+        .all(db)
+        .await?)
+}
+
+/// Plans one range.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn plan(
+    unit: &Unit,
+    rotation: &Rotation,
+    table: Uuid,
+    range: Range,
+) -> Result<(), StoreError> {
+    let row = batch::ActiveModel {
+        id: Set(Uuid::now_v7()),
+        rotation_id: Set(rotation.id),
+        table_id: Set(table),
+        pass: Set(rotation.pass),
+        first: Set(range.first),
+        last: Set(range.last),
+        state: Set(Text(BatchState::Planned)),
+        resend_at: Set(0),
+        moved: Set(0),
+        conflicts: Set(0),
+        quarantined: Set(0),
+        failure: Set(None),
+        ended_at: Set(None),
+    };
+    batch::Entity::insert(row)
+        .exec_without_returning(unit.db())
+        .await?;
+    Ok(())
+}
+
+/// Dispatches planned batches until `concurrency` are in flight.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn dispatch(
+    unit: &Unit,
+    rotation: &Rotation,
+    concurrency: u32,
+) -> Result<(), StoreError> {
+    if rotation.paused {
+        return Ok(());
+    }
+    let in_flight = count(unit.db(), rotation, BatchState::Dispatched).await?;
+    let ready = batch::Entity::find()
+        .filter(batch::Column::RotationId.eq(rotation.id))
+        .filter(batch::Column::Pass.eq(rotation.pass))
+        .filter(batch::Column::State.eq(BatchState::Planned.to_string()))
+        .order_by_asc(batch::Column::Id)
+        .limit(u64::from(concurrency).saturating_sub(in_flight))
+        .all(unit.db())
+        .await?;
+    for batch in ready {
+        change_state(
+            unit,
+            &batch,
+            BatchState::Dispatched,
+            batch::ActiveModel::default(),
+        )
+        .await?;
+        send(unit, rotation, &batch).await?;
+    }
+    Ok(())
+}
+
+/// Sends a dispatched batch's message, again if need be.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn send(unit: &Unit, rotation: &Rotation, batch: &Batch) -> Result<(), StoreError> {
+    let Some(target) = rotation.target_key_id else {
+        return Ok(());
+    };
+    give_sign_of_life(unit, batch.id, RESEND_AFTER).await?;
+    let message = BatchReady {
+        batch: batch.id,
+        rotation: rotation.id,
+        generation: rotation.generation.unsigned_abs(),
+        target: KeyId::new(u32::try_from(target).expect("the column holds only key ids")),
+    };
+    unit.send(&message).await
+}
+
+/// Puts off sending the batch's message again.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn give_sign_of_life(
+    unit: &Unit,
+    batch: Uuid,
+    lasts: Duration,
+) -> Result<(), StoreError> {
+    batch::Entity::update_many()
+        .col_expr(
+            batch::Column::ResendAt,
+            Expr::value(unit.database_time_in(lasts).await?),
+        )
+        .filter(batch::Column::Id.eq(batch))
+        .exec(unit.db())
+        .await?;
+    Ok(())
+}
+
+/// Ends a batch well.
+///
+/// # Errors
+/// [`StoreError::Stale`] where it had ended before.
+pub async fn finish(unit: &Unit, batch: &Batch, tally: Tally) -> Result<(), StoreError> {
+    let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    let changes = batch::ActiveModel {
+        moved: Set(batch.moved + signed(tally.moved)),
+        conflicts: Set(batch.conflicts + signed(tally.conflicts)),
+        quarantined: Set(signed(tally.quarantined)),
+        ended_at: Set(Some(unit.now())),
+        ..Default::default()
+    };
+    change_state(unit, batch, BatchState::Done, changes).await
+}
+
+/// Gives a batch up; the others go on.
+///
+/// # Errors
+/// [`StoreError::Stale`] where it had ended before.
+pub async fn fail(unit: &Unit, batch: &Batch, why: &str) -> Result<(), StoreError> {
+    let changes = batch::ActiveModel {
+        failure: Set(Some(why.to_owned())),
+        ended_at: Set(Some(unit.now())),
+        ..Default::default()
+    };
+    change_state(unit, batch, BatchState::Failed, changes).await
+}
+
+/// Plans the failed batches of the current pass again.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn replan_failed(unit: &Unit, rotation: &Rotation) -> Result<(), StoreError> {
+    for batch in of_pass(unit.db(), rotation).await? {
+        if batch.state.0 == BatchState::Failed {
+            let changes = batch::ActiveModel {
+                failure: Set(None),
+                ..Default::default()
+            };
+            change_state(unit, &batch, BatchState::Planned, changes).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn change_state(
+    unit: &Unit,
+    batch: &Batch,
+    next: BatchState,
+    mut changes: batch::ActiveModel,
+) -> Result<(), StoreError> {
+    if !batch.state.0.may_become(next) {
+        let state = batch.state.0;
+        return Err(StoreError::Refused(format!(
+            "a batch that is {state} cannot become {next}"
+        )));
+    }
+    changes.state = Set(Text(next));
+    let changed = batch::Entity::update_many()
+        .set(changes)
+        .filter(batch::Column::Id.eq(batch.id))
+        .filter(batch::Column::State.eq(batch.state.clone()))
+        .exec(unit.db())
+        .await?;
+    if changed.rows_affected == 1 {
+        Ok(())
+    } else {
+        Err(StoreError::Stale {
+            what: format!("batch {}", batch.id),
+        })
+    }
+}

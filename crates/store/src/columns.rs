@@ -1,0 +1,240 @@
+//! Sources, their tables and protected columns, as `rekey apply` wrote them.
+
+use std::str::FromStr;
+
+use rekey_domain::{Bind, ColumnName, ColumnSpec, TextEncoding};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait,
+    QueryFilter, QueryOrder,
+};
+use uuid::Uuid;
+
+pub use crate::entities::{source::Model as Source, source_table::Model as Table};
+use crate::{
+    StoreError, Unit,
+    entities::{protected_column, source, source_table},
+    keyrings,
+    stored::Json,
+};
+
+/// A protected column with its table and source.
+#[derive(Debug, Clone)]
+pub struct Protected {
+    /// Its id in the store.
+    pub id: Uuid,
+    /// Its source.
+    pub source: Source,
+    /// Its table.
+    pub table: Table,
+    /// Its keyring's id.
+    pub keyring_id: Uuid,
+    /// What it takes to encrypt and decrypt its values.
+    pub spec: ColumnSpec,
+}
+
+/// A column to protect.
+#[derive(Debug, Clone)]
+pub struct NewColumn {
+    /// Its name in its table.
+    pub name: String,
+    /// The stable string that stands first in associated data.
+    pub column_id: String,
+    /// Its keyring.
+    pub keyring: Uuid,
+    /// What its values are bound to.
+    pub bind: Bind,
+    /// The columns `bind` resolves to.
+    pub bind_columns: Vec<String>,
+    /// How ciphertext stands in it.
+    pub encoding: TextEncoding,
+}
+
+/// Every protected column, by name.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn all(db: &impl ConnectionTrait) -> Result<Vec<Protected>, StoreError> {
+    let sources = source::Entity::find().all(db).await?;
+    let tables = source_table::Entity::find().all(db).await?;
+    let keyrings = keyrings::all(db).await?;
+    let columns = protected_column::Entity::find()
+        .order_by_asc(protected_column::Column::Id)
+        .all(db)
+        .await?;
+    let joined = columns.into_iter().filter_map(|column| {
+        let table = tables
+            .iter()
+            .find(|table| table.id == column.table_id)?
+            .clone();
+        let source = sources
+            .iter()
+            .find(|source| source.id == table.source_id)?
+            .clone();
+        let keyring = keyrings
+            .iter()
+            .find(|keyring| keyring.id == column.keyring_id)?;
+        let spec = ColumnSpec {
+            name: ColumnName {
+                source: source.name.clone(),
+                table: table.name.clone(),
+                column: column.name,
+            },
+            column_id: column.column_id,
+            keyring: keyring.name.0.clone(),
+            bind: column.bind.0,
+            bind_columns: column.bind_columns.0,
+            encoding: column.encoding.0,
+        };
+        Some(Protected {
+            id: column.id,
+            source,
+            table,
+            keyring_id: column.keyring_id,
+            spec,
+        })
+    });
+    Ok(joined.collect())
+}
+
+/// The protected columns of a keyring.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn of_keyring(
+    db: &impl ConnectionTrait,
+    keyring: Uuid,
+) -> Result<Vec<Protected>, StoreError> {
+    let mut columns = all(db).await?;
+    columns.retain(|column| column.keyring_id == keyring);
+    Ok(columns)
+}
+
+/// The protected column of this name, `source.table.column`.
+///
+/// # Errors
+/// [`StoreError::Unknown`] lists the columns there are; [`StoreError::Refused`] for a malformed name.
+pub async fn by_name(db: &impl ConnectionTrait, name: &str) -> Result<Protected, StoreError> {
+    let name =
+        ColumnName::from_str(name).map_err(|error| StoreError::Refused(error.to_string()))?;
+    let columns = all(db).await?;
+    let known = columns
+        .iter()
+        .map(|column| column.spec.name.to_string())
+        .collect();
+    let found = columns.into_iter().find(|column| column.spec.name == name);
+    found.ok_or_else(|| StoreError::Unknown {
+        what: format!("protected column {name}"),
+        known,
+    })
+}
+
+/// The source of this name, made or brought to this URL.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn ensure_source(unit: &Unit, name: &str, url: &str) -> Result<Source, StoreError> {
+    let found = source::Entity::find()
+        .filter(source::Column::Name.eq(name))
+        .one(unit.db())
+        .await?;
+    match found {
+        Some(found) if found.url == url => Ok(found),
+        Some(found) => {
+            let row = source::ActiveModel {
+                id: Set(found.id),
+                url: Set(url.to_owned()),
+                ..Default::default()
+            };
+            Ok(row.update(unit.db()).await?)
+        }
+        None => {
+            let row = source::ActiveModel {
+                id: Set(Uuid::now_v7()),
+                name: Set(name.to_owned()),
+                url: Set(url.to_owned()),
+                created_at: Set(unit.now()),
+            };
+            Ok(row.insert(unit.db()).await?)
+        }
+    }
+}
+
+/// The table of this name, made or brought to this relation.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn ensure_table(
+    unit: &Unit,
+    source: Uuid,
+    name: &str,
+    relation: &str,
+) -> Result<Table, StoreError> {
+    let named = source_table::Column::SourceId
+        .eq(source)
+        .and(source_table::Column::Name.eq(name));
+    match source_table::Entity::find()
+        .filter(named)
+        .one(unit.db())
+        .await?
+    {
+        Some(found) if found.relation == relation => Ok(found),
+        Some(found) => {
+            let relation = Set(relation.to_owned());
+            let row = source_table::ActiveModel {
+                id: Set(found.id),
+                relation,
+                ..Default::default()
+            };
+            Ok(row.update(unit.db()).await?)
+        }
+        None => {
+            let row = source_table::ActiveModel {
+                id: Set(Uuid::now_v7()),
+                source_id: Set(source),
+                name: Set(name.to_owned()),
+                relation: Set(relation.to_owned()),
+            };
+            Ok(row.insert(unit.db()).await?)
+        }
+    }
+}
+
+/// Protects a column; `false` when it is protected already, in just this way.
+///
+/// # Errors
+/// [`StoreError::Refused`] when it is protected in another way: `bind`, keyring, encoding and column
+/// id are frozen at first use.
+pub async fn protect(unit: &Unit, table: Uuid, new: NewColumn) -> Result<bool, StoreError> {
+    let named = protected_column::Column::TableId
+        .eq(table)
+        .and(protected_column::Column::Name.eq(&new.name));
+    if let Some(old) = protected_column::Entity::find()
+        .filter(named)
+        .one(unit.db())
+        .await?
+    {
+        let same = old.keyring_id == new.keyring
+            && old.bind.0 == new.bind
+            && old.encoding.0 == new.encoding;
+        if same && old.column_id == new.column_id && old.bind_columns.0 == new.bind_columns {
+            return Ok(false);
+        }
+        let name = new.name;
+        return Err(StoreError::Refused(format!(
+            "column {name} is protected already with another keyring, bind, encoding or id, which are frozen at first use"
+        )));
+    }
+    let row = protected_column::ActiveModel {
+        id: Set(Uuid::now_v7()),
+        table_id: Set(table),
+        keyring_id: Set(new.keyring),
+        name: Set(new.name),
+        column_id: Set(new.column_id),
+        bind: Set(Json(new.bind)),
+        bind_columns: Set(Json(new.bind_columns)),
+        encoding: Set(Json(new.encoding)),
+        created_at: Set(unit.now()),
+    };
+    row.insert(unit.db()).await?;
+    Ok(true)
+}

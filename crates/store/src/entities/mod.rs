@@ -1,0 +1,20 @@
+//! The tables, one file each.
+
+pub mod audit_detail;
+pub mod audit_entry;
+pub mod audit_head;
+pub mod batch;
+pub mod census;
+pub mod dead_letter;
+pub mod deployment;
+pub mod inbox;
+pub mod key;
+pub mod keyring;
+pub mod lease;
+pub mod outbox;
+pub mod protected_column;
+pub mod quarantine;
+pub mod rotation;
+pub mod schedule;
+pub mod source;
+pub mod source_table;

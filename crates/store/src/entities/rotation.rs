@@ -1,0 +1,43 @@
+//! The work that replaces a keyring's primary key.
+
+use rekey_domain::{Principal, RotationReason, RotationState};
+use sea_orm::entity::prelude::*;
+
+use crate::stored::{Json, Text};
+
+/// One row.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "rotation")]
+#[expect(
+    missing_docs,
+    reason = "the columns are described by the schema and the words of the design"
+)]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: Uuid,
+    pub keyring_id: Uuid,
+    pub state: Text<RotationState>,
+    pub reason: Json<RotationReason>,
+    pub principal: Text<Principal>,
+    pub paused: bool,
+    pub generation: i32,
+    pub pass: i32,
+    pub planned: bool,
+    pub plan_table: i32,
+    pub plan_after: Option<i64>,
+    pub target_key_id: Option<i64>,
+    pub previous_key_id: Option<i64>,
+    pub due_at: Option<DateTimeUtc>,
+    pub resend_at: i64,
+    pub requested_at: DateTimeUtc,
+    pub switched_at: Option<DateTimeUtc>,
+    pub ended_at: Option<DateTimeUtc>,
+    pub failure: Option<String>,
+    pub certificate: Option<String>,
+}
+
+/// No relations: queries name what they join.
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,158 @@
+//! Rotations: started, moved on by compare-and-swap, ended.
+
+use rekey_domain::{Principal, RotationReason, RotationState};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait,
+    QueryFilter, QueryOrder,
+};
+use uuid::Uuid;
+
+pub use crate::entities::rotation::{ActiveModel as Changes, Model as Rotation};
+use crate::{
+    StoreError, Unit,
+    entities::rotation,
+    stored::{Json, Text},
+};
+
+/// The states in which a rotation takes steps by itself.
+const LIVE: [RotationState; 5] = [
+    RotationState::Requested,
+    RotationState::Distributing,
+    RotationState::ReEncrypting,
+    RotationState::Grace,
+    RotationState::Verifying,
+];
+
+/// The rotation of this id.
+///
+/// # Errors
+/// [`StoreError::Unknown`] when there is none.
+pub async fn by_id(db: &impl ConnectionTrait, id: Uuid) -> Result<Rotation, StoreError> {
+    let unknown = || StoreError::Unknown {
+        what: format!("rotation {id}"),
+        known: Vec::new(),
+    };
+    rotation::Entity::find_by_id(id)
+        .one(db)
+        .await?
+        .ok_or_else(unknown)
+}
+
+/// The keyring's rotations, latest first.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn of_keyring(
+    db: &impl ConnectionTrait,
+    keyring: Uuid,
+) -> Result<Vec<Rotation>, StoreError> {
+    let rotations = rotation::Entity::find().filter(rotation::Column::KeyringId.eq(keyring));
+    Ok(rotations
+        .order_by_desc(rotation::Column::Id)
+        .all(db)
+        .await?)
+}
+
+/// Every rotation, latest first.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn all(db: &impl ConnectionTrait) -> Result<Vec<Rotation>, StoreError> {
+    Ok(rotation::Entity::find()
+        .order_by_desc(rotation::Column::Id)
+        .all(db)
+        .await?)
+}
+
+/// Live rotations whose wake-up was due before `now` (database time, milliseconds), or lies further
+/// ahead than any we set, as after a step of the clock.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn to_wake(
+    db: &impl ConnectionTrait,
+    now: i64,
+    furthest: i64,
+) -> Result<Vec<Rotation>, StoreError> {
+    let live = rotation::Column::State.is_in(LIVE.map(|state| state.to_string()));
+    let due = rotation::Column::ResendAt
+        .lte(now)
+        .or(rotation::Column::ResendAt.gt(furthest));
+    Ok(rotation::Entity::find()
+        .filter(live)
+        .filter(due)
+        .all(db)
+        .await?)
+}
+
+/// Starts a rotation in `REQUESTED`.
+///
+/// # Errors
+/// [`StoreError`] of the database; a second live rotation of the keyring is one.
+pub async fn start(
+    unit: &Unit,
+    keyring: Uuid,
+    reason: RotationReason,
+    principal: &Principal,
+) -> Result<Rotation, StoreError> {
+    let row = rotation::ActiveModel {
+        id: Set(Uuid::now_v7()),
+        keyring_id: Set(keyring),
+        state: Set(Text(RotationState::Requested)),
+        reason: Set(Json(reason)),
+        principal: Set(Text(principal.clone())),
+        paused: Set(false),
+        generation: Set(1),
+        pass: Set(0),
+        planned: Set(false),
+        plan_table: Set(0),
+        resend_at: Set(0),
+        requested_at: Set(unit.now()),
+        ..Default::default()
+    };
+    Ok(row.insert(unit.db()).await?)
+}
+
+/// Moves a rotation on, from the state it was read in; `changes` may set other columns too.
+///
+/// # Errors
+/// [`StoreError::Refused`] where the machine has no such arrow, [`StoreError::Stale`] where the
+/// rotation moved meanwhile.
+pub async fn change_state(
+    unit: &Unit,
+    rotation: &Rotation,
+    next: RotationState,
+    mut changes: Changes,
+) -> Result<(), StoreError> {
+    let state = rotation
+        .state
+        .0
+        .become_state(next)
+        .map_err(|error| StoreError::Refused(error.to_string()))?;
+    changes.state = Set(Text(state));
+    if !state.is_live() && state != RotationState::Failed {
+        changes.ended_at = Set(Some(unit.now()));
+    }
+    update(unit, rotation, changes).await
+}
+
+/// Changes a rotation that stays in the state it was read in.
+///
+/// # Errors
+/// [`StoreError::Stale`] where the rotation moved meanwhile.
+pub async fn update(unit: &Unit, rotation: &Rotation, changes: Changes) -> Result<(), StoreError> {
+    let changed = rotation::Entity::update_many()
+        .set(changes)
+        .filter(rotation::Column::Id.eq(rotation.id))
+        .filter(rotation::Column::State.eq(rotation.state.clone()))
+        .filter(rotation::Column::Generation.eq(rotation.generation))
+        .filter(rotation::Column::Pass.eq(rotation.pass))
+        .exec(unit.db())
+        .await?;
+    if changed.rows_affected == 1 {
+        return Ok(());
+    }
+    Err(StoreError::Stale {
+        what: format!("rotation {}", rotation.id),
+    })
+}

@@ -1,0 +1,93 @@
+//! How domain types stand in columns: as their text, or as JSON.
+
+use std::{fmt::Display, str::FromStr};
+
+use sea_orm::{
+    ColIdx, DbErr, QueryResult, TryGetError, TryGetable, Value,
+    sea_query::{ArrayType, ColumnType, Nullable, ValueType, ValueTypeErr},
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// A value that stands in its column as it is displayed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Text<T>(pub T);
+
+/// A value that stands in its column as JSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Json<T>(pub T);
+
+trait Column: Sized {
+    fn write(&self) -> String;
+    fn read(text: &str) -> Result<Self, String>;
+}
+
+impl<T: Display + FromStr<Err: Display>> Column for Text<T> {
+    fn write(&self) -> String {
+        self.0.to_string()
+    }
+
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse()
+            .map(Self)
+            .map_err(|error: T::Err| error.to_string())
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> Column for Json<T> {
+    fn write(&self) -> String {
+        serde_json::to_string(&self.0)
+            .expect("stored types have string keys and no failing serializer")
+    }
+
+    fn read(text: &str) -> Result<Self, String> {
+        serde_json::from_str(text)
+            .map(Self)
+            .map_err(|error| error.to_string())
+    }
+}
+
+/// SeaORM asks for four traits a column type; both kinds answer them in the same way.
+macro_rules! text_column {
+    ($name:ident, $($bounds:tt)+) => {
+        impl<T: $($bounds)+> From<$name<T>> for Value {
+            fn from(value: $name<T>) -> Self {
+                Self::from(value.write())
+            }
+        }
+
+        impl<T: $($bounds)+> TryGetable for $name<T> {
+            fn try_get_by<I: ColIdx>(row: &QueryResult, index: I) -> Result<Self, TryGetError> {
+                let text = String::try_get_by(row, index)?;
+                Self::read(&text).map_err(|error| TryGetError::DbErr(DbErr::Type(error)))
+            }
+        }
+
+        impl<T: $($bounds)+> ValueType for $name<T> {
+            fn try_from(value: Value) -> Result<Self, ValueTypeErr> {
+                let text = <String as ValueType>::try_from(value)?;
+                Self::read(&text).map_err(|_| ValueTypeErr)
+            }
+
+            fn type_name() -> String {
+                stringify!($name).to_owned()
+            }
+
+            fn array_type() -> ArrayType {
+                ArrayType::String
+            }
+
+            fn column_type() -> ColumnType {
+                ColumnType::Text
+            }
+        }
+
+        impl<T: $($bounds)+> Nullable for $name<T> {
+            fn null() -> Value {
+                Value::String(None)
+            }
+        }
+    };
+}
+
+text_column!(Text, Display + FromStr<Err: Display>);
+text_column!(Json, Serialize + DeserializeOwned);

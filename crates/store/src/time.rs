@@ -1,0 +1,24 @@
+//! The database's own clock, which all leases and delays go by (rule 9).
+
+use sea_orm::{ConnectionTrait, DbBackend, Statement};
+
+use crate::StoreError;
+
+/// The database's time in milliseconds since 1970.
+///
+/// # Errors
+/// [`StoreError::OutOfReach`] when the database does not answer.
+pub async fn database_time(db: &impl ConnectionTrait) -> Result<i64, StoreError> {
+    let backend = db.get_database_backend();
+    let sql = match backend {
+        DbBackend::Postgres => {
+            "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now"
+        }
+        _ => "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER) AS now",
+    };
+    let row = db
+        .query_one_raw(Statement::from_string(backend, sql))
+        .await?;
+    let row = row.expect("a SELECT without FROM gives one row");
+    Ok(row.try_get("", "now")?)
+}
