@@ -1,1 +1,13 @@
-//! Placeholder.
+//! Handlers, workers, retry, configuration, telemetry and shutdown.
+
+pub mod clock;
+pub mod crash;
+mod handler;
+mod job;
+pub mod telemetry;
+mod worker;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use handler::Handler;
+pub use job::{Job, JobError};
+pub use worker::Worker;
