@@ -1,1 +1,27 @@
-//! Placeholder.
+//! What people and programs ask for, authorised and audited; the command line is a face of it.
+
+mod apply;
+mod audit;
+mod authorise;
+mod census;
+mod desired;
+mod error;
+mod init;
+mod key_making;
+mod leases;
+mod rotate;
+mod services;
+mod views;
+
+pub use apply::{Change, apply, plan};
+pub use audit::{AuditVerdict, verify_audit};
+pub use authorise::{Action, authorise};
+pub use census::{CensusRow, census, census_of_columns};
+pub use desired::{Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, STORE_SOURCE};
+pub use error::OperationError;
+pub use init::init;
+pub use key_making::{MadeKey, make_key};
+pub use leases::StoreLeases;
+pub use rotate::{publish, retry_dead_letter, retry_rotation, rotate};
+pub use services::Services;
+pub use views::{KeyView, RotationView, Status, key_views, rotation_view, rotation_views, status};

@@ -4,6 +4,7 @@ pub mod clock;
 pub mod crash;
 mod handler;
 mod job;
+pub mod leased;
 pub mod telemetry;
 mod worker;
 

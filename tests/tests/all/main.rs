@@ -1,3 +1,5 @@
 //! Everything.
 
+mod architecture;
+mod dependencies;
 mod tink;

@@ -1,1 +1,46 @@
-//! Placeholder.
+//! Turns a request for a rotation into a switch of keys and a plan of batches.
+
+mod advance;
+mod certificate;
+mod facts;
+mod key_created;
+mod plan;
+mod request;
+mod standby;
+mod steps;
+mod verify;
+
+use std::sync::Arc;
+
+use rekey_broker::Transport;
+use rekey_domain::Principal;
+use rekey_messages::Queue;
+use rekey_operations::Services;
+use rekey_runtime::Worker;
+use tokio_util::sync::CancellationToken;
+
+/// What the rotator works with.
+#[derive(Clone)]
+pub struct Deps {
+    /// Store, KMS, sources, time.
+    pub services: Services,
+    /// Where messages come from.
+    pub transport: Arc<dyn Transport>,
+}
+
+/// Handles requests, standbys and steps of rotations until `shutdown`.
+pub async fn run(deps: Deps, shutdown: CancellationToken) {
+    let Deps { services, transport } = deps;
+    Worker::new(Queue::Rotator, 4, transport, services.store.clone(), services.clock.clone())
+        .handle(request::RequestRotation { services: services.clone() })
+        .handle(standby::MakeStandby { services: services.clone() })
+        .handle(key_created::KeyCreatedMovesOn { services: services.clone() })
+        .handle(advance::AdvanceRotation { services })
+        .run(shutdown)
+        .await;
+}
+
+/// The rotator in the audit log.
+fn principal() -> Principal {
+    Principal::worker("rotator")
+}

@@ -1,0 +1,95 @@
+//! Desired state: what `rekey.toml` says, parsed and whole.
+
+use rekey_domain::{Bind, KeyringName, KeyringPolicy, Purpose};
+
+/// The source that is the store itself.
+pub const STORE_SOURCE: &str = "rekey";
+
+/// Keyrings, sources and columns as they should be.
+#[derive(Debug, Clone, Default)]
+pub struct Desired {
+    /// The keyrings.
+    pub keyrings: Vec<DesiredKeyring>,
+    /// The sources.
+    pub sources: Vec<DesiredSource>,
+}
+
+/// A keyring as it should be.
+#[derive(Debug, Clone)]
+pub struct DesiredKeyring {
+    /// Its name.
+    pub name: KeyringName,
+    /// What its keys are for; never changes.
+    pub purpose: Purpose,
+    /// Its policy.
+    pub policy: KeyringPolicy,
+}
+
+/// A source as it should be.
+#[derive(Debug, Clone)]
+pub struct DesiredSource {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub url: String,
+    /// Its tables.
+    pub tables: Vec<DesiredTable>,
+}
+
+/// A table as it should be.
+#[derive(Debug, Clone)]
+pub struct DesiredTable {
+    /// Its name here.
+    pub name: String,
+    /// Its name in its database.
+    pub relation: String,
+    /// It was said that UPDATE triggers may fire on our writes.
+    pub triggers_accepted: bool,
+    /// Its protected columns.
+    pub columns: Vec<DesiredColumn>,
+}
+
+/// A protected column as it should be.
+#[derive(Debug, Clone)]
+pub struct DesiredColumn {
+    /// Its name in its table.
+    pub name: String,
+    /// Its keyring.
+    pub keyring: KeyringName,
+    /// What its values are bound to.
+    pub bind: Bind,
+    /// The stable string in associated data; default `source.schema.table.column`.
+    pub column_id: Option<String>,
+}
+
+impl Desired {
+    /// The keyring that every deployment has, unless the file says more about it.
+    pub fn audit_keyring() -> DesiredKeyring {
+        let name = "audit".parse().expect("a valid keyring name");
+        DesiredKeyring { name, purpose: Purpose::Audit, policy: KeyringPolicy::default() }
+    }
+
+    /// Adds what every deployment has: the audit keyring, and the store as the source `rekey`.
+    #[must_use]
+    pub fn with_store(mut self, url: &str) -> Self {
+        let audit = Self::audit_keyring();
+        if !self.keyrings.iter().any(|keyring| keyring.name == audit.name) {
+            self.keyrings.insert(0, audit.clone());
+        }
+        let details = DesiredColumn {
+            name: "details".to_owned(),
+            keyring: audit.name,
+            bind: Bind::Row,
+            column_id: Some(rekey_store::audit::DETAILS_COLUMN_ID.to_owned()),
+        };
+        let table = DesiredTable {
+            name: "audit_detail".to_owned(),
+            relation: "audit_detail".to_owned(),
+            triggers_accepted: false,
+            columns: vec![details],
+        };
+        let source = DesiredSource { name: STORE_SOURCE.to_owned(), url: url.to_owned(), tables: vec![table] };
+        self.sources.insert(0, source);
+        self
+    }
+}

@@ -1,0 +1,64 @@
+//! What an operation can answer instead of doing what was asked.
+
+use rekey_client::ClientError;
+use rekey_kms::KmsError;
+use rekey_sources::SourceError;
+use rekey_store::StoreError;
+
+/// Why an operation was not done; nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum OperationError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The KMS.
+    #[error(transparent)]
+    Kms(#[from] KmsError),
+    /// A source.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// Encrypting or decrypting.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The principal may not do this.
+    #[error("{principal} may not {action}")]
+    NotAllowed {
+        /// Who asked.
+        principal: String,
+        /// For what.
+        action: &'static str,
+    },
+    /// A safety rule forbids it.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// The configuration contradicts itself or the store.
+    #[error("{place}: {problem}")]
+    Configuration {
+        /// Where in the configuration.
+        place: String,
+        /// What is wrong, and what is allowed.
+        problem: String,
+    },
+}
+
+impl OperationError {
+    /// Whether doing the same again may succeed.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_retryable(),
+            Self::Kms(error) => error.is_retryable(),
+            Self::Source(error) => error.is_retryable(),
+            Self::Client(error) => error.is_retryable(),
+            Self::NotAllowed { .. } | Self::Refused(_) | Self::Configuration { .. } => false,
+        }
+    }
+}
+
+impl From<OperationError> for rekey_runtime::JobError {
+    fn from(error: OperationError) -> Self {
+        match error {
+            OperationError::Store(error) => error.into(),
+            error => Self::from_retryable(error.is_retryable(), error),
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Making a data key: generated and wrapped by the KMS, with its check value.
+
+use rekey_domain::KeyId;
+use rekey_envelope::{CheckValue, DataKey};
+use rekey_kms::{EncryptionContext, Kms};
+use rekey_store::{Store, keyrings::Keyring, keys, keys::NewKey};
+use uuid::Uuid;
+
+use crate::OperationError;
+
+/// A key that was made but not yet stored.
+pub struct MadeKey {
+    /// What the store keeps of it.
+    pub new: NewKey,
+    /// The key itself, for the one caller who needs it before it is stored: `init`.
+    pub key: DataKey,
+}
+
+/// Makes a key for a keyring. Nothing is stored: a crash here wastes one generated key.
+///
+/// # Errors
+/// [`OperationError::Kms`] when the KMS does not make one.
+pub async fn make_key(
+    store: &Store,
+    kms: &dyn Kms,
+    deployment: Uuid,
+    keyring: &Keyring,
+) -> Result<MadeKey, OperationError> {
+    let id = free_id(store).await?;
+    let context = EncryptionContext { deployment, keyring: keyring.id, key_id: id, purpose: keyring.purpose.0 };
+    let generated = kms.generate_data_key(&context).await?;
+    let algorithm = keyring.algorithm.0;
+    let new = NewKey {
+        id,
+        algorithm,
+        wrapped: generated.wrapped.into(),
+        check_value: CheckValue::of(&generated.material).as_bytes().to_vec(),
+    };
+    Ok(MadeKey { key: DataKey::new(id, algorithm, &generated.material), new })
+}
+
+/// A random id that no key of the deployment has. The insert is what makes it unique for sure.
+async fn free_id(store: &Store) -> Result<KeyId, OperationError> {
+    loop {
+        let id = KeyId::new(rand::random());
+        if keys::find(store.db(), id).await?.is_none() {
+            return Ok(id);
+        }
+    }
+}

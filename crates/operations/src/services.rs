@@ -1,0 +1,66 @@
+//! What operations and workers work with, wired once at start.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
+use rekey_client::Client;
+use rekey_domain::{KeyringName, Principal};
+use rekey_kms::Kms;
+use rekey_runtime::Clock;
+use rekey_sources::Source;
+use rekey_store::{Store, audit::AuditPen, columns};
+
+use crate::{Desired, OperationError, StoreLeases};
+
+/// The store, the KMS, a client of our own, the sources and the time. Cheap to clone.
+#[derive(Clone)]
+pub struct Services {
+    /// The store.
+    pub store: Store,
+    /// The master key.
+    pub kms: Arc<dyn Kms>,
+    /// Encrypts and decrypts as any application would.
+    pub client: Client,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// This process, for leases and logs.
+    pub holder: String,
+    sources: Arc<Mutex<HashMap<String, Arc<dyn Source>>>>,
+}
+
+impl Services {
+    /// Wires the services of a process that calls itself `principal` where it uses keys.
+    pub fn new(store: Store, kms: Arc<dyn Kms>, clock: Arc<dyn Clock>, principal: Principal) -> Self {
+        let leases = StoreLeases::new(store.clone(), clock.clone(), principal.clone());
+        let client = Client::new(Arc::new(leases), kms.clone());
+        let holder = format!("{principal}#{}", std::process::id());
+        Self { store, kms, client, clock, holder, sources: Arc::default() }
+    }
+
+    /// The pen that writes `principal`'s entries into the audit log. Asks for keys where it must, so
+    /// it is taken before a unit begins.
+    ///
+    /// # Errors
+    /// [`OperationError::Client`] when no AUDIT key may encrypt now: then nothing may be done (rule 8).
+    pub async fn pen(&self, principal: &Principal) -> Result<AuditPen, OperationError> {
+        let audit: KeyringName = Desired::audit_keyring().name;
+        // One unit writes a few entries at most; what is drawn and not used counts as used.
+        let key = self.client.encryption_key(&audit, 4).await?;
+        Ok(AuditPen::new(key, principal.clone()))
+    }
+
+    /// The source, opened once a process.
+    ///
+    /// # Errors
+    /// [`OperationError::Source`] when it cannot be opened.
+    pub async fn source(&self, source: &columns::Source) -> Result<Arc<dyn Source>, OperationError> {
+        if let Some(open) = self.sources.lock().expect("no holder panics").get(&source.url) {
+            return Ok(open.clone());
+        }
+        let opened = rekey_sources::open(&source.url).await?;
+        let mut sources = self.sources.lock().expect("no holder panics");
+        Ok(sources.entry(source.url.clone()).or_insert(opened).clone())
+    }
+}

@@ -1,0 +1,204 @@
+//! What people and programs are shown: keys, rotations, status. Reads only.
+
+use chrono::{DateTime, Utc};
+use rekey_domain::{BatchState, KeyId, KeyName, KeyState, RotationState};
+use rekey_store::{
+    StoreError, batches, dead_letters,
+    keyrings::{self, Keyring},
+    keys, outbox, quarantine, rotations,
+};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::{OperationError, Services};
+
+/// A key as people see it.
+#[derive(Debug, Clone, Serialize)]
+pub struct KeyView {
+    /// `phi/3`.
+    pub key: KeyName,
+    /// Its id in ciphertext.
+    pub key_id: KeyId,
+    /// Where it is in its life.
+    pub state: KeyState,
+    /// Encryptions counted, blocks that were lost included.
+    pub used: u64,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When it expires, once it is primary.
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+/// A rotation as people see it.
+#[derive(Debug, Clone, Serialize)]
+pub struct RotationView {
+    /// Its id.
+    pub id: Uuid,
+    /// Its keyring.
+    pub keyring: String,
+    /// Where it stands.
+    pub state: RotationState,
+    /// Why it was asked for.
+    pub reason: String,
+    /// Who asked.
+    pub principal: String,
+    /// The key it moves to.
+    pub target: Option<KeyName>,
+    /// How many times its ranges were gone over.
+    pub passes: u32,
+    /// Batches of the present pass that are done.
+    pub batches_done: u64,
+    /// Batches of the present pass.
+    pub batches: u64,
+    /// Values moved.
+    pub moved: u64,
+    /// Rows the application changed under our hands; moved or left to it.
+    pub conflicts: u64,
+    /// Values in quarantine.
+    pub quarantined: u64,
+    /// What it waits for.
+    pub due_at: Option<DateTime<Utc>>,
+    /// When it was asked for.
+    pub requested_at: DateTime<Utc>,
+    /// When it ended.
+    pub ended_at: Option<DateTime<Utc>>,
+    /// Why it failed.
+    pub failure: Option<String>,
+    /// Its certificate, once completed.
+    pub certificate: Option<serde_json::Value>,
+}
+
+/// One screen.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// Every keyring's primary, if it has one.
+    pub keyrings: Vec<(String, Option<KeyName>)>,
+    /// Rotations that are not over.
+    pub rotations: Vec<RotationView>,
+    /// Values in quarantine.
+    pub quarantined: u64,
+    /// Messages given up.
+    pub dead_letters: u64,
+    /// Messages waiting.
+    pub outbox: u64,
+    /// What needs a person; empty: nothing does.
+    pub needs_a_person: Vec<String>,
+}
+
+/// Every key, keyring by keyring.
+///
+/// # Errors
+/// [`OperationError::Store`].
+pub async fn key_views(services: &Services) -> Result<Vec<KeyView>, OperationError> {
+    let mut views = Vec::new();
+    for keyring in keyrings::all(services.store.db()).await? {
+        let keys = keys::of_keyring(services.store.db(), keyring.id).await?;
+        views.extend(keys.iter().map(|key| KeyView {
+            key: key.name(&keyring),
+            key_id: key.id(),
+            state: key.state.0,
+            used: key.used.unsigned_abs(),
+            created_at: key.created_at,
+            expires_at: key.expires_at,
+        }));
+    }
+    Ok(views)
+}
+
+/// Every rotation, latest first.
+///
+/// # Errors
+/// [`OperationError::Store`].
+pub async fn rotation_views(services: &Services) -> Result<Vec<RotationView>, OperationError> {
+    let mut views = Vec::new();
+    for rotation in rotations::all(services.store.db()).await? {
+        views.push(view(services, rotation).await?);
+    }
+    Ok(views)
+}
+
+/// One rotation.
+///
+/// # Errors
+/// [`OperationError::Store`] when there is none of this id.
+pub async fn rotation_view(services: &Services, id: Uuid) -> Result<RotationView, OperationError> {
+    view(services, rotations::by_id(services.store.db(), id).await?).await
+}
+
+async fn view(services: &Services, rotation: rotations::Rotation) -> Result<RotationView, OperationError> {
+    let db = services.store.db();
+    let keyring = keyrings::by_id(db, rotation.keyring_id).await?;
+    let tally = batches::tally(db, rotation.id).await?;
+    let done = batches::count(db, &rotation, BatchState::Done).await?;
+    let batches = batches::of_pass(db, &rotation).await?.len() as u64;
+    Ok(RotationView {
+        id: rotation.id,
+        target: key_name(services, &keyring, rotation.target_key_id).await?,
+        keyring: keyring.name.0.to_string(),
+        state: rotation.state.0,
+        reason: rotation.reason.0.to_string(),
+        principal: rotation.principal.0.to_string(),
+        passes: rotation.pass.unsigned_abs() + 1,
+        batches_done: done,
+        batches,
+        moved: tally.moved,
+        conflicts: tally.conflicts,
+        quarantined: tally.quarantined,
+        due_at: rotation.due_at,
+        requested_at: rotation.requested_at,
+        ended_at: rotation.ended_at,
+        failure: rotation.failure,
+        certificate: rotation.certificate.and_then(|text| serde_json::from_str(&text).ok()),
+    })
+}
+
+async fn key_name(services: &Services, keyring: &Keyring, id: Option<i64>) -> Result<Option<KeyName>, StoreError> {
+    let Some(id) = id.and_then(|id| u32::try_from(id).ok()) else { return Ok(None) };
+    let key = keys::find(services.store.db(), KeyId::new(id)).await?;
+    Ok(key.map(|key| key.name(keyring)))
+}
+
+/// One screen of how things stand, and what needs a person.
+///
+/// # Errors
+/// [`OperationError::Store`].
+pub async fn status(services: &Services) -> Result<Status, OperationError> {
+    let db = services.store.db();
+    let mut keyrings = Vec::new();
+    for keyring in keyrings::all(db).await? {
+        let primary = key_name(services, &keyring, keyring.primary_key_id).await?;
+        keyrings.push((keyring.name.0.to_string(), primary));
+    }
+    let mut rotations = rotation_views(services).await?;
+    rotations.retain(|rotation| rotation.state.is_live() || rotation.state == RotationState::Failed);
+    let quarantined = quarantine::open(db).await?.len() as u64;
+    let dead_letters = dead_letters::open(db).await?.len() as u64;
+    let mut status = Status {
+        keyrings,
+        rotations,
+        quarantined,
+        dead_letters,
+        outbox: outbox::depth(&services.store).await?,
+        needs_a_person: Vec::new(),
+    };
+    status.needs_a_person = needs(&status);
+    Ok(status)
+}
+
+fn needs(status: &Status) -> Vec<String> {
+    let mut needs = Vec::new();
+    let primaryless = status.keyrings.iter().filter(|(_, primary)| primary.is_none());
+    needs.extend(primaryless.map(|(name, _)| format!("keyring {name} has no primary key: nothing can be encrypted")));
+    let failed = status.rotations.iter().filter(|rotation| rotation.state == RotationState::Failed);
+    needs.extend(failed.map(|rotation| {
+        let why = rotation.failure.as_deref().unwrap_or("batches were given up");
+        format!("rotation {} failed ({why}): mend the cause, then rekey rotations retry {}", rotation.id, rotation.id)
+    }));
+    if status.quarantined > 0 {
+        needs.push(format!("{} value(s) in quarantine", status.quarantined));
+    }
+    if status.dead_letters > 0 {
+        needs.push(format!("{} dead letter(s): rekey dead-letters list", status.dead_letters));
+    }
+    needs
+}

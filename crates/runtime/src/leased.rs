@@ -1,0 +1,71 @@
+//! Work under a lease that is renewed while it runs.
+
+use std::time::Duration;
+
+use rekey_store::{Store, StoreError, leases, leases::Lease};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::Clock;
+
+/// How long a job's lease lasts without renewal.
+pub const JOB_LEASE: Duration = Duration::from_secs(60);
+const RENEW_EVERY: Duration = Duration::from_secs(15);
+
+/// Takes the lease `name`, if nobody holds it.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn take(store: &Store, clock: &dyn Clock, name: &str, holder: &str) -> Result<Option<Lease>, StoreError> {
+    let unit = store.begin(clock.now()).await?;
+    let lease = leases::acquire(&unit, name, holder, JOB_LEASE).await?;
+    unit.commit().await?;
+    Ok(lease)
+}
+
+/// Runs `work` and renews the lease meanwhile. When it is lost, the work is dropped where it waits:
+/// what it still wrote would be refused.
+///
+/// # Errors
+/// [`StoreError::Fenced`] when the lease was lost; otherwise what `work` answers.
+pub async fn renewed<T, E: From<StoreError>>(
+    store: &Store,
+    clock: &dyn Clock,
+    lease: &Lease,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let renewals = async {
+        let mut ticks = interval(RENEW_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks.tick().await;
+        loop {
+            ticks.tick().await;
+            match renew(store, clock, lease).await {
+                Err(error @ StoreError::Fenced { .. }) => return error,
+                Err(error) => tracing::warn!(lease = lease.name, %error, "the lease could not be renewed"),
+                Ok(()) => {}
+            }
+        }
+    };
+    tokio::select! {
+        result = work => result,
+        fenced = renewals => Err(fenced.into()),
+    }
+}
+
+async fn renew(store: &Store, clock: &dyn Clock, lease: &Lease) -> Result<(), StoreError> {
+    let unit = store.begin(clock.now()).await?;
+    leases::hold(&unit, lease, JOB_LEASE).await?;
+    unit.commit().await
+}
+
+/// Gives a lease back after its work failed, so that the next attempt need not wait for its end.
+pub async fn give_back(store: &Store, clock: &dyn Clock, lease: &Lease) {
+    let released = async {
+        let unit = store.begin(clock.now()).await?;
+        leases::release(&unit, lease).await?;
+        unit.commit().await
+    };
+    if let Err(error) = released.await {
+        tracing::debug!(lease = lease.name, %error, "the lease ends by itself");
+    }
+}

@@ -1,0 +1,168 @@
+//! Keeps the direction of dependencies: who may know whom, and that the core knows no IO.
+
+use cargo_metadata::{Dependency, DependencyKind, Metadata, MetadataCommand};
+
+/// What knows no IO.
+const CORE: [&str; 3] = ["domain", "envelope", "messages"];
+/// Every library that a program may know.
+const LIBRARIES: [&str; 11] = [
+    "backups",
+    "broker",
+    "client",
+    "domain",
+    "envelope",
+    "kms",
+    "messages",
+    "operations",
+    "runtime",
+    "sources",
+    "store",
+];
+/// Every program: one folder of `workspace/` each.
+const PROGRAMS: [&str; 7] = [
+    "backup-verifier",
+    "console",
+    "incident-notifier",
+    "re-encryptor",
+    "rekey",
+    "rotator",
+    "scheduler",
+];
+/// Crates that wait, read or write; others of their kind come through one of these.
+const IO: [&str; 5] = ["lapin", "reqwest", "sea-orm", "sqlx", "tokio"];
+
+/// Whether `from` may depend on `to`. What is not placed here may know nothing.
+fn may_know(from: &str, to: &str) -> bool {
+    let core = CORE.contains(&to);
+    let library = LIBRARIES.contains(&to);
+    match from {
+        "envelope" | "messages" => to == "domain",
+        "backups" | "kms" | "sources" => core,
+        "store" => core || to == "migrations",
+        "broker" => core || to == "store",
+        "runtime" => core || ["broker", "store"].contains(&to),
+        "client" => ["domain", "envelope", "kms"].contains(&to),
+        "operations" | "testkit" => library,
+        "tests" => library || ["migrations", "testkit"].contains(&to) || PROGRAMS.contains(&to),
+        "rekey" => library || to == "migrations" || PROGRAMS.contains(&to),
+        program if PROGRAMS.contains(&program) => library || to == "migrations",
+        _ => false,
+    }
+}
+
+/// A crate's own tests may use the test kit besides.
+fn allowed(from: &str, dependency: &Dependency) -> bool {
+    let to = short(&dependency.name);
+    may_know(from, to) || (dependency.kind == DependencyKind::Development && to == "testkit")
+}
+
+#[test]
+fn every_dependency_keeps_the_direction() {
+    let (mut seen, mut forbidden) = (0, Vec::new());
+    for package in metadata().workspace_packages() {
+        let ours = package.dependencies.iter().filter(|d| d.path.is_some());
+        let ours: Vec<_> = ours.collect();
+        seen += ours.len();
+        let wrong = ours.iter().filter(|d| !allowed(short(&package.name), d));
+        forbidden.extend(wrong.map(|d| format!("{} -> {}", package.name, d.name)));
+    }
+    assert!(seen > 0, "no manifest names a package of ours");
+    assert!(
+        forbidden.is_empty(),
+        "forbidden arrows: {forbidden:?}; see the crates and their direction in ARCHITECTURE.md"
+    );
+}
+
+#[test]
+fn the_core_has_no_io_dependency() {
+    for package in metadata().workspace_packages() {
+        if !CORE.contains(&short(&package.name)) {
+            continue;
+        }
+        for dependency in &package.dependencies {
+            let normal = dependency.kind == DependencyKind::Normal;
+            let does_io = IO.contains(&dependency.name.as_str());
+            assert!(
+                !(normal && does_io),
+                "{} does IO: it depends on {}",
+                package.name,
+                dependency.name
+            );
+        }
+    }
+}
+
+#[test]
+fn every_package_has_its_place() {
+    for package in metadata().workspace_packages() {
+        let name = short(&package.name);
+        let folder = package.manifest_path.parent().expect("a manifest has one");
+        let is_program = folder.parent().is_some_and(|p| p.ends_with("workspace"));
+        assert_eq!(is_program, PROGRAMS.contains(&name), "{name} in {folder}");
+        let other = LIBRARIES.contains(&name) || ["migrations", "testkit", "tests"].contains(&name);
+        assert!(is_program || other, "{name} has no place in `may_know`");
+    }
+}
+
+#[test]
+fn a_forbidden_dependency_is_found() {
+    let forbidden = [
+        ("domain", "messages"),
+        ("envelope", "messages"),
+        ("messages", "envelope"),
+        ("kms", "sources"),
+        ("sources", "store"),
+        ("store", "broker"),
+        ("store", "kms"),
+        ("broker", "runtime"),
+        ("runtime", "operations"),
+        ("client", "store"),
+        ("client", "messages"),
+        ("operations", "testkit"),
+        ("operations", "migrations"),
+        ("operations", "rotator"),
+        ("migrations", "domain"),
+        ("rotator", "scheduler"),
+        ("rotator", "rekey"),
+        ("rotator", "testkit"),
+        ("newcomer", "domain"),
+    ];
+    for (from, to) in forbidden {
+        assert!(!may_know(from, to), "{from} -> {to}");
+    }
+}
+
+#[test]
+fn the_dependencies_of_the_design_are_allowed() {
+    let allowed = [
+        ("messages", "domain"),
+        ("envelope", "domain"),
+        ("kms", "envelope"),
+        ("store", "migrations"),
+        ("broker", "store"),
+        ("runtime", "broker"),
+        ("client", "kms"),
+        ("operations", "client"),
+        ("scheduler", "migrations"),
+        ("rotator", "operations"),
+        ("rekey", "rotator"),
+        ("tests", "testkit"),
+    ];
+    for (from, to) in allowed {
+        assert!(may_know(from, to), "{from} -> {to}");
+    }
+}
+
+/// Manifests only: needs no network and takes no lock of a build.
+fn metadata() -> Metadata {
+    MetadataCommand::new()
+        .manifest_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
+        .no_deps()
+        .exec()
+        .expect("cargo reads the workspace's manifests")
+}
+
+/// A package's name as DESIGN and ARCHITECTURE write it; `rekey` itself has no other.
+fn short(package: &str) -> &str {
+    package.strip_prefix("rekey-").unwrap_or(package)
+}

@@ -1,0 +1,95 @@
+//! `rotation.due`: asks the rules for the rotation's next step and carries it out, one step a message.
+
+use async_trait::async_trait;
+use rekey_domain::{Step, next_step};
+use rekey_messages::RotationDue;
+use rekey_operations::{OperationError, Services};
+use rekey_runtime::{Handler, Job, JobError, leased};
+use rekey_store::{
+    Unit, keyrings,
+    keyrings::Keyring,
+    leases::{self, Lease},
+    rotations,
+    rotations::Rotation,
+};
+use std::time::Duration;
+
+use crate::{facts, plan, steps, verify};
+
+/// Another rotator is at it; it will have finished its step by then.
+const BUSY: Duration = Duration::from_millis(500);
+
+/// Moves rotations on.
+pub struct AdvanceRotation {
+    pub services: Services,
+}
+
+/// One step being carried out, under the rotation's lease.
+pub struct Advance<'a> {
+    pub services: &'a Services,
+    pub job: &'a Job,
+    pub rotation: Rotation,
+    pub keyring: Keyring,
+    lease: Lease,
+}
+
+impl Advance<'_> {
+    /// Begins the unit of the step's effect, which depends on still holding the lease; `None` where
+    /// this message took effect before.
+    pub async fn begin(&self) -> Result<Option<Unit>, OperationError> {
+        let Some(unit) = self.job.begin().await? else { return Ok(None) };
+        leases::release(&unit, &self.lease).await?;
+        Ok(Some(unit))
+    }
+
+    /// Whoever looks at the rotation next.
+    pub fn due(&self) -> RotationDue {
+        RotationDue { rotation: self.rotation.id }
+    }
+}
+
+#[async_trait]
+impl Handler for AdvanceRotation {
+    type Command = RotationDue;
+    const NAME: &'static str = "rotator.advance";
+
+    async fn handle(&self, command: RotationDue, job: &Job) -> Result<(), JobError> {
+        let Services { store, clock, holder, .. } = &self.services;
+        let name = format!("rotation/{}", command.rotation);
+        let Some(lease) = leased::take(store, &**clock, &name, holder).await? else {
+            return Err(JobError::Snooze(BUSY));
+        };
+        let done = leased::renewed(store, &**clock, &lease, self.step(command, job, lease.clone())).await;
+        // A step that ended well gave it back in its unit; then this finds nothing.
+        leased::give_back(store, &**clock, &lease).await;
+        Ok(done?)
+    }
+}
+
+impl AdvanceRotation {
+    async fn step(&self, command: RotationDue, job: &Job, lease: Lease) -> Result<(), OperationError> {
+        let services = &self.services;
+        let db = services.store.db();
+        let rotation = rotations::by_id(db, command.rotation).await?;
+        let keyring = keyrings::by_id(db, rotation.keyring_id).await?;
+        let facts = facts::gather(db, &rotation).await?;
+        let step = next_step(&facts::rule(&rotation), &facts, &keyring.policy.0.timing, services.clock.now());
+        tracing::debug!(rotation = %rotation.id, state = %rotation.state.0, ?step, "next step");
+        let advance = Advance { services, job, rotation, keyring, lease };
+        match step {
+            Step::Await => steps::wait(&advance, None).await,
+            Step::WaitUntil(due) => steps::wait(&advance, Some(due)).await,
+            Step::OrderStandby => steps::order_standby(&advance).await,
+            Step::Distribute { until } => steps::distribute(&advance, until).await,
+            Step::Restart => steps::restart(&advance).await,
+            Step::Switch => steps::switch(&advance).await,
+            Step::Plan => plan::plan(&advance).await,
+            Step::BeginGrace { until } => steps::begin_grace(&advance, until).await,
+            Step::BeginVerifying => verify::begin(&advance).await,
+            Step::TakeCensus => verify::take_census(&advance).await,
+            Step::SweepAgain { at } => verify::sweep_again(&advance, at).await,
+            Step::Complete => verify::complete(&advance).await,
+            Step::Fail => steps::fail(&advance).await,
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! `key.created`: a rotation that waited for a standby goes on.
+
+use async_trait::async_trait;
+use rekey_messages::{KeyCreated, RotationDue};
+use rekey_operations::Services;
+use rekey_runtime::{Handler, Job, JobError};
+use rekey_store::{keyrings, rotations};
+
+/// Wakes the keyring's live rotation.
+pub struct KeyCreatedMovesOn {
+    pub services: Services,
+}
+
+#[async_trait]
+impl Handler for KeyCreatedMovesOn {
+    type Command = KeyCreated;
+    const NAME: &'static str = "rotator.key-created";
+
+    async fn handle(&self, command: KeyCreated, job: &Job) -> Result<(), JobError> {
+        let keyring = keyrings::by_name(self.services.store.db(), &command.key.keyring).await?;
+        let Some(unit) = job.begin().await? else { return Ok(()) };
+        let latest = rotations::of_keyring(unit.db(), keyring.id).await?.into_iter().next();
+        if let Some(live) = latest.filter(|rotation| rotation.state.0.is_live()) {
+            unit.send(&RotationDue { rotation: live.id }).await?;
+        }
+        Ok(unit.commit().await?)
+    }
+}

@@ -1,0 +1,49 @@
+//! `standby.wanted`: has the KMS make the keyring's next key.
+
+use async_trait::async_trait;
+use rekey_messages::{KeyCreated, StandbyWanted};
+use rekey_operations::{Action, Services, authorise, make_key};
+use rekey_runtime::{Handler, Job, JobError, crash};
+use rekey_store::{audit::Record, keyrings, keys};
+use serde_json::json;
+
+/// Makes standby keys.
+pub struct MakeStandby {
+    pub services: Services,
+}
+
+#[async_trait]
+impl Handler for MakeStandby {
+    type Command = StandbyWanted;
+    const NAME: &'static str = "rotator.standby";
+
+    async fn handle(&self, command: StandbyWanted, job: &Job) -> Result<(), JobError> {
+        let principal = crate::principal();
+        authorise(&principal, Action::MakeKey)?;
+        let Services { store, kms, .. } = &self.services;
+        let keyring = keyrings::by_name(store.db(), &command.keyring).await?;
+        if keys::standby(store.db(), keyring.id).await?.is_some() {
+            return Ok(());
+        }
+        // The KMS is asked before the unit begins: a duplicate wastes one generated key, and no row
+        // is locked across the network.
+        let deployment = keyrings::deployment(store.db()).await?;
+        let made = make_key(store, &**kms, deployment, &keyring).await?;
+        crash::point("rotator.standby-generated");
+        let pen = self.services.pen(&principal).await?;
+        let Some(unit) = job.begin().await? else { return Ok(()) };
+        if keys::standby(unit.db(), keyring.id).await?.is_some() {
+            return Ok(());
+        }
+        let key = keys::insert_standby(&unit, keyring.id, made.new).await?;
+        let name = key.name(&keyring);
+        unit.send(&KeyCreated { key: name.clone(), key_id: key.id() }).await?;
+        let details = json!({ "key_id": key.id(), "backup": keyring.policy.0.backup });
+        let subject = name.to_string();
+        pen.append(&unit, Record { action: "key.created", subject: &subject, outcome: "done", details }).await?;
+        unit.commit().await?;
+        crash::point("rotator.standby-stored");
+        tracing::info!(key = %name, key_id = %key.id(), "standby key made");
+        Ok(())
+    }
+}
