@@ -1,1 +1,34 @@
-//! Placeholder.
+//! Moves one batch of rows from the old keys to the new.
+
+mod batch;
+mod handler;
+mod row;
+mod value;
+
+use std::sync::Arc;
+
+use rekey_broker::Transport;
+use rekey_messages::Queue;
+use rekey_operations::Services;
+use rekey_runtime::Worker;
+use tokio_util::sync::CancellationToken;
+
+/// What the re-encryptor works with.
+#[derive(Clone)]
+pub struct Deps {
+    /// Store, KMS, sources, time.
+    pub services: Services,
+    /// Where messages come from.
+    pub transport: Arc<dyn Transport>,
+    /// Batches worked on at once by this process.
+    pub slots: usize,
+}
+
+/// Works on batches until `shutdown`.
+pub async fn run(deps: Deps, shutdown: CancellationToken) {
+    let Deps { services, transport, slots } = deps;
+    Worker::new(Queue::ReEncryptor, slots, transport, services.store.clone(), services.clock.clone())
+        .handle(handler::ReEncryptBatch { services })
+        .run(shutdown)
+        .await;
+}

@@ -1,1 +1,68 @@
-//! Placeholder.
+//! Fires what is due: schedules, expiries, and messages whose job gave no sign of life.
+
+mod tick;
+
+use std::{sync::Arc, time::Duration};
+
+use rekey_operations::Services;
+use rekey_runtime::{crash, leased};
+use rekey_store::{StoreError, leases, leases::Lease};
+use tokio_util::sync::CancellationToken;
+
+/// What the scheduler works with.
+#[derive(Clone)]
+pub struct Deps {
+    /// Store and time.
+    pub services: Services,
+}
+
+const TICK: Duration = Duration::from_secs(1);
+const LEASE: &str = "scheduler";
+
+/// Leads when nobody else does, and ticks until `shutdown`.
+pub async fn run(deps: Deps, shutdown: CancellationToken) {
+    let services = Arc::new(deps.services);
+    let mut lease = None;
+    while !shutdown.is_cancelled() {
+        lease = match lead(&services, lease.take()).await {
+            Ok(lease) => lease,
+            Err(error) => {
+                tracing::warn!(%error, "the scheduler waits");
+                None
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = tokio::time::sleep(TICK) => {}
+        }
+    }
+    if let Some(lease) = lease {
+        leased::give_back(&services.store, &*services.clock, &lease).await;
+    }
+}
+
+/// One tick as leader; `None` while another leads.
+async fn lead(services: &Services, held: Option<Lease>) -> Result<Option<Lease>, StoreError> {
+    let lease = match held {
+        Some(lease) => lease,
+        None => match leased::take(&services.store, &*services.clock, LEASE, &services.holder).await? {
+            Some(lease) => lease,
+            None => return Ok(None),
+        },
+    };
+    crash::point("scheduler.leading");
+    match tick::tick(services, &lease).await {
+        Ok(()) => Ok(Some(lease)),
+        Err(error @ StoreError::Fenced { .. }) => Err(error),
+        // Whatever else failed is looked at again in a second.
+        Err(error) => {
+            tracing::warn!(%error, "a tick failed");
+            Ok(Some(lease))
+        }
+    }
+}
+
+/// Makes a unit depend on still leading.
+async fn still_leading(unit: &rekey_store::Unit, lease: &Lease) -> Result<(), StoreError> {
+    leases::hold(unit, lease, leased::JOB_LEASE).await
+}

@@ -1,0 +1,149 @@
+//! One range of one table: read, re-encrypt, write, until reading again finds nothing left to move.
+
+use std::{collections::HashSet, time::Duration};
+
+use rekey_domain::{KeyId, Range};
+use rekey_operations::{OperationError, Services};
+use rekey_runtime::crash;
+use rekey_sources::{Page, ReadColumn, ReadQuery, RowUpdate, Source, WriteOutcome};
+use rekey_store::{
+    batches::{Batch, Tally},
+    columns::{self, Protected},
+    keys,
+    quarantine::NewQuarantine,
+    rotations::Rotation,
+};
+
+use crate::row::{self, Keys};
+
+/// Bytes of values in memory at once for a batch.
+const PAGE_BYTES: usize = 8 * 1024 * 1024;
+/// A write may start this long after its page was read: well within the batch's lease.
+const WRITE_WITHIN: Duration = Duration::from_secs(30);
+/// Times a range is read again because the application won a race; then the attempt counts as failed.
+const ROUNDS: u32 = 20;
+
+/// What became of a batch.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Counts.
+    pub tally: Tally,
+    /// What could not be moved.
+    pub quarantine: Vec<NewQuarantine>,
+}
+
+/// A batch with everything it takes.
+pub struct Work<'a> {
+    pub services: &'a Services,
+    pub target: KeyId,
+    pub columns: Vec<Protected>,
+    pub query: ReadQuery,
+    pub keys: Keys,
+    source: std::sync::Arc<dyn Source>,
+}
+
+/// Moves all values of the batch's range to `target`.
+pub async fn re_encrypt(
+    services: &Services,
+    rotation: &Rotation,
+    batch: &Batch,
+    target: KeyId,
+) -> Result<Outcome, OperationError> {
+    let mut work = prepare(services, rotation, batch, target).await?;
+    let mut tally = Tally::default();
+    for _ in 0..ROUNDS {
+        let round = work.round().await?;
+        tally.moved += round.tally.moved;
+        tally.conflicts += round.tally.conflicts;
+        if round.tally.moved == 0 && round.tally.conflicts == 0 {
+            crash::point("re-encryptor.verified");
+            tally.quarantined = round.quarantine.len() as u64;
+            return Ok(Outcome { tally, quarantine: round.quarantine });
+        }
+    }
+    Err(OperationError::Store(rekey_store::StoreError::Stale {
+        what: format!("rows of {} in {}", work.query.relation, work.query.range),
+    }))
+}
+
+async fn prepare<'a>(
+    services: &'a Services,
+    rotation: &Rotation,
+    batch: &Batch,
+    target: KeyId,
+) -> Result<Work<'a>, OperationError> {
+    let db = services.store.db();
+    let mut columns = columns::of_keyring(db, rotation.keyring_id).await?;
+    columns.retain(|column| column.table.id == batch.table_id);
+    let Some(first) = columns.first() else {
+        let why = format!("batch {} names a table without protected columns", batch.id);
+        return Err(OperationError::Refused(why));
+    };
+    let source = services.source(&first.source).await?;
+    let keys = keys::of_keyring(db, rotation.keyring_id).await?;
+    let least = keys.iter().find(|key| key.id() == target).map_or(i32::MAX, |key| key.version);
+    let settled: Vec<KeyId> = keys.iter().filter(|key| key.version >= least).map(|key| key.id()).collect();
+    let query = query(&columns, &settled, Range { first: batch.first, last: batch.last });
+    let ours = keys.iter().map(|key| key.id()).collect();
+    Ok(Work { services, target, keys: Keys::new(first.spec.keyring.clone(), ours), columns, query, source })
+}
+
+fn query(columns: &[Protected], settled: &[KeyId], range: Range) -> ReadQuery {
+    let mut bind_columns: Vec<String> = Vec::new();
+    for name in columns.iter().flat_map(|column| &column.spec.bind_columns) {
+        if !bind_columns.contains(name) {
+            bind_columns.push(name.clone());
+        }
+    }
+    let read = columns.iter().map(|column| ReadColumn {
+        name: column.spec.name.column.clone(),
+        encoding: column.spec.encoding,
+        settled: settled.to_vec(),
+    });
+    ReadQuery { relation: columns[0].table.relation.clone(), range, columns: read.collect(), bind_columns }
+}
+
+impl Work<'_> {
+    /// Reads the range once, page by page, and moves what it can.
+    async fn round(&mut self) -> Result<Outcome, OperationError> {
+        let mut outcome = Outcome::default();
+        let mut after = None;
+        loop {
+            let page = self.source.read(&self.query, after, PAGE_BYTES).await?;
+            crash::point("re-encryptor.read");
+            after = page.next;
+            self.move_page(page, &mut outcome).await?;
+            if after.is_none() {
+                return Ok(outcome);
+            }
+        }
+    }
+
+    async fn move_page(&mut self, page: Page, outcome: &mut Outcome) -> Result<(), OperationError> {
+        if page.rows.is_empty() {
+            return Ok(());
+        }
+        let deadline = self.source.deadline(WRITE_WITHIN).await?;
+        let moved = row::re_encrypt(self, &page.rows).await?;
+        outcome.quarantine.extend(moved.quarantine);
+        if moved.updates.is_empty() {
+            return Ok(());
+        }
+        crash::point("re-encryptor.encrypted");
+        let written = self.source.write(&self.query.relation, &moved.updates, deadline).await?;
+        crash::point("re-encryptor.written");
+        count(&moved.updates, &written, &mut outcome.tally);
+        Ok(())
+    }
+}
+
+fn count(updates: &[RowUpdate], written: &[WriteOutcome], tally: &mut Tally) {
+    let rows: HashSet<_> = updates.iter().map(|update| &update.key).collect();
+    debug_assert_eq!(rows.len(), updates.len(), "one update a row");
+    for (update, outcome) in updates.iter().zip(written) {
+        match outcome {
+            WriteOutcome::Written => tally.moved += update.columns.len() as u64,
+            WriteOutcome::Lost => tally.conflicts += 1,
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! `batch.ready`: checks the message against the store, does the batch under its lease, ends it.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rekey_domain::{BatchState, KeyId, RetryPolicy, RotationState};
+use rekey_messages::{BatchReady, RotationDue};
+use rekey_operations::{OperationError, Services};
+use rekey_runtime::{Handler, Job, JobError, crash, leased};
+use rekey_store::{
+    StoreError, Unit,
+    batches::{self, Batch},
+    keyrings,
+    leases::{self, Lease},
+    quarantine, rotations,
+    rotations::Rotation,
+};
+
+use crate::batch::{self, Outcome};
+
+/// Another process works on the batch; the message is kept for the case that it dies.
+const BUSY: Duration = Duration::from_secs(5);
+/// Planned batches below which the rotator is asked to plan on.
+const LOW_WATER: u64 = 16;
+
+/// Re-encrypts batches.
+pub struct ReEncryptBatch {
+    pub services: Services,
+}
+
+#[async_trait]
+impl Handler for ReEncryptBatch {
+    type Command = BatchReady;
+    const NAME: &'static str = "re-encryptor.batch";
+
+    async fn handle(&self, command: BatchReady, job: &Job) -> Result<(), JobError> {
+        let Some((rotation, batch)) = self.current(&command).await? else { return Ok(()) };
+        let Services { store, clock, holder, .. } = &self.services;
+        let Some(lease) = leased::take(store, &**clock, &format!("batch/{}", batch.id), holder).await? else {
+            return Err(JobError::Snooze(BUSY));
+        };
+        crash::point("re-encryptor.leased");
+        let work = self.work(job, &rotation, &batch, &lease);
+        let done: Result<(), OperationError> = leased::renewed(store, &**clock, &lease, work).await;
+        // A batch that ended well gave it back in its unit; then this finds nothing.
+        leased::give_back(store, &**clock, &lease).await;
+        Ok(done?)
+    }
+
+    fn retry_policy(&self) -> RetryPolicy {
+        RetryPolicy { attempts: 6, ..RetryPolicy::default() }
+    }
+
+    async fn exhausted(&self, command: BatchReady, why: &str, unit: &Unit) -> Result<(), StoreError> {
+        let batch = batches::by_id(unit.db(), command.batch).await?;
+        if batch.state.0 != BatchState::Dispatched {
+            return Ok(());
+        }
+        batches::fail(unit, &batch, why).await?;
+        let rotation = rotations::by_id(unit.db(), command.rotation).await?;
+        let policy = keyrings::by_id(unit.db(), rotation.keyring_id).await?.policy.0;
+        batches::dispatch(unit, &rotation, policy.concurrency).await?;
+        unit.send(&RotationDue { rotation: rotation.id }).await
+    }
+}
+
+impl ReEncryptBatch {
+    /// The batch, if what the message says of it is still so (rule 2). Otherwise there is nothing
+    /// to do: it was done, or belongs to the past.
+    async fn current(&self, command: &BatchReady) -> Result<Option<(Rotation, Batch)>, StoreError> {
+        let db = self.services.store.db();
+        let rotation = rotations::by_id(db, command.rotation).await?;
+        let batch = batches::by_id(db, command.batch).await?;
+        let runs = matches!(rotation.state.0, RotationState::ReEncrypting | RotationState::Verifying);
+        let same = rotation.generation.unsigned_abs() == command.generation
+            && rotation.target_key_id == Some(i64::from(command.target.value()))
+            && batch.rotation_id == rotation.id
+            && batch.pass == rotation.pass;
+        let open = batch.state.0 == BatchState::Dispatched;
+        Ok((runs && same && open && !rotation.paused).then_some((rotation, batch)))
+    }
+
+    async fn work(&self, job: &Job, rotation: &Rotation, batch: &Batch, lease: &Lease) -> Result<(), OperationError> {
+        let id = rotation.target_key_id.and_then(|id| u32::try_from(id).ok());
+        let target = KeyId::new(id.expect("`current` compared the target"));
+        let outcome = batch::re_encrypt(&self.services, rotation, batch, target).await?;
+        self.finish(job, rotation, batch, lease, outcome).await
+    }
+
+    /// Ends the batch, and dispatches the rotation's next in the same unit.
+    async fn finish(
+        &self,
+        job: &Job,
+        rotation: &Rotation,
+        batch: &Batch,
+        lease: &Lease,
+        outcome: Outcome,
+    ) -> Result<(), OperationError> {
+        let Some(unit) = job.begin().await? else { return Ok(()) };
+        leases::release(&unit, lease).await?;
+        for value in outcome.quarantine {
+            quarantine::add(&unit, rotation.id, value).await?;
+        }
+        batches::finish(&unit, batch, outcome.tally).await?;
+        let rotation = rotations::by_id(unit.db(), rotation.id).await?;
+        let policy = keyrings::by_id(unit.db(), rotation.keyring_id).await?.policy.0;
+        batches::dispatch(&unit, &rotation, policy.concurrency).await?;
+        let planned = batches::count(unit.db(), &rotation, BatchState::Planned).await?;
+        let in_flight = batches::count(unit.db(), &rotation, BatchState::Dispatched).await?;
+        let wants_more = !rotation.planned && planned < LOW_WATER;
+        if wants_more || planned + in_flight == 0 {
+            unit.send(&RotationDue { rotation: rotation.id }).await?;
+        }
+        unit.commit().await?;
+        crash::point("re-encryptor.done");
+        Ok(())
+    }
+}

@@ -1,0 +1,153 @@
+//! Rows: which values are moved in one statement, which go to quarantine.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use rekey_client::ClientError;
+use rekey_domain::{BindValue, KeyId, KeyringName, QuarantineReason};
+use rekey_envelope::{DataKey, associated_data};
+use rekey_operations::{OperationError, Services};
+use rekey_sources::{ColumnUpdate, RowUpdate, SourceRow};
+use rekey_store::{columns::Protected, keys, quarantine::NewQuarantine};
+
+use crate::{
+    batch::Work,
+    value::{self, Opened},
+};
+
+/// Values that fail to open and are looked up under every other place of their page, at most.
+const SWAPS_LOOKED_FOR: usize = 64;
+
+/// The keys of the batch's keyring, unwrapped as they are met.
+pub struct Keys {
+    keyring: KeyringName,
+    ours: HashSet<KeyId>,
+    open: HashMap<KeyId, Arc<DataKey>>,
+}
+
+impl Keys {
+    /// Keys of `keyring`, whose ids are `ours`.
+    pub fn new(keyring: KeyringName, ours: HashSet<KeyId>) -> Self {
+        Self { keyring, ours, open: HashMap::new() }
+    }
+
+    /// The key, or why values under it stay as they are.
+    async fn key(&mut self, services: &Services, id: KeyId) -> Result<Result<Arc<DataKey>, QuarantineReason>, OperationError> {
+        if let Some(key) = self.open.get(&id) {
+            return Ok(Ok(key.clone()));
+        }
+        if !self.ours.contains(&id) {
+            let foreign = keys::find(services.store.db(), id).await?.is_some();
+            let reason = if foreign { QuarantineReason::OtherKeyring } else { QuarantineReason::MissingKey };
+            return Ok(Err(reason));
+        }
+        match services.client.decryption_key(&self.keyring, id).await {
+            Ok(key) => {
+                self.open.insert(id, key.clone());
+                Ok(Ok(key))
+            }
+            Err(ClientError::UnknownKey { .. }) => Ok(Err(QuarantineReason::MissingKey)),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// What became of a page's rows.
+#[derive(Default)]
+pub struct Moved {
+    /// One update a row.
+    pub updates: Vec<RowUpdate>,
+    /// Values left as they are.
+    pub quarantine: Vec<NewQuarantine>,
+}
+
+/// Decrypts and encrypts every value of the rows; writes nothing.
+pub async fn re_encrypt(work: &mut Work<'_>, rows: &[SourceRow]) -> Result<Moved, OperationError> {
+    let mut moved = Moved::default();
+    let values: u64 = rows.iter().map(|row| row.values.iter().flatten().count() as u64).sum();
+    // Drawn before the first encryption, and refused when the key is no longer primary or the lease
+    // to encrypt is over (rule 8).
+    let keyring = work.keys.keyring.clone();
+    let target = work.services.client.encryption_key(&keyring, values).await?;
+    if target.id() != work.target {
+        let what = format!("the primary key of {keyring}");
+        return Err(OperationError::Store(rekey_store::StoreError::Stale { what }));
+    }
+    let places = Places { rows, columns: &work.columns, bind_columns: &work.query.bind_columns };
+    let mut looked_for = 0;
+    for row in rows {
+        let mut columns = Vec::new();
+        for (index, stored) in row.values.iter().enumerate() {
+            let Some(stored) = stored else { continue };
+            let column = &work.columns[index];
+            let found = value::key_id(stored, column.spec.encoding);
+            let opened = match found {
+                None => Opened::Not(QuarantineReason::NotCiphertext),
+                Some(id) => match work.keys.key(work.services, id).await? {
+                    Err(reason) => Opened::Not(reason),
+                    Ok(key) => places.open(&key, row, index, stored, &mut looked_for),
+                },
+            };
+            match opened {
+                Opened::Moved { plaintext, aad } => {
+                    let new = value::seal(&target, &plaintext, &aad, column.spec.encoding)?;
+                    let (name, encoding) = (column.spec.name.column.clone(), column.spec.encoding);
+                    columns.push(ColumnUpdate { name, encoding, old: stored.clone(), new });
+                }
+                Opened::Not(reason) => {
+                    let (column, row_key) = (column.id, row.key.to_string());
+                    moved.quarantine.push(NewQuarantine { column, row_key, found, reason });
+                }
+            }
+        }
+        if !columns.is_empty() {
+            moved.updates.push(RowUpdate { key: row.key.clone(), columns });
+        }
+    }
+    Ok(moved)
+}
+
+/// The places that values of a page may be bound to.
+struct Places<'a> {
+    rows: &'a [SourceRow],
+    columns: &'a [Protected],
+    bind_columns: &'a [String],
+}
+
+impl Places<'_> {
+    /// Opens a value at its place; if it does not open, says whether it belongs to another.
+    fn open(
+        &self,
+        key: &DataKey,
+        row: &SourceRow,
+        column: usize,
+        stored: &rekey_sources::StoredValue,
+        looked_for: &mut usize,
+    ) -> Opened {
+        let encoding = self.columns[column].spec.encoding;
+        let Some(aad) = self.associated_data(row, column) else { return Opened::Not(QuarantineReason::WrongContext) };
+        if let Some(plaintext) = value::open(key, stored, encoding, &aad) {
+            return Opened::Moved { plaintext, aad };
+        }
+        *looked_for += 1;
+        let swapped = *looked_for <= SWAPS_LOOKED_FOR && self.others().any(|aad| value::open(key, stored, encoding, &aad).is_some());
+        Opened::Not(if swapped { QuarantineReason::WrongContext } else { QuarantineReason::Corrupt })
+    }
+
+    fn others(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
+        let columns = 0..self.columns.len();
+        self.rows.iter().flat_map(move |row| columns.clone().filter_map(|column| self.associated_data(row, column)))
+    }
+
+    fn associated_data(&self, row: &SourceRow, column: usize) -> Option<Vec<u8>> {
+        let spec = &self.columns[column].spec;
+        let value = |name: &String| -> Option<BindValue> {
+            let index = self.bind_columns.iter().position(|known| known == name)?;
+            row.binds.get(index)?.clone()
+        };
+        let parts: Option<Vec<BindValue>> = spec.bind_columns.iter().map(value).collect();
+        Some(associated_data(&spec.column_id, &parts?))
+    }
+}
