@@ -1,0 +1,126 @@
+//! What the demo prints: a story for people, one object for programs.
+
+use std::{
+    io::{IsTerminal, Write},
+    time::Duration,
+};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rekey_operations::{CensusRow, RotationView, Services, key_views};
+use serde::Serialize;
+
+use crate::{demo::application::Verdict, embedded::StateDir, output::Output};
+
+/// The demo's result.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Patients at the end.
+    pub rows: u64,
+    /// Rows moved a second while batches ran.
+    pub rows_per_second: f64,
+    /// Rows the application changed between our read and our write.
+    pub conflicts: u64,
+    /// Values in quarantine.
+    pub quarantined: u64,
+    /// Rows not under the new key.
+    pub rows_under_old_key: u64,
+    /// Every row decrypts to what the application last wrote.
+    pub all_rows_verified: bool,
+    /// From start to result.
+    pub seconds: f64,
+}
+
+/// Tells the story on stdout for people; on a terminal with a bar on stderr.
+pub struct Narrator {
+    output: Output,
+    bar: ProgressBar,
+}
+
+impl Narrator {
+    /// A narrator; silent where the output is for programs.
+    pub fn new(output: Output) -> Self {
+        let visible = matches!(output, Output::Table) && std::io::stderr().is_terminal();
+        let target = if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(Some(1), target);
+        let style = ProgressStyle::with_template("{bar:30} {pos}/{len} rows  {msg}").expect("a valid template");
+        bar.set_style(style);
+        Self { output, bar }
+    }
+
+    /// One line of the story.
+    pub fn line(&self, text: &str) {
+        if matches!(self.output, Output::Table) {
+            self.bar.suspend(|| writeln!(std::io::stdout(), "{text}").ok());
+        }
+    }
+
+    /// How far the rows are.
+    pub fn progress(&self, moved: u64, rows: u64, elapsed: Duration) {
+        let rate = moved as f64 / elapsed.as_secs_f64().max(0.001);
+        let left = rows.saturating_sub(moved) as f64 / rate.max(1.0);
+        self.bar.set_length(rows);
+        self.bar.set_position(moved.min(rows));
+        self.bar.set_message(format!("{rate:.0} rows/s, {left:.0} s left"));
+    }
+
+    fn end(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Prints everything.
+#[expect(clippy::too_many_arguments, reason = "the report is where all parts of the demo meet")]
+pub async fn print(
+    services: &Services,
+    report: &Report,
+    before: &[CensusRow],
+    after: &[CensusRow],
+    rotation: &RotationView,
+    verdict: &Verdict,
+    say: &Narrator,
+    kept: Option<&StateDir>,
+) -> anyhow::Result<()> {
+    say.end();
+    if matches!(say.output, Output::Json) {
+        writeln!(std::io::stdout(), "{}", serde_json::to_string(report)?)?;
+        return Ok(());
+    }
+    say.line("\nCensus before");
+    census_lines(services, before, say).await?;
+    say.line("Census after");
+    census_lines(services, after, say).await?;
+    say.line(&format!("\nApplication  {} writes while the rotation ran, {} failed reads", verdict.writes, verdict.reads_failed));
+    say.line(&format!("Conflicts    {} rows changed under our hands; none overwritten", report.conflicts));
+    say.line(&format!("Quarantine   {} values", report.quarantined));
+    say.line(&format!("Throughput   {:.0} rows/s, two columns each", report.rows_per_second));
+    let rows = if verdict.wrong == 0 { "all decrypt to what was last written".to_owned() } else { format!("{} WRONG", verdict.wrong) };
+    say.line(&format!("Verified     {} rows: {rows}", verdict.rows));
+    say.line("Backups      off: this demo's keys have no backup");
+    if let Some(certificate) = &rotation.certificate {
+        say.line(&format!("\nCertificate\n{}", serde_json::to_string_pretty(certificate)?));
+    }
+    say.line("\nTry next");
+    match kept {
+        Some(dir) => {
+            let dir = dir.file("").display().to_string();
+            say.line(&format!("  rekey --state-dir {dir} status"));
+            say.line(&format!("  rekey --state-dir {dir} audit verify"));
+        }
+        None => say.line("  rekey --state-dir ./demo demo     keeps everything, for rekey --state-dir ./demo status"),
+    }
+    Ok(())
+}
+
+async fn census_lines(services: &Services, counted: &[CensusRow], say: &Narrator) -> anyhow::Result<()> {
+    let keys = key_views(services).await?;
+    for row in counted.iter().filter(|row| row.column.source == "clinic") {
+        let name = match row.found {
+            rekey_domain::Found::NotCiphertext => "not ciphertext".to_owned(),
+            rekey_domain::Found::Key(id) => {
+                keys.iter().find(|key| key.key_id == id).map_or_else(|| id.to_string(), |key| key.key.to_string())
+            }
+        };
+        say.line(&format!("  {:<24} {name:<8} {:>9}", row.column.to_string(), row.rows));
+    }
+    Ok(())
+}

@@ -1,0 +1,145 @@
+//! The operator's command line, and every worker in one process.
+
+mod commands;
+mod demo;
+mod embedded;
+mod exit;
+mod output;
+mod up;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use rekey_operations::{Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, init};
+use rekey_runtime::{config::Config, telemetry};
+use rekey_store::Store;
+
+use crate::{
+    embedded::{App, StateDir, sqlite_url},
+    exit::Exit,
+    output::Output,
+};
+
+/// Rotate the keys that encrypt your data, and every row they protect.
+#[derive(Debug, Parser)]
+#[command(name = "rekey", version, propagate_version = true)]
+struct Cli {
+    /// Keeps everything: store.db, master.key. Default: rekey in $XDG_STATE_HOME or ~/.local/state.
+    #[arg(long, global = true, env = "REKEY_STATE_DIR", value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// The configuration. Default: rekey.toml here, if there is one.
+    #[arg(long, global = true, env = "REKEY_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How results are printed.
+    #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
+    output: Output,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// A whole rotation on synthetic patients, with an application writing all the while.
+    Demo(demo::Args),
+    /// Run every worker in this process until SIGTERM.
+    Up,
+    /// Make the master key, the store, and the first keys of each keyring; again changes nothing.
+    Init,
+    /// Bring the store's schema up to date.
+    Migrate,
+    #[command(flatten)]
+    Other(commands::Command),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    telemetry::init(if matches!(cli.command, Command::Up) { "info" } else { "error" });
+    let exit = match run(cli).await {
+        Ok(exit) => exit,
+        Err(error) => {
+            output::error(&error);
+            exit::of_error(&error)
+        }
+    };
+    ExitCode::from(exit as u8)
+}
+
+async fn run(cli: Cli) -> anyhow::Result<Exit> {
+    let Cli { state_dir, config, output, command } = cli;
+    if let Command::Demo(args) = command {
+        return demo::run(&args, state_dir, output).await;
+    }
+    let dir = StateDir::resolve(state_dir)?;
+    let desired = desired(config)?;
+    match command {
+        Command::Init => {
+            let app = App::create(&dir, desired, output).await?;
+            init(&app.services, &app.desired, &app.principal).await?;
+            rekey_operations::apply(&app.services, &app.desired, &app.principal).await?;
+            output::done("initialised; next: rekey up, and rekey keys list");
+            Ok(Exit::Done)
+        }
+        Command::Migrate => {
+            let store = Store::connect(&sqlite_url(&dir.file("store.db"), false)).await?;
+            store.migrate().await?;
+            output::done("the schema is up to date");
+            Ok(Exit::Done)
+        }
+        Command::Up => {
+            let app = App::open(&dir, desired, output).await?;
+            up::run(&app).await?;
+            Ok(Exit::Done)
+        }
+        Command::Other(command) => commands::run(command, &App::open(&dir, desired, output).await?).await,
+        Command::Demo(_) => unreachable!("handled above"),
+    }
+}
+
+/// What the configuration says; without a file, what every deployment has and a keyring `phi`.
+fn desired(named: Option<PathBuf>) -> anyhow::Result<Desired> {
+    let here = PathBuf::from("rekey.toml");
+    let file = named.or_else(|| here.exists().then_some(here));
+    let config = Config::load(file.as_deref())?;
+    let keyrings = config.keyrings.into_iter();
+    let sources = config.sources.into_iter();
+    Ok(Desired {
+        keyrings: keyrings
+            .map(|keyring| DesiredKeyring { name: keyring.name, purpose: keyring.purpose, policy: keyring.policy })
+            .collect(),
+        sources: sources
+            .map(|source| DesiredSource {
+                name: source.name,
+                url: source.url,
+                tables: source.tables.into_iter().map(desired_table).collect(),
+            })
+            .collect(),
+    })
+}
+
+fn desired_table(table: rekey_runtime::config::TableConfig) -> DesiredTable {
+    let column = |column: rekey_runtime::config::ColumnConfig| DesiredColumn {
+        name: column.name,
+        keyring: column.keyring,
+        bind: column.bind,
+        column_id: column.column_id,
+    };
+    DesiredTable {
+        name: table.name,
+        relation: table.relation,
+        triggers_accepted: table.triggers_accepted,
+        columns: table.columns.into_iter().map(column).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}
