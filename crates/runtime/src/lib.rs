@@ -1,6 +1,7 @@
 //! Handlers, workers, retry, configuration, telemetry and shutdown.
 
 pub mod clock;
+pub mod config;
 pub mod crash;
 mod handler;
 mod job;

@@ -1,5 +1,6 @@
 //! Everything.
 
 mod architecture;
+mod crash;
 mod dependencies;
 mod tink;

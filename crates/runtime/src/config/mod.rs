@@ -1,0 +1,179 @@
+//! The configuration: `rekey.toml`, and the environment over it, validated as a whole.
+//!
+//! Every problem is told at once, each with its key and what is allowed there. The file is desired
+//! state: `rekey apply` writes it to the store, and workers take policy from the store only.
+
+mod contradictions;
+mod keyring;
+mod monitoring;
+mod overlay;
+mod problems;
+mod section;
+mod source;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::HashMap,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use ::config::{Map, Value};
+
+pub use keyring::KeyringConfig;
+pub use monitoring::MonitoringConfig;
+pub use problems::{ConfigErrors, ConfigProblem};
+pub use source::{ColumnConfig, SourceConfig, TableConfig};
+
+use problems::Problems;
+use section::Section;
+
+/// Far more than any configuration has.
+const FILE_LIMIT: u64 = 1 << 20;
+
+/// What `rekey.toml` and the environment say, whole and without contradictions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The store.
+    pub store: StoreConfig,
+    /// The KMS.
+    pub kms: KmsConfig,
+    /// The keyrings.
+    pub keyrings: Vec<KeyringConfig>,
+    /// The sources.
+    pub sources: Vec<SourceConfig>,
+    /// What people are warned of, and when.
+    pub monitoring: MonitoringConfig,
+    /// Keys that are right and have no effect yet, each with its reason: to be said at start.
+    pub without_effect: Vec<ConfigProblem>,
+}
+
+/// `[store]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// Where the store is; none: in the state directory.
+    pub url: Option<String>,
+}
+
+/// `[kms]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KmsConfig {
+    /// Who keeps the master key.
+    pub provider: KmsProvider,
+    /// The master key file of the local KMS; none: in the state directory.
+    pub path: Option<PathBuf>,
+}
+
+/// Who keeps master keys.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum KmsProvider {
+    /// A file that only its owner can read.
+    #[default]
+    Local,
+}
+
+impl Config {
+    /// Reads the file at `path`, if one is named, lays the environment over it, and checks
+    /// everything. Without a file it is the embedded default.
+    ///
+    /// # Errors
+    /// [`ConfigErrors`] with every problem there is.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigErrors> {
+        let problems = Problems::default();
+        let environment = overlay::environment(&problems);
+        let text = path.and_then(|path| read_file(path, &problems));
+        let place = path.map_or_else(String::new, |path| path.display().to_string());
+        Self::from_parts(text.as_deref().map(|text| (place.as_str(), text)), environment, problems)
+    }
+
+    fn from_parts(
+        file: Option<(&str, &str)>,
+        environment: HashMap<String, String>,
+        problems: Problems,
+    ) -> Result<Self, ConfigErrors> {
+        let mut values = Map::new();
+        if let Some((place, text)) = file {
+            match overlay::parse(text) {
+                Ok(found) => values = found,
+                Err(error) => {
+                    // What stands in the file is not known: more problems would mislead.
+                    problems.add(place, error);
+                    return Err(problems.settle().expect_err("there is a problem"));
+                }
+            }
+        }
+        overlay::overlay(&mut values, environment, &problems);
+        let config = Self::read(values, &problems);
+        let without_effect = problems.settle()?;
+        Ok(Self { without_effect, ..config })
+    }
+
+    fn read(values: Map<String, Value>, problems: &Problems) -> Self {
+        let mut root = Section::new("", values, problems);
+        let mut store = root.section("store");
+        let url = store.url();
+        store.end();
+        read_broker(root.section("broker"));
+        let kms = read_kms(root.section("kms"));
+        let keyrings = read_each(root.sections("keyring"), keyring::read);
+        let sources = read_each(root.sections("source"), source::read);
+        monitoring::read_principals(root.sections("principal"));
+        let monitoring = monitoring::read(root.section("monitoring"));
+        root.end();
+        contradictions::check(&keyrings, &sources, problems);
+        Self {
+            store: StoreConfig { url },
+            kms,
+            keyrings: keyrings.into_iter().map(|(_, keyring)| keyring).collect(),
+            sources: sources.into_iter().map(|(_, source)| source).collect(),
+            monitoring,
+            without_effect: Vec::new(),
+        }
+    }
+}
+
+/// What could be read, with its place.
+fn read_each<'a, T>(sections: Vec<Section<'a>>, read: impl Fn(Section<'a>) -> Option<T>) -> Vec<(String, T)> {
+    let with_place = |section: Section<'a>| Some((section.place().to_owned(), read(section)?));
+    sections.into_iter().filter_map(with_place).collect()
+}
+
+fn read_broker(mut section: Section<'_>) {
+    if section.text("url").is_some_and(|url| url != "local") {
+        section.wrong("url", "RabbitMQ comes later; leave it out, which is local");
+    }
+    section.end();
+}
+
+fn read_kms(mut section: Section<'_>) -> KmsConfig {
+    let provider = section.text("provider");
+    let is_local = provider.as_deref().is_none_or(|provider| provider == "local");
+    if let Some(found) = provider.filter(|_| !is_local) {
+        let later = if found == "aws" { "AWS KMS comes later; " } else { "" };
+        section.wrong("provider", format!("{later}expected \"local\", found {found:?}"));
+    }
+    let path = section.text("path").map(PathBuf::from);
+    if path.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
+        section.wrong("path", "is empty; expected the path of the master key file");
+    }
+    for key in ["master_key", "endpoint_url"] {
+        if section.text(key).is_some() && is_local {
+            section.wrong(key, "belongs to AWS KMS, which comes later; the local KMS has path");
+        }
+    }
+    section.end();
+    KmsConfig { provider: KmsProvider::Local, path }
+}
+
+fn read_file(path: &Path, problems: &Problems) -> Option<String> {
+    let mut text = String::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(FILE_LIMIT + 1).read_to_string(&mut text));
+    let problem = match read {
+        Err(error) => format!("cannot be read: {}; expected a TOML file", error.kind()),
+        Ok(length) if length as u64 > FILE_LIMIT => format!("expected at most {FILE_LIMIT} bytes, found more"),
+        Ok(_) => return Some(text),
+    };
+    problems.add(path.display().to_string(), problem);
+    None
+}

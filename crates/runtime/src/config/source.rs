@@ -1,0 +1,163 @@
+//! `[[source]]`: a database, its tables and their protected columns.
+
+use std::time::Duration;
+
+use config::ValueKind;
+use rekey_domain::{Bind, KeyringName};
+
+use super::section::Section;
+
+/// A source as the file wants it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceConfig {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub url: String,
+    /// Its tables.
+    pub tables: Vec<TableConfig>,
+}
+
+/// A table with protected columns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableConfig {
+    /// Its name here, the middle of `source.table.column`.
+    pub name: String,
+    /// Its name in its database; the same where nothing else is said.
+    pub relation: String,
+    /// It was said that UPDATE triggers may fire on our writes.
+    pub triggers_accepted: bool,
+    /// Its protected columns.
+    pub columns: Vec<ColumnConfig>,
+}
+
+/// A protected column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ColumnConfig {
+    /// Its name in its table.
+    pub name: String,
+    /// Its keyring.
+    pub keyring: KeyringName,
+    /// What its values are bound to.
+    pub bind: Bind,
+    /// The stable string in associated data; where nothing is said, made of the names.
+    pub column_id: Option<String>,
+}
+
+pub(super) fn read(mut section: Section<'_>) -> Option<SourceConfig> {
+    let name = read_name(&mut section, "\"clinic\"");
+    let given = section.has("url") || section.has("url_file");
+    let url = section.url();
+    if !given {
+        section.wrong("url", "is missing; expected url = \"sqlite:///var/lib/clinic.db\", or url_file with it");
+    }
+    if section.duration("backup_retention", Duration::ZERO).is_some() {
+        section.ignore("backup_retention", "has no effect yet: no key is ever destroyed");
+    }
+    read_limits(section.section("limits"));
+    let declared = section.has("table");
+    let tables: Vec<_> = section.sections("table").into_iter().map(read_table).collect();
+    if !declared {
+        section.wrong("table", "is missing; expected one [[source.table]] at least");
+    }
+    section.end();
+    Some(SourceConfig { name: name?, url: url.unwrap_or_default(), tables: tables.into_iter().flatten().collect() })
+}
+
+/// Names stand between dots in `source.table.column`.
+fn read_name(section: &mut Section<'_>, example: &str) -> Option<String> {
+    let name = section.required("name", example)?;
+    let safe = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if !name.is_empty() && name.len() <= 63 && name.chars().all(safe) {
+        return Some(name);
+    }
+    section.wrong("name", format!("expected 1 to 63 letters, digits, '_' and '-', found {name:?}"));
+    None
+}
+
+/// What would slow us down is refused as long as nothing does; what has no effect on SQLite is said.
+fn read_limits(mut section: Section<'_>) {
+    if section.whole("rows_per_second", 0..=u64::MAX >> 1).is_some_and(|rows| rows > 0) {
+        section.wrong("rows_per_second", "is not built yet; expected 0, which is no limit");
+    }
+    if section.text("window").is_some_and(|window| !window.is_empty()) {
+        section.wrong("window", "is not built yet; expected \"\", which is always");
+    }
+    if section.duration("max_replica_lag", Duration::ZERO).is_some() {
+        section.ignore("max_replica_lag", "has no effect: SQLite has no replicas");
+    }
+    section.end();
+}
+
+fn read_table(mut section: Section<'_>) -> Option<TableConfig> {
+    let name = read_name(&mut section, "\"patients\"");
+    let relation = section.text("relation");
+    if relation.as_ref().is_some_and(String::is_empty) {
+        section.wrong("relation", "is empty; expected the table's name in its database");
+    }
+    let triggers_accepted = read_on_update(section.section("on_update"));
+    let columns = section.section("columns").named_sections();
+    if columns.is_empty() {
+        section.wrong("columns", "no column is named; expected columns = { ssn = { keyring = \"phi\", bind = \"row\" } }");
+    }
+    let columns: Vec<_> = columns.into_iter().map(|(name, column)| read_column(name, column)).collect();
+    section.end();
+    let (name, columns) = (name?, columns.into_iter().flatten().collect());
+    Some(TableConfig { relation: relation.unwrap_or_else(|| name.clone()), name, triggers_accepted, columns })
+}
+
+fn read_on_update(mut section: Section<'_>) -> bool {
+    let triggers = section.text("triggers");
+    match triggers.as_deref() {
+        None | Some("fire") => {}
+        Some("suppress") => section.wrong("triggers", "SQLite cannot suppress triggers; expected \"fire\""),
+        Some(found) => section.wrong("triggers", format!("expected \"fire\", found {found:?}")),
+    }
+    match section.text("publications").as_deref() {
+        None => {}
+        Some("accept") => section.ignore("publications", "has no effect: SQLite has no publications"),
+        Some(found) => section.wrong("publications", format!("expected \"accept\", found {found:?}")),
+    }
+    section.end();
+    triggers.as_deref() == Some("fire")
+}
+
+fn read_column(name: String, mut section: Section<'_>) -> Option<ColumnConfig> {
+    if name.is_empty() {
+        section.wrong("", "expected a column's name, found an empty one");
+    }
+    let keyring = section.required("keyring", "\"phi\"").and_then(|keyring| {
+        keyring.parse().map_err(|error: rekey_domain::NameError| section.wrong("keyring", error.to_string())).ok()
+    });
+    let bind = read_bind(&mut section);
+    let column_id = section.text("id");
+    if column_id.as_ref().is_some_and(|id| id.is_empty() || id.len() > 200 || id.chars().any(char::is_control)) {
+        section.wrong("id", "expected 1 to 200 characters, none of them a control character");
+    }
+    section.end();
+    Some(ColumnConfig { name, keyring: keyring?, bind: bind?, column_id })
+}
+
+fn read_bind(section: &mut Section<'_>) -> Option<Bind> {
+    let found = section.take("bind");
+    let is_missing = found.is_none();
+    let bind = match found {
+        Some(ValueKind::String(word)) if word == "row" => Some(Bind::Row),
+        Some(ValueKind::String(word)) if word == "column" => Some(Bind::Column),
+        Some(ValueKind::Array(items)) => items
+            .into_iter()
+            .map(|item| match item.kind {
+                ValueKind::String(name) if !name.is_empty() => Some(name),
+                _ => None,
+            })
+            .collect::<Option<Vec<_>>>()
+            .filter(|names| !names.is_empty())
+            .map(Bind::Columns),
+        _ => None,
+    };
+    if bind.is_none() {
+        let found = if is_missing { "is missing and has no default, as it is for ever" } else { "is none of these" };
+        section.wrong("bind", format!("{found}; expected \"row\", \"column\" or a list of immutable columns"));
+    }
+    bind
+}

@@ -1,0 +1,97 @@
+//! `rekey audit`: who did what, and whether the log is whole.
+
+use rekey_operations::{Action, authorise};
+use rekey_store::audit::{self, AuditEntry};
+use serde_json::json;
+
+use crate::{
+    embedded::App,
+    exit::Exit,
+    output::{self, Output},
+};
+
+/// What can be asked of the audit log.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// The latest entries; their details stay sealed.
+    List {
+        /// How many.
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
+    },
+    /// Recompute the chain and open every detail; exit code 1 if anything was changed.
+    Verify,
+}
+
+/// Does it.
+pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
+    match command {
+        Command::List { limit } => list(app, *limit).await,
+        Command::Verify => verify(app).await,
+    }
+}
+
+async fn list(app: &App, limit: u32) -> anyhow::Result<Exit> {
+    authorise(&app.principal, Action::ReadAudit)?;
+    let db = app.services.store.db();
+    let last = audit::head(db).await?.map_or(0, |(sequence, _)| sequence);
+    let page = audit::page(db, last.saturating_sub(i64::from(limit)), u64::from(limit)).await?;
+    let entries = page.iter().map(|(entry, _)| entry);
+    match app.output {
+        Output::Json => {
+            let entries: Vec<_> = entries.map(entry_json).collect();
+            output::object("rekey.audit/v1", json!({ "entries": entries }))?;
+        }
+        Output::Table => {
+            let head = ["ENTRY", "TIME", "PRINCIPAL", "ACTION", "SUBJECT", "OUTCOME"];
+            output::table(head, entries.map(entry_row).collect())?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn entry_json(entry: &AuditEntry) -> serde_json::Value {
+    let hash: String = entry.hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    json!({
+        "sequence": entry.sequence,
+        "time": entry.time,
+        "principal": entry.principal.0,
+        "action": entry.action,
+        "subject": entry.subject,
+        "outcome": entry.outcome,
+        "hash": hash,
+    })
+}
+
+fn entry_row(entry: &AuditEntry) -> [String; 6] {
+    [
+        entry.sequence.to_string(),
+        output::time(entry.time),
+        entry.principal.0.to_string(),
+        entry.action.clone(),
+        entry.subject.clone(),
+        entry.outcome.clone(),
+    ]
+}
+
+async fn verify(app: &App) -> anyhow::Result<Exit> {
+    let verdict = rekey_operations::verify_audit(&app.services, &app.principal).await?;
+    let whole = verdict.problems.is_empty();
+    match app.output {
+        Output::Json => {
+            let mut value = serde_json::to_value(&verdict)?;
+            value["whole"] = json!(whole);
+            output::object("rekey.audit-verdict/v1", value)?;
+        }
+        Output::Table if whole => output::line(&format!("the audit log is whole: {} entries", verdict.entries))?,
+        Output::Table => {
+            let count = verdict.problems.len();
+            output::line(&format!(
+                "the audit log is broken: {count} problem(s) in {} entries; keep the store as it is and find who could write to it",
+                verdict.entries
+            ))?;
+            verdict.problems.iter().try_for_each(|problem| output::line(&format!("  {problem}")))?;
+        }
+    }
+    Ok(if whole { Exit::Done } else { Exit::Failed })
+}

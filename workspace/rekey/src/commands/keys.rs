@@ -1,0 +1,110 @@
+//! `rekey keys`: their state, use and age.
+
+use std::str::FromStr;
+
+use rekey_domain::{KeyId, KeyName, NameError};
+use rekey_operations::KeyView;
+use rekey_store::StoreError;
+use serde_json::json;
+
+use crate::{
+    embedded::App,
+    exit::Exit,
+    output::{self, Output, optional, time},
+};
+
+/// What can be asked of keys.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Every key, keyring by keyring.
+    List,
+    /// One key.
+    Show {
+        /// Its name or id: phi/3 or 0a1b2c3d.
+        key: KeyRef,
+    },
+}
+
+/// A key as people name it: `phi/3`, or the eight hex digits of its id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyRef {
+    Name(KeyName),
+    Id(KeyId),
+}
+
+impl FromStr for KeyRef {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        if text.contains('/') { text.parse().map(Self::Name) } else { text.parse().map(Self::Id) }
+    }
+}
+
+impl KeyRef {
+    fn names(&self, view: &KeyView) -> bool {
+        match self {
+            Self::Name(name) => view.key == *name,
+            Self::Id(id) => view.key_id == *id,
+        }
+    }
+}
+
+impl std::fmt::Display for KeyRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Name(name) => name.fmt(f),
+            Self::Id(id) => id.fmt(f),
+        }
+    }
+}
+
+/// Does it.
+pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
+    let views = rekey_operations::key_views(&app.services).await?;
+    match command {
+        Command::List if app.output == Output::Json => output::object("rekey.keys/v1", json!({ "keys": views }))?,
+        Command::List => table(&views)?,
+        Command::Show { key } => {
+            let view = find(&views, key)?;
+            match app.output {
+                Output::Json => output::object("rekey.key/v1", serde_json::to_value(view)?)?,
+                Output::Table => table(std::slice::from_ref(view))?,
+            }
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn find<'a>(views: &'a [KeyView], key: &KeyRef) -> Result<&'a KeyView, StoreError> {
+    let known = || views.iter().map(|view| view.key.to_string()).collect();
+    let unknown = || StoreError::Unknown { what: format!("key {key}"), known: known() };
+    views.iter().find(|view| key.names(view)).ok_or_else(unknown)
+}
+
+fn table(views: &[KeyView]) -> std::io::Result<()> {
+    let row = |view: &KeyView| {
+        [
+            view.key.to_string(),
+            view.key_id.to_string(),
+            view.state.to_string(),
+            view.used.to_string(),
+            time(view.created_at),
+            optional(view.expires_at.map(time)),
+        ]
+    };
+    output::table(["KEY", "KEY ID", "STATE", "USED", "CREATED", "EXPIRES"], views.iter().map(row).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_named_by_version_or_id() {
+        assert!(matches!("phi/3".parse(), Ok(KeyRef::Name(_))));
+        assert!(matches!("0a1b2c3d".parse(), Ok(KeyRef::Id(_))));
+        for bad in ["", "phi", "phi/0", "0a1b2c3"] {
+            assert!(bad.parse::<KeyRef>().is_err(), "{bad}");
+        }
+    }
+}

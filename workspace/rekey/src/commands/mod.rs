@@ -1,0 +1,68 @@
+//! The commands of an operator; each group is a file.
+
+mod apply;
+mod audit;
+mod census;
+mod dead_letters;
+mod input;
+mod keys;
+mod publish;
+mod rotate;
+mod rotations;
+mod status;
+mod value;
+
+use clap::Subcommand;
+
+use crate::{embedded::App, exit::Exit};
+
+/// What an operator can ask for.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Write the keyrings, sources and columns of the configuration to the store.
+    Apply(apply::Args),
+    /// Replace a keyring's primary key, and move every row to the new one.
+    Rotate(rotate::Args),
+    /// Rotations: how far they are, and retrying failed ones.
+    #[command(subcommand)]
+    Rotations(rotations::Command),
+    /// Keys: their state, use and age. Never their material.
+    #[command(subcommand)]
+    Keys(keys::Command),
+    /// Count the values of every protected column by key.
+    Census,
+    /// One screen of how things stand; exit code 3 if a person is needed.
+    Status,
+    /// Publish a CloudEvent that asks for something, such as rekey.rotation.requested.v1.
+    Publish(publish::Args),
+    /// Encrypt a value from stdin for a row; prints base64.
+    Encrypt(value::Args),
+    /// Decrypt a value from stdin, base64 or bytes as they are.
+    Decrypt(value::Args),
+    /// The audit log.
+    #[command(subcommand)]
+    Audit(audit::Command),
+    /// Messages that were given up.
+    #[command(subcommand)]
+    DeadLetters(dead_letters::Command),
+}
+
+/// Does what the command says.
+///
+/// # Errors
+/// What [`crate::exit::of_error`] gives an exit code.
+pub async fn run(command: Command, app: &App) -> anyhow::Result<Exit> {
+    match command {
+        Command::Apply(args) => apply::run(&args, app).await,
+        Command::Rotate(args) => rotate::run(&args, app).await,
+        Command::Rotations(command) => rotations::run(&command, app).await,
+        Command::Keys(command) => keys::run(&command, app).await,
+        Command::Census => census::run(app).await,
+        Command::Status => status::run(app).await,
+        Command::Publish(args) => publish::run(&args, app).await,
+        Command::Encrypt(args) => value::encrypt(&args, app).await,
+        Command::Decrypt(args) => value::decrypt(&args, app).await,
+        Command::Audit(command) => audit::run(&command, app).await,
+        Command::DeadLetters(command) => dead_letters::run(&command, app).await,
+    }
+}

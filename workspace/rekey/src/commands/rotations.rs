@@ -1,0 +1,98 @@
+//! `rekey rotations`: how far they are, and retrying failed ones.
+
+use rekey_operations::RotationView;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::{
+    embedded::App,
+    exit::Exit,
+    output::{self, Output, optional, time},
+};
+
+/// What can be asked of rotations.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Every rotation, latest first.
+    List,
+    /// One rotation, its certificate included once it completed.
+    Show {
+        /// Its id.
+        id: Uuid,
+    },
+    /// Queue the failed batches of a rotation again, once the cause is mended.
+    Retry {
+        /// Its id.
+        id: Uuid,
+    },
+}
+
+/// Does it.
+pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
+    match command {
+        Command::List => list(app).await?,
+        Command::Show { id } => print(&rekey_operations::rotation_view(&app.services, *id).await?, app.output)?,
+        Command::Retry { id } => {
+            rekey_operations::retry_rotation(&app.services, *id, &app.principal).await?;
+            print(&rekey_operations::rotation_view(&app.services, *id).await?, app.output)?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+async fn list(app: &App) -> anyhow::Result<()> {
+    let views = rekey_operations::rotation_views(&app.services).await?;
+    if app.output == Output::Json {
+        return Ok(output::object("rekey.rotations/v1", json!({ "rotations": views }))?);
+    }
+    Ok(table(&views)?)
+}
+
+/// Prints rotations as a table.
+pub fn table(views: &[RotationView]) -> std::io::Result<()> {
+    let row = |view: &RotationView| {
+        [
+            view.id.to_string(),
+            view.keyring.clone(),
+            view.state.to_string(),
+            optional(view.target.as_ref()),
+            format!("{}/{}", view.batches_done, view.batches),
+            view.moved.to_string(),
+            view.quarantined.to_string(),
+            time(view.requested_at),
+        ]
+    };
+    output::table(
+        ["ROTATION", "KEYRING", "STATE", "TARGET", "BATCHES", "MOVED", "QUARANTINED", "REQUESTED"],
+        views.iter().map(row).collect(),
+    )
+}
+
+/// Prints one rotation.
+pub fn print(view: &RotationView, output: Output) -> anyhow::Result<()> {
+    if output == Output::Json {
+        return Ok(output::object("rekey.rotation/v1", serde_json::to_value(view)?)?);
+    }
+    let mut rows = vec![
+        ["rotation", &view.id.to_string()].map(str::to_owned),
+        ["keyring", &view.keyring].map(str::to_owned),
+        ["state", &view.state.to_string()].map(str::to_owned),
+        ["reason", &format!("{}, by {}", view.reason, view.principal)].map(str::to_owned),
+        ["target", &optional(view.target.as_ref())].map(str::to_owned),
+        ["batches", &format!("{} of {} done, pass {}", view.batches_done, view.batches, view.passes)]
+            .map(str::to_owned),
+        ["values", &format!("{} moved, {} in quarantine", view.moved, view.quarantined)].map(str::to_owned),
+        ["conflicts", &view.conflicts.to_string()].map(str::to_owned),
+        ["requested", &time(view.requested_at)].map(str::to_owned),
+        ["waits until", &optional(view.due_at.map(time))].map(str::to_owned),
+        ["ended", &optional(view.ended_at.map(time))].map(str::to_owned),
+    ];
+    if let Some(failure) = &view.failure {
+        rows.push(["failure".to_owned(), failure.clone()]);
+    }
+    output::table(["", ""], rows)?;
+    if let Some(certificate) = &view.certificate {
+        output::line(&format!("\ncertificate\n{}", serde_json::to_string_pretty(certificate)?))?;
+    }
+    Ok(())
+}

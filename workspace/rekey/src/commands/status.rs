@@ -1,0 +1,47 @@
+//! `rekey status`: one screen of how things stand.
+
+use rekey_operations::Status;
+
+use super::rotations;
+use crate::{
+    embedded::App,
+    exit::Exit,
+    output::{self, Output, optional},
+};
+
+/// Prints it; exit code 3 if a person is needed.
+pub async fn run(app: &App) -> anyhow::Result<Exit> {
+    let status = rekey_operations::status(&app.services).await?;
+    match app.output {
+        Output::Json => output::object("rekey.status/v1", json(&status)?)?,
+        Output::Table => print(&status)?,
+    }
+    Ok(if status.needs_a_person.is_empty() { Exit::Done } else { Exit::PersonNeeded })
+}
+
+/// The keyrings as objects: programs read names, not places in a list.
+fn json(status: &Status) -> serde_json::Result<serde_json::Value> {
+    let mut value = serde_json::to_value(status)?;
+    let keyring =
+        |(name, primary): &(String, Option<_>)| serde_json::json!({ "keyring": name, "primary": primary });
+    value["keyrings"] = status.keyrings.iter().map(keyring).collect();
+    Ok(value)
+}
+
+fn print(status: &Status) -> std::io::Result<()> {
+    let keyrings = status.keyrings.iter().map(|(name, primary)| [name.clone(), optional(primary.as_ref())]);
+    output::table(["KEYRING", "PRIMARY KEY"], keyrings.collect())?;
+    if !status.rotations.is_empty() {
+        output::line("")?;
+        rotations::table(&status.rotations)?;
+    }
+    let Status { quarantined, dead_letters, outbox, .. } = status;
+    output::line(&format!(
+        "\n{quarantined} value(s) in quarantine, {dead_letters} dead letter(s), {outbox} message(s) waiting"
+    ))?;
+    if status.needs_a_person.is_empty() {
+        return output::line("nothing needs a person");
+    }
+    output::line("\nneeds a person:")?;
+    status.needs_a_person.iter().try_for_each(|need| output::line(&format!("  {need}")))
+}

@@ -1,0 +1,168 @@
+//! `rekey encrypt` and `rekey decrypt`: one value, from stdin, never from the command line.
+
+use std::io::{IsTerminal, stdout};
+
+use rekey_domain::{BindValue, ColumnName};
+use rekey_envelope::{Ciphertext, Zeroizing, decode_base64, encode_base64};
+use rekey_store::columns;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::input;
+use crate::{
+    embedded::App,
+    exit::{Exit, UsageError},
+    output::{self, Output},
+};
+
+const LIMIT: u64 = 64 << 20;
+
+/// What both take.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The protected column, such as clinic.patients.ssn.
+    #[arg(long, value_name = "SOURCE.TABLE.COLUMN")]
+    column: ColumnName,
+    /// What the column's bind says of the row, once for each part, in order. A whole number is one,
+    /// anything else text; int:, text:, uuid: and hex: before it say so.
+    #[arg(long, value_name = "VALUE", allow_hyphen_values = true, value_parser = bind_value)]
+    bind: Vec<BindValue>,
+}
+
+/// Encrypts stdin, every byte of it.
+pub async fn encrypt(args: &Args, app: &App) -> anyhow::Result<Exit> {
+    check_bind(args, app).await?;
+    let value = input::stdin("the value to encrypt", LIMIT)?;
+    let client = &app.services.client;
+    let sealed = client.encrypt(&args.column.to_string(), &args.bind, &value).await?;
+    client.flush().await?;
+    let text = encode_base64(&sealed);
+    match app.output {
+        Output::Json => {
+            let key_id = Ciphertext::parse(&sealed).ok().map(|ciphertext| ciphertext.key_id());
+            let object = json!({ "column": args.column, "key_id": key_id, "ciphertext": text });
+            output::object("rekey.ciphertext/v1", object)?;
+        }
+        Output::Table => output::line(&text)?,
+    }
+    Ok(Exit::Done)
+}
+
+/// Decrypts stdin, and writes the value's bytes and nothing else.
+pub async fn decrypt(args: &Args, app: &App) -> anyhow::Result<Exit> {
+    check_bind(args, app).await?;
+    let sealed = ciphertext(input::stdin("the ciphertext", LIMIT)?)?;
+    let client = &app.services.client;
+    let value = client.decrypt(&args.column.to_string(), &args.bind, &sealed).await?;
+    client.flush().await?;
+    match app.output {
+        Output::Json => {
+            let object = match std::str::from_utf8(&value) {
+                Ok(text) => json!({ "column": args.column, "value": text }),
+                Err(_) => json!({ "column": args.column, "value_base64": encode_base64(&value) }),
+            };
+            output::object("rekey.value/v1", object)?;
+        }
+        Output::Table => {
+            output::bytes(&value)?;
+            if stdout().is_terminal() {
+                output::line("")?;
+            }
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// Before anything is typed: the column is there, and as many values as it is bound to.
+async fn check_bind(args: &Args, app: &App) -> anyhow::Result<()> {
+    let spec = columns::by_name(app.services.store.db(), &args.column.to_string()).await?.spec;
+    spec.check_bind(&args.bind).map_err(|error| {
+        let next = match &spec.bind_columns[..] {
+            [] => "leave --bind out".to_owned(),
+            names => format!("say --bind once for each of {}", names.join(", ")),
+        };
+        UsageError(format!("{error}; {next}")).into()
+    })
+}
+
+/// Ciphertext begins with byte 1, which base64 has not: each says by itself which it is.
+fn ciphertext(bytes: Zeroizing<Vec<u8>>) -> Result<Vec<u8>, UsageError> {
+    if Ciphertext::parse(&bytes).is_ok() {
+        return Ok(bytes.to_vec());
+    }
+    let text = std::str::from_utf8(&bytes).ok().map(str::trim);
+    let decoded = text.and_then(|text| decode_base64(text).ok());
+    decoded.filter(|bytes| Ciphertext::parse(bytes).is_ok()).ok_or_else(|| {
+        let found = bytes.len();
+        UsageError(format!(
+            "stdin holds no ciphertext: expected its bytes or standard base64 of them, found {found} bytes of something else; perhaps the value was never encrypted"
+        ))
+    })
+}
+
+fn bind_value(text: &str) -> Result<BindValue, String> {
+    let forced = text.split_once(':');
+    match forced {
+        Some(("text", rest)) => Ok(BindValue::Text(rest.to_owned())),
+        Some(("int", rest)) => integer(rest).ok_or_else(|| "expected int: and a whole number".to_owned()),
+        Some(("uuid", rest)) => Uuid::parse_str(rest)
+            .map(|uuid| BindValue::Uuid(uuid.into_bytes()))
+            .map_err(|_| "expected uuid: and a UUID, such as uuid:0198c7a0-0000-7000-8000-000000000000".to_owned()),
+        Some(("hex", rest)) => bytes(rest).ok_or_else(|| "expected hex: and an even number of hex digits".to_owned()),
+        _ => Ok(integer(text).unwrap_or_else(|| BindValue::Text(text.to_owned()))),
+    }
+}
+
+/// Only as a database prints it: 007 and +7 are texts.
+fn integer(text: &str) -> Option<BindValue> {
+    let number: i64 = text.parse().ok()?;
+    (number.to_string() == text).then_some(BindValue::Integer(number))
+}
+
+fn bytes(text: &str) -> Option<BindValue> {
+    let digits: Option<Vec<_>> = text.chars().map(|c| c.to_digit(16)).collect();
+    let pairs = digits?;
+    let byte = |pair: &[u32]| u8::try_from(pair[0] << 4 | pair[1]).ok();
+    if !pairs.len().is_multiple_of(2) {
+        return None;
+    }
+    pairs.chunks_exact(2).map(byte).collect::<Option<_>>().map(BindValue::Bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bind_value_says_its_type() {
+        let uuid = "0198c7a0-0000-7000-8000-00000000000a";
+        let of_uuid = BindValue::Uuid(Uuid::parse_str(uuid).unwrap().into_bytes());
+        for (text, expected) in [
+            ("42", BindValue::Integer(42)),
+            ("-1", BindValue::Integer(-1)),
+            ("int:7", BindValue::Integer(7)),
+            ("007", "007".into()),
+            ("99999999999999999999", "99999999999999999999".into()),
+            ("text:42", "42".into()),
+            ("urn:x", "urn:x".into()),
+            ("hex:00ff", BindValue::Bytes(vec![0, 255])),
+            (&format!("uuid:{uuid}"), of_uuid),
+            (uuid, uuid.into()),
+        ] {
+            assert_eq!(bind_value(text), Ok(expected), "{text}");
+        }
+        for bad in ["hex:0", "hex:zz", "uuid:1", "int:007"] {
+            assert!(bind_value(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ciphertext_is_read_in_both_forms() {
+        let sealed: Vec<u8> = std::iter::once(1).chain([7; 40]).collect();
+        let base64 = format!("{}\n", encode_base64(&sealed));
+        assert_eq!(ciphertext(Zeroizing::new(sealed.clone())).unwrap(), sealed);
+        assert_eq!(ciphertext(Zeroizing::new(base64.into_bytes())).unwrap(), sealed);
+        assert!(ciphertext(Zeroizing::new(b"123-45-6789".to_vec())).is_err());
+        assert!(ciphertext(Zeroizing::new(Vec::new())).is_err());
+    }
+}

@@ -1,0 +1,144 @@
+//! How the program ends: what each exit code means.
+
+use rekey_client::{ClientError, LeaseError};
+use rekey_domain::{BindError, ColumnNameError, NameError};
+use rekey_kms::KmsError;
+use rekey_operations::OperationError;
+use rekey_runtime::config::ConfigErrors;
+use rekey_sources::SourceError;
+use rekey_store::StoreError;
+
+/// How the program ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// Failed.
+    Failed = 1,
+    /// The command line or the configuration is wrong.
+    Usage = 2,
+    /// It works, and a person is needed.
+    PersonNeeded = 3,
+    /// A safety rule refused it.
+    Refused = 4,
+    /// The store, a source or the KMS is out of reach or busy; the same again may succeed.
+    OutOfReach = 5,
+}
+
+/// The command line asks for what cannot be.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+/// What was waited for did not come in time.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NotInTime(pub String);
+
+/// The exit code for an error: that of the first cause that says one.
+pub fn of_error(error: &anyhow::Error) -> Exit {
+    error.chain().find_map(of_cause).unwrap_or(Exit::Failed)
+}
+
+fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
+    if let Some(error) = cause.downcast_ref() {
+        return Some(of_operation(error));
+    }
+    if let Some(error) = cause.downcast_ref() {
+        return Some(of_store(error));
+    }
+    if let Some(error) = cause.downcast_ref() {
+        return Some(of_client(error));
+    }
+    if let Some(error) = cause.downcast_ref() {
+        return Some(of_source(error));
+    }
+    if let Some(error) = cause.downcast_ref::<KmsError>() {
+        return Some(retry_or_failed(error.is_retryable()));
+    }
+    if cause.is::<NotInTime>() {
+        return Some(Exit::OutOfReach);
+    }
+    let usage = cause.is::<ConfigErrors>()
+        || cause.is::<UsageError>()
+        || cause.is::<NameError>()
+        || cause.is::<ColumnNameError>()
+        || cause.is::<BindError>();
+    usage.then_some(Exit::Usage)
+}
+
+fn of_operation(error: &OperationError) -> Exit {
+    match error {
+        OperationError::Store(error) => of_store(error),
+        OperationError::Kms(error) => retry_or_failed(error.is_retryable()),
+        OperationError::Source(error) => of_source(error),
+        OperationError::Client(error) => of_client(error),
+        OperationError::NotAllowed { .. } | OperationError::Refused(_) => Exit::Refused,
+        OperationError::Configuration { .. } => Exit::Usage,
+    }
+}
+
+fn of_store(error: &StoreError) -> Exit {
+    match error {
+        StoreError::Refused(_) | StoreError::Locked { .. } => Exit::Refused,
+        StoreError::Unknown { .. } | StoreError::Schema { .. } => Exit::Usage,
+        error => retry_or_failed(error.is_retryable()),
+    }
+}
+
+fn of_client(error: &ClientError) -> Exit {
+    match error {
+        ClientError::Lease(LeaseError::Unknown { .. }) | ClientError::Bind(_) => Exit::Usage,
+        ClientError::Lease(LeaseError::Refused { .. } | LeaseError::Exhausted { .. } | LeaseError::NoPrimary { .. }) => {
+            Exit::Refused
+        }
+        error => retry_or_failed(error.is_retryable()),
+    }
+}
+
+fn of_source(error: &SourceError) -> Exit {
+    match error {
+        SourceError::NoSuchTable { .. }
+        | SourceError::NoSuchColumn { .. }
+        | SourceError::NotATable { .. }
+        | SourceError::NoRowId { .. }
+        | SourceError::UnknownScheme { .. }
+        | SourceError::BadUrl { .. } => Exit::Usage,
+        error => retry_or_failed(error.is_retryable()),
+    }
+}
+
+fn retry_or_failed(is_retryable: bool) -> Exit {
+    if is_retryable { Exit::OutOfReach } else { Exit::Failed }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    fn exit_of(error: impl Into<anyhow::Error>) -> Exit {
+        of_error(&error.into())
+    }
+
+    #[test]
+    fn each_error_has_its_code() {
+        let unknown = || StoreError::Unknown { what: "keyring x".to_owned(), known: Vec::new() };
+        assert_eq!(exit_of(OperationError::Refused(String::new())), Exit::Refused);
+        assert_eq!(exit_of(OperationError::Store(unknown())), Exit::Usage);
+        assert_eq!(exit_of(unknown()), Exit::Usage);
+        assert_eq!(exit_of(StoreError::DiskFull), Exit::OutOfReach);
+        assert_eq!(exit_of(KmsError::Throttled { provider: "local" }), Exit::OutOfReach);
+        assert_eq!(exit_of(ConfigErrors { problems: Vec::new() }), Exit::Usage);
+        assert_eq!(exit_of(UsageError(String::new())), Exit::Usage);
+        assert_eq!(exit_of(anyhow::anyhow!("something else")), Exit::Failed);
+    }
+
+    #[test]
+    fn context_does_not_hide_the_code() {
+        let error = Err::<(), _>(StoreError::DiskFull).context("cannot rotate").unwrap_err();
+        assert_eq!(of_error(&error), Exit::OutOfReach);
+    }
+}
