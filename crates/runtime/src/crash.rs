@@ -30,7 +30,10 @@ pub const POINTS: &[&str] = &[
 
 /// Dies here, as by `kill -9`, if `REKEY_CRASH_AT` is `point`, or `point:n` at the n-th passing.
 pub fn point(point: &str) {
-    debug_assert!(POINTS.contains(&point), "crash point {point} is not in POINTS");
+    debug_assert!(
+        POINTS.contains(&point),
+        "crash point {point} is not in POINTS"
+    );
     #[cfg(debug_assertions)]
     armed::check(point);
 }
@@ -50,11 +53,16 @@ mod armed {
     static ARMED: LazyLock<Option<Armed>> = LazyLock::new(|| {
         let setting = std::env::var("REKEY_CRASH_AT").ok()?;
         let (point, passing) = setting.split_once(':').unwrap_or((&setting, "1"));
-        Some(Armed { point: point.to_owned(), left: AtomicU32::new(passing.parse().ok()?) })
+        Some(Armed {
+            point: point.to_owned(),
+            left: AtomicU32::new(passing.parse().ok()?),
+        })
     });
 
     pub fn check(point: &str) {
-        let Some(armed) = ARMED.as_ref().filter(|armed| armed.point == point) else { return };
+        let Some(armed) = ARMED.as_ref().filter(|armed| armed.point == point) else {
+            return;
+        };
         if armed.left.fetch_sub(1, Ordering::SeqCst) == 1 {
             std::process::abort();
         }

@@ -32,7 +32,12 @@ pub trait Handler: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError`] of the database.
-    async fn exhausted(&self, _command: Self::Command, _why: &str, _unit: &Unit) -> Result<(), StoreError> {
+    async fn exhausted(
+        &self,
+        _command: Self::Command,
+        _why: &str,
+        _unit: &Unit,
+    ) -> Result<(), StoreError> {
         Ok(())
     }
 }
@@ -64,7 +69,10 @@ impl<H: Handler> AnyHandler for Typed<H> {
     }
 
     async fn handle(&self, job: &Job) -> Result<(), JobError> {
-        let command = job.event.message().map_err(|error| JobError::Discard(error.into()))?;
+        let command = job
+            .event
+            .message()
+            .map_err(|error| JobError::Discard(error.into()))?;
         self.0.handle(command, job).await
     }
 

@@ -21,7 +21,11 @@ pub enum JobError {
 impl JobError {
     /// Decides by what the error says of itself.
     pub fn from_retryable(retryable: bool, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        if retryable { Self::Retry(error.into()) } else { Self::Discard(error.into()) }
+        if retryable {
+            Self::Retry(error.into())
+        } else {
+            Self::Discard(error.into())
+        }
     }
 }
 

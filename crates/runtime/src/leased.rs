@@ -15,7 +15,12 @@ const RENEW_EVERY: Duration = Duration::from_secs(15);
 ///
 /// # Errors
 /// [`StoreError`] of the database.
-pub async fn take(store: &Store, clock: &dyn Clock, name: &str, holder: &str) -> Result<Option<Lease>, StoreError> {
+pub async fn take(
+    store: &Store,
+    clock: &dyn Clock,
+    name: &str,
+    holder: &str,
+) -> Result<Option<Lease>, StoreError> {
     let unit = store.begin(clock.now()).await?;
     let lease = leases::acquire(&unit, name, holder, JOB_LEASE).await?;
     unit.commit().await?;
@@ -41,7 +46,9 @@ pub async fn renewed<T, E: From<StoreError>>(
             ticks.tick().await;
             match renew(store, clock, lease).await {
                 Err(error @ StoreError::Fenced { .. }) => return error,
-                Err(error) => tracing::warn!(lease = lease.name, %error, "the lease could not be renewed"),
+                Err(error) => {
+                    tracing::warn!(lease = lease.name, %error, "the lease could not be renewed")
+                }
                 Ok(()) => {}
             }
         }

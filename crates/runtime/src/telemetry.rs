@@ -9,5 +9,9 @@ pub fn init(quiet: &str) {
     let filter = EnvFilter::try_from_env("REKEY_LOG").unwrap_or_else(|_| EnvFilter::new(quiet));
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     // A second call, as in tests, changes nothing.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(colours)
+        .with_writer(std::io::stderr)
+        .try_init();
 }

@@ -47,8 +47,17 @@ impl Worker {
         store: Store,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let shared = Arc::new(Shared { transport, store, clock });
-        Self { queue, slots, shared, handlers: HashMap::new() }
+        let shared = Arc::new(Shared {
+            transport,
+            store,
+            clock,
+        });
+        Self {
+            queue,
+            slots,
+            shared,
+            handlers: HashMap::new(),
+        }
     }
 
     /// Adds a handler.
@@ -88,7 +97,11 @@ impl Worker {
     ) -> Option<(Delivery, tokio::sync::OwnedSemaphorePermit)> {
         loop {
             let received = async {
-                let slot = slots.clone().acquire_owned().await.expect("the semaphore is never closed");
+                let slot = slots
+                    .clone()
+                    .acquire_owned()
+                    .await
+                    .expect("the semaphore is never closed");
                 (self.shared.transport.receive(self.queue).await, slot)
             };
             tokio::select! {
@@ -114,9 +127,20 @@ impl Shared {
         let outcome = match Event::parse(delivery.body.as_bytes()) {
             Ok(event) => match handlers.get(event.type_.as_str()) {
                 Some(handler) => self.attempt(queue, handler.clone(), event, &delivery).await,
-                None => self.bury(queue, &event.type_, &delivery.body, "no handler for this type").await,
+                None => {
+                    self.bury(
+                        queue,
+                        &event.type_,
+                        &delivery.body,
+                        "no handler for this type",
+                    )
+                    .await
+                }
             },
-            Err(error) => self.bury(queue, "unreadable", &delivery.body, &error.to_string()).await,
+            Err(error) => {
+                self.bury(queue, "unreadable", &delivery.body, &error.to_string())
+                    .await
+            }
         };
         let settlement = match outcome {
             Ok(()) => Settlement::Done,
@@ -141,8 +165,16 @@ impl Shared {
         delivery: &Delivery,
     ) -> Result<(), StoreError> {
         let (store, clock) = (self.store.clone(), self.clock.clone());
-        let job = Job { event: event.clone(), handler: handler.name(), store, clock };
-        let task = { let handler = handler.clone(); tokio::spawn(async move { handler.handle(&job).await }) };
+        let job = Job {
+            event: event.clone(),
+            handler: handler.name(),
+            store,
+            clock,
+        };
+        let task = {
+            let handler = handler.clone();
+            tokio::spawn(async move { handler.handle(&job).await })
+        };
         let result = self.keep_while(delivery, task).await;
         let error = match result.unwrap_or_else(|panic| Err(JobError::Retry(panic.into()))) {
             Ok(()) => return Ok(()),
@@ -156,10 +188,16 @@ impl Shared {
                 tracing::warn!(handler = handler.name(), attempt = event.attempt, %error, "attempt failed");
                 match policy.delay(event.attempt, rand::random()) {
                     Some(delay) => self.resend(handler.name(), event, delay, true).await,
-                    None => self.give_up(queue, &*handler, event, &error.to_string()).await,
+                    None => {
+                        self.give_up(queue, &*handler, event, &error.to_string())
+                            .await
+                    }
                 }
             }
-            JobError::Discard(error) => self.give_up(queue, &*handler, event, &error.to_string()).await,
+            JobError::Discard(error) => {
+                self.give_up(queue, &*handler, event, &error.to_string())
+                    .await
+            }
         }
     }
 
@@ -184,7 +222,13 @@ impl Shared {
     }
 
     /// The next attempt is a row that commits with this attempt's inbox row.
-    async fn resend(&self, handler: &str, event: Event, delay: Duration, counts: bool) -> Result<(), StoreError> {
+    async fn resend(
+        &self,
+        handler: &str,
+        event: Event,
+        delay: Duration,
+        counts: bool,
+    ) -> Result<(), StoreError> {
         let unit = self.store.begin(self.clock.now()).await?;
         if counts && !inbox::first_sight(&unit, &event, handler).await? {
             return Ok(());
@@ -195,8 +239,18 @@ impl Shared {
         unit.commit().await
     }
 
-    async fn give_up(&self, queue: Queue, handler: &dyn AnyHandler, event: Event, why: &str) -> Result<(), StoreError> {
-        tracing::error!(handler = handler.name(), why, "given up; see rekey dead-letters list");
+    async fn give_up(
+        &self,
+        queue: Queue,
+        handler: &dyn AnyHandler,
+        event: Event,
+        why: &str,
+    ) -> Result<(), StoreError> {
+        tracing::error!(
+            handler = handler.name(),
+            why,
+            "given up; see rekey dead-letters list"
+        );
         let unit = self.store.begin(self.clock.now()).await?;
         if !inbox::first_sight(&unit, &event, handler.name()).await? {
             return Ok(());
@@ -205,14 +259,26 @@ impl Shared {
         file(unit, queue, &event.type_, &event.to_json(), why).await
     }
 
-    async fn bury(&self, queue: Queue, type_: &str, body: &str, why: &str) -> Result<(), StoreError> {
+    async fn bury(
+        &self,
+        queue: Queue,
+        type_: &str,
+        body: &str,
+        why: &str,
+    ) -> Result<(), StoreError> {
         tracing::error!(%queue, type_, why, "not handled; see rekey dead-letters list");
         let unit = self.store.begin(self.clock.now()).await?;
         file(unit, queue, type_, body, why).await
     }
 }
 
-async fn file(unit: Unit, queue: Queue, type_: &str, event: &str, why: &str) -> Result<(), StoreError> {
+async fn file(
+    unit: Unit,
+    queue: Queue,
+    type_: &str,
+    event: &str,
+    why: &str,
+) -> Result<(), StoreError> {
     dead_letters::file(&unit, queue, type_, event, why).await?;
     unit.commit().await
 }

@@ -19,6 +19,8 @@ use crate::{
 
 /// Values that fail to open and are looked up under every other place of their page, at most.
 const SWAPS_LOOKED_FOR: usize = 64;
+/// Rows ciphered between two looks at what else there is to do.
+const YIELD_EVERY: usize = 16;
 
 /// The keys of the batch's keyring, unwrapped as they are met.
 pub struct Keys {
@@ -77,7 +79,11 @@ pub async fn re_encrypt(work: &mut Work<'_>, rows: &[SourceRow]) -> Result<Moved
     }
     let places = Places { rows, columns: &work.columns, bind_columns: &work.query.bind_columns };
     let mut looked_for = 0;
-    for row in rows {
+    for (count, row) in rows.iter().enumerate() {
+        if count % YIELD_EVERY == 0 {
+            // Ciphering is all work and no waiting; who holds a source's lock must get its turn.
+            tokio::task::yield_now().await;
+        }
         let mut columns = Vec::new();
         for (index, stored) in row.values.iter().enumerate() {
             let Some(stored) = stored else { continue };

@@ -1,5 +1,7 @@
 //! How the program ends: what each exit code means.
 
+use std::fmt;
+
 use rekey_client::{ClientError, LeaseError};
 use rekey_domain::{BindError, ColumnNameError, NameError};
 use rekey_kms::KmsError;
@@ -27,14 +29,27 @@ pub enum Exit {
 }
 
 /// The command line asks for what cannot be.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
+#[derive(Debug)]
 pub struct UsageError(pub String);
 
 /// What was waited for did not come in time.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
+#[derive(Debug)]
 pub struct NotInTime(pub String);
+
+impl std::error::Error for UsageError {}
+impl std::error::Error for NotInTime {}
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for NotInTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 /// The exit code for an error: that of the first cause that says one.
 pub fn of_error(error: &anyhow::Error) -> Exit {
@@ -90,9 +105,11 @@ fn of_store(error: &StoreError) -> Exit {
 fn of_client(error: &ClientError) -> Exit {
     match error {
         ClientError::Lease(LeaseError::Unknown { .. }) | ClientError::Bind(_) => Exit::Usage,
-        ClientError::Lease(LeaseError::Refused { .. } | LeaseError::Exhausted { .. } | LeaseError::NoPrimary { .. }) => {
-            Exit::Refused
-        }
+        ClientError::Lease(
+            LeaseError::Refused { .. }
+            | LeaseError::Exhausted { .. }
+            | LeaseError::NoPrimary { .. },
+        ) => Exit::Refused,
         error => retry_or_failed(error.is_retryable()),
     }
 }
@@ -110,7 +127,11 @@ fn of_source(error: &SourceError) -> Exit {
 }
 
 fn retry_or_failed(is_retryable: bool) -> Exit {
-    if is_retryable { Exit::OutOfReach } else { Exit::Failed }
+    if is_retryable {
+        Exit::OutOfReach
+    } else {
+        Exit::Failed
+    }
 }
 
 #[cfg(test)]
@@ -125,20 +146,36 @@ mod tests {
 
     #[test]
     fn each_error_has_its_code() {
-        let unknown = || StoreError::Unknown { what: "keyring x".to_owned(), known: Vec::new() };
-        assert_eq!(exit_of(OperationError::Refused(String::new())), Exit::Refused);
+        let unknown = || StoreError::Unknown {
+            what: "keyring x".to_owned(),
+            known: Vec::new(),
+        };
+        assert_eq!(
+            exit_of(OperationError::Refused(String::new())),
+            Exit::Refused
+        );
         assert_eq!(exit_of(OperationError::Store(unknown())), Exit::Usage);
         assert_eq!(exit_of(unknown()), Exit::Usage);
         assert_eq!(exit_of(StoreError::DiskFull), Exit::OutOfReach);
-        assert_eq!(exit_of(KmsError::Throttled { provider: "local" }), Exit::OutOfReach);
-        assert_eq!(exit_of(ConfigErrors { problems: Vec::new() }), Exit::Usage);
+        assert_eq!(
+            exit_of(KmsError::Throttled { provider: "local" }),
+            Exit::OutOfReach
+        );
+        assert_eq!(
+            exit_of(ConfigErrors {
+                problems: Vec::new()
+            }),
+            Exit::Usage
+        );
         assert_eq!(exit_of(UsageError(String::new())), Exit::Usage);
         assert_eq!(exit_of(anyhow::anyhow!("something else")), Exit::Failed);
     }
 
     #[test]
     fn context_does_not_hide_the_code() {
-        let error = Err::<(), _>(StoreError::DiskFull).context("cannot rotate").unwrap_err();
+        let error = Err::<(), _>(StoreError::DiskFull)
+            .context("cannot rotate")
+            .unwrap_err();
         assert_eq!(of_error(&error), Exit::OutOfReach);
     }
 }

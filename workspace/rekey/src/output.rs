@@ -86,7 +86,10 @@ pub fn optional<T: ToString>(value: Option<T>) -> String {
 }
 
 fn format_table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> String {
-    let rows: Vec<_> = std::iter::once(head.map(str::to_owned)).chain(rows).map(|row| row.map(printable)).collect();
+    let rows: Vec<_> = std::iter::once(head.map(str::to_owned))
+        .chain(rows)
+        .map(|row| row.map(printable))
+        .collect();
     let mut widths = [0; N];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -94,7 +97,11 @@ fn format_table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> Stri
         }
     }
     let format_row = |row: &[String; N]| {
-        let cells: Vec<_> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let cells: Vec<_> = row
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
         format!("{}\n", cells.join("  ").trim_end())
     };
     rows.iter().map(format_row).collect()
@@ -102,7 +109,9 @@ fn format_table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> Stri
 
 /// Nothing that was stored may steer the terminal.
 fn printable(text: String) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }
 
 #[cfg(test)]
@@ -111,13 +120,21 @@ mod tests {
 
     #[test]
     fn a_table_is_as_wide_as_it_needs_to_be() {
-        let rows = vec![["phi/1".to_owned(), "ACTIVE".to_owned()], ["a".to_owned(), "\u{1b}[31m".to_owned()]];
-        assert_eq!(format_table(["KEY", "STATE"], rows), "KEY    STATE\nphi/1  ACTIVE\na       [31m\n");
+        let rows = vec![
+            ["phi/1".to_owned(), "ACTIVE".to_owned()],
+            ["a".to_owned(), "\u{1b}[31m".to_owned()],
+        ];
+        assert_eq!(
+            format_table(["KEY", "STATE"], rows),
+            "KEY    STATE\nphi/1  ACTIVE\na       [31m\n"
+        );
     }
 
     #[test]
     fn a_cause_is_told_once() {
-        let error = anyhow::anyhow!("disk full").context("the store failed: disk full").context("cannot rotate");
+        let error = anyhow::anyhow!("disk full")
+            .context("the store failed: disk full")
+            .context("cannot rotate");
         assert_eq!(causes(&error), "cannot rotate: the store failed: disk full");
     }
 }

@@ -9,9 +9,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::embedded::App;
 
-/// Batches worked on at once.
-const SLOTS: usize = 5;
-
 /// All workers, running.
 pub struct Engine {
     tasks: JoinSet<()>,
@@ -36,7 +33,7 @@ impl Engine {
         tasks.spawn(rekey_scheduler::run(scheduler, shutdown.clone()));
         let rotator = rekey_rotator::Deps { services: services.clone(), transport: transport.clone() };
         tasks.spawn(rekey_rotator::run(rotator, shutdown.clone()));
-        let re_encryptor = rekey_re_encryptor::Deps { services, transport, slots: SLOTS };
+        let re_encryptor = rekey_re_encryptor::Deps { services, transport, slots: slots() };
         tasks.spawn(rekey_re_encryptor::run(re_encryptor, shutdown.clone()));
         Ok(Self { tasks, shutdown, _lock: lock })
     }
@@ -55,6 +52,11 @@ impl Engine {
         }
         self.tasks.abort_all();
     }
+}
+
+/// Batches worked on at once: more than there are processors only makes each wait for the others.
+fn slots() -> usize {
+    std::thread::available_parallelism().map_or(2, |processors| processors.get().max(2))
 }
 
 async fn take_over(services: &Services) -> anyhow::Result<Option<WorkerLock>> {

@@ -4,29 +4,49 @@ use std::collections::HashMap;
 
 use rekey_domain::Bind;
 
-use super::{
-    KeyringConfig, SourceConfig, TableConfig,
-    keyring::AUDIT,
-    problems::Problems,
-};
+use super::{KeyringConfig, SourceConfig, TableConfig, keyring::AUDIT, problems::Problems};
 
 /// The source that is the store itself.
 const STORE: &str = "rekey";
 const STORE_PREFIX: &str = "rekey.";
 
 /// Looks at everything that could be read, each with the place it was read from.
-pub(super) fn check(keyrings: &[(String, KeyringConfig)], sources: &[(String, SourceConfig)], problems: &Problems) {
-    let names = keyrings.iter().map(|(place, keyring)| (format!("{place}.name"), keyring.name.to_string()));
+pub(super) fn check(
+    keyrings: &[(String, KeyringConfig)],
+    sources: &[(String, SourceConfig)],
+    problems: &Problems,
+) {
+    let names = keyrings
+        .iter()
+        .map(|(place, keyring)| (format!("{place}.name"), keyring.name.to_string()));
     twice(names, "a keyring has this name", problems);
-    let names = sources.iter().map(|(place, source)| (format!("{place}.name"), source.name.to_lowercase()));
+    let names = sources
+        .iter()
+        .map(|(place, source)| (format!("{place}.name"), source.name.to_lowercase()));
     twice(names, "a source has this name", problems);
-    let urls = sources.iter().filter(|(_, source)| !source.url.is_empty()).map(|(place, source)| (format!("{place}.url"), source.url.clone()));
-    twice(urls, "a source is this database; put its tables there", problems);
-    let ids = sources.iter().flat_map(|(place, source)| column_ids(place, source));
-    twice(ids, "a column has this id, and ids tell columns apart", problems);
+    let urls = sources
+        .iter()
+        .filter(|(_, source)| !source.url.is_empty())
+        .map(|(place, source)| (format!("{place}.url"), source.url.clone()));
+    twice(
+        urls,
+        "a source is this database; put its tables there",
+        problems,
+    );
+    let ids = sources
+        .iter()
+        .flat_map(|(place, source)| column_ids(place, source));
+    twice(
+        ids,
+        "a column has this id, and ids tell columns apart",
+        problems,
+    );
     for (place, source) in sources {
         if source.name.eq_ignore_ascii_case(STORE) {
-            problems.add(format!("{place}.name"), format!("{STORE} is the store itself; use another name"));
+            problems.add(
+                format!("{place}.name"),
+                format!("{STORE} is the store itself; use another name"),
+            );
         }
         check_tables(place, source, problems);
         for (place, table) in tables(place, source) {
@@ -35,8 +55,15 @@ pub(super) fn check(keyrings: &[(String, KeyringConfig)], sources: &[(String, So
     }
 }
 
-fn tables<'a>(place: &'a str, source: &'a SourceConfig) -> impl Iterator<Item = (String, &'a TableConfig)> {
-    source.tables.iter().enumerate().map(move |(index, table)| (format!("{place}.table[{index}]"), table))
+fn tables<'a>(
+    place: &'a str,
+    source: &'a SourceConfig,
+) -> impl Iterator<Item = (String, &'a TableConfig)> {
+    source
+        .tables
+        .iter()
+        .enumerate()
+        .map(move |(index, table)| (format!("{place}.table[{index}]"), table))
 }
 
 /// Says of each value that came before where that was; shows no value.
@@ -51,24 +78,37 @@ fn twice(values: impl Iterator<Item = (String, String)>, what: &str, problems: &
 }
 
 fn check_tables(place: &str, source: &SourceConfig, problems: &Problems) {
-    let names = tables(place, source).map(|(place, table)| (format!("{place}.name"), table.name.to_lowercase()));
+    let names = tables(place, source)
+        .map(|(place, table)| (format!("{place}.name"), table.name.to_lowercase()));
     twice(names, "a table of this source has this name", problems);
-    let relations = tables(place, source).map(|(place, table)| (format!("{place}.relation"), relation_of(table)));
-    twice(relations, "a table of this source is this one; put its columns there", problems);
+    let relations = tables(place, source)
+        .map(|(place, table)| (format!("{place}.relation"), relation_of(table)));
+    twice(
+        relations,
+        "a table of this source is this one; put its columns there",
+        problems,
+    );
 }
 
 /// SQLite tells no capitals from small letters, and its schema is `main`.
 fn relation_of(table: &TableConfig) -> String {
     let relation = table.relation.to_lowercase();
-    if relation.contains('.') { relation } else { format!("main.{relation}") }
+    if relation.contains('.') {
+        relation
+    } else {
+        format!("main.{relation}")
+    }
 }
 
 /// The id of each column: the one that was given, or the default `source.schema.table.column`.
 fn column_ids(place: &str, source: &SourceConfig) -> Vec<(String, String)> {
     let mut ids = Vec::new();
     for (place, table) in tables(place, source) {
-        let relation =
-            if table.relation.contains('.') { table.relation.clone() } else { format!("main.{}", table.relation) };
+        let relation = if table.relation.contains('.') {
+            table.relation.clone()
+        } else {
+            format!("main.{}", table.relation)
+        };
         for column in &table.columns {
             let default = || format!("{}.{relation}.{}", source.name, column.name);
             let id = column.column_id.clone().unwrap_or_else(default);
@@ -78,21 +118,56 @@ fn column_ids(place: &str, source: &SourceConfig) -> Vec<(String, String)> {
     ids
 }
 
-fn check_columns(place: &str, table: &TableConfig, keyrings: &[(String, KeyringConfig)], problems: &Problems) {
+fn check_columns(
+    place: &str,
+    table: &TableConfig,
+    keyrings: &[(String, KeyringConfig)],
+    problems: &Problems,
+) {
     let key = |column: &str, key: &str| format!("{place}.columns.{column}.{key}");
-    let names = table.columns.iter().map(|column| (format!("{place}.columns.{}", column.name), column.name.to_lowercase()));
-    twice(names, "a column of this table has this name, but for capitals", problems);
-    let known: Vec<_> = keyrings.iter().map(|(_, keyring)| keyring.name.as_str()).filter(|name| *name != AUDIT).collect();
+    let names = table.columns.iter().map(|column| {
+        (
+            format!("{place}.columns.{}", column.name),
+            column.name.to_lowercase(),
+        )
+    });
+    twice(
+        names,
+        "a column of this table has this name, but for capitals",
+        problems,
+    );
+    let known: Vec<_> = keyrings
+        .iter()
+        .map(|(_, keyring)| keyring.name.as_str())
+        .filter(|name| *name != AUDIT)
+        .collect();
     for column in &table.columns {
         let keyring = column.keyring.as_str();
         if keyring == AUDIT {
-            problems.add(key(&column.name, "keyring"), "keyring audit is the audit log's alone; expected another");
+            problems.add(
+                key(&column.name, "keyring"),
+                "keyring audit is the audit log's alone; expected another",
+            );
         } else if !known.contains(&keyring) {
-            let known = if known.is_empty() { "none, add a [[keyring]]".to_owned() } else { known.join(", ") };
-            problems.add(key(&column.name, "keyring"), format!("there is no keyring {keyring}; there is {known}"));
+            let known = if known.is_empty() {
+                "none, add a [[keyring]]".to_owned()
+            } else {
+                known.join(", ")
+            };
+            problems.add(
+                key(&column.name, "keyring"),
+                format!("there is no keyring {keyring}; there is {known}"),
+            );
         }
-        if column.column_id.as_ref().is_some_and(|id| id.starts_with(STORE_PREFIX)) {
-            problems.add(key(&column.name, "id"), format!("ids that begin with {STORE_PREFIX} are the store's own; expected another"));
+        if column
+            .column_id
+            .as_ref()
+            .is_some_and(|id| id.starts_with(STORE_PREFIX))
+        {
+            problems.add(
+                key(&column.name, "id"),
+                format!("ids that begin with {STORE_PREFIX} are the store's own; expected another"),
+            );
         }
         if let Bind::Columns(names) = &column.bind {
             check_bind(&key(&column.name, "bind"), names, table, problems);
@@ -102,10 +177,20 @@ fn check_columns(place: &str, table: &TableConfig, keyrings: &[(String, KeyringC
 
 fn check_bind(key: &str, names: &[String], table: &TableConfig, problems: &Problems) {
     for (index, name) in names.iter().enumerate() {
-        if names[..index].iter().any(|earlier| earlier.eq_ignore_ascii_case(name)) {
-            problems.add(key, format!("{name} is named twice; expected each column once"));
+        if names[..index]
+            .iter()
+            .any(|earlier| earlier.eq_ignore_ascii_case(name))
+        {
+            problems.add(
+                key,
+                format!("{name} is named twice; expected each column once"),
+            );
         }
-        if table.columns.iter().any(|column| column.name.eq_ignore_ascii_case(name)) {
+        if table
+            .columns
+            .iter()
+            .any(|column| column.name.eq_ignore_ascii_case(name))
+        {
             problems.add(
                 key,
                 format!("{name} is a protected column, whose value changes with every rotation; expected an immutable one"),

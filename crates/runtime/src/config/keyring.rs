@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use rekey_domain::{Algorithm, HARD_LIMIT, KeyringName, KeyringPolicy, Purpose, Schedule, format_duration};
+use rekey_domain::{
+    Algorithm, HARD_LIMIT, KeyringName, KeyringPolicy, Purpose, Schedule, format_duration,
+};
 
 use super::section::Section;
 
@@ -24,28 +26,40 @@ pub struct KeyringConfig {
 pub(super) fn read(mut section: Section<'_>) -> Option<KeyringConfig> {
     let name = section.required("name", "\"phi\"");
     let name = name.and_then(|name| {
-        name.parse::<KeyringName>().map_err(|error| section.wrong("name", error.to_string())).ok()
+        name.parse::<KeyringName>()
+            .map_err(|error| section.wrong("name", error.to_string()))
+            .ok()
     });
     let purpose = read_purpose(&mut section, name.as_ref());
     let _ = section.parsed("algorithm", str::parse::<Algorithm>);
     let policy = read_policy(&mut section);
     section.end();
     // A wrong purpose is told already; that columns name this keyring is right all the same.
-    Some(KeyringConfig { name: name?, purpose: purpose.unwrap_or(Purpose::Phi), policy })
+    Some(KeyringConfig {
+        name: name?,
+        purpose: purpose.unwrap_or(Purpose::Phi),
+        policy,
+    })
 }
 
 fn read_purpose(section: &mut Section<'_>, name: Option<&KeyringName>) -> Option<Purpose> {
     let is_audit = name.is_some_and(|name| name.as_str() == AUDIT);
     let text = if is_audit {
-        section.text("purpose").unwrap_or_else(|| Purpose::Audit.to_string())
+        section
+            .text("purpose")
+            .unwrap_or_else(|| Purpose::Audit.to_string())
     } else {
         section.required("purpose", "\"PHI\"")?
     };
     let problem = match (text.parse(), is_audit) {
         (Ok(Purpose::Audit), true) => return Some(Purpose::Audit),
         (Ok(Purpose::Phi), false) => return Some(Purpose::Phi),
-        (_, true) => format!("keyring {AUDIT} seals the audit log: expected AUDIT, found {text:?}; use another name"),
-        (Ok(Purpose::Audit), false) => format!("AUDIT is the purpose of keyring {AUDIT} alone; expected PHI"),
+        (_, true) => format!(
+            "keyring {AUDIT} seals the audit log: expected AUDIT, found {text:?}; use another name"
+        ),
+        (Ok(Purpose::Audit), false) => {
+            format!("AUDIT is the purpose of keyring {AUDIT} alone; expected PHI")
+        }
         (Ok(found), false) => format!("{found} keyrings are not built yet; expected PHI"),
         (Err(error), false) => error,
     };
@@ -58,11 +72,23 @@ fn read_policy(section: &mut Section<'_>) -> KeyringPolicy {
     read_schedule(section, &mut policy);
     read_times(section, &mut policy);
     let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-    put(&mut policy.concurrency, section.whole("concurrency", 1..=64).map(small));
-    put(&mut policy.batch_rows, section.whole("batch_rows", 1..=100_000).map(small));
-    put(&mut policy.retry_attempts, section.whole("retry_attempts", 0..=100).map(small));
+    put(
+        &mut policy.concurrency,
+        section.whole("concurrency", 1..=64).map(small),
+    );
+    put(
+        &mut policy.batch_rows,
+        section.whole("batch_rows", 1..=100_000).map(small),
+    );
+    put(
+        &mut policy.retry_attempts,
+        section.whole("retry_attempts", 0..=100).map(small),
+    );
     // SP 800-38D §8.3: no key makes more than 2^32 encryptions with random nonces.
-    put(&mut policy.max_encryptions, section.whole("max_encryptions", 1..=HARD_LIMIT));
+    put(
+        &mut policy.max_encryptions,
+        section.whole("max_encryptions", 1..=HARD_LIMIT),
+    );
     match section.text("backup").as_deref() {
         None | Some("off") => {}
         Some("required") => section.wrong(
@@ -77,13 +103,18 @@ fn read_policy(section: &mut Section<'_>) -> KeyringPolicy {
 fn read_schedule(section: &mut Section<'_>, policy: &mut KeyringPolicy) {
     policy.rotate = section.text("rotate");
     // Checked by itself, so that a wrong zone is named where it stands.
-    let zone = section.parsed("time_zone", |zone| Schedule::parse("0 0 * * *", zone).map(|_| zone.to_owned()));
+    let zone = section.parsed("time_zone", |zone| {
+        Schedule::parse("0 0 * * *", zone).map(|_| zone.to_owned())
+    });
     put(&mut policy.time_zone, zone);
     let Some(line) = &policy.rotate else { return };
     match Schedule::parse(line, &policy.time_zone) {
         Err(error) => section.wrong("rotate", error.to_string()),
         Ok(schedule) if schedule.next_after(chrono::DateTime::UNIX_EPOCH).is_none() => {
-            section.wrong("rotate", format!("cron line {line:?} names no day there is; expected one that comes"));
+            section.wrong(
+                "rotate",
+                format!("cron line {line:?} names no day there is; expected one that comes"),
+            );
         }
         Ok(_) => {}
     }
@@ -91,11 +122,26 @@ fn read_schedule(section: &mut Section<'_>, policy: &mut KeyringPolicy) {
 
 fn read_times(section: &mut Section<'_>, policy: &mut KeyringPolicy) {
     let timing = &mut policy.timing;
-    put(&mut timing.keyset_max_age, section.duration("keyset_max_age", SECOND));
-    put(&mut timing.grace_period, section.duration("grace_period", Duration::ZERO));
-    put(&mut timing.sweep_every, section.duration("sweep_every", SECOND));
-    put(&mut policy.encrypt_lease, section.duration("encrypt_lease", SECOND));
-    put(&mut policy.key_lifetime, section.duration("key_lifetime", SECOND));
+    put(
+        &mut timing.keyset_max_age,
+        section.duration("keyset_max_age", SECOND),
+    );
+    put(
+        &mut timing.grace_period,
+        section.duration("grace_period", Duration::ZERO),
+    );
+    put(
+        &mut timing.sweep_every,
+        section.duration("sweep_every", SECOND),
+    );
+    put(
+        &mut policy.encrypt_lease,
+        section.duration("encrypt_lease", SECOND),
+    );
+    put(
+        &mut policy.key_lifetime,
+        section.duration("key_lifetime", SECOND),
+    );
     let (grace, lease) = (policy.timing.grace_period, policy.encrypt_lease);
     if grace < lease {
         let [grace, lease] = [grace, lease].map(format_duration);

@@ -84,7 +84,11 @@ impl Config {
         let environment = overlay::environment(&problems);
         let text = path.and_then(|path| read_file(path, &problems));
         let place = path.map_or_else(String::new, |path| path.display().to_string());
-        Self::from_parts(text.as_deref().map(|text| (place.as_str(), text)), environment, problems)
+        Self::from_parts(
+            text.as_deref().map(|text| (place.as_str(), text)),
+            environment,
+            problems,
+        )
     }
 
     fn from_parts(
@@ -106,7 +110,10 @@ impl Config {
         overlay::overlay(&mut values, environment, &problems);
         let config = Self::read(values, &problems);
         let without_effect = problems.settle()?;
-        Ok(Self { without_effect, ..config })
+        Ok(Self {
+            without_effect,
+            ..config
+        })
     }
 
     fn read(values: Map<String, Value>, problems: &Problems) -> Self {
@@ -134,7 +141,10 @@ impl Config {
 }
 
 /// What could be read, with its place.
-fn read_each<'a, T>(sections: Vec<Section<'a>>, read: impl Fn(Section<'a>) -> Option<T>) -> Vec<(String, T)> {
+fn read_each<'a, T>(
+    sections: Vec<Section<'a>>,
+    read: impl Fn(Section<'a>) -> Option<T>,
+) -> Vec<(String, T)> {
     let with_place = |section: Section<'a>| Some((section.place().to_owned(), read(section)?));
     sections.into_iter().filter_map(with_place).collect()
 }
@@ -148,30 +158,51 @@ fn read_broker(mut section: Section<'_>) {
 
 fn read_kms(mut section: Section<'_>) -> KmsConfig {
     let provider = section.text("provider");
-    let is_local = provider.as_deref().is_none_or(|provider| provider == "local");
+    let is_local = provider
+        .as_deref()
+        .is_none_or(|provider| provider == "local");
     if let Some(found) = provider.filter(|_| !is_local) {
-        let later = if found == "aws" { "AWS KMS comes later; " } else { "" };
-        section.wrong("provider", format!("{later}expected \"local\", found {found:?}"));
+        let later = if found == "aws" {
+            "AWS KMS comes later; "
+        } else {
+            ""
+        };
+        section.wrong(
+            "provider",
+            format!("{later}expected \"local\", found {found:?}"),
+        );
     }
     let path = section.text("path").map(PathBuf::from);
-    if path.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
+    if path
+        .as_ref()
+        .is_some_and(|path| path.as_os_str().is_empty())
+    {
         section.wrong("path", "is empty; expected the path of the master key file");
     }
     for key in ["master_key", "endpoint_url"] {
         if section.text(key).is_some() && is_local {
-            section.wrong(key, "belongs to AWS KMS, which comes later; the local KMS has path");
+            section.wrong(
+                key,
+                "belongs to AWS KMS, which comes later; the local KMS has path",
+            );
         }
     }
     section.end();
-    KmsConfig { provider: KmsProvider::Local, path }
+    KmsConfig {
+        provider: KmsProvider::Local,
+        path,
+    }
 }
 
 fn read_file(path: &Path, problems: &Problems) -> Option<String> {
     let mut text = String::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(FILE_LIMIT + 1).read_to_string(&mut text));
+    let read = std::fs::File::open(path)
+        .and_then(|file| file.take(FILE_LIMIT + 1).read_to_string(&mut text));
     let problem = match read {
         Err(error) => format!("cannot be read: {}; expected a TOML file", error.kind()),
-        Ok(length) if length as u64 > FILE_LIMIT => format!("expected at most {FILE_LIMIT} bytes, found more"),
+        Ok(length) if length as u64 > FILE_LIMIT => {
+            format!("expected at most {FILE_LIMIT} bytes, found more")
+        }
         Ok(_) => return Some(text),
     };
     problems.add(path.display().to_string(), problem);

@@ -21,7 +21,11 @@ pub struct MonitoringConfig {
 
 impl Default for MonitoringConfig {
     fn default() -> Self {
-        Self { expiration_warning: 7 * 24 * HOUR, backup_every: 24 * HOUR, drill_every: 12 * HOUR }
+        Self {
+            expiration_warning: 7 * 24 * HOUR,
+            backup_every: 24 * HOUR,
+            drill_every: 12 * HOUR,
+        }
     }
 }
 
@@ -34,7 +38,10 @@ pub(super) fn read(mut section: Section<'_>) -> MonitoringConfig {
         }
         found
     };
-    let warning = every("expiration_warning", "has no effect yet: alerts are not built");
+    let warning = every(
+        "expiration_warning",
+        "has no effect yet: alerts are not built",
+    );
     let backup = every("backup_every", "has no effect yet: backups are not built");
     let drill = every("drill_every", "has no effect yet: backups are not built");
     section.end();
@@ -53,9 +60,15 @@ pub(super) fn read_principals(sections: Vec<Section<'_>>) {
         let may = section.take("may");
         let is_text = |item: &config::Value| matches!(item.kind, ValueKind::String(_));
         if !matches!(&may, Some(ValueKind::Array(items)) if items.iter().all(is_text)) {
-            section.wrong("may", "expected a list of requests, such as may = [\"key.compromised\"]");
+            section.wrong(
+                "may",
+                "expected a list of requests, such as may = [\"key.compromised\"]",
+            );
         }
-        section.ignore("name", "has no effect yet: nobody publishes over AMQP before RabbitMQ is built");
+        section.ignore(
+            "name",
+            "has no effect yet: nobody publishes over AMQP before RabbitMQ is built",
+        );
         section.end();
     }
 }

@@ -14,18 +14,27 @@ const PREFIX: &str = "REKEY__";
 
 /// Reads TOML. Never quotes what it found: it may hold a secret.
 pub(super) fn parse(text: &str) -> Result<Map<String, Value>, String> {
-    File::from_str(text, FileFormat::Toml).collect().map_err(|error| match error {
-        ConfigError::FileParse { cause, .. } => without_excerpt(&cause.to_string()),
-        other => without_excerpt(&other.to_string()),
-    })
+    File::from_str(text, FileFormat::Toml)
+        .collect()
+        .map_err(|error| match error {
+            ConfigError::FileParse { cause, .. } => without_excerpt(&cause.to_string()),
+            other => without_excerpt(&other.to_string()),
+        })
 }
 
 /// An excerpt's lines are a line number, a bar and the text.
 fn without_excerpt(error: &str) -> String {
     let is_excerpt = |line: &&str| {
-        line.trim_start().trim_start_matches(|c: char| c.is_ascii_digit()).trim_start().starts_with('|')
+        line.trim_start()
+            .trim_start_matches(|c: char| c.is_ascii_digit())
+            .trim_start()
+            .starts_with('|')
     };
-    let lines: Vec<_> = error.lines().filter(|line| !is_excerpt(line)).map(str::trim).collect();
+    let lines: Vec<_> = error
+        .lines()
+        .filter(|line| !is_excerpt(line))
+        .map(str::trim)
+        .collect();
     lines.join(": ")
 }
 
@@ -33,7 +42,9 @@ fn without_excerpt(error: &str) -> String {
 pub(super) fn environment(problems: &Problems) -> HashMap<String, String> {
     let mut ours = HashMap::new();
     for (name, value) in std::env::vars_os() {
-        let Ok(name) = OsString::into_string(name) else { continue };
+        let Ok(name) = OsString::into_string(name) else {
+            continue;
+        };
         if !name.starts_with(PREFIX) {
             continue;
         }
@@ -46,8 +57,15 @@ pub(super) fn environment(problems: &Problems) -> HashMap<String, String> {
 }
 
 /// Lays the environment over `values`.
-pub(super) fn overlay(values: &mut Map<String, Value>, environment: HashMap<String, String>, problems: &Problems) {
-    let source = Environment::with_prefix("REKEY").prefix_separator("__").separator("__").source(Some(environment));
+pub(super) fn overlay(
+    values: &mut Map<String, Value>,
+    environment: HashMap<String, String>,
+    problems: &Problems,
+) {
+    let source = Environment::with_prefix("REKEY")
+        .prefix_separator("__")
+        .separator("__")
+        .source(Some(environment));
     let found = match source.collect() {
         Ok(found) => found,
         Err(error) => return problems.add(PREFIX, error.to_string()),
@@ -58,7 +76,10 @@ pub(super) fn overlay(values: &mut Map<String, Value>, environment: HashMap<Stri
     for (key, value) in found {
         let path: Vec<_> = key.split('.').collect();
         if let Err(problem) = set(values, &path, value) {
-            problems.add(format!("{PREFIX}{}", key.replace('.', "__").to_uppercase()), problem);
+            problems.add(
+                format!("{PREFIX}{}", key.replace('.', "__").to_uppercase()),
+                problem,
+            );
             continue;
         }
         forget_other_form(values, &path, &given);
@@ -68,7 +89,9 @@ pub(super) fn overlay(values: &mut Map<String, Value>, environment: HashMap<Stri
 /// A URL from the environment replaces a file with one, and the other way round; both from the
 /// environment contradict each other, and that is left to be found.
 fn forget_other_form(values: &mut Map<String, Value>, path: &[&str], given: &[String]) {
-    let Some((last, before)) = path.split_last() else { return };
+    let Some((last, before)) = path.split_last() else {
+        return;
+    };
     let other = match *last {
         "url" => "url_file",
         "url_file" => "url",
@@ -88,13 +111,20 @@ fn set(values: &mut Map<String, Value>, path: &[&str], value: Value) -> Result<(
     Ok(())
 }
 
-fn table_at<'a>(values: &'a mut Map<String, Value>, path: &[&str]) -> Result<&'a mut Map<String, Value>, String> {
-    let Some((first, rest)) = path.split_first() else { return Ok(values) };
+fn table_at<'a>(
+    values: &'a mut Map<String, Value>,
+    path: &[&str],
+) -> Result<&'a mut Map<String, Value>, String> {
+    let Some((first, rest)) = path.split_first() else {
+        return Ok(values);
+    };
     let empty = || Value::new(None, ValueKind::Table(Map::new()));
     let inner = match *first {
         // A list is never begun here: an item needs a name.
         "keyring" | "source" | "table" | "principal" if !values.contains_key(*first) => {
-            return Err(format!("the file has no [[{first}]]; expected one that it changes"));
+            return Err(format!(
+                "the file has no [[{first}]]; expected one that it changes"
+            ));
         }
         name => values.entry(name.to_owned()).or_insert_with(empty),
     };
@@ -106,18 +136,27 @@ fn table_at<'a>(values: &'a mut Map<String, Value>, path: &[&str]) -> Result<&'a
 }
 
 /// The item of a list whose name is `name`; environment variables have no small letters and no '-'.
-fn item<'a>(items: &'a mut [Value], list: &str, name: &str) -> Result<&'a mut Map<String, Value>, String> {
+fn item<'a>(
+    items: &'a mut [Value],
+    list: &str,
+    name: &str,
+) -> Result<&'a mut Map<String, Value>, String> {
     let mut known = Vec::new();
     let tables = items.iter_mut().filter_map(|item| match &mut item.kind {
         ValueKind::Table(table) => Some(table),
         _ => None,
     });
     for table in tables {
-        let Some(ValueKind::String(found)) = table.get("name").map(|value| &value.kind) else { continue };
+        let Some(ValueKind::String(found)) = table.get("name").map(|value| &value.kind) else {
+            continue;
+        };
         if found.to_lowercase().replace('-', "_") == name.replace('-', "_") {
             return Ok(table);
         }
         known.push(found.clone());
     }
-    Err(format!("there is no {list} {name}; there is {}", known.join(", ")))
+    Err(format!(
+        "there is no {list} {name}; there is {}",
+        known.join(", ")
+    ))
 }

@@ -22,12 +22,21 @@ impl<'a> Section<'a> {
     /// The table at `place`; the whole configuration is at "".
     pub(super) fn new(place: &str, values: Map<String, Value>, problems: &'a Problems) -> Self {
         let place = place.to_owned();
-        Self { place, values, asked: Vec::new(), problems }
+        Self {
+            place,
+            values,
+            asked: Vec::new(),
+            problems,
+        }
     }
 
     /// The full name of a key of this table.
     pub(super) fn key(&self, name: &str) -> String {
-        if self.place.is_empty() { name.to_owned() } else { format!("{}.{name}", self.place) }
+        if self.place.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}.{name}", self.place)
+        }
     }
 
     /// Where this table is.
@@ -61,7 +70,10 @@ impl<'a> Section<'a> {
         match self.take(name)? {
             ValueKind::String(text) => Some(text),
             found => {
-                self.wrong(name, format!("expected text in quotes, found {}", kind_of(&found)));
+                self.wrong(
+                    name,
+                    format!("expected text in quotes, found {}", kind_of(&found)),
+                );
                 None
             }
         }
@@ -72,7 +84,10 @@ impl<'a> Section<'a> {
         let present = self.has(name);
         let text = self.text(name);
         if !present {
-            self.wrong(name, format!("is missing; expected such as {name} = {example}"));
+            self.wrong(
+                name,
+                format!("is missing; expected such as {name} = {example}"),
+            );
         }
         text
     }
@@ -84,7 +99,9 @@ impl<'a> Section<'a> {
         read: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
         let text = self.text(name)?;
-        read(&text).map_err(|error| self.wrong(name, error.to_string())).ok()
+        read(&text)
+            .map_err(|error| self.wrong(name, error.to_string()))
+            .ok()
     }
 
     /// A duration of at least `least`.
@@ -99,7 +116,11 @@ impl<'a> Section<'a> {
     }
 
     /// A whole number in `allowed`.
-    pub(super) fn whole(&mut self, name: &'static str, allowed: RangeInclusive<u64>) -> Option<u64> {
+    pub(super) fn whole(
+        &mut self,
+        name: &'static str,
+        allowed: RangeInclusive<u64>,
+    ) -> Option<u64> {
         let (least, most) = (allowed.start(), allowed.end());
         let expected = format!("expected a whole number from {least} to {most}");
         let found = match self.take(name)? {
@@ -111,7 +132,9 @@ impl<'a> Section<'a> {
                 return None;
             }
         };
-        let number = u64::try_from(found).ok().filter(|number| allowed.contains(number));
+        let number = u64::try_from(found)
+            .ok()
+            .filter(|number| allowed.contains(number));
         if number.is_none() {
             self.wrong(name, format!("{expected}, found {found}"));
         }
@@ -138,7 +161,10 @@ impl<'a> Section<'a> {
             Some(ValueKind::Array(items)) => items,
             Some(found) => {
                 let key = self.key(name);
-                self.wrong(name, format!("expected [[{key}]], found {}", kind_of(&found)));
+                self.wrong(
+                    name,
+                    format!("expected [[{key}]], found {}", kind_of(&found)),
+                );
                 Vec::new()
             }
         };
@@ -146,8 +172,13 @@ impl<'a> Section<'a> {
         for (index, item) in items.into_iter().enumerate() {
             let place = format!("{}[{index}]", self.key(name));
             match item.kind {
-                ValueKind::Table(values) => sections.push(Section::new(&place, values, self.problems)),
-                found => self.problems.add(place, format!("expected a table, found {}", kind_of(&found))),
+                ValueKind::Table(values) => {
+                    sections.push(Section::new(&place, values, self.problems))
+                }
+                found => self.problems.add(
+                    place,
+                    format!("expected a table, found {}", kind_of(&found)),
+                ),
             }
         }
         sections
@@ -162,7 +193,10 @@ impl<'a> Section<'a> {
                 ValueKind::Table(values) => {
                     sections.push((name, Section::new(&place, values, self.problems)));
                 }
-                found => self.problems.add(place, format!("expected a table, found {}", kind_of(&found))),
+                found => self.problems.add(
+                    place,
+                    format!("expected a table, found {}", kind_of(&found)),
+                ),
             }
         }
         sections.sort_by(|(one, _), (other, _)| one.cmp(other));
@@ -182,7 +216,10 @@ impl<'a> Section<'a> {
             (None, Some(file)) => ("url_file", self.read_secret("url_file", &file)?),
             (None, None) => return None,
         };
-        check_url(&url).map_err(|problem| self.wrong(name, problem)).ok().map(|()| url)
+        check_url(&url)
+            .map_err(|problem| self.wrong(name, problem))
+            .ok()
+            .map(|()| url)
     }
 
     fn read_secret(&self, name: &str, path: &str) -> Option<String> {
@@ -190,11 +227,18 @@ impl<'a> Section<'a> {
         let read = std::fs::File::open(path)
             .and_then(|file| file.take(SECRET_FILE_LIMIT + 1).read_to_string(&mut text));
         let problem = match read {
-            Err(error) => format!("{path:?} cannot be read: {}; expected a file with the URL in it", error.kind()),
+            Err(error) => format!(
+                "{path:?} cannot be read: {}; expected a file with the URL in it",
+                error.kind()
+            ),
             Ok(length) if length as u64 > SECRET_FILE_LIMIT => {
-                format!("{path:?} has more than {SECRET_FILE_LIMIT} bytes; expected a file with only the URL in it")
+                format!(
+                    "{path:?} has more than {SECRET_FILE_LIMIT} bytes; expected a file with only the URL in it"
+                )
             }
-            Ok(_) if text.trim().is_empty() => format!("{path:?} is empty; expected a file with the URL in it"),
+            Ok(_) if text.trim().is_empty() => {
+                format!("{path:?} is empty; expected a file with the URL in it")
+            }
             Ok(_) => return Some(text.trim().to_owned()),
         };
         self.wrong(name, problem);
@@ -208,7 +252,10 @@ impl<'a> Section<'a> {
         unknown.sort();
         for name in unknown {
             let key: String = self.key(&name).chars().take(200).collect();
-            self.problems.add(key, format!("there is no such key; expected one of {known}"));
+            self.problems.add(
+                key,
+                format!("there is no such key; expected one of {known}"),
+            );
         }
     }
 }
@@ -216,15 +263,21 @@ impl<'a> Section<'a> {
 fn check_url(url: &str) -> Result<(), String> {
     const EXPECTED: &str = "expected such as sqlite:///var/lib/clinic.db";
     // Nothing but the scheme is shown: the rest may hold a password.
-    let (scheme, rest) = url.split_once(':').ok_or_else(|| format!("is no URL; {EXPECTED}"))?;
+    let (scheme, rest) = url
+        .split_once(':')
+        .ok_or_else(|| format!("is no URL; {EXPECTED}"))?;
     match scheme {
-        "sqlite" if rest.contains(":memory:") || rest.contains("mode=memory") => {
-            Err(format!("a database in memory forgets everything at the end; {EXPECTED}"))
+        "sqlite" if rest.contains(":memory:") || rest.contains("mode=memory") => Err(format!(
+            "a database in memory forgets everything at the end; {EXPECTED}"
+        )),
+        "sqlite" if rest.trim_start_matches('/').is_empty() => {
+            Err(format!("names no file; {EXPECTED}"))
         }
-        "sqlite" if rest.trim_start_matches('/').is_empty() => Err(format!("names no file; {EXPECTED}")),
         "sqlite" => Ok(()),
         "postgres" | "postgresql" => Err(format!("PostgreSQL comes later; {EXPECTED}")),
-        _ => Err(format!("this kind of database is not supported; {EXPECTED}")),
+        _ => Err(format!(
+            "this kind of database is not supported; {EXPECTED}"
+        )),
     }
 }
 
@@ -232,7 +285,9 @@ fn kind_of(value: &ValueKind) -> &'static str {
     match value {
         ValueKind::Nil => "nothing",
         ValueKind::Boolean(_) => "true or false",
-        ValueKind::I64(_) | ValueKind::I128(_) | ValueKind::U64(_) | ValueKind::U128(_) => "a number",
+        ValueKind::I64(_) | ValueKind::I128(_) | ValueKind::U64(_) | ValueKind::U128(_) => {
+            "a number"
+        }
         ValueKind::Float(_) => "a fraction",
         ValueKind::String(_) => "text",
         ValueKind::Table(_) => "a table",

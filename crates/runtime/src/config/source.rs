@@ -49,19 +49,39 @@ pub(super) fn read(mut section: Section<'_>) -> Option<SourceConfig> {
     let given = section.has("url") || section.has("url_file");
     let url = section.url();
     if !given {
-        section.wrong("url", "is missing; expected url = \"sqlite:///var/lib/clinic.db\", or url_file with it");
+        section.wrong(
+            "url",
+            "is missing; expected url = \"sqlite:///var/lib/clinic.db\", or url_file with it",
+        );
     }
-    if section.duration("backup_retention", Duration::ZERO).is_some() {
-        section.ignore("backup_retention", "has no effect yet: no key is ever destroyed");
+    if section
+        .duration("backup_retention", Duration::ZERO)
+        .is_some()
+    {
+        section.ignore(
+            "backup_retention",
+            "has no effect yet: no key is ever destroyed",
+        );
     }
     read_limits(section.section("limits"));
     let declared = section.has("table");
-    let tables: Vec<_> = section.sections("table").into_iter().map(read_table).collect();
+    let tables: Vec<_> = section
+        .sections("table")
+        .into_iter()
+        .map(read_table)
+        .collect();
     if !declared {
-        section.wrong("table", "is missing; expected one [[source.table]] at least");
+        section.wrong(
+            "table",
+            "is missing; expected one [[source.table]] at least",
+        );
     }
     section.end();
-    Some(SourceConfig { name: name?, url: url.unwrap_or_default(), tables: tables.into_iter().flatten().collect() })
+    Some(SourceConfig {
+        name: name?,
+        url: url.unwrap_or_default(),
+        tables: tables.into_iter().flatten().collect(),
+    })
 }
 
 /// Names stand between dots in `source.table.column`.
@@ -71,19 +91,34 @@ fn read_name(section: &mut Section<'_>, example: &str) -> Option<String> {
     if !name.is_empty() && name.len() <= 63 && name.chars().all(safe) {
         return Some(name);
     }
-    section.wrong("name", format!("expected 1 to 63 letters, digits, '_' and '-', found {name:?}"));
+    section.wrong(
+        "name",
+        format!("expected 1 to 63 letters, digits, '_' and '-', found {name:?}"),
+    );
     None
 }
 
 /// What would slow us down is refused as long as nothing does; what has no effect on SQLite is said.
 fn read_limits(mut section: Section<'_>) {
-    if section.whole("rows_per_second", 0..=u64::MAX >> 1).is_some_and(|rows| rows > 0) {
-        section.wrong("rows_per_second", "is not built yet; expected 0, which is no limit");
+    if section
+        .whole("rows_per_second", 0..=u64::MAX >> 1)
+        .is_some_and(|rows| rows > 0)
+    {
+        section.wrong(
+            "rows_per_second",
+            "is not built yet; expected 0, which is no limit",
+        );
     }
-    if section.text("window").is_some_and(|window| !window.is_empty()) {
+    if section
+        .text("window")
+        .is_some_and(|window| !window.is_empty())
+    {
         section.wrong("window", "is not built yet; expected \"\", which is always");
     }
-    if section.duration("max_replica_lag", Duration::ZERO).is_some() {
+    if section
+        .duration("max_replica_lag", Duration::ZERO)
+        .is_some()
+    {
         section.ignore("max_replica_lag", "has no effect: SQLite has no replicas");
     }
     section.end();
@@ -93,30 +128,49 @@ fn read_table(mut section: Section<'_>) -> Option<TableConfig> {
     let name = read_name(&mut section, "\"patients\"");
     let relation = section.text("relation");
     if relation.as_ref().is_some_and(String::is_empty) {
-        section.wrong("relation", "is empty; expected the table's name in its database");
+        section.wrong(
+            "relation",
+            "is empty; expected the table's name in its database",
+        );
     }
     let triggers_accepted = read_on_update(section.section("on_update"));
     let columns = section.section("columns").named_sections();
     if columns.is_empty() {
         section.wrong("columns", "no column is named; expected columns = { ssn = { keyring = \"phi\", bind = \"row\" } }");
     }
-    let columns: Vec<_> = columns.into_iter().map(|(name, column)| read_column(name, column)).collect();
+    let columns: Vec<_> = columns
+        .into_iter()
+        .map(|(name, column)| read_column(name, column))
+        .collect();
     section.end();
     let (name, columns) = (name?, columns.into_iter().flatten().collect());
-    Some(TableConfig { relation: relation.unwrap_or_else(|| name.clone()), name, triggers_accepted, columns })
+    Some(TableConfig {
+        relation: relation.unwrap_or_else(|| name.clone()),
+        name,
+        triggers_accepted,
+        columns,
+    })
 }
 
 fn read_on_update(mut section: Section<'_>) -> bool {
     let triggers = section.text("triggers");
     match triggers.as_deref() {
         None | Some("fire") => {}
-        Some("suppress") => section.wrong("triggers", "SQLite cannot suppress triggers; expected \"fire\""),
+        Some("suppress") => section.wrong(
+            "triggers",
+            "SQLite cannot suppress triggers; expected \"fire\"",
+        ),
         Some(found) => section.wrong("triggers", format!("expected \"fire\", found {found:?}")),
     }
     match section.text("publications").as_deref() {
         None => {}
-        Some("accept") => section.ignore("publications", "has no effect: SQLite has no publications"),
-        Some(found) => section.wrong("publications", format!("expected \"accept\", found {found:?}")),
+        Some("accept") => {
+            section.ignore("publications", "has no effect: SQLite has no publications")
+        }
+        Some(found) => section.wrong(
+            "publications",
+            format!("expected \"accept\", found {found:?}"),
+        ),
     }
     section.end();
     triggers.as_deref() == Some("fire")
@@ -127,15 +181,29 @@ fn read_column(name: String, mut section: Section<'_>) -> Option<ColumnConfig> {
         section.wrong("", "expected a column's name, found an empty one");
     }
     let keyring = section.required("keyring", "\"phi\"").and_then(|keyring| {
-        keyring.parse().map_err(|error: rekey_domain::NameError| section.wrong("keyring", error.to_string())).ok()
+        keyring
+            .parse()
+            .map_err(|error: rekey_domain::NameError| section.wrong("keyring", error.to_string()))
+            .ok()
     });
     let bind = read_bind(&mut section);
     let column_id = section.text("id");
-    if column_id.as_ref().is_some_and(|id| id.is_empty() || id.len() > 200 || id.chars().any(char::is_control)) {
-        section.wrong("id", "expected 1 to 200 characters, none of them a control character");
+    if column_id
+        .as_ref()
+        .is_some_and(|id| id.is_empty() || id.len() > 200 || id.chars().any(char::is_control))
+    {
+        section.wrong(
+            "id",
+            "expected 1 to 200 characters, none of them a control character",
+        );
     }
     section.end();
-    Some(ColumnConfig { name, keyring: keyring?, bind: bind?, column_id })
+    Some(ColumnConfig {
+        name,
+        keyring: keyring?,
+        bind: bind?,
+        column_id,
+    })
 }
 
 fn read_bind(section: &mut Section<'_>) -> Option<Bind> {
@@ -156,8 +224,15 @@ fn read_bind(section: &mut Section<'_>) -> Option<Bind> {
         _ => None,
     };
     if bind.is_none() {
-        let found = if is_missing { "is missing and has no default, as it is for ever" } else { "is none of these" };
-        section.wrong("bind", format!("{found}; expected \"row\", \"column\" or a list of immutable columns"));
+        let found = if is_missing {
+            "is missing and has no default, as it is for ever"
+        } else {
+            "is none of these"
+        };
+        section.wrong(
+            "bind",
+            format!("{found}; expected \"row\", \"column\" or a list of immutable columns"),
+        );
     }
     bind
 }

@@ -1,0 +1,510 @@
+//! The example of the design, every contradiction, and hostile files.
+
+use std::{collections::HashMap, time::Duration};
+
+use rekey_domain::{Bind, Purpose};
+
+use super::{Config, ConfigErrors, problems::Problems};
+
+/// The design's example, as far as it is built.
+const EXAMPLE: &str = r#"
+[store]
+url = "sqlite:///var/lib/rekey/store.db"
+
+[kms]
+provider = "local"
+path = "/var/lib/rekey/master.key"
+
+[[keyring]]
+name = "phi"
+purpose = "PHI"
+rotate = "0 0 1 * *"
+grace_period = "7d"
+concurrency = 5
+retry_attempts = 3
+key_lifetime = "90d"
+
+[[source]]
+name = "clinic"
+url = "sqlite:///var/lib/clinic.db"
+backup_retention = "35d"
+[[source.table]]
+name = "patients"
+relation = "main.patients"
+on_update = { triggers = "fire", publications = "accept" }
+columns = { ssn = { keyring = "phi", bind = "row", id = "clinic.ssn" }, notes = { keyring = "phi", bind = ["uuid"] } }
+[source.limits]
+rows_per_second = 0
+max_replica_lag = "10s"
+window = ""
+
+[[principal]]
+name = "siem"
+amqp_user = "siem"
+may = ["key.compromised"]
+
+[monitoring]
+expiration_warning = "7d"
+backup_every = "1d"
+drill_every = "12h"
+"#;
+
+fn load(text: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
+    let environment: HashMap<_, _> = environment
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    Config::from_parts(Some(("rekey.toml", text)), environment, Problems::default())
+}
+
+/// The example with something changed.
+fn with(old: &str, new: &str) -> String {
+    assert!(EXAMPLE.contains(old), "{old}");
+    EXAMPLE.replacen(old, new, 1)
+}
+
+/// Asserts that there is exactly one problem: at this key, and saying this.
+#[track_caller]
+fn refused(text: &str, key: &str, says: &str) {
+    let problems = load(text, &[]).unwrap_err().problems;
+    assert_eq!(problems.len(), 1, "{problems:#?}");
+    assert_eq!(problems[0].key, key, "{problems:#?}");
+    assert!(problems[0].problem.contains(says), "{problems:#?}");
+}
+
+#[test]
+fn the_example_is_read_whole() {
+    let config = load(EXAMPLE, &[]).unwrap();
+    let keyring = &config.keyrings[0];
+    assert_eq!(
+        (keyring.name.as_str(), keyring.purpose),
+        ("phi", Purpose::Phi)
+    );
+    assert_eq!(keyring.policy.rotate.as_deref(), Some("0 0 1 * *"));
+    assert_eq!(
+        keyring.policy.timing.grace_period,
+        Duration::from_secs(7 * 24 * 60 * 60)
+    );
+    let table = &config.sources[0].tables[0];
+    assert!(table.triggers_accepted);
+    assert_eq!(
+        (table.name.as_str(), table.relation.as_str()),
+        ("patients", "main.patients")
+    );
+    let [notes, ssn] = &table.columns[..] else {
+        panic!("{table:?}")
+    };
+    assert_eq!(notes.bind, Bind::Columns(vec!["uuid".to_owned()]));
+    assert_eq!(
+        (&ssn.bind, ssn.column_id.as_deref()),
+        (&Bind::Row, Some("clinic.ssn"))
+    );
+    let silent: Vec<_> = config
+        .without_effect
+        .iter()
+        .map(|problem| problem.key.as_str())
+        .collect();
+    assert!(silent.contains(&"monitoring.backup_every"), "{silent:?}");
+}
+
+#[test]
+fn without_a_file_it_is_the_default() {
+    let config = Config::from_parts(None, HashMap::new(), Problems::default()).unwrap();
+    assert!(config.store.url.is_none() && config.kms.path.is_none() && config.keyrings.is_empty());
+    assert_eq!(load("", &[]).unwrap(), config);
+}
+
+#[test]
+fn unknown_keys_are_named() {
+    refused(
+        &with("[store]", "[store]\nuri = 1"),
+        "store.uri",
+        "expected one of url, url_file",
+    );
+    refused(
+        &with("[store]", "[stores]\n[store]"),
+        "stores",
+        "no such key",
+    );
+    refused(
+        &with("rotate =", "rotates = 1\nrotate ="),
+        "keyring[0].rotates",
+        "no such key",
+    );
+    refused(
+        &with("bind = \"row\"", "bind = \"row\", x = 1"),
+        "source[0].table[0].columns.ssn.x",
+        "no such key",
+    );
+}
+
+#[test]
+fn what_is_not_built_is_refused() {
+    refused(
+        &with(
+            "sqlite:///var/lib/rekey/store.db",
+            "postgres://u:secret@db/x",
+        ),
+        "store.url",
+        "PostgreSQL comes later",
+    );
+    refused(
+        &with("sqlite:///var/lib/clinic.db", "mysql://u:secret@db/x"),
+        "source[0].url",
+        "not supported",
+    );
+    refused(
+        &with("[store]", "[broker]\nurl = \"amqp://mq\"\n[store]"),
+        "broker.url",
+        "RabbitMQ comes later",
+    );
+    refused(
+        &with("\"local\"", "\"aws\"\nmaster_key = \"alias/x\""),
+        "kms.provider",
+        "AWS KMS comes later",
+    );
+    refused(
+        &with("rotate =", "backup = \"required\"\nrotate ="),
+        "keyring[0].backup",
+        "not built yet",
+    );
+    refused(
+        &with("\"PHI\"", "\"SIGNING\""),
+        "keyring[0].purpose",
+        "not built yet",
+    );
+    refused(
+        &with("\"fire\"", "\"suppress\""),
+        "source[0].table[0].on_update.triggers",
+        "expected \"fire\"",
+    );
+    refused(
+        &with("second = 0", "second = 9"),
+        "source[0].limits.rows_per_second",
+        "not built yet",
+    );
+}
+
+#[test]
+fn a_policy_that_cannot_be_is_refused() {
+    let cases = [
+        (
+            "rotate = \"0 0 1 * *\"",
+            "rotate = \"monthly\"",
+            "rotate",
+            "cron line",
+        ),
+        (
+            "rotate = \"0 0 1 * *\"",
+            "rotate = \"0 0 30 2 *\"",
+            "rotate",
+            "names no day",
+        ),
+        (
+            "rotate =",
+            "time_zone = \"Mars\"\nrotate =",
+            "time_zone",
+            "IANA",
+        ),
+        (
+            "rotate =",
+            "algorithm = \"AES-256-CBC\"\nrotate =",
+            "algorithm",
+            "expected AES-256-GCM",
+        ),
+        (
+            "rotate =",
+            "keyset_max_age = \"0s\"\nrotate =",
+            "keyset_max_age",
+            "at least 1s",
+        ),
+        (
+            "rotate =",
+            "max_encryptions = 4294967297\nrotate =",
+            "max_encryptions",
+            "to 4294967296",
+        ),
+        (
+            "rotate =",
+            "batch_rows = 0\nrotate =",
+            "batch_rows",
+            "from 1 to 100000",
+        ),
+        (
+            "rotate =",
+            "batch_rows = 100001\nrotate =",
+            "batch_rows",
+            "from 1 to 100000",
+        ),
+        (
+            "concurrency = 5",
+            "concurrency = 0",
+            "concurrency",
+            "from 1 to 64",
+        ),
+        (
+            "concurrency = 5",
+            "concurrency = 65",
+            "concurrency",
+            "from 1 to 64",
+        ),
+        (
+            "concurrency = 5",
+            "concurrency = -1",
+            "concurrency",
+            "found -1",
+        ),
+        (
+            "concurrency = 5",
+            "concurrency = 1.5",
+            "concurrency",
+            "found a fraction",
+        ),
+        ("\"7d\"", "\"week\"", "grace_period", "such as 7d"),
+        (
+            "\"7d\"",
+            "\"4m\"",
+            "grace_period",
+            "could still write under the old key",
+        ),
+        ("\"90d\"", "\"7d\"", "key_lifetime", "expire before"),
+        ("\"PHI\"", "\"phi\"", "purpose", "expected PHI"),
+        ("\"PHI\"", "\"AUDIT\"", "purpose", "keyring audit alone"),
+        ("purpose = \"PHI\"", "", "purpose", "is missing"),
+    ];
+    for (old, new, key, says) in cases {
+        refused(&with(old, new), &format!("keyring[0].{key}"), says);
+    }
+}
+
+#[test]
+fn names_must_fit_together() {
+    let keyring = "[[keyring]]\nname = \"phi\"\npurpose = \"PHI\"\n[[source]]\nname = \"clinic\"";
+    refused(
+        &with("[[source]]\nname = \"clinic\"", keyring),
+        "keyring[1].name",
+        "keyring[0].name",
+    );
+    let audit = "[[keyring]]\nname = \"audit\"\npurpose = \"PHI\"\n[[source]]\nname = \"clinic\"";
+    refused(
+        &with("[[source]]\nname = \"clinic\"", audit),
+        "keyring[1].purpose",
+        "seals the audit log",
+    );
+    refused(
+        &with("name = \"clinic\"", "name = \"rekey\""),
+        "source[0].name",
+        "the store itself",
+    );
+    refused(
+        &with("name = \"clinic\"", "name = \"a.b\""),
+        "source[0].name",
+        "letters, digits",
+    );
+    let ssn = "source[0].table[0].columns.ssn";
+    refused(
+        &with("ssn = { keyring = \"phi\"", "ssn = { keyring = \"x\""),
+        &format!("{ssn}.keyring"),
+        "there is phi",
+    );
+    refused(
+        &with("ssn = { keyring = \"phi\"", "ssn = { keyring = \"audit\""),
+        &format!("{ssn}.keyring"),
+        "alone",
+    );
+    refused(
+        &with("\"clinic.ssn\"", "\"clinic.main.patients.notes\""),
+        &format!("{ssn}.id"),
+        "columns.notes.id",
+    );
+    refused(
+        &with("\"clinic.ssn\"", "\"rekey.audit_detail.details\""),
+        &format!("{ssn}.id"),
+        "the store's own",
+    );
+}
+
+#[test]
+fn a_bind_is_said_and_never_changes() {
+    let notes = "source[0].table[0].columns.notes.bind";
+    for (new, says) in [
+        ("", "no default"),
+        (", bind = \"rows\"", "none of these"),
+        (", bind = []", "none of these"),
+        (", bind = [\"SSN\"]", "changes with every rotation"),
+        (", bind = [\"a\", \"A\"]", "named twice"),
+    ] {
+        refused(&with(", bind = [\"uuid\"]", new), notes, says);
+    }
+}
+
+#[test]
+fn a_table_is_named_once_and_has_columns() {
+    let table = "[[source.table]]\nname = \"b\"\nrelation = \"Patients\"\ncolumns = { x = { keyring = \"phi\", bind = \"row\" } }\n[source.limits]";
+    refused(
+        &with("[source.limits]", table),
+        "source[0].table[1].relation",
+        "table[0].relation",
+    );
+    let empty = "[[source.table]]\nname = \"b\"\n[source.limits]";
+    refused(
+        &with("[source.limits]", empty),
+        "source[0].table[1].columns",
+        "no column",
+    );
+}
+
+#[test]
+fn every_problem_is_told() {
+    let text = with("concurrency = 5", "concurrency = 0")
+        .replace("\"7d\"", "\"x\"")
+        .replace("\"uuid\"", "\"ssn\"");
+    let errors = load(&text, &[]).unwrap_err();
+    let keys: Vec<_> = errors
+        .problems
+        .iter()
+        .map(|problem| problem.key.as_str())
+        .collect();
+    let bind = "source[0].table[0].columns.notes.bind";
+    assert_eq!(
+        keys,
+        [
+            "keyring[0].grace_period",
+            "keyring[0].concurrency",
+            "monitoring.expiration_warning",
+            bind
+        ]
+    );
+    assert!(errors.to_string().contains("4 problems"), "{errors}");
+}
+
+#[test]
+fn the_environment_lies_over_the_file() {
+    let path = "sqlite:///elsewhere.db";
+    let config = load(
+        EXAMPLE,
+        &[
+            ("REKEY__STORE__URL", path),
+            ("REKEY__SOURCE__CLINIC__URL", "sqlite:///other.db"),
+            ("REKEY__KEYRING__PHI__CONCURRENCY", "9"),
+            ("REKEY__SOURCE__CLINIC__TABLE__PATIENTS__RELATION", "people"),
+            ("REKEY_LOG", "debug"),
+        ],
+    );
+    let config = config.unwrap();
+    assert_eq!(config.store.url.as_deref(), Some(path));
+    assert_eq!(config.sources[0].url, "sqlite:///other.db");
+    assert_eq!(config.sources[0].tables[0].relation, "people");
+    assert_eq!(config.keyrings[0].policy.concurrency, 9);
+}
+
+#[test]
+fn a_wrong_variable_is_named() {
+    let problem = |name: &str| {
+        let problems = load(EXAMPLE, &[(name, "1")]).unwrap_err().problems;
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        problems[0].to_string()
+    };
+    assert!(problem("REKEY__STORE__URI").starts_with("store.uri: "));
+    assert!(problem("REKEY__SOURCE__LAB__URL").contains("there is clinic"));
+    assert!(problem("REKEY__SOURCE__CLINIC").contains("is not a table"));
+    assert!(problem("REKEY__STORE__URL__X").contains("is not a table"));
+}
+
+#[test]
+fn a_url_may_stand_in_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("url");
+    std::fs::write(&file, "sqlite:///secret.db\n").unwrap();
+    let name = file.to_str().unwrap();
+    let config = load(EXAMPLE, &[("REKEY__STORE__URL_FILE", name)]).unwrap();
+    assert_eq!(
+        config.store.url.as_deref(),
+        Some("sqlite:///secret.db"),
+        "the file's url gives way"
+    );
+    let both = load(
+        EXAMPLE,
+        &[
+            ("REKEY__STORE__URL_FILE", name),
+            ("REKEY__STORE__URL", "sqlite:///x.db"),
+        ],
+    );
+    assert_eq!(both.unwrap_err().problems[0].key, "store.url_file");
+    let missing = load(EXAMPLE, &[("REKEY__STORE__URL_FILE", "/nowhere")]).unwrap_err();
+    assert!(missing.to_string().contains("cannot be read"), "{missing}");
+    let endless = load(EXAMPLE, &[("REKEY__STORE__URL_FILE", "/dev/zero")]).unwrap_err();
+    assert!(endless.to_string().contains("more than"), "{endless}");
+}
+
+#[test]
+fn hostile_files_are_refused_and_never_panic() {
+    let deep = format!("x = {}", "[".repeat(100_000));
+    let tables = format!("[{}]", vec!["a"; 10_000].join("."));
+    for text in [
+        "keyring = 1",
+        "keyring = [1, \"x\", []]",
+        "[keyring]\nname = \"phi\"",
+        "\"keyring[99999999999999]\" = 1",
+        "\"keyring[-1].name\" = 1",
+        "\"\" = 1",
+        "store = []",
+        "store.url = {}",
+        "[store]\nurl = \"\"",
+        "[store]\nurl = \"sqlite:\"",
+        "[store]\nurl = \"sqlite::memory:\"",
+        "[[source]]",
+        "[[source]]\nname = \"\u{0}\"\ntable = [[]]",
+        "[[source]]\nurl = 1\n[[source.table]]\ncolumns = 1",
+        "[[source]]\n[[source.table]]\ncolumns = { \"\" = 1, \"a.b\" = [] }",
+        "[[keyring]]\nname = \"phi\"\nconcurrency = 9223372036854775807\npurpose = \"PHI\"",
+        "[[keyring]]\nconcurrency = 99999999999999999999",
+        "[[keyring]]\nconcurrency = nan",
+        "[[keyring]]\ngrace_period = \"99999999999999999999d\"",
+        "a = 1\na = 2",
+        "\u{feff}\u{feff}",
+        "[store",
+        &deep,
+        &tables,
+    ] {
+        let start: String = text.chars().take(40).collect();
+        assert!(load(text, &[]).is_err(), "{start}");
+    }
+    for name in [
+        "REKEY__",
+        "REKEY____",
+        "REKEY__KEYRING[9999999999]",
+        "REKEY__KEYRING__9__X",
+        "REKEY__A.B",
+    ] {
+        assert!(load(EXAMPLE, &[(name, "x")]).is_err(), "{name}");
+    }
+}
+
+#[test]
+fn secrets_are_not_quoted() {
+    let secret = "hunter2";
+    for text in [
+        format!("[store]\nurl = \"postgres://u:{secret}@db\""),
+        format!("[store]\nurl = \"{secret}\""),
+        format!("[store]\nurl = \"postgres://u:{secret}@db\nx = 1"),
+        format!("[store]\nurl = postgres://u:{secret}@db"),
+        format!(
+            "[[source]]\nname = \"a\"\nurl = \"sqlite://{secret}\"\n[[source]]\nname = \"b\"\nurl = \"sqlite://{secret}\""
+        ),
+    ] {
+        let errors = load(&text, &[]).unwrap_err().to_string();
+        assert!(!errors.contains(secret), "{errors}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let errors = Config::load(Some("/nowhere/rekey.toml".as_ref())).unwrap_err();
+    assert!(
+        errors
+            .to_string()
+            .contains("/nowhere/rekey.toml: cannot be read"),
+        "{errors}"
+    );
+}

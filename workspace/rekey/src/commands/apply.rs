@@ -42,7 +42,10 @@ pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
 async fn missing_keyrings(app: &App) -> anyhow::Result<Vec<KeyringName>> {
     let mut missing = Vec::new();
     for keyring in &app.desired.keyrings {
-        if keyrings::find(app.services.store.db(), &keyring.name).await?.is_none() {
+        if keyrings::find(app.services.store.db(), &keyring.name)
+            .await?
+            .is_none()
+        {
             missing.push(keyring.name.clone());
         }
     }
@@ -50,14 +53,19 @@ async fn missing_keyrings(app: &App) -> anyhow::Result<Vec<KeyringName>> {
 }
 
 fn created(keyring: &KeyringName) -> Change {
-    Change { subject: format!("keyring {keyring}"), change: "created, with its first keys".to_owned() }
+    Change {
+        subject: format!("keyring {keyring}"),
+        change: "created, with its first keys".to_owned(),
+    }
 }
 
 /// What can be planned while these keyrings are not there, and what they will change.
 fn without(desired: &Desired, missing: &[KeyringName]) -> (Desired, Vec<Change>) {
     let mut desired = desired.clone();
     let mut later = Vec::new();
-    desired.keyrings.retain(|keyring| !missing.contains(&keyring.name));
+    desired
+        .keyrings
+        .retain(|keyring| !missing.contains(&keyring.name));
     for source in &mut desired.sources {
         for table in &mut source.tables {
             let place = format!("{}.{}", source.name, table.name);
@@ -65,7 +73,10 @@ fn without(desired: &Desired, missing: &[KeyringName]) -> (Desired, Vec<Change>)
                 let waits = missing.contains(&column.keyring);
                 if waits {
                     let subject = format!("column {place}.{}", column.name);
-                    later.push(Change { subject, change: format!("protected by {}", column.keyring) });
+                    later.push(Change {
+                        subject,
+                        change: format!("protected by {}", column.keyring),
+                    });
                 }
                 !waits
             });
@@ -76,11 +87,19 @@ fn without(desired: &Desired, missing: &[KeyringName]) -> (Desired, Vec<Change>)
 
 fn print(changes: &[Change], applied: bool, output: Output) -> std::io::Result<()> {
     if output == Output::Json {
-        return output::object("rekey.changes/v1", json!({ "applied": applied, "changes": changes }));
+        return output::object(
+            "rekey.changes/v1",
+            json!({ "applied": applied, "changes": changes }),
+        );
     }
     if changes.is_empty() {
         return output::line("nothing to change: the store is as the configuration says");
     }
-    let rows = changes.iter().map(|change| [change.subject.clone(), change.change.clone()]);
-    output::table([if applied { "CHANGED" } else { "WOULD CHANGE" }, "HOW"], rows.collect())
+    let rows = changes
+        .iter()
+        .map(|change| [change.subject.clone(), change.change.clone()]);
+    output::table(
+        [if applied { "CHANGED" } else { "WOULD CHANGE" }, "HOW"],
+        rows.collect(),
+    )
 }

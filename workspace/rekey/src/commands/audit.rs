@@ -51,7 +51,11 @@ async fn list(app: &App, limit: u32) -> anyhow::Result<Exit> {
 }
 
 fn entry_json(entry: &AuditEntry) -> serde_json::Value {
-    let hash: String = entry.hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash: String = entry
+        .hash
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     json!({
         "sequence": entry.sequence,
         "time": entry.time,
@@ -83,14 +87,20 @@ async fn verify(app: &App) -> anyhow::Result<Exit> {
             value["whole"] = json!(whole);
             output::object("rekey.audit-verdict/v1", value)?;
         }
-        Output::Table if whole => output::line(&format!("the audit log is whole: {} entries", verdict.entries))?,
+        Output::Table if whole => output::line(&format!(
+            "the audit log is whole: {} entries",
+            verdict.entries
+        ))?,
         Output::Table => {
             let count = verdict.problems.len();
             output::line(&format!(
                 "the audit log is broken: {count} problem(s) in {} entries; keep the store as it is and find who could write to it",
                 verdict.entries
             ))?;
-            verdict.problems.iter().try_for_each(|problem| output::line(&format!("  {problem}")))?;
+            verdict
+                .problems
+                .iter()
+                .try_for_each(|problem| output::line(&format!("  {problem}")))?;
         }
     }
     Ok(if whole { Exit::Done } else { Exit::Failed })

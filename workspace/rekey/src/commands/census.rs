@@ -16,7 +16,10 @@ use crate::{
 pub async fn run(app: &App) -> anyhow::Result<Exit> {
     let counted = rekey_operations::census(&app.services).await?;
     let keys = rekey_operations::key_views(&app.services).await?;
-    let names: HashMap<_, _> = keys.into_iter().map(|view| (view.key_id, view.key)).collect();
+    let names: HashMap<_, _> = keys
+        .into_iter()
+        .map(|view| (view.key_id, view.key))
+        .collect();
     match app.output {
         Output::Json => {
             let rows: Vec<_> = counted.iter().map(|row| row_json(row, &names)).collect();
@@ -40,9 +43,16 @@ fn row_text(row: &CensusRow, names: &HashMap<KeyId, KeyName>) -> [String; 4] {
     let id = key_id(row);
     let key = match id {
         None => "no ciphertext".to_owned(),
-        Some(id) => names.get(&id).map_or_else(|| "no key of ours".to_owned(), ToString::to_string),
+        Some(id) => names
+            .get(&id)
+            .map_or_else(|| "no key of ours".to_owned(), ToString::to_string),
     };
-    [row.column.to_string(), key, optional(id), row.rows.to_string()]
+    [
+        row.column.to_string(),
+        key,
+        optional(id),
+        row.rows.to_string(),
+    ]
 }
 
 fn key_id(row: &CensusRow) -> Option<KeyId> {

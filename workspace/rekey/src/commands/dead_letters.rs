@@ -29,7 +29,9 @@ pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
         Command::Retry { id } => {
             rekey_operations::retry_dead_letter(&app.services, *id, &app.principal).await?;
             match app.output {
-                Output::Json => output::object("rekey.dead-letter-retried/v1", json!({ "id": id }))?,
+                Output::Json => {
+                    output::object("rekey.dead-letter-retried/v1", json!({ "id": id }))?
+                }
                 Output::Table => output::line(&format!("dead letter {id} was sent again"))?,
             }
         }
@@ -41,12 +43,24 @@ async fn list(app: &App) -> anyhow::Result<()> {
     let letters = dead_letters::open(app.services.store.db()).await?;
     if app.output == Output::Json {
         let letters: Vec<_> = letters.iter().map(letter_json).collect();
-        return Ok(output::object("rekey.dead-letters/v1", json!({ "dead_letters": letters }))?);
+        return Ok(output::object(
+            "rekey.dead-letters/v1",
+            json!({ "dead_letters": letters }),
+        )?);
     }
     let row = |letter: DeadLetter| {
-        [letter.id.to_string(), letter.queue, letter.type_, time(letter.died_at), letter.error]
+        [
+            letter.id.to_string(),
+            letter.queue,
+            letter.type_,
+            time(letter.died_at),
+            letter.error,
+        ]
     };
-    Ok(output::table(["DEAD LETTER", "QUEUE", "TYPE", "DIED", "WHY"], letters.into_iter().map(row).collect())?)
+    Ok(output::table(
+        ["DEAD LETTER", "QUEUE", "TYPE", "DIED", "WHY"],
+        letters.into_iter().map(row).collect(),
+    )?)
 }
 
 fn letter_json(letter: &DeadLetter) -> serde_json::Value {

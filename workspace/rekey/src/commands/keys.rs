@@ -36,7 +36,11 @@ impl FromStr for KeyRef {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        if text.contains('/') { text.parse().map(Self::Name) } else { text.parse().map(Self::Id) }
+        if text.contains('/') {
+            text.parse().map(Self::Name)
+        } else {
+            text.parse().map(Self::Id)
+        }
     }
 }
 
@@ -62,7 +66,9 @@ impl std::fmt::Display for KeyRef {
 pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
     let views = rekey_operations::key_views(&app.services).await?;
     match command {
-        Command::List if app.output == Output::Json => output::object("rekey.keys/v1", json!({ "keys": views }))?,
+        Command::List if app.output == Output::Json => {
+            output::object("rekey.keys/v1", json!({ "keys": views }))?
+        }
         Command::List => table(&views)?,
         Command::Show { key } => {
             let view = find(&views, key)?;
@@ -77,8 +83,14 @@ pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
 
 fn find<'a>(views: &'a [KeyView], key: &KeyRef) -> Result<&'a KeyView, StoreError> {
     let known = || views.iter().map(|view| view.key.to_string()).collect();
-    let unknown = || StoreError::Unknown { what: format!("key {key}"), known: known() };
-    views.iter().find(|view| key.names(view)).ok_or_else(unknown)
+    let unknown = || StoreError::Unknown {
+        what: format!("key {key}"),
+        known: known(),
+    };
+    views
+        .iter()
+        .find(|view| key.names(view))
+        .ok_or_else(unknown)
 }
 
 fn table(views: &[KeyView]) -> std::io::Result<()> {
@@ -92,7 +104,10 @@ fn table(views: &[KeyView]) -> std::io::Result<()> {
             optional(view.expires_at.map(time)),
         ]
     };
-    output::table(["KEY", "KEY ID", "STATE", "USED", "CREATED", "EXPIRES"], views.iter().map(row).collect())
+    output::table(
+        ["KEY", "KEY ID", "STATE", "USED", "CREATED", "EXPIRES"],
+        views.iter().map(row).collect(),
+    )
 }
 
 #[cfg(test)]

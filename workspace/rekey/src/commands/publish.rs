@@ -29,13 +29,17 @@ pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
         let name = args.file.display().to_string();
         let file = File::open(&args.file)
             .map_err(|error| UsageError(error.to_string()))
-            .with_context(|| format!("{name} cannot be read; expected a file with a CloudEvent, or - for stdin"))?;
+            .with_context(|| {
+                format!("{name} cannot be read; expected a file with a CloudEvent, or - for stdin")
+            })?;
         input::read(file, &name, limit)?
     };
     let event = rekey_operations::publish(&app.services, &bytes, &app.principal).await?;
     match app.output {
         Output::Json => output::object("rekey.request/v1", json!({ "event": event }))?,
-        Output::Table => output::line(&format!("published as event {event}; a running rekey up handles it"))?,
+        Output::Table => output::line(&format!(
+            "published as event {event}; a running rekey up handles it"
+        ))?,
     }
     Ok(Exit::Done)
 }

@@ -7,7 +7,8 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 use rekey_domain::{
-    DurationError, KeyringName, RequestDecision, RotationReason, RotationState, decide_request, parse_duration,
+    DurationError, KeyringName, RequestDecision, RotationReason, RotationState, decide_request,
+    parse_duration,
 };
 use rekey_operations::{OperationError, RotationView};
 use serde_json::json;
@@ -43,8 +44,13 @@ fn duration(text: &str) -> Result<Duration, DurationError> {
 /// Asks for the rotation.
 pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
     let before = newest(app, &args.keyring).await?;
-    let event =
-        rekey_operations::rotate(&app.services, &args.keyring, RotationReason::Request, &app.principal).await?;
+    let event = rekey_operations::rotate(
+        &app.services,
+        &args.keyring,
+        RotationReason::Request,
+        &app.principal,
+    )
+    .await?;
     if args.wait {
         let ended = wait(args, app, Before::of(before.as_ref())).await?;
         rotations::print(&ended, app.output)?;
@@ -52,7 +58,10 @@ pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
         return Ok(if completed { Exit::Done } else { Exit::Failed });
     }
     match app.output {
-        Output::Json => output::object("rekey.request/v1", json!({ "event": event, "keyring": args.keyring }))?,
+        Output::Json => output::object(
+            "rekey.request/v1",
+            json!({ "event": event, "keyring": args.keyring }),
+        )?,
         Output::Table => output::line(&format!(
             "asked for a rotation of {}, event {event}; a running rekey up does it, rekey rotations list shows how far it is",
             args.keyring
@@ -72,7 +81,10 @@ struct Before {
 impl Before {
     fn of(view: Option<&RotationView>) -> Self {
         let joins = decide_request(view.map(|view| view.state)) == RequestDecision::Join;
-        Self { id: view.map(|view| view.id), joins }
+        Self {
+            id: view.map(|view| view.id),
+            joins,
+        }
     }
 
     /// Whether `view` is the rotation that the request led to.
@@ -86,7 +98,9 @@ async fn wait(args: &Args, app: &App, before: Before) -> anyhow::Result<Rotation
     let progress = progress();
     let deadline = args.timeout.map(|timeout| Instant::now() + timeout);
     loop {
-        let view = look(app, &args.keyring, &progress).await?.filter(|view| before.led_to(view));
+        let view = look(app, &args.keyring, &progress)
+            .await?
+            .filter(|view| before.led_to(view));
         progress.set_message(message(view.as_ref()));
         if let Some(view) = view {
             progress.set_length(view.batches);
@@ -106,7 +120,11 @@ async fn wait(args: &Args, app: &App, before: Before) -> anyhow::Result<Rotation
 }
 
 /// A store that is busy for a moment does not end the waiting.
-async fn look(app: &App, keyring: &KeyringName, progress: &ProgressBar) -> anyhow::Result<Option<RotationView>> {
+async fn look(
+    app: &App,
+    keyring: &KeyringName,
+    progress: &ProgressBar,
+) -> anyhow::Result<Option<RotationView>> {
     loop {
         match newest(app, keyring).await {
             Err(error) if error.is_retryable() => progress.set_message(error.to_string()),
@@ -118,12 +136,19 @@ async fn look(app: &App, keyring: &KeyringName, progress: &ProgressBar) -> anyho
 
 async fn newest(app: &App, keyring: &KeyringName) -> Result<Option<RotationView>, OperationError> {
     let views = rekey_operations::rotation_views(&app.services).await?;
-    Ok(views.into_iter().find(|view| view.keyring == keyring.as_str()))
+    Ok(views
+        .into_iter()
+        .find(|view| view.keyring == keyring.as_str()))
 }
 
 fn message(view: Option<&RotationView>) -> String {
-    let Some(view) = view else { return "waiting for the rotator; is rekey up running?".to_owned() };
-    let due = view.due_at.map(|due| format!(", until {}", output::time(due))).unwrap_or_default();
+    let Some(view) = view else {
+        return "waiting for the rotator; is rekey up running?".to_owned();
+    };
+    let due = view
+        .due_at
+        .map(|due| format!(", until {}", output::time(due)))
+        .unwrap_or_default();
     format!("{}{due}, {} moved", view.state, view.moved)
 }
 

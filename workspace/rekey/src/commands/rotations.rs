@@ -31,10 +31,16 @@ pub enum Command {
 pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
     match command {
         Command::List => list(app).await?,
-        Command::Show { id } => print(&rekey_operations::rotation_view(&app.services, *id).await?, app.output)?,
+        Command::Show { id } => print(
+            &rekey_operations::rotation_view(&app.services, *id).await?,
+            app.output,
+        )?,
         Command::Retry { id } => {
             rekey_operations::retry_rotation(&app.services, *id, &app.principal).await?;
-            print(&rekey_operations::rotation_view(&app.services, *id).await?, app.output)?;
+            print(
+                &rekey_operations::rotation_view(&app.services, *id).await?,
+                app.output,
+            )?;
         }
     }
     Ok(Exit::Done)
@@ -43,7 +49,10 @@ pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
 async fn list(app: &App) -> anyhow::Result<()> {
     let views = rekey_operations::rotation_views(&app.services).await?;
     if app.output == Output::Json {
-        return Ok(output::object("rekey.rotations/v1", json!({ "rotations": views }))?);
+        return Ok(output::object(
+            "rekey.rotations/v1",
+            json!({ "rotations": views }),
+        )?);
     }
     Ok(table(&views)?)
 }
@@ -63,7 +72,16 @@ pub fn table(views: &[RotationView]) -> std::io::Result<()> {
         ]
     };
     output::table(
-        ["ROTATION", "KEYRING", "STATE", "TARGET", "BATCHES", "MOVED", "QUARANTINED", "REQUESTED"],
+        [
+            "ROTATION",
+            "KEYRING",
+            "STATE",
+            "TARGET",
+            "BATCHES",
+            "MOVED",
+            "QUARANTINED",
+            "REQUESTED",
+        ],
         views.iter().map(row).collect(),
     )
 }
@@ -71,7 +89,10 @@ pub fn table(views: &[RotationView]) -> std::io::Result<()> {
 /// Prints one rotation.
 pub fn print(view: &RotationView, output: Output) -> anyhow::Result<()> {
     if output == Output::Json {
-        return Ok(output::object("rekey.rotation/v1", serde_json::to_value(view)?)?);
+        return Ok(output::object(
+            "rekey.rotation/v1",
+            serde_json::to_value(view)?,
+        )?);
     }
     let mut rows = vec![
         ["rotation", &view.id.to_string()].map(str::to_owned),
@@ -79,9 +100,19 @@ pub fn print(view: &RotationView, output: Output) -> anyhow::Result<()> {
         ["state", &view.state.to_string()].map(str::to_owned),
         ["reason", &format!("{}, by {}", view.reason, view.principal)].map(str::to_owned),
         ["target", &optional(view.target.as_ref())].map(str::to_owned),
-        ["batches", &format!("{} of {} done, pass {}", view.batches_done, view.batches, view.passes)]
-            .map(str::to_owned),
-        ["values", &format!("{} moved, {} in quarantine", view.moved, view.quarantined)].map(str::to_owned),
+        [
+            "batches",
+            &format!(
+                "{} of {} done, pass {}",
+                view.batches_done, view.batches, view.passes
+            ),
+        ]
+        .map(str::to_owned),
+        [
+            "values",
+            &format!("{} moved, {} in quarantine", view.moved, view.quarantined),
+        ]
+        .map(str::to_owned),
         ["conflicts", &view.conflicts.to_string()].map(str::to_owned),
         ["requested", &time(view.requested_at)].map(str::to_owned),
         ["waits until", &optional(view.due_at.map(time))].map(str::to_owned),
@@ -92,7 +123,10 @@ pub fn print(view: &RotationView, output: Output) -> anyhow::Result<()> {
     }
     output::table(["", ""], rows)?;
     if let Some(certificate) = &view.certificate {
-        output::line(&format!("\ncertificate\n{}", serde_json::to_string_pretty(certificate)?))?;
+        output::line(&format!(
+            "\ncertificate\n{}",
+            serde_json::to_string_pretty(certificate)?
+        ))?;
     }
     Ok(())
 }

@@ -16,26 +16,37 @@ pub async fn run(app: &App) -> anyhow::Result<Exit> {
         Output::Json => output::object("rekey.status/v1", json(&status)?)?,
         Output::Table => print(&status)?,
     }
-    Ok(if status.needs_a_person.is_empty() { Exit::Done } else { Exit::PersonNeeded })
+    Ok(if status.needs_a_person.is_empty() {
+        Exit::Done
+    } else {
+        Exit::PersonNeeded
+    })
 }
 
 /// The keyrings as objects: programs read names, not places in a list.
 fn json(status: &Status) -> serde_json::Result<serde_json::Value> {
     let mut value = serde_json::to_value(status)?;
-    let keyring =
-        |(name, primary): &(String, Option<_>)| serde_json::json!({ "keyring": name, "primary": primary });
+    let keyring = |(name, primary): &(String, Option<_>)| serde_json::json!({ "keyring": name, "primary": primary });
     value["keyrings"] = status.keyrings.iter().map(keyring).collect();
     Ok(value)
 }
 
 fn print(status: &Status) -> std::io::Result<()> {
-    let keyrings = status.keyrings.iter().map(|(name, primary)| [name.clone(), optional(primary.as_ref())]);
+    let keyrings = status
+        .keyrings
+        .iter()
+        .map(|(name, primary)| [name.clone(), optional(primary.as_ref())]);
     output::table(["KEYRING", "PRIMARY KEY"], keyrings.collect())?;
     if !status.rotations.is_empty() {
         output::line("")?;
         rotations::table(&status.rotations)?;
     }
-    let Status { quarantined, dead_letters, outbox, .. } = status;
+    let Status {
+        quarantined,
+        dead_letters,
+        outbox,
+        ..
+    } = status;
     output::line(&format!(
         "\n{quarantined} value(s) in quarantine, {dead_letters} dead letter(s), {outbox} message(s) waiting"
     ))?;
@@ -43,5 +54,8 @@ fn print(status: &Status) -> std::io::Result<()> {
         return output::line("nothing needs a person");
     }
     output::line("\nneeds a person:")?;
-    status.needs_a_person.iter().try_for_each(|need| output::line(&format!("  {need}")))
+    status
+        .needs_a_person
+        .iter()
+        .try_for_each(|need| output::line(&format!("  {need}")))
 }

@@ -34,12 +34,16 @@ pub async fn encrypt(args: &Args, app: &App) -> anyhow::Result<Exit> {
     check_bind(args, app).await?;
     let value = input::stdin("the value to encrypt", LIMIT)?;
     let client = &app.services.client;
-    let sealed = client.encrypt(&args.column.to_string(), &args.bind, &value).await?;
+    let sealed = client
+        .encrypt(&args.column.to_string(), &args.bind, &value)
+        .await?;
     client.flush().await?;
     let text = encode_base64(&sealed);
     match app.output {
         Output::Json => {
-            let key_id = Ciphertext::parse(&sealed).ok().map(|ciphertext| ciphertext.key_id());
+            let key_id = Ciphertext::parse(&sealed)
+                .ok()
+                .map(|ciphertext| ciphertext.key_id());
             let object = json!({ "column": args.column, "key_id": key_id, "ciphertext": text });
             output::object("rekey.ciphertext/v1", object)?;
         }
@@ -53,7 +57,9 @@ pub async fn decrypt(args: &Args, app: &App) -> anyhow::Result<Exit> {
     check_bind(args, app).await?;
     let sealed = ciphertext(input::stdin("the ciphertext", LIMIT)?)?;
     let client = &app.services.client;
-    let value = client.decrypt(&args.column.to_string(), &args.bind, &sealed).await?;
+    let value = client
+        .decrypt(&args.column.to_string(), &args.bind, &sealed)
+        .await?;
     client.flush().await?;
     match app.output {
         Output::Json => {
@@ -75,7 +81,9 @@ pub async fn decrypt(args: &Args, app: &App) -> anyhow::Result<Exit> {
 
 /// Before anything is typed: the column is there, and as many values as it is bound to.
 async fn check_bind(args: &Args, app: &App) -> anyhow::Result<()> {
-    let spec = columns::by_name(app.services.store.db(), &args.column.to_string()).await?.spec;
+    let spec = columns::by_name(app.services.store.db(), &args.column.to_string())
+        .await?
+        .spec;
     spec.check_bind(&args.bind).map_err(|error| {
         let next = match &spec.bind_columns[..] {
             [] => "leave --bind out".to_owned(),
@@ -104,11 +112,18 @@ fn bind_value(text: &str) -> Result<BindValue, String> {
     let forced = text.split_once(':');
     match forced {
         Some(("text", rest)) => Ok(BindValue::Text(rest.to_owned())),
-        Some(("int", rest)) => integer(rest).ok_or_else(|| "expected int: and a whole number".to_owned()),
+        Some(("int", rest)) => {
+            integer(rest).ok_or_else(|| "expected int: and a whole number".to_owned())
+        }
         Some(("uuid", rest)) => Uuid::parse_str(rest)
             .map(|uuid| BindValue::Uuid(uuid.into_bytes()))
-            .map_err(|_| "expected uuid: and a UUID, such as uuid:0198c7a0-0000-7000-8000-000000000000".to_owned()),
-        Some(("hex", rest)) => bytes(rest).ok_or_else(|| "expected hex: and an even number of hex digits".to_owned()),
+            .map_err(|_| {
+                "expected uuid: and a UUID, such as uuid:0198c7a0-0000-7000-8000-000000000000"
+                    .to_owned()
+            }),
+        Some(("hex", rest)) => {
+            bytes(rest).ok_or_else(|| "expected hex: and an even number of hex digits".to_owned())
+        }
         _ => Ok(integer(text).unwrap_or_else(|| BindValue::Text(text.to_owned()))),
     }
 }
@@ -126,7 +141,11 @@ fn bytes(text: &str) -> Option<BindValue> {
     if !pairs.len().is_multiple_of(2) {
         return None;
     }
-    pairs.chunks_exact(2).map(byte).collect::<Option<_>>().map(BindValue::Bytes)
+    pairs
+        .chunks_exact(2)
+        .map(byte)
+        .collect::<Option<_>>()
+        .map(BindValue::Bytes)
 }
 
 #[cfg(test)]
@@ -161,7 +180,10 @@ mod tests {
         let sealed: Vec<u8> = std::iter::once(1).chain([7; 40]).collect();
         let base64 = format!("{}\n", encode_base64(&sealed));
         assert_eq!(ciphertext(Zeroizing::new(sealed.clone())).unwrap(), sealed);
-        assert_eq!(ciphertext(Zeroizing::new(base64.into_bytes())).unwrap(), sealed);
+        assert_eq!(
+            ciphertext(Zeroizing::new(base64.into_bytes())).unwrap(),
+            sealed
+        );
         assert!(ciphertext(Zeroizing::new(b"123-45-6789".to_vec())).is_err());
         assert!(ciphertext(Zeroizing::new(Vec::new())).is_err());
     }
