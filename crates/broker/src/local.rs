@@ -25,7 +25,10 @@ pub struct LocalTransport {
 impl LocalTransport {
     /// The transport of this store.
     pub fn new(store: Store) -> Self {
-        Self { store, broadcasts: broadcast::Sender::new(256) }
+        Self {
+            store,
+            broadcasts: broadcast::Sender::new(256),
+        }
     }
 
     /// Hands messages for every process to this one's subscribers, until `shutdown`.
@@ -44,7 +47,10 @@ impl LocalTransport {
     }
 
     fn hand_on(&self, events: &[String]) {
-        for event in events.iter().filter_map(|event| Event::parse(event.as_bytes()).ok()) {
+        for event in events
+            .iter()
+            .filter_map(|event| Event::parse(event.as_bytes()).ok())
+        {
             // Nobody listening is fine: a lost broadcast only delays until the next renewal.
             let _ = self.broadcasts.send(event);
         }
@@ -58,7 +64,10 @@ impl Transport for LocalTransport {
         loop {
             changes.mark_unchanged();
             if let Some(leased) = outbox::lease_next(&self.store, queue, LEASE).await? {
-                return Ok(Delivery { body: leased.event, receipt: Receipt::Local(leased.receipt) });
+                return Ok(Delivery {
+                    body: leased.event,
+                    receipt: Receipt::Local(leased.receipt),
+                });
             }
             let _ = tokio::time::timeout(POLL, changes.changed()).await;
         }

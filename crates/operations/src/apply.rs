@@ -11,7 +11,8 @@ use rekey_store::{
 use serde_json::json;
 
 use crate::{
-    Action, Desired, DesiredColumn, DesiredSource, DesiredTable, OperationError, Services, authorise,
+    Action, Desired, DesiredColumn, DesiredSource, DesiredTable, OperationError, Services,
+    authorise,
 };
 
 /// One thing that `apply` changes.
@@ -53,8 +54,16 @@ pub async fn apply(
         return Ok(changes);
     }
     let details = json!({ "changes": changes });
-    pen.append(&unit, Record { action: "configuration.applied", subject: "rekey.toml", outcome: "done", details })
-        .await?;
+    pen.append(
+        &unit,
+        Record {
+            action: "configuration.applied",
+            subject: "rekey.toml",
+            outcome: "done",
+            details,
+        },
+    )
+    .await?;
     unit.commit().await?;
     Ok(changes)
 }
@@ -68,7 +77,10 @@ struct Resolved<'a> {
     encoding: rekey_domain::TextEncoding,
 }
 
-async fn resolve<'a>(services: &Services, desired: &'a Desired) -> Result<Vec<Resolved<'a>>, OperationError> {
+async fn resolve<'a>(
+    services: &Services,
+    desired: &'a Desired,
+) -> Result<Vec<Resolved<'a>>, OperationError> {
     let _ = services;
     let mut resolved = Vec::new();
     for source in &desired.sources {
@@ -84,14 +96,20 @@ async fn resolve<'a>(services: &Services, desired: &'a Desired) -> Result<Vec<Re
     Ok(resolved)
 }
 
-fn refuse_triggers(source: &DesiredSource, table: &DesiredTable, shape: &TableShape) -> Result<(), OperationError> {
+fn refuse_triggers(
+    source: &DesiredSource,
+    table: &DesiredTable,
+    shape: &TableShape,
+) -> Result<(), OperationError> {
     if shape.update_triggers.is_empty() || table.triggers_accepted {
         return Ok(());
     }
     let triggers = shape.update_triggers.join(", ");
     Err(OperationError::Configuration {
         place: format!("table {}.{}", source.name, table.name),
-        problem: format!("has UPDATE triggers that our writes would fire: {triggers}; say on_update = {{ triggers = \"fire\" }} if that is right"),
+        problem: format!(
+            "has UPDATE triggers that our writes would fire: {triggers}; say on_update = {{ triggers = \"fire\" }} if that is right"
+        ),
     })
 }
 
@@ -102,61 +120,109 @@ fn resolve_column<'a>(
     shape: &TableShape,
 ) -> Result<Resolved<'a>, OperationError> {
     let place = format!("column {}.{}.{}", source.name, table.name, column.name);
-    let wrong = |problem: String| OperationError::Configuration { place: place.clone(), problem };
+    let wrong = |problem: String| OperationError::Configuration {
+        place: place.clone(),
+        problem,
+    };
     let found = shape.column(&column.name).ok_or_else(|| {
         let known: Vec<_> = shape.columns.iter().map(|c| c.name.as_str()).collect();
-        wrong(format!("{} has no such column; it has {}", table.relation, known.join(", ")))
+        wrong(format!(
+            "{} has no such column; it has {}",
+            table.relation,
+            known.join(", ")
+        ))
     })?;
     let encoding = found.encoding.ok_or_else(|| {
-        wrong(format!("its type is {:?}; ciphertext needs a BLOB or text column", found.declared_type))
+        wrong(format!(
+            "its type is {:?}; ciphertext needs a BLOB or text column",
+            found.declared_type
+        ))
     })?;
     let bind_columns = match &column.bind {
         Bind::Column => Vec::new(),
         Bind::Row if shape.primary_key.is_empty() => {
-            return Err(wrong("bind = \"row\" needs a declared primary key, and the table has none".to_owned()));
+            return Err(wrong(
+                "bind = \"row\" needs a declared primary key, and the table has none".to_owned(),
+            ));
         }
         Bind::Row => shape.primary_key.clone(),
         Bind::Columns(columns) => columns.clone(),
     };
     for name in &bind_columns {
         if !shape.column(name).is_some_and(|column| column.can_bind) {
-            return Err(wrong(format!("{name} cannot bind a value: expected an integer, text or BLOB column")));
+            return Err(wrong(format!(
+                "{name} cannot bind a value: expected an integer, text or BLOB column"
+            )));
         }
     }
-    Ok(Resolved { source, table, column, bind_columns, encoding })
+    Ok(Resolved {
+        source,
+        table,
+        column,
+        bind_columns,
+        encoding,
+    })
 }
 
-async fn write(unit: &Unit, desired: &Desired, resolved: &[Resolved<'_>]) -> Result<Vec<Change>, OperationError> {
+async fn write(
+    unit: &Unit,
+    desired: &Desired,
+    resolved: &[Resolved<'_>],
+) -> Result<Vec<Change>, OperationError> {
     let mut changes = Vec::new();
     for wanted in &desired.keyrings {
         let found = keyrings::by_name(unit.db(), &wanted.name).await?;
         if found.policy.0 != wanted.policy {
             keyrings::set_policy(unit, found.id, &wanted.policy).await?;
-            changes.push(Change { subject: format!("keyring {}", wanted.name), change: "policy changed".to_owned() });
+            changes.push(Change {
+                subject: format!("keyring {}", wanted.name),
+                change: "policy changed".to_owned(),
+            });
         }
     }
-    for Resolved { source, table, column, bind_columns, encoding } in resolved {
+    for Resolved {
+        source,
+        table,
+        column,
+        bind_columns,
+        encoding,
+    } in resolved
+    {
         let keyring = keyrings::by_name(unit.db(), &column.keyring).await?;
         let stored = columns::ensure_source(unit, &source.name, &source.url).await?;
         let stored = columns::ensure_table(unit, stored.id, &table.name, &table.relation).await?;
         let name = format!("{}.{}.{}", source.name, table.name, column.name);
         let new = NewColumn {
             name: column.name.clone(),
-            column_id: column.column_id.clone().unwrap_or_else(|| default_column_id(source, table, column)),
+            column_id: column
+                .column_id
+                .clone()
+                .unwrap_or_else(|| default_column_id(source, table, column)),
             keyring: keyring.id,
             bind: column.bind.clone(),
             bind_columns: bind_columns.clone(),
             encoding: *encoding,
         };
         if columns::protect(unit, stored.id, new).await? {
-            changes.push(Change { subject: format!("column {name}"), change: format!("protected by {}", keyring.name.0) });
+            changes.push(Change {
+                subject: format!("column {name}"),
+                change: format!("protected by {}", keyring.name.0),
+            });
         }
     }
     Ok(changes)
 }
 
 /// `source.schema.table.column`; SQLite's schema is `main`.
-fn default_column_id(source: &DesiredSource, table: &DesiredTable, column: &DesiredColumn) -> String {
-    let relation = if table.relation.contains('.') { table.relation.clone() } else { format!("main.{}", table.relation) };
+fn default_column_id(
+    source: &DesiredSource,
+    table: &DesiredTable,
+    column: &DesiredColumn,
+) -> String {
+    let relation = if table.relation.contains('.') {
+        table.relation.clone()
+    } else {
+        format!("main.{}", table.relation)
+    };
     format!("{}.{relation}.{}", source.name, column.name)
 }

@@ -23,10 +23,16 @@ pub struct AuditVerdict {
 ///
 /// # Errors
 /// [`OperationError`] when the log cannot be read; what it says is in the verdict.
-pub async fn verify_audit(services: &Services, principal: &Principal) -> Result<AuditVerdict, OperationError> {
+pub async fn verify_audit(
+    services: &Services,
+    principal: &Principal,
+) -> Result<AuditVerdict, OperationError> {
     authorise(principal, Action::ReadAudit)?;
     let db = services.store.db();
-    let mut verdict = AuditVerdict { entries: 0, problems: Vec::new() };
+    let mut verdict = AuditVerdict {
+        entries: 0,
+        problems: Vec::new(),
+    };
     let mut last = (0, vec![0; 32]);
     // Read before the entries: what is appended meanwhile lies beyond it.
     let head = audit::head(db).await?;
@@ -36,7 +42,9 @@ pub async fn verify_audit(services: &Services, principal: &Principal) -> Result<
         for (entry, details) in page {
             verdict.entries += 1;
             verdict.problems.extend(check_link(&entry, &last));
-            verdict.problems.extend(check_details(services, &entry, details.as_deref()).await?);
+            verdict
+                .problems
+                .extend(check_details(services, &entry, details.as_deref()).await?);
             last = (entry.sequence, entry.hash);
         }
         if !full {
@@ -46,7 +54,10 @@ pub async fn verify_audit(services: &Services, principal: &Principal) -> Result<
     if let Some((sequence, hash)) = head {
         let beyond = sequence < last.0;
         if !beyond && (sequence, hash) != last {
-            verdict.problems.push(format!("the head says entry {sequence} is the last; the log ends at {}", last.0));
+            verdict.problems.push(format!(
+                "the head says entry {sequence} is the last; the log ends at {}",
+                last.0
+            ));
         }
     }
     Ok(verdict)
@@ -56,10 +67,15 @@ fn check_link(entry: &AuditEntry, last: &(i64, Vec<u8>)) -> Vec<String> {
     let sequence = entry.sequence;
     let mut problems = Vec::new();
     if sequence != last.0 + 1 {
-        problems.push(format!("entry {} is followed by {sequence}: entries are missing", last.0));
+        problems.push(format!(
+            "entry {} is followed by {sequence}: entries are missing",
+            last.0
+        ));
     }
     if entry.previous_hash != last.1 {
-        problems.push(format!("entry {sequence} does not continue the one before it"));
+        problems.push(format!(
+            "entry {sequence} does not continue the one before it"
+        ));
     }
     if audit::entry_hash(entry) != entry.hash {
         problems.push(format!("entry {sequence} was changed"));
@@ -73,17 +89,31 @@ async fn check_details(
     details: Option<&[u8]>,
 ) -> Result<Option<String>, OperationError> {
     let sequence = entry.sequence;
-    let Some(details) = details else { return Ok(Some(format!("entry {sequence} has lost its details"))) };
+    let Some(details) = details else {
+        return Ok(Some(format!("entry {sequence} has lost its details")));
+    };
     let Ok(ciphertext) = Ciphertext::parse(details) else {
-        return Ok(Some(format!("the details of entry {sequence} are not ciphertext")));
+        return Ok(Some(format!(
+            "the details of entry {sequence} are not ciphertext"
+        )));
     };
     let keyring = Desired::audit_keyring().name;
-    let key = match services.client.decryption_key(&keyring, ciphertext.key_id()).await {
+    let key = match services
+        .client
+        .decryption_key(&keyring, ciphertext.key_id())
+        .await
+    {
         Ok(key) => key,
         Err(error) if error.is_retryable() => return Err(error.into()),
-        Err(error) => return Ok(Some(format!("the details of entry {sequence} cannot be read: {error}"))),
+        Err(error) => {
+            return Ok(Some(format!(
+                "the details of entry {sequence} cannot be read: {error}"
+            )));
+        }
     };
     let bound = rekey_envelope::associated_data(DETAILS_COLUMN_ID, &[BindValue::Integer(sequence)]);
-    let whole = key.decrypt(&ciphertext, &bound).is_ok_and(|opened| Sha256::digest(&*opened)[..] == entry.details_hash);
+    let whole = key
+        .decrypt(&ciphertext, &bound)
+        .is_ok_and(|opened| Sha256::digest(&*opened)[..] == entry.details_hash);
     Ok((!whole).then(|| format!("the details of entry {sequence} were changed")))
 }

@@ -51,7 +51,10 @@ pub fn authorise(principal: &Principal, action: Action) -> Result<(), OperationE
     if allowed {
         return Ok(());
     }
-    Err(OperationError::NotAllowed { principal: principal.to_string(), action: action.name() })
+    Err(OperationError::NotAllowed {
+        principal: principal.to_string(),
+        action: action.name(),
+    })
 }
 
 #[cfg(test)]
@@ -61,7 +64,13 @@ mod tests {
     #[test]
     fn an_application_may_ask_for_nothing_here() {
         let app = Principal::app("portal");
-        for action in [Action::Init, Action::Apply, Action::Rotate, Action::RetryDeadLetter, Action::MakeKey] {
+        for action in [
+            Action::Init,
+            Action::Apply,
+            Action::Rotate,
+            Action::RetryDeadLetter,
+            Action::MakeKey,
+        ] {
             assert!(authorise(&app, action).is_err(), "{action:?}");
         }
     }

@@ -36,24 +36,38 @@ pub async fn census(services: &Services) -> Result<Vec<CensusRow>, OperationErro
 ///
 /// # Errors
 /// As [`census`].
-pub async fn census_of_columns(services: &Services, columns: &[Protected]) -> Result<Vec<CensusRow>, OperationError> {
+pub async fn census_of_columns(
+    services: &Services,
+    columns: &[Protected],
+) -> Result<Vec<CensusRow>, OperationError> {
     let mut rows = Vec::new();
     for column in columns {
         for (found, count) in count_column(services, column).await? {
             let (column, column_id) = (column.spec.name.clone(), column.id);
-            rows.push(CensusRow { column, column_id, found, rows: count });
+            rows.push(CensusRow {
+                column,
+                column_id,
+                found,
+                rows: count,
+            });
         }
     }
     Ok(rows)
 }
 
-async fn count_column(services: &Services, column: &Protected) -> Result<BTreeMap<Found, u64>, OperationError> {
+async fn count_column(
+    services: &Services,
+    column: &Protected,
+) -> Result<BTreeMap<Found, u64>, OperationError> {
     let source = services.source(&column.source).await?;
     let (relation, name) = (&column.table.relation, &column.spec.name.column);
     let mut counts = BTreeMap::new();
     let mut after = None;
     while let Some(range) = source.next_range(relation, after, RANGE_ROWS).await? {
-        for (found, rows) in source.census(relation, name, column.spec.encoding, range).await? {
+        for (found, rows) in source
+            .census(relation, name, column.spec.encoding, range)
+            .await?
+        {
             *counts.entry(found).or_default() += rows;
         }
         after = Some(range.last);

@@ -66,14 +66,22 @@ impl Desired {
     /// The keyring that every deployment has, unless the file says more about it.
     pub fn audit_keyring() -> DesiredKeyring {
         let name = "audit".parse().expect("a valid keyring name");
-        DesiredKeyring { name, purpose: Purpose::Audit, policy: KeyringPolicy::default() }
+        DesiredKeyring {
+            name,
+            purpose: Purpose::Audit,
+            policy: KeyringPolicy::default(),
+        }
     }
 
     /// Adds what every deployment has: the audit keyring, and the store as the source `rekey`.
     #[must_use]
     pub fn with_store(mut self, url: &str) -> Self {
         let audit = Self::audit_keyring();
-        if !self.keyrings.iter().any(|keyring| keyring.name == audit.name) {
+        if !self
+            .keyrings
+            .iter()
+            .any(|keyring| keyring.name == audit.name)
+        {
             self.keyrings.insert(0, audit.clone());
         }
         let details = DesiredColumn {
@@ -88,7 +96,11 @@ impl Desired {
             triggers_accepted: false,
             columns: vec![details],
         };
-        let source = DesiredSource { name: STORE_SOURCE.to_owned(), url: url.to_owned(), tables: vec![table] };
+        let source = DesiredSource {
+            name: STORE_SOURCE.to_owned(),
+            url: url.to_owned(),
+            tables: vec![table],
+        };
         self.sources.insert(0, source);
         self
     }

@@ -12,21 +12,31 @@ use rekey_store::{
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::{Action, Desired, OperationError, Services, authorise, desired::DesiredKeyring, key_making::make_key};
+use crate::{
+    Action, Desired, OperationError, Services, authorise, desired::DesiredKeyring,
+    key_making::make_key,
+};
 
 /// Makes what is missing of a deployment: keyrings, first keys, standbys. Doing it again changes
 /// nothing.
 ///
 /// # Errors
 /// [`OperationError`]; what was done before it stays, and doing it again goes on from there.
-pub async fn init(services: &Services, desired: &Desired, principal: &Principal) -> Result<(), OperationError> {
+pub async fn init(
+    services: &Services,
+    desired: &Desired,
+    principal: &Principal,
+) -> Result<(), OperationError> {
     authorise(principal, Action::Init)?;
     let store = &services.store;
     let unit = store.begin(services.clock.now()).await?;
     let deployment = keyrings::ensure_deployment(&unit).await?;
     unit.commit().await?;
     // The audit keyring comes first: without it nothing can be recorded, so nothing done.
-    let (audit, others): (Vec<_>, Vec<_>) = desired.keyrings.iter().partition(|k| k.purpose == Purpose::Audit);
+    let (audit, others): (Vec<_>, Vec<_>) = desired
+        .keyrings
+        .iter()
+        .partition(|k| k.purpose == Purpose::Audit);
     for wanted in audit.into_iter().chain(others) {
         let keyring = ensure_keyring(services, wanted, principal).await?;
         ensure_keys(services, deployment, &keyring, principal).await?;
@@ -44,7 +54,9 @@ async fn ensure_keyring(
             let (name, has, asked) = (&wanted.name, found.purpose.0, wanted.purpose);
             return Err(OperationError::Configuration {
                 place: format!("keyring {name}"),
-                problem: format!("its purpose is {has} for good; {asked} was asked for. Use another name"),
+                problem: format!(
+                    "its purpose is {has} for good; {asked} was asked for. Use another name"
+                ),
             });
         }
         return Ok(found);
@@ -129,7 +141,18 @@ async fn add_key(
     if as_primary {
         keys::switch(&unit, keyring, &key, &keyring.policy.0, gate(keyring)).await?;
     }
-    record_key(&unit, &pen, keyring, &key, if as_primary { "key.activated" } else { "key.created" }).await?;
+    record_key(
+        &unit,
+        &pen,
+        keyring,
+        &key,
+        if as_primary {
+            "key.activated"
+        } else {
+            "key.created"
+        },
+    )
+    .await?;
     unit.commit().await?;
     Ok(())
 }
@@ -139,10 +162,19 @@ pub(crate) fn gate(keyring: &Keyring) -> Option<BackupProof> {
     (keyring.policy.0.backup == BackupPolicy::Off).then_some(BackupProof::NotRequired)
 }
 
-async fn record_keyring(unit: &Unit, pen: &AuditPen, keyring: &Keyring) -> Result<(), OperationError> {
+async fn record_keyring(
+    unit: &Unit,
+    pen: &AuditPen,
+    keyring: &Keyring,
+) -> Result<(), OperationError> {
     let subject = keyring.name.0.to_string();
     let details = json!({ "purpose": keyring.purpose.0, "policy": keyring.policy.0 });
-    let record = Record { action: "keyring.created", subject: &subject, outcome: "done", details };
+    let record = Record {
+        action: "keyring.created",
+        subject: &subject,
+        outcome: "done",
+        details,
+    };
     Ok(pen.append(unit, record).await?)
 }
 
@@ -155,5 +187,15 @@ async fn record_key(
 ) -> Result<(), OperationError> {
     let subject = key.name(keyring).to_string();
     let details = json!({ "key_id": key.id(), "backup": keyring.policy.0.backup });
-    Ok(pen.append(unit, Record { action, subject: &subject, outcome: "done", details }).await?)
+    Ok(pen
+        .append(
+            unit,
+            Record {
+                action,
+                subject: &subject,
+                outcome: "done",
+                details,
+            },
+        )
+        .await?)
 }

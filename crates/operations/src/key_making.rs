@@ -27,7 +27,12 @@ pub async fn make_key(
     keyring: &Keyring,
 ) -> Result<MadeKey, OperationError> {
     let id = free_id(store).await?;
-    let context = EncryptionContext { deployment, keyring: keyring.id, key_id: id, purpose: keyring.purpose.0 };
+    let context = EncryptionContext {
+        deployment,
+        keyring: keyring.id,
+        key_id: id,
+        purpose: keyring.purpose.0,
+    };
     let generated = kms.generate_data_key(&context).await?;
     let algorithm = keyring.algorithm.0;
     let new = NewKey {
@@ -36,7 +41,10 @@ pub async fn make_key(
         wrapped: generated.wrapped.into(),
         check_value: CheckValue::of(&generated.material).as_bytes().to_vec(),
     };
-    Ok(MadeKey { key: DataKey::new(id, algorithm, &generated.material), new })
+    Ok(MadeKey {
+        key: DataKey::new(id, algorithm, &generated.material),
+        new,
+    })
 }
 
 /// A random id that no key of the deployment has. The insert is what makes it unique for sure.

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use rekey_client::{Keyset, KeysetKey, LeaseError, LeaseGrant, Leases, Use};
-use rekey_domain::{ColumnSpec, KeyId, KeyState, KeyringName, Principal, RotationState, UsageBlock};
+use rekey_domain::{
+    ColumnSpec, KeyId, KeyState, KeyringName, Principal, RotationState, UsageBlock,
+};
 use rekey_envelope::CheckValue;
-use rekey_kms::{EncryptionContext, WrappedKey};
+use rekey_kms::{EncryptionContext, Kms, WrappedKey};
 use rekey_runtime::Clock;
 use rekey_store::{
     Store, StoreError, columns,
@@ -15,22 +17,54 @@ use rekey_store::{
     rotations,
 };
 
+use crate::uses::UseLog;
+
 /// Grants from the store, in the name of one principal.
 pub struct StoreLeases {
     store: Store,
     clock: Arc<dyn Clock>,
     principal: Principal,
+    log: Option<UseLog>,
 }
 
 impl StoreLeases {
-    /// Grants to `principal`.
+    /// Grants to `principal`, whose uses are not written down.
     pub fn new(store: Store, clock: Arc<dyn Clock>, principal: Principal) -> Self {
-        Self { store, clock, principal }
+        Self {
+            store,
+            clock,
+            principal,
+            log: None,
+        }
+    }
+
+    /// Grants to `principal`, and writes what it reports into the audit log.
+    pub fn audited(
+        store: Store,
+        clock: Arc<dyn Clock>,
+        principal: Principal,
+        kms: Arc<dyn Kms>,
+    ) -> Self {
+        let own = Self::new(store.clone(), clock.clone(), principal.clone());
+        let log = UseLog::new(
+            store.clone(),
+            clock.clone(),
+            kms,
+            Arc::new(own),
+            principal.clone(),
+        );
+        Self {
+            log: Some(log),
+            ..Self::new(store, clock, principal)
+        }
     }
 
     /// Which keys a client may hold: those in use, and the standby while it is being distributed.
     async fn held_keys(&self, keyring: &Keyring) -> Result<Vec<Key>, StoreError> {
-        let latest = rotations::of_keyring(self.store.db(), keyring.id).await?.into_iter().next();
+        let latest = rotations::of_keyring(self.store.db(), keyring.id)
+            .await?
+            .into_iter()
+            .next();
         let distributed = latest
             .filter(|rotation| rotation.state.0 == RotationState::Distributing)
             .and_then(|rotation| rotation.target_key_id);
@@ -46,7 +80,10 @@ impl StoreLeases {
 #[async_trait]
 impl Leases for StoreLeases {
     async fn column(&self, name: &str) -> Result<ColumnSpec, LeaseError> {
-        Ok(columns::by_name(self.store.db(), name).await.map_err(answer)?.spec)
+        Ok(columns::by_name(self.store.db(), name)
+            .await
+            .map_err(answer)?
+            .spec)
     }
 
     async fn keyset(&self, keyring: &KeyringName) -> Result<Keyset, LeaseError> {
@@ -54,52 +91,98 @@ impl Leases for StoreLeases {
         let deployment = keyrings::deployment(db).await.map_err(answer)?;
         let keyring = keyrings::by_name(db, keyring).await.map_err(answer)?;
         let held = self.held_keys(&keyring).await.map_err(answer)?;
-        let keys = held.into_iter().map(|key| keyset_key(deployment, &keyring, key)).collect::<Result<_, _>>()?;
-        Ok(Keyset { keyring: keyring.name.0, max_age: keyring.policy.0.timing.keyset_max_age, keys })
+        let keys = held
+            .into_iter()
+            .map(|key| keyset_key(deployment, &keyring, key))
+            .collect::<Result<_, _>>()?;
+        Ok(Keyset {
+            keyring: keyring.name.0,
+            max_age: keyring.policy.0.timing.keyset_max_age,
+            keys,
+        })
     }
 
     async fn encrypt_lease(&self, keyring: &KeyringName) -> Result<LeaseGrant, LeaseError> {
-        let found = keyrings::by_name(self.store.db(), keyring).await.map_err(answer)?;
-        let no_primary = || LeaseError::NoPrimary { keyring: keyring.clone() };
-        let key = found.primary_key_id.and_then(|id| u32::try_from(id).ok()).ok_or_else(no_primary)?;
-        Ok(LeaseGrant { key: KeyId::new(key), lasts: found.policy.0.encrypt_lease })
+        let found = keyrings::by_name(self.store.db(), keyring)
+            .await
+            .map_err(answer)?;
+        let no_primary = || LeaseError::NoPrimary {
+            keyring: keyring.clone(),
+        };
+        let key = found
+            .primary_key_id
+            .and_then(|id| u32::try_from(id).ok())
+            .ok_or_else(no_primary)?;
+        Ok(LeaseGrant {
+            key: KeyId::new(key),
+            lasts: found.policy.0.encrypt_lease,
+        })
     }
 
     async fn usage_block(&self, key: KeyId, wanted: u64) -> Result<UsageBlock, LeaseError> {
         let by_application = self.principal.as_str().starts_with("app:");
         let unit = self.store.begin(self.clock.now()).await.map_err(answer)?;
-        let block = keys::take_usage(&unit, key, wanted, by_application).await.map_err(answer)?;
+        let block = keys::take_usage(&unit, key, wanted, by_application)
+            .await
+            .map_err(answer)?;
         unit.commit().await.map_err(answer)?;
         tracing::debug!(%key, size = block.size, principal = %self.principal, "usage block taken");
         Ok(block)
     }
 
     async fn report(&self, uses: &[Use]) -> Result<(), LeaseError> {
-        for Use { key, encrypted, decrypted } in uses {
-            tracing::debug!(%key, encrypted, decrypted, principal = %self.principal, "keys used");
+        if let Some(log) = &self.log {
+            log.append(uses)
+                .await
+                .map_err(|error| match error.is_retryable() {
+                    true => LeaseError::OutOfReach {
+                        reason: error.to_string(),
+                    },
+                    false => LeaseError::Refused {
+                        reason: error.to_string(),
+                    },
+                })?;
         }
         Ok(())
     }
 }
 
-fn keyset_key(deployment: uuid::Uuid, keyring: &Keyring, key: Key) -> Result<KeysetKey, LeaseError> {
+fn keyset_key(
+    deployment: uuid::Uuid,
+    keyring: &Keyring,
+    key: Key,
+) -> Result<KeysetKey, LeaseError> {
     let (id, version, algorithm) = (key.id(), key.version(), key.algorithm.0);
-    let broken = |what: &str| LeaseError::Refused { reason: format!("key {id} has no {what} in the store") };
-    let context = EncryptionContext { deployment, keyring: keyring.id, key_id: id, purpose: keyring.purpose.0 };
+    let broken = |what: &str| LeaseError::Refused {
+        reason: format!("key {id} has no {what} in the store"),
+    };
+    let context = EncryptionContext {
+        deployment,
+        keyring: keyring.id,
+        key_id: id,
+        purpose: keyring.purpose.0,
+    };
     Ok(KeysetKey {
         id,
         version,
         algorithm,
         wrapped: WrappedKey::from(key.wrapped.ok_or_else(|| broken("wrapped material"))?),
-        check_value: CheckValue::try_from(key.check_value.as_slice()).map_err(|_| broken("check value"))?,
+        check_value: CheckValue::try_from(key.check_value.as_slice())
+            .map_err(|_| broken("check value"))?,
         context,
     })
 }
 
 fn answer(error: StoreError) -> LeaseError {
     match error {
-        StoreError::Unknown { .. } => LeaseError::Unknown { what: error.to_string() },
-        error if error.is_retryable() => LeaseError::OutOfReach { reason: error.to_string() },
-        error => LeaseError::Refused { reason: error.to_string() },
+        StoreError::Unknown { .. } => LeaseError::Unknown {
+            what: error.to_string(),
+        },
+        error if error.is_retryable() => LeaseError::OutOfReach {
+            reason: error.to_string(),
+        },
+        error => LeaseError::Refused {
+            reason: error.to_string(),
+        },
     }
 }

@@ -11,13 +11,16 @@ mod key_making;
 mod leases;
 mod rotate;
 mod services;
+mod uses;
 mod views;
 
 pub use apply::{Change, apply, plan};
 pub use audit::{AuditVerdict, verify_audit};
 pub use authorise::{Action, authorise};
 pub use census::{CensusRow, census, census_of_columns};
-pub use desired::{Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, STORE_SOURCE};
+pub use desired::{
+    Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, STORE_SOURCE,
+};
 pub use error::OperationError;
 pub use init::init;
 pub use key_making::{MadeKey, make_key};

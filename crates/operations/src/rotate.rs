@@ -22,24 +22,50 @@ pub async fn rotate(
 ) -> Result<String, OperationError> {
     authorise(principal, Action::Rotate)?;
     keyrings::by_name(services.store.db(), keyring).await?;
-    let request = RotationRequested { keyring: keyring.clone(), reason };
-    let event = Event::of(&request, &format!("/rekey/{principal}"), services.clock.now());
-    send(services, event, principal, "rotation.requested", keyring.as_str()).await
+    let request = RotationRequested {
+        keyring: keyring.clone(),
+        reason,
+    };
+    let event = Event::of(
+        &request,
+        &format!("/rekey/{principal}"),
+        services.clock.now(),
+    );
+    send(
+        services,
+        event,
+        principal,
+        "rotation.requested",
+        keyring.as_str(),
+    )
+    .await
 }
 
 /// Publishes an event that came from outside. Only what people and systems may ask for is taken.
 ///
 /// # Errors
 /// [`OperationError::Refused`] for a malformed event or a type that is not a request.
-pub async fn publish(services: &Services, bytes: &[u8], principal: &Principal) -> Result<String, OperationError> {
+pub async fn publish(
+    services: &Services,
+    bytes: &[u8],
+    principal: &Principal,
+) -> Result<String, OperationError> {
     let event = Event::parse(bytes).map_err(|error| OperationError::Refused(error.to_string()))?;
     match event.type_.as_str() {
         RotationRequested::TYPE => {
             authorise(principal, Action::Rotate)?;
-            let request: RotationRequested =
-                event.message().map_err(|error| OperationError::Refused(error.to_string()))?;
+            let request: RotationRequested = event
+                .message()
+                .map_err(|error| OperationError::Refused(error.to_string()))?;
             keyrings::by_name(services.store.db(), &request.keyring).await?;
-            send(services, event, principal, "rotation.requested", request.keyring.as_str()).await
+            send(
+                services,
+                event,
+                principal,
+                "rotation.requested",
+                request.keyring.as_str(),
+            )
+            .await
         }
         other => Err(OperationError::Refused(format!(
             "events of type {other:?} are not taken from outside; {} is",
@@ -60,7 +86,16 @@ async fn send(
     let unit = services.store.begin(services.clock.now()).await?;
     unit.send_event(&event, route, Duration::ZERO).await?;
     let details = json!({ "event": event.id, "source": event.source });
-    pen.append(&unit, Record { action, subject, outcome: "done", details }).await?;
+    pen.append(
+        &unit,
+        Record {
+            action,
+            subject,
+            outcome: "done",
+            details,
+        },
+    )
+    .await?;
     unit.commit().await?;
     Ok(event.id)
 }
@@ -69,21 +104,40 @@ async fn send(
 ///
 /// # Errors
 /// [`OperationError::Refused`] for a rotation that has not failed.
-pub async fn retry_rotation(services: &Services, id: Uuid, principal: &Principal) -> Result<(), OperationError> {
+pub async fn retry_rotation(
+    services: &Services,
+    id: Uuid,
+    principal: &Principal,
+) -> Result<(), OperationError> {
     authorise(principal, Action::Rotate)?;
     let pen = services.pen(principal).await?;
     let unit = services.store.begin(services.clock.now()).await?;
     let rotation = rotations::by_id(unit.db(), id).await?;
     if rotation.state.0 != RotationState::Failed {
-        return Err(OperationError::Refused(format!("rotation {id} is {}, not FAILED", rotation.state.0)));
+        return Err(OperationError::Refused(format!(
+            "rotation {id} is {}, not FAILED",
+            rotation.state.0
+        )));
     }
     batches::replan_failed(&unit, &rotation).await?;
-    let next = if rotation.pass == 0 { RotationState::ReEncrypting } else { RotationState::Verifying };
+    let next = if rotation.pass == 0 {
+        RotationState::ReEncrypting
+    } else {
+        RotationState::Verifying
+    };
     rotations::change_state(&unit, &rotation, next, rotations::Changes::default()).await?;
     unit.send(&RotationDue { rotation: id }).await?;
     let subject = id.to_string();
-    pen.append(&unit, Record { action: "rotation.retried", subject: &subject, outcome: "done", details: json!({}) })
-        .await?;
+    pen.append(
+        &unit,
+        Record {
+            action: "rotation.retried",
+            subject: &subject,
+            outcome: "done",
+            details: json!({}),
+        },
+    )
+    .await?;
     Ok(unit.commit().await?)
 }
 
@@ -91,13 +145,25 @@ pub async fn retry_rotation(services: &Services, id: Uuid, principal: &Principal
 ///
 /// # Errors
 /// [`OperationError::Store`] when there is no such letter or it cannot be sent.
-pub async fn retry_dead_letter(services: &Services, id: Uuid, principal: &Principal) -> Result<(), OperationError> {
+pub async fn retry_dead_letter(
+    services: &Services,
+    id: Uuid,
+    principal: &Principal,
+) -> Result<(), OperationError> {
     authorise(principal, Action::RetryDeadLetter)?;
     let pen = services.pen(principal).await?;
     let unit = services.store.begin(services.clock.now()).await?;
     dead_letters::retry(&unit, id).await?;
     let subject = id.to_string();
-    pen.append(&unit, Record { action: "dead-letter.retried", subject: &subject, outcome: "done", details: json!({}) })
-        .await?;
+    pen.append(
+        &unit,
+        Record {
+            action: "dead-letter.retried",
+            subject: &subject,
+            outcome: "done",
+            details: json!({}),
+        },
+    )
+    .await?;
     Ok(unit.commit().await?)
 }

@@ -32,11 +32,24 @@ pub struct Services {
 
 impl Services {
     /// Wires the services of a process that calls itself `principal` where it uses keys.
-    pub fn new(store: Store, kms: Arc<dyn Kms>, clock: Arc<dyn Clock>, principal: Principal) -> Self {
-        let leases = StoreLeases::new(store.clone(), clock.clone(), principal.clone());
+    pub fn new(
+        store: Store,
+        kms: Arc<dyn Kms>,
+        clock: Arc<dyn Clock>,
+        principal: Principal,
+    ) -> Self {
+        let leases =
+            StoreLeases::audited(store.clone(), clock.clone(), principal.clone(), kms.clone());
         let client = Client::new(Arc::new(leases), kms.clone());
         let holder = format!("{principal}#{}", std::process::id());
-        Self { store, kms, client, clock, holder, sources: Arc::default() }
+        Self {
+            store,
+            kms,
+            client,
+            clock,
+            holder,
+            sources: Arc::default(),
+        }
     }
 
     /// The pen that writes `principal`'s entries into the audit log. Asks for keys where it must, so
@@ -55,8 +68,16 @@ impl Services {
     ///
     /// # Errors
     /// [`OperationError::Source`] when it cannot be opened.
-    pub async fn source(&self, source: &columns::Source) -> Result<Arc<dyn Source>, OperationError> {
-        if let Some(open) = self.sources.lock().expect("no holder panics").get(&source.url) {
+    pub async fn source(
+        &self,
+        source: &columns::Source,
+    ) -> Result<Arc<dyn Source>, OperationError> {
+        if let Some(open) = self
+            .sources
+            .lock()
+            .expect("no holder panics")
+            .get(&source.url)
+        {
             return Ok(open.clone());
         }
         let opened = rekey_sources::open(&source.url).await?;

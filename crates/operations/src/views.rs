@@ -125,7 +125,10 @@ pub async fn rotation_view(services: &Services, id: Uuid) -> Result<RotationView
     view(services, rotations::by_id(services.store.db(), id).await?).await
 }
 
-async fn view(services: &Services, rotation: rotations::Rotation) -> Result<RotationView, OperationError> {
+async fn view(
+    services: &Services,
+    rotation: rotations::Rotation,
+) -> Result<RotationView, OperationError> {
     let db = services.store.db();
     let keyring = keyrings::by_id(db, rotation.keyring_id).await?;
     let tally = batches::tally(db, rotation.id).await?;
@@ -148,12 +151,20 @@ async fn view(services: &Services, rotation: rotations::Rotation) -> Result<Rota
         requested_at: rotation.requested_at,
         ended_at: rotation.ended_at,
         failure: rotation.failure,
-        certificate: rotation.certificate.and_then(|text| serde_json::from_str(&text).ok()),
+        certificate: rotation
+            .certificate
+            .and_then(|text| serde_json::from_str(&text).ok()),
     })
 }
 
-async fn key_name(services: &Services, keyring: &Keyring, id: Option<i64>) -> Result<Option<KeyName>, StoreError> {
-    let Some(id) = id.and_then(|id| u32::try_from(id).ok()) else { return Ok(None) };
+async fn key_name(
+    services: &Services,
+    keyring: &Keyring,
+    id: Option<i64>,
+) -> Result<Option<KeyName>, StoreError> {
+    let Some(id) = id.and_then(|id| u32::try_from(id).ok()) else {
+        return Ok(None);
+    };
     let key = keys::find(services.store.db(), KeyId::new(id)).await?;
     Ok(key.map(|key| key.name(keyring)))
 }
@@ -170,7 +181,8 @@ pub async fn status(services: &Services) -> Result<Status, OperationError> {
         keyrings.push((keyring.name.0.to_string(), primary));
     }
     let mut rotations = rotation_views(services).await?;
-    rotations.retain(|rotation| rotation.state.is_live() || rotation.state == RotationState::Failed);
+    rotations
+        .retain(|rotation| rotation.state.is_live() || rotation.state == RotationState::Failed);
     let quarantined = quarantine::open(db).await?.len() as u64;
     let dead_letters = dead_letters::open(db).await?.len() as u64;
     let mut status = Status {
@@ -187,18 +199,37 @@ pub async fn status(services: &Services) -> Result<Status, OperationError> {
 
 fn needs(status: &Status) -> Vec<String> {
     let mut needs = Vec::new();
-    let primaryless = status.keyrings.iter().filter(|(_, primary)| primary.is_none());
-    needs.extend(primaryless.map(|(name, _)| format!("keyring {name} has no primary key: nothing can be encrypted")));
-    let failed = status.rotations.iter().filter(|rotation| rotation.state == RotationState::Failed);
+    let primaryless = status
+        .keyrings
+        .iter()
+        .filter(|(_, primary)| primary.is_none());
+    needs.extend(
+        primaryless.map(|(name, _)| {
+            format!("keyring {name} has no primary key: nothing can be encrypted")
+        }),
+    );
+    let failed = status
+        .rotations
+        .iter()
+        .filter(|rotation| rotation.state == RotationState::Failed);
     needs.extend(failed.map(|rotation| {
-        let why = rotation.failure.as_deref().unwrap_or("batches were given up");
-        format!("rotation {} failed ({why}): mend the cause, then rekey rotations retry {}", rotation.id, rotation.id)
+        let why = rotation
+            .failure
+            .as_deref()
+            .unwrap_or("batches were given up");
+        format!(
+            "rotation {} failed ({why}): mend the cause, then rekey rotations retry {}",
+            rotation.id, rotation.id
+        )
     }));
     if status.quarantined > 0 {
         needs.push(format!("{} value(s) in quarantine", status.quarantined));
     }
     if status.dead_letters > 0 {
-        needs.push(format!("{} dead letter(s): rekey dead-letters list", status.dead_letters));
+        needs.push(format!(
+            "{} dead letter(s): rekey dead-letters list",
+            status.dead_letters
+        ));
     }
     needs
 }

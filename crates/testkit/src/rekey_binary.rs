@@ -24,7 +24,8 @@ pub fn rekey_binary() -> &'static Path {
             .status()
             .expect("cargo runs, as it runs this test");
         assert!(built.success(), "rekey does not build");
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
+        let target = std::env::var_os("CARGO_TARGET_DIR")
+            .map_or_else(|| workspace.join("target"), PathBuf::from);
         target.join("debug/rekey")
     })
 }

@@ -58,7 +58,10 @@ pub async fn re_encrypt(
         if round.tally.moved == 0 && round.tally.conflicts == 0 {
             crash::point("re-encryptor.verified");
             tally.quarantined = round.quarantine.len() as u64;
-            return Ok(Outcome { tally, quarantine: round.quarantine });
+            return Ok(Outcome {
+                tally,
+                quarantine: round.quarantine,
+            });
         }
     }
     Err(OperationError::Store(rekey_store::StoreError::Stale {
@@ -81,11 +84,32 @@ async fn prepare<'a>(
     };
     let source = services.source(&first.source).await?;
     let keys = keys::of_keyring(db, rotation.keyring_id).await?;
-    let least = keys.iter().find(|key| key.id() == target).map_or(i32::MAX, |key| key.version);
-    let settled: Vec<KeyId> = keys.iter().filter(|key| key.version >= least).map(|key| key.id()).collect();
-    let query = query(&columns, &settled, Range { first: batch.first, last: batch.last });
+    let least = keys
+        .iter()
+        .find(|key| key.id() == target)
+        .map_or(i32::MAX, |key| key.version);
+    let settled: Vec<KeyId> = keys
+        .iter()
+        .filter(|key| key.version >= least)
+        .map(|key| key.id())
+        .collect();
+    let query = query(
+        &columns,
+        &settled,
+        Range {
+            first: batch.first,
+            last: batch.last,
+        },
+    );
     let ours = keys.iter().map(|key| key.id()).collect();
-    Ok(Work { services, target, keys: Keys::new(first.spec.keyring.clone(), ours), columns, query, source })
+    Ok(Work {
+        services,
+        target,
+        keys: Keys::new(first.spec.keyring.clone(), ours),
+        columns,
+        query,
+        source,
+    })
 }
 
 fn query(columns: &[Protected], settled: &[KeyId], range: Range) -> ReadQuery {
@@ -100,7 +124,12 @@ fn query(columns: &[Protected], settled: &[KeyId], range: Range) -> ReadQuery {
         encoding: column.spec.encoding,
         settled: settled.to_vec(),
     });
-    ReadQuery { relation: columns[0].table.relation.clone(), range, columns: read.collect(), bind_columns }
+    ReadQuery {
+        relation: columns[0].table.relation.clone(),
+        range,
+        columns: read.collect(),
+        bind_columns,
+    }
 }
 
 impl Work<'_> {
@@ -130,7 +159,10 @@ impl Work<'_> {
             return Ok(());
         }
         crash::point("re-encryptor.encrypted");
-        let written = self.source.write(&self.query.relation, &moved.updates, deadline).await?;
+        let written = self
+            .source
+            .write(&self.query.relation, &moved.updates, deadline)
+            .await?;
         crash::point("re-encryptor.written");
         count(&moved.updates, &written, &mut outcome.tally);
         Ok(())

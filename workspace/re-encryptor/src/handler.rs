@@ -34,9 +34,18 @@ impl Handler for ReEncryptBatch {
     const NAME: &'static str = "re-encryptor.batch";
 
     async fn handle(&self, command: BatchReady, job: &Job) -> Result<(), JobError> {
-        let Some((rotation, batch)) = self.current(&command).await? else { return Ok(()) };
-        let Services { store, clock, holder, .. } = &self.services;
-        let Some(lease) = leased::take(store, &**clock, &format!("batch/{}", batch.id), holder).await? else {
+        let Some((rotation, batch)) = self.current(&command).await? else {
+            return Ok(());
+        };
+        let Services {
+            store,
+            clock,
+            holder,
+            ..
+        } = &self.services;
+        let Some(lease) =
+            leased::take(store, &**clock, &format!("batch/{}", batch.id), holder).await?
+        else {
             return Err(JobError::Snooze(BUSY));
         };
         crash::point("re-encryptor.leased");
@@ -48,19 +57,33 @@ impl Handler for ReEncryptBatch {
     }
 
     fn retry_policy(&self) -> RetryPolicy {
-        RetryPolicy { attempts: 6, ..RetryPolicy::default() }
+        RetryPolicy {
+            attempts: 6,
+            ..RetryPolicy::default()
+        }
     }
 
-    async fn exhausted(&self, command: BatchReady, why: &str, unit: &Unit) -> Result<(), StoreError> {
+    async fn exhausted(
+        &self,
+        command: BatchReady,
+        why: &str,
+        unit: &Unit,
+    ) -> Result<(), StoreError> {
         let batch = batches::by_id(unit.db(), command.batch).await?;
         if batch.state.0 != BatchState::Dispatched {
             return Ok(());
         }
         batches::fail(unit, &batch, why).await?;
         let rotation = rotations::by_id(unit.db(), command.rotation).await?;
-        let policy = keyrings::by_id(unit.db(), rotation.keyring_id).await?.policy.0;
+        let policy = keyrings::by_id(unit.db(), rotation.keyring_id)
+            .await?
+            .policy
+            .0;
         batches::dispatch(unit, &rotation, policy.concurrency).await?;
-        unit.send(&RotationDue { rotation: rotation.id }).await
+        unit.send(&RotationDue {
+            rotation: rotation.id,
+        })
+        .await
     }
 }
 
@@ -71,7 +94,10 @@ impl ReEncryptBatch {
         let db = self.services.store.db();
         let rotation = rotations::by_id(db, command.rotation).await?;
         let batch = batches::by_id(db, command.batch).await?;
-        let runs = matches!(rotation.state.0, RotationState::ReEncrypting | RotationState::Verifying);
+        let runs = matches!(
+            rotation.state.0,
+            RotationState::ReEncrypting | RotationState::Verifying
+        );
         let same = rotation.generation.unsigned_abs() == command.generation
             && rotation.target_key_id == Some(i64::from(command.target.value()))
             && batch.rotation_id == rotation.id
@@ -80,7 +106,13 @@ impl ReEncryptBatch {
         Ok((runs && same && open && !rotation.paused).then_some((rotation, batch)))
     }
 
-    async fn work(&self, job: &Job, rotation: &Rotation, batch: &Batch, lease: &Lease) -> Result<(), OperationError> {
+    async fn work(
+        &self,
+        job: &Job,
+        rotation: &Rotation,
+        batch: &Batch,
+        lease: &Lease,
+    ) -> Result<(), OperationError> {
         let id = rotation.target_key_id.and_then(|id| u32::try_from(id).ok());
         let target = KeyId::new(id.expect("`current` compared the target"));
         let outcome = batch::re_encrypt(&self.services, rotation, batch, target).await?;
@@ -96,20 +128,28 @@ impl ReEncryptBatch {
         lease: &Lease,
         outcome: Outcome,
     ) -> Result<(), OperationError> {
-        let Some(unit) = job.begin().await? else { return Ok(()) };
+        let Some(unit) = job.begin().await? else {
+            return Ok(());
+        };
         leases::release(&unit, lease).await?;
         for value in outcome.quarantine {
             quarantine::add(&unit, rotation.id, value).await?;
         }
         batches::finish(&unit, batch, outcome.tally).await?;
         let rotation = rotations::by_id(unit.db(), rotation.id).await?;
-        let policy = keyrings::by_id(unit.db(), rotation.keyring_id).await?.policy.0;
+        let policy = keyrings::by_id(unit.db(), rotation.keyring_id)
+            .await?
+            .policy
+            .0;
         batches::dispatch(&unit, &rotation, policy.concurrency).await?;
         let planned = batches::count(unit.db(), &rotation, BatchState::Planned).await?;
         let in_flight = batches::count(unit.db(), &rotation, BatchState::Dispatched).await?;
         let wants_more = !rotation.planned && planned < LOW_WATER;
         if wants_more || planned + in_flight == 0 {
-            unit.send(&RotationDue { rotation: rotation.id }).await?;
+            unit.send(&RotationDue {
+                rotation: rotation.id,
+            })
+            .await?;
         }
         unit.commit().await?;
         crash::point("re-encryptor.done");

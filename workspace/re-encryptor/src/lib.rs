@@ -26,9 +26,19 @@ pub struct Deps {
 
 /// Works on batches until `shutdown`.
 pub async fn run(deps: Deps, shutdown: CancellationToken) {
-    let Deps { services, transport, slots } = deps;
-    Worker::new(Queue::ReEncryptor, slots, transport, services.store.clone(), services.clock.clone())
-        .handle(handler::ReEncryptBatch { services })
-        .run(shutdown)
-        .await;
+    let Deps {
+        services,
+        transport,
+        slots,
+    } = deps;
+    Worker::new(
+        Queue::ReEncryptor,
+        slots,
+        transport,
+        services.store.clone(),
+        services.clock.clone(),
+    )
+    .handle(handler::ReEncryptBatch { services })
+    .run(shutdown)
+    .await;
 }

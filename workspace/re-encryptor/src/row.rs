@@ -32,17 +32,29 @@ pub struct Keys {
 impl Keys {
     /// Keys of `keyring`, whose ids are `ours`.
     pub fn new(keyring: KeyringName, ours: HashSet<KeyId>) -> Self {
-        Self { keyring, ours, open: HashMap::new() }
+        Self {
+            keyring,
+            ours,
+            open: HashMap::new(),
+        }
     }
 
     /// The key, or why values under it stay as they are.
-    async fn key(&mut self, services: &Services, id: KeyId) -> Result<Result<Arc<DataKey>, QuarantineReason>, OperationError> {
+    async fn key(
+        &mut self,
+        services: &Services,
+        id: KeyId,
+    ) -> Result<Result<Arc<DataKey>, QuarantineReason>, OperationError> {
         if let Some(key) = self.open.get(&id) {
             return Ok(Ok(key.clone()));
         }
         if !self.ours.contains(&id) {
             let foreign = keys::find(services.store.db(), id).await?.is_some();
-            let reason = if foreign { QuarantineReason::OtherKeyring } else { QuarantineReason::MissingKey };
+            let reason = if foreign {
+                QuarantineReason::OtherKeyring
+            } else {
+                QuarantineReason::MissingKey
+            };
             return Ok(Err(reason));
         }
         match services.client.decryption_key(&self.keyring, id).await {
@@ -68,16 +80,29 @@ pub struct Moved {
 /// Decrypts and encrypts every value of the rows; writes nothing.
 pub async fn re_encrypt(work: &mut Work<'_>, rows: &[SourceRow]) -> Result<Moved, OperationError> {
     let mut moved = Moved::default();
-    let values: u64 = rows.iter().map(|row| row.values.iter().flatten().count() as u64).sum();
+    let values: u64 = rows
+        .iter()
+        .map(|row| row.values.iter().flatten().count() as u64)
+        .sum();
     // Drawn before the first encryption, and refused when the key is no longer primary or the lease
     // to encrypt is over (rule 8).
     let keyring = work.keys.keyring.clone();
-    let target = work.services.client.encryption_key(&keyring, values).await?;
+    let target = work
+        .services
+        .client
+        .encryption_key(&keyring, values)
+        .await?;
     if target.id() != work.target {
         let what = format!("the primary key of {keyring}");
-        return Err(OperationError::Store(rekey_store::StoreError::Stale { what }));
+        return Err(OperationError::Store(rekey_store::StoreError::Stale {
+            what,
+        }));
     }
-    let places = Places { rows, columns: &work.columns, bind_columns: &work.query.bind_columns };
+    let places = Places {
+        rows,
+        columns: &work.columns,
+        bind_columns: &work.query.bind_columns,
+    };
     let mut looked_for = 0;
     for (count, row) in rows.iter().enumerate() {
         if count % YIELD_EVERY == 0 {
@@ -100,16 +125,29 @@ pub async fn re_encrypt(work: &mut Work<'_>, rows: &[SourceRow]) -> Result<Moved
                 Opened::Moved { plaintext, aad } => {
                     let new = value::seal(&target, &plaintext, &aad, column.spec.encoding)?;
                     let (name, encoding) = (column.spec.name.column.clone(), column.spec.encoding);
-                    columns.push(ColumnUpdate { name, encoding, old: stored.clone(), new });
+                    columns.push(ColumnUpdate {
+                        name,
+                        encoding,
+                        old: stored.clone(),
+                        new,
+                    });
                 }
                 Opened::Not(reason) => {
                     let (column, row_key) = (column.id, row.key.to_string());
-                    moved.quarantine.push(NewQuarantine { column, row_key, found, reason });
+                    moved.quarantine.push(NewQuarantine {
+                        column,
+                        row_key,
+                        found,
+                        reason,
+                    });
                 }
             }
         }
         if !columns.is_empty() {
-            moved.updates.push(RowUpdate { key: row.key.clone(), columns });
+            moved.updates.push(RowUpdate {
+                key: row.key.clone(),
+                columns,
+            });
         }
     }
     Ok(moved)
@@ -133,18 +171,31 @@ impl Places<'_> {
         looked_for: &mut usize,
     ) -> Opened {
         let encoding = self.columns[column].spec.encoding;
-        let Some(aad) = self.associated_data(row, column) else { return Opened::Not(QuarantineReason::WrongContext) };
+        let Some(aad) = self.associated_data(row, column) else {
+            return Opened::Not(QuarantineReason::WrongContext);
+        };
         if let Some(plaintext) = value::open(key, stored, encoding, &aad) {
             return Opened::Moved { plaintext, aad };
         }
         *looked_for += 1;
-        let swapped = *looked_for <= SWAPS_LOOKED_FOR && self.others().any(|aad| value::open(key, stored, encoding, &aad).is_some());
-        Opened::Not(if swapped { QuarantineReason::WrongContext } else { QuarantineReason::Corrupt })
+        let swapped = *looked_for <= SWAPS_LOOKED_FOR
+            && self
+                .others()
+                .any(|aad| value::open(key, stored, encoding, &aad).is_some());
+        Opened::Not(if swapped {
+            QuarantineReason::WrongContext
+        } else {
+            QuarantineReason::Corrupt
+        })
     }
 
     fn others(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
         let columns = 0..self.columns.len();
-        self.rows.iter().flat_map(move |row| columns.clone().filter_map(|column| self.associated_data(row, column)))
+        self.rows.iter().flat_map(move |row| {
+            columns
+                .clone()
+                .filter_map(|column| self.associated_data(row, column))
+        })
     }
 
     fn associated_data(&self, row: &SourceRow, column: usize) -> Option<Vec<u8>> {

@@ -31,11 +31,18 @@ fn bytes(stored: &StoredValue, encoding: TextEncoding) -> Option<Vec<u8>> {
 /// The key id it names, if it is ciphertext at all.
 pub fn key_id(stored: &StoredValue, encoding: TextEncoding) -> Option<KeyId> {
     let bytes = bytes(stored, encoding)?;
-    Ciphertext::parse(&bytes).ok().map(|ciphertext| ciphertext.key_id())
+    Ciphertext::parse(&bytes)
+        .ok()
+        .map(|ciphertext| ciphertext.key_id())
 }
 
 /// Opens it under `aad`.
-pub fn open(key: &DataKey, stored: &StoredValue, encoding: TextEncoding, aad: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+pub fn open(
+    key: &DataKey,
+    stored: &StoredValue,
+    encoding: TextEncoding,
+    aad: &[u8],
+) -> Option<Zeroizing<Vec<u8>>> {
     let bytes = bytes(stored, encoding)?;
     key.decrypt(&Ciphertext::parse(&bytes).ok()?, aad).ok()
 }
@@ -53,5 +60,11 @@ pub fn seal(
         TextEncoding::Base64 => StoredValue::Text(encode_base64(&sealed)),
     };
     let same = open(target, &stored, encoding, aad).is_some_and(|opened| *opened == plaintext);
-    if same { Ok(stored) } else { Err(OperationError::Refused("a value did not open again after sealing".to_owned())) }
+    if same {
+        Ok(stored)
+    } else {
+        Err(OperationError::Refused(
+            "a value did not open again after sealing".to_owned(),
+        ))
+    }
 }

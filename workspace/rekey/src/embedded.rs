@@ -43,14 +43,20 @@ impl StateDir {
         }
         let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
         let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
-        let base = state.or_else(home).context("no HOME to keep state in; say --state-dir DIR")?;
+        let base = state
+            .or_else(home)
+            .context("no HOME to keep state in; say --state-dir DIR")?;
         Ok(Self(base.join("rekey")))
     }
 
     /// Makes the directory, readable by its owner only.
     pub fn create(&self) -> anyhow::Result<()> {
         let dir = self.0.display();
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.0).with_context(|| format!("cannot make {dir}"))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.0)
+            .with_context(|| format!("cannot make {dir}"))?;
         let mode = std::fs::metadata(&self.0)?.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
             bail!("{dir} has mode {mode:o}; others must not reach it: chmod 700 {dir}");
@@ -66,7 +72,11 @@ impl StateDir {
 
 /// The URL of a SQLite database.
 pub fn sqlite_url(path: &Path, create: bool) -> String {
-    format!("sqlite://{}?mode={}", path.display(), if create { "rwc" } else { "rw" })
+    format!(
+        "sqlite://{}?mode={}",
+        path.display(),
+        if create { "rwc" } else { "rw" }
+    )
 }
 
 impl App {
@@ -74,7 +84,9 @@ impl App {
     pub async fn create(dir: &StateDir, desired: Desired, output: Output) -> anyhow::Result<Self> {
         dir.create()?;
         let file = dir.file("store.db");
-        let store = Store::connect(&sqlite_url(&file, true)).await.with_context(|| at(&file))?;
+        let store = Store::connect(&sqlite_url(&file, true))
+            .await
+            .with_context(|| at(&file))?;
         store.migrate().await?;
         let key = dir.file("master.key");
         let kms = LocalKms::create(&key).await?;
@@ -87,10 +99,13 @@ impl App {
         if !file.exists() {
             bail!(rekey_operations::OperationError::Configuration {
                 place: at(&file),
-                problem: "there is no store here; run rekey init, or say --state-dir DIR".to_owned(),
+                problem: "there is no store here; run rekey init, or say --state-dir DIR"
+                    .to_owned(),
             });
         }
-        let store = Store::connect(&sqlite_url(&file, false)).await.with_context(|| at(&file))?;
+        let store = Store::connect(&sqlite_url(&file, false))
+            .await
+            .with_context(|| at(&file))?;
         store.check_schema().await?;
         let kms = LocalKms::open(dir.file("master.key")).await?;
         Ok(Self::wire(dir, store, kms, desired, output, person()))
@@ -104,9 +119,20 @@ impl App {
         output: Output,
         principal: Principal,
     ) -> Self {
-        let services = Services::new(store.clone(), Arc::new(kms), Arc::new(SystemClock), principal.clone());
+        let services = Services::new(
+            store.clone(),
+            Arc::new(kms),
+            Arc::new(SystemClock),
+            principal.clone(),
+        );
         let desired = desired.with_store(&sqlite_url(&dir.file("store.db"), false));
-        Self { services, transport: Arc::new(LocalTransport::new(store)), desired, principal, output }
+        Self {
+            services,
+            transport: Arc::new(LocalTransport::new(store)),
+            desired,
+            principal,
+            output,
+        }
     }
 }
 
@@ -116,7 +142,9 @@ fn at(path: &Path) -> String {
 
 /// Who runs this program.
 pub fn person() -> Principal {
-    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "unknown".to_owned());
+    let user = std::env::var("USER")
+        .or_else(|_| std::env::var("LOGNAME"))
+        .unwrap_or_else(|_| "unknown".to_owned());
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = host.trim();
     Principal::os(&user, if host.is_empty() { "localhost" } else { host })

@@ -54,7 +54,11 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    telemetry::init(if matches!(cli.command, Command::Up) { "info" } else { "error" });
+    telemetry::init(if matches!(cli.command, Command::Up) {
+        "info"
+    } else {
+        "error"
+    });
     let exit = match run(cli).await {
         Ok(exit) => exit,
         Err(error) => {
@@ -66,7 +70,12 @@ async fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> anyhow::Result<Exit> {
-    let Cli { state_dir, config, output, command } = cli;
+    let Cli {
+        state_dir,
+        config,
+        output,
+        command,
+    } = cli;
     if let Command::Demo(args) = command {
         return demo::run(&args, state_dir, output).await;
     }
@@ -91,7 +100,9 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
             up::run(&app).await?;
             Ok(Exit::Done)
         }
-        Command::Other(command) => commands::run(command, &App::open(&dir, desired, output).await?).await,
+        Command::Other(command) => {
+            commands::run(command, &App::open(&dir, desired, output).await?).await
+        }
         Command::Demo(_) => unreachable!("handled above"),
     }
 }
@@ -105,7 +116,11 @@ fn desired(named: Option<PathBuf>) -> anyhow::Result<Desired> {
     let sources = config.sources.into_iter();
     Ok(Desired {
         keyrings: keyrings
-            .map(|keyring| DesiredKeyring { name: keyring.name, purpose: keyring.purpose, policy: keyring.policy })
+            .map(|keyring| DesiredKeyring {
+                name: keyring.name,
+                purpose: keyring.purpose,
+                policy: keyring.policy,
+            })
             .collect(),
         sources: sources
             .map(|source| DesiredSource {

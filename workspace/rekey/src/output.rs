@@ -85,8 +85,14 @@ pub fn optional<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
+/// A head of empty names is none.
 fn format_table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> String {
-    let rows: Vec<_> = std::iter::once(head.map(str::to_owned))
+    let head = head
+        .iter()
+        .any(|name| !name.is_empty())
+        .then(|| head.map(str::to_owned));
+    let rows: Vec<_> = head
+        .into_iter()
         .chain(rows)
         .map(|row| row.map(printable))
         .collect();

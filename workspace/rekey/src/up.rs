@@ -9,6 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::embedded::App;
 
+const REPORT_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// All workers, running.
 pub struct Engine {
     tasks: JoinSet<()>,
@@ -24,18 +26,35 @@ impl Engine {
         let shutdown = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let (services, transport) = (app.services.clone(), app.transport.clone());
-        tasks.spawn(listen(services.clone(), rekey_broker::Transport::broadcasts(&*transport)));
+        tasks.spawn(listen(
+            services.clone(),
+            rekey_broker::Transport::broadcasts(&*transport),
+        ));
+        tasks.spawn(report(services.clone(), shutdown.clone()));
         {
             let (transport, shutdown) = (transport.clone(), shutdown.clone());
             tasks.spawn(async move { transport.run(shutdown).await });
         }
-        let scheduler = rekey_scheduler::Deps { services: services.clone() };
+        let scheduler = rekey_scheduler::Deps {
+            services: services.clone(),
+        };
         tasks.spawn(rekey_scheduler::run(scheduler, shutdown.clone()));
-        let rotator = rekey_rotator::Deps { services: services.clone(), transport: transport.clone() };
+        let rotator = rekey_rotator::Deps {
+            services: services.clone(),
+            transport: transport.clone(),
+        };
         tasks.spawn(rekey_rotator::run(rotator, shutdown.clone()));
-        let re_encryptor = rekey_re_encryptor::Deps { services, transport, slots: slots() };
+        let re_encryptor = rekey_re_encryptor::Deps {
+            services,
+            transport,
+            slots: slots(),
+        };
         tasks.spawn(rekey_re_encryptor::run(re_encryptor, shutdown.clone()));
-        Ok(Self { tasks, shutdown, _lock: lock })
+        Ok(Self {
+            tasks,
+            shutdown,
+            _lock: lock,
+        })
     }
 
     /// Has every worker end what it is at, within a deadline.
@@ -47,7 +66,10 @@ impl Engine {
                 self.tasks.join_next().await;
             }
         };
-        if tokio::time::timeout(std::time::Duration::from_secs(25), drained).await.is_err() {
+        if tokio::time::timeout(std::time::Duration::from_secs(25), drained)
+            .await
+            .is_err()
+        {
             tracing::warn!("workers did not end in time; a restart goes on where they stopped");
         }
         self.tasks.abort_all();
@@ -60,7 +82,9 @@ fn slots() -> usize {
 }
 
 async fn take_over(services: &Services) -> anyhow::Result<Option<WorkerLock>> {
-    let Some(file) = services.store.sqlite_file() else { return Ok(None) };
+    let Some(file) = services.store.sqlite_file() else {
+        return Ok(None);
+    };
     let lock = WorkerLock::take(&file)?;
     let unit = services.store.begin(services.clock.now()).await?;
     leases::end_all(&unit, &lock).await?;
@@ -83,18 +107,30 @@ pub async fn listen(services: Services, mut broadcasts: broadcast::Receiver<Even
     }
 }
 
+/// What this process did with keys goes into the audit log every minute, and when it ends.
+async fn report(services: Services, shutdown: CancellationToken) {
+    while !shutdown.is_cancelled() {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = tokio::time::sleep(REPORT_EVERY) => {}
+        }
+        if let Err(error) = services.client.flush().await {
+            tracing::warn!(%error, "uses of keys are reported later");
+        }
+    }
+}
+
 /// Runs all workers until SIGTERM or Ctrl-C.
 pub async fn run(app: &App) -> anyhow::Result<()> {
     let engine = Engine::start(app).await?;
     tracing::info!("workers are running; backups of keys are off until they are built");
-    let mut terminate =
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .context("cannot listen for SIGTERM")?;
     tokio::select! {
         _ = terminate.recv() => {}
         _ = tokio::signal::ctrl_c() => {}
     }
     tracing::info!("stopping");
     engine.stop().await;
-    let _ = app.services.client.flush().await;
     Ok(())
 }

@@ -37,14 +37,18 @@ impl Advance<'_> {
     /// Begins the unit of the step's effect, which depends on still holding the lease; `None` where
     /// this message took effect before.
     pub async fn begin(&self) -> Result<Option<Unit>, OperationError> {
-        let Some(unit) = self.job.begin().await? else { return Ok(None) };
+        let Some(unit) = self.job.begin().await? else {
+            return Ok(None);
+        };
         leases::release(&unit, &self.lease).await?;
         Ok(Some(unit))
     }
 
     /// Whoever looks at the rotation next.
     pub fn due(&self) -> RotationDue {
-        RotationDue { rotation: self.rotation.id }
+        RotationDue {
+            rotation: self.rotation.id,
+        }
     }
 }
 
@@ -54,12 +58,23 @@ impl Handler for AdvanceRotation {
     const NAME: &'static str = "rotator.advance";
 
     async fn handle(&self, command: RotationDue, job: &Job) -> Result<(), JobError> {
-        let Services { store, clock, holder, .. } = &self.services;
+        let Services {
+            store,
+            clock,
+            holder,
+            ..
+        } = &self.services;
         let name = format!("rotation/{}", command.rotation);
         let Some(lease) = leased::take(store, &**clock, &name, holder).await? else {
             return Err(JobError::Snooze(BUSY));
         };
-        let done = leased::renewed(store, &**clock, &lease, self.step(command, job, lease.clone())).await;
+        let done = leased::renewed(
+            store,
+            &**clock,
+            &lease,
+            self.step(command, job, lease.clone()),
+        )
+        .await;
         // A step that ended well gave it back in its unit; then this finds nothing.
         leased::give_back(store, &**clock, &lease).await;
         Ok(done?)
@@ -67,15 +82,31 @@ impl Handler for AdvanceRotation {
 }
 
 impl AdvanceRotation {
-    async fn step(&self, command: RotationDue, job: &Job, lease: Lease) -> Result<(), OperationError> {
+    async fn step(
+        &self,
+        command: RotationDue,
+        job: &Job,
+        lease: Lease,
+    ) -> Result<(), OperationError> {
         let services = &self.services;
         let db = services.store.db();
         let rotation = rotations::by_id(db, command.rotation).await?;
         let keyring = keyrings::by_id(db, rotation.keyring_id).await?;
         let facts = facts::gather(db, &rotation).await?;
-        let step = next_step(&facts::rule(&rotation), &facts, &keyring.policy.0.timing, services.clock.now());
+        let step = next_step(
+            &facts::rule(&rotation),
+            &facts,
+            &keyring.policy.0.timing,
+            services.clock.now(),
+        );
         tracing::debug!(rotation = %rotation.id, state = %rotation.state.0, ?step, "next step");
-        let advance = Advance { services, job, rotation, keyring, lease };
+        let advance = Advance {
+            services,
+            job,
+            rotation,
+            keyring,
+            lease,
+        };
         match step {
             Step::Await => steps::wait(&advance, None).await,
             Step::WaitUntil(due) => steps::wait(&advance, Some(due)).await,

@@ -25,9 +25,16 @@ pub async fn write(
     let before = census::of_pass(db, rotation.id, census::BEFORE).await?;
     let after = census::of_pass(db, rotation.id, rotation.pass).await?;
     let tally = batches::tally(db, rotation.id).await?;
-    let quarantined: u64 =
-        batches::of_pass(db, rotation).await?.iter().map(|batch| batch.quarantined.unsigned_abs()).sum();
-    let name = |id: Option<i64>| keys.iter().find(|key| Some(key.key_id) == id).map(|key| key.name(keyring));
+    let quarantined: u64 = batches::of_pass(db, rotation)
+        .await?
+        .iter()
+        .map(|batch| batch.quarantined.unsigned_abs())
+        .sum();
+    let name = |id: Option<i64>| {
+        keys.iter()
+            .find(|key| Some(key.key_id) == id)
+            .map(|key| key.name(keyring))
+    };
     Ok(json!({
         "schema": "rekey.certificate/v1",
         "rotation": rotation.id,
@@ -49,7 +56,12 @@ pub async fn write(
     }))
 }
 
-fn listed(counted: &[Counted], columns: &[Protected], keys: &[Key], keyring: &Keyring) -> Vec<Value> {
+fn listed(
+    counted: &[Counted],
+    columns: &[Protected],
+    keys: &[Key],
+    keyring: &Keyring,
+) -> Vec<Value> {
     let line = |count: &Counted| {
         let column = columns.iter().find(|column| column.id == count.column_id);
         let under = match count.found() {
@@ -61,5 +73,9 @@ fn listed(counted: &[Counted], columns: &[Protected], keys: &[Key], keyring: &Ke
         };
         json!({ "column": column.map(|column| column.spec.name.to_string()), "under": under, "rows": count.rows })
     };
-    counted.iter().filter(|count| count.rows > 0).map(line).collect()
+    counted
+        .iter()
+        .filter(|count| count.rows > 0)
+        .map(line)
+        .collect()
 }

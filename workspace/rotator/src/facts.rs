@@ -3,16 +3,24 @@
 use std::collections::HashSet;
 
 use rekey_domain::{BatchState, Facts, Found, KeyId, PassCensus, Rotation as Rule, RotationState};
-use rekey_store::{ConnectionTrait, StoreError, batches, census, columns, keys, rotations::Rotation};
+use rekey_store::{
+    ConnectionTrait, StoreError, batches, census, columns, keys, rotations::Rotation,
+};
 
 /// The rotation as the rules see it.
 pub fn rule(rotation: &Rotation) -> Rule {
-    Rule { state: rotation.state.0, paused: rotation.paused, due_at: rotation.due_at }
+    Rule {
+        state: rotation.state.0,
+        paused: rotation.paused,
+        due_at: rotation.due_at,
+    }
 }
 
 /// Gathers the facts.
 pub async fn gather(db: &impl ConnectionTrait, rotation: &Rotation) -> Result<Facts, StoreError> {
-    let standby = keys::standby(db, rotation.keyring_id).await?.map(|key| key.key_id);
+    let standby = keys::standby(db, rotation.keyring_id)
+        .await?
+        .map(|key| key.key_id);
     let distributing = rotation.state.0 == RotationState::Distributing;
     let planned = batches::count(db, rotation, BatchState::Planned).await?;
     let dispatched = batches::count(db, rotation, BatchState::Dispatched).await?;
@@ -27,14 +35,30 @@ pub async fn gather(db: &impl ConnectionTrait, rotation: &Rotation) -> Result<Fa
 }
 
 /// The key ids whose values a rotation leaves alone: its target and whatever came later.
-pub async fn settled(db: &impl ConnectionTrait, rotation: &Rotation) -> Result<HashSet<KeyId>, StoreError> {
+pub async fn settled(
+    db: &impl ConnectionTrait,
+    rotation: &Rotation,
+) -> Result<HashSet<KeyId>, StoreError> {
     let keys = keys::of_keyring(db, rotation.keyring_id).await?;
-    let target = keys.iter().find(|key| Some(key.key_id) == rotation.target_key_id).map(|key| key.version);
-    Ok(keys.iter().filter(|key| target.is_some_and(|target| key.version >= target)).map(|key| key.id()).collect())
+    let target = keys
+        .iter()
+        .find(|key| Some(key.key_id) == rotation.target_key_id)
+        .map(|key| key.version);
+    Ok(keys
+        .iter()
+        .filter(|key| target.is_some_and(|target| key.version >= target))
+        .map(|key| key.id())
+        .collect())
 }
 
-async fn pass_census(db: &impl ConnectionTrait, rotation: &Rotation) -> Result<Option<PassCensus>, StoreError> {
-    if columns::of_keyring(db, rotation.keyring_id).await?.is_empty() {
+async fn pass_census(
+    db: &impl ConnectionTrait,
+    rotation: &Rotation,
+) -> Result<Option<PassCensus>, StoreError> {
+    if columns::of_keyring(db, rotation.keyring_id)
+        .await?
+        .is_empty()
+    {
         return Ok(Some(PassCensus { below_target: 0 }));
     }
     let counted = census::of_pass(db, rotation.id, rotation.pass).await?;
@@ -43,10 +67,18 @@ async fn pass_census(db: &impl ConnectionTrait, rotation: &Rotation) -> Result<O
     }
     let settled = settled(db, rotation).await?;
     let is_settled = |found: Found| matches!(found, Found::Key(id) if settled.contains(&id));
-    let unsettled: u64 =
-        counted.iter().filter(|count| !is_settled(count.found())).map(|count| count.rows.unsigned_abs()).sum();
+    let unsettled: u64 = counted
+        .iter()
+        .filter(|count| !is_settled(count.found()))
+        .map(|count| count.rows.unsigned_abs())
+        .sum();
     // Both were counted in this pass: what the batches of this pass could not move is in quarantine.
-    let quarantined: u64 =
-        batches::of_pass(db, rotation).await?.iter().map(|batch| batch.quarantined.unsigned_abs()).sum();
-    Ok(Some(PassCensus { below_target: unsettled.saturating_sub(quarantined) }))
+    let quarantined: u64 = batches::of_pass(db, rotation)
+        .await?
+        .iter()
+        .map(|batch| batch.quarantined.unsigned_abs())
+        .sum();
+    Ok(Some(PassCensus {
+        below_target: unsettled.saturating_sub(quarantined),
+    }))
 }

@@ -18,8 +18,13 @@ impl Handler for KeyCreatedMovesOn {
 
     async fn handle(&self, command: KeyCreated, job: &Job) -> Result<(), JobError> {
         let keyring = keyrings::by_name(self.services.store.db(), &command.key.keyring).await?;
-        let Some(unit) = job.begin().await? else { return Ok(()) };
-        let latest = rotations::of_keyring(unit.db(), keyring.id).await?.into_iter().next();
+        let Some(unit) = job.begin().await? else {
+            return Ok(());
+        };
+        let latest = rotations::of_keyring(unit.db(), keyring.id)
+            .await?
+            .into_iter()
+            .next();
         if let Some(live) = latest.filter(|rotation| rotation.state.0.is_live()) {
             unit.send(&RotationDue { rotation: live.id }).await?;
         }

@@ -30,14 +30,29 @@ pub struct Deps {
 
 /// Handles requests, standbys and steps of rotations until `shutdown`.
 pub async fn run(deps: Deps, shutdown: CancellationToken) {
-    let Deps { services, transport } = deps;
-    Worker::new(Queue::Rotator, 4, transport, services.store.clone(), services.clock.clone())
-        .handle(request::RequestRotation { services: services.clone() })
-        .handle(standby::MakeStandby { services: services.clone() })
-        .handle(key_created::KeyCreatedMovesOn { services: services.clone() })
-        .handle(advance::AdvanceRotation { services })
-        .run(shutdown)
-        .await;
+    let Deps {
+        services,
+        transport,
+    } = deps;
+    Worker::new(
+        Queue::Rotator,
+        4,
+        transport,
+        services.store.clone(),
+        services.clock.clone(),
+    )
+    .handle(request::RequestRotation {
+        services: services.clone(),
+    })
+    .handle(standby::MakeStandby {
+        services: services.clone(),
+    })
+    .handle(key_created::KeyCreatedMovesOn {
+        services: services.clone(),
+    })
+    .handle(advance::AdvanceRotation { services })
+    .run(shutdown)
+    .await;
 }
 
 /// The rotator in the audit log.

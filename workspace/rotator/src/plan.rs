@@ -20,7 +20,10 @@ const AHEAD: u64 = 64;
 pub async fn plan(advance: &Advance<'_>) -> Result<(), OperationError> {
     let db = advance.services.store.db();
     let columns = columns::of_keyring(db, advance.keyring.id).await?;
-    let first_plan = advance.rotation.pass == 0 && census::of_pass(db, advance.rotation.id, census::BEFORE).await?.is_empty();
+    let first_plan = advance.rotation.pass == 0
+        && census::of_pass(db, advance.rotation.id, census::BEFORE)
+            .await?
+            .is_empty();
     if first_plan && !columns.is_empty() {
         return count_before(advance, &columns).await;
     }
@@ -35,12 +38,24 @@ async fn count_before(advance: &Advance<'_>, columns: &[Protected]) -> Result<()
     let counted = census_of_columns(advance.services, columns).await?;
     let settled = facts::settled(db, &advance.rotation).await?;
     let to_move = |found: Found| !matches!(found, Found::Key(id) if settled.contains(&id));
-    let values: u64 = counted.iter().filter(|row| to_move(row.found)).map(|row| row.rows).sum();
-    let target = advance.rotation.target_key_id.and_then(|id| u32::try_from(id).ok()).map(KeyId::new);
+    let values: u64 = counted
+        .iter()
+        .filter(|row| to_move(row.found))
+        .map(|row| row.rows)
+        .sum();
+    let target = advance
+        .rotation
+        .target_key_id
+        .and_then(|id| u32::try_from(id).ok())
+        .map(KeyId::new);
     if let Some(target) = target {
-        let used = keys::find(db, target).await?.map_or(0, |key| key.used.unsigned_abs());
+        let used = keys::find(db, target)
+            .await?
+            .map_or(0, |key| key.used.unsigned_abs());
         if !plan_fits(used, values) {
-            let why = format!("{values} values do not fit under one key (SP 800-38D §8.3); split the keyring");
+            let why = format!(
+                "{values} values do not fit under one key (SP 800-38D §8.3); split the keyring"
+            );
             return steps::give_up(advance, &why).await;
         }
     }
@@ -57,7 +72,11 @@ struct Ranges {
 }
 
 /// Walks on from where the plan stands, table by table.
-async fn next_ranges(advance: &Advance<'_>, columns: &[Protected], most: u64) -> Result<Ranges, OperationError> {
+async fn next_ranges(
+    advance: &Advance<'_>,
+    columns: &[Protected],
+    most: u64,
+) -> Result<Ranges, OperationError> {
     let tables = tables(columns);
     let rows = advance.keyring.policy.0.batch_rows;
     let mut ranges = Ranges {
@@ -67,12 +86,18 @@ async fn next_ranges(advance: &Advance<'_>, columns: &[Protected], most: u64) ->
         complete: false,
     };
     while (ranges.found.len() as u64) < most {
-        let Some(column) = usize::try_from(ranges.table).ok().and_then(|index| tables.get(index)) else {
+        let Some(column) = usize::try_from(ranges.table)
+            .ok()
+            .and_then(|index| tables.get(index))
+        else {
             ranges.complete = true;
             break;
         };
         let source = advance.services.source(&column.source).await?;
-        match source.next_range(&column.table.relation, ranges.after, rows).await? {
+        match source
+            .next_range(&column.table.relation, ranges.after, rows)
+            .await?
+        {
             Some(range) => {
                 ranges.after = Some(range.last);
                 ranges.found.push((column.table.clone(), range));
@@ -98,7 +123,9 @@ fn tables(columns: &[Protected]) -> Vec<&Protected> {
 }
 
 async fn store(advance: &Advance<'_>, ranges: Ranges) -> Result<(), OperationError> {
-    let Some(unit) = advance.begin().await? else { return Ok(()) };
+    let Some(unit) = advance.begin().await? else {
+        return Ok(());
+    };
     for (table, range) in &ranges.found {
         batches::plan(&unit, &advance.rotation, table.id, *range).await?;
     }
@@ -110,7 +137,12 @@ async fn store(advance: &Advance<'_>, ranges: Ranges) -> Result<(), OperationErr
         ..Default::default()
     };
     rotations::update(&unit, &advance.rotation, changes).await?;
-    batches::dispatch(&unit, &advance.rotation, advance.keyring.policy.0.concurrency).await?;
+    batches::dispatch(
+        &unit,
+        &advance.rotation,
+        advance.keyring.policy.0.concurrency,
+    )
+    .await?;
     go_on(&unit, advance, &ranges).await?;
     unit.commit().await?;
     crash::point("rotator.planned");

@@ -21,22 +21,51 @@ impl Handler for RequestRotation {
     async fn handle(&self, command: RotationRequested, job: &Job) -> Result<(), JobError> {
         let principal = asked_by(job);
         let pen = self.services.pen(&principal).await?;
-        let Some(unit) = job.begin().await? else { return Ok(()) };
+        let Some(unit) = job.begin().await? else {
+            return Ok(());
+        };
         let keyring = keyrings::by_name(unit.db(), &command.keyring).await?;
-        let latest = rotations::of_keyring(unit.db(), keyring.id).await?.into_iter().next();
+        let latest = rotations::of_keyring(unit.db(), keyring.id)
+            .await?
+            .into_iter()
+            .next();
         let decision = decide_request(latest.as_ref().map(|rotation| rotation.state.0));
         let (id, outcome) = match (decision, latest) {
             (RequestDecision::Join, Some(live)) => (live.id, "joined"),
             (RequestDecision::Supersede, Some(late)) => {
-                rotations::change_state(&unit, &late, RotationState::Superseded, rotations::Changes::default()).await?;
-                (rotations::start(&unit, keyring.id, command.reason, &principal).await?.id, "started, superseding")
+                rotations::change_state(
+                    &unit,
+                    &late,
+                    RotationState::Superseded,
+                    rotations::Changes::default(),
+                )
+                .await?;
+                (
+                    rotations::start(&unit, keyring.id, command.reason, &principal)
+                        .await?
+                        .id,
+                    "started, superseding",
+                )
             }
-            _ => (rotations::start(&unit, keyring.id, command.reason, &principal).await?.id, "started"),
+            _ => (
+                rotations::start(&unit, keyring.id, command.reason, &principal)
+                    .await?
+                    .id,
+                "started",
+            ),
         };
         unit.send(&RotationDue { rotation: id }).await?;
         let details = json!({ "rotation": id, "reason": command.reason });
-        pen.append(&unit, Record { action: "rotation.started", subject: keyring.name.0.as_str(), outcome, details })
-            .await?;
+        pen.append(
+            &unit,
+            Record {
+                action: "rotation.started",
+                subject: keyring.name.0.as_str(),
+                outcome,
+                details,
+            },
+        )
+        .await?;
         unit.commit().await?;
         crash::point("rotator.requested");
         tracing::info!(keyring = %command.keyring, rotation = %id, outcome, "rotation requested");
@@ -47,5 +76,7 @@ impl Handler for RequestRotation {
 /// Who asked: the event's source, where one of our programs wrote it.
 fn asked_by(job: &Job) -> Principal {
     let source = job.event().source.strip_prefix("/rekey/");
-    source.and_then(|principal| principal.parse().ok()).unwrap_or_else(crate::principal)
+    source
+        .and_then(|principal| principal.parse().ok())
+        .unwrap_or_else(crate::principal)
 }

@@ -31,16 +31,31 @@ impl Handler for MakeStandby {
         let made = make_key(store, &**kms, deployment, &keyring).await?;
         crash::point("rotator.standby-generated");
         let pen = self.services.pen(&principal).await?;
-        let Some(unit) = job.begin().await? else { return Ok(()) };
+        let Some(unit) = job.begin().await? else {
+            return Ok(());
+        };
         if keys::standby(unit.db(), keyring.id).await?.is_some() {
             return Ok(());
         }
         let key = keys::insert_standby(&unit, keyring.id, made.new).await?;
         let name = key.name(&keyring);
-        unit.send(&KeyCreated { key: name.clone(), key_id: key.id() }).await?;
+        unit.send(&KeyCreated {
+            key: name.clone(),
+            key_id: key.id(),
+        })
+        .await?;
         let details = json!({ "key_id": key.id(), "backup": keyring.policy.0.backup });
         let subject = name.to_string();
-        pen.append(&unit, Record { action: "key.created", subject: &subject, outcome: "done", details }).await?;
+        pen.append(
+            &unit,
+            Record {
+                action: "key.created",
+                subject: &subject,
+                outcome: "done",
+                details,
+            },
+        )
+        .await?;
         unit.commit().await?;
         crash::point("rotator.standby-stored");
         tracing::info!(key = %name, key_id = %key.id(), "standby key made");

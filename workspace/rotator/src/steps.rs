@@ -18,15 +18,31 @@ const LOOK_AGAIN: Duration = Duration::from_secs(30);
 const LOOK_AGAIN_WAITING: Duration = Duration::from_secs(10 * 60);
 
 /// Puts off the scheduler's own look at the rotation.
-pub async fn look_again(unit: &Unit, advance: &Advance<'_>, within: Duration) -> Result<(), OperationError> {
+pub async fn look_again(
+    unit: &Unit,
+    advance: &Advance<'_>,
+    within: Duration,
+) -> Result<(), OperationError> {
     let resend_at = Set(unit.database_time_in(within).await?);
-    Ok(rotations::update(unit, &advance.rotation, Changes { resend_at, ..Default::default() }).await?)
+    Ok(rotations::update(
+        unit,
+        &advance.rotation,
+        Changes {
+            resend_at,
+            ..Default::default()
+        },
+    )
+    .await?)
 }
 
 /// Nothing to do now.
 pub async fn wait(advance: &Advance<'_>, due: Option<DateTime<Utc>>) -> Result<(), OperationError> {
-    let Some(unit) = advance.begin().await? else { return Ok(()) };
-    let within = due.map_or(LOOK_AGAIN, |due| until(due, unit.now()).min(LOOK_AGAIN_WAITING));
+    let Some(unit) = advance.begin().await? else {
+        return Ok(());
+    };
+    let within = due.map_or(LOOK_AGAIN, |due| {
+        until(due, unit.now()).min(LOOK_AGAIN_WAITING)
+    });
     look_again(&unit, advance, within).await?;
     Ok(unit.commit().await?)
 }
@@ -38,21 +54,36 @@ pub fn until(due: DateTime<Utc>, now: DateTime<Utc>) -> Duration {
 
 /// Has a standby made.
 pub async fn order_standby(advance: &Advance<'_>) -> Result<(), OperationError> {
-    let Some(unit) = advance.begin().await? else { return Ok(()) };
-    unit.send(&StandbyWanted { keyring: advance.keyring.name.0.clone() }).await?;
+    let Some(unit) = advance.begin().await? else {
+        return Ok(());
+    };
+    unit.send(&StandbyWanted {
+        keyring: advance.keyring.name.0.clone(),
+    })
+    .await?;
     look_again(&unit, advance, LOOK_AGAIN).await?;
     Ok(unit.commit().await?)
 }
 
 /// Hands the standby to clients, for decryption.
 pub async fn distribute(advance: &Advance<'_>, due: DateTime<Utc>) -> Result<(), OperationError> {
-    let Some(unit) = advance.begin().await? else { return Ok(()) };
+    let Some(unit) = advance.begin().await? else {
+        return Ok(());
+    };
     let standby = keys::standby(unit.db(), advance.keyring.id).await?;
     let target_key_id = Set(standby.map(|key| key.key_id));
-    let changes = Changes { target_key_id, due_at: Set(Some(due)), ..Default::default() };
+    let changes = Changes {
+        target_key_id,
+        due_at: Set(Some(due)),
+        ..Default::default()
+    };
     move_to(&unit, advance, RotationState::Distributing, changes).await?;
-    unit.send(&KeyringChanged { keyring: advance.keyring.name.0.clone() }).await?;
-    unit.send_after(&advance.due(), until(due, unit.now())).await?;
+    unit.send(&KeyringChanged {
+        keyring: advance.keyring.name.0.clone(),
+    })
+    .await?;
+    unit.send_after(&advance.due(), until(due, unit.now()))
+        .await?;
     unit.commit().await?;
     crash::point("rotator.distributed");
     Ok(())
@@ -60,8 +91,14 @@ pub async fn distribute(advance: &Advance<'_>, due: DateTime<Utc>) -> Result<(),
 
 /// The standby is gone: back to waiting for one.
 pub async fn restart(advance: &Advance<'_>) -> Result<(), OperationError> {
-    let Some(unit) = advance.begin().await? else { return Ok(()) };
-    let changes = Changes { target_key_id: Set(None), due_at: Set(None), ..Default::default() };
+    let Some(unit) = advance.begin().await? else {
+        return Ok(());
+    };
+    let changes = Changes {
+        target_key_id: Set(None),
+        due_at: Set(None),
+        ..Default::default()
+    };
     move_to(&unit, advance, RotationState::Requested, changes).await?;
     unit.send(&advance.due()).await?;
     Ok(unit.commit().await?)
@@ -71,9 +108,13 @@ pub async fn restart(advance: &Advance<'_>) -> Result<(), OperationError> {
 pub async fn switch(advance: &Advance<'_>) -> Result<(), OperationError> {
     let pen = advance.services.pen(&crate::principal()).await?;
     crash::point("rotator.before-switch");
-    let Some(unit) = advance.begin().await? else { return Ok(()) };
+    let Some(unit) = advance.begin().await? else {
+        return Ok(());
+    };
     let keyring = &advance.keyring;
-    let Some(standby) = keys::standby(unit.db(), keyring.id).await? else { return Ok(()) };
+    let Some(standby) = keys::standby(unit.db(), keyring.id).await? else {
+        return Ok(());
+    };
     let policy = &keyring.policy.0;
     let proof = (policy.backup == BackupPolicy::Off).then_some(BackupProof::NotRequired);
     keys::switch(&unit, keyring, &standby, policy, proof).await?;
@@ -84,12 +125,28 @@ pub async fn switch(advance: &Advance<'_>) -> Result<(), OperationError> {
         ..Default::default()
     };
     move_to(&unit, advance, RotationState::ReEncrypting, changes).await?;
-    unit.send(&StandbyWanted { keyring: keyring.name.0.clone() }).await?;
-    unit.send(&KeyringChanged { keyring: keyring.name.0.clone() }).await?;
+    unit.send(&StandbyWanted {
+        keyring: keyring.name.0.clone(),
+    })
+    .await?;
+    unit.send(&KeyringChanged {
+        keyring: keyring.name.0.clone(),
+    })
+    .await?;
     unit.send(&advance.due()).await?;
     let subject = standby.name(keyring).to_string();
-    let details = json!({ "rotation": advance.rotation.id, "key_id": standby.id(), "backup": policy.backup });
-    pen.append(&unit, Record { action: "key.activated", subject: &subject, outcome: "done", details }).await?;
+    let details =
+        json!({ "rotation": advance.rotation.id, "key_id": standby.id(), "backup": policy.backup });
+    pen.append(
+        &unit,
+        Record {
+            action: "key.activated",
+            subject: &subject,
+            outcome: "done",
+            details,
+        },
+    )
+    .await?;
     unit.commit().await?;
     crash::point("rotator.switched");
     tracing::info!(key = subject, "primary key switched");
@@ -98,9 +155,21 @@ pub async fn switch(advance: &Advance<'_>) -> Result<(), OperationError> {
 
 /// All rows are moved: wait out clients that have not refreshed.
 pub async fn begin_grace(advance: &Advance<'_>, due: DateTime<Utc>) -> Result<(), OperationError> {
-    let Some(unit) = advance.begin().await? else { return Ok(()) };
-    move_to(&unit, advance, RotationState::Grace, Changes { due_at: Set(Some(due)), ..Default::default() }).await?;
-    unit.send_after(&advance.due(), until(due, unit.now())).await?;
+    let Some(unit) = advance.begin().await? else {
+        return Ok(());
+    };
+    move_to(
+        &unit,
+        advance,
+        RotationState::Grace,
+        Changes {
+            due_at: Set(Some(due)),
+            ..Default::default()
+        },
+    )
+    .await?;
+    unit.send_after(&advance.due(), until(due, unit.now()))
+        .await?;
     unit.commit().await?;
     crash::point("rotator.grace");
     Ok(())
@@ -108,22 +177,48 @@ pub async fn begin_grace(advance: &Advance<'_>, due: DateTime<Utc>) -> Result<()
 
 /// Batches were given up: the rotation says so, and waits for a person.
 pub async fn fail(advance: &Advance<'_>) -> Result<(), OperationError> {
-    let failed = rekey_store::batches::of_pass(advance.services.store.db(), &advance.rotation).await?;
-    let why = failed.iter().filter_map(|batch| batch.failure.clone()).next();
-    give_up(advance, &why.unwrap_or_else(|| "a batch was given up".to_owned())).await
+    let failed =
+        rekey_store::batches::of_pass(advance.services.store.db(), &advance.rotation).await?;
+    let why = failed
+        .iter()
+        .filter_map(|batch| batch.failure.clone())
+        .next();
+    give_up(
+        advance,
+        &why.unwrap_or_else(|| "a batch was given up".to_owned()),
+    )
+    .await
 }
 
 /// Ends a rotation as failed.
 pub async fn give_up(advance: &Advance<'_>, why: &str) -> Result<(), OperationError> {
     let pen = advance.services.pen(&crate::principal()).await?;
-    let Some(unit) = advance.begin().await? else { return Ok(()) };
-    let changes = Changes { failure: Set(Some(why.to_owned())), ..Default::default() };
+    let Some(unit) = advance.begin().await? else {
+        return Ok(());
+    };
+    let changes = Changes {
+        failure: Set(Some(why.to_owned())),
+        ..Default::default()
+    };
     move_to(&unit, advance, RotationState::Failed, changes).await?;
     let (rotation, keyring) = (advance.rotation.id, advance.keyring.name.0.clone());
-    unit.send(&RotationFailed { rotation, keyring: keyring.clone(), reason: why.to_owned() }).await?;
+    unit.send(&RotationFailed {
+        rotation,
+        keyring: keyring.clone(),
+        reason: why.to_owned(),
+    })
+    .await?;
     let details = json!({ "rotation": rotation, "reason": why });
-    pen.append(&unit, Record { action: "rotation.failed", subject: keyring.as_str(), outcome: "failed", details })
-        .await?;
+    pen.append(
+        &unit,
+        Record {
+            action: "rotation.failed",
+            subject: keyring.as_str(),
+            outcome: "failed",
+            details,
+        },
+    )
+    .await?;
     unit.commit().await?;
     tracing::error!(%rotation, why, "rotation failed");
     Ok(())

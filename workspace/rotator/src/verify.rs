@@ -34,7 +34,9 @@ fn next_pass(advance: &Advance<'_>) -> Changes {
 
 /// The grace period is over: the first sweep is planned.
 pub async fn begin(advance: &Advance<'_>) -> Result<(), OperationError> {
-    let Some(unit) = advance.begin().await? else { return Ok(()) };
+    let Some(unit) = advance.begin().await? else {
+        return Ok(());
+    };
     move_to(&unit, advance, RotationState::Verifying, next_pass(advance)).await?;
     unit.send(&advance.due()).await?;
     unit.commit().await?;
@@ -58,12 +60,18 @@ pub async fn record(
     columns: &[Protected],
     counted: &[CensusRow],
 ) -> Result<(), OperationError> {
-    let Some(unit) = advance.begin().await? else { return Ok(()) };
+    let Some(unit) = advance.begin().await? else {
+        return Ok(());
+    };
     for column in columns {
         let of_column = counted.iter().filter(|row| row.column_id == column.id);
         let mut counts: Vec<(Found, u64)> = of_column.map(|row| (row.found, row.rows)).collect();
         if counts.is_empty() {
-            let target = advance.rotation.target_key_id.and_then(|id| u32::try_from(id).ok()).unwrap_or_default();
+            let target = advance
+                .rotation
+                .target_key_id
+                .and_then(|id| u32::try_from(id).ok())
+                .unwrap_or_default();
             counts.push((Found::Key(KeyId::new(target)), 0));
         }
         census::record(&unit, advance.rotation.id, pass, column.id, &counts).await?;
@@ -74,10 +82,16 @@ pub async fn record(
 
 /// Rows were written under an old key since: another sweep, later.
 pub async fn sweep_again(advance: &Advance<'_>, at: DateTime<Utc>) -> Result<(), OperationError> {
-    let Some(unit) = advance.begin().await? else { return Ok(()) };
-    let changes = Changes { due_at: Set(Some(at)), ..next_pass(advance) };
+    let Some(unit) = advance.begin().await? else {
+        return Ok(());
+    };
+    let changes = Changes {
+        due_at: Set(Some(at)),
+        ..next_pass(advance)
+    };
     rotations::update(&unit, &advance.rotation, changes).await?;
-    unit.send_after(&advance.due(), until(at, unit.now())).await?;
+    unit.send_after(&advance.due(), until(at, unit.now()))
+        .await?;
     unit.commit().await?;
     tracing::warn!(rotation = %advance.rotation.id, %at, "stragglers under an old key; sweeping again");
     Ok(())
@@ -89,17 +103,39 @@ pub async fn complete(advance: &Advance<'_>) -> Result<(), OperationError> {
     let db = advance.services.store.db();
     let now = advance.services.clock.now();
     let certificate = certificate::write(db, &advance.rotation, &advance.keyring, now).await?;
-    let Some(unit) = advance.begin().await? else { return Ok(()) };
-    let changes = Changes { certificate: Set(Some(certificate.to_string())), due_at: Set(None), ..Default::default() };
+    let Some(unit) = advance.begin().await? else {
+        return Ok(());
+    };
+    let changes = Changes {
+        certificate: Set(Some(certificate.to_string())),
+        due_at: Set(None),
+        ..Default::default()
+    };
     move_to(&unit, advance, RotationState::Completed, changes).await?;
     let all = keys::of_keyring(unit.db(), advance.keyring.id).await?;
-    if let Some(target) = all.iter().find(|key| Some(key.key_id) == advance.rotation.target_key_id) {
+    if let Some(target) = all
+        .iter()
+        .find(|key| Some(key.key_id) == advance.rotation.target_key_id)
+    {
         let key = target.name(&advance.keyring);
-        unit.send(&RotationCompleted { rotation: advance.rotation.id, key }).await?;
+        unit.send(&RotationCompleted {
+            rotation: advance.rotation.id,
+            key,
+        })
+        .await?;
     }
     let subject = advance.keyring.name.0.as_str();
     let details = json!({ "rotation": advance.rotation.id, "certificate": certificate });
-    pen.append(&unit, Record { action: "rotation.completed", subject, outcome: "done", details }).await?;
+    pen.append(
+        &unit,
+        Record {
+            action: "rotation.completed",
+            subject,
+            outcome: "done",
+            details,
+        },
+    )
+    .await?;
     unit.commit().await?;
     crash::point("rotator.completed");
     tracing::info!(rotation = %advance.rotation.id, "rotation completed");

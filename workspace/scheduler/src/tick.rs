@@ -43,12 +43,16 @@ pub async fn tick(services: &Services, lease: &Lease) -> Result<(), StoreError> 
 
 async fn fire_schedule(unit: &Unit, keyring: &Keyring) -> Result<(), StoreError> {
     let policy = &keyring.policy.0;
-    let Some(line) = &policy.rotate else { return Ok(()) };
-    let schedule =
-        Schedule::parse(line, &policy.time_zone).map_err(|error| StoreError::Refused(error.to_string()))?;
+    let Some(line) = &policy.rotate else {
+        return Ok(());
+    };
+    let schedule = Schedule::parse(line, &policy.time_zone)
+        .map_err(|error| StoreError::Refused(error.to_string()))?;
     let name = format!("rotate/{}", keyring.name.0);
     let settled = schedules::fired_up_to(unit, &name).await?;
-    let Some(tick) = schedule.due(settled, unit.now()) else { return Ok(()) };
+    let Some(tick) = schedule.due(settled, unit.now()) else {
+        return Ok(());
+    };
     if schedules::settle(unit, &name, settled, tick).await? {
         tracing::info!(keyring = %keyring.name.0, %tick, "scheduled rotation");
         request(unit, keyring, RotationReason::Schedule).await?;
@@ -58,20 +62,31 @@ async fn fire_schedule(unit: &Unit, keyring: &Keyring) -> Result<(), StoreError>
 
 /// Expiry and usage: they hold until a rotation has answered them, so each asks again at times.
 async fn fire_triggers(unit: &Unit, keyring: &Keyring) -> Result<(), StoreError> {
-    let latest = rotations::of_keyring(unit.db(), keyring.id).await?.into_iter().next();
-    let at_work = latest.is_some_and(|last| last.state.0.is_live() || last.state.0 == RotationState::Failed);
+    let latest = rotations::of_keyring(unit.db(), keyring.id)
+        .await?
+        .into_iter()
+        .next();
+    let at_work =
+        latest.is_some_and(|last| last.state.0.is_live() || last.state.0 == RotationState::Failed);
     let keys = keys::of_keyring(unit.db(), keyring.id).await?;
-    let Some(primary) = keys.iter().find(|key| key.state.0 == KeyState::Active) else { return Ok(()) };
+    let Some(primary) = keys.iter().find(|key| key.state.0 == KeyState::Active) else {
+        return Ok(());
+    };
     let expired = primary.expires_at.is_some_and(|at| at <= unit.now());
     let used_up = primary.used_by_applications.unsigned_abs() >= keyring.policy.0.max_encryptions;
-    let reason = if expired { RotationReason::Expiry } else { RotationReason::Usage };
+    let reason = if expired {
+        RotationReason::Expiry
+    } else {
+        RotationReason::Usage
+    };
     if at_work || !(expired || used_up) {
         return Ok(());
     }
     let name = format!("{reason}/{}", primary.id());
     let asked = schedules::fired_up_to(unit, &name).await?;
     let first_time = asked == unit.now();
-    let again = unit.now() - asked >= ASK_AGAIN && schedules::settle(unit, &name, asked, unit.now()).await?;
+    let again = unit.now() - asked >= ASK_AGAIN
+        && schedules::settle(unit, &name, asked, unit.now()).await?;
     if first_time || again {
         tracing::info!(keyring = %keyring.name.0, %reason, "rotation by trigger");
         request(unit, keyring, reason).await?;
@@ -80,19 +95,29 @@ async fn fire_triggers(unit: &Unit, keyring: &Keyring) -> Result<(), StoreError>
 }
 
 async fn request(unit: &Unit, keyring: &Keyring, reason: RotationReason) -> Result<(), StoreError> {
-    let request = RotationRequested { keyring: keyring.name.0.clone(), reason };
+    let request = RotationRequested {
+        keyring: keyring.name.0.clone(),
+        reason,
+    };
     let principal = Principal::schedule(keyring.name.0.as_str());
     let event = Event::of(&request, &format!("/rekey/{principal}"), unit.now());
-    unit.send_event(&event, RotationRequested::ROUTE, Duration::ZERO).await
+    unit.send_event(&event, RotationRequested::ROUTE, Duration::ZERO)
+        .await
 }
 
 /// Messages that were lost after they were sent are sent again: the row is the truth (rule 2).
 async fn send_again(unit: &Unit) -> Result<(), StoreError> {
     let now = unit.database_time_in(Duration::ZERO).await?;
     for rotation in rotations::to_wake(unit.db(), now, now + FURTHEST).await? {
-        unit.send(&RotationDue { rotation: rotation.id }).await?;
+        unit.send(&RotationDue {
+            rotation: rotation.id,
+        })
+        .await?;
         let resend_at = sea_orm::ActiveValue::Set(unit.database_time_in(LOOK_AGAIN).await?);
-        let changes = rotations::Changes { resend_at, ..Default::default() };
+        let changes = rotations::Changes {
+            resend_at,
+            ..Default::default()
+        };
         rotations::update(unit, &rotation, changes).await?;
     }
     for batch in batches::to_resend(unit.db(), now, now + FURTHEST).await? {

@@ -53,11 +53,25 @@ impl Application {
     pub async fn start(app: &App, pool: SqlitePool, rows: u32) -> anyhow::Result<Self> {
         // An application is a principal of its own, with its own leases and cached keys.
         let services = &app.services;
-        let leases = StoreLeases::new(services.store.clone(), services.clock.clone(), Principal::app("demo"));
-        let client = Client::new(Arc::new(leases), services.kms.clone());
-        tokio::spawn(follow(client.clone(), rekey_broker::Transport::broadcasts(&*app.transport)));
-        let mut application =
-            Self { client, pool, truth: BTreeMap::new(), next_id: 1, writes: 0, reads_failed: 0 };
+        let (store, clock, kms) = (
+            services.store.clone(),
+            services.clock.clone(),
+            services.kms.clone(),
+        );
+        let leases = StoreLeases::audited(store, clock, Principal::app("demo"), kms.clone());
+        let client = Client::new(Arc::new(leases), kms);
+        tokio::spawn(follow(
+            client.clone(),
+            rekey_broker::Transport::broadcasts(&*app.transport),
+        ));
+        let mut application = Self {
+            client,
+            pool,
+            truth: BTreeMap::new(),
+            next_id: 1,
+            writes: 0,
+            reads_failed: 0,
+        };
         let last = i64::from(rows);
         while application.next_id <= last {
             let ids: Vec<i64> = (application.next_id..=last).take(500).collect();
@@ -93,13 +107,23 @@ impl Application {
 
     fn someone(&self) -> i64 {
         let from = rand::random_range(0..self.next_id);
-        let at_or_after = self.truth.range(from..).next().or_else(|| self.truth.iter().next());
+        let at_or_after = self
+            .truth
+            .range(from..)
+            .next()
+            .or_else(|| self.truth.iter().next());
         *at_or_after.map_or(&1, |(id, _)| id)
     }
 
     async fn sealed(&self, id: i64, patient: &Patient) -> anyhow::Result<(Vec<u8>, String)> {
-        let ssn = self.client.encrypt(SSN, &[id.into()], patient.ssn.as_bytes()).await?;
-        let notes = self.client.encrypt(NOTES, &[id.into()], patient.notes.as_bytes()).await?;
+        let ssn = self
+            .client
+            .encrypt(SSN, &[id.into()], patient.ssn.as_bytes())
+            .await?;
+        let notes = self
+            .client
+            .encrypt(NOTES, &[id.into()], patient.notes.as_bytes())
+            .await?;
         Ok((ssn, encode_base64(&notes)))
     }
 
@@ -110,9 +134,15 @@ impl Application {
             let (ssn, notes) = self.sealed(*id, &patient).await?;
             rows.push((*id, patient.name, ssn, notes));
         }
-        let mut insert = QueryBuilder::<Sqlite>::new("INSERT INTO patients (id, name, ssn, notes, updated_at) ");
+        let mut insert =
+            QueryBuilder::<Sqlite>::new("INSERT INTO patients (id, name, ssn, notes, updated_at) ");
         insert.push_values(&rows, |mut values, (id, name, ssn, notes)| {
-            values.push_bind(id).push_bind(name).push_bind(ssn).push_bind(notes).push("datetime('now')");
+            values
+                .push_bind(id)
+                .push_bind(name)
+                .push_bind(ssn)
+                .push_bind(notes)
+                .push("datetime('now')");
         });
         insert.build().execute(&self.pool).await?;
         self.truth.extend(ids.iter().map(|id| (*id, 0)));
@@ -125,22 +155,34 @@ impl Application {
         let revision = self.truth.get(&id).map_or(0, |revision| revision + 1);
         let patient = Patient::of(id, revision);
         let (ssn, notes) = self.sealed(id, &patient).await?;
-        let update = "UPDATE patients SET ssn = ?, notes = ?, updated_at = datetime('now') WHERE id = ?";
-        sqlx::query(update).bind(ssn).bind(notes).bind(id).execute(&self.pool).await?;
+        let update =
+            "UPDATE patients SET ssn = ?, notes = ?, updated_at = datetime('now') WHERE id = ?";
+        sqlx::query(update)
+            .bind(ssn)
+            .bind(notes)
+            .bind(id)
+            .execute(&self.pool)
+            .await?;
         self.truth.insert(id, revision);
         Ok(())
     }
 
     async fn delete(&mut self) -> anyhow::Result<()> {
         let id = self.someone();
-        sqlx::query("DELETE FROM patients WHERE id = ?").bind(id).execute(&self.pool).await?;
+        sqlx::query("DELETE FROM patients WHERE id = ?")
+            .bind(id)
+            .execute(&self.pool)
+            .await?;
         self.truth.remove(&id);
         Ok(())
     }
 
     async fn read(&mut self) -> anyhow::Result<()> {
         let id = self.someone();
-        let row = sqlx::query("SELECT id, ssn, notes FROM patients WHERE id = ?").bind(id).fetch_one(&self.pool).await?;
+        let row = sqlx::query("SELECT id, ssn, notes FROM patients WHERE id = ?")
+            .bind(id)
+            .fetch_one(&self.pool)
+            .await?;
         let read_back = self.reads_back(&row).await;
         self.reads_failed += u64::from(!matches!(read_back, Ok(true)));
         Ok(())
@@ -148,9 +190,14 @@ impl Application {
 
     async fn reads_back(&self, row: &sqlx::sqlite::SqliteRow) -> anyhow::Result<bool> {
         let id: i64 = row.try_get("id")?;
-        let Some(revision) = self.truth.get(&id) else { return Ok(false) };
+        let Some(revision) = self.truth.get(&id) else {
+            return Ok(false);
+        };
         let patient = Patient::of(id, *revision);
-        let ssn = self.client.decrypt(SSN, &[id.into()], row.try_get("ssn")?).await?;
+        let ssn = self
+            .client
+            .decrypt(SSN, &[id.into()], row.try_get("ssn")?)
+            .await?;
         let notes = decode_base64(row.try_get("notes")?)?;
         let notes = self.client.decrypt(NOTES, &[id.into()], &notes).await?;
         Ok(*ssn == patient.ssn.as_bytes() && *notes == patient.notes.as_bytes())
@@ -158,8 +205,12 @@ impl Application {
 
     /// Decrypts every row and compares it with what was last written.
     pub async fn verify_all(&self) -> anyhow::Result<Verdict> {
-        let mut verdict =
-            Verdict { rows: 0, wrong: 0, reads_failed: self.reads_failed, writes: self.writes };
+        let mut verdict = Verdict {
+            rows: 0,
+            wrong: 0,
+            reads_failed: self.reads_failed,
+            writes: self.writes,
+        };
         let mut after = 0_i64;
         loop {
             let page = "SELECT id, ssn, notes FROM patients WHERE id > ? ORDER BY id LIMIT 2000";
@@ -171,6 +222,7 @@ impl Application {
                 verdict.wrong += u64::from(!matches!(self.reads_back(row).await, Ok(true)));
             }
         }
+        self.client.flush().await?;
         // A row that is missing is as wrong as one that reads otherwise.
         verdict.wrong += (self.truth.len() as u64).abs_diff(verdict.rows);
         Ok(verdict)
@@ -181,11 +233,17 @@ impl Writing {
     /// Stops the application and gives it back.
     pub async fn stop(self) -> anyhow::Result<Application> {
         self.stop.cancel();
-        self.task.await.context("the application panicked")?.context("the application failed while the rotation ran")
+        self.task
+            .await
+            .context("the application panicked")?
+            .context("the application failed while the rotation ran")
     }
 }
 
-async fn follow(client: Client, mut broadcasts: tokio::sync::broadcast::Receiver<rekey_messages::Event>) {
+async fn follow(
+    client: Client,
+    mut broadcasts: tokio::sync::broadcast::Receiver<rekey_messages::Event>,
+) {
     while let Ok(event) = broadcasts.recv().await {
         if let Ok(rekey_messages::KeyringChanged { keyring }) = event.message() {
             client.keyring_changed(&keyring);

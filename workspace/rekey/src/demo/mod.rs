@@ -10,8 +10,8 @@ use std::{path::PathBuf, time::Instant};
 use anyhow::{Context, bail};
 use rekey_domain::{Bind, Found, KeyringPolicy, Purpose, RotationReason, RotationState, Timing};
 use rekey_operations::{
-    Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, RotationView, Services, apply, census, init,
-    rotate,
+    Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, RotationView, Services,
+    apply, census, init, rotate,
 };
 
 use crate::{
@@ -37,10 +37,15 @@ pub async fn run(args: &Args, state_dir: Option<PathBuf>, output: Output) -> any
     let started = Instant::now();
     let temporary = tempfile::Builder::new().prefix("rekey-demo-").tempdir()?;
     let kept = state_dir.is_some();
-    let dir = StateDir::resolve(Some(state_dir.unwrap_or_else(|| temporary.path().join("state"))))?;
+    let dir = StateDir::resolve(Some(
+        state_dir.unwrap_or_else(|| temporary.path().join("state")),
+    ))?;
     let source_file = dir.file("source.db");
     if source_file.exists() {
-        bail!("{} is there already; a demo starts on an empty directory", source_file.display());
+        bail!(
+            "{} is there already; a demo starts on an empty directory",
+            source_file.display()
+        );
     }
     let say = report::Narrator::new(output);
     say.line("Rekey demo: one key rotation, online. Distribution and grace are shortened to seconds (defaults: 60s, 7d).");
@@ -49,14 +54,23 @@ pub async fn run(args: &Args, state_dir: Option<PathBuf>, output: Output) -> any
     let app = App::create(&dir, desired(&sqlite_url(&source_file, false)), output).await?;
     init(&app.services, &app.desired, &app.principal).await?;
     apply(&app.services, &app.desired, &app.principal).await?;
-    say.line(&format!("Encrypting {} synthetic patients under phi/1 …", args.rows));
+    say.line(&format!(
+        "Encrypting {} synthetic patients under phi/1 …",
+        args.rows
+    ));
     let application = Application::start(&app, truth, args.rows).await?;
 
     let before = census(&app.services).await?;
     let engine = Engine::start(&app).await?;
     let writing = application.write_until_stopped();
     let keyring = "phi".parse().context("a valid name")?;
-    rotate(&app.services, &keyring, RotationReason::Request, &app.principal).await?;
+    rotate(
+        &app.services,
+        &keyring,
+        RotationReason::Request,
+        &app.principal,
+    )
+    .await?;
     let watched = progress::watch(&app.services, args.rows, &say).await;
     let application = writing.stop().await?;
     engine.stop().await;
@@ -75,8 +89,20 @@ pub async fn run(args: &Args, state_dir: Option<PathBuf>, output: Output) -> any
         all_rows_verified: verdict.wrong == 0 && verdict.reads_failed == 0,
         seconds,
     };
-    report::print(&app.services, &report, &before, &after, &rotation, &verdict, &say, kept.then_some(&dir)).await?;
-    let well = rotation.state == RotationState::Completed && report.rows_under_old_key == 0 && report.all_rows_verified;
+    report::print(
+        &app.services,
+        &report,
+        &before,
+        &after,
+        &rotation,
+        &verdict,
+        &say,
+        kept.then_some(&dir),
+    )
+    .await?;
+    let well = rotation.state == RotationState::Completed
+        && report.rows_under_old_key == 0
+        && report.all_rows_verified;
     Ok(if well { Exit::Done } else { Exit::Failed })
 }
 
@@ -87,9 +113,16 @@ async fn under_old_key(
     rotation: &RotationView,
 ) -> anyhow::Result<u64> {
     let keys = rekey_operations::key_views(services).await?;
-    let target = keys.iter().find(|key| Some(&key.key) == rotation.target.as_ref()).map(|key| Found::Key(key.key_id));
+    let target = keys
+        .iter()
+        .find(|key| Some(&key.key) == rotation.target.as_ref())
+        .map(|key| Found::Key(key.key_id));
     let of_demo = after.iter().filter(|row| row.column.source == "clinic");
-    Ok(of_demo.filter(|row| Some(row.found) != target).map(|row| row.rows).max().unwrap_or(0))
+    Ok(of_demo
+        .filter(|row| Some(row.found) != target)
+        .map(|row| row.rows)
+        .max()
+        .unwrap_or(0))
 }
 
 fn desired(source_url: &str) -> Desired {
@@ -115,8 +148,18 @@ fn desired(source_url: &str) -> Desired {
         triggers_accepted: false,
         columns: vec![column("ssn"), column("notes")],
     };
-    let source = DesiredSource { name: "clinic".to_owned(), url: source_url.to_owned(), tables: vec![table] };
-    let keyring = DesiredKeyring { name: phi.clone(), purpose: Purpose::Phi, policy };
-    Desired { keyrings: vec![Desired::audit_keyring(), keyring], sources: vec![source] }
+    let source = DesiredSource {
+        name: "clinic".to_owned(),
+        url: source_url.to_owned(),
+        tables: vec![table],
+    };
+    let keyring = DesiredKeyring {
+        name: phi.clone(),
+        purpose: Purpose::Phi,
+        policy,
+    };
+    Desired {
+        keyrings: vec![Desired::audit_keyring(), keyring],
+        sources: vec![source],
+    }
 }
-

@@ -23,7 +23,11 @@ impl Patient {
     /// The patient `id` as of `revision`: always the same, so that nothing need be remembered.
     pub fn of(id: i64, revision: u32) -> Self {
         let mut rng = StdRng::seed_from_u64(id.unsigned_abs() << 20 ^ u64::from(revision));
-        let (area, group, serial) = (rng.random_range(1..900), rng.random_range(1..100), rng.random_range(1..10_000));
+        let (area, group, serial) = (
+            rng.random_range(1..900),
+            rng.random_range(1..100),
+            rng.random_range(1..10_000),
+        );
         let sentences: usize = rng.random_range(1..30);
         let notes: Vec<String> = Sentences(sentences..sentences + 1).fake_with_rng(&mut rng);
         Self {
@@ -41,7 +45,10 @@ pub async fn create(file: &Path) -> anyhow::Result<SqlitePool> {
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         .busy_timeout(std::time::Duration::from_secs(20));
-    let pool = SqlitePoolOptions::new().max_connections(2).connect_with(options).await?;
+    let pool = SqlitePoolOptions::new()
+        .max_connections(2)
+        .connect_with(options)
+        .await?;
     let table = "CREATE TABLE patients (id INTEGER PRIMARY KEY, name TEXT NOT NULL, ssn BLOB NOT NULL, \
                  notes TEXT NOT NULL, updated_at TEXT NOT NULL)";
     sqlx::query(table).execute(&pool).await?;

@@ -13,13 +13,19 @@ const LOOK: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Watches the latest rotation to its end; also answers how long rows were being moved.
-pub async fn watch(services: &Services, rows: u32, say: &Narrator) -> anyhow::Result<(RotationView, Duration)> {
+pub async fn watch(
+    services: &Services,
+    rows: u32,
+    say: &Narrator,
+) -> anyhow::Result<(RotationView, Duration)> {
     let mut state = None;
     let mut moving: Option<(Instant, Option<Duration>)> = None;
     let mut last_change = (Instant::now(), 0);
     loop {
         tokio::time::sleep(LOOK).await;
-        let Some(rotation) = rotation_views(services).await?.into_iter().next() else { continue };
+        let Some(rotation) = rotation_views(services).await?.into_iter().next() else {
+            continue;
+        };
         if state != Some(rotation.state) {
             state = Some(rotation.state);
             say.line(describe(rotation.state));
@@ -37,11 +43,17 @@ pub async fn watch(services: &Services, rows: u32, say: &Narrator) -> anyhow::Re
             last_change = (Instant::now(), rotation.moved);
         }
         if !rotation.state.is_live() {
-            let moving = moving.and_then(|(_, done)| done).context("the rotation ended without moving rows")?;
+            let moving = moving
+                .and_then(|(_, done)| done)
+                .context("the rotation ended without moving rows")?;
             return Ok((rotation, moving));
         }
         if last_change.0.elapsed() > PATIENCE {
-            bail!("no progress for {} s in {}; see rekey status", PATIENCE.as_secs(), rotation.state);
+            bail!(
+                "no progress for {} s in {}; see rekey status",
+                PATIENCE.as_secs(),
+                rotation.state
+            );
         }
     }
 }
@@ -50,8 +62,12 @@ fn describe(state: RotationState) -> &'static str {
     match state {
         RotationState::Requested => "REQUESTED      waiting for the standby key",
         RotationState::Distributing => "DISTRIBUTING   handing phi/2 to clients for decryption",
-        RotationState::ReEncrypting => "RE_ENCRYPTING  phi/2 is primary; moving rows while the application writes",
-        RotationState::Grace => "GRACE          clients that have not refreshed may still write under phi/1",
+        RotationState::ReEncrypting => {
+            "RE_ENCRYPTING  phi/2 is primary; moving rows while the application writes"
+        }
+        RotationState::Grace => {
+            "GRACE          clients that have not refreshed may still write under phi/1"
+        }
         RotationState::Verifying => "VERIFYING      one sweep, then a census",
         RotationState::Completed => "COMPLETED      nothing is left under phi/1",
         RotationState::Failed => "FAILED",

@@ -40,9 +40,14 @@ impl Narrator {
     /// A narrator; silent where the output is for programs.
     pub fn new(output: Output) -> Self {
         let visible = matches!(output, Output::Table) && std::io::stderr().is_terminal();
-        let target = if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let target = if visible {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
         let bar = ProgressBar::with_draw_target(Some(1), target);
-        let style = ProgressStyle::with_template("{bar:30} {pos}/{len} rows  {msg}").expect("a valid template");
+        let style = ProgressStyle::with_template("{bar:30} {pos}/{len} rows  {msg}")
+            .expect("a valid template");
         bar.set_style(style);
         Self { output, bar }
     }
@@ -50,7 +55,8 @@ impl Narrator {
     /// One line of the story.
     pub fn line(&self, text: &str) {
         if matches!(self.output, Output::Table) {
-            self.bar.suspend(|| writeln!(std::io::stdout(), "{text}").ok());
+            self.bar
+                .suspend(|| writeln!(std::io::stdout(), "{text}").ok());
         }
     }
 
@@ -60,7 +66,8 @@ impl Narrator {
         let left = rows.saturating_sub(moved) as f64 / rate.max(1.0);
         self.bar.set_length(rows);
         self.bar.set_position(moved.min(rows));
-        self.bar.set_message(format!("{rate:.0} rows/s, {left:.0} s left"));
+        self.bar
+            .set_message(format!("{rate:.0} rows/s, {left:.0} s left"));
     }
 
     fn end(&self) {
@@ -69,7 +76,10 @@ impl Narrator {
 }
 
 /// Prints everything.
-#[expect(clippy::too_many_arguments, reason = "the report is where all parts of the demo meet")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the report is where all parts of the demo meet"
+)]
 pub async fn print(
     services: &Services,
     report: &Report,
@@ -89,15 +99,31 @@ pub async fn print(
     census_lines(services, before, say).await?;
     say.line("Census after");
     census_lines(services, after, say).await?;
-    say.line(&format!("\nApplication  {} writes while the rotation ran, {} failed reads", verdict.writes, verdict.reads_failed));
-    say.line(&format!("Conflicts    {} rows changed under our hands; none overwritten", report.conflicts));
+    say.line(&format!(
+        "\nApplication  {} writes while the rotation ran, {} failed reads",
+        verdict.writes, verdict.reads_failed
+    ));
+    say.line(&format!(
+        "Conflicts    {} rows changed under our hands; none overwritten",
+        report.conflicts
+    ));
     say.line(&format!("Quarantine   {} values", report.quarantined));
-    say.line(&format!("Throughput   {:.0} rows/s, two columns each", report.rows_per_second));
-    let rows = if verdict.wrong == 0 { "all decrypt to what was last written".to_owned() } else { format!("{} WRONG", verdict.wrong) };
+    say.line(&format!(
+        "Throughput   {:.0} rows/s, two columns each",
+        report.rows_per_second
+    ));
+    let rows = if verdict.wrong == 0 {
+        "all decrypt to what was last written".to_owned()
+    } else {
+        format!("{} WRONG", verdict.wrong)
+    };
     say.line(&format!("Verified     {} rows: {rows}", verdict.rows));
     say.line("Backups      off: this demo's keys have no backup");
     if let Some(certificate) = &rotation.certificate {
-        say.line(&format!("\nCertificate\n{}", serde_json::to_string_pretty(certificate)?));
+        say.line(&format!(
+            "\nCertificate\n{}",
+            serde_json::to_string_pretty(certificate)?
+        ));
     }
     say.line("\nTry next");
     match kept {
@@ -111,16 +137,25 @@ pub async fn print(
     Ok(())
 }
 
-async fn census_lines(services: &Services, counted: &[CensusRow], say: &Narrator) -> anyhow::Result<()> {
+async fn census_lines(
+    services: &Services,
+    counted: &[CensusRow],
+    say: &Narrator,
+) -> anyhow::Result<()> {
     let keys = key_views(services).await?;
     for row in counted.iter().filter(|row| row.column.source == "clinic") {
         let name = match row.found {
             rekey_domain::Found::NotCiphertext => "not ciphertext".to_owned(),
-            rekey_domain::Found::Key(id) => {
-                keys.iter().find(|key| key.key_id == id).map_or_else(|| id.to_string(), |key| key.key.to_string())
-            }
+            rekey_domain::Found::Key(id) => keys
+                .iter()
+                .find(|key| key.key_id == id)
+                .map_or_else(|| id.to_string(), |key| key.key.to_string()),
         };
-        say.line(&format!("  {:<24} {name:<8} {:>9}", row.column.to_string(), row.rows));
+        say.line(&format!(
+            "  {:<24} {name:<8} {:>9}",
+            row.column.to_string(),
+            row.rows
+        ));
     }
     Ok(())
 }

@@ -1,0 +1,87 @@
+//! What applications did with keys, in the audit log: one entry for each principal, key and report.
+
+use std::sync::Arc;
+
+use rekey_client::{Client, Leases, Use};
+use rekey_domain::{Principal, Purpose};
+use rekey_kms::Kms;
+use rekey_runtime::Clock;
+use rekey_store::{
+    Store,
+    audit::{AuditPen, Record},
+    keyrings, keys,
+};
+use serde_json::json;
+
+use crate::{Desired, OperationError};
+
+/// Writes reports of use into the audit log, with a client of its own for the AUDIT key.
+pub struct UseLog {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    client: Client,
+    principal: Principal,
+}
+
+impl UseLog {
+    /// The log of what `principal` does. `leases` must not report into this log itself.
+    pub fn new(
+        store: Store,
+        clock: Arc<dyn Clock>,
+        kms: Arc<dyn Kms>,
+        leases: Arc<dyn Leases>,
+        principal: Principal,
+    ) -> Self {
+        Self {
+            store,
+            clock,
+            client: Client::new(leases, kms),
+            principal,
+        }
+    }
+
+    /// Appends one entry a key. Uses of AUDIT keys are left out: writing them down is one more.
+    pub async fn append(&self, uses: &[Use]) -> Result<(), OperationError> {
+        let mut named = Vec::new();
+        for used in uses {
+            let Some(key) = keys::find(self.store.db(), used.key).await? else {
+                continue;
+            };
+            let keyring = keyrings::by_id(self.store.db(), key.keyring_id).await?;
+            if keyring.purpose.0 != Purpose::Audit {
+                named.push((key.name(&keyring).to_string(), used));
+            }
+        }
+        if named.is_empty() {
+            return Ok(());
+        }
+        let key = self
+            .client
+            .encryption_key(&Desired::audit_keyring().name, named.len() as u64)
+            .await?;
+        let pen = AuditPen::new(key, self.principal.clone());
+        let unit = self.store.begin(self.clock.now()).await?;
+        for (
+            subject,
+            Use {
+                encrypted,
+                decrypted,
+                ..
+            },
+        ) in named
+        {
+            let details = json!({ "encrypted": encrypted, "decrypted": decrypted });
+            pen.append(
+                &unit,
+                Record {
+                    action: "key.used",
+                    subject: &subject,
+                    outcome: "done",
+                    details,
+                },
+            )
+            .await?;
+        }
+        Ok(unit.commit().await?)
+    }
+}
