@@ -162,10 +162,8 @@ impl World {
             .rotations
             .last()
             .is_some_and(|l| l.rotation.state == RotationState::Grace);
-        if let (true, Some(primary)) = (in_grace, self.primary()) {
-            if primary > 0 {
-                self.rows[primary - 1] += 1;
-            }
+        if let (true, Some(primary @ 1..)) = (in_grace, self.primary()) {
+            self.rows[primary - 1] += 1;
         }
     }
 

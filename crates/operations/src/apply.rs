@@ -29,7 +29,7 @@ pub struct Change {
 /// # Errors
 /// As [`apply`].
 pub async fn plan(services: &Services, desired: &Desired) -> Result<Vec<Change>, OperationError> {
-    let resolved = resolve(services, desired).await?;
+    let resolved = resolve(desired).await?;
     let unit = services.store.begin(services.clock.now()).await?;
     // Dropped without commit: what it changed is what would change.
     write(&unit, desired, &resolved).await
@@ -46,13 +46,13 @@ pub async fn apply(
     principal: &Principal,
 ) -> Result<Vec<Change>, OperationError> {
     authorise(principal, Action::Apply)?;
-    let resolved = resolve(services, desired).await?;
+    let resolved = resolve(desired).await?;
+    if plan(services, desired).await?.is_empty() {
+        return Ok(Vec::new());
+    }
     let pen = services.pen(principal).await?;
     let unit = services.store.begin(services.clock.now()).await?;
     let changes = write(&unit, desired, &resolved).await?;
-    if changes.is_empty() {
-        return Ok(changes);
-    }
     let details = json!({ "changes": changes });
     pen.append(
         &unit,
@@ -77,11 +77,7 @@ struct Resolved<'a> {
     encoding: rekey_domain::TextEncoding,
 }
 
-async fn resolve<'a>(
-    services: &Services,
-    desired: &'a Desired,
-) -> Result<Vec<Resolved<'a>>, OperationError> {
-    let _ = services;
+async fn resolve(desired: &Desired) -> Result<Vec<Resolved<'_>>, OperationError> {
     let mut resolved = Vec::new();
     for source in &desired.sources {
         let open = rekey_sources::open(&source.url).await?;

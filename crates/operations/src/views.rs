@@ -131,7 +131,7 @@ async fn view(
 ) -> Result<RotationView, OperationError> {
     let db = services.store.db();
     let keyring = keyrings::by_id(db, rotation.keyring_id).await?;
-    let tally = batches::tally(db, rotation.id).await?;
+    let tally = batches::tally(db, &rotation).await?;
     let done = batches::count(db, &rotation, BatchState::Done).await?;
     let batches = batches::of_pass(db, &rotation).await?.len() as u64;
     Ok(RotationView {

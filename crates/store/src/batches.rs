@@ -60,20 +60,24 @@ pub async fn of_pass(
         .await?)
 }
 
-/// What all batches of a rotation did, over all passes.
+/// What all batches of a rotation did, over all passes; of quarantine, what the latest pass left
+/// there, as each pass meets the same values again.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
-pub async fn tally(db: &impl ConnectionTrait, rotation: Uuid) -> Result<Tally, StoreError> {
+pub async fn tally(db: &impl ConnectionTrait, rotation: &Rotation) -> Result<Tally, StoreError> {
     let batches = batch::Entity::find()
-        .filter(batch::Column::RotationId.eq(rotation))
+        .filter(batch::Column::RotationId.eq(rotation.id))
         .all(db)
         .await?;
-    let sum = |value: fn(&Batch) -> i64| batches.iter().map(|b| value(b).unsigned_abs()).sum();
+    let latest = batches.iter().filter(|batch| batch.pass == rotation.pass);
     Ok(Tally {
-        moved: sum(|b| b.moved),
-        conflicts: sum(|b| b.conflicts),
-        quarantined: sum(|b| b.quarantined),
+        moved: batches.iter().map(|batch| batch.moved.unsigned_abs()).sum(),
+        conflicts: batches
+            .iter()
+            .map(|batch| batch.conflicts.unsigned_abs())
+            .sum(),
+        quarantined: latest.map(|batch| batch.quarantined.unsigned_abs()).sum(),
     })
 }
 

@@ -26,7 +26,7 @@ mod worker_lock;
 
 pub use error::StoreError;
 pub use sea_orm::ConnectionTrait;
-pub use store::Store;
+pub use store::{Store, sqlite_file};
 pub use time::database_time;
 pub use unit::Unit;
 pub use worker_lock::WorkerLock;

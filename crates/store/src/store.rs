@@ -55,11 +55,8 @@ impl Store {
 
     /// The file of a SQLite store.
     pub fn sqlite_file(&self) -> Option<PathBuf> {
-        let path = self
-            .url
-            .strip_prefix("sqlite://")
-            .or_else(|| self.url.strip_prefix("sqlite:"))?;
-        Some(PathBuf::from(path.split('?').next().unwrap_or(path)))
+        let sqlite = self.db.get_database_backend() == DbBackend::Sqlite;
+        sqlite.then(|| sqlite_file(&self.url))
     }
 
     /// Where the store is, for the source `rekey`, which is the store itself.
@@ -145,4 +142,13 @@ impl Store {
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
+}
+
+/// The file that a SQLite URL names.
+pub fn sqlite_file(url: &str) -> PathBuf {
+    let path = url
+        .strip_prefix("sqlite://")
+        .or_else(|| url.strip_prefix("sqlite:"));
+    let path = path.unwrap_or(url);
+    PathBuf::from(path.split('?').next().unwrap_or(path))
 }

@@ -1,6 +1,9 @@
 //! Everything.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod architecture;
+mod command_line;
 mod crash;
 mod dependencies;
 mod tink;

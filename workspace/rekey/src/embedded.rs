@@ -11,9 +11,9 @@ use anyhow::{Context, bail};
 use rekey_broker::LocalTransport;
 use rekey_domain::Principal;
 use rekey_kms::LocalKms;
-use rekey_operations::{Desired, Services};
-use rekey_runtime::SystemClock;
-use rekey_store::Store;
+use rekey_operations::{Desired, OperationError, Services};
+use rekey_runtime::{SystemClock, config::Config};
+use rekey_store::{Store, sqlite_file};
 
 use crate::output::Output;
 
@@ -33,31 +33,68 @@ pub struct App {
 
 /// Where an embedded deployment keeps everything.
 #[derive(Debug, Clone)]
-pub struct StateDir(PathBuf);
+pub struct StateDir {
+    path: PathBuf,
+    store_url: Option<String>,
+    master_key: Option<PathBuf>,
+}
 
 impl StateDir {
     /// The directory that was named, or the user's own.
     pub fn resolve(named: Option<PathBuf>) -> anyhow::Result<Self> {
         if let Some(named) = named {
-            return Ok(Self(std::path::absolute(named)?));
+            return Ok(Self::at(std::path::absolute(named)?));
         }
         let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
         let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
         let base = state
             .or_else(home)
             .context("no HOME to keep state in; say --state-dir DIR")?;
-        Ok(Self(base.join("rekey")))
+        Ok(Self::at(base.join("rekey")))
+    }
+
+    fn at(path: PathBuf) -> Self {
+        Self {
+            path,
+            store_url: None,
+            master_key: None,
+        }
+    }
+
+    /// The same, but for what the configuration keeps elsewhere.
+    #[must_use]
+    pub fn with(self, config: &Config) -> Self {
+        Self {
+            store_url: config.store.url.clone(),
+            master_key: config.kms.path.clone(),
+            ..self
+        }
+    }
+
+    /// The store's URL; `create` makes the database where it is missing.
+    pub fn store_url(&self, create: bool) -> String {
+        match &self.store_url {
+            None => sqlite_url(&self.file("store.db"), create),
+            Some(url) if url.contains('?') => url.clone(),
+            Some(url) => format!("{url}?mode={}", if create { "rwc" } else { "rw" }),
+        }
+    }
+
+    fn master_key(&self) -> PathBuf {
+        self.master_key
+            .clone()
+            .unwrap_or_else(|| self.file("master.key"))
     }
 
     /// Makes the directory, readable by its owner only.
     pub fn create(&self) -> anyhow::Result<()> {
-        let dir = self.0.display();
+        let dir = self.path.display();
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
-            .create(&self.0)
+            .create(&self.path)
             .with_context(|| format!("cannot make {dir}"))?;
-        let mode = std::fs::metadata(&self.0)?.permissions().mode() & 0o777;
+        let mode = std::fs::metadata(&self.path)?.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
             bail!("{dir} has mode {mode:o}; others must not reach it: chmod 700 {dir}");
         }
@@ -66,7 +103,7 @@ impl StateDir {
 
     /// The file `name` in it.
     pub fn file(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+        self.path.join(name)
     }
 }
 
@@ -83,49 +120,29 @@ impl App {
     /// Makes what is missing of the store and the master key, and opens the deployment.
     pub async fn create(dir: &StateDir, desired: Desired, output: Output) -> anyhow::Result<Self> {
         dir.create()?;
-        let file = dir.file("store.db");
-        let store = Store::connect(&sqlite_url(&file, true))
-            .await
-            .with_context(|| at(&file))?;
+        let store = Store::connect(&dir.store_url(true)).await?;
         store.migrate().await?;
-        let key = dir.file("master.key");
-        let kms = LocalKms::create(&key).await?;
-        Ok(Self::wire(dir, store, kms, desired, output, person()))
+        let kms = LocalKms::create(dir.master_key()).await?;
+        Ok(Self::wire(dir, store, kms, desired, output))
     }
 
     /// Opens a deployment that `rekey init` made.
     pub async fn open(dir: &StateDir, desired: Desired, output: Output) -> anyhow::Result<Self> {
-        let file = dir.file("store.db");
-        if !file.exists() {
-            bail!(rekey_operations::OperationError::Configuration {
-                place: at(&file),
-                problem: "there is no store here; run rekey init, or say --state-dir DIR"
-                    .to_owned(),
-            });
-        }
-        let store = Store::connect(&sqlite_url(&file, false))
-            .await
-            .with_context(|| at(&file))?;
+        let store = open_store(dir).await?;
         store.check_schema().await?;
-        let kms = LocalKms::open(dir.file("master.key")).await?;
-        Ok(Self::wire(dir, store, kms, desired, output, person()))
+        let kms = LocalKms::open(dir.master_key()).await?;
+        Ok(Self::wire(dir, store, kms, desired, output))
     }
 
-    fn wire(
-        dir: &StateDir,
-        store: Store,
-        kms: LocalKms,
-        desired: Desired,
-        output: Output,
-        principal: Principal,
-    ) -> Self {
+    fn wire(dir: &StateDir, store: Store, kms: LocalKms, desired: Desired, output: Output) -> Self {
+        let principal = person();
         let services = Services::new(
             store.clone(),
             Arc::new(kms),
             Arc::new(SystemClock),
             principal.clone(),
         );
-        let desired = desired.with_store(&sqlite_url(&dir.file("store.db"), false));
+        let desired = desired.with_store(&dir.store_url(false));
         Self {
             services,
             transport: Arc::new(LocalTransport::new(store)),
@@ -136,8 +153,17 @@ impl App {
     }
 }
 
-fn at(path: &Path) -> String {
-    format!("store {}", path.display())
+/// Opens the store that is there, whatever its schema.
+pub async fn open_store(dir: &StateDir) -> anyhow::Result<Store> {
+    let url = dir.store_url(false);
+    let file = sqlite_file(&url);
+    if !file.exists() {
+        bail!(OperationError::Configuration {
+            place: format!("store {}", file.display()),
+            problem: "there is no store here; run rekey init, or say --state-dir DIR".to_owned(),
+        });
+    }
+    Ok(Store::connect(&url).await?)
 }
 
 /// Who runs this program.

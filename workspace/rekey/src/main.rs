@@ -12,10 +12,9 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 use rekey_operations::{Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, init};
 use rekey_runtime::{config::Config, telemetry};
-use rekey_store::Store;
 
 use crate::{
-    embedded::{App, StateDir, sqlite_url},
+    embedded::{App, StateDir, open_store},
     exit::Exit,
     output::Output,
 };
@@ -79,8 +78,9 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
     if let Command::Demo(args) = command {
         return demo::run(&args, state_dir, output).await;
     }
-    let dir = StateDir::resolve(state_dir)?;
-    let desired = desired(config)?;
+    let config = load(config)?;
+    let dir = StateDir::resolve(state_dir)?.with(&config);
+    let desired = desired(config);
     match command {
         Command::Init => {
             let app = App::create(&dir, desired, output).await?;
@@ -90,8 +90,7 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
             Ok(Exit::Done)
         }
         Command::Migrate => {
-            let store = Store::connect(&sqlite_url(&dir.file("store.db"), false)).await?;
-            store.migrate().await?;
+            open_store(&dir).await?.migrate().await?;
             output::done("the schema is up to date");
             Ok(Exit::Done)
         }
@@ -107,14 +106,22 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
     }
 }
 
-/// What the configuration says; without a file, what every deployment has and a keyring `phi`.
-fn desired(named: Option<PathBuf>) -> anyhow::Result<Desired> {
+/// Reads the configuration, and says what in it has no effect yet.
+fn load(named: Option<PathBuf>) -> anyhow::Result<Config> {
     let here = PathBuf::from("rekey.toml");
     let file = named.or_else(|| here.exists().then_some(here));
     let config = Config::load(file.as_deref())?;
+    for without in &config.without_effect {
+        output::note(&format!("{}: {}", without.key, without.problem));
+    }
+    Ok(config)
+}
+
+/// Keyrings, sources and columns as the configuration says they should be.
+fn desired(config: Config) -> Desired {
     let keyrings = config.keyrings.into_iter();
     let sources = config.sources.into_iter();
-    Ok(Desired {
+    Desired {
         keyrings: keyrings
             .map(|keyring| DesiredKeyring {
                 name: keyring.name,
@@ -129,7 +136,7 @@ fn desired(named: Option<PathBuf>) -> anyhow::Result<Desired> {
                 tables: source.tables.into_iter().map(desired_table).collect(),
             })
             .collect(),
-    })
+    }
 }
 
 fn desired_table(table: rekey_runtime::config::TableConfig) -> DesiredTable {

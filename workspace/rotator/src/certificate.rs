@@ -24,12 +24,7 @@ pub async fn write(
     let columns = columns::of_keyring(db, keyring.id).await?;
     let before = census::of_pass(db, rotation.id, census::BEFORE).await?;
     let after = census::of_pass(db, rotation.id, rotation.pass).await?;
-    let tally = batches::tally(db, rotation.id).await?;
-    let quarantined: u64 = batches::of_pass(db, rotation)
-        .await?
-        .iter()
-        .map(|batch| batch.quarantined.unsigned_abs())
-        .sum();
+    let tally = batches::tally(db, rotation).await?;
     let name = |id: Option<i64>| {
         keys.iter()
             .find(|key| Some(key.key_id) == id)
@@ -49,7 +44,7 @@ pub async fn write(
         "passes": rotation.pass + 1,
         "moved": tally.moved,
         "conflicts": tally.conflicts,
-        "quarantined": quarantined,
+        "quarantined": tally.quarantined,
         "census_before": listed(&before, &columns, &keys, keyring),
         "census_after": listed(&after, &columns, &keys, keyring),
         "gates_off": if keyring.policy.0.backup == rekey_domain::BackupPolicy::Off { vec!["backup"] } else { vec![] },

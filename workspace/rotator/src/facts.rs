@@ -73,11 +73,7 @@ async fn pass_census(
         .map(|count| count.rows.unsigned_abs())
         .sum();
     // Both were counted in this pass: what the batches of this pass could not move is in quarantine.
-    let quarantined: u64 = batches::of_pass(db, rotation)
-        .await?
-        .iter()
-        .map(|batch| batch.quarantined.unsigned_abs())
-        .sum();
+    let quarantined = batches::tally(db, rotation).await?.quarantined;
     Ok(Some(PassCensus {
         below_target: unsettled.saturating_sub(quarantined),
     }))

@@ -1,0 +1,321 @@
+//! The command line as people and programs meet it: what it prints, its exit codes, what it refuses.
+
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+};
+
+use rekey_testkit::rekey_binary;
+use serde_json::Value;
+
+const CONFIG: &str = r#"
+[[keyring]]
+name = "phi"
+purpose = "PHI"
+
+[[source]]
+name = "clinic"
+url = "sqlite:///SOURCE"
+[[source.table]]
+name = "patients"
+relation = "patients"
+columns = { ssn = { keyring = "phi", bind = "row" }, notes = { keyring = "phi", bind = ["uuid"] } }
+"#;
+
+/// A directory with a configuration, a source and, once initialised, a deployment.
+struct Desk {
+    dir: tempfile::TempDir,
+}
+
+struct Answer {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let desk = Self {
+            dir: tempfile::tempdir().unwrap(),
+        };
+        let source = desk.file("source.db");
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&source).create_if_missing(true);
+            let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+            let table = "CREATE TABLE patients (id INTEGER PRIMARY KEY, uuid TEXT NOT NULL, ssn BLOB, notes TEXT)";
+            sqlx::query(table).execute(&pool).await.unwrap();
+            pool.close().await;
+        });
+        desk.configure(&CONFIG.replace("/SOURCE", source.to_str().unwrap()));
+        desk
+    }
+
+    fn initialised() -> Self {
+        let desk = Self::new();
+        let answer = desk.rekey(&["init"], b"");
+        assert_eq!(answer.code, 0, "{}", answer.stderr);
+        desk
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn configure(&self, text: &str) {
+        fs::write(self.file("rekey.toml"), text).unwrap();
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(rekey_binary());
+        command
+            .args(arguments)
+            .current_dir(self.dir.path())
+            .env("REKEY_STATE_DIR", self.file("state"));
+        command
+            .env_remove("REKEY_CONFIG")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    fn rekey(&self, arguments: &[&str], input: &[u8]) -> Answer {
+        let mut child = self.command(arguments).spawn().unwrap();
+        // A command that refuses its arguments may be gone before it reads.
+        let _ = child.stdin.take().unwrap().write_all(input);
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = child.wait_with_output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Answer {
+            code: status.code().unwrap_or(-1),
+            stdout: text(stdout),
+            stderr: text(stderr),
+        }
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        let answer = self.rekey(&[&["--output", "json"], arguments].concat(), b"");
+        assert_eq!(answer.code, 0, "{arguments:?}: {}", answer.stderr);
+        serde_json::from_str(&answer.stdout).unwrap()
+    }
+}
+
+#[test]
+fn the_demo_prints_one_object_and_nothing_else() {
+    let desk = Desk::new();
+    let answer = desk.rekey(&["--output", "json", "demo", "--rows", "500"], b"");
+    assert_eq!(answer.code, 0, "{}", answer.stderr);
+    let report: Value = serde_json::from_str(&answer.stdout).unwrap();
+    let mut fields: Vec<_> = report
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    fields.sort_unstable();
+    let expected = [
+        "all_rows_verified",
+        "conflicts",
+        "quarantined",
+        "rows",
+        "rows_per_second",
+        "rows_under_old_key",
+        "seconds",
+    ];
+    assert_eq!(fields, expected);
+    assert_eq!(report["rows_under_old_key"], 0);
+    assert_eq!(report["all_rows_verified"], true);
+    // `REKEY_STATE_DIR` was said, so everything is kept there, for its owner only.
+    for name in ["store.db", "source.db", "master.key"] {
+        assert!(desk.file("state").join(name).exists(), "{name}");
+    }
+    assert_eq!(
+        fs::metadata(desk.file("state"))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777,
+        0o700
+    );
+}
+
+#[test]
+fn init_makes_a_primary_and_a_standby_of_each_keyring_and_again_changes_nothing() {
+    let desk = Desk::initialised();
+    let first = desk.json(&["keys", "list"]);
+    assert_eq!(first["schema"], "rekey.keys/v1");
+    assert_eq!(desk.rekey(&["init"], b"").code, 0);
+    assert_eq!(desk.json(&["keys", "list"]), first);
+    let status = desk.json(&["status"]);
+    assert_eq!(status["keyrings"][1]["primary"], "phi/1");
+}
+
+#[test]
+fn a_value_goes_through_stdin_and_opens_only_in_its_place() {
+    let desk = Desk::initialised();
+    let place = ["--column", "clinic.patients.ssn", "--bind", "42"];
+    let sealed = desk.rekey(&[&["encrypt"], &place[..]].concat(), b"123-45-6789");
+    assert_eq!(sealed.code, 0, "{}", sealed.stderr);
+    assert!(
+        sealed.stdout.starts_with("AQ")
+            || sealed.stdout.starts_with("AX")
+            || sealed.stdout.starts_with('A')
+    );
+    let opened = desk.rekey(
+        &[&["decrypt"], &place[..]].concat(),
+        sealed.stdout.as_bytes(),
+    );
+    assert_eq!((opened.code, opened.stdout.as_str()), (0, "123-45-6789"));
+    for elsewhere in [
+        ["--column", "clinic.patients.ssn", "--bind", "43"],
+        ["--column", "clinic.patients.notes", "--bind", "42"],
+    ] {
+        let refused = desk.rekey(
+            &[&["decrypt"], &elsewhere[..]].concat(),
+            sealed.stdout.as_bytes(),
+        );
+        assert_ne!(refused.code, 0);
+        assert_eq!(refused.stdout, "");
+    }
+    assert_eq!(desk.rekey(&["audit", "verify"], b"").code, 0);
+}
+
+#[test]
+fn what_is_not_there_is_named_with_what_is() {
+    let desk = Desk::initialised();
+    let keyring = desk.rekey(&["rotate", "ghost"], b"");
+    assert_eq!(keyring.code, 2);
+    assert!(
+        keyring.stderr.contains("ghost") && keyring.stderr.contains("phi"),
+        "{}",
+        keyring.stderr
+    );
+    let column = desk.rekey(
+        &["encrypt", "--column", "clinic.patients.dob", "--bind", "1"],
+        b"x",
+    );
+    assert_eq!(column.code, 2);
+    assert!(
+        column.stderr.contains("clinic.patients.ssn"),
+        "{}",
+        column.stderr
+    );
+    let nowhere = Desk::new().rekey(&["status"], b"");
+    assert_eq!(nowhere.code, 2);
+    assert!(nowhere.stderr.contains("rekey init"), "{}", nowhere.stderr);
+}
+
+#[test]
+fn hostile_events_are_refused_and_change_nothing() {
+    let desk = Desk::initialised();
+    let canary = "999-88-7777";
+    let oversized = format!("{{\"id\":\"{}\"}}", "x".repeat(70_000));
+    let internal =
+        r#"{"specversion":"1.0","id":"1","source":"/x","type":"rekey.batch.ready.v1","data":{}}"#;
+    for event in [canary, "{", "[]", oversized.as_str(), internal] {
+        let answer = desk.rekey(&["publish", "-"], event.as_bytes());
+        assert_eq!(answer.code, 4, "{}", answer.stderr);
+        assert!(!answer.stderr.contains(canary), "{}", answer.stderr);
+    }
+    let status = desk.json(&["status"]);
+    assert_eq!(
+        (&status["outbox"], &status["dead_letters"]),
+        (&Value::from(0), &Value::from(0))
+    );
+}
+
+#[test]
+fn a_configuration_that_contradicts_itself_is_refused_with_every_error() {
+    let desk = Desk::new();
+    desk.configure("[[keyring]]\nname = \"phi\"\npurpose = \"PHI\"\nrotate = \"often\"\nconcurrency = 0\ncolour = 1\n");
+    let answer = desk.rekey(&["init"], b"");
+    assert_eq!(answer.code, 2);
+    for key in ["rotate", "concurrency", "colour"] {
+        assert!(answer.stderr.contains(key), "{key}: {}", answer.stderr);
+    }
+    assert!(!desk.file("state").exists(), "nothing was made");
+}
+
+#[test]
+fn a_column_or_a_source_that_is_not_there_changes_nothing() {
+    let desk = Desk::initialised();
+    let config = fs::read_to_string(desk.file("rekey.toml")).unwrap();
+    desk.configure(&config.replace("notes =", "diary ="));
+    let column = desk.rekey(&["apply"], b"");
+    assert_eq!(column.code, 2, "{}", column.stderr);
+    assert!(
+        column.stderr.contains("diary") && column.stderr.contains("notes"),
+        "{}",
+        column.stderr
+    );
+    desk.configure(&config.replace("source.db", "gone.db"));
+    let source = desk.rekey(&["apply"], b"");
+    assert_eq!(source.code, 5, "{}", source.stderr);
+    assert!(source.stderr.contains("gone.db"), "{}", source.stderr);
+    desk.configure(&config);
+    let again = desk.rekey(&["apply", "--plan"], b"");
+    assert_eq!(again.code, 0, "{}", again.stderr);
+}
+
+#[test]
+fn a_master_key_that_others_can_read_is_refused() {
+    let desk = Desk::initialised();
+    fs::set_permissions(
+        desk.file("state/master.key"),
+        fs::Permissions::from_mode(0o644),
+    )
+    .unwrap();
+    let answer = desk.rekey(&["keys", "list"], b"");
+    assert_ne!(answer.code, 0);
+    assert!(
+        answer.stderr.contains("master.key") && answer.stderr.contains("600"),
+        "{}",
+        answer.stderr
+    );
+}
+
+#[test]
+fn a_second_worker_process_is_refused_while_the_command_line_works_beside_the_first() {
+    let desk = Desk::initialised();
+    let mut first = desk.command(&["up"]).spawn().unwrap();
+    let started = std::time::Instant::now();
+    let second = loop {
+        let mut second = desk.command(&["up"]).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        if second.try_wait().unwrap().is_some() {
+            break second.wait_with_output().unwrap();
+        }
+        // It was first; then the other was refused, and is the one to look at.
+        if first.try_wait().unwrap().is_some() {
+            std::mem::swap(&mut first, &mut second);
+            break second.wait_with_output().unwrap();
+        }
+        second.kill().unwrap();
+        second.wait().unwrap();
+        assert!(started.elapsed().as_secs() < 30, "both ran");
+    };
+    assert!(!second.status.success());
+    assert!(String::from_utf8_lossy(&second.stderr).contains("PostgreSQL"));
+    assert_eq!(desk.rekey(&["status"], b"").code, 0);
+    first.kill().unwrap();
+    first.wait().unwrap();
+}
+
+#[test]
+fn usage_errors_exit_with_two() {
+    let desk = Desk::new();
+    for arguments in [
+        &["frobnicate"][..],
+        &["rotate"],
+        &["--output", "xml", "status"],
+    ] {
+        assert_eq!(desk.rekey(arguments, b"").code, 2, "{arguments:?}");
+    }
+}
