@@ -196,3 +196,154 @@ pub async fn head(db: &impl ConnectionTrait) -> Result<Option<(i64, Vec<u8>)>, S
         .await?
         .map(|head| (head.sequence, head.hash)))
 }
+
+#[cfg(test)]
+mod tests {
+    use rekey_domain::{Algorithm, KeyId};
+    use rekey_envelope::KeyMaterial;
+    use sea_orm::sea_query::{Expr, ExprTrait};
+
+    use super::*;
+    use crate::{Store, test_store::TestStore};
+
+    fn pen() -> AuditPen {
+        let material = KeyMaterial::generate();
+        let key = DataKey::new(KeyId::new(1), Algorithm::Aes256Gcm, &material);
+        AuditPen::new(Arc::new(key), Principal::os("ana", "clinic"))
+    }
+
+    async fn write(store: &Store, pen: &AuditPen, subject: &str) {
+        let unit = store.begin(crate::test_store::now()).await.unwrap();
+        let record = Record {
+            action: "key.created",
+            subject,
+            outcome: "done",
+            details: json!({ "canary": subject }),
+        };
+        pen.append(&unit, record).await.unwrap();
+        unit.commit().await.unwrap();
+    }
+
+    async fn written(entries: i64) -> TestStore {
+        let store = TestStore::new().await;
+        let pen = pen();
+        for entry in 1..=entries {
+            write(&store, &pen, &format!("phi/{entry}")).await;
+        }
+        store
+    }
+
+    /// The entries that do not continue the one before them, or are not what was hashed; and
+    /// whether the head names the last.
+    async fn broken(store: &Store) -> (Vec<i64>, bool) {
+        let (mut broken, mut last) = (Vec::new(), (0, vec![0; 32]));
+        for (entry, _) in page(store.db(), 0, 1_000).await.unwrap() {
+            let continues = entry.sequence == last.0 + 1 && entry.previous_hash == last.1;
+            if !continues || entry_hash(&entry) != entry.hash {
+                broken.push(entry.sequence);
+            }
+            last = (entry.sequence, entry.hash);
+        }
+        (broken, head(store.db()).await.unwrap() == Some(last))
+    }
+
+    #[tokio::test]
+    async fn every_entry_continues_the_one_before_it_up_to_the_head() {
+        let store = written(30).await;
+        assert_eq!(broken(&store).await, (vec![], true));
+        assert_eq!(head(store.db()).await.unwrap().unwrap().0, 30);
+        let page = page(store.db(), 10, 5).await.unwrap();
+        let sequences: Vec<_> = page.iter().map(|(entry, _)| entry.sequence).collect();
+        assert_eq!(sequences, [11, 12, 13, 14, 15]);
+        assert!(page.iter().all(|(_, details)| details.is_some()));
+    }
+
+    #[tokio::test]
+    async fn a_changed_entry_is_found() {
+        for column in [
+            audit_entry::Column::Action,
+            audit_entry::Column::Subject,
+            audit_entry::Column::Outcome,
+        ] {
+            let store = written(5).await;
+            let changed = audit_entry::Entity::update_many()
+                .col_expr(column, Expr::value("something else"))
+                .filter(audit_entry::Column::Sequence.eq(3));
+            changed.exec(store.db()).await.unwrap();
+            assert_eq!(broken(&store).await, (vec![3], true));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_deleted_entry_is_found_wherever_it_stood() {
+        for (deleted, expected) in [
+            (1, (vec![2], true)),
+            (3, (vec![4], true)),
+            (5, (vec![], false)),
+        ] {
+            let store = written(5).await;
+            audit_entry::Entity::delete_by_id(deleted)
+                .exec(store.db())
+                .await
+                .unwrap();
+            assert_eq!(broken(&store).await, expected, "entry {deleted}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_entry_put_in_between_is_found() {
+        let store = written(5).await;
+        let later = Expr::col(audit_entry::Column::Sequence).add(100);
+        let moved = audit_entry::Entity::update_many()
+            .col_expr(audit_entry::Column::Sequence, later)
+            .filter(audit_entry::Column::Sequence.gt(3));
+        moved.exec(store.db()).await.unwrap();
+        assert_ne!(broken(&store).await, (vec![], true));
+    }
+
+    #[tokio::test]
+    async fn what_was_rolled_back_leaves_no_gap() {
+        let store = written(2).await;
+        let pen = pen();
+        let unit = store.unit().await;
+        let record = Record {
+            action: "key.created",
+            subject: "phi/3",
+            outcome: "done",
+            details: json!({}),
+        };
+        pen.append(&unit, record).await.unwrap();
+        drop(unit);
+        write(&store, &pen, "phi/3").await;
+        assert_eq!(broken(&store).await, (vec![], true));
+        assert_eq!(head(store.db()).await.unwrap().unwrap().0, 3);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn writers_at_work_together_make_one_chain() {
+        let store = TestStore::new().await;
+        let writers = [store.clone(), store.clone(), store.another().await];
+        let writers = writers.map(|store| {
+            let pen = pen();
+            tokio::spawn(async move {
+                for _ in 0..10 {
+                    write(&store, &pen, "phi/1").await;
+                }
+            })
+        });
+        for writer in writers {
+            writer.await.unwrap();
+        }
+        assert_eq!(broken(&store).await, (vec![], true));
+        assert_eq!(head(store.db()).await.unwrap().unwrap().0, 30);
+    }
+
+    #[tokio::test]
+    async fn details_are_stored_under_the_key_only() {
+        let store = written(1).await;
+        let (entry, details) = page(store.db(), 0, 1).await.unwrap().remove(0);
+        let details = details.unwrap();
+        assert!(!details.windows(6).any(|window| window == b"canary"));
+        assert_ne!(Sha256::digest(&details)[..], entry.details_hash);
+    }
+}

@@ -42,3 +42,65 @@ pub async fn prune(unit: &Unit, before: i64) -> Result<u64, StoreError> {
         .await?;
     Ok(deleted.rows_affected)
 }
+
+#[cfg(test)]
+mod tests {
+    use rekey_messages::RotationDue;
+
+    use super::*;
+    use crate::test_store::{TestStore, now};
+
+    fn event() -> Event {
+        let rotation = Uuid::now_v7();
+        Event::of(&RotationDue { rotation }, "/rekey/test", now())
+    }
+
+    async fn sees(store: &TestStore, event: &Event, handler: &str) -> bool {
+        let unit = store.unit().await;
+        let first = first_sight(&unit, event, handler).await.unwrap();
+        unit.commit().await.unwrap();
+        first
+    }
+
+    #[tokio::test]
+    async fn each_attempt_takes_effect_once_in_each_handler() {
+        let store = TestStore::new().await;
+        let event = event();
+        assert!(sees(&store, &event, "advance").await);
+        assert!(!sees(&store, &event, "advance").await);
+        assert!(sees(&store, &event, "another handler").await);
+        let again = event.clone().next_attempt();
+        assert!(sees(&store, &again, "advance").await);
+        assert!(!sees(&store, &again, "advance").await);
+        let namesake = Event {
+            source: "/elsewhere".to_owned(),
+            ..event
+        };
+        assert!(sees(&store, &namesake, "advance").await);
+    }
+
+    #[tokio::test]
+    async fn an_effect_that_was_rolled_back_may_be_had_again() {
+        let store = TestStore::new().await;
+        let event = event();
+        let unit = store.unit().await;
+        assert!(first_sight(&unit, &event, "advance").await.unwrap());
+        drop(unit);
+        assert!(sees(&store, &event, "advance").await);
+    }
+
+    #[tokio::test]
+    async fn only_effects_older_than_asked_for_are_forgotten() {
+        let store = TestStore::new().await;
+        let event = event();
+        assert!(sees(&store, &event, "advance").await);
+        let unit = store.unit().await;
+        assert_eq!(prune(&unit, 0).await.unwrap(), 0);
+        let later = unit
+            .database_time_in(std::time::Duration::from_secs(1))
+            .await
+            .unwrap();
+        assert_eq!(prune(&unit, later).await.unwrap(), 1);
+        assert!(first_sight(&unit, &event, "advance").await.unwrap());
+    }
+}

@@ -125,3 +125,130 @@ pub async fn end_all(unit: &Unit, _proof: &crate::WorkerLock) -> Result<(), Stor
         .await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        WorkerLock, database_time, keyrings,
+        test_store::{TestStore, now},
+    };
+
+    const MINUTE: Duration = Duration::from_secs(60);
+    const DAY: i64 = 24 * 60 * 60 * 1_000;
+
+    async fn take(store: &crate::Store, holder: &str, lasts: Duration) -> Option<Lease> {
+        let unit = store.begin(now()).await.unwrap();
+        let lease = acquire(&unit, "batch/1", holder, lasts).await.unwrap();
+        unit.commit().await.unwrap();
+        lease
+    }
+
+    async fn move_end(store: &TestStore, until: i64) {
+        let unit = store.unit().await;
+        let row = lease::Entity::update_many().col_expr(lease::Column::Until, Expr::value(until));
+        row.exec(unit.db()).await.unwrap();
+        unit.commit().await.unwrap();
+    }
+
+    async fn end(store: &TestStore) -> i64 {
+        let row = lease::Entity::find_by_id("batch/1").one(store.db()).await;
+        row.unwrap().unwrap().until
+    }
+
+    #[tokio::test]
+    async fn a_lease_is_exclusive_until_it_is_given_back() {
+        let store = TestStore::new().await;
+        let elsewhere = store.another().await;
+        let held = take(&store, "a", MINUTE).await.unwrap();
+        assert_eq!(take(&elsewhere, "b", MINUTE).await, None);
+        assert_eq!(take(&store, "a", MINUTE).await, None, "not even twice");
+        let unit = store.unit().await;
+        release(&unit, &held).await.unwrap();
+        unit.commit().await.unwrap();
+        assert!(take(&elsewhere, "b", MINUTE).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn whoever_lost_a_lease_is_fenced_and_its_unit_writes_nothing() {
+        let store = TestStore::new().await;
+        let lost = take(&store, "a", Duration::ZERO).await.unwrap();
+        let held = take(&store.another().await, "b", MINUTE).await.unwrap();
+        for step in [true, false] {
+            let unit = store.unit().await;
+            keyrings::ensure_deployment(&unit).await.unwrap();
+            let fenced = match step {
+                true => hold(&unit, &lost, MINUTE).await,
+                false => release(&unit, &lost).await,
+            };
+            assert!(matches!(fenced, Err(StoreError::Fenced { .. })));
+            drop(unit);
+            assert!(keyrings::deployment(store.db()).await.is_err());
+        }
+        hold(&store.unit().await, &held, MINUTE).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_lease_that_ended_is_still_its_holders_until_another_takes_it() {
+        let store = TestStore::new().await;
+        let lease = take(&store, "a", Duration::ZERO).await.unwrap();
+        let unit = store.unit().await;
+        hold(&unit, &lease, MINUTE).await.unwrap();
+        unit.commit().await.unwrap();
+        assert_eq!(take(&store, "b", MINUTE).await, None);
+    }
+
+    #[tokio::test]
+    async fn no_lease_lasts_longer_than_the_longest() {
+        let store = TestStore::new().await;
+        let lease = take(&store, "a", 100 * LONGEST).await.unwrap();
+        let furthest = |now: i64| now + LONGEST.as_millis() as i64;
+        assert!(end(&store).await <= furthest(database_time(store.db()).await.unwrap()));
+        let unit = store.unit().await;
+        hold(&unit, &lease, 100 * LONGEST).await.unwrap();
+        unit.commit().await.unwrap();
+        assert!(end(&store).await <= furthest(database_time(store.db()).await.unwrap()));
+    }
+
+    #[tokio::test]
+    async fn a_lease_that_ends_further_ahead_than_any_grant_can_be_taken() {
+        let store = TestStore::new().await;
+        let stale = take(&store, "a", MINUTE).await.unwrap();
+        // The database's clock was stepped back by a day since.
+        move_end(&store, end(&store).await + DAY).await;
+        assert!(take(&store, "b", MINUTE).await.is_some());
+        let fenced = hold(&store.unit().await, &stale, MINUTE).await;
+        assert!(matches!(fenced, Err(StoreError::Fenced { .. })));
+    }
+
+    #[tokio::test]
+    async fn of_many_that_ask_at_once_one_gets_the_lease() {
+        let store = TestStore::new().await;
+        let elsewhere = store.another().await;
+        let ask = |store: &crate::Store, holder: usize| {
+            let store = store.clone();
+            tokio::spawn(async move { take(&store, &holder.to_string(), MINUTE).await })
+        };
+        let asked: Vec<_> = (0..8)
+            .flat_map(|i| [ask(&store, i), ask(&elsewhere, i)])
+            .collect();
+        let mut granted = 0;
+        for answer in asked {
+            granted += usize::from(answer.await.unwrap().is_some());
+        }
+        assert_eq!(granted, 1);
+    }
+
+    #[tokio::test]
+    async fn whoever_holds_the_worker_lock_ends_what_an_earlier_process_held() {
+        let store = TestStore::new().await;
+        let stale = take(&store, "a", MINUTE).await.unwrap();
+        let lock = WorkerLock::take(&store.sqlite_file().unwrap()).unwrap();
+        let unit = store.unit().await;
+        end_all(&unit, &lock).await.unwrap();
+        unit.commit().await.unwrap();
+        assert!(take(&store, "b", MINUTE).await.is_some());
+        let fenced = hold(&store.unit().await, &stale, MINUTE).await;
+        assert!(matches!(fenced, Err(StoreError::Fenced { .. })));
+    }
+}

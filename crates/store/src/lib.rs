@@ -20,6 +20,8 @@ pub mod rotations;
 pub mod schedules;
 mod store;
 pub mod stored;
+#[cfg(test)]
+mod test_store;
 mod time;
 mod unit;
 mod worker_lock;

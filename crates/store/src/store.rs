@@ -152,3 +152,54 @@ pub fn sqlite_file(url: &str) -> PathBuf {
     let path = path.unwrap_or(url);
     PathBuf::from(path.split('?').next().unwrap_or(path))
 }
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::ConnectionTrait;
+
+    use super::*;
+    use crate::test_store::{TestStore, now};
+
+    #[tokio::test]
+    async fn a_schema_of_a_newer_program_is_refused_by_name() {
+        let store = TestStore::new().await;
+        let newer = "INSERT INTO seaql_migrations (version, applied_at) VALUES ('m0999_moon', 0)";
+        store.db().execute_unprepared(newer).await.unwrap();
+        for refused in [store.check_schema().await, store.migrate().await] {
+            let error = refused.unwrap_err();
+            assert!(matches!(error, StoreError::Schema { .. }));
+            assert!(error.to_string().contains("m0999_moon"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_schema_that_lacks_a_migration_is_refused_until_it_is_migrated() {
+        let store = TestStore::unmigrated().await;
+        let refused = store.check_schema().await;
+        assert!(
+            matches!(refused, Err(StoreError::Schema { .. })),
+            "{refused:?}"
+        );
+        store.migrate().await.unwrap();
+        store.check_schema().await.unwrap();
+        store.migrate().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_opened_is_out_of_reach() {
+        let refused = Store::connect("sqlite:///no/such/directory/store.db?mode=rw").await;
+        let error = refused.unwrap_err();
+        assert!(
+            matches!(error, StoreError::OutOfReach(_)) && error.is_retryable(),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn units_are_stamped_in_microseconds() {
+        let store = TestStore::new().await;
+        let time = now() + Duration::from_nanos(1_234_567);
+        let stamped = store.begin(time).await.unwrap().now();
+        assert_eq!(stamped, now() + Duration::from_micros(1_234));
+    }
+}

@@ -119,3 +119,68 @@ impl Unit {
         Ok(self.tx.commit().await?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rekey_domain::{KeyringPolicy, Purpose};
+    use rekey_messages::{Queue, RotationDue};
+
+    use super::*;
+    use crate::{Store, keyrings, outbox, test_store::TestStore};
+
+    async fn create_and_send(unit: &Unit) {
+        let (name, policy) = ("phi".parse().unwrap(), KeyringPolicy::default());
+        keyrings::create(unit, &name, Purpose::Phi, &policy)
+            .await
+            .unwrap();
+        let rotation = Uuid::now_v7();
+        unit.send(&RotationDue { rotation }).await.unwrap();
+    }
+
+    async fn counts(store: &Store) -> (usize, u64) {
+        let keyrings = keyrings::all(store.db()).await.unwrap().len();
+        (keyrings, outbox::depth(store).await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_unit_dropped_without_commit_leaves_nothing_and_sends_nothing() {
+        let store = TestStore::new().await;
+        let unit = store.unit().await;
+        create_and_send(&unit).await;
+        drop(unit);
+        assert_eq!(counts(&store).await, (0, 0));
+        let leased = outbox::lease_next(&store, Queue::Rotator, Duration::ZERO).await;
+        assert!(leased.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_a_unit_wrote_and_sent_is_there_only_after_its_commit() {
+        let store = TestStore::new().await;
+        let unit = store.unit().await;
+        create_and_send(&unit).await;
+        let elsewhere = store.another().await;
+        assert_eq!(counts(&elsewhere).await, (0, 0));
+        unit.commit().await.unwrap();
+        assert_eq!(counts(&elsewhere).await, (1, 1));
+    }
+
+    #[tokio::test]
+    async fn a_dropped_unit_leaves_the_database_free_for_every_process() {
+        let store = TestStore::new().await;
+        drop(store.unit().await);
+        for writer in [&store.another().await, &*store] {
+            let unit = writer.begin(crate::test_store::now()).await.unwrap();
+            create_and_send(&unit).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_commit_wakes_who_waits_for_work_and_a_dropped_unit_does_not() {
+        let store = TestStore::new().await;
+        let changes = store.changes();
+        drop(store.unit().await);
+        assert!(!changes.has_changed().unwrap());
+        store.unit().await.commit().await.unwrap();
+        assert!(changes.has_changed().unwrap());
+    }
+}

@@ -36,3 +36,28 @@ impl WorkerLock {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_holder_is_refused_until_the_first_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = dir.path().join("store.db");
+        let first = WorkerLock::take(&database).unwrap();
+        let refused = WorkerLock::take(&database).unwrap_err();
+        assert!(matches!(refused, StoreError::Locked { .. }));
+        assert!(refused.to_string().contains("store.worker-lock"));
+        drop(first);
+        WorkerLock::take(&database).unwrap();
+    }
+
+    #[test]
+    fn stores_beside_each_other_have_locks_of_their_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = |name: &str| WorkerLock::take(&dir.path().join(name));
+        let _one = lock("one.db").unwrap();
+        let _two = lock("two.db").unwrap();
+    }
+}

@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod architecture;
+mod clinic;
 mod command_line;
 mod crash;
 mod dependencies;
+mod faults;
 mod tink;
