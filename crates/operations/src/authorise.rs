@@ -17,6 +17,8 @@ pub enum Action {
     RetryDeadLetter,
     /// Read the audit log.
     ReadAudit,
+    /// Encrypt or decrypt a value by hand.
+    UseKeys,
     /// Make a key. Workers only.
     MakeKey,
 }
@@ -29,6 +31,7 @@ impl Action {
             Self::Rotate => "ask for a rotation",
             Self::RetryDeadLetter => "retry a dead letter",
             Self::ReadAudit => "read the audit log",
+            Self::UseKeys => "encrypt or decrypt",
             Self::MakeKey => "make a key",
         }
     }

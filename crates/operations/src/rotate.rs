@@ -10,6 +10,9 @@ use uuid::Uuid;
 
 use crate::{Action, OperationError, Services, authorise};
 
+/// Where events of our own programs come from; the rest of such a source is who asked.
+const OWN_SOURCES: &str = "/rekey/";
+
 /// Asks for a rotation of a keyring; the rotator does the rest. Returns the id of the event.
 ///
 /// # Errors
@@ -51,6 +54,11 @@ pub async fn publish(
     principal: &Principal,
 ) -> Result<String, OperationError> {
     let event = Event::parse(bytes).map_err(|error| OperationError::Refused(error.to_string()))?;
+    if event.source.starts_with(OWN_SOURCES) {
+        return Err(OperationError::Refused(format!(
+            "sources under {OWN_SOURCES} are our own programs'; name the system that asks"
+        )));
+    }
     match event.type_.as_str() {
         RotationRequested::TYPE => {
             authorise(principal, Action::Rotate)?;
@@ -126,6 +134,9 @@ pub async fn retry_rotation(
         RotationState::Verifying
     };
     rotations::change_state(&unit, &rotation, next, rotations::Changes::default()).await?;
+    // Its plan is complete, so nobody else would dispatch what is planned again.
+    let keyring = keyrings::by_id(unit.db(), rotation.keyring_id).await?;
+    batches::dispatch(&unit, &rotation, keyring.policy.0.concurrency).await?;
     unit.send(&RotationDue { rotation: id }).await?;
     let subject = id.to_string();
     pen.append(

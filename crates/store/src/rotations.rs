@@ -130,6 +130,9 @@ pub async fn change_state(
         .become_state(next)
         .map_err(|error| StoreError::Refused(error.to_string()))?;
     changes.state = Set(Text(state));
+    if state.is_live() && rotation.failure.is_some() {
+        changes.failure = Set(None);
+    }
     if !state.is_live() && state != RotationState::Failed {
         changes.ended_at = Set(Some(unit.now()));
     }

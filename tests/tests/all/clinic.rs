@@ -23,6 +23,8 @@ use sqlx::{Row, SqlitePool, sqlite::SqliteConnectOptions};
 
 /// Patients in the table.
 pub const ROWS: i64 = 120;
+/// Visits in the other table; every second one has no reason.
+pub const VISITS: i64 = 40;
 /// How long a test waits for what must come.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -44,6 +46,8 @@ impl Clinic {
         let source = open(&file("source.db"), true).await;
         let table = "CREATE TABLE patients (id INTEGER PRIMARY KEY, ssn BLOB, notes TEXT)";
         sqlx::query(table).execute(&source).await.unwrap();
+        let table = "CREATE TABLE visits (code TEXT PRIMARY KEY, reason TEXT)";
+        sqlx::query(table).execute(&source).await.unwrap();
         let url = |name: &str, mode: &str| format!("sqlite://{}?mode={mode}", file(name).display());
         let store = Store::connect(&url("store.db", "rwc")).await.unwrap();
         store.migrate().await.unwrap();
@@ -58,10 +62,19 @@ impl Clinic {
             source,
         };
         clinic.fill().await;
+        clinic.fill_visits().await;
         clinic
     }
 
-    pub async fn fill(&self) {
+    /// The services of another process, which holds no key yet.
+    pub fn reopened(&self) -> Services {
+        let Services {
+            store, kms, clock, ..
+        } = self.services.clone();
+        Services::new(store, kms, clock, operator())
+    }
+
+    async fn fill(&self) {
         for id in 1..=ROWS {
             let ssn = self
                 .services
@@ -83,6 +96,54 @@ impl Clinic {
                 .await
                 .unwrap();
         }
+    }
+
+    async fn fill_visits(&self) {
+        for visit in 0..VISITS {
+            let code = format!("visit/{visit}");
+            let bind = [code.as_str().into()];
+            let reason =
+                self.services
+                    .client
+                    .encrypt("clinic.visits.reason", &bind, code.as_bytes());
+            let reason = if visit % 2 == 0 {
+                Some(encode_base64(&reason.await.unwrap()))
+            } else {
+                None
+            };
+            let insert = sqlx::query("INSERT INTO visits (code, reason) VALUES (?, ?)");
+            insert
+                .bind(&code)
+                .bind(reason)
+                .execute(&self.source)
+                .await
+                .unwrap();
+        }
+    }
+
+    async fn assert_visits_readable(&self, point: &str) {
+        let rows = sqlx::query("SELECT code, reason FROM visits")
+            .fetch_all(&self.source)
+            .await
+            .unwrap();
+        let mut reasons = 0;
+        for row in rows {
+            let (code, reason): (String, Option<String>) = (row.get("code"), row.get("reason"));
+            let Some(reason) = reason else { continue };
+            let sealed = decode_base64(&reason).unwrap();
+            let bind = [code.as_str().into()];
+            let opened = self
+                .services
+                .client
+                .decrypt("clinic.visits.reason", &bind, &sealed)
+                .await;
+            assert_eq!(
+                *opened.unwrap_or_else(|error| panic!("{point}: {error}")),
+                *code.as_bytes()
+            );
+            reasons += 1;
+        }
+        assert_eq!(reasons, VISITS / 2, "{point}: NULLs stay NULL");
     }
 
     /// Asks for a rotation, and for one of a keyring that is not there: its handler fails.
@@ -173,6 +234,7 @@ impl Clinic {
 
     pub async fn assert_whole(&self, point: &str) {
         self.assert_readable(point).await;
+        self.assert_visits_readable(point).await;
         let keys = key_views(&self.services).await.unwrap();
         let phi: Vec<_> = keys
             .iter()
@@ -195,7 +257,7 @@ impl Clinic {
         );
         assert_eq!(
             clinic.map(|row| row.rows).sum::<u64>(),
-            2 * ROWS as u64,
+            (2 * ROWS + VISITS / 2) as u64,
             "{point}"
         );
 
@@ -288,6 +350,12 @@ fn desired(source: &str) -> Desired {
         triggers_accepted: false,
         columns: vec![column("ssn"), column("notes")],
     };
+    let visits = DesiredTable {
+        name: "visits".to_owned(),
+        relation: "visits".to_owned(),
+        triggers_accepted: false,
+        columns: vec![column("reason")],
+    };
     Desired {
         keyrings: vec![
             Desired::audit_keyring(),
@@ -305,7 +373,7 @@ fn desired(source: &str) -> Desired {
         sources: vec![DesiredSource {
             name: "clinic".to_owned(),
             url: source.to_owned(),
-            tables: vec![table],
+            tables: vec![table, visits],
         }],
     }
 }

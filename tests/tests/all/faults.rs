@@ -419,3 +419,139 @@ async fn the_audit_keyring_rotates_and_its_chain_still_verifies() {
     let verdict = verify_audit(&clinic.services, &operator()).await.unwrap();
     assert_eq!(verdict.problems, Vec::<String>::new());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_is_not_what_it_was_touches_no_row_and_fails_the_rotation() {
+    let clinic = Clinic::new().await;
+    let stored =
+        || sqlx::query("SELECT ssn, notes FROM patients ORDER BY id").fetch_all(&clinic.source);
+    let values = |rows: Vec<sqlx::sqlite::SqliteRow>| {
+        rows.iter()
+            .map(|row| (row.get("ssn"), row.get("notes")))
+            .collect::<Vec<(Vec<u8>, String)>>()
+    };
+    let before = values(stored().await.unwrap());
+    let swapped = "UPDATE \"key\" SET check_value = zeroblob(32) WHERE version = 1 AND keyring_id = \
+                   (SELECT id FROM keyring WHERE name = 'phi')";
+    clinic
+        .services
+        .store
+        .db()
+        .execute_unprepared(swapped)
+        .await
+        .unwrap();
+    // A process that never held the key.
+    let services = clinic.reopened();
+    let _engine = Engine::start(&services);
+    rotate(
+        &services,
+        &"phi".parse().unwrap(),
+        RotationReason::Request,
+        &operator(),
+    )
+    .await
+    .unwrap();
+    until("failure", async || {
+        (state(&services).await == Some(RotationState::Failed)).then_some(())
+    })
+    .await;
+    assert_eq!(values(stored().await.unwrap()), before);
+    let status = rekey_operations::status(&services).await.unwrap();
+    assert!(
+        status
+            .needs_a_person
+            .iter()
+            .any(|need| need.contains("check value")),
+        "{:?}",
+        status.needs_a_person
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_goes_away_and_comes_back_only_delays_the_rotation() {
+    let clinic = Clinic::new().await;
+    let (here, away) = (
+        clinic.dir.path().join("source.db"),
+        clinic.dir.path().join("elsewhere.db"),
+    );
+    clinic.source.close().await;
+    std::fs::rename(&here, &away).unwrap();
+    let engine = Engine::start(&clinic.services);
+    rotate(
+        &clinic.services,
+        &"phi".parse().unwrap(),
+        RotationReason::Request,
+        &operator(),
+    )
+    .await
+    .unwrap();
+    until("the switch", async || {
+        (state(&clinic.services).await == Some(RotationState::ReEncrypting)).then_some(())
+    })
+    .await;
+    std::fs::rename(&away, &here).unwrap();
+    until("completion", async || {
+        (state(&clinic.services).await == Some(RotationState::Completed)).then_some(())
+    })
+    .await;
+    drop(engine);
+    assert!(
+        dead_letters::open(clinic.services.store.db())
+            .await
+            .unwrap()
+            .is_empty()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn missed_ticks_fire_one_rotation_late_though_two_schedulers_run() {
+    let clock = Arc::new(ManualClock::at("2026-03-02T10:30:00Z".parse().unwrap()));
+    let clinic = Clinic::at(clock.clone()).await;
+    let db = clinic.services.store.db();
+    let phi = rekey_store::keyrings::by_name(db, &"phi".parse().unwrap())
+        .await
+        .unwrap();
+    let policy = rekey_domain::KeyringPolicy {
+        rotate: Some("0 * * * *".to_owned()),
+        ..phi.policy.0.clone()
+    };
+    let unit = clinic
+        .services
+        .store
+        .begin(clinic.services.clock.now())
+        .await
+        .unwrap();
+    rekey_store::keyrings::set_policy(&unit, phi.id, &policy)
+        .await
+        .unwrap();
+    unit.commit().await.unwrap();
+    let mut second = clinic.services.clone();
+    second.holder = "another process".to_owned();
+    let (_first, _second) = (Engine::start(&clinic.services), Engine::start(&second));
+    let settled = || rekey_store::entities::schedule::Entity::find_by_id("rotate/phi").one(db);
+    use sea_orm::EntityTrait;
+    until("the schedule is known", async || settled().await.unwrap()).await;
+    assert_eq!(state(&clinic.services).await, None, "no tick is due yet");
+
+    clock.step(TimeDelta::hours(7));
+    until("the late tick", async || state(&clinic.services).await).await;
+    let tick: DateTime<Utc> = "2026-03-02T17:00:00Z".parse().unwrap();
+    until("settled", async || {
+        settled()
+            .await
+            .unwrap()
+            .filter(|row| row.fired_up_to == tick)
+    })
+    .await;
+    until("distribution", async || {
+        clock.step(TimeDelta::milliseconds(200));
+        (state(&clinic.services).await == Some(RotationState::Completed)).then_some(())
+    })
+    .await;
+    let rotations = rotation_views(&clinic.services).await.unwrap();
+    let reasons: Vec<_> = rotations
+        .iter()
+        .map(|rotation| rotation.reason.as_str())
+        .collect();
+    assert_eq!(reasons, ["schedule"]);
+}

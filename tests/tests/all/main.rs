@@ -7,5 +7,7 @@ mod clinic;
 mod command_line;
 mod crash;
 mod dependencies;
+mod engine;
 mod faults;
+mod support;
 mod tink;

@@ -43,7 +43,15 @@ pub async fn wait(advance: &Advance<'_>, due: Option<DateTime<Utc>>) -> Result<(
     let within = due.map_or(LOOK_AGAIN, |due| {
         until(due, unit.now()).min(LOOK_AGAIN_WAITING)
     });
-    look_again(&unit, advance, within).await?;
+    let mut changes = Changes {
+        resend_at: Set(unit.database_time_in(within).await?),
+        ..Default::default()
+    };
+    if due.is_some_and(|due| advance.rotation.due_at != Some(due)) {
+        // The clock was stepped back: kept, or the wait would be as long again at each look.
+        changes.due_at = Set(due);
+    }
+    rotations::update(&unit, &advance.rotation, changes).await?;
     Ok(unit.commit().await?)
 }
 

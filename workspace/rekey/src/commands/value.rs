@@ -4,6 +4,7 @@ use std::io::{IsTerminal, stdout};
 
 use rekey_domain::{BindValue, ColumnName};
 use rekey_envelope::{Ciphertext, Zeroizing, decode_base64, encode_base64};
+use rekey_operations::{Action, authorise};
 use rekey_store::columns;
 use serde_json::json;
 use uuid::Uuid;
@@ -31,6 +32,7 @@ pub struct Args {
 
 /// Encrypts stdin, every byte of it.
 pub async fn encrypt(args: &Args, app: &App) -> anyhow::Result<Exit> {
+    authorise(&app.principal, Action::UseKeys)?;
     check_bind(args, app).await?;
     let value = input::stdin("the value to encrypt", LIMIT)?;
     let client = &app.services.client;
@@ -54,6 +56,7 @@ pub async fn encrypt(args: &Args, app: &App) -> anyhow::Result<Exit> {
 
 /// Decrypts stdin, and writes the value's bytes and nothing else.
 pub async fn decrypt(args: &Args, app: &App) -> anyhow::Result<Exit> {
+    authorise(&app.principal, Action::UseKeys)?;
     check_bind(args, app).await?;
     let sealed = ciphertext(input::stdin("the ciphertext", LIMIT)?)?;
     let client = &app.services.client;
