@@ -7,7 +7,7 @@ use rekey_domain::{BackupPolicy, BackupProof, RotationState};
 use rekey_messages::{KeyringChanged, RotationFailed, StandbyWanted};
 use rekey_operations::OperationError;
 use rekey_runtime::crash;
-use rekey_store::{Unit, audit::Record, keys, rotations, rotations::Changes};
+use rekey_store::{Unit, audit::Record, batches, keys, rotations, rotations::Changes};
 use sea_orm::ActiveValue::Set;
 use serde_json::json;
 
@@ -35,7 +35,8 @@ pub async fn look_again(
     .await?)
 }
 
-/// Nothing to do now.
+/// Nothing to do now but what should be under way anyhow: batches that wait though there is room,
+/// as after `rotations retry`.
 pub async fn wait(advance: &Advance<'_>, due: Option<DateTime<Utc>>) -> Result<(), OperationError> {
     let Some(unit) = advance.begin().await? else {
         return Ok(());
@@ -43,15 +44,24 @@ pub async fn wait(advance: &Advance<'_>, due: Option<DateTime<Utc>>) -> Result<(
     let within = due.map_or(LOOK_AGAIN, |due| {
         until(due, unit.now()).min(LOOK_AGAIN_WAITING)
     });
-    let mut changes = Changes {
-        resend_at: Set(unit.database_time_in(within).await?),
+    let resend_at = Set(unit.database_time_in(within).await?);
+    // The rules cut a wait that a step of the clock made too long; that must hold from now on, or
+    // it would be cut anew at every look and never end.
+    let due_at = Set(due.or(advance.rotation.due_at));
+    let changes = Changes {
+        resend_at,
+        due_at,
         ..Default::default()
     };
-    if due.is_some_and(|due| advance.rotation.due_at != Some(due)) {
-        // The clock was stepped back: kept, or the wait would be as long again at each look.
-        changes.due_at = Set(due);
-    }
     rotations::update(&unit, &advance.rotation, changes).await?;
+    if due.is_none() && advance.rotation.state.0.is_live() {
+        batches::dispatch(
+            &unit,
+            &advance.rotation,
+            advance.keyring.policy.0.concurrency,
+        )
+        .await?;
+    }
     Ok(unit.commit().await?)
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use rekey_domain::{KeyState, Principal, RotationReason, RotationState, Schedule};
-use rekey_messages::{Event, Message, RotationDue, RotationRequested};
+use rekey_messages::{Event, Message, RotationDue, RotationRequested, StandbyWanted};
 use rekey_operations::Services;
 use rekey_runtime::crash;
 use rekey_store::{
@@ -23,6 +23,8 @@ const FURTHEST: i64 = 11 * 60 * 1_000;
 const INBOX_KEPT: i64 = 7 * 24 * 60 * 60 * 1_000;
 /// A trigger that still holds asks again after this.
 const ASK_AGAIN: TimeDelta = TimeDelta::hours(1);
+/// A keyring that is without a standby for so long is told again to have one made.
+const STANDBY_WITHIN: TimeDelta = TimeDelta::minutes(1);
 
 /// Fires everything that is due.
 pub async fn tick(services: &Services, lease: &Lease) -> Result<(), StoreError> {
@@ -32,6 +34,7 @@ pub async fn tick(services: &Services, lease: &Lease) -> Result<(), StoreError> 
         crash::point("scheduler.due");
         fire_schedule(&unit, &keyring).await?;
         fire_triggers(&unit, &keyring).await?;
+        want_standby(&unit, &keyring).await?;
         unit.commit().await?;
         crash::point("scheduler.fired");
     }
@@ -90,6 +93,23 @@ async fn fire_triggers(unit: &Unit, keyring: &Keyring) -> Result<(), StoreError>
     if first_time || again {
         tracing::info!(keyring = %keyring.name.0, %reason, "rotation by trigger");
         request(unit, keyring, reason).await?;
+    }
+    Ok(())
+}
+
+/// A standby that was ordered and did not come is ordered again: no rotation waits for it.
+async fn want_standby(unit: &Unit, keyring: &Keyring) -> Result<(), StoreError> {
+    let keys = keys::of_keyring(unit.db(), keyring.id).await?;
+    let of = |state| keys.iter().find(|key| key.state.0 == state);
+    let (Some(primary), None) = (of(KeyState::Active), of(KeyState::Pending)) else {
+        return Ok(());
+    };
+    let name = format!("standby/{}", primary.id());
+    let asked = schedules::fired_up_to(unit, &name).await?;
+    let late = (unit.now() - asked).abs() >= STANDBY_WITHIN;
+    if late && schedules::settle(unit, &name, asked, unit.now()).await? {
+        let keyring = keyring.name.0.clone();
+        unit.send(&StandbyWanted { keyring }).await?;
     }
     Ok(())
 }

@@ -21,7 +21,8 @@ pub(super) fn settled(column: &str, encoding: TextEncoding, keys: &[KeyId]) -> S
     };
     let (class, length) = (storage_class(encoding), prefix_length(encoding));
     let list = prefixes.join(", ");
-    format!("(typeof({column}) = '{class}' AND substr({column}, 1, {length}) IN ({list}))")
+    // The start of an empty BLOB is NULL, and so would be the condition.
+    format!("ifnull(typeof({column}) = '{class}' AND substr({column}, 1, {length}) IN ({list}), 0)")
 }
 
 /// The storage class of ciphertext, as `typeof` says it.
