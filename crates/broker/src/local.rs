@@ -91,3 +91,113 @@ impl Transport for LocalTransport {
         self.broadcasts.subscribe()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+    use rekey_messages::{KeyringChanged, RotationDue};
+    use tempfile::TempDir;
+    use uuid::Uuid;
+
+    use super::*;
+
+    /// Far longer than anything here takes, and shorter than a lease.
+    const SOON: Duration = Duration::from_secs(10);
+
+    async fn transport() -> (LocalTransport, TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("store.db");
+        let url = format!("sqlite://{}?mode=rwc", file.display());
+        let store = Store::connect(&url).await.unwrap();
+        store.migrate().await.unwrap();
+        (LocalTransport::new(store), dir)
+    }
+
+    async fn send(transport: &LocalTransport) -> Uuid {
+        let unit = transport.store.begin(DateTime::UNIX_EPOCH).await.unwrap();
+        let rotation = Uuid::now_v7();
+        unit.send(&RotationDue { rotation }).await.unwrap();
+        unit.commit().await.unwrap();
+        rotation
+    }
+
+    async fn receive(transport: &LocalTransport) -> Delivery {
+        let received = tokio::time::timeout(SOON, transport.receive(Queue::Rotator)).await;
+        received.expect("a delivery soon").unwrap()
+    }
+
+    async fn receives_nothing(transport: &LocalTransport) -> bool {
+        let queue = transport.receive(Queue::Rotator);
+        tokio::time::timeout(2 * POLL, queue).await.is_err()
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_is_woken_by_the_commit() {
+        let (transport, _dir) = transport().await;
+        let waiting = tokio::spawn({
+            let transport = transport.clone();
+            async move { receive(&transport).await }
+        });
+        let rotation = send(&transport).await;
+        let delivery = waiting.await.unwrap();
+        let event = Event::parse(delivery.body.as_bytes()).unwrap();
+        assert_eq!(event.message::<RotationDue>().unwrap().rotation, rotation);
+    }
+
+    #[tokio::test]
+    async fn what_another_process_sent_is_found_too() {
+        let (transport, _dir) = transport().await;
+        let store = Store::connect(transport.store.url()).await.unwrap();
+        let elsewhere = LocalTransport::new(store);
+        let (delivery, rotation) = tokio::join!(receive(&transport), send(&elsewhere));
+        assert!(delivery.body.contains(&rotation.to_string()));
+    }
+
+    #[tokio::test]
+    async fn a_settled_message_is_gone_and_a_returned_one_comes_again() {
+        let (transport, _dir) = transport().await;
+        send(&transport).await;
+        let first = receive(&transport).await;
+        let returned = transport.settle(first.receipt, Settlement::Return).await;
+        assert!(returned.unwrap());
+        let second = receive(&transport).await;
+        assert_eq!(first.body, second.body);
+        let late = transport.settle(first.receipt, Settlement::Done).await;
+        assert!(!late.unwrap(), "it was no longer the first's");
+        let done = transport.settle(second.receipt, Settlement::Done).await;
+        assert!(done.unwrap());
+        assert_eq!(outbox::depth(&transport.store).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_message_being_worked_on_is_nobody_elses() {
+        let (transport, _dir) = transport().await;
+        send(&transport).await;
+        let delivery = receive(&transport).await;
+        transport.keep(delivery.receipt).await.unwrap();
+        assert!(receives_nothing(&transport).await);
+    }
+
+    #[tokio::test]
+    async fn messages_for_every_process_reach_each_who_listens_and_no_queue() {
+        let (transport, _dir) = transport().await;
+        let mut listeners = [transport.broadcasts(), transport.broadcasts()];
+        let shutdown = CancellationToken::new();
+        let running = tokio::spawn({
+            let (transport, shutdown) = (transport.clone(), shutdown.clone());
+            async move { transport.run(shutdown).await }
+        });
+        let keyring = "phi".parse().unwrap();
+        let changed = KeyringChanged { keyring };
+        let unit = transport.store.begin(DateTime::UNIX_EPOCH).await.unwrap();
+        unit.send(&changed).await.unwrap();
+        unit.commit().await.unwrap();
+        for listener in &mut listeners {
+            let event = tokio::time::timeout(SOON, listener.recv()).await.unwrap();
+            assert_eq!(event.unwrap().message::<KeyringChanged>().unwrap(), changed);
+        }
+        assert!(receives_nothing(&transport).await);
+        shutdown.cancel();
+        running.await.unwrap();
+    }
+}

@@ -282,3 +282,7 @@ async fn file(
     dead_letters::file(&unit, queue, type_, event, why).await?;
     unit.commit().await
 }
+
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+mod tests;

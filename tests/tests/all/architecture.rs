@@ -7,7 +7,7 @@ use std::{
 };
 
 /// How many rules had a test when this was last raised. It only ever grows.
-const SHOWN: usize = 6;
+const SHOWN: usize = 10;
 const NOT_YET: &str = "not yet";
 
 #[test]

@@ -17,7 +17,7 @@ use rekey_operations::{
     Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, Services, apply, census,
     init, key_views, rotate, rotation_views, verify_audit,
 };
-use rekey_runtime::{Clock, SystemClock};
+use rekey_runtime::SystemClock;
 use rekey_store::{Store, audit, batches, dead_letters, rotations};
 use sqlx::{Row, SqlitePool, sqlite::SqliteConnectOptions};
 
@@ -37,10 +37,6 @@ pub struct Clinic {
 
 impl Clinic {
     pub async fn new() -> Self {
-        Self::at(Arc::new(SystemClock)).await
-    }
-
-    pub async fn at(clock: Arc<dyn Clock>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let file = |name: &str| dir.path().join(name);
         let source = open(&file("source.db"), true).await;
@@ -52,7 +48,7 @@ impl Clinic {
         let store = Store::connect(&url("store.db", "rwc")).await.unwrap();
         store.migrate().await.unwrap();
         let kms = Arc::new(LocalKms::create(file("master.key")).await.unwrap());
-        let services = Services::new(store, kms, clock, operator());
+        let services = Services::new(store, kms, Arc::new(SystemClock), operator());
         let desired = desired(&url("source.db", "rw")).with_store(&url("store.db", "rw"));
         init(&services, &desired, &operator()).await.unwrap();
         apply(&services, &desired, &operator()).await.unwrap();
@@ -64,14 +60,6 @@ impl Clinic {
         clinic.fill().await;
         clinic.fill_visits().await;
         clinic
-    }
-
-    /// The services of another process, which holds no key yet.
-    pub fn reopened(&self) -> Services {
-        let Services {
-            store, kms, clock, ..
-        } = self.services.clone();
-        Services::new(store, kms, clock, operator())
     }
 
     async fn fill(&self) {
@@ -359,11 +347,6 @@ fn desired(source: &str) -> Desired {
     Desired {
         keyrings: vec![
             Desired::audit_keyring(),
-            DesiredKeyring {
-                name: "other".parse().unwrap(),
-                purpose: Purpose::Phi,
-                policy: policy.clone(),
-            },
             DesiredKeyring {
                 name: phi,
                 purpose: Purpose::Phi,

@@ -8,6 +8,5 @@ mod command_line;
 mod crash;
 mod dependencies;
 mod engine;
-mod faults;
 mod support;
 mod tink;
