@@ -172,9 +172,7 @@ async fn after_its_last_attempt_a_message_is_filed_once_and_its_job_told() {
     let fixture = Fixture::new().await;
     let event = Fixture::event();
     fixture.send(&[&event]).await;
-    fixture
-        .work(|_| Err(JobError::Retry("never".into())))
-        .await;
+    fixture.work(|_| Err(JobError::Retry("never".into()))).await;
     assert_eq!(fixture.attempts(), [0, 1, 2, 3]);
     let dead = fixture.dead().await;
     assert_eq!((dead.len(), dead[0].error.as_str()), (1, "never"));
@@ -212,9 +210,7 @@ async fn copies_of_a_failing_message_make_one_chain_of_attempts_and_one_dead_let
     let fixture = Fixture::new().await;
     let event = Fixture::event();
     fixture.send(&[&event, &event, &event]).await;
-    fixture
-        .work(|_| Err(JobError::Retry("never".into())))
-        .await;
+    fixture.work(|_| Err(JobError::Retry("never".into()))).await;
     assert_eq!(fixture.dead().await.len(), 1);
     assert_eq!(fixture.exhausted.load(SeqCst), 1);
     // Each copy of the first is tried; only one of them has a next attempt.
