@@ -1,6 +1,9 @@
 //! Real services and fault injection for tests.
 
+mod postgres;
 mod rekey_binary;
+pub mod services;
 pub mod tink;
 
+pub use postgres::TestDatabase;
 pub use rekey_binary::rekey_binary;
