@@ -2,24 +2,30 @@
 
 use std::{
     os::unix::process::ExitStatusExt,
-    path::Path,
-    process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
 };
 
-use rekey_runtime::crash;
+use rekey_domain::{KeyringPolicy, RotationReason};
+use rekey_messages::RotationRequested;
+use rekey_operations::verify_audit;
+use rekey_runtime::{SystemClock, crash};
 use rekey_testkit::rekey_binary;
 
-use crate::clinic::{Clinic, PATIENCE};
+use crate::{
+    process::Process,
+    support::{Deployment, operator, phi, short, until},
+};
 
 const SIGABRT: i32 = 6;
+/// Processes killed and restarted at once.
+const AT_ONCE: usize = 3;
 
 #[test]
 fn killed_at_any_crash_point_a_rotation_still_ends_and_nothing_is_done_twice() {
-    let binary = rekey_binary();
+    // Built before anybody waits for it.
+    rekey_binary();
     let points = Arc::new(Mutex::new(crash::POINTS.iter().rev().collect::<Vec<_>>()));
-    let workers: Vec<_> = (0..3)
+    let workers: Vec<_> = (0..AT_ONCE)
         .map(|_| {
             let points = points.clone();
             std::thread::spawn(move || {
@@ -28,7 +34,7 @@ fn killed_at_any_crash_point_a_rotation_still_ends_and_nothing_is_done_twice() {
                         return;
                     };
                     let runtime = tokio::runtime::Runtime::new().unwrap();
-                    runtime.block_on(survives(binary, point));
+                    runtime.block_on(survives(point));
                 }
             })
         })
@@ -40,64 +46,48 @@ fn killed_at_any_crash_point_a_rotation_still_ends_and_nothing_is_done_twice() {
     assert_eq!(failures, 0, "see above which points");
 }
 
-async fn survives(binary: &Path, point: &str) {
-    let clinic = Clinic::new().await;
-    clinic.ask().await;
-    let mut doomed = up(&clinic, binary, Some(point));
-    let status = tokio::task::spawn_blocking(move || wait(&mut doomed))
-        .await
-        .unwrap();
+#[expect(
+    clippy::print_stdout,
+    reason = "a failure is read with its crash point"
+)]
+async fn survives(point: &str) {
+    println!("crash point {point}");
+    let policy = KeyringPolicy {
+        batch_rows: 25,
+        concurrency: 3,
+        ..short()
+    };
+    let clinic = Deployment::with(120, policy, Arc::new(SystemClock)).await;
+    ask_for_a_ghost(&clinic).await;
+    clinic.rotate(&phi()).await;
+    let mut doomed = Process::up(&clinic.disks, Some(point));
+    let status = doomed.end().await;
     let status = status.unwrap_or_else(|| panic!("crash point {point} was never reached"));
-    assert_eq!(
-        status.signal(),
-        Some(SIGABRT),
-        "{point}: ended by itself, {status}"
-    );
-    clinic.assert_readable(point).await;
+    assert_eq!(status.signal(), Some(SIGABRT), "{point}: {status}");
+    clinic.assert_reads_back().await;
 
-    let mut restarted = up(&clinic, binary, None);
-    clinic.wait_until_completed(point).await;
-    clinic.assert_whole(point).await;
-    Command::new("kill")
-        .args(["-TERM", &restarted.id().to_string()])
-        .status()
-        .unwrap();
-    let status = tokio::task::spawn_blocking(move || wait(&mut restarted))
-        .await
-        .unwrap();
-    assert!(
-        status.is_some_and(|status| status.success()),
-        "{point}: SIGTERM did not end it well"
-    );
+    let restarted = Process::up(&clinic.disks, None);
+    clinic.completes().await;
+    clinic.assert_rotated_once().await;
+    until("the ghost's letter", async || {
+        (clinic.count("SELECT count(*) FROM dead_letter").await > 0).then_some(())
+    })
+    .await;
+    restarted.terminate().await;
+    let letters = clinic.count("SELECT count(*) FROM dead_letter").await;
+    assert_eq!(letters, 1, "{point}: only the ghost's, once");
+    let verdict = verify_audit(&clinic.services, &operator()).await.unwrap();
+    assert_eq!(verdict.problems, Vec::<String>::new(), "{point}");
 }
 
-/// Waits for the end of a process; `None`, and the end of it, when that takes too long.
-fn wait(child: &mut Child) -> Option<ExitStatus> {
-    let started = Instant::now();
-    while started.elapsed() < PATIENCE {
-        if let Some(status) = child.try_wait().unwrap() {
-            return Some(status);
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    child.kill().unwrap();
-    None
-}
-
-fn up(clinic: &Clinic, binary: &Path, crash_at: Option<&str>) -> Child {
-    let mut command = Command::new(binary);
-    command
-        .arg("--state-dir")
-        .arg(clinic.dir.path())
-        .arg("up")
-        .current_dir(clinic.dir.path());
-    command
-        .env("REKEY_LOG", "off")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    if let Some(point) = crash_at {
-        command.env("REKEY_CRASH_AT", point);
-    }
-    command.spawn().unwrap()
+/// A request for a keyring that is not there, so that a handler fails.
+async fn ask_for_a_ghost(clinic: &Deployment) {
+    let services = &clinic.services;
+    let unit = services.store.begin(services.clock.now()).await.unwrap();
+    let ghost = RotationRequested {
+        keyring: "ghost".parse().unwrap(),
+        reason: RotationReason::Request,
+    };
+    unit.send(&ghost).await.unwrap();
+    unit.commit().await.unwrap();
 }

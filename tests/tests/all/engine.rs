@@ -394,7 +394,10 @@ async fn check_value(clinic: &Deployment) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rotation_whose_source_goes_away_goes_on_when_it_is_back() {
     let clinic = Deployment::of(200).await;
-    let (here, away) = (clinic.file("source.db"), clinic.file("away.db"));
+    let (here, away) = (
+        clinic.disks.clinic("source.db"),
+        clinic.disks.clinic("away.db"),
+    );
     let local = Arc::new(LocalTransport::new(clinic.services.store.clone()));
     let mut engine = Engine::default();
     engine.listen(&clinic.services, local.clone());
@@ -557,7 +560,7 @@ async fn after_a_rotation_the_audit_log_is_whole_and_tampering_is_told() {
             "entry 5 are not ciphertext",
         ),
     ] {
-        let backup = clinic.file("backup.db");
+        let backup = clinic.disks.state("backup.db");
         let keep = format!("VACUUM INTO '{}'", backup.display());
         sqlx::raw_sql(sqlx::AssertSqlSafe(keep))
             .execute(&clinic.store)

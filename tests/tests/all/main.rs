@@ -3,10 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod architecture;
-mod clinic;
 mod command_line;
 mod crash;
 mod dependencies;
 mod engine;
+mod faults;
+mod process;
 mod support;
 mod tink;

@@ -1,6 +1,8 @@
 //! A deployment in a directory of its own, with its workers in this process.
 
 use std::{
+    fs::DirBuilder,
+    os::unix::fs::DirBuilderExt,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -25,7 +27,7 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Every so many patients one has no notes.
 const WITHOUT_NOTES: i64 = 7;
@@ -64,9 +66,31 @@ pub fn short() -> KeyringPolicy {
     }
 }
 
+/// The state directory of a deployment and, apart from it, the directory of the clinic's database.
+pub struct Disks(TempDir);
+
+impl Disks {
+    pub fn new() -> Self {
+        let disks = Self(tempfile::tempdir().unwrap());
+        for directory in [disks.state(""), disks.clinic("")] {
+            DirBuilder::new().mode(0o700).create(directory).unwrap();
+        }
+        disks
+    }
+
+    pub fn state(&self, name: &str) -> PathBuf {
+        self.0.path().join("state").join(name)
+    }
+
+    pub fn clinic(&self, name: &str) -> PathBuf {
+        self.0.path().join("clinic").join(name)
+    }
+}
+
 /// A clinic whose patients stand under `phi/1`: BLOB and base64 text, with NULLs, in two tables.
 pub struct Deployment {
-    dir: TempDir,
+    /// Where everything is.
+    pub disks: Disks,
     /// What the test itself works with.
     pub services: Services,
     /// The clinic's database.
@@ -83,25 +107,34 @@ impl Deployment {
     }
 
     pub async fn with(patients: i64, policy: KeyringPolicy, clock: Arc<dyn Clock>) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let source = open(dir.path().join("source.db"), true).await;
+        Self::on(Disks::new(), patients, policy, clock).await
+    }
+
+    /// The same, on disks that were made ready.
+    pub async fn on(
+        disks: Disks,
+        patients: i64,
+        policy: KeyringPolicy,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let source = open(disks.clinic("source.db"), true).await;
         let tables =
             "CREATE TABLE patients (id INTEGER PRIMARY KEY, ssn BLOB, notes TEXT, updated_at TEXT);
             CREATE TABLE visits (uuid TEXT PRIMARY KEY, finding BLOB)";
         sqlx::raw_sql(tables).execute(&source).await.unwrap();
-        let kms = LocalKms::create(dir.path().join("master.key"))
+        let kms = LocalKms::create(disks.state("master.key")).await.unwrap();
+        let store = Store::connect(&url(disks.state("store.db"), "rwc"))
             .await
             .unwrap();
-        let store = Store::connect(&url(&dir, "store.db", "rwc")).await.unwrap();
         store.migrate().await.unwrap();
         let services = Services::new(store, Arc::new(kms), clock.clone(), operator());
-        let desired =
-            desired(&url(&dir, "source.db", "rw"), policy).with_store(&url(&dir, "store.db", "rw"));
+        let desired = desired(&url(disks.clinic("source.db"), "rw"), policy)
+            .with_store(&url(disks.state("store.db"), "rw"));
         init(&services, &desired, &operator()).await.unwrap();
         apply(&services, &desired, &operator()).await.unwrap();
-        let store = open(dir.path().join("store.db"), false).await;
+        let store = open(disks.state("store.db"), false).await;
         let deployment = Self {
-            dir,
+            disks,
             services,
             source,
             store,
@@ -114,20 +147,18 @@ impl Deployment {
 
     /// What another process would have: connections, leases and cached keys of its own.
     pub async fn process(&self, name: &str) -> Services {
-        let store = Store::connect(&url(&self.dir, "store.db", "rw"))
+        let store = Store::connect(&url(self.disks.state("store.db"), "rw"))
             .await
             .unwrap();
-        let kms = LocalKms::open(self.file("master.key")).await.unwrap();
+        let kms = LocalKms::open(self.disks.state("master.key"))
+            .await
+            .unwrap();
         Services::new(
             store,
             Arc::new(kms),
             self.clock.clone(),
             Principal::worker(name),
         )
-    }
-
-    pub fn file(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
     }
 
     async fn fill(&self) {
@@ -238,6 +269,13 @@ impl Deployment {
         .await
     }
 
+    /// What the audit log has of an action on a subject.
+    pub async fn audited(&self, action: &str, subject: &str) -> i64 {
+        let count = "SELECT count(*) FROM audit_entry WHERE action = ? AND subject = ?";
+        let count = sqlx::query_scalar(count).bind(action).bind(subject);
+        count.fetch_one(&self.store).await.unwrap()
+    }
+
     pub async fn completes(&self) -> RotationView {
         self.reaches(&phi(), RotationState::Completed).await
     }
@@ -267,9 +305,19 @@ impl Deployment {
             [KeyState::Inactive, KeyState::Active, KeyState::Pending]
         );
         assert_eq!(self.count("SELECT count(*) FROM rotation").await, 1);
+        for (action, subject) in [
+            ("rotation.started", "phi"),
+            ("key.activated", "phi/2"),
+            ("key.created", "phi/3"),
+            ("rotation.completed", "phi"),
+        ] {
+            let entries = self.audited(action, subject).await;
+            assert_eq!(entries, 1, "{action} {subject}");
+        }
         assert_eq!(
-            self.count("SELECT count(*) FROM audit_entry WHERE action = 'key.activated' AND subject = 'phi/2'").await,
-            1
+            self.count("SELECT count(*) FROM batch WHERE state <> 'DONE'")
+                .await,
+            0
         );
         assert_eq!(
             self.under(Found::Key(keys[1].key_id)).await,
@@ -287,6 +335,11 @@ impl Deployment {
             .filter(|row| row.found == found)
             .map(|row| row.rows)
             .sum()
+    }
+
+    /// Values of the clinic under `phi/1`.
+    pub async fn under_old(&self) -> u64 {
+        self.under(Found::Key(self.key_id(&phi(), 1).await)).await
     }
 
     pub async fn key_id(&self, keyring: &KeyringName, version: u32) -> KeyId {
@@ -349,8 +402,8 @@ impl Deployment {
     }
 }
 
-fn url(dir: &TempDir, name: &str, mode: &str) -> String {
-    format!("sqlite://{}?mode={mode}", dir.path().join(name).display())
+fn url(file: PathBuf, mode: &str) -> String {
+    format!("sqlite://{}?mode={mode}", file.display())
 }
 
 async fn open(file: PathBuf, create: bool) -> SqlitePool {

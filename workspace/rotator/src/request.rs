@@ -5,7 +5,12 @@ use rekey_domain::{Principal, RequestDecision, RotationState, decide_request};
 use rekey_messages::{RotationDue, RotationRequested};
 use rekey_operations::Services;
 use rekey_runtime::{Handler, Job, JobError, crash};
-use rekey_store::{audit::Record, keyrings, rotations};
+use rekey_store::{
+    StoreError, Unit,
+    audit::Record,
+    keyrings,
+    rotations::{self, Rotation},
+};
 use serde_json::json;
 
 /// Starts rotations.
@@ -30,47 +35,36 @@ impl Handler for RequestRotation {
             .into_iter()
             .next();
         let decision = decide_request(latest.as_ref().map(|rotation| rotation.state.0));
-        let (id, outcome) = match (decision, latest) {
-            (RequestDecision::Join, Some(live)) => (live.id, "joined"),
-            (RequestDecision::Supersede, Some(late)) => {
-                rotations::change_state(
-                    &unit,
-                    &late,
-                    RotationState::Superseded,
-                    rotations::Changes::default(),
-                )
-                .await?;
-                (
-                    rotations::start(&unit, keyring.id, command.reason, &principal)
-                        .await?
-                        .id,
-                    "started, superseding",
-                )
+        let (id, action) = match (decision, latest) {
+            (RequestDecision::Join, Some(live)) => (live.id, "rotation.joined"),
+            (decision, latest) => {
+                if let (RequestDecision::Supersede, Some(late)) = (decision, latest) {
+                    supersede(&unit, &late).await?;
+                }
+                let started = rotations::start(&unit, keyring.id, command.reason, &principal);
+                (started.await?.id, "rotation.started")
             }
-            _ => (
-                rotations::start(&unit, keyring.id, command.reason, &principal)
-                    .await?
-                    .id,
-                "started",
-            ),
         };
         unit.send(&RotationDue { rotation: id }).await?;
         let details = json!({ "rotation": id, "reason": command.reason });
-        pen.append(
-            &unit,
-            Record {
-                action: "rotation.started",
-                subject: keyring.name.0.as_str(),
-                outcome,
-                details,
-            },
-        )
-        .await?;
+        let record = Record {
+            action,
+            subject: keyring.name.0.as_str(),
+            outcome: "done",
+            details,
+        };
+        pen.append(&unit, record).await?;
         unit.commit().await?;
         crash::point("rotator.requested");
-        tracing::info!(keyring = %command.keyring, rotation = %id, outcome, "rotation requested");
+        tracing::info!(keyring = %command.keyring, rotation = %id, action, "rotation requested");
         Ok(())
     }
+}
+
+/// A later rotation takes its rows along.
+async fn supersede(unit: &Unit, late: &Rotation) -> Result<(), StoreError> {
+    let changes = rotations::Changes::default();
+    rotations::change_state(unit, late, RotationState::Superseded, changes).await
 }
 
 /// Who asked: the event's source, where one of our programs wrote it.

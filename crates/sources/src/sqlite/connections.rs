@@ -9,7 +9,7 @@ use std::{
 };
 
 use sqlx::{
-    ConnectOptions, Sqlite, SqlitePool,
+    ConnectOptions, Connection, Sqlite, SqliteConnection, SqlitePool,
     pool::PoolConnection,
     sqlite::{SqliteConnectOptions, SqlitePoolOptions},
 };
@@ -117,7 +117,15 @@ fn pool(options: &SqliteConnectOptions) -> SqlitePool {
         .max_connections(MAX_CONNECTIONS)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .test_before_acquire(false)
+        .after_release(|connection, _| Box::pin(is_out_of_transaction(connection)))
         .connect_lazy_with(options.clone())
+}
+
+/// Whether a connection that was given back may be used again. SQLite rolls a transaction back by
+/// itself when its commit meets a full disk; sqlx then counts on in a transaction that is none.
+async fn is_out_of_transaction(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }
 
 async fn file_id(path: &Path, database: &str) -> Result<FileId, SourceError> {
