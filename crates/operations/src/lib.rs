@@ -27,4 +27,7 @@ pub use key_making::{MadeKey, make_key};
 pub use leases::StoreLeases;
 pub use rotate::{publish, retry_dead_letter, retry_rotation, rotate};
 pub use services::Services;
-pub use views::{KeyView, RotationView, Status, key_views, rotation_view, rotation_views, status};
+pub use views::{
+    KeyView, RotationView, Status, key_views, requested_rotation, rotation_view, rotation_views,
+    status,
+};

@@ -125,6 +125,28 @@ pub async fn rotation_view(services: &Services, id: Uuid) -> Result<RotationView
     view(services, rotations::by_id(services.store.db(), id).await?).await
 }
 
+/// The rotation that a request led to, once it was taken up; where that was superseded, the one that
+/// took its rows along.
+///
+/// # Errors
+/// [`OperationError::Refused`] when the request was given up.
+pub async fn requested_rotation(
+    services: &Services,
+    event: &str,
+) -> Result<Option<RotationView>, OperationError> {
+    let db = services.store.db();
+    let Some(id) = rotations::of_request(db, event).await? else {
+        let why = dead_letters::why(db, event).await?;
+        return why.map_or(Ok(None), |why| Err(OperationError::Refused(why)));
+    };
+    let mut rotation = rotations::by_id(db, id).await?;
+    if rotation.state.0 == RotationState::Superseded {
+        let of_keyring = rotations::of_keyring(db, rotation.keyring_id).await?;
+        rotation = of_keyring.into_iter().next().unwrap_or(rotation);
+    }
+    Ok(Some(view(services, rotation).await?))
+}
+
 async fn view(
     services: &Services,
     rotation: rotations::Rotation,

@@ -46,6 +46,18 @@ pub async fn open(db: &impl ConnectionTrait) -> Result<Vec<DeadLetter>, StoreErr
         .await?)
 }
 
+/// Why the event of this id was given up, if it was.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn why(db: &impl ConnectionTrait, event: &str) -> Result<Option<String>, StoreError> {
+    let letters = open(db).await?;
+    let is_it = |letter: &DeadLetter| {
+        Event::parse(letter.event.as_bytes()).is_ok_and(|read| read.id == event)
+    };
+    Ok(letters.into_iter().find(is_it).map(|letter| letter.error))
+}
+
 /// Sends a dead letter again as a new event.
 ///
 /// # Errors

@@ -3,14 +3,14 @@
 use rekey_domain::{Principal, RotationReason, RotationState};
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait,
-    QueryFilter, QueryOrder,
+    QueryFilter, QueryOrder, sea_query::OnConflict,
 };
 use uuid::Uuid;
 
 pub use crate::entities::rotation::{ActiveModel as Changes, Model as Rotation};
 use crate::{
     StoreError, Unit,
-    entities::rotation,
+    entities::{rotation, rotation_request},
     stored::{Json, Text},
 };
 
@@ -111,6 +111,37 @@ pub async fn start(
         ..Default::default()
     };
     Ok(row.insert(unit.db()).await?)
+}
+
+/// Notes which rotation a request led to: one it started, or one it joined.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn note_request(unit: &Unit, event: &str, rotation: Uuid) -> Result<(), StoreError> {
+    let row = rotation_request::ActiveModel {
+        event_id: Set(event.to_owned()),
+        rotation_id: Set(rotation),
+    };
+    let again = OnConflict::column(rotation_request::Column::EventId)
+        .update_column(rotation_request::Column::RotationId)
+        .to_owned();
+    rotation_request::Entity::insert(row)
+        .on_conflict(again)
+        .exec_without_returning(unit.db())
+        .await?;
+    Ok(())
+}
+
+/// The rotation that the request with this event id led to, once it was taken up.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn of_request(
+    db: &impl ConnectionTrait,
+    event: &str,
+) -> Result<Option<Uuid>, StoreError> {
+    let found = rotation_request::Entity::find_by_id(event).one(db).await?;
+    Ok(found.map(|request| request.rotation_id))
 }
 
 /// Moves a rotation on, from the state it was read in; `changes` may set other columns too.

@@ -14,7 +14,9 @@ use rekey_client::ClientError;
 use rekey_domain::{BindValue, Found, KeyringName, KeyringPolicy, RotationState};
 use rekey_envelope::{associated_data, encode_base64};
 use rekey_messages::{Event, MAX_EVENT_BYTES, Message, Queue, RotationRequested, route_of};
-use rekey_operations::{OperationError, Services, publish, retry_rotation, verify_audit};
+use rekey_operations::{
+    OperationError, Services, publish, requested_rotation, retry_rotation, verify_audit,
+};
 use rekey_runtime::{Clock, ManualClock, SystemClock};
 use rekey_store::{audit, dead_letters, quarantine};
 use serde_json::json;
@@ -55,14 +57,44 @@ async fn requests_that_come_together_make_one_rotation() {
     let clinic = Deployment::of(60).await;
     let engine = Engine::start(&clinic.services);
     let phi = phi();
-    tokio::join!(
+    let (one, two, three) = tokio::join!(
         clinic.rotate(&phi),
         clinic.rotate(&phi),
         clinic.rotate(&phi)
     );
-    clinic.completes().await;
+    let completed = clinic.completes().await;
     clinic.assert_rotated_once().await;
+    assert_eq!(clinic.audited("rotation.joined", "phi").await, 2);
+    for event in [one, two, three] {
+        let led_to = requested_rotation(&clinic.services, &event).await.unwrap();
+        assert_eq!(led_to.map(|view| view.id), Some(completed.id));
+    }
+    // A request after the end is answered by another rotation, not by the one that is over.
+    let later = clinic.rotate(&phi).await;
+    let led_to = until("another rotation", async || {
+        requested_rotation(&clinic.services, &later).await.unwrap()
+    })
+    .await;
+    assert_ne!(led_to.id, completed.id);
     engine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_for_a_request_that_is_given_up_is_told_why() {
+    let clinic = Deployment::of(0).await;
+    let asked = clinic.rotate(&phi()).await;
+    clinic
+        .in_store("UPDATE outbox SET event = replace(event, '\"phi\"', '\"ghost\"')")
+        .await;
+    let waiting = requested_rotation(&clinic.services, &asked).await;
+    assert!(waiting.unwrap().is_none());
+    let engine = Engine::start(&clinic.services);
+    let why = until("a refusal", async || {
+        requested_rotation(&clinic.services, &asked).await.err()
+    })
+    .await;
+    engine.stop().await;
+    assert!(why.to_string().contains("no keyring ghost"), "{why}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -213,15 +213,11 @@ impl Deployment {
         (self.patients + notes + self.visits()).unsigned_abs()
     }
 
-    pub async fn rotate(&self, keyring: &KeyringName) {
-        rotate(
-            &self.services,
-            keyring,
-            RotationReason::Request,
-            &operator(),
-        )
-        .await
-        .unwrap();
+    /// Asks for a rotation; answers the request's event id.
+    pub async fn rotate(&self, keyring: &KeyringName) -> String {
+        let reason = RotationReason::Request;
+        let asked = rotate(&self.services, keyring, reason, &operator()).await;
+        asked.unwrap()
     }
 
     /// Runs a statement on the store behind everyone's back.

@@ -45,6 +45,7 @@ impl Handler for RequestRotation {
                 (started.await?.id, "rotation.started")
             }
         };
+        rotations::note_request(&unit, &job.event().id, id).await?;
         unit.send(&RotationDue { rotation: id }).await?;
         let details = json!({ "rotation": id, "reason": command.reason });
         let record = Record {

@@ -15,6 +15,7 @@ pub mod outbox;
 pub mod protected_column;
 pub mod quarantine;
 pub mod rotation;
+pub mod rotation_request;
 pub mod schedule;
 pub mod source;
 pub mod source_table;

@@ -6,14 +6,10 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
-use rekey_domain::{
-    DurationError, KeyringName, RequestDecision, RotationReason, RotationState, decide_request,
-    parse_duration,
-};
-use rekey_operations::{OperationError, RotationView};
+use rekey_domain::{DurationError, KeyringName, RotationReason, RotationState, parse_duration};
+use rekey_operations::{RotationView, requested_rotation};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
-use uuid::Uuid;
 
 use super::rotations;
 use crate::{
@@ -43,7 +39,6 @@ fn duration(text: &str) -> Result<Duration, DurationError> {
 
 /// Asks for the rotation.
 pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
-    let before = newest(app, &args.keyring).await?;
     let event = rekey_operations::rotate(
         &app.services,
         &args.keyring,
@@ -52,7 +47,7 @@ pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
     )
     .await?;
     if args.wait {
-        let ended = wait(args, app, Before::of(before.as_ref())).await?;
+        let ended = wait(args, app, &event).await?;
         rotations::print(&ended, app.output)?;
         let completed = ended.state == RotationState::Completed;
         return Ok(if completed { Exit::Done } else { Exit::Failed });
@@ -70,42 +65,17 @@ pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// The keyring's newest rotation at the time of the request.
-#[derive(Clone, Copy)]
-struct Before {
-    id: Option<Uuid>,
-    /// The request joins it, if it is not over by then.
-    joins: bool,
-}
-
-impl Before {
-    fn of(view: Option<&RotationView>) -> Self {
-        let joins = decide_request(view.map(|view| view.state)) == RequestDecision::Join;
-        Self {
-            id: view.map(|view| view.id),
-            joins,
-        }
-    }
-
-    /// Whether `view` is the rotation that the request led to.
-    fn led_to(self, view: &RotationView) -> bool {
-        self.joins || self.id != Some(view.id)
-    }
-}
-
-/// A rotation that is superseded hands its rows and the request on to the next.
-async fn wait(args: &Args, app: &App, before: Before) -> anyhow::Result<RotationView> {
+/// Waits for the end of the rotation that the request led to.
+async fn wait(args: &Args, app: &App, event: &str) -> anyhow::Result<RotationView> {
     let progress = progress();
     let deadline = args.timeout.map(|timeout| Instant::now() + timeout);
     loop {
-        let view = look(app, &args.keyring, &progress)
-            .await?
-            .filter(|view| before.led_to(view));
+        let view = look(app, event, &progress).await?;
         progress.set_message(message(view.as_ref()));
         if let Some(view) = view {
             progress.set_length(view.batches);
             progress.set_position(view.batches_done);
-            if !view.state.is_live() && view.state != RotationState::Superseded {
+            if !view.state.is_live() {
                 progress.finish_and_clear();
                 return Ok(view);
             }
@@ -122,23 +92,16 @@ async fn wait(args: &Args, app: &App, before: Before) -> anyhow::Result<Rotation
 /// A store that is busy for a moment does not end the waiting.
 async fn look(
     app: &App,
-    keyring: &KeyringName,
+    event: &str,
     progress: &ProgressBar,
 ) -> anyhow::Result<Option<RotationView>> {
     loop {
-        match newest(app, keyring).await {
+        match requested_rotation(&app.services, event).await {
             Err(error) if error.is_retryable() => progress.set_message(error.to_string()),
             result => return Ok(result?),
         }
         sleep(POLL).await;
     }
-}
-
-async fn newest(app: &App, keyring: &KeyringName) -> Result<Option<RotationView>, OperationError> {
-    let views = rekey_operations::rotation_views(&app.services).await?;
-    Ok(views
-        .into_iter()
-        .find(|view| view.keyring == keyring.as_str()))
 }
 
 fn message(view: Option<&RotationView>) -> String {
