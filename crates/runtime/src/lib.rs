@@ -4,8 +4,11 @@ pub mod clock;
 pub mod config;
 pub mod crash;
 mod handler;
+pub mod hardening;
+pub mod health;
 mod job;
 pub mod leased;
+pub mod metrics;
 pub mod telemetry;
 mod worker;
 
