@@ -8,6 +8,7 @@ mod m0003_sources;
 mod m0004_audit;
 mod m0005_messages;
 mod m0009_rotation_request;
+mod m0010_paused_because;
 mod table;
 
 /// Every migration, in order.
@@ -24,6 +25,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0004_audit::Migration),
             Box::new(m0005_messages::Migration),
             Box::new(m0009_rotation_request::Migration),
+            Box::new(m0010_paused_because::Migration),
         ]
     }
 }

@@ -54,6 +54,18 @@ impl OperationError {
     }
 }
 
+impl OperationError {
+    /// Whether the KMS or a key itself stands in the way: every further attempt fails alike until a
+    /// person mends it, so work is put on hold rather than given up piece by piece.
+    pub fn pauses(&self) -> bool {
+        match self {
+            Self::Kms(error) | Self::Client(ClientError::Kms(error)) => !error.is_retryable(),
+            Self::Client(ClientError::WrongKeyMaterial { .. }) => true,
+            _ => false,
+        }
+    }
+}
+
 impl From<OperationError> for rekey_runtime::JobError {
     fn from(error: OperationError) -> Self {
         match error {

@@ -9,6 +9,7 @@ mod error;
 mod init;
 mod key_making;
 mod leases;
+mod pause;
 mod rotate;
 mod services;
 mod uses;
@@ -25,6 +26,7 @@ pub use error::OperationError;
 pub use init::init;
 pub use key_making::{MadeKey, make_key};
 pub use leases::StoreLeases;
+pub use pause::{or_pause, pause_rotation, resume_rotation};
 pub use rotate::{publish, retry_dead_letter, retry_rotation, rotate};
 pub use services::Services;
 pub use views::{

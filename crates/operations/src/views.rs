@@ -62,6 +62,8 @@ pub struct RotationView {
     pub requested_at: DateTime<Utc>,
     /// When it ended.
     pub ended_at: Option<DateTime<Utc>>,
+    /// Why it is on hold, if it is.
+    pub paused_because: Option<String>,
     /// Why it failed.
     pub failure: Option<String>,
     /// Its certificate, once completed.
@@ -172,6 +174,7 @@ async fn view(
         due_at: rotation.due_at,
         requested_at: rotation.requested_at,
         ended_at: rotation.ended_at,
+        paused_because: rotation.paused_because,
         failure: rotation.failure,
         certificate: rotation
             .certificate
@@ -243,6 +246,14 @@ fn needs(status: &Status) -> Vec<String> {
             "rotation {} failed ({why}): mend the cause, then rekey rotations retry {}",
             rotation.id, rotation.id
         )
+    }));
+    let paused = status.rotations.iter();
+    needs.extend(paused.filter_map(|rotation| {
+        let why = rotation.paused_because.as_deref()?;
+        let id = rotation.id;
+        Some(format!(
+            "rotation {id} is paused ({why}); to go on: rekey rotations resume {id}"
+        ))
     }));
     if status.quarantined > 0 {
         needs.push(format!("{} value(s) in quarantine", status.quarantined));

@@ -226,6 +226,20 @@ pub async fn give_sign_of_life(
     Ok(())
 }
 
+/// Has the messages of all dispatched batches sent again at once, as what came of them is not known.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn resend_now(unit: &Unit, rotation: &Rotation) -> Result<(), StoreError> {
+    batch::Entity::update_many()
+        .col_expr(batch::Column::ResendAt, Expr::value(0_i64))
+        .filter(batch::Column::RotationId.eq(rotation.id))
+        .filter(batch::Column::State.eq(BatchState::Dispatched.to_string()))
+        .exec(unit.db())
+        .await?;
+    Ok(())
+}
+
 /// Ends a batch well.
 ///
 /// # Errors

@@ -170,6 +170,32 @@ pub async fn change_state(
     update(unit, rotation, changes).await
 }
 
+/// Puts a rotation on hold.
+///
+/// # Errors
+/// [`StoreError::Stale`] where the rotation moved meanwhile.
+pub async fn pause(unit: &Unit, rotation: &Rotation, why: &str) -> Result<(), StoreError> {
+    let changes = Changes {
+        paused: Set(true),
+        paused_because: Set(Some(why.to_owned())),
+        ..Default::default()
+    };
+    update(unit, rotation, changes).await
+}
+
+/// Lets a rotation go on.
+///
+/// # Errors
+/// [`StoreError::Stale`] where the rotation moved meanwhile.
+pub async fn resume(unit: &Unit, rotation: &Rotation) -> Result<(), StoreError> {
+    let changes = Changes {
+        paused: Set(false),
+        paused_because: Set(None),
+        ..Default::default()
+    };
+    update(unit, rotation, changes).await
+}
+
 /// Changes a rotation that stays in the state it was read in.
 ///
 /// # Errors

@@ -13,9 +13,11 @@ use rekey_broker::{BrokerError, Delivery, LocalTransport, Receipt, Settlement, T
 use rekey_client::ClientError;
 use rekey_domain::{BindValue, Found, KeyringName, KeyringPolicy, RotationState};
 use rekey_envelope::{associated_data, encode_base64};
+use rekey_kms::{LocalKms, MasterKeyState};
 use rekey_messages::{Event, MAX_EVENT_BYTES, Message, Queue, RotationRequested, route_of};
 use rekey_operations::{
-    OperationError, Services, publish, requested_rotation, retry_rotation, verify_audit,
+    OperationError, Services, pause_rotation, publish, requested_rotation, resume_rotation, status,
+    verify_audit,
 };
 use rekey_runtime::{Clock, ManualClock, SystemClock};
 use rekey_store::{audit, dead_letters, quarantine};
@@ -383,29 +385,111 @@ async fn under_a_key_that_is_not_the_one_it_should_be_nothing_is_moved() {
 
     let engine = Engine::start(&process);
     clinic.rotate(&phi()).await;
-    let view = clinic.reaches(&phi(), RotationState::Failed).await;
-    let why = view.failure.unwrap();
+    let (id, why) = until("a paused rotation", async || {
+        let view = clinic.rotation(&phi()).await?;
+        Some((view.id, view.paused_because?))
+    })
+    .await;
     assert!(why.contains("check value"), "{why}");
+    let needs = status(&clinic.services).await.unwrap().needs_a_person;
+    let remedy = format!("rekey rotations resume {id}");
+    assert!(needs.iter().any(|need| need.contains(&remedy)), "{needs:?}");
     assert_eq!(clinic.patients().await, rows);
-    assert!(clinic.count("SELECT count(*) FROM dead_letter").await > 0);
-    assert_eq!(
-        clinic
-            .count("SELECT count(*) FROM batch WHERE state = 'DONE'")
-            .await,
-        0
-    );
-    assert_eq!(clinic.count("SELECT count(*) FROM quarantine").await, 0);
+    for nothing in [
+        "SELECT count(*) FROM dead_letter",
+        "SELECT count(*) FROM batch WHERE state IN ('DONE', 'FAILED')",
+        "SELECT count(*) FROM quarantine",
+    ] {
+        assert_eq!(clinic.count(nothing).await, 0, "{nothing}");
+    }
 
     let mend = sqlx::query("UPDATE key SET check_value = ? WHERE key_id = ?").bind(original);
     mend.bind(i64::from(first.value()))
         .execute(&clinic.store)
         .await
         .unwrap();
-    retry_rotation(&clinic.services, view.id, &operator())
-        .await
-        .unwrap();
+    let resumed = resume_rotation(&clinic.services, id, &operator()).await;
+    resumed.unwrap();
     clinic.completes().await;
     clinic.assert_rotated_once().await;
+    engine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_master_key_is_disabled_a_rotation_is_on_hold_and_nothing_is_given_up() {
+    let clinic = Deployment::of(200).await;
+    let rows = clinic.patients().await;
+    let master_key = clinic.disks.state("master.key");
+    let disabled = LocalKms::set_state(&master_key, MasterKeyState::Disabled).await;
+    disabled.unwrap();
+    // A process that has no key in memory.
+    let process = clinic.process("worker").await;
+    let engine = Engine::start(&process);
+    clinic.rotate(&phi()).await;
+    let (id, why) = until("a paused rotation", async || {
+        let view = clinic.rotation(&phi()).await?;
+        Some((view.id, view.paused_because?))
+    })
+    .await;
+    assert!(why.contains("is disabled; enable it to go on"), "{why}");
+    assert_eq!(clinic.patients().await, rows);
+
+    let enabled = LocalKms::set_state(&master_key, MasterKeyState::Enabled).await;
+    enabled.unwrap();
+    let resumed = resume_rotation(&clinic.services, id, &operator()).await;
+    resumed.unwrap();
+    clinic.completes().await;
+    clinic.assert_rotated_once().await;
+    engine.stop().await;
+    assert_eq!(clinic.count("SELECT count(*) FROM dead_letter").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotation_that_a_person_paused_moves_nothing_until_it_is_resumed() {
+    let policy = KeyringPolicy {
+        batch_rows: 20,
+        ..short()
+    };
+    let clinic = Deployment::with(400, policy, Arc::new(SystemClock)).await;
+    let engine = Engine::start(&clinic.services);
+    clinic.rotate(&phi()).await;
+    let id = until("some progress", async || {
+        let view = clinic.rotation(&phi()).await?;
+        (view.moved > 0).then_some(view.id)
+    })
+    .await;
+    let paused = pause_rotation(&clinic.services, id, &operator()).await;
+    paused.unwrap();
+    until("what is in flight to end", async || {
+        (clinic
+            .count("SELECT count(*) FROM lease WHERE name LIKE 'batch/%'")
+            .await
+            == 0)
+            .then_some(())
+    })
+    .await;
+    let left = clinic.under_old().await;
+    assert!(left > 0);
+    // A look at it by the rotator, and one by the scheduler, dispatch nothing.
+    clinic.in_store("UPDATE rotation SET resend_at = 0").await;
+    clinic
+        .in_store("UPDATE batch SET resend_at = 0 WHERE state = 'DISPATCHED'")
+        .await;
+    until("the looks", async || {
+        let looked = clinic
+            .count("SELECT count(*) FROM rotation WHERE resend_at > 0")
+            .await;
+        let waiting = clinic.count("SELECT count(*) FROM outbox").await;
+        (looked == 1 && waiting == 0).then_some(())
+    })
+    .await;
+    assert_eq!(clinic.under_old().await, left);
+    let resumed = resume_rotation(&clinic.services, id, &operator()).await;
+    resumed.unwrap();
+    clinic.completes().await;
+    clinic.assert_rotated_once().await;
+    let again = resume_rotation(&clinic.services, id, &operator()).await;
+    assert!(again.unwrap_err().to_string().contains("is COMPLETED"));
     engine.stop().await;
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rekey_domain::{BatchState, KeyId, RetryPolicy, RotationState};
 use rekey_messages::{BatchReady, RotationDue};
-use rekey_operations::{OperationError, Services};
+use rekey_operations::{OperationError, Services, or_pause};
 use rekey_runtime::{Handler, Job, JobError, crash, leased};
 use rekey_store::{
     StoreError, Unit,
@@ -53,7 +53,7 @@ impl Handler for ReEncryptBatch {
         let done: Result<(), OperationError> = leased::renewed(store, &**clock, &lease, work).await;
         // A batch that ended well gave it back in its unit; then this finds nothing.
         leased::give_back(store, &**clock, &lease).await;
-        Ok(done?)
+        or_pause(job, rotation.id, done).await
     }
 
     fn retry_policy(&self) -> RetryPolicy {

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use rekey_domain::{Step, next_step};
 use rekey_messages::RotationDue;
-use rekey_operations::{OperationError, Services};
+use rekey_operations::{OperationError, Services, or_pause};
 use rekey_runtime::{Handler, Job, JobError, leased};
 use rekey_store::{
     Unit, keyrings,
@@ -13,6 +13,7 @@ use rekey_store::{
     rotations::Rotation,
 };
 use std::time::Duration;
+use uuid::Uuid;
 
 use crate::{facts, plan, steps, verify};
 
@@ -72,25 +73,20 @@ impl Handler for AdvanceRotation {
             store,
             &**clock,
             &lease,
-            self.step(command, job, lease.clone()),
+            self.step(command.rotation, job, lease.clone()),
         )
         .await;
         // A step that ended well gave it back in its unit; then this finds nothing.
         leased::give_back(store, &**clock, &lease).await;
-        Ok(done?)
+        or_pause(job, command.rotation, done).await
     }
 }
 
 impl AdvanceRotation {
-    async fn step(
-        &self,
-        command: RotationDue,
-        job: &Job,
-        lease: Lease,
-    ) -> Result<(), OperationError> {
+    async fn step(&self, id: Uuid, job: &Job, lease: Lease) -> Result<(), OperationError> {
         let services = &self.services;
         let db = services.store.db();
-        let rotation = rotations::by_id(db, command.rotation).await?;
+        let rotation = rotations::by_id(db, id).await?;
         let keyring = keyrings::by_id(db, rotation.keyring_id).await?;
         let facts = facts::gather(db, &rotation).await?;
         let step = next_step(

@@ -1,10 +1,15 @@
 //! `standby.wanted`: has the KMS make the keyring's next key.
 
 use async_trait::async_trait;
+use rekey_domain::RotationState;
 use rekey_messages::{KeyCreated, StandbyWanted};
-use rekey_operations::{Action, Services, authorise, make_key};
+use rekey_operations::{Action, OperationError, Services, authorise, make_key, or_pause};
 use rekey_runtime::{Handler, Job, JobError, crash};
-use rekey_store::{audit::Record, keyrings, keys};
+use rekey_store::{
+    audit::Record,
+    keyrings::{self, Keyring},
+    keys, rotations,
+};
 use serde_json::json;
 
 /// Makes standby keys.
@@ -18,17 +23,34 @@ impl Handler for MakeStandby {
     const NAME: &'static str = "rotator.standby";
 
     async fn handle(&self, command: StandbyWanted, job: &Job) -> Result<(), JobError> {
+        let keyring = keyrings::by_name(self.services.store.db(), &command.keyring).await?;
+        let made = self.make(&keyring, job).await;
+        let latest = rotations::of_keyring(self.services.store.db(), keyring.id).await?;
+        let waiting = latest.into_iter().next();
+        match waiting.filter(|last| last.state.0 == RotationState::Requested) {
+            Some(waiting) => or_pause(job, waiting.id, made).await,
+            // Nobody waits for it; the scheduler orders it again.
+            None if made.as_ref().is_err_and(OperationError::pauses) => {
+                tracing::error!(keyring = %command.keyring, error = ?made.err(), "no standby key");
+                Ok(())
+            }
+            None => Ok(made?),
+        }
+    }
+}
+
+impl MakeStandby {
+    async fn make(&self, keyring: &Keyring, job: &Job) -> Result<(), OperationError> {
         let principal = crate::principal();
         authorise(&principal, Action::MakeKey)?;
         let Services { store, kms, .. } = &self.services;
-        let keyring = keyrings::by_name(store.db(), &command.keyring).await?;
         if keys::standby(store.db(), keyring.id).await?.is_some() {
             return Ok(());
         }
         // The KMS is asked before the unit begins: a duplicate wastes one generated key, and no row
         // is locked across the network.
         let deployment = keyrings::deployment(store.db()).await?;
-        let made = make_key(store, &**kms, deployment, &keyring).await?;
+        let made = make_key(store, &**kms, deployment, keyring).await?;
         crash::point("rotator.standby-generated");
         let pen = self.services.pen(&principal).await?;
         let Some(unit) = job.begin().await? else {
@@ -38,7 +60,7 @@ impl Handler for MakeStandby {
             return Ok(());
         }
         let key = keys::insert_standby(&unit, keyring.id, made.new).await?;
-        let name = key.name(&keyring);
+        let name = key.name(keyring);
         unit.send(&KeyCreated {
             key: name.clone(),
             key_id: key.id(),

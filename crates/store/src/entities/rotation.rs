@@ -20,6 +20,7 @@ pub struct Model {
     pub reason: Json<RotationReason>,
     pub principal: Text<Principal>,
     pub paused: bool,
+    pub paused_because: Option<String>,
     pub generation: i32,
     pub pass: i32,
     pub planned: bool,

@@ -1,6 +1,8 @@
 //! `rekey rotations`: how far they are, and retrying failed ones.
 
-use rekey_operations::RotationView;
+use rekey_operations::{
+    RotationView, pause_rotation, resume_rotation, retry_rotation, rotation_view,
+};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -20,6 +22,16 @@ pub enum Command {
         /// Its id.
         id: Uuid,
     },
+    /// Put a rotation on hold; what is in flight ends.
+    Pause {
+        /// Its id.
+        id: Uuid,
+    },
+    /// Let a rotation that is on hold go on.
+    Resume {
+        /// Its id.
+        id: Uuid,
+    },
     /// Queue the failed batches of a rotation again, once the cause is mended.
     Retry {
         /// Its id.
@@ -31,19 +43,25 @@ pub enum Command {
 pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
     match command {
         Command::List => list(app).await?,
-        Command::Show { id } => print(
-            &rekey_operations::rotation_view(&app.services, *id).await?,
-            app.output,
-        )?,
+        Command::Show { id } => show(*id, app).await?,
+        Command::Pause { id } => {
+            pause_rotation(&app.services, *id, &app.principal).await?;
+            show(*id, app).await?;
+        }
+        Command::Resume { id } => {
+            resume_rotation(&app.services, *id, &app.principal).await?;
+            show(*id, app).await?;
+        }
         Command::Retry { id } => {
-            rekey_operations::retry_rotation(&app.services, *id, &app.principal).await?;
-            print(
-                &rekey_operations::rotation_view(&app.services, *id).await?,
-                app.output,
-            )?;
+            retry_rotation(&app.services, *id, &app.principal).await?;
+            show(*id, app).await?;
         }
     }
     Ok(Exit::Done)
+}
+
+async fn show(id: Uuid, app: &App) -> anyhow::Result<()> {
+    print(&rotation_view(&app.services, id).await?, app.output)
 }
 
 async fn list(app: &App) -> anyhow::Result<()> {
@@ -118,6 +136,9 @@ pub fn print(view: &RotationView, output: Output) -> anyhow::Result<()> {
         ["waits until", &optional(view.due_at.map(time))].map(str::to_owned),
         ["ended", &optional(view.ended_at.map(time))].map(str::to_owned),
     ];
+    if let Some(why) = &view.paused_because {
+        rows.push(["paused".to_owned(), why.clone()]);
+    }
     if let Some(failure) = &view.failure {
         rows.push(["failure".to_owned(), failure.clone()]);
     }

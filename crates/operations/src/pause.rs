@@ -1,0 +1,106 @@
+//! Putting a rotation on hold, by a person or because the KMS stands in the way, and going on.
+
+use rekey_domain::Principal;
+use rekey_messages::RotationDue;
+use rekey_runtime::{Job, JobError};
+use rekey_store::{
+    Unit,
+    audit::Record,
+    batches,
+    rotations::{self, Rotation},
+};
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::{Action, OperationError, Services, authorise};
+
+/// Puts a live rotation on hold: nothing is dispatched any more, and what is in flight ends.
+///
+/// # Errors
+/// [`OperationError::Refused`] for a rotation that is over.
+pub async fn pause_rotation(
+    services: &Services,
+    id: Uuid,
+    principal: &Principal,
+) -> Result<(), OperationError> {
+    authorise(principal, Action::Rotate)?;
+    let pen = services.pen(principal).await?;
+    let unit = services.store.begin(services.clock.now()).await?;
+    let rotation = live(&unit, id).await?;
+    rotations::pause(&unit, &rotation, &format!("by {principal}")).await?;
+    pen.append(&unit, record("rotation.paused", &id.to_string()))
+        .await?;
+    Ok(unit.commit().await?)
+}
+
+/// Lets a rotation go on where it stopped.
+///
+/// # Errors
+/// [`OperationError::Refused`] for a rotation that is not on hold.
+pub async fn resume_rotation(
+    services: &Services,
+    id: Uuid,
+    principal: &Principal,
+) -> Result<(), OperationError> {
+    authorise(principal, Action::Rotate)?;
+    let pen = services.pen(principal).await?;
+    let unit = services.store.begin(services.clock.now()).await?;
+    let rotation = live(&unit, id).await?;
+    if !rotation.paused {
+        return Err(OperationError::Refused(format!(
+            "rotation {id} is not paused"
+        )));
+    }
+    rotations::resume(&unit, &rotation).await?;
+    batches::resend_now(&unit, &rotation).await?;
+    unit.send(&RotationDue { rotation: id }).await?;
+    pen.append(&unit, record("rotation.resumed", &id.to_string()))
+        .await?;
+    Ok(unit.commit().await?)
+}
+
+/// Ends a job that worked for a rotation. An error that every further attempt would meet alike puts
+/// the rotation on hold, and the job is over. Written without an audit entry, as the KMS that seals
+/// those may be what stands in the way; going on is a person's, and audited.
+///
+/// # Errors
+/// Any other error of `done`, and [`StoreError`](rekey_store::StoreError) of the database.
+pub async fn or_pause(
+    job: &Job,
+    rotation: Uuid,
+    done: Result<(), OperationError>,
+) -> Result<(), JobError> {
+    let error = match done {
+        Err(error) if error.pauses() => error,
+        done => return Ok(done?),
+    };
+    let Some(unit) = job.begin().await? else {
+        return Ok(());
+    };
+    let rotation = rotations::by_id(unit.db(), rotation).await?;
+    if rotation.state.0.is_live() && !rotation.paused {
+        tracing::error!(rotation = %rotation.id, %error, "the rotation is paused; mend the cause, then rekey rotations resume");
+        rotations::pause(&unit, &rotation, &error.to_string()).await?;
+    }
+    Ok(unit.commit().await?)
+}
+
+async fn live(unit: &Unit, id: Uuid) -> Result<Rotation, OperationError> {
+    let rotation = rotations::by_id(unit.db(), id).await?;
+    if rotation.state.0.is_live() {
+        return Ok(rotation);
+    }
+    let state = rotation.state.0;
+    Err(OperationError::Refused(format!(
+        "rotation {id} is {state}; only one that is under way is paused or resumed"
+    )))
+}
+
+fn record<'a>(action: &'a str, subject: &'a str) -> Record<'a> {
+    Record {
+        action,
+        subject,
+        outcome: "done",
+        details: json!({}),
+    }
+}
