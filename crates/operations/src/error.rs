@@ -1,9 +1,14 @@
 //! What an operation can answer instead of doing what was asked.
 
+use std::time::Duration;
+
 use rekey_client::ClientError;
 use rekey_kms::KmsError;
 use rekey_sources::SourceError;
 use rekey_store::StoreError;
+
+/// What waits for a person looks again after this.
+const MENDED_WITHIN: Duration = Duration::from_secs(60);
 
 /// Why an operation was not done; nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +75,10 @@ impl From<OperationError> for rekey_runtime::JobError {
     fn from(error: OperationError) -> Self {
         match error {
             OperationError::Store(error) => error.into(),
+            error if error.pauses() => {
+                tracing::error!(%error, "a message waits until a person has mended this");
+                Self::Snooze(MENDED_WITHIN)
+            }
             error => Self::from_retryable(error.is_retryable(), error),
         }
     }

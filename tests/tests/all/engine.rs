@@ -419,13 +419,23 @@ async fn under_a_key_that_is_not_the_one_it_should_be_nothing_is_moved() {
 async fn while_the_master_key_is_disabled_a_rotation_is_on_hold_and_nothing_is_given_up() {
     let clinic = Deployment::of(200).await;
     let rows = clinic.patients().await;
+    let local = Arc::new(LocalTransport::new(clinic.services.store.clone()));
+    let mut engine = Engine::default();
+    engine.listen(&clinic.services, local.clone());
+    engine.scheduler(&clinic.services);
+    engine.rotator(&clinic.services, local.clone());
+    clinic.rotate(&phi()).await;
+    until("batches", async || {
+        let dispatched = "SELECT count(*) FROM batch WHERE state = 'DISPATCHED'";
+        (clinic.count(dispatched).await > 0).then_some(())
+    })
+    .await;
+    clinic.has_a_new_standby().await;
     let master_key = clinic.disks.state("master.key");
     let disabled = LocalKms::set_state(&master_key, MasterKeyState::Disabled).await;
     disabled.unwrap();
     // A process that has no key in memory.
-    let process = clinic.process("worker").await;
-    let engine = Engine::start(&process);
-    clinic.rotate(&phi()).await;
+    engine.re_encryptor(&clinic.process("re-encryptor").await, local);
     let (id, why) = until("a paused rotation", async || {
         let view = clinic.rotation(&phi()).await?;
         Some((view.id, view.paused_because?))
@@ -438,6 +448,31 @@ async fn while_the_master_key_is_disabled_a_rotation_is_on_hold_and_nothing_is_g
     enabled.unwrap();
     let resumed = resume_rotation(&clinic.services, id, &operator()).await;
     resumed.unwrap();
+    clinic.completes().await;
+    clinic.assert_rotated_once().await;
+    engine.stop().await;
+    assert_eq!(clinic.count("SELECT count(*) FROM dead_letter").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_cannot_be_audited_waits_and_is_not_given_up() {
+    let clinic = Deployment::of(40).await;
+    clinic.rotate(&phi()).await;
+    let master_key = clinic.disks.state("master.key");
+    let disabled = LocalKms::set_state(&master_key, MasterKeyState::Disabled).await;
+    disabled.unwrap();
+    let engine = Engine::start(&clinic.process("worker").await);
+    until("a request that waits", async || {
+        let later =
+            "SELECT count(*) FROM outbox WHERE available_at > unixepoch('subsec') * 1000 + 30000";
+        (clinic.count(later).await == 1).then_some(())
+    })
+    .await;
+    assert_eq!(clinic.count("SELECT count(*) FROM rotation").await, 0);
+    let enabled = LocalKms::set_state(&master_key, MasterKeyState::Enabled).await;
+    enabled.unwrap();
+    // A minute has passed.
+    clinic.in_store("UPDATE outbox SET available_at = 0").await;
     clinic.completes().await;
     clinic.assert_rotated_once().await;
     engine.stop().await;
