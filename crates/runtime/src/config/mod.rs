@@ -3,6 +3,7 @@
 //! Every problem is told at once, each with its key and what is allowed there. The file is desired
 //! state: `rekey apply` writes it to the store, and workers take policy from the store only.
 
+mod broker;
 mod contradictions;
 mod keyring;
 mod monitoring;
@@ -21,6 +22,7 @@ use std::{
 
 use ::config::{Map, Value};
 
+pub use broker::BrokerConfig;
 pub use keyring::KeyringConfig;
 pub use monitoring::MonitoringConfig;
 pub use problems::{ConfigErrors, ConfigProblem};
@@ -37,6 +39,8 @@ const FILE_LIMIT: u64 = 1 << 20;
 pub struct Config {
     /// The store.
     pub store: StoreConfig,
+    /// The broker.
+    pub broker: BrokerConfig,
     /// The KMS.
     pub kms: KmsConfig,
     /// The keyrings.
@@ -119,9 +123,9 @@ impl Config {
     fn read(values: Map<String, Value>, problems: &Problems) -> Self {
         let mut root = Section::new("", values, problems);
         let mut store = root.section("store");
-        let url = store.url();
+        let url = store.database_url();
         store.end();
-        read_broker(root.section("broker"));
+        let broker = broker::read(root.section("broker"), url.as_deref());
         let kms = read_kms(root.section("kms"));
         let keyrings = read_each(root.sections("keyring"), keyring::read);
         let sources = read_each(root.sections("source"), source::read);
@@ -131,6 +135,7 @@ impl Config {
         contradictions::check(&keyrings, &sources, problems);
         Self {
             store: StoreConfig { url },
+            broker,
             kms,
             keyrings: keyrings.into_iter().map(|(_, keyring)| keyring).collect(),
             sources: sources.into_iter().map(|(_, source)| source).collect(),
@@ -147,13 +152,6 @@ fn read_each<'a, T>(
 ) -> Vec<(String, T)> {
     let with_place = |section: Section<'a>| Some((section.place().to_owned(), read(section)?));
     sections.into_iter().filter_map(with_place).collect()
-}
-
-fn read_broker(mut section: Section<'_>) {
-    if section.text("url").is_some_and(|url| url != "local") {
-        section.wrong("url", "RabbitMQ comes later; leave it out, which is local");
-    }
-    section.end();
 }
 
 fn read_kms(mut section: Section<'_>) -> KmsConfig {

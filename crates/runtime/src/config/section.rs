@@ -9,6 +9,8 @@ use super::problems::Problems;
 
 /// URLs are short; what is longer is not one.
 const SECRET_FILE_LIMIT: u64 = 4_096;
+/// What `[broker] url` says where messages travel through the store.
+const LOCAL: &str = "local";
 
 /// A table that is being read.
 pub(super) struct Section<'a> {
@@ -203,8 +205,17 @@ impl<'a> Section<'a> {
         sections
     }
 
-    /// A URL of a database, given as it is or in a file.
-    pub(super) fn url(&mut self) -> Option<String> {
+    /// The URL of a database, given as it is or in a file.
+    pub(super) fn database_url(&mut self) -> Option<String> {
+        self.url(check_database_url)
+    }
+
+    /// The URL of a RabbitMQ node, likewise.
+    pub(super) fn broker_url(&mut self) -> Option<String> {
+        self.url(check_broker_url).filter(|url| url != LOCAL)
+    }
+
+    fn url(&mut self, check: fn(&str) -> Result<(), String>) -> Option<String> {
         let both = self.has("url") && self.has("url_file");
         let (url, file) = (self.text("url"), self.text("url_file"));
         if both {
@@ -216,7 +227,7 @@ impl<'a> Section<'a> {
             (None, Some(file)) => ("url_file", self.read_secret("url_file", &file)?),
             (None, None) => return None,
         };
-        check_url(&url)
+        check(&url)
             .map_err(|problem| self.wrong(name, problem))
             .ok()
             .map(|()| url)
@@ -260,8 +271,20 @@ impl<'a> Section<'a> {
     }
 }
 
-fn check_url(url: &str) -> Result<(), String> {
-    const EXPECTED: &str = "expected such as sqlite:///var/lib/clinic.db";
+fn check_broker_url(url: &str) -> Result<(), String> {
+    let node = url
+        .strip_prefix("amqp://")
+        .or_else(|| url.strip_prefix("amqps://"));
+    // Nothing of it is shown: it may hold a password.
+    if url == LOCAL || node.is_some_and(|node| !node.is_empty()) {
+        return Ok(());
+    }
+    Err("expected such as amqps://rekey@mq.clinic:5671/rekey, or local".to_owned())
+}
+
+fn check_database_url(url: &str) -> Result<(), String> {
+    const EXPECTED: &str =
+        "expected such as postgres://rekey@db.clinic/rekey or sqlite:///var/lib/clinic.db";
     // Nothing but the scheme is shown: the rest may hold a password.
     let (scheme, rest) = url
         .split_once(':')
@@ -274,7 +297,10 @@ fn check_url(url: &str) -> Result<(), String> {
             Err(format!("names no file; {EXPECTED}"))
         }
         "sqlite" => Ok(()),
-        "postgres" | "postgresql" => Err(format!("PostgreSQL comes later; {EXPECTED}")),
+        "postgres" | "postgresql" if rest.trim_start_matches('/').is_empty() => {
+            Err(format!("names no server; {EXPECTED}"))
+        }
+        "postgres" | "postgresql" => Ok(()),
         _ => Err(format!(
             "this kind of database is not supported; {EXPECTED}"
         )),

@@ -47,7 +47,7 @@ pub struct ColumnConfig {
 pub(super) fn read(mut section: Section<'_>) -> Option<SourceConfig> {
     let name = read_name(&mut section, "\"clinic\"");
     let given = section.has("url") || section.has("url_file");
-    let url = section.url();
+    let url = section.database_url();
     if !given {
         section.wrong(
             "url",

@@ -115,6 +115,32 @@ fn without_a_file_it_is_the_default() {
 }
 
 #[test]
+fn a_broker_needs_a_store_that_many_processes_share() {
+    let on = |store: &str, broker: &str| {
+        with("sqlite:///var/lib/rekey/store.db", store)
+            .replace("[kms]", &format!("[broker]\n{broker}\n[kms]"))
+    };
+    let amqp = "url = \"amqps://rekey:secret@mq/rekey\"\nprefix = \"test.\"";
+    let config = load(&on("postgres://rekey:secret@db/rekey", amqp), &[]).unwrap();
+    assert!(config.broker.url.unwrap().starts_with("amqps://"));
+    assert_eq!(config.broker.prefix, "test.");
+    refused(
+        &on("sqlite:///var/lib/rekey/store.db", amqp),
+        "broker.url",
+        "needs a PostgreSQL store",
+    );
+    let local = load(&on("sqlite:///store.db", "url = \"local\""), &[]).unwrap();
+    assert!(local.broker.url.is_none());
+    for (wrong, key, expected) in [
+        ("url = \"http://u:secret@mq\"", "broker.url", "amqps://"),
+        ("url = \"amqp://\"", "broker.url", "amqps://"),
+        ("prefix = \"a b\"", "broker.prefix", "letters"),
+    ] {
+        refused(&on("postgres://db/rekey", wrong), key, expected);
+    }
+}
+
+#[test]
 fn unknown_keys_are_named() {
     refused(
         &with("[store]", "[store]\nuri = 1"),
@@ -141,22 +167,9 @@ fn unknown_keys_are_named() {
 #[test]
 fn what_is_not_built_is_refused() {
     refused(
-        &with(
-            "sqlite:///var/lib/rekey/store.db",
-            "postgres://u:secret@db/x",
-        ),
-        "store.url",
-        "PostgreSQL comes later",
-    );
-    refused(
         &with("sqlite:///var/lib/clinic.db", "mysql://u:secret@db/x"),
         "source[0].url",
         "not supported",
-    );
-    refused(
-        &with("[store]", "[broker]\nurl = \"amqp://mq\"\n[store]"),
-        "broker.url",
-        "RabbitMQ comes later",
     );
     refused(
         &with("\"local\"", "\"aws\"\nmaster_key = \"alias/x\""),
