@@ -65,7 +65,11 @@ impl StateDir {
     #[must_use]
     pub fn with(self, config: &Config) -> Self {
         Self {
-            store_url: config.store.url.clone(),
+            store_url: config
+                .store
+                .url
+                .as_ref()
+                .map(|url| url.expose_url().to_owned()),
             master_key: config.kms.path.clone(),
             ..self
         }

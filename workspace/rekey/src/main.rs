@@ -132,7 +132,7 @@ fn desired(config: Config) -> Desired {
         sources: sources
             .map(|source| DesiredSource {
                 name: source.name,
-                url: source.url,
+                url: source.url.expose_url().to_owned(),
                 tables: source.tables.into_iter().map(desired_table).collect(),
             })
             .collect(),

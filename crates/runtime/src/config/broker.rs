@@ -1,17 +1,17 @@
 //! `[broker]`: RabbitMQ, or none, which is the store's own outbox.
 
-use super::section::Section;
+use super::{SecretUrl, section::Section};
 
 /// `[broker]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BrokerConfig {
     /// The RabbitMQ node; none: local, messages travel through the store.
-    pub url: Option<String>,
+    pub url: Option<SecretUrl>,
     /// Stands before the name of every exchange and queue, so that deployments can share a node.
     pub prefix: String,
 }
 
-pub(super) fn read(mut section: Section<'_>, store: Option<&str>) -> BrokerConfig {
+pub(super) fn read(mut section: Section<'_>, store: Option<&SecretUrl>) -> BrokerConfig {
     let url = section.broker_url();
     let prefix = section.text("prefix").unwrap_or_default();
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -21,7 +21,7 @@ pub(super) fn read(mut section: Section<'_>, store: Option<&str>) -> BrokerConfi
             "expected at most 64 letters, digits, hyphens, underscores and dots",
         );
     }
-    if url.is_some() && store.is_none_or(|url| url.starts_with("sqlite")) {
+    if url.is_some() && store.is_none_or(|url| url.expose_url().starts_with("sqlite")) {
         section.wrong(
             "url",
             "RabbitMQ needs a PostgreSQL store, found SQLite; say store.url, or leave broker.url out",

@@ -26,8 +26,8 @@ pub(super) fn check(
     twice(names, "a source has this name", problems);
     let urls = sources
         .iter()
-        .filter(|(_, source)| !source.url.is_empty())
-        .map(|(place, source)| (format!("{place}.url"), source.url.clone()));
+        .filter(|(_, source)| !source.url.expose_url().is_empty())
+        .map(|(place, source)| (format!("{place}.url"), source.url.expose_url().to_owned()));
     twice(
         urls,
         "a source is this database; put its tables there",

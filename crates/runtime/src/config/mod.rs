@@ -9,6 +9,7 @@ mod keyring;
 mod monitoring;
 mod overlay;
 mod problems;
+mod secret_url;
 mod section;
 mod source;
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub use broker::BrokerConfig;
 pub use keyring::KeyringConfig;
 pub use monitoring::MonitoringConfig;
 pub use problems::{ConfigErrors, ConfigProblem};
+pub use secret_url::SecretUrl;
 pub use source::{ColumnConfig, SourceConfig, TableConfig};
 
 use problems::Problems;
@@ -57,7 +59,7 @@ pub struct Config {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StoreConfig {
     /// Where the store is; none: in the state directory.
-    pub url: Option<String>,
+    pub url: Option<SecretUrl>,
 }
 
 /// `[kms]`.
@@ -125,7 +127,7 @@ impl Config {
         let mut store = root.section("store");
         let url = store.database_url();
         store.end();
-        let broker = broker::read(root.section("broker"), url.as_deref());
+        let broker = broker::read(root.section("broker"), url.as_ref());
         let kms = read_kms(root.section("kms"));
         let keyrings = read_each(root.sections("keyring"), keyring::read);
         let sources = read_each(root.sections("source"), source::read);

@@ -5,7 +5,7 @@ use std::{io::Read, ops::RangeInclusive, time::Duration};
 use config::{Map, Value, ValueKind};
 use rekey_domain::parse_duration;
 
-use super::problems::Problems;
+use super::{SecretUrl, problems::Problems};
 
 /// URLs are short; what is longer is not one.
 const SECRET_FILE_LIMIT: u64 = 4_096;
@@ -206,16 +206,17 @@ impl<'a> Section<'a> {
     }
 
     /// The URL of a database, given as it is or in a file.
-    pub(super) fn database_url(&mut self) -> Option<String> {
+    pub(super) fn database_url(&mut self) -> Option<SecretUrl> {
         self.url(check_database_url)
     }
 
     /// The URL of a RabbitMQ node, likewise.
-    pub(super) fn broker_url(&mut self) -> Option<String> {
-        self.url(check_broker_url).filter(|url| url != LOCAL)
+    pub(super) fn broker_url(&mut self) -> Option<SecretUrl> {
+        self.url(check_broker_url)
+            .filter(|url| url.expose_url() != LOCAL)
     }
 
-    fn url(&mut self, check: fn(&str) -> Result<(), String>) -> Option<String> {
+    fn url(&mut self, check: fn(&str) -> Result<(), String>) -> Option<SecretUrl> {
         let both = self.has("url") && self.has("url_file");
         let (url, file) = (self.text("url"), self.text("url_file"));
         if both {
@@ -230,7 +231,7 @@ impl<'a> Section<'a> {
         check(&url)
             .map_err(|problem| self.wrong(name, problem))
             .ok()
-            .map(|()| url)
+            .map(|()| url.into())
     }
 
     fn read_secret(&self, name: &str, path: &str) -> Option<String> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use config::ValueKind;
 use rekey_domain::{Bind, KeyringName};
 
-use super::section::Section;
+use super::{SecretUrl, section::Section};
 
 /// A source as the file wants it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub struct SourceConfig {
     /// Its name.
     pub name: String,
     /// Where it is.
-    pub url: String,
+    pub url: SecretUrl,
     /// Its tables.
     pub tables: Vec<TableConfig>,
 }
@@ -79,7 +79,7 @@ pub(super) fn read(mut section: Section<'_>) -> Option<SourceConfig> {
     section.end();
     Some(SourceConfig {
         name: name?,
-        url: url.unwrap_or_default(),
+        url: url.unwrap_or_else(|| String::new().into()),
         tables: tables.into_iter().flatten().collect(),
     })
 }
