@@ -8,5 +8,6 @@ mod command_line;
 mod crash;
 mod dependencies;
 mod engine;
+mod master;
 mod support;
 mod tink;
