@@ -7,6 +7,7 @@ mod m0002_rotations;
 mod m0003_sources;
 mod m0004_audit;
 mod m0005_messages;
+mod m0006_master_key;
 mod m0009_rotation_request;
 mod m0010_paused_because;
 mod table;
@@ -24,6 +25,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0003_sources::Migration),
             Box::new(m0004_audit::Migration),
             Box::new(m0005_messages::Migration),
+            Box::new(m0006_master_key::Migration),
             Box::new(m0009_rotation_request::Migration),
             Box::new(m0010_paused_because::Migration),
         ]

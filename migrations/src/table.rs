@@ -81,6 +81,17 @@ pub async fn create(
     manager.create_table(table).await
 }
 
+/// Adds a column, which must be optional: rows and older programs do not have it.
+pub async fn add(
+    manager: &SchemaManager<'_>,
+    table: &'static str,
+    mut column: ColumnDef,
+) -> Result<(), DbErr> {
+    let mut change = Table::alter().table(Alias::new(table)).to_owned();
+    change.add_column(&mut column);
+    manager.alter_table(change).await
+}
+
 /// Creates an index; `unique` makes it a rule.
 pub async fn index(
     manager: &SchemaManager<'_>,

@@ -39,6 +39,16 @@ pub enum KmsError {
         /// The master key.
         master_key: String,
     },
+    /// The master key is in another state in which it serves nothing.
+    #[error(
+        "master key {master_key} cannot be used in its present state (being made, without material, or its key store out of reach); look at it in the {provider} KMS"
+    )]
+    NotUsable {
+        /// Which provider.
+        provider: &'static str,
+        /// The master key.
+        master_key: String,
+    },
     /// The wrapped key is another key's, of another deployment, or altered.
     #[error(
         "the wrapped key given for key {key_id} does not open in its context: it was swapped or altered; restore it from its backup"
@@ -65,6 +75,45 @@ pub enum KmsError {
         /// The master key.
         master_key: String,
     },
+    /// The wrapped key opens, but under a master key that is not where ours are: whoever owns it
+    /// knows the data key.
+    #[error(
+        "the wrapped key given for key {key_id} is under master key {found}; expected one of {expected}: it was swapped; restore it from its backup"
+    )]
+    ForeignMasterKey {
+        /// The key that the context names.
+        key_id: KeyId,
+        /// The master key it is under.
+        found: String,
+        /// Where ours are.
+        expected: String,
+    },
+    /// The provider does not know who asks.
+    #[error(
+        "the {provider} KMS takes no request of this process: {reason}; give it valid credentials"
+    )]
+    Credentials {
+        /// Which provider.
+        provider: &'static str,
+        /// What is wrong with them.
+        reason: &'static str,
+    },
+    /// The provider refuses the request as such.
+    #[error("the {provider} KMS refused the request: {reason}")]
+    Refused {
+        /// Which provider.
+        provider: &'static str,
+        /// What it said, and what helps.
+        reason: String,
+    },
+    /// What the configuration says of the master key does not allow it.
+    #[error("master key {master_key}: {problem}")]
+    Configuration {
+        /// The master key as it is configured.
+        master_key: String,
+        /// What is wrong, and what is allowed.
+        problem: &'static str,
+    },
     /// The local KMS cannot use its master key file.
     #[error("master key file {path}: {problem}", path = path.display())]
     KeyFile {
@@ -84,6 +133,11 @@ impl KmsError {
             Self::AccessDenied { .. }
             | Self::Disabled { .. }
             | Self::PendingDeletion { .. }
+            | Self::NotUsable { .. }
+            | Self::ForeignMasterKey { .. }
+            | Self::Credentials { .. }
+            | Self::Refused { .. }
+            | Self::Configuration { .. }
             | Self::WrongContext { .. }
             | Self::NotWrappedKey { .. }
             | Self::UnknownMasterKey { .. } => false,
@@ -114,6 +168,14 @@ pub enum KeyFileProblem {
     /// It is far larger than master key files are.
     #[error("expected at most {limit} bytes, found more; restore it from a copy")]
     TooLarge {
+        /// The largest size that is read.
+        limit: u64,
+    },
+    /// A change would make it larger than what is read.
+    #[error(
+        "has no room for another master key: expected at most {limit} bytes; it was not changed"
+    )]
+    Full {
         /// The largest size that is read.
         limit: u64,
     },

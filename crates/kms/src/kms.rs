@@ -34,6 +34,37 @@ pub trait Kms: Send + Sync {
     /// # Errors
     /// [`KmsError`] if the provider cannot say.
     async fn describe(&self) -> Result<MasterKeyInfo, KmsError>;
+
+    /// The id of the master key that `wrapped` is wrapped under, for `context`.
+    ///
+    /// # Errors
+    /// [`KmsError`], as for [`decrypt`](Self::decrypt).
+    async fn wrapped_by(
+        &self,
+        wrapped: &WrappedKey,
+        context: &EncryptionContext,
+    ) -> Result<String, KmsError>;
+
+    /// Wraps the same data key under `master_key`, one of the provider's, for the same `context`.
+    /// The caller never sees the data key, and what it had goes on unwrapping.
+    ///
+    /// The target is named, as a provider may take a while to agree with itself on the current one.
+    ///
+    /// # Errors
+    /// [`KmsError`]; nothing is kept, so it may be asked again.
+    async fn rewrap(
+        &self,
+        wrapped: &WrappedKey,
+        context: &EncryptionContext,
+        master_key: &str,
+    ) -> Result<RewrappedKey, KmsError>;
+
+    /// Makes a master key and has it wrap new data keys. The one before it stays, to unwrap what it
+    /// wrapped.
+    ///
+    /// # Errors
+    /// [`KmsError`]; after [`KmsError::OutOfReach`] ask [`describe`](Self::describe) whether it was done.
+    async fn new_master_key(&self) -> Result<MasterKeyInfo, KmsError>;
 }
 
 /// A data key as it is stored: under a master key, in its provider's format.
@@ -72,4 +103,15 @@ pub struct GeneratedKey {
     pub material: KeyMaterial,
     /// To store.
     pub wrapped: WrappedKey,
+    /// The id of the master key that wrapped it.
+    pub master_key: String,
+}
+
+/// A data key that was wrapped again, to store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RewrappedKey {
+    /// To store.
+    pub wrapped: WrappedKey,
+    /// The id of the master key that wrapped it.
+    pub master_key: String,
 }

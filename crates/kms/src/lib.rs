@@ -2,14 +2,16 @@
 //!
 //! `docs/format/README.md` defines the encryption context and what [`LocalKms`] stores.
 
+mod aws;
 mod context;
 mod error;
 mod kms;
 mod local;
 mod master_key;
 
+pub use aws::{AwsKms, AwsMasterKey, AwsSettings, NotAwsMasterKey};
 pub use context::EncryptionContext;
 pub use error::{KeyFileProblem, KmsError};
-pub use kms::{GeneratedKey, Kms, WrappedKey};
+pub use kms::{GeneratedKey, Kms, RewrappedKey, WrappedKey};
 pub use local::LocalKms;
 pub use master_key::{MasterKeyInfo, MasterKeyState};

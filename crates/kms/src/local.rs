@@ -12,7 +12,7 @@ use tokio::task::spawn_blocking;
 
 use crate::{
     EncryptionContext, GeneratedKey, KeyFileProblem, Kms, KmsError, MasterKeyInfo, MasterKeyState,
-    WrappedKey,
+    RewrappedKey, WrappedKey,
 };
 use key_file::{KeyFile, MasterKey};
 
@@ -65,9 +65,8 @@ impl LocalKms {
         state: MasterKeyState,
     ) -> Result<(), KmsError> {
         on_file(path.into(), move |path| {
-            let mut file = read(path)?;
-            file.current_mut().state = state;
-            disk::replace(path, &file.to_json())
+            change(path, |file| file.current_mut().state = state)?;
+            Ok(())
         })
         .await
     }
@@ -87,7 +86,11 @@ impl Kms for LocalKms {
         let master_key = enabled(file.current())?;
         let material = KeyMaterial::generate();
         let wrapped = wrapping::wrap(master_key, &material, context)?;
-        Ok(GeneratedKey { material, wrapped })
+        Ok(GeneratedKey {
+            material,
+            wrapped,
+            master_key: master_key.id.to_string(),
+        })
     }
 
     async fn decrypt(
@@ -95,23 +98,68 @@ impl Kms for LocalKms {
         wrapped: &WrappedKey,
         context: &EncryptionContext,
     ) -> Result<KeyMaterial, KmsError> {
-        let id = wrapping::master_key_id(wrapped)?;
-        let file = self.read().await?;
-        let master_key = file.find(id).ok_or_else(|| KmsError::UnknownMasterKey {
-            provider: PROVIDER,
-            master_key: id.to_string(),
-        })?;
-        wrapping::unwrap(enabled(master_key)?, wrapped, context)
+        unwrap(&self.read().await?, wrapped, context)
     }
 
     async fn describe(&self) -> Result<MasterKeyInfo, KmsError> {
+        Ok(info(self.read().await?.current()))
+    }
+
+    async fn wrapped_by(
+        &self,
+        wrapped: &WrappedKey,
+        context: &EncryptionContext,
+    ) -> Result<String, KmsError> {
+        unwrap(&self.read().await?, wrapped, context)?;
+        Ok(wrapping::master_key_id(wrapped)?.to_string())
+    }
+
+    async fn rewrap(
+        &self,
+        wrapped: &WrappedKey,
+        context: &EncryptionContext,
+        master_key: &str,
+    ) -> Result<RewrappedKey, KmsError> {
         let file = self.read().await?;
-        let MasterKey { id, state, .. } = file.current();
-        Ok(MasterKeyInfo {
-            id: id.to_string(),
-            state: *state,
-            provider: PROVIDER,
+        let target = master_key.parse().ok().and_then(|id| file.find(id));
+        let target = enabled(target.ok_or_else(|| unknown(master_key))?)?;
+        let material = unwrap(&file, wrapped, context)?;
+        Ok(RewrappedKey {
+            wrapped: wrapping::wrap(target, &material, context)?,
+            master_key: target.id.to_string(),
         })
+    }
+
+    async fn new_master_key(&self) -> Result<MasterKeyInfo, KmsError> {
+        on_file(self.path.clone(), |path| {
+            Ok(info(change(path, KeyFile::add)?.current()))
+        })
+        .await
+    }
+}
+
+fn unwrap(
+    file: &KeyFile,
+    wrapped: &WrappedKey,
+    context: &EncryptionContext,
+) -> Result<KeyMaterial, KmsError> {
+    let id = wrapping::master_key_id(wrapped)?;
+    let master_key = file.find(id).ok_or_else(|| unknown(&id.to_string()))?;
+    wrapping::unwrap(enabled(master_key)?, wrapped, context)
+}
+
+fn info(key: &MasterKey) -> MasterKeyInfo {
+    MasterKeyInfo {
+        id: key.id.to_string(),
+        state: key.state,
+        provider: PROVIDER,
+    }
+}
+
+fn unknown(master_key: &str) -> KmsError {
+    KmsError::UnknownMasterKey {
+        provider: PROVIDER,
+        master_key: master_key.to_owned(),
     }
 }
 
@@ -126,6 +174,16 @@ fn enabled(key: &MasterKey) -> Result<&MasterKey, KmsError> {
 
 fn read(path: &Path) -> Result<KeyFile, KeyFileProblem> {
     KeyFile::parse(&disk::read(path)?)
+}
+
+/// Changes the file, one process at a time: a change that overtook another would lose its master
+/// key, and every data key under it.
+fn change(path: &Path, how: impl FnOnce(&mut KeyFile)) -> Result<KeyFile, KeyFileProblem> {
+    let _one_at_a_time = disk::lock(path)?;
+    let mut file = read(path)?;
+    how(&mut file);
+    disk::replace(path, &file.to_json())?;
+    Ok(file)
 }
 
 /// Runs `work` on the file at `path` where it may block, and names the file in its error.

@@ -19,6 +19,8 @@ pub enum Action {
     ReadAudit,
     /// Encrypt or decrypt a value by hand.
     UseKeys,
+    /// Replace the master key.
+    RotateMaster,
     /// Make a key. Workers only.
     MakeKey,
 }
@@ -32,6 +34,7 @@ impl Action {
             Self::RetryDeadLetter => "retry a dead letter",
             Self::ReadAudit => "read the audit log",
             Self::UseKeys => "encrypt or decrypt",
+            Self::RotateMaster => "replace the master key",
             Self::MakeKey => "make a key",
         }
     }
@@ -72,9 +75,18 @@ mod tests {
             Action::Apply,
             Action::Rotate,
             Action::RetryDeadLetter,
+            Action::RotateMaster,
             Action::MakeKey,
         ] {
             assert!(authorise(&app, action).is_err(), "{action:?}");
+        }
+    }
+
+    #[test]
+    fn only_an_operator_replaces_the_master_key() {
+        assert!(authorise(&Principal::os("ana", "clinic"), Action::RotateMaster).is_ok());
+        for other in [Principal::worker("rotator"), Principal::app("portal")] {
+            assert!(authorise(&other, Action::RotateMaster).is_err());
         }
     }
 

@@ -27,24 +27,34 @@ pub async fn make_key(
     keyring: &Keyring,
 ) -> Result<MadeKey, OperationError> {
     let id = free_id(store).await?;
-    let context = EncryptionContext {
-        deployment,
-        keyring: keyring.id,
-        key_id: id,
-        purpose: keyring.purpose.0,
-    };
+    let context = encryption_context(deployment, keyring, id);
     let generated = kms.generate_data_key(&context).await?;
     let algorithm = keyring.algorithm.0;
     let new = NewKey {
         id,
         algorithm,
         wrapped: generated.wrapped.into(),
+        master_key: generated.master_key,
         check_value: CheckValue::of(&generated.material).as_bytes().to_vec(),
     };
     Ok(MadeKey {
         key: DataKey::new(id, algorithm, &generated.material),
         new,
     })
+}
+
+/// What a key of a keyring is bound to.
+pub(crate) fn encryption_context(
+    deployment: Uuid,
+    keyring: &Keyring,
+    key_id: KeyId,
+) -> EncryptionContext {
+    EncryptionContext {
+        deployment,
+        keyring: keyring.id,
+        key_id,
+        purpose: keyring.purpose.0,
+    }
 }
 
 /// A random id that no key of the deployment has. The insert is what makes it unique for sure.

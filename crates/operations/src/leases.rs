@@ -8,7 +8,7 @@ use rekey_domain::{
     ColumnSpec, KeyId, KeyState, KeyringName, Principal, RotationState, UsageBlock,
 };
 use rekey_envelope::CheckValue;
-use rekey_kms::{EncryptionContext, Kms, WrappedKey};
+use rekey_kms::{Kms, WrappedKey};
 use rekey_runtime::Clock;
 use rekey_store::{
     Store, StoreError, columns,
@@ -17,7 +17,7 @@ use rekey_store::{
     rotations,
 };
 
-use crate::uses::UseLog;
+use crate::{key_making::encryption_context, uses::UseLog};
 
 /// Grants from the store, in the name of one principal.
 pub struct StoreLeases {
@@ -156,12 +156,7 @@ fn keyset_key(
     let broken = |what: &str| LeaseError::Refused {
         reason: format!("key {id} has no {what} in the store"),
     };
-    let context = EncryptionContext {
-        deployment,
-        keyring: keyring.id,
-        key_id: id,
-        purpose: keyring.purpose.0,
-    };
+    let context = encryption_context(deployment, keyring, id);
     Ok(KeysetKey {
         id,
         version,

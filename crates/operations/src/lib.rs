@@ -8,7 +8,9 @@ mod desired;
 mod error;
 mod init;
 mod key_making;
+mod kms;
 mod leases;
+mod master;
 mod pause;
 mod rotate;
 mod services;
@@ -25,7 +27,11 @@ pub use desired::{
 pub use error::OperationError;
 pub use init::init;
 pub use key_making::{MadeKey, make_key};
+pub use kms::{connect_kms, create_kms};
 pub use leases::StoreLeases;
+pub use master::{
+    KeysUnder, MasterRotation, MasterView, NotRewrapped, StartWith, master_view, rotate_master,
+};
 pub use pause::{or_pause, pause_rotation, resume_rotation};
 pub use rotate::{publish, retry_dead_letter, retry_rotation, rotate};
 pub use services::Services;

@@ -29,6 +29,8 @@ pub struct NewKey {
     pub algorithm: Algorithm,
     /// Wrapped by the master key.
     pub wrapped: Vec<u8>,
+    /// The master key that wrapped it.
+    pub master_key: String,
     /// Compared at every unwrap.
     pub check_value: Vec<u8>,
 }
@@ -85,6 +87,40 @@ pub async fn find(db: &impl ConnectionTrait, id: KeyId) -> Result<Option<Key>, S
         .await?)
 }
 
+/// Every key that still has wrapped material, of every keyring.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn wrapped(db: &impl ConnectionTrait) -> Result<Vec<Key>, StoreError> {
+    let keys = key::Entity::find().filter(key::Column::Wrapped.is_not_null());
+    Ok(keys.order_by_asc(key::Column::KeyId).all(db).await?)
+}
+
+/// Replaces a key's wrapped material by the same key under `master_key`. The caller has seen that it
+/// unwraps to the same key; its check value stays.
+///
+/// # Errors
+/// [`StoreError::Stale`] where it was wrapped anew or erased meanwhile.
+pub async fn rewrap(
+    unit: &Unit,
+    key: &Key,
+    wrapped: Vec<u8>,
+    master_key: &str,
+) -> Result<(), StoreError> {
+    let row = key::ActiveModel {
+        wrapped: Set(Some(wrapped)),
+        master_key: Set(Some(master_key.to_owned())),
+        ..Default::default()
+    };
+    let changed = key::Entity::update_many()
+        .set(row)
+        .filter(key::Column::KeyId.eq(key.key_id))
+        .filter(key::Column::Wrapped.eq(key.wrapped.clone()))
+        .exec(unit.db())
+        .await?;
+    one_changed(changed.rows_affected, || format!("key {}", key.id()))
+}
+
 /// Stores a key as its keyring's standby.
 ///
 /// # Errors
@@ -108,6 +144,7 @@ pub async fn insert_standby(unit: &Unit, keyring: Uuid, new: NewKey) -> Result<K
         activated_at: Set(None),
         deactivated_at: Set(None),
         expires_at: Set(None),
+        master_key: Set(Some(new.master_key)),
     };
     Ok(row.insert(unit.db()).await?)
 }
@@ -174,12 +211,14 @@ async fn change_state(
         .filter(key::Column::State.eq(key.state.clone()))
         .exec(unit.db())
         .await?;
-    if changed.rows_affected == 1 {
+    one_changed(changed.rows_affected, || format!("key {}", key.id()))
+}
+
+fn one_changed(rows: u64, what: impl FnOnce() -> String) -> Result<(), StoreError> {
+    if rows == 1 {
         Ok(())
     } else {
-        Err(StoreError::Stale {
-            what: format!("key {}", key.id()),
-        })
+        Err(StoreError::Stale { what: what() })
     }
 }
 
@@ -341,6 +380,33 @@ mod tests {
         standby_of(&store, &keyring, u32::MAX).await;
         let found = find(store.db(), KeyId::new(u32::MAX)).await.unwrap();
         assert_eq!(found.unwrap().id(), KeyId::new(u32::MAX));
+    }
+
+    #[tokio::test]
+    async fn a_key_is_wrapped_anew_once_and_only_as_it_was_read() {
+        let store = TestStore::new().await;
+        let keyring = store.keyring("phi").await;
+        let key = standby_of(&store, &keyring, 1).await;
+        let other = standby_of(&store, &keyring, 2).await;
+        assert_eq!(key.master_key.as_deref(), Some("master-1"));
+        for (new, master_key, done) in [(7, "master-2", true), (8, "master-3", false)] {
+            let unit = store.unit().await;
+            let rewrapped = rewrap(&unit, &key, vec![new; 61], master_key).await;
+            unit.commit().await.unwrap();
+            let stale = matches!(rewrapped, Err(StoreError::Stale { .. }));
+            assert_eq!((rewrapped.is_ok(), stale), (done, !done));
+        }
+        let found = find(store.db(), key.id()).await.unwrap().unwrap();
+        let expected = Key {
+            wrapped: Some(vec![7; 61]),
+            master_key: Some("master-2".to_owned()),
+            ..key
+        };
+        assert_eq!(
+            wrapped(store.db()).await.unwrap(),
+            [expected.clone(), other]
+        );
+        assert_eq!(found, expected);
     }
 
     async fn take(store: &Store, wanted: u64) -> Result<u64, StoreError> {

@@ -76,6 +76,7 @@ pub(crate) fn new_key(id: u32) -> NewKey {
         id: KeyId::new(id),
         algorithm: Algorithm::Aes256Gcm,
         wrapped: vec![0; 60],
+        master_key: "master-1".to_owned(),
         check_value: vec![0; 16],
     }
 }

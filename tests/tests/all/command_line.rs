@@ -8,7 +8,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use rekey_testkit::rekey_binary;
+use rekey_testkit::{rekey_binary, services};
 use serde_json::Value;
 
 const CONFIG: &str = r#"
@@ -59,6 +59,28 @@ impl Desk {
         let answer = desk.rekey(&["init"], b"");
         assert_eq!(answer.code, 0, "{}", answer.stderr);
         desk
+    }
+
+    /// One whose master key is in the emulator of AWS KMS, behind an alias of its own.
+    fn with_aws() -> Self {
+        let desk = Self::new();
+        let config = fs::read_to_string(desk.file("rekey.toml")).unwrap();
+        let alias = format!("alias/rekey-test-{}", uuid::Uuid::new_v4());
+        let url = services::url(services::KMS);
+        let kms = format!(
+            "[kms]\nprovider = \"aws\"\nmaster_key = \"{alias}\"\nregion = \"eu-west-3\"\nendpoint_url = \"{url}\"\n"
+        );
+        desk.configure(&(kms + &config));
+        desk
+    }
+
+    /// A command with credentials for it.
+    fn aws(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command(arguments);
+        command
+            .env("AWS_ACCESS_KEY_ID", "test")
+            .env("AWS_SECRET_ACCESS_KEY", "test");
+        command
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -279,6 +301,80 @@ fn a_master_key_that_others_can_read_is_refused() {
         "{}",
         answer.stderr
     );
+}
+
+#[test]
+fn a_new_master_key_is_made_and_every_key_wrapped_anew_under_it() {
+    let desk = Desk::initialised();
+    let place = ["--column", "clinic.patients.ssn", "--bind", "42"];
+    let sealed = desk.rekey(&[&["encrypt"], &place[..]].concat(), b"123-45-6789");
+    let before = desk.json(&["master", "show"]);
+    assert_eq!(before["schema"], "rekey.master-key/v1");
+    assert_eq!(
+        (&before["provider"], &before["state"]),
+        (&"local".into(), &"enabled".into())
+    );
+    assert_eq!(before["keys"][0]["keys"], 4);
+    let rotation = desk.json(&["master", "rotate"]);
+    assert_eq!(rotation["schema"], "rekey.master-rotation/v1");
+    assert_eq!(
+        (&rotation["made"], &rotation["rewrapped"]),
+        (&true.into(), &4.into())
+    );
+    let after = desk.json(&["master", "show"]);
+    assert_eq!(after["master_key"], rotation["master_key"]);
+    assert_ne!(after["master_key"], before["master_key"]);
+    let under = serde_json::json!([
+        { "master_key": after["master_key"], "current": true, "keys": 4 }
+    ]);
+    assert_eq!(after["keys"], under);
+    let opened = desk.rekey(
+        &[&["decrypt"], &place[..]].concat(),
+        sealed.stdout.as_bytes(),
+    );
+    assert_eq!((opened.code, opened.stdout.as_str()), (0, "123-45-6789"));
+    assert_eq!(desk.rekey(&["audit", "verify"], b"").code, 0);
+}
+
+#[test]
+fn with_a_master_key_in_aws_everything_is_the_same_and_init_again_changes_nothing() {
+    let desk = Desk::with_aws();
+    let json = |arguments: &[&str]| -> Value {
+        let arguments = [&["--output", "json"], arguments].concat();
+        let answer = desk.aws(&arguments).output().unwrap();
+        let stderr = String::from_utf8_lossy(&answer.stderr);
+        assert!(answer.status.success(), "{stderr}");
+        serde_json::from_slice(&answer.stdout).unwrap()
+    };
+    let init = || desk.aws(&["init"]).output().unwrap();
+    assert!(init().status.success());
+    let before = json(&["master", "show"]);
+    assert!(init().status.success());
+    assert_eq!(json(&["master", "show"]), before);
+    assert_eq!(before["provider"], "aws");
+    let keys = before["keys"].as_array().unwrap();
+    assert_eq!((keys.len(), &keys[0]["keys"]), (1, &4.into()), "{before}");
+    let rotation = json(&["master", "rotate"]);
+    assert_eq!(
+        (&rotation["made"], &rotation["rewrapped"]),
+        (&true.into(), &4.into())
+    );
+    let after = json(&["master", "show"]);
+    assert_eq!(after["master_key"], rotation["master_key"]);
+    assert_ne!(after["master_key"], before["master_key"]);
+    assert!(desk.aws(&["audit", "verify"]).status().unwrap().success());
+    assert!(!desk.file("state/master.key").exists());
+}
+
+#[test]
+fn a_master_key_in_aws_that_has_no_name_is_a_wrong_configuration() {
+    let desk = Desk::with_aws();
+    let config = fs::read_to_string(desk.file("rekey.toml")).unwrap();
+    desk.configure(&config.replace("alias/", "phi master key "));
+    let answer = desk.aws(&["init"]).output().unwrap();
+    let stderr = String::from_utf8_lossy(&answer.stderr);
+    assert_eq!(answer.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("kms.master_key"), "{stderr}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod crash;
 mod dependencies;
 mod engine;
 mod faults;
+mod master;
 mod process;
 mod support;
 mod tink;

@@ -1,4 +1,4 @@
-//! The embedded deployment: a state directory with a SQLite store and a local master key.
+//! The embedded deployment: a state directory with a SQLite store, and the master key.
 
 use std::{
     fs::DirBuilder,
@@ -10,9 +10,12 @@ use std::{
 use anyhow::{Context, bail};
 use rekey_broker::LocalTransport;
 use rekey_domain::Principal;
-use rekey_kms::LocalKms;
-use rekey_operations::{Desired, OperationError, Services};
-use rekey_runtime::{SystemClock, config::Config};
+use rekey_kms::Kms;
+use rekey_operations::{Desired, OperationError, Services, connect_kms, create_kms};
+use rekey_runtime::{
+    SystemClock,
+    config::{Config, KmsConfig},
+};
 use rekey_store::{Store, sqlite_file};
 
 use crate::output::Output;
@@ -36,7 +39,7 @@ pub struct App {
 pub struct StateDir {
     path: PathBuf,
     store_url: Option<String>,
-    master_key: Option<PathBuf>,
+    kms: KmsConfig,
 }
 
 impl StateDir {
@@ -57,7 +60,7 @@ impl StateDir {
         Self {
             path,
             store_url: None,
-            master_key: None,
+            kms: KmsConfig::default(),
         }
     }
 
@@ -70,7 +73,7 @@ impl StateDir {
                 .url
                 .as_ref()
                 .map(|url| url.expose_url().to_owned()),
-            master_key: config.kms.path.clone(),
+            kms: config.kms.clone(),
             ..self
         }
     }
@@ -84,10 +87,9 @@ impl StateDir {
         }
     }
 
-    fn master_key(&self) -> PathBuf {
-        self.master_key
-            .clone()
-            .unwrap_or_else(|| self.file("master.key"))
+    /// Where the local master key is, unless the configuration says another place.
+    fn key_file(&self) -> PathBuf {
+        self.file("master.key")
     }
 
     /// Makes the directory, readable by its owner only.
@@ -126,7 +128,7 @@ impl App {
         dir.create()?;
         let store = Store::connect(&dir.store_url(true)).await?;
         store.migrate().await?;
-        let kms = LocalKms::create(dir.master_key()).await?;
+        let kms = create_kms(&dir.kms, &dir.key_file()).await?;
         Ok(Self::wire(dir, store, kms, desired, output))
     }
 
@@ -134,18 +136,19 @@ impl App {
     pub async fn open(dir: &StateDir, desired: Desired, output: Output) -> anyhow::Result<Self> {
         let store = open_store(dir).await?;
         store.check_schema().await?;
-        let kms = LocalKms::open(dir.master_key()).await?;
+        let kms = connect_kms(&dir.kms, &dir.key_file()).await?;
         Ok(Self::wire(dir, store, kms, desired, output))
     }
 
-    fn wire(dir: &StateDir, store: Store, kms: LocalKms, desired: Desired, output: Output) -> Self {
+    fn wire(
+        dir: &StateDir,
+        store: Store,
+        kms: Arc<dyn Kms>,
+        desired: Desired,
+        output: Output,
+    ) -> Self {
         let principal = person();
-        let services = Services::new(
-            store.clone(),
-            Arc::new(kms),
-            Arc::new(SystemClock),
-            principal.clone(),
-        );
+        let services = Services::new(store.clone(), kms, Arc::new(SystemClock), principal.clone());
         let desired = desired.with_store(&dir.store_url(false));
         Self {
             services,

@@ -69,8 +69,8 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if let Some(error) = cause.downcast_ref() {
         return Some(of_source(error));
     }
-    if let Some(error) = cause.downcast_ref::<KmsError>() {
-        return Some(retry_or_failed(error.is_retryable()));
+    if let Some(error) = cause.downcast_ref() {
+        return Some(of_kms(error));
     }
     if cause.is::<NotInTime>() {
         return Some(Exit::OutOfReach);
@@ -86,7 +86,7 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
 fn of_operation(error: &OperationError) -> Exit {
     match error {
         OperationError::Store(error) => of_store(error),
-        OperationError::Kms(error) => retry_or_failed(error.is_retryable()),
+        OperationError::Kms(error) => of_kms(error),
         OperationError::Source(error) => of_source(error),
         OperationError::Client(error) => of_client(error),
         OperationError::NotAllowed { .. } | OperationError::Refused(_) => Exit::Refused,
@@ -98,6 +98,13 @@ fn of_store(error: &StoreError) -> Exit {
     match error {
         StoreError::Refused(_) | StoreError::Locked { .. } => Exit::Refused,
         StoreError::Unknown { .. } | StoreError::Schema { .. } => Exit::Usage,
+        error => retry_or_failed(error.is_retryable()),
+    }
+}
+
+fn of_kms(error: &KmsError) -> Exit {
+    match error {
+        KmsError::Configuration { .. } => Exit::Usage,
         error => retry_or_failed(error.is_retryable()),
     }
 }

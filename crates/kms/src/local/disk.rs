@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -44,8 +44,33 @@ pub(super) fn create(path: &Path, contents: &[u8]) -> Result<(), KeyFileProblem>
     }
 }
 
-/// Replaces the file at `path`: readers see the old contents or the new.
+/// Keeps others from changing the file at `path` until the answer is dropped, however its process
+/// ends. The file itself is locked, so that nothing lies beside it.
+pub(super) fn lock(path: &Path) -> Result<File, KeyFileProblem> {
+    loop {
+        if !fs::metadata(path).map_err(problem)?.is_file() {
+            return Err(KeyFileProblem::NotAFile);
+        }
+        let file = File::open(path).map_err(problem)?;
+        file.lock().map_err(problem)?;
+        // Whoever held the lock before may have put another file in its place.
+        let [locked, there] = [file.metadata(), fs::metadata(path)].map(|found| {
+            found
+                .map(|found| (found.dev(), found.ino()))
+                .map_err(problem)
+        });
+        if locked? == there? {
+            return Ok(file);
+        }
+    }
+}
+
+/// Replaces the file at `path`, which the caller has locked: readers see the old contents or the new.
 pub(super) fn replace(path: &Path, contents: &[u8]) -> Result<(), KeyFileProblem> {
+    // What is written is what can be read again.
+    if contents.len() as u64 > MAX_LEN {
+        return Err(KeyFileProblem::Full { limit: MAX_LEN });
+    }
     // Behind a symbolic link it is the file that is replaced, not the link.
     let path = fs::canonicalize(path).map_err(problem)?;
     let new = NewFile::write_beside(&path, contents)?;

@@ -27,15 +27,16 @@ pub(super) struct MasterKey {
 impl KeyFile {
     /// A new file with one new master key.
     pub(super) fn generate() -> Self {
-        let master_key = MasterKey {
-            id: Uuid::new_v4(),
-            state: MasterKeyState::Enabled,
-            material: KeyMaterial::generate(),
-        };
         Self {
             current: 0,
-            master_keys: vec![master_key],
+            master_keys: vec![MasterKey::generate()],
         }
+    }
+
+    /// Adds a new master key, which is the current one from now on.
+    pub(super) fn add(&mut self) {
+        self.current = self.master_keys.len();
+        self.master_keys.push(MasterKey::generate());
     }
 
     /// Reads a file's contents.
@@ -123,6 +124,14 @@ struct RawVersion {
 }
 
 impl MasterKey {
+    fn generate() -> Self {
+        Self {
+            id: Uuid::new_v4(),
+            state: MasterKeyState::Enabled,
+            material: KeyMaterial::generate(),
+        }
+    }
+
     fn read(raw: &RawMasterKey<'_>) -> Result<Self, KeyFileProblem> {
         let wrong = || {
             malformed(format!(

@@ -14,6 +14,50 @@ async fn it_conforms() {
 }
 
 #[tokio::test]
+async fn a_new_master_key_wraps_and_the_old_one_goes_on_unwrapping() {
+    let (_directory, path) = place();
+    let kms = LocalKms::create(&path).await.unwrap();
+    for _ in 0..3 {
+        suite::goes_on_under_a_new_master_key(&kms).await;
+    }
+    suite::conforms(&LocalKms::open(&path).await.unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn master_keys_made_at_once_are_all_kept() {
+    let (directory, path) = place();
+    let kms = LocalKms::create(&path).await.unwrap();
+    let making = (0..16).map(|_| {
+        let kms = kms.clone();
+        tokio::spawn(async move { kms.new_master_key().await.unwrap().id })
+    });
+    let context = suite::context();
+    let key = kms.generate_data_key(&context).await.unwrap();
+    for made in making.collect::<Vec<_>>() {
+        let made = made.await.unwrap();
+        let moved = kms.rewrap(&key.wrapped, &context, &made).await.unwrap();
+        kms.decrypt(&moved.wrapped, &context).await.unwrap();
+    }
+    assert_eq!(directory.path().read_dir().unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn a_file_without_room_for_another_master_key_is_left_as_it_was() {
+    let (_directory, path) = place();
+    let kms = LocalKms::create(&path).await.unwrap();
+    let full = loop {
+        if let Err(full) = kms.new_master_key().await {
+            break full;
+        }
+    };
+    let KmsError::KeyFile { problem, .. } = full else {
+        panic!("{full}");
+    };
+    assert_eq!(problem, rekey_kms::KeyFileProblem::Full { limit: 65_536 });
+    suite::unwraps_what_it_wrapped(&LocalKms::open(&path).await.unwrap()).await;
+}
+
+#[tokio::test]
 async fn it_refuses_while_not_enabled_and_goes_on_when_enabled_again() {
     let (_directory, path) = place();
     let kms = LocalKms::create(&path).await.unwrap();

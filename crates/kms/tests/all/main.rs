@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod aws;
+mod aws_faults;
+mod endpoint;
 mod golden;
 mod key_file;
 mod local;

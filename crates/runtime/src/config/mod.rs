@@ -6,6 +6,7 @@
 mod broker;
 mod contradictions;
 mod keyring;
+mod kms;
 mod monitoring;
 mod overlay;
 mod problems;
@@ -15,16 +16,13 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::HashMap,
-    io::Read,
-    path::{Path, PathBuf},
-};
+use std::{collections::HashMap, io::Read, path::Path};
 
 use ::config::{Map, Value};
 
 pub use broker::BrokerConfig;
 pub use keyring::KeyringConfig;
+pub use kms::KmsConfig;
 pub use monitoring::MonitoringConfig;
 pub use problems::{ConfigErrors, ConfigProblem};
 pub use secret_url::SecretUrl;
@@ -60,23 +58,6 @@ pub struct Config {
 pub struct StoreConfig {
     /// Where the store is; none: in the state directory.
     pub url: Option<SecretUrl>,
-}
-
-/// `[kms]`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct KmsConfig {
-    /// Who keeps the master key.
-    pub provider: KmsProvider,
-    /// The master key file of the local KMS; none: in the state directory.
-    pub path: Option<PathBuf>,
-}
-
-/// Who keeps master keys.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum KmsProvider {
-    /// A file that only its owner can read.
-    #[default]
-    Local,
 }
 
 impl Config {
@@ -128,7 +109,7 @@ impl Config {
         let url = store.database_url();
         store.end();
         let broker = broker::read(root.section("broker"), url.as_ref());
-        let kms = read_kms(root.section("kms"));
+        let kms = kms::read(root.section("kms"));
         let keyrings = read_each(root.sections("keyring"), keyring::read);
         let sources = read_each(root.sections("source"), source::read);
         monitoring::read_principals(root.sections("principal"));
@@ -154,44 +135,6 @@ fn read_each<'a, T>(
 ) -> Vec<(String, T)> {
     let with_place = |section: Section<'a>| Some((section.place().to_owned(), read(section)?));
     sections.into_iter().filter_map(with_place).collect()
-}
-
-fn read_kms(mut section: Section<'_>) -> KmsConfig {
-    let provider = section.text("provider");
-    let is_local = provider
-        .as_deref()
-        .is_none_or(|provider| provider == "local");
-    if let Some(found) = provider.filter(|_| !is_local) {
-        let later = if found == "aws" {
-            "AWS KMS comes later; "
-        } else {
-            ""
-        };
-        section.wrong(
-            "provider",
-            format!("{later}expected \"local\", found {found:?}"),
-        );
-    }
-    let path = section.text("path").map(PathBuf::from);
-    if path
-        .as_ref()
-        .is_some_and(|path| path.as_os_str().is_empty())
-    {
-        section.wrong("path", "is empty; expected the path of the master key file");
-    }
-    for key in ["master_key", "endpoint_url"] {
-        if section.text(key).is_some() && is_local {
-            section.wrong(
-                key,
-                "belongs to AWS KMS, which comes later; the local KMS has path",
-            );
-        }
-    }
-    section.end();
-    KmsConfig {
-        provider: KmsProvider::Local,
-        path,
-    }
 }
 
 fn read_file(path: &Path, problems: &Problems) -> Option<String> {

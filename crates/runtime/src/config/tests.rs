@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use rekey_domain::{Bind, Purpose};
 
-use super::{Config, ConfigErrors, SecretUrl, problems::Problems};
+use super::{Config, ConfigErrors, KmsConfig, SecretUrl, problems::Problems};
 
 /// The design's example, as far as it is built.
 const EXAMPLE: &str = r#"
@@ -110,7 +110,8 @@ fn the_example_is_read_whole() {
 #[test]
 fn without_a_file_it_is_the_default() {
     let config = Config::from_parts(None, HashMap::new(), Problems::default()).unwrap();
-    assert!(config.store.url.is_none() && config.kms.path.is_none() && config.keyrings.is_empty());
+    assert!(config.store.url.is_none() && config.keyrings.is_empty());
+    assert_eq!(config.kms, KmsConfig::Local { path: None });
     assert_eq!(load("", &[]).unwrap(), config);
 }
 
@@ -179,11 +180,6 @@ fn what_is_not_built_is_refused() {
         "not supported",
     );
     refused(
-        &with("\"local\"", "\"aws\"\nmaster_key = \"alias/x\""),
-        "kms.provider",
-        "AWS KMS comes later",
-    );
-    refused(
         &with("rotate =", "backup = \"required\"\nrotate ="),
         "keyring[0].backup",
         "not built yet",
@@ -202,6 +198,58 @@ fn what_is_not_built_is_refused() {
         &with("second = 0", "second = 9"),
         "source[0].limits.rows_per_second",
         "not built yet",
+    );
+}
+
+#[test]
+fn a_master_key_in_aws_is_named_by_alias_region_and_endpoint() {
+    let local = "provider = \"local\"\npath = \"/var/lib/rekey/master.key\"";
+    let aws = "provider = \"aws\"\nmaster_key = \"alias/phi-master-key\"";
+    let place = "region = \"eu-west-3\"\nendpoint_url = \"http://127.0.0.1:5000\"";
+    for (text, place) in [
+        (aws.to_owned(), None),
+        (
+            format!("{aws}\n{place}"),
+            Some(("eu-west-3", "http://127.0.0.1:5000")),
+        ),
+    ] {
+        let expected = KmsConfig::Aws {
+            master_key: "alias/phi-master-key".to_owned(),
+            region: place.map(|(region, _)| region.to_owned()),
+            endpoint_url: place.map(|(_, url)| url.to_owned()),
+        };
+        assert_eq!(load(&with(local, &text), &[]).unwrap().kms, expected);
+    }
+}
+
+#[test]
+fn a_kms_that_cannot_be_is_refused() {
+    let local = "provider = \"local\"\npath = \"/var/lib/rekey/master.key\"";
+    let aws = |more: &str| with(local, &format!("provider = \"aws\"\n{more}"));
+    refused(&aws(""), "kms.master_key", "is missing");
+    refused(&aws("master_key = \"\""), "kms.master_key", "is empty");
+    let named = "master_key = \"alias/x\"\n";
+    for (more, key, problem) in [
+        ("path = \"x\"", "kms.path", "belongs to the local KMS"),
+        ("region = \"Paris\"", "kms.region", "eu-west-3"),
+        ("endpoint_url = \"kms\"", "kms.endpoint_url", "https://"),
+        (
+            "endpoint_url = \"https://u:secret@kms\"",
+            "kms.endpoint_url",
+            "without user and password",
+        ),
+    ] {
+        refused(&aws(&format!("{named}{more}")), key, problem);
+    }
+    for name in ["master_key", "endpoint_url", "region"] {
+        let more = format!("{local}\n{name} = \"x\"");
+        let key = format!("kms.{name}");
+        refused(&with(local, &more), &key, "belongs to AWS KMS");
+    }
+    refused(
+        &with("\"local\"", "\"vault\""),
+        "kms.provider",
+        "expected \"local\" or \"aws\"",
     );
 }
 

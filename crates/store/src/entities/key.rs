@@ -27,6 +27,7 @@ pub struct Model {
     pub activated_at: Option<DateTimeUtc>,
     pub deactivated_at: Option<DateTimeUtc>,
     pub expires_at: Option<DateTimeUtc>,
+    pub master_key: Option<String>,
 }
 
 /// No relations: queries name what they join.

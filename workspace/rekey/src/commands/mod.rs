@@ -6,6 +6,7 @@ mod census;
 mod dead_letters;
 mod input;
 mod keys;
+mod master;
 mod publish;
 mod rotate;
 mod rotations;
@@ -29,6 +30,9 @@ pub enum Command {
     /// Keys: their state, use and age. Never their material.
     #[command(subcommand)]
     Keys(keys::Command),
+    /// The master key: which keys are under it, and replacing it.
+    #[command(subcommand)]
+    Master(master::Command),
     /// Count the values of every protected column by key.
     Census,
     /// One screen of how things stand; exit code 3 if a person is needed.
@@ -57,6 +61,7 @@ pub async fn run(command: Command, app: &App) -> anyhow::Result<Exit> {
         Command::Rotate(args) => rotate::run(&args, app).await,
         Command::Rotations(command) => rotations::run(&command, app).await,
         Command::Keys(command) => keys::run(&command, app).await,
+        Command::Master(command) => master::run(&command, app).await,
         Command::Census => census::run(app).await,
         Command::Status => status::run(app).await,
         Command::Publish(args) => publish::run(&args, app).await,

@@ -1,0 +1,65 @@
+//! The KMS that the configuration names.
+
+use std::{path::Path, sync::Arc};
+
+use rekey_kms::{AwsKms, AwsSettings, Kms, LocalKms, NotAwsMasterKey};
+use rekey_runtime::config::KmsConfig;
+
+use crate::OperationError;
+
+/// Connects to the KMS that is configured. `key_file` is the local one's where no path is said.
+///
+/// # Errors
+/// [`OperationError::Kms`], or [`OperationError::Configuration`] for a name that no master key has.
+pub async fn connect_kms(
+    config: &KmsConfig,
+    key_file: &Path,
+) -> Result<Arc<dyn Kms>, OperationError> {
+    Ok(match Place::of(config, key_file)? {
+        Place::File(path) => Arc::new(LocalKms::open(path).await?),
+        Place::Aws(settings) => Arc::new(AwsKms::connect(&settings).await?),
+    })
+}
+
+/// The same, for `init`: makes the master key, and the alias it has in AWS, where there is none.
+///
+/// # Errors
+/// As [`connect_kms`]; doing it again goes on from there.
+pub async fn create_kms(
+    config: &KmsConfig,
+    key_file: &Path,
+) -> Result<Arc<dyn Kms>, OperationError> {
+    Ok(match Place::of(config, key_file)? {
+        Place::File(path) => Arc::new(LocalKms::create(path).await?),
+        Place::Aws(settings) => Arc::new(AwsKms::create(&settings).await?),
+    })
+}
+
+enum Place<'a> {
+    File(&'a Path),
+    Aws(AwsSettings),
+}
+
+impl<'a> Place<'a> {
+    fn of(config: &'a KmsConfig, key_file: &'a Path) -> Result<Self, OperationError> {
+        match config {
+            KmsConfig::Local { path } => Ok(Self::File(path.as_deref().unwrap_or(key_file))),
+            KmsConfig::Aws {
+                master_key,
+                endpoint_url,
+                region,
+            } => Ok(Self::Aws(AwsSettings {
+                master_key: master_key.parse().map_err(misnamed)?,
+                region: region.clone(),
+                endpoint_url: endpoint_url.clone(),
+            })),
+        }
+    }
+}
+
+fn misnamed(error: NotAwsMasterKey) -> OperationError {
+    OperationError::Configuration {
+        place: "kms.master_key".to_owned(),
+        problem: error.to_string(),
+    }
+}

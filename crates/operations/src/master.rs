@@ -1,0 +1,147 @@
+//! Replacing the master key: a new one wraps from now on, and every stored key is wrapped anew under it.
+
+mod rewrap;
+mod view;
+
+use rekey_domain::{KeyName, Principal};
+use rekey_store::{
+    audit::{AuditPen, Record},
+    keys,
+};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::{Action, OperationError, Services, authorise};
+use rewrap::Rewrapping;
+pub use view::{KeysUnder, MasterView, master_view};
+
+/// What a rotation of the master key begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartWith {
+    /// A new master key, unless keys are still under an earlier one: then an earlier rotation was cut
+    /// short, and this one goes on with it.
+    WhatIsLeft,
+    /// A new master key in any case.
+    NewMasterKey,
+}
+
+/// What a rotation of the master key did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MasterRotation {
+    /// The master key that wraps now.
+    pub master_key: String,
+    /// It was made by this rotation; else an earlier one was gone on with.
+    pub made: bool,
+    /// Keys that were wrapped anew.
+    pub rewrapped: u64,
+    /// Keys that were not, and stay as they were.
+    pub failed: Vec<NotRewrapped>,
+}
+
+/// A key that stays under the master key it was under.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NotRewrapped {
+    /// The key.
+    pub key: KeyName,
+    /// Why.
+    pub problem: String,
+}
+
+/// Makes a new master key and wraps every stored key anew under it, one unit a key.
+///
+/// At any moment every key unwraps: what replaces its wrapped material was unwrapped and compared
+/// with the check value before, and the master keys before stay in the KMS. Cut short, it is asked
+/// for again and goes on; a key that cannot be wrapped anew bars none of the others.
+///
+/// # Errors
+/// [`OperationError`]; what was wrapped anew stays so.
+pub async fn rotate_master(
+    services: &Services,
+    start: StartWith,
+    principal: &Principal,
+) -> Result<MasterRotation, OperationError> {
+    authorise(principal, Action::RotateMaster)?;
+    let mut rewrapping = Rewrapping::load(services).await?;
+    // Of keys that older programs stored it is not known: learnt first, else they would look moved.
+    rewrapping.learn_master_keys().await?;
+    let (target, made) = begin(services, start, principal).await?;
+    tracing::info!(master_key = %target, made, "keys are wrapped anew");
+    let ended = rewrapping.all_under(&target).await;
+    let (rewrapped, failed) = rewrapping.counts();
+    let rotation = MasterRotation {
+        master_key: target,
+        made,
+        rewrapped,
+        failed,
+    };
+    let recorded = record_end(services, &rotation, ended.is_ok(), principal).await;
+    // Why it was cut short says more than that this could not be written down either.
+    ended.and(recorded)?;
+    Ok(rotation)
+}
+
+/// Decides which master key all keys shall be under, and makes it where it is a new one.
+async fn begin(
+    services: &Services,
+    start: StartWith,
+    principal: &Principal,
+) -> Result<(String, bool), OperationError> {
+    let current = services.kms.describe().await?.id;
+    let make = start == StartWith::NewMasterKey || !is_cut_short(services, &current).await?;
+    let pen = services.pen(principal).await?;
+    let started = Record {
+        action: "master-key.rotation-started",
+        subject: &current,
+        outcome: "done",
+        details: json!({ "new_master_key": make }),
+    };
+    append(services, &pen, started).await?;
+    if !make {
+        return Ok((current, false));
+    }
+    let new = services.kms.new_master_key().await?;
+    let created = Record {
+        action: "master-key.created",
+        subject: &new.id,
+        outcome: "done",
+        details: json!({ "before": current, "provider": new.provider }),
+    };
+    append(services, &pen, created).await?;
+    Ok((new.id, true))
+}
+
+/// Whether a key is known to be under another master key than the current one.
+async fn is_cut_short(services: &Services, current: &str) -> Result<bool, OperationError> {
+    let keys = keys::wrapped(services.store.db()).await?;
+    let mut known = keys.iter().filter_map(|key| key.master_key.as_deref());
+    Ok(known.any(|master_key| master_key != current))
+}
+
+async fn record_end(
+    services: &Services,
+    rotation: &MasterRotation,
+    is_whole: bool,
+    principal: &Principal,
+) -> Result<(), OperationError> {
+    let ended = Record {
+        action: "master-key.rotated",
+        subject: &rotation.master_key,
+        outcome: match is_whole {
+            false => "cut short",
+            true if rotation.failed.is_empty() => "done",
+            true => "in part",
+        },
+        details: json!({ "rewrapped": rotation.rewrapped, "failed": rotation.failed }),
+    };
+    append(services, &services.pen(principal).await?, ended).await
+}
+
+async fn append(
+    services: &Services,
+    pen: &AuditPen,
+    record: Record<'_>,
+) -> Result<(), OperationError> {
+    let unit = services.store.begin(services.clock.now()).await?;
+    pen.append(&unit, record).await?;
+    Ok(unit.commit().await?)
+}

@@ -1,0 +1,102 @@
+//! `rekey master`: the key that wraps all others, and replacing it.
+
+use rekey_operations::{
+    KeysUnder, MasterRotation, MasterView, StartWith, master_view, rotate_master,
+};
+
+use crate::{
+    embedded::App,
+    exit::Exit,
+    output::{self, Output},
+};
+
+/// What can be asked of the master key.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// The master key that wraps now, and how many keys are under which.
+    Show,
+    /// Make a new master key and wrap every key anew under it; cut short, again goes on.
+    Rotate {
+        /// Make a new master key although keys are still under an earlier one.
+        #[arg(long)]
+        anew: bool,
+    },
+}
+
+/// Does it.
+pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
+    match command {
+        Command::Show => show(app).await,
+        Command::Rotate { anew } => rotate(app, *anew).await,
+    }
+}
+
+async fn show(app: &App) -> anyhow::Result<Exit> {
+    let view = master_view(&app.services).await?;
+    match app.output {
+        Output::Json => output::object("rekey.master-key/v1", serde_json::to_value(&view)?)?,
+        Output::Table => {
+            let head = ["MASTER KEY", "PROVIDER", "STATE", "KEYS"];
+            let rows = view.keys.iter().map(|under| row(&view, under));
+            output::table(head, rows.collect())?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// Of master keys before it only the KMS knows the state.
+fn row(view: &MasterView, under: &KeysUnder) -> [String; 4] {
+    let name = under.master_key.clone();
+    let state = if under.current {
+        &view.state
+    } else {
+        "earlier"
+    };
+    [
+        name.unwrap_or_else(|| "(not known)".to_owned()),
+        view.provider.to_owned(),
+        state.to_owned(),
+        under.keys.to_string(),
+    ]
+}
+
+async fn rotate(app: &App, anew: bool) -> anyhow::Result<Exit> {
+    let start = if anew {
+        StartWith::NewMasterKey
+    } else {
+        StartWith::WhatIsLeft
+    };
+    let rotation = rotate_master(&app.services, start, &app.principal).await?;
+    match app.output {
+        Output::Json => {
+            output::object("rekey.master-rotation/v1", serde_json::to_value(&rotation)?)?;
+        }
+        Output::Table => report(&rotation)?,
+    }
+    Ok(if rotation.failed.is_empty() {
+        Exit::Done
+    } else {
+        Exit::PersonNeeded
+    })
+}
+
+fn report(rotation: &MasterRotation) -> std::io::Result<()> {
+    let MasterRotation {
+        master_key,
+        rewrapped,
+        ..
+    } = rotation;
+    let how = if rotation.made {
+        "made"
+    } else {
+        "went on with"
+    };
+    output::line(&format!(
+        "{how} master key {master_key}; {rewrapped} key(s) wrapped anew under it"
+    ))?;
+    for failed in &rotation.failed {
+        output::line(&format!("  {} is not: {}", failed.key, failed.problem))?;
+    }
+    output::note("the master key before it must stay: backups of the store are under it");
+    Ok(())
+}
