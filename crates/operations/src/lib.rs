@@ -11,6 +11,7 @@ mod key_making;
 mod kms;
 mod leases;
 mod master;
+mod metered_kms;
 mod pause;
 mod rotate;
 mod services;

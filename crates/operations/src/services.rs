@@ -8,11 +8,11 @@ use std::{
 use rekey_client::Client;
 use rekey_domain::{KeyringName, Principal};
 use rekey_kms::Kms;
-use rekey_runtime::Clock;
+use rekey_runtime::{Clock, config::SecretUrl};
 use rekey_sources::Source;
 use rekey_store::{Store, audit::AuditPen, columns};
 
-use crate::{Desired, OperationError, StoreLeases};
+use crate::{Desired, OperationError, STORE_SOURCE, StoreLeases, metered_kms::MeteredKms};
 
 /// The store, the KMS, a client of our own, the sources and the time. Cheap to clone.
 #[derive(Clone)]
@@ -27,6 +27,7 @@ pub struct Services {
     pub clock: Arc<dyn Clock>,
     /// This process, for leases and logs.
     pub holder: String,
+    source_urls: Arc<HashMap<String, SecretUrl>>,
     sources: Arc<Mutex<HashMap<String, Arc<dyn Source>>>>,
 }
 
@@ -38,6 +39,7 @@ impl Services {
         clock: Arc<dyn Clock>,
         principal: Principal,
     ) -> Self {
+        let kms: Arc<dyn Kms> = Arc::new(MeteredKms(kms));
         let leases =
             StoreLeases::audited(store.clone(), clock.clone(), principal.clone(), kms.clone());
         let client = Client::new(Arc::new(leases), kms.clone());
@@ -48,7 +50,18 @@ impl Services {
             client,
             clock,
             holder,
+            source_urls: Arc::default(),
             sources: Arc::default(),
+        }
+    }
+
+    /// The same, reaching sources by these URLs, with the rights and passwords of this process, and
+    /// not by what the store says.
+    #[must_use]
+    pub fn with_source_urls(self, urls: HashMap<String, SecretUrl>) -> Self {
+        Self {
+            source_urls: Arc::new(urls),
+            ..self
         }
     }
 
@@ -72,16 +85,20 @@ impl Services {
         &self,
         source: &columns::Source,
     ) -> Result<Arc<dyn Source>, OperationError> {
-        if let Some(open) = self
-            .sources
-            .lock()
-            .expect("no holder panics")
-            .get(&source.url)
-        {
+        let url = self.url_of(source);
+        let known = || self.sources.lock().expect("no holder panics");
+        if let Some(open) = known().get(url) {
             return Ok(open.clone());
         }
-        let opened = rekey_sources::open(&source.url).await?;
-        let mut sources = self.sources.lock().expect("no holder panics");
-        Ok(sources.entry(source.url.clone()).or_insert(opened).clone())
+        let opened = rekey_sources::open(url).await?;
+        Ok(known().entry(url.to_owned()).or_insert(opened).clone())
+    }
+
+    fn url_of<'a>(&'a self, source: &'a columns::Source) -> &'a str {
+        if source.name == STORE_SOURCE {
+            return self.store.url();
+        }
+        let ours = self.source_urls.get(&source.name);
+        ours.map_or(&source.url, SecretUrl::expose_url)
     }
 }
