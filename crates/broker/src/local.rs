@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rekey_messages::{Event, Queue};
-use rekey_store::{Store, outbox};
+use rekey_store::{
+    Store,
+    broadcasts::{self, Broadcasts},
+    outbox,
+};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
@@ -12,6 +16,8 @@ use crate::{BrokerError, Delivery, Receipt, Settlement, Transport};
 
 /// Work of this process wakes at once; this finds what another process or a delay made due.
 const POLL: Duration = Duration::from_millis(250);
+/// Every process removes old broadcasts; so often costs nothing.
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// A delivery that nobody keeps comes again after this.
 const LEASE: Duration = Duration::from_secs(30);
 
@@ -34,15 +40,24 @@ impl LocalTransport {
     /// Hands messages for every process to this one's subscribers, until `shutdown`.
     pub async fn run(&self, shutdown: CancellationToken) {
         let mut changes = self.store.changes();
+        let mut unread = Broadcasts::default();
+        let mut prunings = tokio::time::interval(PRUNE_EVERY);
         while !shutdown.is_cancelled() {
-            match outbox::take_broadcasts(&self.store).await {
+            match unread.next(&self.store).await {
                 Ok(events) => self.hand_on(&events),
                 Err(error) => tracing::warn!(%error, "broadcasts wait until the store answers"),
             }
             tokio::select! {
                 () = shutdown.cancelled() => {}
                 _ = tokio::time::timeout(POLL, changes.changed()) => {}
+                _ = prunings.tick() => self.prune().await,
             }
+        }
+    }
+
+    async fn prune(&self) {
+        if let Err(error) = broadcasts::prune(&self.store).await {
+            tracing::warn!(%error, "old broadcasts are removed later");
         }
     }
 

@@ -97,6 +97,10 @@ async fn first_audit_key(
     let made = make_key(&services.store, &*services.kms, deployment, keyring).await?;
     let pen = AuditPen::new(Arc::new(made.key), principal.clone());
     let unit = services.store.begin(services.clock.now()).await?;
+    keyrings::lock(&unit, keyring.id).await?;
+    if !keys::of_keyring(unit.db(), keyring.id).await?.is_empty() {
+        return Ok(());
+    }
     let key = keys::insert_standby(&unit, keyring.id, made.new).await?;
     keys::switch(&unit, keyring, &key, &keyring.policy.0, gate(keyring)).await?;
     keys::take_usage(&unit, key.id(), 2, false).await?;
@@ -137,6 +141,13 @@ async fn add_key(
     let made = make_key(&services.store, &*services.kms, deployment, keyring).await?;
     let pen = services.pen(principal).await?;
     let unit = services.store.begin(services.clock.now()).await?;
+    // Another init may have been first.
+    keyrings::lock(&unit, keyring.id).await?;
+    let present = keys::of_keyring(unit.db(), keyring.id).await?;
+    let standby = present.iter().any(|key| key.state.0 == KeyState::Pending);
+    if standby || (as_primary && !present.is_empty()) {
+        return Ok(());
+    }
     let key = keys::insert_standby(&unit, keyring.id, made.new).await?;
     if as_primary {
         keys::switch(&unit, keyring, &key, &keyring.policy.0, gate(keyring)).await?;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use rekey_domain::{BindValue, Principal};
 use rekey_envelope::{DataKey, associated_data};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
-    QuerySelect, sea_query::LockType,
+    ActiveValue::Set,
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::{LockType, OnConflict},
 };
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -93,24 +94,32 @@ impl AuditPen {
     }
 }
 
+/// The head, which the first writer makes; of two first writers one waits for the other.
 async fn lock_head(unit: &Unit) -> Result<audit_head::Model, StoreError> {
-    if let Some(head) = audit_head::Entity::find_by_id(HEAD)
-        .lock(LockType::Update)
-        .one(unit.db())
-        .await?
-    {
+    if let Some(head) = find_head(unit).await? {
         return Ok(head);
     }
-    let genesis = audit_head::Model {
-        id: HEAD,
-        sequence: 0,
-        hash: vec![0; 32],
+    let genesis = audit_head::ActiveModel {
+        id: Set(HEAD),
+        sequence: Set(0),
+        hash: Set(vec![0; 32]),
     };
-    let row = audit_head::ActiveModel::from(genesis.clone());
-    audit_head::Entity::insert(row)
+    let unless_there = OnConflict::column(audit_head::Column::Id)
+        .do_nothing()
+        .to_owned();
+    audit_head::Entity::insert(genesis)
+        .on_conflict(unless_there)
         .exec_without_returning(unit.db())
         .await?;
-    Ok(genesis)
+    let head = find_head(unit).await?;
+    Ok(head.expect("the head was just made, and is never removed"))
+}
+
+async fn find_head(unit: &Unit) -> Result<Option<audit_head::Model>, StoreError> {
+    Ok(audit_head::Entity::find_by_id(HEAD)
+        .lock(LockType::Update)
+        .one(unit.db())
+        .await?)
 }
 
 async fn store(unit: &Unit, entry: AuditEntry, details: Vec<u8>) -> Result<(), StoreError> {
@@ -204,7 +213,10 @@ mod tests {
     use sea_orm::sea_query::{Expr, ExprTrait};
 
     use super::*;
-    use crate::{Store, test_store::TestStore};
+    use crate::{
+        Store,
+        test_store::{Kind, TestStore},
+    };
 
     fn pen() -> AuditPen {
         let material = KeyMaterial::generate();
@@ -224,8 +236,8 @@ mod tests {
         unit.commit().await.unwrap();
     }
 
-    async fn written(entries: i64) -> TestStore {
-        let store = TestStore::new().await;
+    async fn written(kind: Kind, entries: i64) -> TestStore {
+        let store = TestStore::new(kind).await;
         let pen = pen();
         for entry in 1..=entries {
             write(&store, &pen, &format!("phi/{entry}")).await;
@@ -249,101 +261,130 @@ mod tests {
 
     #[tokio::test]
     async fn every_entry_continues_the_one_before_it_up_to_the_head() {
-        let store = written(30).await;
-        assert_eq!(broken(&store).await, (vec![], true));
-        assert_eq!(head(store.db()).await.unwrap().unwrap().0, 30);
-        let page = page(store.db(), 10, 5).await.unwrap();
-        let sequences: Vec<_> = page.iter().map(|(entry, _)| entry.sequence).collect();
-        assert_eq!(sequences, [11, 12, 13, 14, 15]);
-        assert!(page.iter().all(|(_, details)| details.is_some()));
+        for kind in Kind::BOTH {
+            let store = written(kind, 30).await;
+            assert_eq!(broken(&store).await, (vec![], true));
+            assert_eq!(head(store.db()).await.unwrap().unwrap().0, 30);
+            let page = page(store.db(), 10, 5).await.unwrap();
+            let sequences: Vec<_> = page.iter().map(|(entry, _)| entry.sequence).collect();
+            assert_eq!(sequences, [11, 12, 13, 14, 15]);
+            assert!(page.iter().all(|(_, details)| details.is_some()));
+        }
     }
 
     #[tokio::test]
     async fn a_changed_entry_is_found() {
-        for column in [
-            audit_entry::Column::Action,
-            audit_entry::Column::Subject,
-            audit_entry::Column::Outcome,
-        ] {
-            let store = written(5).await;
-            let changed = audit_entry::Entity::update_many()
-                .col_expr(column, Expr::value("something else"))
-                .filter(audit_entry::Column::Sequence.eq(3));
-            changed.exec(store.db()).await.unwrap();
-            assert_eq!(broken(&store).await, (vec![3], true));
+        for kind in Kind::BOTH {
+            for column in [
+                audit_entry::Column::Action,
+                audit_entry::Column::Subject,
+                audit_entry::Column::Outcome,
+            ] {
+                let store = written(kind, 5).await;
+                let changed = audit_entry::Entity::update_many()
+                    .col_expr(column, Expr::value("something else"))
+                    .filter(audit_entry::Column::Sequence.eq(3));
+                changed.exec(store.db()).await.unwrap();
+                assert_eq!(broken(&store).await, (vec![3], true));
+            }
         }
     }
 
     #[tokio::test]
     async fn a_deleted_entry_is_found_wherever_it_stood() {
-        for (deleted, expected) in [
-            (1, (vec![2], true)),
-            (3, (vec![4], true)),
-            (5, (vec![], false)),
-        ] {
-            let store = written(5).await;
-            audit_entry::Entity::delete_by_id(deleted)
-                .exec(store.db())
-                .await
-                .unwrap();
-            assert_eq!(broken(&store).await, expected, "entry {deleted}");
+        for kind in Kind::BOTH {
+            for (deleted, expected) in [
+                (1, (vec![2], true)),
+                (3, (vec![4], true)),
+                (5, (vec![], false)),
+            ] {
+                let store = written(kind, 5).await;
+                audit_entry::Entity::delete_by_id(deleted)
+                    .exec(store.db())
+                    .await
+                    .unwrap();
+                assert_eq!(broken(&store).await, expected, "entry {deleted}");
+            }
         }
     }
 
     #[tokio::test]
     async fn an_entry_put_in_between_is_found() {
-        let store = written(5).await;
-        let later = Expr::col(audit_entry::Column::Sequence).add(100);
-        let moved = audit_entry::Entity::update_many()
-            .col_expr(audit_entry::Column::Sequence, later)
-            .filter(audit_entry::Column::Sequence.gt(3));
-        moved.exec(store.db()).await.unwrap();
-        assert_ne!(broken(&store).await, (vec![], true));
+        for kind in Kind::BOTH {
+            let store = written(kind, 5).await;
+            let later = Expr::col(audit_entry::Column::Sequence).add(100);
+            let moved = audit_entry::Entity::update_many()
+                .col_expr(audit_entry::Column::Sequence, later)
+                .filter(audit_entry::Column::Sequence.gt(3));
+            moved.exec(store.db()).await.unwrap();
+            assert_ne!(broken(&store).await, (vec![], true));
+        }
     }
 
     #[tokio::test]
     async fn what_was_rolled_back_leaves_no_gap() {
-        let store = written(2).await;
-        let pen = pen();
-        let unit = store.unit().await;
-        let record = Record {
-            action: "key.created",
-            subject: "phi/3",
-            outcome: "done",
-            details: json!({}),
-        };
-        pen.append(&unit, record).await.unwrap();
-        drop(unit);
-        write(&store, &pen, "phi/3").await;
-        assert_eq!(broken(&store).await, (vec![], true));
-        assert_eq!(head(store.db()).await.unwrap().unwrap().0, 3);
+        for kind in Kind::BOTH {
+            let store = written(kind, 2).await;
+            let pen = pen();
+            let unit = store.unit().await;
+            let record = Record {
+                action: "key.created",
+                subject: "phi/3",
+                outcome: "done",
+                details: json!({}),
+            };
+            pen.append(&unit, record).await.unwrap();
+            drop(unit);
+            write(&store, &pen, "phi/3").await;
+            assert_eq!(broken(&store).await, (vec![], true));
+            assert_eq!(head(store.db()).await.unwrap().unwrap().0, 3);
+        }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn writers_at_work_together_make_one_chain() {
-        let store = TestStore::new().await;
-        let writers = [store.clone(), store.clone(), store.another().await];
-        let writers = writers.map(|store| {
-            let pen = pen();
-            tokio::spawn(async move {
-                for _ in 0..10 {
-                    write(&store, &pen, "phi/1").await;
-                }
-            })
-        });
-        for writer in writers {
-            writer.await.unwrap();
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let writers = [store.clone(), store.clone(), store.another().await];
+            let writers = writers.map(|store| {
+                let pen = pen();
+                tokio::spawn(async move {
+                    for _ in 0..10 {
+                        write(&store, &pen, "phi/1").await;
+                    }
+                })
+            });
+            for writer in writers {
+                writer.await.unwrap();
+            }
+            assert_eq!(broken(&store).await, (vec![], true));
+            assert_eq!(head(store.db()).await.unwrap().unwrap().0, 30);
         }
-        assert_eq!(broken(&store).await, (vec![], true));
-        assert_eq!(head(store.db()).await.unwrap().unwrap().0, 30);
+    }
+
+    #[tokio::test]
+    async fn first_writers_at_work_together_make_one_chain() {
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let elsewhere = store.another().await;
+            let pen = pen();
+            tokio::join!(
+                write(&store, &pen, "phi/1"),
+                write(&elsewhere, &pen, "phi/2")
+            );
+            assert_eq!(broken(&store).await, (vec![], true));
+            assert_eq!(head(store.db()).await.unwrap().unwrap().0, 2);
+        }
     }
 
     #[tokio::test]
     async fn details_are_stored_under_the_key_only() {
-        let store = written(1).await;
-        let (entry, details) = page(store.db(), 0, 1).await.unwrap().remove(0);
-        let details = details.unwrap();
-        assert!(!details.windows(6).any(|window| window == b"canary"));
-        assert_ne!(Sha256::digest(&details)[..], entry.details_hash);
+        for kind in Kind::BOTH {
+            let store = written(kind, 1).await;
+            let (entry, details) = page(store.db(), 0, 1).await.unwrap().remove(0);
+            let details = details.unwrap();
+            assert!(!details.windows(6).any(|window| window == b"canary"));
+            assert_ne!(Sha256::digest(&details)[..], entry.details_hash);
+        }
     }
 }

@@ -13,7 +13,12 @@ use sea_orm::{
 use uuid::Uuid;
 
 pub use crate::entities::batch::Model as Batch;
-use crate::{StoreError, Unit, entities::batch, rotations::Rotation, stored::Text};
+use crate::{
+    StoreError, Unit,
+    entities::batch,
+    rotations::{self, Rotation},
+    stored::Text,
+};
 
 /// How long a dispatched batch may go without a sign of life before its message is sent again.
 pub const RESEND_AFTER: Duration = Duration::from_secs(30);
@@ -163,6 +168,7 @@ pub async fn dispatch(
     rotation: &Rotation,
     concurrency: u32,
 ) -> Result<(), StoreError> {
+    let rotation = &rotations::lock(unit, rotation.id).await?;
     if rotation.paused {
         return Ok(());
     }
@@ -218,7 +224,7 @@ pub async fn give_sign_of_life(
     batch::Entity::update_many()
         .col_expr(
             batch::Column::ResendAt,
-            Expr::value(unit.database_time_in(lasts).await?),
+            Expr::value(unit.database_time_in(lasts)),
         )
         .filter(batch::Column::Id.eq(batch))
         .exec(unit.db())
@@ -240,11 +246,12 @@ pub async fn resend_now(unit: &Unit, rotation: &Rotation) -> Result<(), StoreErr
     Ok(())
 }
 
-/// Ends a batch well.
+/// Ends a batch well, and holds its rotation: whoever counts afterwards counts this one too.
 ///
 /// # Errors
 /// [`StoreError::Stale`] where it had ended before.
 pub async fn finish(unit: &Unit, batch: &Batch, tally: Tally) -> Result<(), StoreError> {
+    rotations::lock(unit, batch.rotation_id).await?;
     let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     let changes = batch::ActiveModel {
         moved: Set(batch.moved + signed(tally.moved)),
@@ -256,11 +263,12 @@ pub async fn finish(unit: &Unit, batch: &Batch, tally: Tally) -> Result<(), Stor
     change_state(unit, batch, BatchState::Done, changes).await
 }
 
-/// Gives a batch up; the others go on.
+/// Gives a batch up, and holds its rotation; the others go on.
 ///
 /// # Errors
 /// [`StoreError::Stale`] where it had ended before.
 pub async fn fail(unit: &Unit, batch: &Batch, why: &str) -> Result<(), StoreError> {
+    rotations::lock(unit, batch.rotation_id).await?;
     let changes = batch::ActiveModel {
         failure: Set(Some(why.to_owned())),
         ended_at: Set(Some(unit.now())),
@@ -311,5 +319,76 @@ async fn change_state(
         Err(StoreError::Stale {
             what: format!("batch {}", batch.id),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rekey_domain::{Principal, RotationReason};
+
+    use super::*;
+    use crate::{
+        Store,
+        test_store::{Kind, TestStore, now},
+    };
+
+    async fn planned(store: &TestStore, batches: i64) -> Rotation {
+        let keyring = store.keyring("phi").await.id;
+        let unit = store.unit().await;
+        let ana = Principal::os("ana", "clinic");
+        let started = rotations::start(&unit, keyring, RotationReason::Schedule, &ana).await;
+        let rotation = started.unwrap();
+        for first in 0..batches {
+            let range = Range { first, last: first };
+            plan(&unit, &rotation, Uuid::now_v7(), range).await.unwrap();
+        }
+        unit.commit().await.unwrap();
+        rotation
+    }
+
+    async fn dispatch_on(store: &Store, rotation: &Rotation, concurrency: u32) {
+        let unit = store.begin(now()).await.unwrap();
+        dispatch(&unit, rotation, concurrency).await.unwrap();
+        unit.commit().await.unwrap();
+    }
+
+    /// Ends a batch as the re-encryptor does; whether it saw itself as the last.
+    async fn finish_on(store: &Store, rotation: &Rotation, batch: &Batch) -> bool {
+        let unit = store.begin(now()).await.unwrap();
+        finish(&unit, batch, Tally::default()).await.unwrap();
+        let open = [BatchState::Planned, BatchState::Dispatched];
+        let mut left = 0;
+        for state in open {
+            left += count(unit.db(), rotation, state).await.unwrap();
+        }
+        unit.commit().await.unwrap();
+        left == 0
+    }
+
+    #[tokio::test]
+    async fn units_that_dispatch_at_once_stay_within_the_concurrency() {
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let elsewhere = store.another().await;
+            let rotation = planned(&store, 10).await;
+            let here = dispatch_on(&store, &rotation, 3);
+            tokio::join!(here, dispatch_on(&elsewhere, &rotation, 3));
+            let in_flight = count(store.db(), &rotation, BatchState::Dispatched);
+            assert_eq!(in_flight.await.unwrap(), 3);
+        }
+    }
+
+    #[tokio::test]
+    async fn of_the_last_two_batches_ended_at_once_one_knows_that_it_was_the_last() {
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let elsewhere = store.another().await;
+            let rotation = planned(&store, 2).await;
+            dispatch_on(&store, &rotation, 2).await;
+            let batches = of_pass(store.db(), &rotation).await.unwrap();
+            let here = finish_on(&store, &rotation, &batches[0]);
+            let (here, there) = tokio::join!(here, finish_on(&elsewhere, &rotation, &batches[1]));
+            assert!(here != there, "{here} {there}");
+        }
     }
 }

@@ -154,7 +154,8 @@ pub async fn ensure_source(unit: &Unit, name: &str, url: &str) -> Result<Source,
                 url: Set(url.to_owned()),
                 created_at: Set(unit.now()),
             };
-            Ok(row.insert(unit.db()).await?)
+            let taken = |error| StoreError::stale_if_taken(error, format!("source {name}"));
+            row.insert(unit.db()).await.map_err(taken)
         }
     }
 }
@@ -194,7 +195,8 @@ pub async fn ensure_table(
                 name: Set(name.to_owned()),
                 relation: Set(relation.to_owned()),
             };
-            Ok(row.insert(unit.db()).await?)
+            let taken = |error| StoreError::stale_if_taken(error, format!("table {name}"));
+            row.insert(unit.db()).await.map_err(taken)
         }
     }
 }
@@ -224,6 +226,7 @@ pub async fn protect(unit: &Unit, table: Uuid, new: NewColumn) -> Result<bool, S
             "column {name} is protected already with another keyring, bind, encoding or id, which are frozen at first use"
         )));
     }
+    let column = format!("column {}", new.name);
     let row = protected_column::ActiveModel {
         id: Set(Uuid::now_v7()),
         table_id: Set(table),
@@ -235,6 +238,54 @@ pub async fn protect(unit: &Unit, table: Uuid, new: NewColumn) -> Result<bool, S
         encoding: Set(Json(new.encoding)),
         created_at: Set(unit.now()),
     };
-    row.insert(unit.db()).await?;
+    let taken = |error| StoreError::stale_if_taken(error, column);
+    row.insert(unit.db()).await.map_err(taken)?;
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Store,
+        test_store::{Kind, TestStore, now},
+    };
+
+    async fn protect_ssn(store: &Store, keyring: Uuid) -> Result<bool, StoreError> {
+        let unit = store.begin(now()).await?;
+        let source = ensure_source(&unit, "clinic", "sqlite://clinic.db").await?;
+        let table = ensure_table(&unit, source.id, "patients", "patients").await?;
+        let new = NewColumn {
+            name: "ssn".to_owned(),
+            column_id: "clinic.main.patients.ssn".to_owned(),
+            keyring,
+            bind: Bind::Column,
+            bind_columns: Vec::new(),
+            encoding: TextEncoding::Binary,
+        };
+        let protected = protect(&unit, table.id, new).await?;
+        unit.commit().await?;
+        Ok(protected)
+    }
+
+    #[tokio::test]
+    async fn a_configuration_applied_by_two_at_once_is_written_once() {
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let elsewhere = store.another().await;
+            let keyring = store.keyring("phi").await.id;
+            let applied = tokio::join!(
+                protect_ssn(&store, keyring),
+                protect_ssn(&elsewhere, keyring)
+            );
+            for one in [applied.0, applied.1] {
+                assert!(
+                    one.as_ref().is_ok() || one.as_ref().is_err_and(StoreError::is_retryable),
+                    "{one:?}"
+                );
+            }
+            assert!(!protect_ssn(&store, keyring).await.unwrap());
+            assert_eq!(all(store.db()).await.unwrap().len(), 1);
+        }
+    }
 }

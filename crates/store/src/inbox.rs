@@ -17,7 +17,7 @@ pub async fn first_sight(unit: &Unit, event: &Event, handler: &str) -> Result<bo
         message_id: Set(event.id.clone()),
         attempt: Set(i32::try_from(event.attempt).unwrap_or(i32::MAX)),
         handler: Set(handler.to_owned()),
-        seen_at: Set(unit.database_time_in(std::time::Duration::ZERO).await?),
+        seen_at: Set(unit.database_time_in(std::time::Duration::ZERO)),
     };
     use inbox::Column::{Attempt, Handler, MessageId, Source};
     let inserted = inbox::Entity::insert(row)
@@ -48,7 +48,7 @@ mod tests {
     use rekey_messages::RotationDue;
 
     use super::*;
-    use crate::test_store::{TestStore, now};
+    use crate::test_store::{Kind, TestStore, now};
 
     fn event() -> Event {
         let rotation = Uuid::now_v7();
@@ -64,43 +64,46 @@ mod tests {
 
     #[tokio::test]
     async fn each_attempt_takes_effect_once_in_each_handler() {
-        let store = TestStore::new().await;
-        let event = event();
-        assert!(sees(&store, &event, "advance").await);
-        assert!(!sees(&store, &event, "advance").await);
-        assert!(sees(&store, &event, "another handler").await);
-        let again = event.clone().next_attempt();
-        assert!(sees(&store, &again, "advance").await);
-        assert!(!sees(&store, &again, "advance").await);
-        let namesake = Event {
-            source: "/elsewhere".to_owned(),
-            ..event
-        };
-        assert!(sees(&store, &namesake, "advance").await);
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let event = event();
+            assert!(sees(&store, &event, "advance").await);
+            assert!(!sees(&store, &event, "advance").await);
+            assert!(sees(&store, &event, "another handler").await);
+            let again = event.clone().next_attempt();
+            assert!(sees(&store, &again, "advance").await);
+            assert!(!sees(&store, &again, "advance").await);
+            let namesake = Event {
+                source: "/elsewhere".to_owned(),
+                ..event
+            };
+            assert!(sees(&store, &namesake, "advance").await);
+        }
     }
 
     #[tokio::test]
     async fn an_effect_that_was_rolled_back_may_be_had_again() {
-        let store = TestStore::new().await;
-        let event = event();
-        let unit = store.unit().await;
-        assert!(first_sight(&unit, &event, "advance").await.unwrap());
-        drop(unit);
-        assert!(sees(&store, &event, "advance").await);
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let event = event();
+            let unit = store.unit().await;
+            assert!(first_sight(&unit, &event, "advance").await.unwrap());
+            drop(unit);
+            assert!(sees(&store, &event, "advance").await);
+        }
     }
 
     #[tokio::test]
     async fn only_effects_older_than_asked_for_are_forgotten() {
-        let store = TestStore::new().await;
-        let event = event();
-        assert!(sees(&store, &event, "advance").await);
-        let unit = store.unit().await;
-        assert_eq!(prune(&unit, 0).await.unwrap(), 0);
-        let later = unit
-            .database_time_in(std::time::Duration::from_secs(1))
-            .await
-            .unwrap();
-        assert_eq!(prune(&unit, later).await.unwrap(), 1);
-        assert!(first_sight(&unit, &event, "advance").await.unwrap());
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let event = event();
+            assert!(sees(&store, &event, "advance").await);
+            let unit = store.unit().await;
+            assert_eq!(prune(&unit, 0).await.unwrap(), 0);
+            let later = unit.database_time_in(std::time::Duration::from_secs(1));
+            assert_eq!(prune(&unit, later).await.unwrap(), 1);
+            assert!(first_sight(&unit, &event, "advance").await.unwrap());
+        }
     }
 }

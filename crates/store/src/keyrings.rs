@@ -2,8 +2,10 @@
 
 use rekey_domain::{Algorithm, KeyringName, KeyringPolicy, Purpose};
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter,
-    QueryOrder,
+    ActiveModelTrait,
+    ActiveValue::Set,
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::{LockType, OnConflict},
 };
 use uuid::Uuid;
 
@@ -22,15 +24,16 @@ pub async fn ensure_deployment(unit: &Unit) -> Result<Uuid, StoreError> {
     if let Some(found) = deployment::Entity::find().one(unit.db()).await? {
         return Ok(found.id);
     }
-    let id = Uuid::now_v7();
     let row = deployment::ActiveModel {
-        id: Set(id),
+        id: Set(Uuid::now_v7()),
         created_at: Set(unit.now()),
     };
+    // There is one at most, by an index; of two units that make it, one waits for the other.
     deployment::Entity::insert(row)
+        .on_conflict(OnConflict::new().do_nothing().to_owned())
         .exec_without_returning(unit.db())
         .await?;
-    Ok(id)
+    deployment(unit.db()).await
 }
 
 /// The deployment's id.
@@ -105,10 +108,26 @@ pub async fn by_id(db: &impl ConnectionTrait, id: Uuid) -> Result<Keyring, Store
         .ok_or_else(unknown)
 }
 
+/// The keyring of this id, held until the unit ends: what is decided by its keys and rotations is
+/// decided by one unit after another.
+///
+/// # Errors
+/// [`StoreError::Unknown`] when there is none.
+pub async fn lock(unit: &Unit, id: Uuid) -> Result<Keyring, StoreError> {
+    let found = keyring::Entity::find_by_id(id)
+        .lock(LockType::Update)
+        .one(unit.db())
+        .await?;
+    match found {
+        Some(found) => Ok(found),
+        None => by_id(unit.db(), id).await,
+    }
+}
+
 /// Creates a keyring without keys.
 ///
 /// # Errors
-/// [`StoreError`] of the database; a name that is taken is one.
+/// [`StoreError::Stale`] when the name is taken.
 pub async fn create(
     unit: &Unit,
     name: &KeyringName,
@@ -124,7 +143,8 @@ pub async fn create(
         primary_key_id: Set(None),
         created_at: Set(unit.now()),
     };
-    Ok(row.insert(unit.db()).await?)
+    let taken = |error| StoreError::stale_if_taken(error, format!("keyring {name}"));
+    row.insert(unit.db()).await.map_err(taken)
 }
 
 /// Replaces a keyring's policy.
@@ -143,4 +163,47 @@ pub async fn set_policy(
     };
     row.update(unit.db()).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Store,
+        test_store::{Kind, TestStore, loser, now},
+    };
+
+    async fn ensure(store: &Store) -> Uuid {
+        let unit = store.begin(now()).await.unwrap();
+        let id = ensure_deployment(&unit).await.unwrap();
+        unit.commit().await.unwrap();
+        id
+    }
+
+    #[tokio::test]
+    async fn programs_that_make_the_deployment_at_once_make_one() {
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let elsewhere = store.another().await;
+            let (here, there) = tokio::join!(ensure(&store), ensure(&elsewhere));
+            assert_eq!(here, there);
+            assert_eq!(deployment(store.db()).await.unwrap(), here);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_another_took_meanwhile_is_looked_up_again() {
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let name: KeyringName = "phi".parse().unwrap();
+            let create = async |store: Store| {
+                let unit = store.begin(now()).await?;
+                create(&unit, &name, Purpose::Phi, &KeyringPolicy::default()).await?;
+                unit.commit().await
+            };
+            let made = tokio::join!(create(store.clone()), create(store.another().await));
+            let late = loser(made);
+            assert!(matches!(late, StoreError::Stale { .. }), "{late}");
+        }
+    }
 }

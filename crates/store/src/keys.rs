@@ -7,8 +7,8 @@ use rekey_domain::{
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::Set,
-    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
-    sea_query::{Expr, ExprTrait},
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::{Expr, ExprTrait, LockType},
 };
 use uuid::Uuid;
 
@@ -16,7 +16,7 @@ pub use crate::entities::key::Model as Key;
 use crate::{
     StoreError, Unit,
     entities::{key, keyring},
-    keyrings::Keyring,
+    keyrings::{self, Keyring},
     stored::Text,
 };
 
@@ -124,8 +124,9 @@ pub async fn rewrap(
 /// Stores a key as its keyring's standby.
 ///
 /// # Errors
-/// [`StoreError`] of the database; an id that is taken is one.
+/// [`StoreError::Stale`] when the id is taken: another key is to be made.
 pub async fn insert_standby(unit: &Unit, keyring: Uuid, new: NewKey) -> Result<Key, StoreError> {
+    keyrings::lock(unit, keyring).await?;
     let last = of_keyring(unit.db(), keyring)
         .await?
         .last()
@@ -146,7 +147,8 @@ pub async fn insert_standby(unit: &Unit, keyring: Uuid, new: NewKey) -> Result<K
         expires_at: Set(None),
         master_key: Set(Some(new.master_key)),
     };
-    Ok(row.insert(unit.db()).await?)
+    let taken = |error| StoreError::stale_if_taken(error, format!("key {}", new.id));
+    row.insert(unit.db()).await.map_err(taken)
 }
 
 /// The switch: the standby becomes primary, the primary inactive, in one unit.
@@ -161,6 +163,7 @@ pub async fn switch(
     policy: &KeyringPolicy,
     proof: Option<BackupProof>,
 ) -> Result<(), StoreError> {
+    keyrings::lock(unit, keyring.id).await?;
     let required = policy.backup == rekey_domain::BackupPolicy::Required;
     standby
         .state
@@ -236,7 +239,11 @@ pub async fn take_usage(
         what: format!("key {id}"),
         known: Vec::new(),
     };
-    let key = find(unit.db(), id).await?.ok_or_else(unknown)?;
+    let key = key::Entity::find_by_id(i64::from(id.value()))
+        .lock(LockType::Update)
+        .one(unit.db())
+        .await?
+        .ok_or_else(unknown)?;
     let used = u64::try_from(key.used).unwrap_or(HARD_LIMIT);
     let block = take_block(used, wanted).map_err(|error| StoreError::Refused(error.to_string()))?;
     let size = i64::try_from(block.size).expect("blocks are at most 2^20");
@@ -266,7 +273,7 @@ mod tests {
     use super::*;
     use crate::{
         Store,
-        test_store::{TestStore, new_key, now},
+        test_store::{Kind, TestStore, loser, new_key, now},
     };
 
     const NO_PROOF: Option<BackupProof> = Some(BackupProof::NotRequired);
@@ -299,87 +306,136 @@ mod tests {
 
     #[tokio::test]
     async fn a_switch_leaves_one_active_key_and_is_made_once() {
-        use KeyState::{Active, Inactive};
-        let store = TestStore::new().await;
-        let keyring = store.keyring("phi").await;
-        let policy = KeyringPolicy::default();
-        for (id, after) in [(1, vec![Active]), (2, vec![Inactive, Active])] {
-            let standby = standby_of(&store, &keyring, id).await;
-            switch_to(&store, &keyring, &standby, &policy, NO_PROOF)
-                .await
-                .unwrap();
-            assert_eq!(states(&store, &keyring).await, after);
-            let again = switch_to(&store, &keyring, &standby, &policy, NO_PROOF).await;
-            assert!(again.is_err());
-            assert_eq!(states(&store, &keyring).await, after);
-            let found = crate::keyrings::by_id(store.db(), keyring.id)
-                .await
-                .unwrap();
-            assert_eq!(found.primary_key_id, Some(i64::from(id)));
+        for kind in Kind::BOTH {
+            use KeyState::{Active, Inactive};
+            let store = TestStore::new(kind).await;
+            let keyring = store.keyring("phi").await;
+            let policy = KeyringPolicy::default();
+            for (id, after) in [(1, vec![Active]), (2, vec![Inactive, Active])] {
+                let standby = standby_of(&store, &keyring, id).await;
+                switch_to(&store, &keyring, &standby, &policy, NO_PROOF)
+                    .await
+                    .unwrap();
+                assert_eq!(states(&store, &keyring).await, after);
+                let again = switch_to(&store, &keyring, &standby, &policy, NO_PROOF).await;
+                assert!(again.is_err());
+                assert_eq!(states(&store, &keyring).await, after);
+                let found = crate::keyrings::by_id(store.db(), keyring.id)
+                    .await
+                    .unwrap();
+                assert_eq!(found.primary_key_id, Some(i64::from(id)));
+            }
+            let old = find(store.db(), KeyId::new(1)).await.unwrap().unwrap();
+            assert_eq!(old.deactivated_at, Some(now()));
+            let back = switch_to(&store, &keyring, &old, &policy, NO_PROOF).await;
+            assert!(matches!(back, Err(StoreError::Refused(_))));
+            assert_eq!(states(&store, &keyring).await, [Inactive, Active]);
         }
-        let old = find(store.db(), KeyId::new(1)).await.unwrap().unwrap();
-        assert_eq!(old.deactivated_at, Some(now()));
-        let back = switch_to(&store, &keyring, &old, &policy, NO_PROOF).await;
-        assert!(matches!(back, Err(StoreError::Refused(_))));
-        assert_eq!(states(&store, &keyring).await, [Inactive, Active]);
     }
 
     #[tokio::test]
     async fn whatever_a_program_does_a_keyring_has_no_second_active_key() {
-        let store = TestStore::new().await;
-        let keyring = store.keyring("phi").await;
-        for id in [1, 2] {
-            standby_of(&store, &keyring, id).await;
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let keyring = store.keyring("phi").await;
+            for id in [1, 2] {
+                standby_of(&store, &keyring, id).await;
+            }
+            let unit = store.unit().await;
+            let all = key::Entity::update_many()
+                .set(key::ActiveModel {
+                    state: Set(Text(KeyState::Active)),
+                    ..Default::default()
+                })
+                .exec(unit.db())
+                .await;
+            assert!(all.is_err());
         }
-        let unit = store.unit().await;
-        let all = key::Entity::update_many()
-            .set(key::ActiveModel {
-                state: Set(Text(KeyState::Active)),
-                ..Default::default()
-            })
-            .exec(unit.db())
-            .await;
-        assert!(all.is_err());
     }
 
     #[tokio::test]
     async fn without_its_proof_of_a_backup_no_key_becomes_primary() {
-        let store = TestStore::new().await;
-        let keyring = store.keyring("phi").await;
-        let standby = standby_of(&store, &keyring, 1).await;
-        let required = KeyringPolicy {
-            backup: rekey_domain::BackupPolicy::Required,
-            ..Default::default()
-        };
-        for proof in [None, NO_PROOF] {
-            let refused = switch_to(&store, &keyring, &standby, &required, proof).await;
-            assert!(matches!(refused, Err(StoreError::Refused(_))));
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let keyring = store.keyring("phi").await;
+            let standby = standby_of(&store, &keyring, 1).await;
+            let required = KeyringPolicy {
+                backup: rekey_domain::BackupPolicy::Required,
+                ..Default::default()
+            };
+            for proof in [None, NO_PROOF] {
+                let refused = switch_to(&store, &keyring, &standby, &required, proof).await;
+                assert!(matches!(refused, Err(StoreError::Refused(_))));
+            }
+            let off = KeyringPolicy::default();
+            assert!(
+                switch_to(&store, &keyring, &standby, &off, None)
+                    .await
+                    .is_err()
+            );
+            assert_eq!(states(&store, &keyring).await, [KeyState::Pending]);
         }
-        let off = KeyringPolicy::default();
-        assert!(
-            switch_to(&store, &keyring, &standby, &off, None)
-                .await
-                .is_err()
-        );
-        assert_eq!(states(&store, &keyring).await, [KeyState::Pending]);
+    }
+
+    #[tokio::test]
+    async fn standbys_stored_at_once_have_versions_of_their_own() {
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let keyring = store.keyring("phi").await;
+            let insert = async |store: Store, id| {
+                let unit = store.begin(now()).await.unwrap();
+                let key = insert_standby(&unit, keyring.id, new_key(id))
+                    .await
+                    .unwrap();
+                unit.commit().await.unwrap();
+                key.version()
+            };
+            let elsewhere = store.another().await;
+            let (one, two) = tokio::join!(insert(store.clone(), 1), insert(elsewhere, 2));
+            assert!(matches!((one, two), (1, 2) | (2, 1)), "{one} {two}");
+        }
+    }
+
+    #[tokio::test]
+    async fn of_two_switches_at_once_one_is_made() {
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let keyring = store.keyring("phi").await;
+            let policy = KeyringPolicy::default();
+            let standby = standby_of(&store, &keyring, 1).await;
+            let elsewhere = store.another().await;
+            let switch = async |store: &Store| {
+                let unit = store.begin(now()).await?;
+                switch(&unit, &keyring, &standby, &policy, NO_PROOF).await?;
+                unit.commit().await
+            };
+            let made = tokio::join!(switch(&store), switch(&elsewhere));
+            let late = loser(made);
+            assert!(matches!(late, StoreError::Stale { .. }), "{late}");
+            assert_eq!(states(&store, &keyring).await, [KeyState::Active]);
+        }
     }
 
     #[tokio::test]
     async fn an_id_is_given_to_one_key_only() {
-        let store = TestStore::new().await;
-        let (phi, audit) = (store.keyring("phi").await, store.keyring("audit").await);
-        standby_of(&store, &phi, 1).await;
-        let unit = store.unit().await;
-        assert!(insert_standby(&unit, audit.id, new_key(1)).await.is_err());
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let (phi, audit) = (store.keyring("phi").await, store.keyring("audit").await);
+            standby_of(&store, &phi, 1).await;
+            let unit = store.unit().await;
+            assert!(insert_standby(&unit, audit.id, new_key(1)).await.is_err());
+        }
     }
 
     #[tokio::test]
     async fn the_largest_key_id_reads_back_as_it_was() {
-        let store = TestStore::new().await;
-        let keyring = store.keyring("phi").await;
-        standby_of(&store, &keyring, u32::MAX).await;
-        let found = find(store.db(), KeyId::new(u32::MAX)).await.unwrap();
-        assert_eq!(found.unwrap().id(), KeyId::new(u32::MAX));
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let keyring = store.keyring("phi").await;
+            standby_of(&store, &keyring, u32::MAX).await;
+            let found = find(store.db(), KeyId::new(u32::MAX)).await.unwrap();
+            assert_eq!(found.unwrap().id(), KeyId::new(u32::MAX));
+        }
     }
 
     #[tokio::test]
@@ -418,61 +474,65 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn blocks_taken_by_many_at_once_sum_up_and_never_pass_the_limit() {
-        const LEFT: u64 = 100_000;
-        let store = TestStore::new().await;
-        let keyring = store.keyring("phi").await;
-        standby_of(&store, &keyring, 1).await;
-        let unit = store.unit().await;
-        let used = i64::try_from(HARD_LIMIT - LEFT).unwrap();
-        key::Entity::update_many()
-            .col_expr(key::Column::Used, Expr::value(used))
-            .exec(unit.db())
-            .await
-            .unwrap();
-        unit.commit().await.unwrap();
-        let elsewhere = store.another().await;
-        let takers: Vec<_> = (0..16u64)
-            .map(|taker| {
-                let store = if taker % 2 == 0 {
-                    store.clone()
-                } else {
-                    elsewhere.clone()
-                };
-                tokio::spawn(async move {
-                    let mut taken = 0;
-                    loop {
-                        match take(&store, 1_000 + taker * 311).await {
-                            Ok(size) => taken += size,
-                            Err(StoreError::Refused(_)) => return taken,
-                            Err(error) => assert!(error.is_retryable(), "{error}"),
+        for kind in Kind::BOTH {
+            const LEFT: u64 = 100_000;
+            let store = TestStore::new(kind).await;
+            let keyring = store.keyring("phi").await;
+            standby_of(&store, &keyring, 1).await;
+            let unit = store.unit().await;
+            let used = i64::try_from(HARD_LIMIT - LEFT).unwrap();
+            key::Entity::update_many()
+                .col_expr(key::Column::Used, Expr::value(used))
+                .exec(unit.db())
+                .await
+                .unwrap();
+            unit.commit().await.unwrap();
+            let elsewhere = store.another().await;
+            let takers: Vec<_> = (0..16u64)
+                .map(|taker| {
+                    let store = if taker % 2 == 0 {
+                        store.clone()
+                    } else {
+                        elsewhere.clone()
+                    };
+                    tokio::spawn(async move {
+                        let mut taken = 0;
+                        loop {
+                            match take(&store, 1_000 + taker * 311).await {
+                                Ok(size) => taken += size,
+                                Err(StoreError::Refused(_)) => return taken,
+                                Err(error) => assert!(error.is_retryable(), "{error}"),
+                            }
                         }
-                    }
+                    })
                 })
-            })
-            .collect();
-        let mut taken = 0;
-        for taker in takers {
-            taken += taker.await.unwrap();
+                .collect();
+            let mut taken = 0;
+            for taker in takers {
+                taken += taker.await.unwrap();
+            }
+            assert_eq!(taken, LEFT);
+            let key = find(store.db(), KeyId::new(1)).await.unwrap().unwrap();
+            assert_eq!(key.used.unsigned_abs(), HARD_LIMIT);
+            assert_eq!(key.used_by_applications.unsigned_abs(), LEFT);
         }
-        assert_eq!(taken, LEFT);
-        let key = find(store.db(), KeyId::new(1)).await.unwrap().unwrap();
-        assert_eq!(key.used.unsigned_abs(), HARD_LIMIT);
-        assert_eq!(key.used_by_applications.unsigned_abs(), LEFT);
     }
 
     #[tokio::test]
     async fn only_applications_count_towards_a_rotation() {
-        let store = TestStore::new().await;
-        let keyring = store.keyring("phi").await;
-        standby_of(&store, &keyring, 1).await;
-        let unit = store.unit().await;
-        for by_application in [true, false] {
-            take_usage(&unit, KeyId::new(1), 10, by_application)
-                .await
-                .unwrap();
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let keyring = store.keyring("phi").await;
+            standby_of(&store, &keyring, 1).await;
+            let unit = store.unit().await;
+            for by_application in [true, false] {
+                take_usage(&unit, KeyId::new(1), 10, by_application)
+                    .await
+                    .unwrap();
+            }
+            unit.commit().await.unwrap();
+            let key = find(store.db(), KeyId::new(1)).await.unwrap().unwrap();
+            assert_eq!((key.used, key.used_by_applications), (20, 10));
         }
-        unit.commit().await.unwrap();
-        let key = find(store.db(), KeyId::new(1)).await.unwrap().unwrap();
-        assert_eq!((key.used, key.used_by_applications), (20, 10));
     }
 }

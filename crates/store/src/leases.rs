@@ -32,12 +32,12 @@ pub async fn acquire(
     lasts: Duration,
 ) -> Result<Option<Lease>, StoreError> {
     use lease::Column::{Holder, Name, Token, Until};
-    let now = unit.database_time_in(Duration::ZERO).await?;
+    let now = unit.database_time_in(Duration::ZERO);
     let row = lease::ActiveModel {
         name: Set(name.to_owned()),
         token: Set(rand::random()),
         holder: Set(holder.to_owned()),
-        until: Set(unit.database_time_in(lasts.min(LONGEST)).await?),
+        until: Set(unit.database_time_in(lasts.min(LONGEST))),
     };
     let token = *row.token.as_ref();
     let free = Expr::col((lease::Entity, Until))
@@ -63,7 +63,7 @@ pub async fn acquire(
 /// # Errors
 /// [`StoreError::Fenced`] when it has passed to another; the unit must then be dropped.
 pub async fn hold(unit: &Unit, lease: &Lease, lasts: Duration) -> Result<(), StoreError> {
-    let until = unit.database_time_in(lasts.min(LONGEST)).await?;
+    let until = unit.database_time_in(lasts.min(LONGEST));
     let renewed = lease::Entity::update_many()
         .col_expr(lease::Column::Until, Expr::value(until))
         .filter(ours(lease))
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
     use crate::{
         WorkerLock, database_time, keyrings,
-        test_store::{TestStore, now},
+        test_store::{Kind, TestStore, now},
     };
 
     const MINUTE: Duration = Duration::from_secs(60);
@@ -158,90 +158,102 @@ mod tests {
 
     #[tokio::test]
     async fn a_lease_is_exclusive_until_it_is_given_back() {
-        let store = TestStore::new().await;
-        let elsewhere = store.another().await;
-        let held = take(&store, "a", MINUTE).await.unwrap();
-        assert_eq!(take(&elsewhere, "b", MINUTE).await, None);
-        assert_eq!(take(&store, "a", MINUTE).await, None, "not even twice");
-        let unit = store.unit().await;
-        release(&unit, &held).await.unwrap();
-        unit.commit().await.unwrap();
-        assert!(take(&elsewhere, "b", MINUTE).await.is_some());
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let elsewhere = store.another().await;
+            let held = take(&store, "a", MINUTE).await.unwrap();
+            assert_eq!(take(&elsewhere, "b", MINUTE).await, None);
+            assert_eq!(take(&store, "a", MINUTE).await, None, "not even twice");
+            let unit = store.unit().await;
+            release(&unit, &held).await.unwrap();
+            unit.commit().await.unwrap();
+            assert!(take(&elsewhere, "b", MINUTE).await.is_some());
+        }
     }
 
     #[tokio::test]
     async fn whoever_lost_a_lease_is_fenced_and_its_unit_writes_nothing() {
-        let store = TestStore::new().await;
-        let lost = take(&store, "a", Duration::ZERO).await.unwrap();
-        let held = take(&store.another().await, "b", MINUTE).await.unwrap();
-        for step in [true, false] {
-            let unit = store.unit().await;
-            keyrings::ensure_deployment(&unit).await.unwrap();
-            let fenced = match step {
-                true => hold(&unit, &lost, MINUTE).await,
-                false => release(&unit, &lost).await,
-            };
-            assert!(matches!(fenced, Err(StoreError::Fenced { .. })));
-            drop(unit);
-            assert!(keyrings::deployment(store.db()).await.is_err());
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let lost = take(&store, "a", Duration::ZERO).await.unwrap();
+            let held = take(&store.another().await, "b", MINUTE).await.unwrap();
+            for step in [true, false] {
+                let unit = store.unit().await;
+                keyrings::ensure_deployment(&unit).await.unwrap();
+                let fenced = match step {
+                    true => hold(&unit, &lost, MINUTE).await,
+                    false => release(&unit, &lost).await,
+                };
+                assert!(matches!(fenced, Err(StoreError::Fenced { .. })));
+                drop(unit);
+                assert!(keyrings::deployment(store.db()).await.is_err());
+            }
+            hold(&store.unit().await, &held, MINUTE).await.unwrap();
         }
-        hold(&store.unit().await, &held, MINUTE).await.unwrap();
     }
 
     #[tokio::test]
     async fn a_lease_that_ended_is_still_its_holders_until_another_takes_it() {
-        let store = TestStore::new().await;
-        let lease = take(&store, "a", Duration::ZERO).await.unwrap();
-        let unit = store.unit().await;
-        hold(&unit, &lease, MINUTE).await.unwrap();
-        unit.commit().await.unwrap();
-        assert_eq!(take(&store, "b", MINUTE).await, None);
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let lease = take(&store, "a", Duration::ZERO).await.unwrap();
+            let unit = store.unit().await;
+            hold(&unit, &lease, MINUTE).await.unwrap();
+            unit.commit().await.unwrap();
+            assert_eq!(take(&store, "b", MINUTE).await, None);
+        }
     }
 
     #[tokio::test]
     async fn no_lease_lasts_longer_than_the_longest() {
-        let store = TestStore::new().await;
-        let lease = take(&store, "a", 100 * LONGEST).await.unwrap();
-        let furthest = |now: i64| now + LONGEST.as_millis() as i64;
-        assert!(end(&store).await <= furthest(database_time(store.db()).await.unwrap()));
-        let unit = store.unit().await;
-        hold(&unit, &lease, 100 * LONGEST).await.unwrap();
-        unit.commit().await.unwrap();
-        assert!(end(&store).await <= furthest(database_time(store.db()).await.unwrap()));
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let lease = take(&store, "a", 100 * LONGEST).await.unwrap();
+            let furthest = |now: i64| now + LONGEST.as_millis() as i64;
+            assert!(end(&store).await <= furthest(database_time(store.db()).await.unwrap()));
+            let unit = store.unit().await;
+            hold(&unit, &lease, 100 * LONGEST).await.unwrap();
+            unit.commit().await.unwrap();
+            assert!(end(&store).await <= furthest(database_time(store.db()).await.unwrap()));
+        }
     }
 
     #[tokio::test]
     async fn a_lease_that_ends_further_ahead_than_any_grant_can_be_taken() {
-        let store = TestStore::new().await;
-        let stale = take(&store, "a", MINUTE).await.unwrap();
-        // The database's clock was stepped back by a day since.
-        move_end(&store, end(&store).await + DAY).await;
-        assert!(take(&store, "b", MINUTE).await.is_some());
-        let fenced = hold(&store.unit().await, &stale, MINUTE).await;
-        assert!(matches!(fenced, Err(StoreError::Fenced { .. })));
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let stale = take(&store, "a", MINUTE).await.unwrap();
+            // The database's clock was stepped back by a day since.
+            move_end(&store, end(&store).await + DAY).await;
+            assert!(take(&store, "b", MINUTE).await.is_some());
+            let fenced = hold(&store.unit().await, &stale, MINUTE).await;
+            assert!(matches!(fenced, Err(StoreError::Fenced { .. })));
+        }
     }
 
     #[tokio::test]
     async fn of_many_that_ask_at_once_one_gets_the_lease() {
-        let store = TestStore::new().await;
-        let elsewhere = store.another().await;
-        let ask = |store: &crate::Store, holder: usize| {
-            let store = store.clone();
-            tokio::spawn(async move { take(&store, &holder.to_string(), MINUTE).await })
-        };
-        let asked: Vec<_> = (0..8)
-            .flat_map(|i| [ask(&store, i), ask(&elsewhere, i)])
-            .collect();
-        let mut granted = 0;
-        for answer in asked {
-            granted += usize::from(answer.await.unwrap().is_some());
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let elsewhere = store.another().await;
+            let ask = |store: &crate::Store, holder: usize| {
+                let store = store.clone();
+                tokio::spawn(async move { take(&store, &holder.to_string(), MINUTE).await })
+            };
+            let asked: Vec<_> = (0..8)
+                .flat_map(|i| [ask(&store, i), ask(&elsewhere, i)])
+                .collect();
+            let mut granted = 0;
+            for answer in asked {
+                granted += usize::from(answer.await.unwrap().is_some());
+            }
+            assert_eq!(granted, 1);
         }
-        assert_eq!(granted, 1);
     }
 
     #[tokio::test]
     async fn whoever_holds_the_worker_lock_ends_what_an_earlier_process_held() {
-        let store = TestStore::new().await;
+        let store = TestStore::new(Kind::Sqlite).await;
         let stale = take(&store, "a", MINUTE).await.unwrap();
         let lock = WorkerLock::take(&store.sqlite_file().unwrap()).unwrap();
         let unit = store.unit().await;

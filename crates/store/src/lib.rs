@@ -5,8 +5,10 @@
 
 pub mod audit;
 pub mod batches;
+pub mod broadcasts;
 pub mod census;
 pub mod columns;
+mod connect;
 pub mod dead_letters;
 pub mod entities;
 mod error;
@@ -18,14 +20,17 @@ pub mod outbox;
 pub mod quarantine;
 pub mod rotations;
 pub mod schedules;
+mod schema;
 mod store;
 pub mod stored;
 #[cfg(test)]
 mod test_store;
 mod time;
 mod unit;
+mod wakes;
 mod worker_lock;
 
+pub use connect::is_postgres;
 pub use error::StoreError;
 pub use sea_orm::ConnectionTrait;
 pub use store::{Store, sqlite_file};

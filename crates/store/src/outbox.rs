@@ -9,7 +9,7 @@ use sea_orm::{
     sea_query::{Expr, LockBehavior, LockType},
 };
 
-use crate::{Store, StoreError, database_time, entities::outbox};
+use crate::{Store, StoreError, broadcasts::is_broadcast, database_time, entities::outbox};
 
 /// A message leased for a while; it returns by itself when the lease ends.
 #[derive(Debug, Clone)]
@@ -47,7 +47,7 @@ pub async fn lease_next(
         return Ok(None);
     }
     let unit = store.begin(chrono::DateTime::UNIX_EPOCH).await?;
-    let now = unit.database_time_in(Duration::ZERO).await?;
+    let now = unit.database_time_in(Duration::ZERO);
     let due = outbox::Entity::find()
         .filter(is_due(queue, now))
         .order_by_asc(outbox::Column::AvailableAt)
@@ -65,7 +65,7 @@ pub async fn lease_next(
         .col_expr(outbox::Column::LeaseToken, Expr::value(receipt.token))
         .col_expr(
             outbox::Column::LeasedUntil,
-            Expr::value(unit.database_time_in(lasts).await?),
+            Expr::value(unit.database_time_in(lasts)),
         )
         .filter(outbox::Column::Id.eq(row.id))
         .exec(unit.db())
@@ -120,7 +120,7 @@ pub async fn extend(store: &Store, receipt: Receipt, lasts: Duration) -> Result<
     let updated = outbox::Entity::update_many()
         .col_expr(
             outbox::Column::LeasedUntil,
-            Expr::value(unit.database_time_in(lasts).await?),
+            Expr::value(unit.database_time_in(lasts)),
         )
         .filter(ours(receipt))
         .exec(unit.db())
@@ -133,52 +133,26 @@ pub async fn extend(store: &Store, receipt: Receipt, lasts: Duration) -> Result<
     Ok(updated.rows_affected == 1)
 }
 
-/// Takes all messages that no shared queue handles: those for every process, and facts for whoever
-/// listens.
-///
-/// # Errors
-/// [`StoreError`] of the database.
-pub async fn take_broadcasts(store: &Store) -> Result<Vec<String>, StoreError> {
-    let broadcast = || {
-        Condition::any()
-            .add(outbox::Column::Queue.is_null())
-            .add(outbox::Column::Queue.eq(Queue::EveryProcess.to_string()))
-    };
-    let rows = outbox::Entity::find()
-        .filter(broadcast())
-        .order_by_asc(outbox::Column::Id)
-        .all(store.db())
-        .await?;
-    if rows.is_empty() {
-        return Ok(Vec::new());
-    }
-    let unit = store.begin(chrono::DateTime::UNIX_EPOCH).await?;
-    let ids = rows.iter().map(|row| row.id);
-    outbox::Entity::delete_many()
-        .filter(outbox::Column::Id.is_in(ids))
-        .exec(unit.db())
-        .await?;
-    unit.commit_quietly().await?;
-    Ok(rows.into_iter().map(|row| row.event).collect())
-}
-
-/// How many messages wait, leased ones included.
+/// How many messages wait for a worker, leased ones included.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
 pub async fn depth(store: &Store) -> Result<u64, StoreError> {
-    Ok(outbox::Entity::find().count(store.db()).await?)
+    Ok(outbox::Entity::find()
+        .filter(is_broadcast().not())
+        .count(store.db())
+        .await?)
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
 
-    use rekey_messages::{KeyringChanged, RotationCompleted, RotationDue};
+    use rekey_messages::RotationDue;
     use uuid::Uuid;
 
     use super::*;
-    use crate::test_store::TestStore;
+    use crate::test_store::{Kind, TestStore};
 
     const MINUTE: Duration = Duration::from_secs(60);
     const HOUR: i64 = 60 * 60 * 1_000;
@@ -206,127 +180,117 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn takers_at_work_together_never_get_the_same_message() {
-        const MESSAGES: usize = 60;
-        let store = TestStore::new().await;
-        send(&store, MESSAGES, Duration::ZERO).await;
-        let takers = [
-            store.clone(),
-            store.clone(),
-            store.another().await,
-            store.another().await,
-        ];
-        let takers = takers.map(|store| {
-            tokio::spawn(async move {
-                let mut taken = Vec::new();
-                while let Some(leased) = lease(&store, MINUTE).await {
-                    taken.push(leased.event);
-                }
-                taken
-            })
-        });
-        let mut taken = Vec::new();
-        for taker in takers {
-            taken.extend(taker.await.unwrap());
+        for kind in Kind::BOTH {
+            const MESSAGES: usize = 60;
+            let store = TestStore::new(kind).await;
+            send(&store, MESSAGES, Duration::ZERO).await;
+            let takers = [
+                store.clone(),
+                store.clone(),
+                store.another().await,
+                store.another().await,
+            ];
+            let takers = takers.map(|store| {
+                tokio::spawn(async move {
+                    let mut taken = Vec::new();
+                    while let Some(leased) = lease(&store, MINUTE).await {
+                        taken.push(leased.event);
+                    }
+                    taken
+                })
+            });
+            let mut taken = Vec::new();
+            for taker in takers {
+                taken.extend(taker.await.unwrap());
+            }
+            assert_eq!(taken.len(), MESSAGES);
+            assert_eq!(taken.into_iter().collect::<HashSet<_>>().len(), MESSAGES);
         }
-        assert_eq!(taken.len(), MESSAGES);
-        assert_eq!(taken.into_iter().collect::<HashSet<_>>().len(), MESSAGES);
     }
 
     #[tokio::test]
     async fn a_delayed_message_is_due_after_its_delay_and_not_before() {
-        let store = TestStore::new().await;
-        let sent = database_time(store.db()).await.unwrap();
-        let delay = Duration::from_millis(150);
-        send(&store, 1, delay).await;
-        assert!(lease(&store, MINUTE).await.is_none());
-        while lease(&store, MINUTE).await.is_none() {
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let sent = database_time(store.db()).await.unwrap();
+            let delay = Duration::from_millis(150);
+            send(&store, 1, delay).await;
+            assert!(lease(&store, MINUTE).await.is_none());
+            while lease(&store, MINUTE).await.is_none() {
+                let waited = database_time(store.db()).await.unwrap() - sent;
+                assert!(waited < 10_000, "due {waited} ms after it was sent");
+                tokio::task::yield_now().await;
+            }
             let waited = database_time(store.db()).await.unwrap() - sent;
-            assert!(waited < 10_000, "due {waited} ms after it was sent");
-            tokio::task::yield_now().await;
+            assert!(waited >= 150, "due {waited} ms after it was sent");
         }
-        let waited = database_time(store.db()).await.unwrap() - sent;
-        assert!(waited >= 150, "due {waited} ms after it was sent");
     }
 
     #[tokio::test]
     async fn messages_come_in_the_order_they_were_sent() {
-        let store = TestStore::new().await;
-        let mut sent = Vec::new();
-        for _ in 0..5 {
-            let unit = store.unit().await;
-            let rotation = Uuid::now_v7();
-            unit.send(&RotationDue { rotation }).await.unwrap();
-            unit.commit().await.unwrap();
-            sent.push(rotation);
-        }
-        for rotation in sent {
-            let leased = lease(&store, MINUTE).await.unwrap();
-            assert!(leased.event.contains(&rotation.to_string()));
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let mut sent = Vec::new();
+            for _ in 0..5 {
+                let unit = store.unit().await;
+                let rotation = Uuid::now_v7();
+                unit.send(&RotationDue { rotation }).await.unwrap();
+                unit.commit().await.unwrap();
+                sent.push(rotation);
+            }
+            for rotation in sent {
+                let leased = lease(&store, MINUTE).await.unwrap();
+                assert!(leased.event.contains(&rotation.to_string()));
+            }
         }
     }
 
     #[tokio::test]
     async fn a_lease_that_ended_brings_the_message_again_and_voids_the_first_receipt() {
-        let store = TestStore::new().await;
-        send(&store, 1, Duration::ZERO).await;
-        let first = lease(&store, Duration::ZERO).await.unwrap();
-        let second = lease(&store, MINUTE).await.unwrap();
-        assert_eq!(first.event, second.event);
-        assert!(!extend(&store, first.receipt, Duration::ZERO).await.unwrap());
-        assert!(!remove(&store, first.receipt).await.unwrap());
-        assert_eq!(depth(&store).await.unwrap(), 1);
-        assert!(remove(&store, second.receipt).await.unwrap());
-        assert_eq!(depth(&store).await.unwrap(), 0);
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            send(&store, 1, Duration::ZERO).await;
+            let first = lease(&store, Duration::ZERO).await.unwrap();
+            let second = lease(&store, MINUTE).await.unwrap();
+            assert_eq!(first.event, second.event);
+            assert!(!extend(&store, first.receipt, Duration::ZERO).await.unwrap());
+            assert!(!remove(&store, first.receipt).await.unwrap());
+            assert_eq!(depth(&store).await.unwrap(), 1);
+            assert!(remove(&store, second.receipt).await.unwrap());
+            assert_eq!(depth(&store).await.unwrap(), 0);
+        }
     }
 
     #[tokio::test]
     async fn a_message_given_back_is_due_at_once_and_wakes_who_waits() {
-        let store = TestStore::new().await;
-        send(&store, 1, Duration::ZERO).await;
-        let leased = lease(&store, MINUTE).await.unwrap();
-        assert!(lease(&store, MINUTE).await.is_none());
-        let changes = store.changes();
-        assert!(
-            extend(&store, leased.receipt, Duration::ZERO)
-                .await
-                .unwrap()
-        );
-        assert!(changes.has_changed().unwrap());
-        assert!(lease(&store, MINUTE).await.is_some());
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            send(&store, 1, Duration::ZERO).await;
+            let leased = lease(&store, MINUTE).await.unwrap();
+            assert!(lease(&store, MINUTE).await.is_none());
+            let changes = store.changes();
+            assert!(
+                extend(&store, leased.receipt, Duration::ZERO)
+                    .await
+                    .unwrap()
+            );
+            assert!(changes.has_changed().unwrap());
+            assert!(lease(&store, MINUTE).await.is_some());
+        }
     }
 
     #[tokio::test]
     async fn dates_further_ahead_than_any_delay_do_not_hold_a_message_back() {
-        let store = TestStore::new().await;
-        send(&store, 1, Duration::ZERO).await;
-        // The database's clock was stepped back by two hours since.
-        let ahead = database_time(store.db()).await.unwrap() + 2 * HOUR;
-        set(&store, outbox::Column::AvailableAt, ahead).await;
-        assert!(lease(&store, MINUTE).await.is_some());
-        assert!(lease(&store, MINUTE).await.is_none());
-        set(&store, outbox::Column::LeasedUntil, ahead).await;
-        assert!(lease(&store, MINUTE).await.is_some());
-    }
-
-    #[tokio::test]
-    async fn messages_for_every_process_and_facts_are_taken_once_and_by_no_queue() {
-        let store = TestStore::new().await;
-        let unit = store.unit().await;
-        let keyring: rekey_domain::KeyringName = "phi".parse().unwrap();
-        let key = "phi/2".parse().unwrap();
-        let changed = KeyringChanged { keyring };
-        unit.send(&changed).await.unwrap();
-        let rotation = Uuid::now_v7();
-        unit.send(&RotationCompleted { rotation, key })
-            .await
-            .unwrap();
-        unit.commit().await.unwrap();
-        send(&store, 1, Duration::ZERO).await;
-        assert_eq!(take_broadcasts(&store).await.unwrap().len(), 2);
-        assert_eq!(take_broadcasts(&store).await.unwrap().len(), 0);
-        assert_eq!(depth(&store).await.unwrap(), 1);
-        let other = lease_next(&store, Queue::ReEncryptor, MINUTE).await;
-        assert!(other.unwrap().is_none());
-        assert!(lease(&store, MINUTE).await.is_some());
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            send(&store, 1, Duration::ZERO).await;
+            // The database's clock was stepped back by two hours since.
+            let ahead = database_time(store.db()).await.unwrap() + 2 * HOUR;
+            set(&store, outbox::Column::AvailableAt, ahead).await;
+            assert!(lease(&store, MINUTE).await.is_some());
+            assert!(lease(&store, MINUTE).await.is_none());
+            set(&store, outbox::Column::LeasedUntil, ahead).await;
+            assert!(lease(&store, MINUTE).await.is_some());
+        }
     }
 }

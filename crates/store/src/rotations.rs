@@ -3,7 +3,8 @@
 use rekey_domain::{Principal, RotationReason, RotationState};
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait,
-    QueryFilter, QueryOrder, sea_query::OnConflict,
+    QueryFilter, QueryOrder, QuerySelect,
+    sea_query::{LockType, OnConflict},
 };
 use uuid::Uuid;
 
@@ -36,6 +37,22 @@ pub async fn by_id(db: &impl ConnectionTrait, id: Uuid) -> Result<Rotation, Stor
         .one(db)
         .await?
         .ok_or_else(unknown)
+}
+
+/// The rotation of this id, held until the unit ends: units that count its batches do so one after
+/// another. Comes before any of its batches is changed.
+///
+/// # Errors
+/// [`StoreError::Unknown`] when there is none.
+pub async fn lock(unit: &Unit, id: Uuid) -> Result<Rotation, StoreError> {
+    let found = rotation::Entity::find_by_id(id)
+        .lock(LockType::Update)
+        .one(unit.db())
+        .await?;
+    match found {
+        Some(found) => Ok(found),
+        None => by_id(unit.db(), id).await,
+    }
 }
 
 /// The keyring's rotations, latest first.
@@ -88,7 +105,7 @@ pub async fn to_wake(
 /// Starts a rotation in `REQUESTED`.
 ///
 /// # Errors
-/// [`StoreError`] of the database; a second live rotation of the keyring is one.
+/// [`StoreError::Stale`] when the keyring has a live rotation.
 pub async fn start(
     unit: &Unit,
     keyring: Uuid,
@@ -110,7 +127,8 @@ pub async fn start(
         requested_at: Set(unit.now()),
         ..Default::default()
     };
-    Ok(row.insert(unit.db()).await?)
+    let taken = |error| StoreError::stale_if_taken(error, "the keyring's live rotation");
+    row.insert(unit.db()).await.map_err(taken)
 }
 
 /// Notes which rotation a request led to: one it started, or one it joined.
@@ -215,4 +233,31 @@ pub async fn update(unit: &Unit, rotation: &Rotation, changes: Changes) -> Resul
     Err(StoreError::Stale {
         what: format!("rotation {}", rotation.id),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Store,
+        test_store::{Kind, TestStore, loser, now},
+    };
+
+    #[tokio::test]
+    async fn of_two_rotations_started_at_once_one_lives_and_the_other_may_try_again() {
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let keyring = store.keyring("phi").await.id;
+            let start = async |store: Store| {
+                let unit = store.begin(now()).await?;
+                let ana = Principal::os("ana", "clinic");
+                start(&unit, keyring, RotationReason::Schedule, &ana).await?;
+                unit.commit().await
+            };
+            let started = tokio::join!(start(store.clone()), start(store.another().await));
+            let late = loser(started);
+            assert!(late.is_retryable(), "{late}");
+            assert_eq!(all(store.db()).await.unwrap().len(), 1);
+        }
+    }
 }

@@ -1,7 +1,11 @@
 //! Up to which time each schedule's ticks are settled.
 
 use chrono::{DateTime, Utc};
-use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, sea_query::Expr};
+use sea_orm::{
+    ActiveValue::Set,
+    ColumnTrait, EntityTrait, QueryFilter,
+    sea_query::{Expr, OnConflict},
+};
 
 use crate::{StoreError, Unit, entities::schedule};
 
@@ -10,17 +14,27 @@ use crate::{StoreError, Unit, entities::schedule};
 /// # Errors
 /// [`StoreError`] of the database.
 pub async fn fired_up_to(unit: &Unit, name: &str) -> Result<DateTime<Utc>, StoreError> {
-    if let Some(found) = schedule::Entity::find_by_id(name).one(unit.db()).await? {
-        return Ok(found.fired_up_to);
+    if let Some(found) = find(unit, name).await? {
+        return Ok(found);
     }
     let row = schedule::ActiveModel {
         name: Set(name.to_owned()),
         fired_up_to: Set(unit.now()),
     };
+    let unless_there = OnConflict::column(schedule::Column::Name)
+        .do_nothing()
+        .to_owned();
     schedule::Entity::insert(row)
+        .on_conflict(unless_there)
         .exec_without_returning(unit.db())
         .await?;
-    Ok(unit.now())
+    let found = find(unit, name).await?;
+    Ok(found.expect("the schedule was just made, and is never removed"))
+}
+
+async fn find(unit: &Unit, name: &str) -> Result<Option<DateTime<Utc>>, StoreError> {
+    let found = schedule::Entity::find_by_id(name).one(unit.db()).await?;
+    Ok(found.map(|schedule| schedule.fired_up_to))
 }
 
 /// Settles the schedule up to `tick`, if it still stands at `from`; `false` if another was first.
@@ -40,4 +54,52 @@ pub async fn settle(
         .exec(unit.db())
         .await?;
     Ok(settled.rows_affected == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+    use crate::{
+        Store,
+        test_store::{Kind, TestStore, now},
+    };
+
+    #[tokio::test]
+    async fn a_schedule_looked_at_by_two_for_the_first_time_stands_at_one_time() {
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let elsewhere = store.another().await;
+            let look = async |store: &Store, at| {
+                let unit = store.begin(at).await.unwrap();
+                let stands = fired_up_to(&unit, "rotate/phi").await.unwrap();
+                unit.commit().await.unwrap();
+                stands
+            };
+            let later = now() + TimeDelta::microseconds(1);
+            let (here, there) = tokio::join!(look(&store, now()), look(&elsewhere, later));
+            assert_eq!(here, there);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_tick_is_settled_by_one_of_two() {
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let elsewhere = store.another().await;
+            let unit = store.unit().await;
+            let from = fired_up_to(&unit, "rotate/phi").await.unwrap();
+            unit.commit().await.unwrap();
+            let tick = from + TimeDelta::hours(1);
+            let settle = async |store: &Store| {
+                let unit = store.begin(now()).await.unwrap();
+                let first = settle(&unit, "rotate/phi", from, tick).await.unwrap();
+                unit.commit().await.unwrap();
+                first
+            };
+            let (here, there) = tokio::join!(settle(&store), settle(&elsewhere));
+            assert!(here != there);
+        }
+    }
 }

@@ -1,14 +1,17 @@
 //! The unit of work: one transaction with its messages, committed or rolled back as a whole.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use rekey_messages::{Event, Message, Route};
 use sea_orm::{ActiveValue::Set, DatabaseTransaction, EntityTrait};
-use tokio::sync::{OwnedMutexGuard, watch};
+use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
-use crate::{StoreError, database_time, entities::outbox};
+use crate::{StoreError, entities::outbox, wakes::Wakes};
 
 /// A transaction on the store. Dropped without [`Unit::commit`], nothing happened.
 ///
@@ -17,7 +20,10 @@ use crate::{StoreError, database_time, entities::outbox};
 pub struct Unit {
     tx: DatabaseTransaction,
     now: DateTime<Utc>,
-    changed: watch::Sender<u64>,
+    /// Asked for once: a unit is short, and each question is a round trip.
+    database_now: i64,
+    wakes: Wakes,
+    sent: AtomicBool,
     // Dropped after `tx`, so that the next writer finds the database free.
     _writer: Option<OwnedMutexGuard<()>>,
 }
@@ -26,13 +32,16 @@ impl Unit {
     pub(crate) fn new(
         tx: DatabaseTransaction,
         now: DateTime<Utc>,
-        changed: watch::Sender<u64>,
+        database_now: i64,
+        wakes: Wakes,
         writer: Option<OwnedMutexGuard<()>>,
     ) -> Self {
         Self {
             tx,
             now,
-            changed,
+            database_now,
+            wakes,
+            sent: AtomicBool::new(false),
             _writer: writer,
         }
     }
@@ -84,33 +93,30 @@ impl Unit {
             queue: Set(route.queue.map(|queue| queue.to_string())),
             type_: Set(event.type_.clone()),
             event: Set(event.to_json()),
-            available_at: Set(self.database_time_in(delay).await?),
+            available_at: Set(self.database_time_in(delay)),
             leased_until: Set(0),
             lease_token: Set(0),
         };
         outbox::Entity::insert(row)
             .exec_without_returning(&self.tx)
             .await?;
+        self.sent.store(true, Ordering::Relaxed);
         Ok(())
     }
 
-    /// The database's time in milliseconds, `delay` from now.
-    ///
-    /// # Errors
-    /// [`StoreError`] of the database.
-    pub async fn database_time_in(&self, delay: Duration) -> Result<i64, StoreError> {
+    /// The database's time when the unit began, in milliseconds, and `delay`.
+    pub fn database_time_in(&self, delay: Duration) -> i64 {
         let delay = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX / 2);
-        Ok(database_time(&self.tx).await?.saturating_add(delay))
+        self.database_now.saturating_add(delay)
     }
 
-    /// Makes everything of the unit true at once, and wakes what waits for it in this process.
+    /// Makes everything of the unit true at once, and wakes what waits for it.
     ///
     /// # Errors
     /// After an error the outcome is unknown: read again before doing it again.
     pub async fn commit(self) -> Result<(), StoreError> {
         self.tx.commit().await?;
-        self.changed
-            .send_modify(|count| *count = count.wrapping_add(1));
+        self.wakes.wake(self.sent.into_inner());
         Ok(())
     }
 
@@ -126,7 +132,10 @@ mod tests {
     use rekey_messages::{Queue, RotationDue};
 
     use super::*;
-    use crate::{Store, keyrings, outbox, test_store::TestStore};
+    use crate::{
+        Store, keyrings, outbox,
+        test_store::{Kind, TestStore},
+    };
 
     async fn create_and_send(unit: &Unit) {
         let (name, policy) = ("phi".parse().unwrap(), KeyringPolicy::default());
@@ -144,43 +153,51 @@ mod tests {
 
     #[tokio::test]
     async fn a_unit_dropped_without_commit_leaves_nothing_and_sends_nothing() {
-        let store = TestStore::new().await;
-        let unit = store.unit().await;
-        create_and_send(&unit).await;
-        drop(unit);
-        assert_eq!(counts(&store).await, (0, 0));
-        let leased = outbox::lease_next(&store, Queue::Rotator, Duration::ZERO).await;
-        assert!(leased.unwrap().is_none());
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let unit = store.unit().await;
+            create_and_send(&unit).await;
+            drop(unit);
+            assert_eq!(counts(&store).await, (0, 0));
+            let leased = outbox::lease_next(&store, Queue::Rotator, Duration::ZERO).await;
+            assert!(leased.unwrap().is_none());
+        }
     }
 
     #[tokio::test]
     async fn what_a_unit_wrote_and_sent_is_there_only_after_its_commit() {
-        let store = TestStore::new().await;
-        let unit = store.unit().await;
-        create_and_send(&unit).await;
-        let elsewhere = store.another().await;
-        assert_eq!(counts(&elsewhere).await, (0, 0));
-        unit.commit().await.unwrap();
-        assert_eq!(counts(&elsewhere).await, (1, 1));
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let unit = store.unit().await;
+            create_and_send(&unit).await;
+            let elsewhere = store.another().await;
+            assert_eq!(counts(&elsewhere).await, (0, 0));
+            unit.commit().await.unwrap();
+            assert_eq!(counts(&elsewhere).await, (1, 1));
+        }
     }
 
     #[tokio::test]
     async fn a_dropped_unit_leaves_the_database_free_for_every_process() {
-        let store = TestStore::new().await;
-        drop(store.unit().await);
-        for writer in [&store.another().await, &*store] {
-            let unit = writer.begin(crate::test_store::now()).await.unwrap();
-            create_and_send(&unit).await;
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            drop(store.unit().await);
+            for writer in [&store.another().await, &*store] {
+                let unit = writer.begin(crate::test_store::now()).await.unwrap();
+                create_and_send(&unit).await;
+            }
         }
     }
 
     #[tokio::test]
     async fn a_commit_wakes_who_waits_for_work_and_a_dropped_unit_does_not() {
-        let store = TestStore::new().await;
-        let changes = store.changes();
-        drop(store.unit().await);
-        assert!(!changes.has_changed().unwrap());
-        store.unit().await.commit().await.unwrap();
-        assert!(changes.has_changed().unwrap());
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let changes = store.changes();
+            drop(store.unit().await);
+            assert!(!changes.has_changed().unwrap());
+            store.unit().await.commit().await.unwrap();
+            assert!(changes.has_changed().unwrap());
+        }
     }
 }

@@ -96,8 +96,8 @@ fn of_operation(error: &OperationError) -> Exit {
 
 fn of_store(error: &StoreError) -> Exit {
     match error {
-        StoreError::Refused(_) | StoreError::Locked { .. } => Exit::Refused,
-        StoreError::Unknown { .. } | StoreError::Schema { .. } => Exit::Usage,
+        StoreError::Refused(_) | StoreError::Locked { .. } | StoreError::Denied(_) => Exit::Refused,
+        StoreError::Unknown { .. } | StoreError::Schema { .. } | StoreError::Url => Exit::Usage,
         error => retry_or_failed(error.is_retryable()),
     }
 }

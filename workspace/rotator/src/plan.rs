@@ -133,7 +133,7 @@ async fn store(advance: &Advance<'_>, ranges: Ranges) -> Result<(), OperationErr
         planned: Set(ranges.complete),
         plan_table: Set(ranges.table),
         plan_after: Set(ranges.after),
-        resend_at: Set(unit.database_time_in(batches::RESEND_AFTER).await?),
+        resend_at: Set(unit.database_time_in(batches::RESEND_AFTER)),
         ..Default::default()
     };
     rotations::update(&unit, &advance.rotation, changes).await?;

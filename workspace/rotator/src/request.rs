@@ -30,6 +30,8 @@ impl Handler for RequestRotation {
             return Ok(());
         };
         let keyring = keyrings::by_name(unit.db(), &command.keyring).await?;
+        // Two requests at once are decided one after the other: the second joins.
+        let keyring = keyrings::lock(&unit, keyring.id).await?;
         let latest = rotations::of_keyring(unit.db(), keyring.id)
             .await?
             .into_iter()

@@ -56,6 +56,8 @@ impl MakeStandby {
         let Some(unit) = job.begin().await? else {
             return Ok(());
         };
+        // Of two that made one at once the second finds the first's.
+        keyrings::lock(&unit, keyring.id).await?;
         if keys::standby(unit.db(), keyring.id).await?.is_some() {
             return Ok(());
         }

@@ -23,7 +23,7 @@ pub async fn look_again(
     advance: &Advance<'_>,
     within: Duration,
 ) -> Result<(), OperationError> {
-    let resend_at = Set(unit.database_time_in(within).await?);
+    let resend_at = Set(unit.database_time_in(within));
     Ok(rotations::update(
         unit,
         &advance.rotation,
@@ -44,7 +44,7 @@ pub async fn wait(advance: &Advance<'_>, due: Option<DateTime<Utc>>) -> Result<(
     let within = due.map_or(LOOK_AGAIN, |due| {
         until(due, unit.now()).min(LOOK_AGAIN_WAITING)
     });
-    let resend_at = Set(unit.database_time_in(within).await?);
+    let resend_at = Set(unit.database_time_in(within));
     // The rules cut a wait that a step of the clock made too long; that must hold from now on, or
     // it would be cut anew at every look and never end.
     let due_at = Set(due.or(advance.rotation.due_at));
@@ -249,6 +249,6 @@ pub async fn move_to(
     next: RotationState,
     mut changes: Changes,
 ) -> Result<(), OperationError> {
-    changes.resend_at = Set(unit.database_time_in(LOOK_AGAIN).await?);
+    changes.resend_at = Set(unit.database_time_in(LOOK_AGAIN));
     Ok(rotations::change_state(unit, &advance.rotation, next, changes).await?)
 }

@@ -127,13 +127,13 @@ async fn request(unit: &Unit, keyring: &Keyring, reason: RotationReason) -> Resu
 
 /// Messages that were lost after they were sent are sent again: the row is the truth (rule 2).
 async fn send_again(unit: &Unit) -> Result<(), StoreError> {
-    let now = unit.database_time_in(Duration::ZERO).await?;
+    let now = unit.database_time_in(Duration::ZERO);
     for rotation in rotations::to_wake(unit.db(), now, now + FURTHEST).await? {
         unit.send(&RotationDue {
             rotation: rotation.id,
         })
         .await?;
-        let resend_at = sea_orm::ActiveValue::Set(unit.database_time_in(LOOK_AGAIN).await?);
+        let resend_at = sea_orm::ActiveValue::Set(unit.database_time_in(LOOK_AGAIN));
         let changes = rotations::Changes {
             resend_at,
             ..Default::default()

@@ -1,0 +1,155 @@
+//! How each kind of database is connected to.
+
+use std::{str::FromStr, time::Duration};
+
+use sea_orm::{
+    ConnectOptions, Database, DatabaseConnection,
+    sqlx::{
+        self, Connection, SqliteConnection,
+        postgres::PgConnectOptions,
+        sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
+    },
+};
+
+use crate::StoreError;
+
+const SQLITE_CONNECTIONS: u32 = 4;
+const POSTGRES_CONNECTIONS: u32 = 10;
+/// A connection that was idle for longer is tried before it is used; asking each time costs a round trip.
+const TRY_AFTER_IDLE: Duration = Duration::from_secs(1);
+
+/// A unit of ours takes milliseconds. One that waits longer gives up and is tried again; one whose
+/// process was stopped in its midst lets go of its rows.
+const POSTGRES_SESSION: [(&str, &str); 4] = [
+    ("default_transaction_isolation", "read committed"),
+    ("lock_timeout", "10s"),
+    ("statement_timeout", "30s"),
+    ("idle_in_transaction_session_timeout", "60s"),
+];
+
+/// Connects to the database of this URL, whatever its kind.
+pub(crate) async fn connect(url: &str) -> Result<DatabaseConnection, StoreError> {
+    let options = if is_postgres(url) {
+        postgres(url)?
+    } else if url.starts_with("sqlite:") {
+        sqlite(url)
+    } else {
+        return Err(StoreError::Url);
+    };
+    Database::connect(options)
+        .await
+        .map_err(StoreError::OutOfReach)
+}
+
+/// Whether the URL names a PostgreSQL database.
+pub fn is_postgres(url: &str) -> bool {
+    url.starts_with("postgres://") || url.starts_with("postgresql://")
+}
+
+fn postgres(url: &str) -> Result<ConnectOptions, StoreError> {
+    PgConnectOptions::from_str(url).map_err(|_| StoreError::Url)?;
+    let url = url.replacen("postgresql://", "postgres://", 1);
+    let mut options = common(&url, POSTGRES_CONNECTIONS, Duration::from_secs(10));
+    options.test_before_acquire_if_idle_for(TRY_AFTER_IDLE);
+    options.map_sqlx_postgres_opts(|session| {
+        let named = session.get_application_name().is_some();
+        let session = session.options(POSTGRES_SESSION);
+        if named {
+            session
+        } else {
+            session.application_name("rekey")
+        }
+    });
+    Ok(options)
+}
+
+fn sqlite(url: &str) -> ConnectOptions {
+    let mut options = common(url, SQLITE_CONNECTIONS, Duration::from_secs(30));
+    options.map_sqlx_sqlite_opts(|sqlite: SqliteConnectOptions| {
+        sqlite
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_secs(20))
+    });
+    options.map_sqlx_sqlite_pool_opts(|pool| {
+        pool.after_release(|connection, _| Box::pin(is_out_of_transaction(connection)))
+    });
+    options
+}
+
+/// Whether a connection that was given back may be used again. SQLite rolls a transaction back by
+/// itself when its commit meets a full disk; sqlx then counts on in a transaction that is none, and
+/// its next one would end in a savepoint and hold the write lock for ever.
+async fn is_out_of_transaction(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
+}
+
+fn common(url: &str, connections: u32, patience: Duration) -> ConnectOptions {
+    let mut options = ConnectOptions::new(url);
+    options
+        .max_connections(connections)
+        .sqlx_logging(false)
+        .acquire_timeout(patience);
+    options
+}
+
+#[cfg(test)]
+mod tests {
+    use rekey_testkit::TestDatabase;
+    use sea_orm::{ConnectionTrait, Statement};
+
+    use super::*;
+    use crate::Store;
+
+    async fn setting(store: &Store, name: &str) -> String {
+        let show = format!("SELECT current_setting('{name}') AS value");
+        let show = Statement::from_string(store.db().get_database_backend(), show);
+        let row = store.db().query_one_raw(show).await.unwrap().unwrap();
+        row.try_get("", "value").unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_url_that_cannot_be_read_is_refused_and_not_shown() {
+        for url in [
+            "mysql://u:secret@db/x",
+            "postgres://u:secret@db:port/x",
+            "secret",
+        ] {
+            let error = Store::connect(url).await.unwrap_err();
+            assert!(matches!(error, StoreError::Url), "{error}");
+            assert!(!error.is_retryable());
+            assert!(!format!("{error} {error:?}").contains("secret"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_on_postgresql_ends_what_waits_too_long() {
+        let database = TestDatabase::create().await;
+        let store = Store::connect(&database.url()).await.unwrap();
+        for (name, value) in [
+            ("lock_timeout", "10s"),
+            ("statement_timeout", "30s"),
+            ("idle_in_transaction_session_timeout", "1min"),
+            ("default_transaction_isolation", "read committed"),
+            ("application_name", "rekey"),
+        ] {
+            assert_eq!(setting(&store, name).await, value, "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_store_may_live_in_a_schema_of_its_own() {
+        let database = TestDatabase::create().await;
+        let elsewhere = Store::connect(&database.url()).await.unwrap();
+        let create = "CREATE SCHEMA rekey";
+        elsewhere.db().execute_unprepared(create).await.unwrap();
+        let url = format!("{}?options=-c%20search_path%3Drekey", database.url());
+        let store = Store::connect(&url).await.unwrap();
+        store.migrate().await.unwrap();
+        store.check_schema().await.unwrap();
+        assert!(elsewhere.check_schema().await.is_err());
+        elsewhere.migrate().await.unwrap();
+        elsewhere.check_schema().await.unwrap();
+    }
+}
