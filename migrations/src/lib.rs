@@ -7,6 +7,7 @@ mod m0002_rotations;
 mod m0003_sources;
 mod m0004_audit;
 mod m0005_messages;
+mod m0007_batch_part;
 mod table;
 
 /// Every migration, in order.
@@ -22,6 +23,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0003_sources::Migration),
             Box::new(m0004_audit::Migration),
             Box::new(m0005_messages::Migration),
+            Box::new(m0007_batch_part::Migration),
         ]
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use rekey_domain::{
-    BatchState, Bind, Found, KeyState, KeyringPolicy, Principal, Purpose, RotationReason,
+    BatchState, Bind, Found, KeyState, KeyringPolicy, OnUpdate, Principal, Purpose, RotationReason,
     RotationState, Timing,
 };
 use rekey_envelope::{decode_base64, encode_base64};
@@ -335,13 +335,13 @@ fn desired(source: &str) -> Desired {
     let table = DesiredTable {
         name: "patients".to_owned(),
         relation: "patients".to_owned(),
-        triggers_accepted: false,
+        on_update: OnUpdate::default(),
         columns: vec![column("ssn"), column("notes")],
     };
     let visits = DesiredTable {
         name: "visits".to_owned(),
         relation: "visits".to_owned(),
-        triggers_accepted: false,
+        on_update: OnUpdate::default(),
         columns: vec![column("reason")],
     };
     Desired {

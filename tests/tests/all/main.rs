@@ -8,5 +8,6 @@ mod command_line;
 mod crash;
 mod dependencies;
 mod engine;
+mod postgres_source;
 mod support;
 mod tink;

@@ -216,7 +216,7 @@ impl<'a> Section<'a> {
             (None, Some(file)) => ("url_file", self.read_secret("url_file", &file)?),
             (None, None) => return None,
         };
-        check_url(&url)
+        check_url(&url, self.place.starts_with("source"))
             .map_err(|problem| self.wrong(name, problem))
             .ok()
             .map(|()| url)
@@ -260,7 +260,7 @@ impl<'a> Section<'a> {
     }
 }
 
-fn check_url(url: &str) -> Result<(), String> {
+fn check_url(url: &str, is_source: bool) -> Result<(), String> {
     const EXPECTED: &str = "expected such as sqlite:///var/lib/clinic.db";
     // Nothing but the scheme is shown: the rest may hold a password.
     let (scheme, rest) = url
@@ -274,6 +274,7 @@ fn check_url(url: &str) -> Result<(), String> {
             Err(format!("names no file; {EXPECTED}"))
         }
         "sqlite" => Ok(()),
+        "postgres" | "postgresql" if is_source => Ok(()),
         "postgres" | "postgresql" => Err(format!("PostgreSQL comes later; {EXPECTED}")),
         _ => Err(format!(
             "this kind of database is not supported; {EXPECTED}"
