@@ -8,6 +8,7 @@ mod m0003_sources;
 mod m0004_audit;
 mod m0005_messages;
 mod m0006_master_key;
+mod m0007_batch_part;
 mod m0008_one_deployment;
 mod m0009_rotation_request;
 mod m0010_paused_because;
@@ -27,6 +28,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0004_audit::Migration),
             Box::new(m0005_messages::Migration),
             Box::new(m0006_master_key::Migration),
+            Box::new(m0007_batch_part::Migration),
             Box::new(m0008_one_deployment::Migration),
             Box::new(m0009_rotation_request::Migration),
             Box::new(m0010_paused_because::Migration),

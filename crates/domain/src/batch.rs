@@ -19,6 +19,36 @@ impl fmt::Display for Range {
     }
 }
 
+/// What names one of the physical heaps that a table's rows lie in, as it was at one time.
+///
+/// A heap that was written anew (`VACUUM FULL`, a repack) is another part under the same name: its
+/// rows lie in other places.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PartId {
+    /// Its name: the table, or one of its partitions.
+    pub name: String,
+    /// Its physical form; another one after it was written anew.
+    pub form: String,
+}
+
+impl fmt::Display for PartId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// A part of a table, and how far it reached when it was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// What names it.
+    pub id: PartId,
+    /// Its last block or rowid; None while it is empty. What is written behind it later is a new
+    /// row, or a row that its application moved there.
+    pub end: Option<i64>,
+    /// About how many rows a block holds, at least one; of no use where ranges are rowids.
+    pub rows_per_block: u32,
+}
+
 /// Where a batch stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -31,6 +61,9 @@ pub enum BatchState {
     Done,
     /// Out of attempts; `rotations retry` queues it again.
     Failed,
+    /// Its part is gone or was written anew: nothing was proved of its range, and the part as it is
+    /// now is planned again.
+    Void,
 }
 
 impl BatchState {
@@ -44,7 +77,7 @@ impl BatchState {
         use BatchState::*;
         matches!(
             (self, next),
-            (Planned, Dispatched) | (Dispatched, Done | Failed) | (Failed, Planned)
+            (Planned, Dispatched) | (Dispatched, Done | Failed | Void) | (Failed, Planned)
         )
     }
 }
@@ -56,6 +89,7 @@ impl fmt::Display for BatchState {
             Self::Dispatched => "DISPATCHED",
             Self::Done => "DONE",
             Self::Failed => "FAILED",
+            Self::Void => "VOID",
         })
     }
 }
@@ -64,7 +98,8 @@ impl FromStr for BatchState {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Planned, Self::Dispatched, Self::Done, Self::Failed]
+        use BatchState::*;
+        [Planned, Dispatched, Done, Failed, Void]
             .into_iter()
             .find(|state| state.to_string() == text)
             .ok_or_else(|| format!("batch state {text:?} is not one of ours"))

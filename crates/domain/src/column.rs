@@ -168,6 +168,48 @@ pub enum TextEncoding {
     Base64,
 }
 
+/// What our updates do to a table's triggers and rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Triggers {
+    /// They fire, as on any update.
+    Fire,
+    /// They are suppressed for our updates, which takes a right of its own.
+    Suppress,
+}
+
+impl fmt::Display for Triggers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fire => "fire",
+            Self::Suppress => "suppress",
+        })
+    }
+}
+
+impl FromStr for Triggers {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "fire" => Ok(Self::Fire),
+            "suppress" => Ok(Self::Suppress),
+            found => Err(format!(
+                "expected \"fire\" or \"suppress\", found {found:?}"
+            )),
+        }
+    }
+}
+
+/// What was said of a table whose updates have effects beyond its rows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OnUpdate {
+    /// What becomes of its UPDATE triggers and rules; None: it has none.
+    pub triggers: Option<Triggers>,
+    /// Its publications may send our updates on.
+    pub publications_accepted: bool,
+}
+
 /// A protected column and everything needed to encrypt or decrypt a value of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ColumnSpec {

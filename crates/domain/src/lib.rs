@@ -18,10 +18,11 @@ mod rotation;
 mod schedule;
 mod usage;
 
-pub use batch::{BatchState, Range};
+pub use batch::{BatchState, Part, PartId, Range};
 pub use census::{CensusCount, Found};
 pub use column::{
-    Bind, BindError, BindValue, ColumnName, ColumnNameError, ColumnSpec, TextEncoding,
+    Bind, BindError, BindValue, ColumnName, ColumnNameError, ColumnSpec, OnUpdate, TextEncoding,
+    Triggers,
 };
 pub use duration::{DurationError, format_duration, parse_duration};
 pub use encrypt_lease::EncryptLease;

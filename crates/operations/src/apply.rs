@@ -1,6 +1,6 @@
 //! `apply`: writes desired keyrings, sources and columns to the store; `plan` only says what would change.
 
-use rekey_domain::{Bind, Principal};
+use rekey_domain::{Bind, Principal, Triggers};
 use rekey_sources::TableShape;
 use rekey_store::{
     Unit,
@@ -75,6 +75,7 @@ struct Resolved<'a> {
     column: &'a DesiredColumn,
     bind_columns: Vec<String>,
     encoding: rekey_domain::TextEncoding,
+    column_id: String,
 }
 
 async fn resolve(desired: &Desired) -> Result<Vec<Resolved<'_>>, OperationError> {
@@ -83,7 +84,7 @@ async fn resolve(desired: &Desired) -> Result<Vec<Resolved<'_>>, OperationError>
         let open = rekey_sources::open(&source.url).await?;
         for table in &source.tables {
             let shape = open.describe(&table.relation).await?;
-            refuse_triggers(source, table, &shape)?;
+            refuse_effects(source, table, &shape)?;
             for column in &table.columns {
                 resolved.push(resolve_column(source, table, column, &shape)?);
             }
@@ -92,20 +93,30 @@ async fn resolve(desired: &Desired) -> Result<Vec<Resolved<'_>>, OperationError>
     Ok(resolved)
 }
 
-fn refuse_triggers(
+/// Our updates may do more than they say: a person has to know, and to say that it is right.
+fn refuse_effects(
     source: &DesiredSource,
     table: &DesiredTable,
     shape: &TableShape,
 ) -> Result<(), OperationError> {
-    if shape.update_triggers.is_empty() || table.triggers_accepted {
-        return Ok(());
-    }
-    let triggers = shape.update_triggers.join(", ");
+    let problem = match table.on_update.triggers {
+        None if !shape.update_triggers.is_empty() => format!(
+            "has UPDATE triggers or rules that our writes would fire: {}; say on_update = {{ triggers = \"fire\" }} if that is right, or on PostgreSQL triggers = \"suppress\", which takes GRANT SET ON PARAMETER session_replication_role to the source's role",
+            shape.update_triggers.join(", ")
+        ),
+        Some(Triggers::Suppress) if !shape.always_triggers.is_empty() => format!(
+            "has UPDATE triggers or rules that fire even where triggers are suppressed (ENABLE ALWAYS or REPLICA): {}; enable them in the ordinary way, or say triggers = \"fire\"",
+            shape.always_triggers.join(", ")
+        ),
+        _ if !shape.publications.is_empty() && !table.on_update.publications_accepted => format!(
+            "is in publications that would send our writes on, whatever becomes of triggers: {}; say on_update = {{ publications = \"accept\" }} if the subscribers can take every row once more",
+            shape.publications.join(", ")
+        ),
+        _ => return Ok(()),
+    };
     Err(OperationError::Configuration {
         place: format!("table {}.{}", source.name, table.name),
-        problem: format!(
-            "has UPDATE triggers that our writes would fire: {triggers}; say on_update = {{ triggers = \"fire\" }} if that is right"
-        ),
+        problem,
     })
 }
 
@@ -130,7 +141,7 @@ fn resolve_column<'a>(
     })?;
     let encoding = found.encoding.ok_or_else(|| {
         wrong(format!(
-            "its type is {:?}; ciphertext needs a BLOB or text column",
+            "its type is {:?}; ciphertext needs a bytea, BLOB or text column",
             found.declared_type
         ))
     })?;
@@ -147,7 +158,7 @@ fn resolve_column<'a>(
     for name in &bind_columns {
         if !shape.column(name).is_some_and(|column| column.can_bind) {
             return Err(wrong(format!(
-                "{name} cannot bind a value: expected an integer, text or BLOB column"
+                "{name} cannot bind a value: expected an integer, UUID, text, bytea or BLOB column"
             )));
         }
     }
@@ -157,6 +168,7 @@ fn resolve_column<'a>(
         column,
         bind_columns,
         encoding,
+        column_id: column_id(source, column, shape),
     })
 }
 
@@ -182,18 +194,24 @@ async fn write(
         column,
         bind_columns,
         encoding,
+        column_id,
     } in resolved
     {
         let keyring = keyrings::by_name(unit.db(), &column.keyring).await?;
         let stored = columns::ensure_source(unit, &source.name, &source.url).await?;
-        let stored = columns::ensure_table(unit, stored.id, &table.name, &table.relation).await?;
+        let triggers = table.on_update.triggers;
+        let (stored, changed) =
+            columns::ensure_table(unit, stored.id, &table.name, &table.relation, triggers).await?;
+        if changed {
+            changes.push(Change {
+                subject: format!("table {}.{}", source.name, table.name),
+                change: "relation or treatment of triggers changed".to_owned(),
+            });
+        }
         let name = format!("{}.{}.{}", source.name, table.name, column.name);
         let new = NewColumn {
             name: column.name.clone(),
-            column_id: column
-                .column_id
-                .clone()
-                .unwrap_or_else(|| default_column_id(source, table, column)),
+            column_id: column_id.clone(),
             keyring: keyring.id,
             bind: column.bind.clone(),
             bind_columns: bind_columns.clone(),
@@ -209,16 +227,8 @@ async fn write(
     Ok(changes)
 }
 
-/// `source.schema.table.column`; SQLite's schema is `main`.
-fn default_column_id(
-    source: &DesiredSource,
-    table: &DesiredTable,
-    column: &DesiredColumn,
-) -> String {
-    let relation = if table.relation.contains('.') {
-        table.relation.clone()
-    } else {
-        format!("main.{}", table.relation)
-    };
-    format!("{}.{relation}.{}", source.name, column.name)
+/// What was said, or `source.schema.table.column` as the catalogue has them.
+fn column_id(source: &DesiredSource, column: &DesiredColumn, shape: &TableShape) -> String {
+    let default = || format!("{}.{}.{}", source.name, shape.full_name, column.name);
+    column.column_id.clone().unwrap_or_else(default)
 }

@@ -1,14 +1,10 @@
-//! A census: counts values by key id, column by column, in ranges.
-
-use std::collections::BTreeMap;
+//! A census: counts values by key id, column by column, table by table.
 
 use rekey_domain::{ColumnName, Found};
+use rekey_sources::CensusColumn;
 use rekey_store::columns::{self, Protected};
 
 use crate::{OperationError, Services};
-
-/// Rows counted by one statement, so that none runs long.
-const RANGE_ROWS: u32 = 20_000;
 
 /// How many values of a column stand under one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,36 +37,48 @@ pub async fn census_of_columns(
     columns: &[Protected],
 ) -> Result<Vec<CensusRow>, OperationError> {
     let mut rows = Vec::new();
-    for column in columns {
-        for (found, count) in count_column(services, column).await? {
-            let (column, column_id) = (column.spec.name.clone(), column.id);
-            rows.push(CensusRow {
-                column,
-                column_id,
-                found,
-                rows: count,
-            });
-        }
+    for table in tables(columns) {
+        rows.extend(count_table(services, &table).await?);
     }
     Ok(rows)
 }
 
-async fn count_column(
-    services: &Services,
-    column: &Protected,
-) -> Result<BTreeMap<Found, u64>, OperationError> {
-    let source = services.source(&column.source).await?;
-    let (relation, name) = (&column.table.relation, &column.spec.name.column);
-    let mut counts = BTreeMap::new();
-    let mut after = None;
-    while let Some(range) = source.next_range(relation, after, RANGE_ROWS).await? {
-        for (found, rows) in source
-            .census(relation, name, column.spec.encoding, range)
-            .await?
-        {
-            *counts.entry(found).or_default() += rows;
+/// The columns of each table, in the order of the first of them.
+fn tables(columns: &[Protected]) -> Vec<Vec<&Protected>> {
+    let mut tables: Vec<Vec<&Protected>> = Vec::new();
+    for column in columns {
+        let known = tables
+            .iter_mut()
+            .find(|table| table[0].table.id == column.table.id);
+        match known {
+            Some(table) => table.push(column),
+            None => tables.push(vec![column]),
         }
-        after = Some(range.last);
     }
-    Ok(counts)
+    tables
+}
+
+/// All columns of a table at once: a census is of one moment.
+async fn count_table(
+    services: &Services,
+    columns: &[&Protected],
+) -> Result<Vec<CensusRow>, OperationError> {
+    let source = services.source(&columns[0].source).await?;
+    let wanted = columns.iter().map(|column| CensusColumn {
+        name: column.spec.name.column.clone(),
+        encoding: column.spec.encoding,
+    });
+    let wanted: Vec<_> = wanted.collect();
+    let relation = &columns[0].table.relation;
+    let counted = source.census(relation, &wanted).await?;
+    let mut rows = Vec::new();
+    for (column, counts) in columns.iter().zip(counted) {
+        rows.extend(counts.into_iter().map(|(found, rows)| CensusRow {
+            column: column.spec.name.clone(),
+            column_id: column.id,
+            found,
+            rows,
+        }));
+    }
+    Ok(rows)
 }

@@ -1,6 +1,6 @@
 //! Desired state: what `rekey.toml` says, parsed and whole.
 
-use rekey_domain::{Bind, KeyringName, KeyringPolicy, Purpose};
+use rekey_domain::{Bind, KeyringName, KeyringPolicy, OnUpdate, Purpose};
 
 /// The source that is the store itself.
 pub const STORE_SOURCE: &str = "rekey";
@@ -43,8 +43,8 @@ pub struct DesiredTable {
     pub name: String,
     /// Its name in its database.
     pub relation: String,
-    /// It was said that UPDATE triggers may fire on our writes.
-    pub triggers_accepted: bool,
+    /// What was said of the effects that our updates have beyond its rows.
+    pub on_update: OnUpdate,
     /// Its protected columns.
     pub columns: Vec<DesiredColumn>,
 }
@@ -93,7 +93,7 @@ impl Desired {
         let table = DesiredTable {
             name: "audit_detail".to_owned(),
             relation: "audit_detail".to_owned(),
-            triggers_accepted: false,
+            on_update: OnUpdate::default(),
             columns: vec![details],
         };
         let source = DesiredSource {

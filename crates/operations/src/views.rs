@@ -157,7 +157,9 @@ async fn view(
     let keyring = keyrings::by_id(db, rotation.keyring_id).await?;
     let tally = batches::tally(db, &rotation).await?;
     let done = batches::count(db, &rotation, BatchState::Done).await?;
-    let batches = batches::of_pass(db, &rotation).await?.len() as u64;
+    let of_pass = batches::of_pass(db, &rotation).await?;
+    let void = |batch: &&batches::Batch| batch.state.0 == BatchState::Void;
+    let batches = (of_pass.len() - of_pass.iter().filter(void).count()) as u64;
     Ok(RotationView {
         id: rotation.id,
         target: key_name(services, &keyring, rotation.target_key_id).await?,

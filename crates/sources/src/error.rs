@@ -34,6 +34,35 @@ pub enum SourceError {
         /// The database.
         database: String,
     },
+    /// The server follows another one, or writes nothing. Retryable: it may be in the middle of a
+    /// failover.
+    #[error(
+        "{database} is a standby or read-only: the url of the source must name the primary, which alone can be written and counted"
+    )]
+    Standby {
+        /// The database.
+        database: String,
+    },
+    /// Our role lacks a right.
+    #[error("{database} does not let us {what} {relation}: {remedy}")]
+    NotAllowed {
+        /// The database.
+        database: String,
+        /// The table or partition.
+        relation: String,
+        /// What we wanted to do.
+        what: &'static str,
+        /// The right it takes, as SQL.
+        remedy: String,
+    },
+    /// A part of the table is gone or was written anew since its ranges were planned.
+    #[error("{part} of {relation} is gone or was written anew since it was planned; plan it again")]
+    PartChanged {
+        /// The table.
+        relation: String,
+        /// The part.
+        part: String,
+    },
     /// The disk of the database is full. Retryable; nothing of the transaction was written.
     #[error("the disk of {database} is full: free some space, the work goes on where it stopped")]
     DiskFull {
@@ -108,14 +137,16 @@ pub enum SourceError {
     },
     /// No implementation for this kind of database.
     #[error(
-        "cannot open a {scheme:?} database: expected a URL such as sqlite:///var/lib/clinic.db"
+        "cannot open a {scheme:?} database: expected a URL such as postgres://user@host/clinic or sqlite:///var/lib/clinic.db"
     )]
     UnknownScheme {
         /// What stands before the first colon of the URL; empty if there is none.
         scheme: String,
     },
-    /// A URL that names no database file.
-    #[error("the URL of the source {problem}: expected such as sqlite:///var/lib/clinic.db")]
+    /// A URL that names no database.
+    #[error(
+        "the URL of the source {problem}: expected such as postgres://user@host/clinic or sqlite:///var/lib/clinic.db"
+    )]
     BadUrl {
         /// What is wrong with it.
         problem: &'static str,
@@ -140,6 +171,7 @@ impl SourceError {
             Self::OutOfReach { .. }
                 | Self::Busy { .. }
                 | Self::DiskFull { .. }
+                | Self::Standby { .. }
                 | Self::DeadlinePassed { .. }
         )
     }

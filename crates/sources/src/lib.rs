@@ -8,6 +8,8 @@
 //! output of this crate holds one. Tables, columns and row keys are named, values are not.
 
 mod error;
+mod place;
+mod postgres;
 mod query;
 mod row;
 mod shape;
@@ -19,15 +21,16 @@ mod value;
 use std::sync::Arc;
 
 pub use error::SourceError;
-pub use query::{ReadColumn, ReadQuery};
+pub use query::{CensusColumn, ReadColumn, ReadQuery, WriteTarget};
 pub use row::{Page, RowKey, SourceRow};
 pub use shape::{ColumnShape, TableShape};
 pub use source::Source;
 pub use update::{ColumnUpdate, Deadline, RowUpdate, WriteOutcome};
 pub use value::StoredValue;
 
-/// Opens the database that `url` names: `sqlite:///absolute/path.db`, `sqlite:relative.db`, with
-/// `?mode=ro` to only count and read.
+/// Opens the database that `url` names: `postgres://user:password@host/database?sslmode=verify-full`
+/// (PostgreSQL 14 or later, the primary), or `sqlite:///absolute/path.db`, `sqlite:relative.db`,
+/// with `?mode=ro` to only count and read.
 ///
 /// Open a database once in a process and share it: its writers take turns, so that the application
 /// gets in between.
@@ -37,6 +40,7 @@ pub use value::StoredValue;
 /// [`SourceError::OutOfReach`] when the database is not there now.
 pub async fn open(url: &str) -> Result<Arc<dyn Source>, SourceError> {
     match scheme(url) {
+        "postgres" | "postgresql" => Ok(Arc::new(postgres::PostgresSource::open(url).await?)),
         "sqlite" => Ok(Arc::new(sqlite::SqliteSource::open(url).await?)),
         scheme => Err(SourceError::UnknownScheme {
             scheme: scheme.to_owned(),

@@ -1,6 +1,6 @@
-//! What to read: a range of a table, the columns to move and those that bind them.
+//! What to read, write and count: a part of a table, the columns to move and those that bind them.
 
-use rekey_domain::{KeyId, Range, TextEncoding};
+use rekey_domain::{KeyId, PartId, Range, TextEncoding, Triggers};
 
 /// A protected column of a read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,15 +13,37 @@ pub struct ReadColumn {
     pub settled: Vec<KeyId>,
 }
 
-/// One range of a table, and what to read of its rows.
+/// One range of a part of a table, and what to read of its rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadQuery {
-    /// The table in the database: `patients` or `main.patients`.
+    /// The table in the database, as SQL would name it: `patients`, `main.patients`, `public."Patients"`.
     pub relation: String,
+    /// The part.
+    pub part: PartId,
     /// The range.
     pub range: Range,
     /// The columns to move. A row is read if one of them is neither NULL nor settled.
     pub columns: Vec<ReadColumn>,
     /// The columns that bind them, each once.
     pub bind_columns: Vec<String>,
+}
+
+/// Where to write, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriteTarget {
+    /// The table in the database.
+    pub relation: String,
+    /// The part that all rows are of.
+    pub part: PartId,
+    /// What becomes of the table's UPDATE triggers and rules.
+    pub triggers: Triggers,
+}
+
+/// A column to count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CensusColumn {
+    /// The column in the database.
+    pub name: String,
+    /// How ciphertext stands in it.
+    pub encoding: TextEncoding,
 }

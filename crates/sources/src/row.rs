@@ -12,12 +12,22 @@ use crate::StoredValue;
 pub enum RowKey {
     /// SQLite's rowid.
     RowId(i64),
+    /// PostgreSQL's place of a row version: good while the value that was read there is.
+    Tuple {
+        /// The block of its part.
+        block: u32,
+        /// The row's number in the block.
+        offset: u16,
+        /// What people know the row by: its primary key.
+        name: String,
+    },
 }
 
 impl fmt::Display for RowKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::RowId(id) => write!(f, "rowid {id}"),
+            Self::Tuple { name, .. } => f.write_str(name),
         }
     }
 }

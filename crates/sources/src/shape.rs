@@ -2,16 +2,22 @@
 
 use rekey_domain::TextEncoding;
 
-/// What the catalogue says of a table.
+/// What the catalogue says of a table, its partitions included.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableShape {
+    /// Schema and name: `public.patients`, `main.patients`.
+    pub full_name: String,
     /// The columns of the declared primary key, in its order. Empty: it has none, and nothing that
     /// stays the same names its rows.
     pub primary_key: Vec<String>,
     /// All columns, in their order.
     pub columns: Vec<ColumnShape>,
-    /// The triggers that an update of the table may fire; ours are updates too.
+    /// The triggers and rules that an update of the table may fire; ours are updates too.
     pub update_triggers: Vec<String>,
+    /// Those of them that fire even where triggers are suppressed.
+    pub always_triggers: Vec<String>,
+    /// The publications that send updates of the table on.
+    pub publications: Vec<String>,
 }
 
 impl TableShape {

@@ -3,16 +3,19 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rekey_domain::{Found, Range, TextEncoding};
+use rekey_domain::{Found, Part, Range};
 
-use crate::{Deadline, Page, ReadQuery, RowUpdate, SourceError, TableShape, WriteOutcome};
+use crate::{
+    CensusColumn, Deadline, Page, ReadQuery, RowUpdate, SourceError, TableShape, WriteOutcome,
+    WriteTarget,
+};
 
 /// A database of the user's application.
 ///
 /// Every call may fail with what any access can meet: [`SourceError::OutOfReach`],
 /// [`SourceError::Busy`], [`SourceError::Database`], and, as the schema may change at any time, with
 /// [`SourceError::NoSuchTable`], [`SourceError::NoSuchColumn`], [`SourceError::NotATable`],
-/// [`SourceError::NoRowId`].
+/// [`SourceError::NoRowId`], [`SourceError::NotAllowed`].
 #[async_trait]
 pub trait Source: Send + Sync {
     /// The table's shape, from the catalogue.
@@ -21,24 +24,34 @@ pub trait Source: Send + Sync {
     /// If it is missing, or its rows cannot be named.
     async fn describe(&self, relation: &str) -> Result<TableShape, SourceError>;
 
-    /// The next range of about `rows` rows (at least one) after block or rowid `after`; None when
-    /// there is no row after it.
+    /// The physical heaps that the table's rows lie in now, in the order of their names: on
+    /// PostgreSQL each partition and each table that inherits, on SQLite the table itself.
+    ///
+    /// # Errors
+    /// [`SourceError::NotATable`] where one of them lies on another server; as any call.
+    async fn parts(&self, relation: &str) -> Result<Vec<Part>, SourceError>;
+
+    /// The next range of about `rows` rows (at least one) of a part, after block or rowid `after`
+    /// and up to the part's end; None when there is nothing left.
     ///
     /// # Errors
     /// As any call.
     async fn next_range(
         &self,
         relation: &str,
+        part: &Part,
         after: Option<i64>,
         rows: u32,
     ) -> Result<Option<Range>, SourceError>;
 
-    /// The rows of the range that have a value that is not settled, after block or rowid `after`.
-    /// A page ends when its values reach `max_bytes` bytes, so it holds at least one row if there is
-    /// one, and its last row may go beyond.
+    /// The rows of the range that have a value that is not settled, in the order of their places,
+    /// from where the page before ended (`after` is its `next`). A page ends when its values reach
+    /// `max_bytes` bytes, so it holds at least one row if there is one, and its last row may go
+    /// beyond.
     ///
     /// # Errors
-    /// As any call.
+    /// [`SourceError::PartChanged`] when the part is no longer what the query names: what was read
+    /// proves nothing of the table's rows.
     async fn read(
         &self,
         query: &ReadQuery,
@@ -53,33 +66,34 @@ pub trait Source: Send + Sync {
     async fn deadline(&self, within: Duration) -> Result<Deadline, SourceError>;
 
     /// Replaces the values of each row that are still what was read: all columns of a row in one
-    /// statement, and no other column. One outcome for each update, in order.
+    /// statement, and no other column. One outcome for each update, in order. All rows are of the
+    /// target's part; if that was written anew since, they are not found there and are lost.
     ///
     /// Writes in short transactions, and lets the application in between. After an error the
     /// transactions before it stay written: read again to see which. No commit starts after the
     /// deadline, but one that waits for the application's readers may end later (SQLite: 3 s).
     ///
     /// # Errors
-    /// [`SourceError::DeadlinePassed`]; [`SourceError::ReadOnly`], [`SourceError::DiskFull`];
+    /// [`SourceError::DeadlinePassed`]; [`SourceError::ReadOnly`], [`SourceError::Standby`],
+    /// [`SourceError::NotAllowed`], [`SourceError::DiskFull`];
     /// [`SourceError::Refused`] if a rule of the database's own refuses a value;
     /// [`SourceError::NotWritable`] for an update that makes no sense.
     async fn write(
         &self,
-        relation: &str,
+        target: &WriteTarget,
         updates: &[RowUpdate],
         deadline: Deadline,
     ) -> Result<Vec<WriteOutcome>, SourceError>;
 
-    /// How many values of a column stand under which key, by what their first bytes say, in the
-    /// order of [`Found`]. NULLs are not counted.
+    /// How many values of each column stand under which key, by what their first bytes say, in the
+    /// order of [`Found`]; over all parts, and as of one moment wherever rows can move while they
+    /// are counted. NULLs are not counted.
     ///
     /// # Errors
-    /// As any call.
+    /// [`SourceError::Standby`]: a standby may lag behind.
     async fn census(
         &self,
         relation: &str,
-        column: &str,
-        encoding: TextEncoding,
-        range: Range,
-    ) -> Result<Vec<(Found, u64)>, SourceError>;
+        columns: &[CensusColumn],
+    ) -> Result<Vec<Vec<(Found, u64)>>, SourceError>;
 }

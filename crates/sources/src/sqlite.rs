@@ -16,11 +16,17 @@ mod write;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rekey_domain::{Found, Range, TextEncoding};
+use rekey_domain::{Found, Part, PartId, Range, Triggers};
 use sqlx::{Sqlite, pool::PoolConnection};
 
-use self::{catalogue::Table, connections::Connections, faults::Place, turns::Turns};
-use crate::{Deadline, Page, ReadQuery, RowUpdate, Source, SourceError, TableShape, WriteOutcome};
+use self::{catalogue::Table, connections::Connections, turns::Turns};
+use crate::{
+    CensusColumn, Deadline, Page, ReadQuery, RowUpdate, Source, SourceError, TableShape,
+    WriteOutcome, WriteTarget, place::Place,
+};
+
+/// The physical form of every table: rows keep their rowids.
+const FORM: &str = "rowid";
 
 /// A SQLite file of the user's.
 pub(crate) struct SqliteSource {
@@ -59,14 +65,31 @@ impl Source for SqliteSource {
         })
     }
 
+    async fn parts(&self, relation: &str) -> Result<Vec<Part>, SourceError> {
+        let (mut connection, table) = self.table(relation).await?;
+        let end = ranges::end(&mut connection, &table).await?;
+        Ok(vec![Part {
+            id: PartId {
+                name: table.name,
+                form: FORM.to_owned(),
+            },
+            end,
+            rows_per_block: 1,
+        }])
+    }
+
     async fn next_range(
         &self,
         relation: &str,
+        part: &Part,
         after: Option<i64>,
         rows: u32,
     ) -> Result<Option<Range>, SourceError> {
         let (mut connection, table) = self.table(relation).await?;
-        ranges::next(&mut connection, &table, after, rows).await
+        let Some(end) = part.end else {
+            return Ok(None);
+        };
+        ranges::next(&mut connection, &table, after, end, rows).await
     }
 
     async fn read(
@@ -87,22 +110,29 @@ impl Source for SqliteSource {
 
     async fn write(
         &self,
-        relation: &str,
+        target: &WriteTarget,
         updates: &[RowUpdate],
         deadline: Deadline,
     ) -> Result<Vec<WriteOutcome>, SourceError> {
-        let (mut connection, table) = self.table(relation).await?;
+        let (mut connection, table) = self.table(&target.relation).await?;
+        if target.triggers == Triggers::Suppress {
+            return Err(SourceError::NotAllowed {
+                database: table.place.database.to_string(),
+                relation: target.relation.clone(),
+                what: "suppress the triggers of",
+                remedy: "SQLite cannot; say on_update = { triggers = \"fire\" } if that is right"
+                    .to_owned(),
+            });
+        }
         write::all(&mut connection, &table, &self.turns, updates, deadline).await
     }
 
     async fn census(
         &self,
         relation: &str,
-        column: &str,
-        encoding: TextEncoding,
-        range: Range,
-    ) -> Result<Vec<(Found, u64)>, SourceError> {
+        columns: &[CensusColumn],
+    ) -> Result<Vec<Vec<(Found, u64)>>, SourceError> {
         let (mut connection, table) = self.table(relation).await?;
-        census::count(&mut connection, &table, column, encoding, range).await
+        census::count(&mut connection, &table, columns).await
     }
 }

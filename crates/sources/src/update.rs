@@ -40,6 +40,9 @@ pub enum WriteOutcome {
     Written,
     /// Something that was read is no longer there; nothing was overwritten.
     Lost,
+    /// The application holds a lock on the row; it is as it was, and can be tried again a little
+    /// later.
+    Skipped,
 }
 
 /// The last moment of a write, in the source's own time; from [`Source::deadline`].

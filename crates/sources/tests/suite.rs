@@ -13,6 +13,9 @@ mod suite {
     pub mod fixture;
     pub mod names;
     pub mod pages;
+    pub mod postgres;
+    pub mod postgres_fixture;
+    pub mod postgres_locks;
     pub mod races;
     pub mod ranges;
     pub mod reads;
@@ -23,7 +26,7 @@ mod suite {
     pub mod writes;
 }
 
-use suite::{fixture::runtime, sqlite_fixture::SqliteFixture};
+use suite::{fixture::runtime, postgres_fixture::PostgresFixture, sqlite_fixture::SqliteFixture};
 
 /// One test a case: `cases` get a fixture, `properties` make one for each input.
 macro_rules! conformance {
@@ -32,6 +35,7 @@ macro_rules! conformance {
             cases: [
                 ranges::an_empty_table_has_no_range,
                 ranges::a_range_has_about_as_many_rows_as_asked_for,
+                ranges::ranges_end_where_the_part_ended_when_it_was_looked_at,
                 reads::only_rows_with_an_unsettled_value_are_read,
                 reads::all_is_settled_where_nothing_is_left,
                 reads::base64_is_settled_by_its_prefix,
@@ -58,6 +62,7 @@ macro_rules! conformance {
                 errors::a_view_is_refused,
                 errors::a_value_of_the_wrong_type_is_refused,
                 errors::a_constraint_names_its_row,
+                errors::a_part_that_is_not_the_tables_is_not_read,
                 application::no_update_of_the_application_is_lost,
             ],
             properties: [
@@ -80,5 +85,6 @@ macro_rules! conformance {
     };
 }
 
+conformance!(postgres, PostgresFixture::new());
 conformance!(sqlite_delete, SqliteFixture::new("delete"));
 conformance!(sqlite_wal, SqliteFixture::new("wal"));

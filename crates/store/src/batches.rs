@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rekey_domain::{BatchState, KeyId, Range};
+use rekey_domain::{BatchState, KeyId, PartId, Range};
 use rekey_messages::BatchReady;
 use sea_orm::{
     ActiveValue::Set,
@@ -86,6 +86,46 @@ pub async fn tally(db: &impl ConnectionTrait, rotation: &Rotation) -> Result<Tal
     })
 }
 
+impl Batch {
+    /// The part of the table that it is a range of.
+    pub fn part(&self) -> PartId {
+        PartId {
+            name: self.part.clone(),
+            form: self.part_form.clone(),
+        }
+    }
+
+    /// Its range.
+    pub fn range(&self) -> Range {
+        Range {
+            first: self.first,
+            last: self.last,
+        }
+    }
+}
+
+/// Whether ranges of a part, in the form it has, were planned in a rotation's current pass.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn covers(
+    db: &impl ConnectionTrait,
+    rotation: &Rotation,
+    table: Uuid,
+    part: &PartId,
+) -> Result<bool, StoreError> {
+    let found = batch::Entity::find()
+        .filter(batch::Column::RotationId.eq(rotation.id))
+        .filter(batch::Column::Pass.eq(rotation.pass))
+        .filter(batch::Column::TableId.eq(table))
+        .filter(batch::Column::Part.eq(&part.name))
+        .filter(batch::Column::PartForm.eq(&part.form))
+        .limit(1)
+        .one(db)
+        .await?;
+    Ok(found.is_some())
+}
+
 /// How many batches of a rotation's current pass are in `state`.
 ///
 /// # Errors
@@ -136,6 +176,7 @@ pub async fn plan(
     unit: &Unit,
     rotation: &Rotation,
     table: Uuid,
+    part: &PartId,
     range: Range,
 ) -> Result<(), StoreError> {
     let row = batch::ActiveModel {
@@ -143,6 +184,8 @@ pub async fn plan(
         rotation_id: Set(rotation.id),
         table_id: Set(table),
         pass: Set(rotation.pass),
+        part: Set(part.name.clone()),
+        part_form: Set(part.form.clone()),
         first: Set(range.first),
         last: Set(range.last),
         state: Set(Text(BatchState::Planned)),
@@ -261,6 +304,22 @@ pub async fn finish(unit: &Unit, batch: &Batch, tally: Tally) -> Result<(), Stor
         ..Default::default()
     };
     change_state(unit, batch, BatchState::Done, changes).await
+}
+
+/// Ends a batch whose part is not what it was: it proved nothing, and the part is planned again.
+/// What it moved before it found that out is moved all the same.
+///
+/// # Errors
+/// [`StoreError::Stale`] where it had ended before.
+pub async fn void(unit: &Unit, batch: &Batch, tally: Tally) -> Result<(), StoreError> {
+    let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    let changes = batch::ActiveModel {
+        moved: Set(batch.moved + signed(tally.moved)),
+        conflicts: Set(batch.conflicts + signed(tally.conflicts)),
+        ended_at: Set(Some(unit.now())),
+        ..Default::default()
+    };
+    change_state(unit, batch, BatchState::Void, changes).await
 }
 
 /// Gives a batch up, and holds its rotation; the others go on.

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use rekey_domain::{Bind, ColumnName, ColumnSpec, TextEncoding};
+use rekey_domain::{Bind, ColumnName, ColumnSpec, TextEncoding, Triggers};
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait,
     QueryFilter, QueryOrder,
@@ -14,7 +14,7 @@ use crate::{
     StoreError, Unit,
     entities::{protected_column, source, source_table},
     keyrings,
-    stored::Json,
+    stored::{Json, Text},
 };
 
 /// A protected column with its table and source.
@@ -160,7 +160,17 @@ pub async fn ensure_source(unit: &Unit, name: &str, url: &str) -> Result<Source,
     }
 }
 
-/// The table of this name, made or brought to this relation.
+impl Table {
+    /// What becomes of its UPDATE triggers and rules; where nothing was said it has none.
+    pub fn triggers(&self) -> Triggers {
+        self.triggers
+            .as_ref()
+            .map_or(Triggers::Fire, |Text(said)| *said)
+    }
+}
+
+/// The table of this name, made or brought to this relation and treatment of triggers; `true` where
+/// it was there and is another now.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
@@ -169,7 +179,9 @@ pub async fn ensure_table(
     source: Uuid,
     name: &str,
     relation: &str,
-) -> Result<Table, StoreError> {
+    triggers: Option<Triggers>,
+) -> Result<(Table, bool), StoreError> {
+    let triggers = triggers.map(Text);
     let named = source_table::Column::SourceId
         .eq(source)
         .and(source_table::Column::Name.eq(name));
@@ -178,15 +190,18 @@ pub async fn ensure_table(
         .one(unit.db())
         .await?
     {
-        Some(found) if found.relation == relation => Ok(found),
+        Some(found) if found.relation == relation && found.triggers == triggers => {
+            Ok((found, false))
+        }
         Some(found) => {
             let relation = Set(relation.to_owned());
             let row = source_table::ActiveModel {
                 id: Set(found.id),
                 relation,
+                triggers: Set(triggers),
                 ..Default::default()
             };
-            Ok(row.update(unit.db()).await?)
+            Ok((row.update(unit.db()).await?, true))
         }
         None => {
             let row = source_table::ActiveModel {
@@ -194,9 +209,10 @@ pub async fn ensure_table(
                 source_id: Set(source),
                 name: Set(name.to_owned()),
                 relation: Set(relation.to_owned()),
+                triggers: Set(triggers),
             };
             let taken = |error| StoreError::stale_if_taken(error, format!("table {name}"));
-            row.insert(unit.db()).await.map_err(taken)
+            Ok((row.insert(unit.db()).await.map_err(taken)?, false))
         }
     }
 }

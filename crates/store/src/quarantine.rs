@@ -2,12 +2,13 @@
 
 use rekey_domain::{KeyId, QuarantineReason};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, sea_query::OnConflict,
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter,
+    sea_query::OnConflict,
 };
 use uuid::Uuid;
 
 pub use crate::entities::quarantine::Model as Quarantined;
-use crate::{StoreError, Unit, entities::quarantine, stored::Text};
+use crate::{StoreError, Unit, entities::quarantine, rotations::Rotation, stored::Text};
 
 /// A value to put in quarantine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,13 +27,14 @@ pub struct NewQuarantine {
 ///
 /// # Errors
 /// [`StoreError`] of the database.
-pub async fn add(unit: &Unit, rotation: Uuid, new: NewQuarantine) -> Result<(), StoreError> {
+pub async fn add(unit: &Unit, rotation: &Rotation, new: NewQuarantine) -> Result<(), StoreError> {
     use quarantine::Column::{
-        ColumnId, FoundAt, FoundKeyId, Reason, ResolvedAt, RotationId, RowKey,
+        ColumnId, FoundAt, FoundKeyId, Pass, Reason, ResolvedAt, RotationId, RowKey,
     };
     let row = quarantine::ActiveModel {
         id: Set(Uuid::now_v7()),
-        rotation_id: Set(rotation),
+        rotation_id: Set(rotation.id),
+        pass: Set(Some(rotation.pass)),
         column_id: Set(new.column),
         row_key: Set(new.row_key),
         found_key_id: Set(new.found.map(|id| i64::from(id.value()))),
@@ -41,13 +43,31 @@ pub async fn add(unit: &Unit, rotation: Uuid, new: NewQuarantine) -> Result<(), 
         resolved_at: Set(None),
     };
     let again = OnConflict::columns([ColumnId, RowKey])
-        .update_columns([RotationId, FoundKeyId, Reason, FoundAt, ResolvedAt])
+        .update_columns([RotationId, Pass, FoundKeyId, Reason, FoundAt, ResolvedAt])
         .to_owned();
     quarantine::Entity::insert(row)
         .on_conflict(again)
         .exec_without_returning(unit.db())
         .await?;
     Ok(())
+}
+
+/// How many values of a column a rotation met in its current pass and had to leave, each counted
+/// once: a row may be met again where its table is planned again.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn of_pass(
+    db: &impl ConnectionTrait,
+    rotation: &Rotation,
+    column: Uuid,
+) -> Result<u64, StoreError> {
+    Ok(quarantine::Entity::find()
+        .filter(quarantine::Column::RotationId.eq(rotation.id))
+        .filter(quarantine::Column::Pass.eq(rotation.pass))
+        .filter(quarantine::Column::ColumnId.eq(column))
+        .count(db)
+        .await?)
 }
 
 /// What is in quarantine and was not resolved.

@@ -10,5 +10,6 @@ mod engine;
 mod faults;
 mod master;
 mod process;
+mod postgres_source;
 mod support;
 mod tink;

@@ -10,8 +10,8 @@ use std::{
 
 use rekey_broker::{LocalTransport, Transport};
 use rekey_domain::{
-    Bind, BindValue, Found, KeyId, KeyState, KeyringName, KeyringPolicy, Principal, Purpose,
-    RotationReason, RotationState, Timing,
+    Bind, BindValue, Found, KeyId, KeyState, KeyringName, KeyringPolicy, OnUpdate, Principal,
+    Purpose, RotationReason, RotationState, Timing,
 };
 use rekey_envelope::{decode_base64, encode_base64};
 use rekey_kms::LocalKms;
@@ -437,7 +437,7 @@ fn desired(source: &str, policy: KeyringPolicy) -> Desired {
     let table = |name: &str, columns| DesiredTable {
         name: name.to_owned(),
         relation: name.to_owned(),
-        triggers_accepted: false,
+        on_update: OnUpdate::default(),
         columns,
     };
     let uuid = Bind::Columns(vec!["uuid".to_owned()]);

@@ -2,10 +2,12 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use rekey_domain::{KeyId, Range};
+use rekey_domain::KeyId;
 use rekey_operations::{OperationError, Services};
 use rekey_runtime::crash;
-use rekey_sources::{Page, ReadColumn, ReadQuery, RowUpdate, Source, WriteOutcome};
+use rekey_sources::{
+    Page, ReadColumn, ReadQuery, RowUpdate, Source, SourceError, WriteOutcome, WriteTarget,
+};
 use rekey_store::{
     batches::{Batch, Tally},
     columns::{self, Protected},
@@ -23,13 +25,29 @@ const WRITE_WITHIN: Duration = Duration::from_secs(30);
 /// Times a range is read again because the application won a race; then the attempt counts as failed.
 const ROUNDS: u32 = 20;
 
+/// The pause before a range is read again because the application holds locks in it; doubled each
+/// time, up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
 /// What became of a batch.
 #[derive(Debug, Default)]
 pub struct Outcome {
+    /// Its part is not what it was: nothing is proved of its range.
+    pub void: bool,
     /// Counts.
     pub tally: Tally,
     /// What could not be moved.
     pub quarantine: Vec<NewQuarantine>,
+}
+
+/// What reading a range once came to.
+#[derive(Default)]
+struct Round {
+    moved: u64,
+    conflicts: u64,
+    skipped: u64,
+    quarantine: Vec<NewQuarantine>,
 }
 
 /// A batch with everything it takes.
@@ -39,6 +57,7 @@ pub struct Work<'a> {
     pub columns: Vec<Protected>,
     pub query: ReadQuery,
     pub keys: Keys,
+    target_part: WriteTarget,
     source: std::sync::Arc<dyn Source>,
 }
 
@@ -51,22 +70,23 @@ pub async fn re_encrypt(
 ) -> Result<Outcome, OperationError> {
     let mut work = prepare(services, rotation, batch, target).await?;
     let mut tally = Tally::default();
-    for _ in 0..ROUNDS {
-        let round = work.round().await?;
-        tally.moved += round.tally.moved;
-        tally.conflicts += round.tally.conflicts;
-        if round.tally.moved == 0 && round.tally.conflicts == 0 {
+    match work.rounds(&mut tally).await {
+        Ok(quarantine) => {
             crash::point("re-encryptor.verified");
-            tally.quarantined = round.quarantine.len() as u64;
-            return Ok(Outcome {
+            tally.quarantined = quarantine.len() as u64;
+            Ok(Outcome {
+                void: false,
                 tally,
-                quarantine: round.quarantine,
-            });
+                quarantine,
+            })
         }
+        Err(OperationError::Source(SourceError::PartChanged { .. })) => Ok(Outcome {
+            void: true,
+            tally,
+            quarantine: Vec::new(),
+        }),
+        Err(error) => Err(error),
     }
-    Err(OperationError::Store(rekey_store::StoreError::Stale {
-        what: format!("rows of {} in {}", work.query.relation, work.query.range),
-    }))
 }
 
 async fn prepare<'a>(
@@ -93,26 +113,24 @@ async fn prepare<'a>(
         .filter(|key| key.version >= least)
         .map(|key| key.id())
         .collect();
-    let query = query(
-        &columns,
-        &settled,
-        Range {
-            first: batch.first,
-            last: batch.last,
-        },
-    );
+    let query = query(&columns, &settled, batch);
     let ours = keys.iter().map(|key| key.id()).collect();
     Ok(Work {
         services,
         target,
         keys: Keys::new(first.spec.keyring.clone(), ours),
+        target_part: WriteTarget {
+            relation: query.relation.clone(),
+            part: query.part.clone(),
+            triggers: first.table.triggers(),
+        },
         columns,
         query,
         source,
     })
 }
 
-fn query(columns: &[Protected], settled: &[KeyId], range: Range) -> ReadQuery {
+fn query(columns: &[Protected], settled: &[KeyId], batch: &Batch) -> ReadQuery {
     let mut bind_columns: Vec<String> = Vec::new();
     for name in columns.iter().flat_map(|column| &column.spec.bind_columns) {
         if !bind_columns.contains(name) {
@@ -126,16 +144,46 @@ fn query(columns: &[Protected], settled: &[KeyId], range: Range) -> ReadQuery {
     });
     ReadQuery {
         relation: columns[0].table.relation.clone(),
-        range,
+        part: batch.part(),
+        range: batch.range(),
         columns: read.collect(),
         bind_columns,
     }
 }
 
 impl Work<'_> {
+    /// Reads the range and moves what it can, until reading finds nothing that can be moved; gives
+    /// what is left.
+    async fn rounds(&mut self, tally: &mut Tally) -> Result<Vec<NewQuarantine>, OperationError> {
+        let (mut pause, mut locked) = (FIRST_PAUSE, false);
+        for _ in 0..ROUNDS {
+            let round = self.round().await?;
+            tally.moved += round.moved;
+            tally.conflicts += round.conflicts;
+            locked = round.skipped > 0;
+            if locked {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            } else if round.moved == 0 && round.conflicts == 0 {
+                return Ok(round.quarantine);
+            }
+        }
+        let what = format!("rows of {} in {}", self.query.part, self.query.range);
+        Err(if locked {
+            let database = self.columns[0].source.name.clone();
+            let waited_for = "a row that its application holds a lock on";
+            OperationError::Source(SourceError::Busy {
+                database,
+                waited_for,
+            })
+        } else {
+            OperationError::Store(rekey_store::StoreError::Stale { what })
+        })
+    }
+
     /// Reads the range once, page by page, and moves what it can.
-    async fn round(&mut self) -> Result<Outcome, OperationError> {
-        let mut outcome = Outcome::default();
+    async fn round(&mut self) -> Result<Round, OperationError> {
+        let mut outcome = Round::default();
         let mut after = None;
         loop {
             let page = self.source.read(&self.query, after, PAGE_BYTES).await?;
@@ -148,7 +196,7 @@ impl Work<'_> {
         }
     }
 
-    async fn move_page(&mut self, page: Page, outcome: &mut Outcome) -> Result<(), OperationError> {
+    async fn move_page(&mut self, page: Page, outcome: &mut Round) -> Result<(), OperationError> {
         if page.rows.is_empty() {
             return Ok(());
         }
@@ -161,21 +209,22 @@ impl Work<'_> {
         crash::point("re-encryptor.encrypted");
         let written = self
             .source
-            .write(&self.query.relation, &moved.updates, deadline)
+            .write(&self.target_part, &moved.updates, deadline)
             .await?;
         crash::point("re-encryptor.written");
-        count(&moved.updates, &written, &mut outcome.tally);
+        count(&moved.updates, &written, outcome);
         Ok(())
     }
 }
 
-fn count(updates: &[RowUpdate], written: &[WriteOutcome], tally: &mut Tally) {
+fn count(updates: &[RowUpdate], written: &[WriteOutcome], round: &mut Round) {
     let rows: HashSet<_> = updates.iter().map(|update| &update.key).collect();
     debug_assert_eq!(rows.len(), updates.len(), "one update a row");
     for (update, outcome) in updates.iter().zip(written) {
         match outcome {
-            WriteOutcome::Written => tally.moved += update.columns.len() as u64,
-            WriteOutcome::Lost => tally.conflicts += 1,
+            WriteOutcome::Written => round.moved += update.columns.len() as u64,
+            WriteOutcome::Lost => round.conflicts += 1,
+            WriteOutcome::Skipped => round.skipped += 1,
         }
     }
 }

@@ -133,9 +133,13 @@ impl ReEncryptBatch {
         };
         leases::release(&unit, lease).await?;
         for value in outcome.quarantine {
-            quarantine::add(&unit, rotation.id, value).await?;
+            quarantine::add(&unit, rotation, value).await?;
         }
-        batches::finish(&unit, batch, outcome.tally).await?;
+        if outcome.void {
+            batches::void(&unit, batch, outcome.tally).await?;
+        } else {
+            batches::finish(&unit, batch, outcome.tally).await?;
+        }
         let rotation = rotations::by_id(unit.db(), rotation.id).await?;
         let policy = keyrings::by_id(unit.db(), rotation.keyring_id)
             .await?

@@ -149,7 +149,7 @@ fn desired_table(table: rekey_runtime::config::TableConfig) -> DesiredTable {
     DesiredTable {
         name: table.name,
         relation: table.relation,
-        triggers_accepted: table.triggers_accepted,
+        on_update: table.on_update,
         columns: table.columns.into_iter().map(column).collect(),
     }
 }

@@ -9,6 +9,7 @@ use rekey_store::{
     columns::{self, Protected},
     keyrings::Keyring,
     keys::{self, Key},
+    quarantine,
     rotations::Rotation,
 };
 use serde_json::{Value, json};
@@ -25,6 +26,10 @@ pub async fn write(
     let before = census::of_pass(db, rotation.id, census::BEFORE).await?;
     let after = census::of_pass(db, rotation.id, rotation.pass).await?;
     let tally = batches::tally(db, rotation).await?;
+    let mut quarantined = 0;
+    for column in &columns {
+        quarantined += quarantine::of_pass(db, rotation, column.id).await?;
+    }
     let name = |id: Option<i64>| {
         keys.iter()
             .find(|key| Some(key.key_id) == id)
@@ -44,7 +49,7 @@ pub async fn write(
         "passes": rotation.pass + 1,
         "moved": tally.moved,
         "conflicts": tally.conflicts,
-        "quarantined": tally.quarantined,
+        "quarantined": quarantined,
         "census_before": listed(&before, &columns, &keys, keyring),
         "census_after": listed(&after, &columns, &keys, keyring),
         "gates_off": if keyring.policy.0.backup == rekey_domain::BackupPolicy::Off { vec!["backup"] } else { vec![] },

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use rekey_domain::{BatchState, Facts, Found, KeyId, PassCensus, Rotation as Rule, RotationState};
 use rekey_store::{
-    ConnectionTrait, StoreError, batches, census, columns, keys, rotations::Rotation,
+    ConnectionTrait, StoreError, batches, census, columns, keys, quarantine, rotations::Rotation,
 };
 
 /// The rotation as the rules see it.
@@ -55,10 +55,8 @@ async fn pass_census(
     db: &impl ConnectionTrait,
     rotation: &Rotation,
 ) -> Result<Option<PassCensus>, StoreError> {
-    if columns::of_keyring(db, rotation.keyring_id)
-        .await?
-        .is_empty()
-    {
+    let columns = columns::of_keyring(db, rotation.keyring_id).await?;
+    if columns.is_empty() {
         return Ok(Some(PassCensus { below_target: 0 }));
     }
     let counted = census::of_pass(db, rotation.id, rotation.pass).await?;
@@ -67,14 +65,16 @@ async fn pass_census(
     }
     let settled = settled(db, rotation).await?;
     let is_settled = |found: Found| matches!(found, Found::Key(id) if settled.contains(&id));
-    let unsettled: u64 = counted
-        .iter()
-        .filter(|count| !is_settled(count.found()))
-        .map(|count| count.rows.unsigned_abs())
-        .sum();
-    // Both were counted in this pass: what the batches of this pass could not move is in quarantine.
-    let quarantined = batches::tally(db, rotation).await?.quarantined;
-    Ok(Some(PassCensus {
-        below_target: unsettled.saturating_sub(quarantined),
-    }))
+    let mut below_target = 0;
+    for column in columns {
+        let of_column = counted.iter().filter(|count| count.column_id == column.id);
+        let unsettled: u64 = of_column
+            .filter(|count| !is_settled(count.found()))
+            .map(|count| count.rows.unsigned_abs())
+            .sum();
+        // Both were counted in this pass: what it could not move is in quarantine.
+        let left = quarantine::of_pass(db, rotation, column.id).await?;
+        below_target += unsettled.saturating_sub(left);
+    }
+    Ok(Some(PassCensus { below_target }))
 }

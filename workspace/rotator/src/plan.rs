@@ -1,15 +1,17 @@
 //! Planning: cuts the keyring's tables into ranges, a few ahead of the work.
 
-use rekey_domain::{BatchState, Found, KeyId, Range, plan_fits};
+use rekey_domain::{BatchState, Found, KeyId, Part, PartId, Range, plan_fits};
 use rekey_operations::{OperationError, census_of_columns};
 use rekey_runtime::crash;
 use rekey_store::{
     Unit, batches, census,
-    columns::{self, Protected, Table},
+    columns::{self, Protected},
     keys,
     rotations::{self, Changes},
+    stored::Json,
 };
 use sea_orm::ActiveValue::Set;
+use uuid::Uuid;
 
 use crate::{advance::Advance, facts, steps, verify};
 
@@ -28,8 +30,8 @@ pub async fn plan(advance: &Advance<'_>) -> Result<(), OperationError> {
         return count_before(advance, &columns).await;
     }
     let waiting = batches::count(db, &advance.rotation, BatchState::Planned).await?;
-    let ranges = next_ranges(advance, &columns, AHEAD.saturating_sub(waiting)).await?;
-    store(advance, ranges).await
+    let walk = next_ranges(advance, &columns, AHEAD.saturating_sub(waiting)).await?;
+    store(advance, walk).await
 }
 
 /// The census before the first batch, and whether all of it fits the target key's budget.
@@ -64,51 +66,114 @@ async fn count_before(advance: &Advance<'_>, columns: &[Protected]) -> Result<()
     Ok(())
 }
 
-struct Ranges {
-    found: Vec<(Table, Range)>,
+/// How far the plan of a pass has come.
+struct Walk {
+    found: Vec<(Uuid, PartId, Range)>,
     table: i32,
+    part: Option<Part>,
     after: Option<i64>,
     complete: bool,
 }
 
-/// Walks on from where the plan stands, table by table.
+/// Walks on from where the plan stands: table by table, part by part.
 async fn next_ranges(
     advance: &Advance<'_>,
     columns: &[Protected],
     most: u64,
-) -> Result<Ranges, OperationError> {
+) -> Result<Walk, OperationError> {
     let tables = tables(columns);
-    let rows = advance.keyring.policy.0.batch_rows;
-    let mut ranges = Ranges {
+    let mut walk = Walk {
         found: Vec::new(),
         table: advance.rotation.plan_table,
+        part: advance.rotation.plan_part.clone().map(|Json(part)| part),
         after: advance.rotation.plan_after,
         complete: false,
     };
-    while (ranges.found.len() as u64) < most {
-        let Some(column) = usize::try_from(ranges.table)
-            .ok()
-            .and_then(|index| tables.get(index))
-        else {
-            ranges.complete = true;
+    while (walk.found.len() as u64) < most {
+        let index = usize::try_from(walk.table).ok();
+        let Some(column) = index.and_then(|index| tables.get(index)) else {
+            walk.complete = true;
             break;
         };
-        let source = advance.services.source(&column.source).await?;
-        match source
-            .next_range(&column.table.relation, ranges.after, rows)
-            .await?
-        {
-            Some(range) => {
-                ranges.after = Some(range.last);
-                ranges.found.push((column.table.clone(), range));
-            }
-            None => {
-                ranges.table += 1;
-                ranges.after = None;
+        walk.step(advance, column).await?;
+    }
+    Ok(walk)
+}
+
+impl Walk {
+    /// One range further; at a part's end to the next part, at the last one's to the next table.
+    async fn step(
+        &mut self,
+        advance: &Advance<'_>,
+        column: &Protected,
+    ) -> Result<(), OperationError> {
+        if let Some(part) = &self.part {
+            let source = advance.services.source(&column.source).await?;
+            let (relation, rows) = (&column.table.relation, advance.keyring.policy.0.batch_rows);
+            let range = source.next_range(relation, part, self.after, rows).await?;
+            if let Some(range) = range {
+                self.after = Some(range.last);
+                self.found.push((column.table.id, part.id.clone(), range));
+                return Ok(());
             }
         }
+        self.after = None;
+        self.part = next_part(advance, column, self.part.take()).await?;
+        if self.part.is_none() {
+            self.table += 1;
+        }
+        Ok(())
     }
-    Ok(ranges)
+}
+
+/// The table's next part after `last` that holds rows and has no ranges in this pass, by name.
+async fn next_part(
+    advance: &Advance<'_>,
+    column: &Protected,
+    last: Option<Part>,
+) -> Result<Option<Part>, OperationError> {
+    let source = advance.services.source(&column.source).await?;
+    let mut parts = source.parts(&column.table.relation).await?;
+    parts.retain(|part| {
+        let is_next = |last: &Part| part.id.name > last.id.name;
+        part.end.is_some() && last.as_ref().is_none_or(is_next)
+    });
+    parts.sort_unstable_by(|one, other| one.id.name.cmp(&other.id.name));
+    let db = advance.services.store.db();
+    for part in parts {
+        if !batches::covers(db, &advance.rotation, column.table.id, &part.id).await? {
+            return Ok(Some(part));
+        }
+    }
+    Ok(None)
+}
+
+/// Plans the parts that came or were written anew (`VACUUM FULL`, a repack, `ATTACH PARTITION`)
+/// since this pass was planned; `false` when there are none, and what the pass proved holds.
+pub async fn plan_changed_parts(advance: &Advance<'_>) -> Result<bool, OperationError> {
+    let db = advance.services.store.db();
+    let columns = columns::of_keyring(db, advance.keyring.id).await?;
+    for column in tables(&columns) {
+        let Some(part) = next_part(advance, column, None).await? else {
+            continue;
+        };
+        let Some(unit) = advance.begin().await? else {
+            return Ok(true);
+        };
+        let changes = Changes {
+            planned: Set(false),
+            plan_table: Set(0),
+            plan_part: Set(None),
+            plan_after: Set(None),
+            ..Default::default()
+        };
+        rotations::update(&unit, &advance.rotation, changes).await?;
+        unit.send(&advance.due()).await?;
+        unit.commit().await?;
+        tracing::info!(rotation = %advance.rotation.id, part = %part.id, "a part is new or was written anew; planning it");
+        return Ok(true);
+    }
+    Ok(false)
 }
 
 /// One column for each table, in a fixed order.
@@ -122,17 +187,18 @@ fn tables(columns: &[Protected]) -> Vec<&Protected> {
     tables
 }
 
-async fn store(advance: &Advance<'_>, ranges: Ranges) -> Result<(), OperationError> {
+async fn store(advance: &Advance<'_>, walk: Walk) -> Result<(), OperationError> {
     let Some(unit) = advance.begin().await? else {
         return Ok(());
     };
-    for (table, range) in &ranges.found {
-        batches::plan(&unit, &advance.rotation, table.id, *range).await?;
+    for (table, part, range) in &walk.found {
+        batches::plan(&unit, &advance.rotation, *table, part, *range).await?;
     }
     let changes = Changes {
-        planned: Set(ranges.complete),
-        plan_table: Set(ranges.table),
-        plan_after: Set(ranges.after),
+        planned: Set(walk.complete),
+        plan_table: Set(walk.table),
+        plan_part: Set(walk.part.clone().map(Json)),
+        plan_after: Set(walk.after),
         resend_at: Set(unit.database_time_in(batches::RESEND_AFTER)),
         ..Default::default()
     };
@@ -143,15 +209,15 @@ async fn store(advance: &Advance<'_>, ranges: Ranges) -> Result<(), OperationErr
         advance.keyring.policy.0.concurrency,
     )
     .await?;
-    go_on(&unit, advance, &ranges).await?;
+    go_on(&unit, advance, &walk).await?;
     unit.commit().await?;
     crash::point("rotator.planned");
     Ok(())
 }
 
 /// A finished plan is looked at once more, as it may have no batch whose end would do that.
-async fn go_on(unit: &Unit, advance: &Advance<'_>, ranges: &Ranges) -> Result<(), OperationError> {
-    if ranges.complete {
+async fn go_on(unit: &Unit, advance: &Advance<'_>, walk: &Walk) -> Result<(), OperationError> {
+    if walk.complete {
         unit.send(&advance.due()).await?;
     }
     Ok(())

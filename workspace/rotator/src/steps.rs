@@ -11,7 +11,7 @@ use rekey_store::{Unit, audit::Record, batches, keys, rotations, rotations::Chan
 use sea_orm::ActiveValue::Set;
 use serde_json::json;
 
-use crate::advance::Advance;
+use crate::{advance::Advance, plan};
 
 /// A live rotation is looked at again after this at the latest, whatever message was lost (rule 2).
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
@@ -173,6 +173,9 @@ pub async fn switch(advance: &Advance<'_>) -> Result<(), OperationError> {
 
 /// All rows are moved: wait out clients that have not refreshed.
 pub async fn begin_grace(advance: &Advance<'_>, due: DateTime<Utc>) -> Result<(), OperationError> {
+    if plan::plan_changed_parts(advance).await? {
+        return Ok(());
+    }
     let Some(unit) = advance.begin().await? else {
         return Ok(());
     };

@@ -17,7 +17,7 @@ use serde_json::json;
 
 use crate::{
     advance::Advance,
-    certificate,
+    certificate, plan,
     steps::{move_to, until},
 };
 
@@ -26,6 +26,7 @@ fn next_pass(advance: &Advance<'_>) -> Changes {
         pass: Set(advance.rotation.pass + 1),
         planned: Set(false),
         plan_table: Set(0),
+        plan_part: Set(None),
         plan_after: Set(None),
         due_at: Set(None),
         ..Default::default()
@@ -46,6 +47,9 @@ pub async fn begin(advance: &Advance<'_>) -> Result<(), OperationError> {
 
 /// Counts every value of the keyring's columns. Figures on a certificate come from here only.
 pub async fn take_census(advance: &Advance<'_>) -> Result<(), OperationError> {
+    if plan::plan_changed_parts(advance).await? {
+        return Ok(());
+    }
     let columns = columns::of_keyring(advance.services.store.db(), advance.keyring.id).await?;
     let counted = census_of_columns(advance.services, &columns).await?;
     record(advance, advance.rotation.pass, &columns, &counted).await?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use config::ValueKind;
-use rekey_domain::{Bind, KeyringName};
+use rekey_domain::{Bind, KeyringName, OnUpdate, Triggers};
 
 use super::{SecretUrl, section::Section};
 
@@ -25,8 +25,8 @@ pub struct TableConfig {
     pub name: String,
     /// Its name in its database; the same where nothing else is said.
     pub relation: String,
-    /// It was said that UPDATE triggers may fire on our writes.
-    pub triggers_accepted: bool,
+    /// What was said of the effects that our updates have beyond its rows.
+    pub on_update: OnUpdate,
     /// Its protected columns.
     pub columns: Vec<ColumnConfig>,
 }
@@ -51,7 +51,7 @@ pub(super) fn read(mut section: Section<'_>) -> Option<SourceConfig> {
     if !given {
         section.wrong(
             "url",
-            "is missing; expected url = \"sqlite:///var/lib/clinic.db\", or url_file with it",
+            "is missing; expected url = \"postgres://user@host/clinic\" or \"sqlite:///var/lib/clinic.db\", or url_file with it",
         );
     }
     if section
@@ -63,12 +63,13 @@ pub(super) fn read(mut section: Section<'_>) -> Option<SourceConfig> {
             "has no effect yet: no key is ever destroyed",
         );
     }
-    read_limits(section.section("limits"));
+    let kind = Kind::of(url.as_deref());
+    read_limits(section.section("limits"), kind);
     let declared = section.has("table");
     let tables: Vec<_> = section
         .sections("table")
         .into_iter()
-        .map(read_table)
+        .map(|table| read_table(table, kind))
         .collect();
     if !declared {
         section.wrong(
@@ -82,6 +83,23 @@ pub(super) fn read(mut section: Section<'_>) -> Option<SourceConfig> {
         url: url.unwrap_or_else(|| String::new().into()),
         tables: tables.into_iter().flatten().collect(),
     })
+}
+
+/// The kinds of databases, as far as the configuration has to tell them apart.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Sqlite,
+    Postgres,
+}
+
+impl Kind {
+    /// By the URL; one that nobody can read was reported already.
+    fn of(url: Option<&str>) -> Self {
+        match url.and_then(|url| url.split_once(':')) {
+            Some(("postgres" | "postgresql", _)) => Self::Postgres,
+            _ => Self::Sqlite,
+        }
+    }
 }
 
 /// Names stand between dots in `source.table.column`.
@@ -99,7 +117,7 @@ fn read_name(section: &mut Section<'_>, example: &str) -> Option<String> {
 }
 
 /// What would slow us down is refused as long as nothing does; what has no effect on SQLite is said.
-fn read_limits(mut section: Section<'_>) {
+fn read_limits(mut section: Section<'_>, kind: Kind) {
     if section
         .whole("rows_per_second", 0..=u64::MAX >> 1)
         .is_some_and(|rows| rows > 0)
@@ -119,12 +137,16 @@ fn read_limits(mut section: Section<'_>) {
         .duration("max_replica_lag", Duration::ZERO)
         .is_some()
     {
-        section.ignore("max_replica_lag", "has no effect: SQLite has no replicas");
+        let why = match kind {
+            Kind::Sqlite => "has no effect: SQLite has no replicas",
+            Kind::Postgres => "has no effect yet: nothing waits for replicas",
+        };
+        section.ignore("max_replica_lag", why);
     }
     section.end();
 }
 
-fn read_table(mut section: Section<'_>) -> Option<TableConfig> {
+fn read_table(mut section: Section<'_>, kind: Kind) -> Option<TableConfig> {
     let name = read_name(&mut section, "\"patients\"");
     let relation = section.text("relation");
     if relation.as_ref().is_some_and(String::is_empty) {
@@ -133,7 +155,7 @@ fn read_table(mut section: Section<'_>) -> Option<TableConfig> {
             "is empty; expected the table's name in its database",
         );
     }
-    let triggers_accepted = read_on_update(section.section("on_update"));
+    let on_update = read_on_update(section.section("on_update"), kind);
     let columns = section.section("columns").named_sections();
     if columns.is_empty() {
         section.wrong("columns", "no column is named; expected columns = { ssn = { keyring = \"phi\", bind = \"row\" } }");
@@ -147,33 +169,35 @@ fn read_table(mut section: Section<'_>) -> Option<TableConfig> {
     Some(TableConfig {
         relation: relation.unwrap_or_else(|| name.clone()),
         name,
-        triggers_accepted,
+        on_update,
         columns,
     })
 }
 
-fn read_on_update(mut section: Section<'_>) -> bool {
-    let triggers = section.text("triggers");
-    match triggers.as_deref() {
-        None | Some("fire") => {}
-        Some("suppress") => section.wrong(
+fn read_on_update(mut section: Section<'_>, kind: Kind) -> OnUpdate {
+    let triggers = section.parsed("triggers", str::parse);
+    if triggers == Some(Triggers::Suppress) && kind == Kind::Sqlite {
+        section.wrong(
             "triggers",
             "SQLite cannot suppress triggers; expected \"fire\"",
-        ),
-        Some(found) => section.wrong("triggers", format!("expected \"fire\", found {found:?}")),
+        );
     }
-    match section.text("publications").as_deref() {
-        None => {}
-        Some("accept") => {
+    let publications = section.text("publications");
+    match publications.as_deref() {
+        Some("accept") if kind == Kind::Sqlite => {
             section.ignore("publications", "has no effect: SQLite has no publications")
         }
+        None | Some("accept") => {}
         Some(found) => section.wrong(
             "publications",
             format!("expected \"accept\", found {found:?}"),
         ),
     }
     section.end();
-    triggers.as_deref() == Some("fire")
+    OnUpdate {
+        triggers,
+        publications_accepted: publications.as_deref() == Some("accept"),
+    }
 }
 
 fn read_column(name: String, mut section: Section<'_>) -> Option<ColumnConfig> {

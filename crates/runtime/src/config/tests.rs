@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use rekey_domain::{Bind, Purpose};
+use rekey_domain::{Bind, Purpose, Triggers};
 
 use super::{Config, ConfigErrors, KmsConfig, SecretUrl, problems::Problems};
 
@@ -86,7 +86,8 @@ fn the_example_is_read_whole() {
         Duration::from_secs(7 * 24 * 60 * 60)
     );
     let table = &config.sources[0].tables[0];
-    assert!(table.triggers_accepted);
+    assert_eq!(table.on_update.triggers, Some(Triggers::Fire));
+    assert!(table.on_update.publications_accepted);
     assert_eq!(
         (table.name.as_str(), table.relation.as_str()),
         ("patients", "main.patients")

@@ -2,12 +2,8 @@
 
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
-use super::{
-    affinity::Affinity,
-    faults::{Located, Place},
-    sql::quote,
-};
-use crate::{ColumnShape, SourceError, TableShape};
+use super::{affinity::Affinity, faults::Located, sql::quote};
+use crate::{ColumnShape, SourceError, TableShape, place::Place};
 
 /// SQLite's names for the rowid; a column of the same name hides one.
 const ROWID_NAMES: [&str; 3] = ["rowid", "_rowid_", "oid"];
@@ -88,6 +84,15 @@ fn table_name(relation: &str) -> &str {
     }
 }
 
+/// As the relation was written: the name is frozen in associated data, and SQLite has no one case.
+fn full_name(relation: &str) -> String {
+    if relation.contains('.') {
+        relation.to_owned()
+    } else {
+        format!("main.{relation}")
+    }
+}
+
 async fn kind(connection: &mut SqliteConnection, place: &Place) -> Result<Kind, SourceError> {
     let sql = "SELECT name, type, wr, strict FROM pragma_table_list(?) WHERE schema = 'main'";
     let found = sqlx::query(sql)
@@ -134,9 +139,12 @@ async fn shape(
     let rows = rows.await.at(place)?;
     let columns = rows.iter().map(|row| column(row, kind.strict)).collect();
     Ok(TableShape {
+        full_name: full_name(&place.relation),
         primary_key: primary_key(&rows).at(place)?,
         columns: Result::<_, sqlx::Error>::at(columns, place)?,
         update_triggers: Vec::new(),
+        always_triggers: Vec::new(),
+        publications: Vec::new(),
     })
 }
 

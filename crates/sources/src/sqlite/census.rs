@@ -3,35 +3,83 @@
 use std::collections::BTreeMap;
 
 use rekey_domain::{Found, KeyId, Range, TextEncoding};
-use sqlx::{AssertSqlSafe, Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection, sqlite::SqliteRow};
 
-use super::{catalogue::Table, faults::Located, sql};
-use crate::{SourceError, value::format_byte};
+use super::{catalogue::Table, faults::Located, ranges, sql};
+use crate::{CensusColumn, SourceError, value::format_byte};
 
-/// The values in the range that are not NULL, by what they are.
+/// Rows counted by one statement, so that none runs long.
+const RANGE_ROWS: u32 = 20_000;
+
+/// The values of each column that are not NULL, by what they are.
+///
+/// In one read transaction where that stops nobody, which is in WAL mode. In the other journal
+/// modes no application could commit until it ends, and a row that keeps its rowid is counted once
+/// all the same.
 pub(super) async fn count(
     connection: &mut SqliteConnection,
     table: &Table,
-    column: &str,
+    columns: &[CensusColumn],
+) -> Result<Vec<Vec<(Found, u64)>>, SourceError> {
+    let journal = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut *connection);
+    let journal: String = journal.await.at(&table.place)?;
+    if journal != "wal" {
+        return ranges_of(connection, table, columns).await;
+    }
+    let mut transaction = connection.begin().await.at(&table.place)?;
+    let counts = ranges_of(&mut transaction, table, columns).await?;
+    transaction.commit().await.at(&table.place)?;
+    Ok(counts)
+}
+
+/// Range by range, up to the greatest rowid at the start.
+async fn ranges_of(
+    connection: &mut SqliteConnection,
+    table: &Table,
+    columns: &[CensusColumn],
+) -> Result<Vec<Vec<(Found, u64)>>, SourceError> {
+    let selects: Result<Vec<_>, _> = columns.iter().map(|column| select(table, column)).collect();
+    let selects = selects?;
+    let mut counts = vec![BTreeMap::new(); columns.len()];
+    let end = ranges::end(connection, table).await?;
+    let mut after = None;
+    while let Some(end) = end {
+        let range = ranges::next(connection, table, after, end, RANGE_ROWS).await?;
+        let Some(range) = range else { break };
+        for ((select, column), counts) in selects.iter().zip(columns).zip(&mut counts) {
+            add(connection, table, select, column.encoding, range, counts).await?;
+        }
+        after = Some(range.last);
+    }
+    Ok(counts
+        .into_iter()
+        .map(|counts| counts.into_iter().collect())
+        .collect())
+}
+
+async fn add(
+    connection: &mut SqliteConnection,
+    table: &Table,
+    select: &str,
     encoding: TextEncoding,
     range: Range,
-) -> Result<Vec<(Found, u64)>, SourceError> {
-    let rows = sqlx::query(AssertSqlSafe(select(table, column, encoding)?))
+    counts: &mut BTreeMap<Found, u64>,
+) -> Result<(), SourceError> {
+    let rows = sqlx::query(AssertSqlSafe(select))
         .bind(range.first)
         .bind(range.last)
         .fetch_all(connection);
-    let rows = rows.await.at(&table.place)?;
-    let mut counts = BTreeMap::new();
-    for row in &rows {
+    for row in &rows.await.at(&table.place)? {
         let (found, values) = group(row, encoding).at(&table.place)?;
         *counts.entry(found).or_default() += values;
     }
-    Ok(counts.into_iter().collect())
+    Ok(())
 }
 
 /// Groups by prefix only what starts like ciphertext: a column full of plaintext is one group.
-fn select(table: &Table, column: &str, encoding: TextEncoding) -> Result<String, SourceError> {
-    let (rowid, from, value) = (table.rowid(), table.sql(), table.column(column)?);
+fn select(table: &Table, column: &CensusColumn) -> Result<String, SourceError> {
+    let encoding = column.encoding;
+    let (rowid, from, value) = (table.rowid(), table.sql(), table.column(&column.name)?);
     let (class, length) = (sql::storage_class(encoding), sql::prefix_length(encoding));
     let start = first_character(encoding);
     Ok(format!(

@@ -14,8 +14,8 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqlitePoolOptions},
 };
 
-use super::faults::{Located, Place};
-use crate::SourceError;
+use super::faults::Located;
+use crate::{SourceError, place::Place};
 
 /// How long a statement waits for a lock of the application's; a commit may come this late.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(3);

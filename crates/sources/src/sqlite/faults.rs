@@ -2,11 +2,9 @@
 //!
 //! Its messages are not passed on: a trigger's `RAISE` or a JSON function may put a value in one.
 
-use std::sync::Arc;
-
 use sqlx::{Error, error::DatabaseError};
 
-use crate::{RowKey, SourceError};
+use crate::{RowKey, SourceError, place::Place};
 
 // Primary result codes, the low byte of what SQLite reports.
 const ERROR: i32 = 1;
@@ -25,27 +23,6 @@ const MISMATCH: i32 = 20;
 const NOTADB: i32 = 26;
 /// Extended: the file was moved or deleted while it was open.
 const READONLY_DBMOVED: i32 = 1032;
-
-/// What an error is about.
-#[derive(Clone)]
-pub(super) struct Place {
-    pub(super) database: Arc<str>,
-    pub(super) relation: String,
-}
-
-impl Place {
-    pub(super) fn new(database: &Arc<str>, relation: &str) -> Self {
-        Self {
-            database: Arc::clone(database),
-            relation: relation.to_owned(),
-        }
-    }
-
-    /// The database as a whole.
-    pub(super) fn database(database: &Arc<str>) -> Self {
-        Self::new(database, "-")
-    }
-}
 
 /// Says where an error of the driver happened.
 pub(super) trait Located<T> {

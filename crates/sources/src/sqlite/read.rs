@@ -6,7 +6,7 @@ use sqlx::{
     AssertSqlSafe, Decode, Row, Sqlite, SqliteConnection, TypeInfo, ValueRef, sqlite::SqliteRow,
 };
 
-use super::{catalogue::Table, faults::Located, sql};
+use super::{FORM, catalogue::Table, faults::Located, sql};
 use crate::{Page, ReadColumn, ReadQuery, RowKey, SourceError, SourceRow, StoredValue};
 
 /// Reads rows until their values reach `max_bytes`.
@@ -17,6 +17,7 @@ pub(super) async fn page(
     after: Option<i64>,
     max_bytes: usize,
 ) -> Result<Page, SourceError> {
+    check_part(table, query)?;
     let mut page = Page::default();
     let Some(first) = first_rowid(query, after) else {
         return Ok(page);
@@ -36,6 +37,17 @@ pub(super) async fn page(
         }
     }
     Ok(page)
+}
+
+/// A table is one part, in one form for ever.
+fn check_part(table: &Table, query: &ReadQuery) -> Result<(), SourceError> {
+    if query.part.name == table.name && query.part.form == FORM {
+        return Ok(());
+    }
+    Err(SourceError::PartChanged {
+        relation: query.relation.clone(),
+        part: query.part.name.clone(),
+    })
 }
 
 /// Where to start; None behind the last rowid there can be.

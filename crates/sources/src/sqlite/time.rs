@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use sqlx::SqliteConnection;
 
-use super::faults::{Located, Place};
-use crate::{Deadline, SourceError};
+use super::faults::Located;
+use crate::{Deadline, SourceError, place::Place};
 
 /// The condition of a statement that may only run before a deadline, which is bound to it.
 pub(super) const BEFORE_DEADLINE: &str = "unixepoch('subsec') * 1000 < ?";

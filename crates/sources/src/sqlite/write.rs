@@ -82,7 +82,9 @@ async fn swap(
     if update.columns.is_empty() {
         return Ok(WriteOutcome::Written);
     }
-    let RowKey::RowId(rowid) = update.key;
+    let RowKey::RowId(rowid) = update.key else {
+        return Ok(WriteOutcome::Lost);
+    };
     let swaps = swaps(table, update)?;
     let mut query = sqlx::query(AssertSqlSafe(statement(table, &swaps)));
     for swap in &swaps {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rekey_sources::{Deadline, SourceError, StoredValue};
 
 use super::fixture::{
-    Fixture, NEW, OLD, ciphertext, in_a_minute, patient, read_all, ssn, swap, whole,
+    Fixture, NEW, OLD, ciphertext, in_a_minute, patient, read_all, ssn, swap, target, whole,
 };
 
 pub async fn nothing_is_written_after_the_deadline(fixture: &impl Fixture) {
@@ -22,7 +22,7 @@ pub async fn nothing_is_written_after_the_deadline(fixture: &impl Fixture) {
     let short = source.deadline(Duration::from_millis(20)).await.unwrap();
     tokio::time::sleep(Duration::from_millis(40)).await;
     for passed in [short, Deadline::from_unix_millis(0)] {
-        let error = source.write("patients", &updates, passed).await;
+        let error = source.write(&target(&query), &updates, passed).await;
         let error = error.unwrap_err();
         assert!(matches!(error, SourceError::DeadlinePassed { .. }));
         assert!(error.is_retryable());

@@ -1,27 +1,25 @@
 //! Errors that every kind of source gives: what is wrong, where, and what to do.
 
-use rekey_domain::{Range, TextEncoding};
+use rekey_domain::{Part, PartId};
 use rekey_sources::{SourceError, StoredValue};
 
 use super::fixture::{
-    Fixture, NEW, OLD, ciphertext, in_a_minute, patient, read_all, ssn, swap, whole,
+    Fixture, NEW, OLD, census_of, ciphertext, in_a_minute, only_part, patient, read_all, ssn, swap,
+    target, target_of, whole, whole_of,
 };
-
-const RANGE: Range = Range { first: 0, last: 9 };
 
 pub async fn a_missing_table_is_named(fixture: &impl Fixture) {
     let source = fixture.source();
     let error = source.describe("patiens").await.unwrap_err();
     assert!(matches!(error, SourceError::NoSuchTable { .. }));
     assert!(error.to_string().contains("patiens") && !error.is_retryable());
+    let part = only_part(source, "patients").await.id;
+    let target = target_of("patiens", part);
     for error in [
-        source.next_range("patiens", None, 1).await.map(drop),
+        source.parts("patiens").await.map(drop),
+        census_of(source, "patiens", &ssn()).await.map(drop),
         source
-            .census("patiens", "ssn", TextEncoding::Binary, RANGE)
-            .await
-            .map(drop),
-        source
-            .write("patiens", &[], in_a_minute(source).await)
+            .write(&target, &[], in_a_minute(source).await)
             .await
             .map(drop),
     ] {
@@ -33,8 +31,9 @@ pub async fn a_missing_table_is_named(fixture: &impl Fixture) {
 pub async fn a_missing_column_is_named_with_those_there_are(fixture: &impl Fixture) {
     fixture.insert(&[patient(1, OLD)]).await;
     let source = fixture.source();
-    let census = source.census("patients", "snn", TextEncoding::Binary, RANGE);
-    let error = census.await.unwrap_err();
+    let mut snn = ssn();
+    snn.name = "snn".to_owned();
+    let error = census_of(source, "patients", &snn).await.unwrap_err();
     let found = "id, name, ssn, notes, updated_at";
     let message = format!("table patients has no column snn; it has {found}");
     assert_eq!(error.to_string(), message);
@@ -49,7 +48,8 @@ pub async fn a_missing_column_is_named_with_those_there_are(fixture: &impl Fixtu
     update.columns[0].name = "snn".to_owned();
     let deadline = in_a_minute(source).await;
     let updates = [update];
-    let written = source.write("patients", &updates, deadline);
+    let target = target(&query);
+    let written = source.write(&target, &updates, deadline);
     assert!(matches!(
         written.await,
         Err(SourceError::NoSuchColumn { .. })
@@ -75,7 +75,8 @@ pub async fn a_value_of_the_wrong_type_is_refused(fixture: &impl Fixture) {
         let update = swap(&rows[0], &ssn(), new);
         let deadline = in_a_minute(source).await;
         let updates = [update];
-        let written = source.write("patients", &updates, deadline);
+        let target = target(&query);
+        let written = source.write(&target, &updates, deadline);
         let error = written.await.unwrap_err();
         assert!(matches!(error, SourceError::NotWritable { .. }));
     }
@@ -83,22 +84,47 @@ pub async fn a_value_of_the_wrong_type_is_refused(fixture: &impl Fixture) {
 }
 
 pub async fn a_constraint_names_its_row(fixture: &impl Fixture) {
-    fixture
-        .execute("CREATE TABLE small (id INTEGER PRIMARY KEY, ssn BLOB CHECK (length(ssn) < 50))")
-        .await;
-    fixture
-        .execute("INSERT INTO small VALUES (1, x'01aa')")
-        .await;
+    let (bytes, value) = (fixture.bytes(), fixture.literal(&[1, 0xaa]));
+    let create = format!(
+        "CREATE TABLE small (id INTEGER PRIMARY KEY, ssn {bytes} CHECK (length(ssn) < 50))"
+    );
+    fixture.execute(&create).await;
+    let insert = format!("INSERT INTO small VALUES (1, {value}), (2, {value}), (3, {value})");
+    fixture.execute(&insert).await;
     let source = fixture.source();
-    let mut query = whole(source, vec![ssn()]).await;
-    query.relation = "small".to_owned();
-    query.range = source.next_range("small", None, 1).await.unwrap().unwrap();
+    let query = whole_of(source, "small", vec![ssn()]).await;
     let rows = read_all(source, &query).await;
-    let update = swap(&rows[0], &ssn(), StoredValue::Bytes(ciphertext(NEW, 1, 60)));
+    let long = StoredValue::Bytes(ciphertext(NEW, 1, 60));
+    let short = StoredValue::Bytes(ciphertext(NEW, 1, 40));
+    let updates = [
+        swap(&rows[0], &ssn(), short.clone()),
+        swap(&rows[1], &ssn(), long),
+        swap(&rows[2], &ssn(), short),
+    ];
     let deadline = in_a_minute(source).await;
-    let updates = [update];
-    let written = source.write("small", &updates, deadline);
-    let error = written.await.unwrap_err();
+    let error = source.write(&target(&query), &updates, deadline).await;
+    let error = error.unwrap_err();
     assert!(error.to_string().ends_with("a CHECK constraint"), "{error}");
-    assert!(matches!(error, SourceError::Refused { row, .. } if row == rows[0].key));
+    assert!(matches!(error, SourceError::Refused { row, .. } if row == rows[1].key));
+}
+
+pub async fn a_part_that_is_not_the_tables_is_not_read(fixture: &impl Fixture) {
+    fixture.insert(&[patient(1, OLD)]).await;
+    let query = whole(fixture.source(), vec![ssn()]).await;
+    let source = fixture.source();
+    let Part { id, .. } = only_part(source, "patients").await;
+    let other_form = PartId {
+        form: "another".to_owned(),
+        ..id.clone()
+    };
+    let other_name = PartId {
+        name: "patients_2019".to_owned(),
+        ..id
+    };
+    for part in [other_form, other_name] {
+        let mut query = query.clone();
+        query.part = part;
+        let error = source.read(&query, None, 1 << 20).await.unwrap_err();
+        assert!(matches!(error, SourceError::PartChanged { .. }), "{error}");
+    }
 }

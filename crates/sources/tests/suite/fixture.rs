@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rekey_domain::{BindValue, KeyId, Range, TextEncoding};
+use rekey_domain::{BindValue, Found, KeyId, Part, PartId, Range, TextEncoding, Triggers};
 use rekey_sources::{
-    ColumnUpdate, Deadline, ReadColumn, ReadQuery, RowUpdate, Source, SourceRow, StoredValue,
-    WriteOutcome,
+    CensusColumn, ColumnUpdate, Deadline, ReadColumn, ReadQuery, RowUpdate, Source, SourceError,
+    SourceRow, StoredValue, WriteOutcome, WriteTarget,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -38,6 +38,12 @@ pub trait Fixture: Send + Sync {
     async fn patients(&self) -> Vec<Patient>;
     /// A statement that every kind of database understands, as the application.
     async fn execute(&self, sql: &str);
+    /// A name as SQL and `rekey.toml` have it, whatever is in it.
+    fn relation(&self, name: &str) -> String;
+    /// What the type of binary columns is called.
+    fn bytes(&self) -> &'static str;
+    /// Bytes as a literal.
+    fn literal(&self, bytes: &[u8]) -> String;
     /// The application stores a new `ssn` and counts `updated_at` up.
     async fn store_ssn(&self, id: i64, ssn: &[u8]);
 }
@@ -92,15 +98,65 @@ fn column(name: &str, encoding: TextEncoding) -> ReadColumn {
     }
 }
 
-/// A query over the whole table, bound by id.
+/// The only part of a table that has no partitions.
+pub async fn only_part(source: &Arc<dyn Source>, relation: &str) -> Part {
+    let mut parts = source.parts(relation).await.unwrap();
+    assert_eq!(parts.len(), 1, "{parts:?}");
+    parts.remove(0)
+}
+
+/// A query over the whole table of patients, bound by id.
 pub async fn whole(source: &Arc<dyn Source>, columns: Vec<ReadColumn>) -> ReadQuery {
-    let range = source.next_range("patients", None, u32::MAX).await.unwrap();
+    whole_of(source, "patients", columns).await
+}
+
+/// A query over a whole table without partitions, bound by id.
+pub async fn whole_of(
+    source: &Arc<dyn Source>,
+    relation: &str,
+    columns: Vec<ReadColumn>,
+) -> ReadQuery {
+    let part = only_part(source, relation).await;
+    let range = source.next_range(relation, &part, None, u32::MAX);
     ReadQuery {
-        relation: "patients".to_owned(),
-        range: range.unwrap_or(Range { first: 0, last: 0 }),
+        relation: relation.to_owned(),
+        range: range.await.unwrap().unwrap_or(Range { first: 0, last: 0 }),
+        part: part.id,
         columns,
         bind_columns: vec!["id".to_owned()],
     }
+}
+
+/// Where the rows of a query are written.
+pub fn target(query: &ReadQuery) -> WriteTarget {
+    WriteTarget {
+        relation: query.relation.clone(),
+        part: query.part.clone(),
+        triggers: Triggers::Fire,
+    }
+}
+
+pub fn target_of(relation: &str, part: PartId) -> WriteTarget {
+    WriteTarget {
+        relation: relation.to_owned(),
+        part,
+        triggers: Triggers::Fire,
+    }
+}
+
+/// Counts one column.
+pub async fn census_of(
+    source: &Arc<dyn Source>,
+    relation: &str,
+    column: &ReadColumn,
+) -> Result<Vec<(Found, u64)>, SourceError> {
+    let column = CensusColumn {
+        name: column.name.clone(),
+        encoding: column.encoding,
+    };
+    let mut counts = source.census(relation, &[column]).await?;
+    assert_eq!(counts.len(), 1);
+    Ok(counts.remove(0))
 }
 
 /// Reads a query to its end.
@@ -142,6 +198,19 @@ pub async fn in_a_minute(source: &Arc<dyn Source>) -> Deadline {
 }
 
 pub async fn write(source: &Arc<dyn Source>, updates: &[RowUpdate]) -> Vec<WriteOutcome> {
+    write_to(
+        source,
+        &target_of("patients", only_part(source, "patients").await.id),
+        updates,
+    )
+    .await
+}
+
+pub async fn write_to(
+    source: &Arc<dyn Source>,
+    target: &WriteTarget,
+    updates: &[RowUpdate],
+) -> Vec<WriteOutcome> {
     let deadline = in_a_minute(source).await;
-    source.write("patients", updates, deadline).await.unwrap()
+    source.write(target, updates, deadline).await.unwrap()
 }

@@ -3,18 +3,33 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use proptest::{collection::btree_set, prelude::*, test_runner::TestRunner};
-use rekey_domain::Range;
+use rekey_domain::{Part, Range};
 use rekey_sources::Source;
 use tokio::runtime::Runtime;
 
-use super::fixture::{Fixture, OLD, id, patient, read_all, ssn, whole};
+use super::fixture::{Fixture, OLD, id, only_part, patient, read_all, ssn, whole};
 
 pub async fn an_empty_table_has_no_range(fixture: &impl Fixture) {
     let source = fixture.source();
     for after in [None, Some(i64::MIN), Some(0), Some(i64::MAX)] {
-        let range = source.next_range("patients", after, 10).await.unwrap();
-        assert_eq!(range, None, "after {after:?}");
+        let part = only_part(source, "patients").await;
+        let range = source.next_range("patients", &part, after, 10).await;
+        assert_eq!(range.unwrap(), None, "after {after:?}");
     }
+}
+
+/// Who plans a table that grows faster than it is planned would never end.
+pub async fn ranges_end_where_the_part_ended_when_it_was_looked_at(fixture: &impl Fixture) {
+    let patients = |ids: std::ops::RangeInclusive<i64>| ids.map(|id| patient(id, OLD));
+    fixture.insert(&patients(1..=300).collect::<Vec<_>>()).await;
+    let part = only_part(fixture.source(), "patients").await;
+    fixture
+        .insert(&patients(301..=900).collect::<Vec<_>>())
+        .await;
+    let ranges = ranges_of(fixture.source(), &part, 100).await;
+    assert_eq!(ranges.last().map(|range| range.last), part.end);
+    let later = only_part(fixture.source(), "patients").await;
+    assert!(later.end > part.end && later.id == part.id);
 }
 
 pub async fn a_range_has_about_as_many_rows_as_asked_for(fixture: &impl Fixture) {
@@ -23,7 +38,9 @@ pub async fn a_range_has_about_as_many_rows_as_asked_for(fixture: &impl Fixture)
     let ranges = all_ranges(fixture.source(), 100).await;
     assert!((8..=13).contains(&ranges.len()), "{ranges:?}");
     // Nobody means no rows at all; a plan must go on.
-    let range = fixture.source().next_range("patients", None, 0).await;
+    let source = fixture.source();
+    let part = only_part(source, "patients").await;
+    let range = source.next_range("patients", &part, None, 0).await;
     assert!(range.unwrap().is_some());
 }
 
@@ -40,8 +57,12 @@ pub fn every_row_is_in_exactly_one_range<F: Fixture>(runtime: &Runtime, new: imp
         ..ProptestConfig::default()
     });
     let input = (btree_set(key, 0..80), 1u32..30);
+    let fixture = runtime.block_on(new());
     let checked = runner.run(&input, |(ids, rows)| {
-        runtime.block_on(async { check(&new().await, &ids, rows).await });
+        runtime.block_on(async {
+            fixture.execute("DELETE FROM patients").await;
+            check(&fixture, &ids, rows).await;
+        });
         Ok(())
     });
     checked.unwrap();
@@ -64,10 +85,18 @@ async fn check(fixture: &impl Fixture, ids: &BTreeSet<i64>, rows: u32) {
 }
 
 async fn all_ranges(source: &Arc<dyn Source>, rows: u32) -> Vec<Range> {
+    let part = only_part(source, "patients").await;
+    ranges_of(source, &part, rows).await
+}
+
+async fn ranges_of(source: &Arc<dyn Source>, part: &Part, rows: u32) -> Vec<Range> {
     let (mut ranges, mut after) = (Vec::new(), None);
-    while let Some(range) = source.next_range("patients", after, rows).await.unwrap() {
+    loop {
+        let range = source.next_range("patients", part, after, rows).await;
+        let Some(range) = range.unwrap() else {
+            return ranges;
+        };
         after = Some(range.last);
         ranges.push(range);
     }
-    ranges
 }

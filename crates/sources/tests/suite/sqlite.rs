@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
-use rekey_domain::{Range, TextEncoding};
-use rekey_sources::{ReadQuery, RowKey, StoredValue};
+use rekey_domain::{Part, Range, TextEncoding};
+use rekey_sources::{RowKey, StoredValue};
 
 use super::{
     fixture::{
-        Fixture, NEW, OLD, Patient, ciphertext, id, in_a_minute, patient, read_all, ssn, swap,
-        whole, write,
+        Fixture, NEW, OLD, Patient, ciphertext, id, only_part, patient, read_all, ssn, swap,
+        target, whole, whole_of, write, write_to,
     },
     sqlite_fixture::SqliteFixture,
 };
@@ -23,17 +23,9 @@ async fn a_hidden_rowid_is_called_by_another_name() {
         .execute("INSERT INTO hides (oid, RowId, ssn) VALUES (42, 'x', x'01aa')")
         .await;
     let source = fixture.source();
-    let range = source.next_range("hides", None, 9).await.unwrap();
-    assert_eq!(
-        range,
-        Some(Range {
-            first: 42,
-            last: 42
-        })
-    );
-    let mut query = whole(source, vec![ssn()]).await;
-    query.relation = "main.hides".to_owned();
-    query.range = range.unwrap();
+    let mut query = whole_of(source, "main.hides", vec![ssn()]).await;
+    let (first, last) = (42, 42);
+    assert_eq!(query.range, Range { first, last });
     query.bind_columns.clear();
     let rows = read_all(source, &query).await;
     assert_eq!(rows[0].key, RowKey::RowId(42));
@@ -89,10 +81,10 @@ async fn a_replaced_file_is_opened_anew() {
     let vacuum = format!("VACUUM INTO '{}'", restored.display());
     fixture.execute(&vacuum).await;
     fixture.insert(&[patient(2, OLD)]).await;
-    let last = async || fixture.source().next_range("patients", Some(1), 1).await;
-    assert!(last().await.unwrap().is_some());
+    let end = async || only_part(fixture.source(), "patients").await.end;
+    assert_eq!(end().await, Some(2));
     std::fs::rename(restored, fixture.path()).unwrap();
-    assert_eq!(last().await.unwrap(), None);
+    assert_eq!(end().await, Some(1));
 }
 
 #[tokio::test]
@@ -126,7 +118,8 @@ async fn rows_a_second() {
             .await;
         let started = Instant::now();
         let (mut after, mut moved) = (None, 0);
-        while let Some(range) = next(&fixture, after).await {
+        let part = only_part(fixture.source(), "patients").await;
+        while let Some(range) = next(&fixture, &part, after).await {
             moved += move_range(&fixture, range).await;
             after = Some(range.last);
         }
@@ -136,27 +129,23 @@ async fn rows_a_second() {
     }
 }
 
-async fn next(fixture: &SqliteFixture, after: Option<i64>) -> Option<Range> {
-    let range = fixture.source().next_range("patients", after, 2000).await;
+async fn next(fixture: &SqliteFixture, part: &Part, after: Option<i64>) -> Option<Range> {
+    let source = fixture.source();
+    let range = source.next_range("patients", part, after, 2000).await;
     range.unwrap()
 }
 
 async fn move_range(fixture: &SqliteFixture, range: Range) -> usize {
     let source = fixture.source();
-    let query = ReadQuery {
-        relation: "patients".to_owned(),
-        range,
-        columns: vec![ssn()],
-        bind_columns: vec!["id".to_owned()],
-    };
+    let mut query = whole(source, vec![ssn()]).await;
+    query.range = range;
     let page = source.read(&query, None, 64 << 20).await.unwrap();
     let update = |row| {
         let new = ciphertext(NEW, id(row) as u64, 300);
         swap(row, &ssn(), StoredValue::Bytes(new))
     };
     let updates: Vec<_> = page.rows.iter().map(update).collect();
-    let deadline = in_a_minute(source).await;
-    let written = source.write("patients", &updates, deadline).await.unwrap();
+    let written = write_to(source, &target(&query), &updates).await;
     assert!(read_all(source, &query).await.is_empty());
     written.len()
 }

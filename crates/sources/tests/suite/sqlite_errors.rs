@@ -4,7 +4,8 @@ use rekey_sources::{RowUpdate, SourceError, StoredValue};
 
 use super::{
     fixture::{
-        Fixture, NEW, OLD, ciphertext, in_a_minute, patient, read_all, ssn, swap, whole, write,
+        Fixture, NEW, OLD, ciphertext, in_a_minute, only_part, patient, read_all, ssn, swap,
+        target_of, whole, write,
     },
     sqlite_fixture::SqliteFixture,
 };
@@ -24,7 +25,8 @@ async fn update(fixture: &SqliteFixture) -> RowUpdate {
 async fn write_error(fixture: &SqliteFixture, update: RowUpdate) -> SourceError {
     let deadline = in_a_minute(fixture.source()).await;
     let source = fixture.source();
-    let written = source.write("patients", &[update], deadline).await;
+    let target = target_of("patients", only_part(source, "patients").await.id);
+    let written = source.write(&target, &[update], deadline).await;
     written.unwrap_err()
 }
 

@@ -83,6 +83,19 @@ impl Fixture for SqliteFixture {
         query.execute(&self.application).await.unwrap();
     }
 
+    fn relation(&self, name: &str) -> String {
+        name.to_owned()
+    }
+
+    fn bytes(&self) -> &'static str {
+        "BLOB"
+    }
+
+    fn literal(&self, bytes: &[u8]) -> String {
+        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("x'{digits}'")
+    }
+
     async fn store_ssn(&self, id: i64, ssn: &[u8]) {
         sqlx::query("UPDATE patients SET ssn = ?, updated_at = updated_at + 1 WHERE id = ?")
             .bind(ssn)

@@ -1,12 +1,12 @@
 //! SQLite stores any value in any column: each comes back, and is compared, as what it is.
 
-use rekey_domain::{BindValue, Found, TextEncoding};
+use rekey_domain::{BindValue, Found};
 use rekey_sources::{StoredValue, WriteOutcome};
 
 use super::{
     fixture::{
-        Fixture, NEW, OLD, base64, ciphertext, id, notes, patient, read_all, ssn, swap, whole,
-        write,
+        Fixture, NEW, OLD, base64, census_of, ciphertext, id, notes, patient, read_all, ssn, swap,
+        whole, whole_of, write,
     },
     sqlite_fixture::SqliteFixture,
 };
@@ -49,14 +49,10 @@ async fn a_value_comes_back_in_its_own_storage_class() {
 #[tokio::test]
 async fn the_wrong_storage_class_is_no_ciphertext() {
     let fixture = mixed().await;
-    let range = whole(fixture.source(), Vec::new()).await.range;
-    for (column, encoding) in [
-        ("ssn", TextEncoding::Binary),
-        ("notes", TextEncoding::Base64),
-    ] {
-        let census = fixture.source().census("patients", column, encoding, range);
+    for column in [ssn(), notes()] {
+        let census = census_of(fixture.source(), "patients", &column).await;
         let expected = [(Found::Key(NEW), 1), (Found::NotCiphertext, 4)];
-        assert_eq!(census.await.unwrap(), expected, "{column}");
+        assert_eq!(census.unwrap(), expected, "{}", column.name);
     }
 }
 
@@ -91,9 +87,7 @@ async fn binds_are_typed_as_they_are_stored() {
             "INSERT INTO typed VALUES (-9, 'ü', x'00ff', 1.5, NULL, CAST(x'ff' AS TEXT), x'01')",
         )
         .await;
-    let mut query = whole(fixture.source(), vec![ssn()]).await;
-    query.relation = "typed".to_owned();
-    query.range.last = 1;
+    let mut query = whole_of(fixture.source(), "typed", vec![ssn()]).await;
     query.bind_columns = ["i", "t", "b", "r", "n", "bad"].map(str::to_owned).to_vec();
     let rows = read_all(fixture.source(), &query).await;
     let expected = [
@@ -134,6 +128,6 @@ async fn a_database_in_utf16_is_read_the_same() {
     assert_eq!(rows.len(), 1);
     let update = swap(&rows[0], &notes(), StoredValue::Text(base64(NEW, 5)));
     assert_eq!(write(&source, &[update]).await, [WriteOutcome::Written]);
-    let census = source.census("patients", "notes", TextEncoding::Base64, query.range);
-    assert_eq!(census.await.unwrap(), [(Found::Key(NEW), 2)]);
+    let census = census_of(&source, "patients", &notes()).await;
+    assert_eq!(census.unwrap(), [(Found::Key(NEW), 2)]);
 }

@@ -18,6 +18,8 @@ pub struct Model {
     pub rotation_id: Uuid,
     pub table_id: Uuid,
     pub pass: i32,
+    pub part: String,
+    pub part_form: String,
     pub first: i64,
     pub last: i64,
     pub state: Text<BatchState>,

@@ -16,6 +16,7 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: Uuid,
     pub rotation_id: Uuid,
+    pub pass: Option<i32>,
     pub column_id: Uuid,
     pub row_key: String,
     pub found_key_id: Option<i64>,

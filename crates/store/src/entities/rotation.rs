@@ -1,6 +1,6 @@
 //! The work that replaces a keyring's primary key.
 
-use rekey_domain::{Principal, RotationReason, RotationState};
+use rekey_domain::{Part, Principal, RotationReason, RotationState};
 use sea_orm::entity::prelude::*;
 
 use crate::stored::{Json, Text};
@@ -25,6 +25,7 @@ pub struct Model {
     pub pass: i32,
     pub planned: bool,
     pub plan_table: i32,
+    pub plan_part: Option<Json<Part>>,
     pub plan_after: Option<i64>,
     pub target_key_id: Option<i64>,
     pub previous_key_id: Option<i64>,

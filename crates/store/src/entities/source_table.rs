@@ -1,6 +1,9 @@
 //! A table of a source that has protected columns.
 
+use rekey_domain::Triggers;
 use sea_orm::entity::prelude::*;
+
+use crate::stored::Text;
 
 /// One row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -15,6 +18,7 @@ pub struct Model {
     pub source_id: Uuid,
     pub name: String,
     pub relation: String,
+    pub triggers: Option<Text<Triggers>>,
 }
 
 /// No relations: queries name what they join.

@@ -8,7 +8,9 @@ mod report;
 use std::{path::PathBuf, time::Instant};
 
 use anyhow::{Context, bail};
-use rekey_domain::{Bind, Found, KeyringPolicy, Purpose, RotationReason, RotationState, Timing};
+use rekey_domain::{
+    Bind, Found, KeyringPolicy, OnUpdate, Purpose, RotationReason, RotationState, Timing,
+};
 use rekey_operations::{
     Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, RotationView, Services,
     apply, census, init, rotate,
@@ -145,7 +147,7 @@ fn desired(source_url: &str) -> Desired {
     let table = DesiredTable {
         name: "patients".to_owned(),
         relation: "patients".to_owned(),
-        triggers_accepted: false,
+        on_update: OnUpdate::default(),
         columns: vec![column("ssn"), column("notes")],
     };
     let source = DesiredSource {

@@ -1,0 +1,128 @@
+//! PostgreSQL as a source: rows by their place in the heap, partition by partition.
+
+mod catalogue;
+mod census;
+mod columns;
+mod connections;
+mod effects;
+mod faults;
+mod names;
+mod parts;
+mod ranges;
+mod read;
+mod rows;
+mod sql;
+mod swap;
+mod time;
+mod tuple;
+mod write;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rekey_domain::{Found, Part, Range};
+use sqlx::{Connection, Postgres, pool::PoolConnection};
+
+use self::{catalogue::Table, connections::Connections, faults::Located};
+use crate::{
+    CensusColumn, Deadline, Page, ReadQuery, RowUpdate, Source, SourceError, TableShape,
+    WriteOutcome, WriteTarget, place::Place,
+};
+
+/// A PostgreSQL database of the user's.
+pub(crate) struct PostgresSource {
+    connections: Connections,
+}
+
+impl PostgresSource {
+    /// Opens the database that `url` names; it must answer, and be new enough.
+    pub(crate) async fn open(url: &str) -> Result<Self, SourceError> {
+        let connections = Connections::open(url).await?;
+        Ok(Self { connections })
+    }
+
+    async fn begin(
+        &self,
+        relation: &str,
+    ) -> Result<(PoolConnection<Postgres>, Place), SourceError> {
+        let connection = self.connections.acquire().await?;
+        let place = Place::new(self.connections.database(), relation);
+        Ok((connection, place))
+    }
+}
+
+#[async_trait]
+impl Source for PostgresSource {
+    async fn describe(&self, relation: &str) -> Result<TableShape, SourceError> {
+        let (mut connection, place) = self.begin(relation).await?;
+        let table = Table::find(&mut connection, place).await?;
+        parts::refuse_row_security(&mut connection, &table).await?;
+        effects::describe(&mut connection, table).await
+    }
+
+    async fn parts(&self, relation: &str) -> Result<Vec<Part>, SourceError> {
+        let (mut connection, place) = self.begin(relation).await?;
+        let table = Table::find(&mut connection, place).await?;
+        let found = parts::find(&mut connection, &table).await?;
+        let mut parts = Vec::with_capacity(found.len());
+        for heap in found {
+            let rows_per_block = heap.rows_per_block(&mut connection, &table.place).await?;
+            parts.push(heap.part(rows_per_block));
+        }
+        Ok(parts)
+    }
+
+    /// Arithmetic alone: no query a range.
+    async fn next_range(
+        &self,
+        _relation: &str,
+        part: &Part,
+        after: Option<i64>,
+        rows: u32,
+    ) -> Result<Option<Range>, SourceError> {
+        Ok(ranges::next(part, after, rows))
+    }
+
+    async fn read(
+        &self,
+        query: &ReadQuery,
+        after: Option<i64>,
+        max_bytes: usize,
+    ) -> Result<Page, SourceError> {
+        let (mut connection, place) = self.begin(&query.relation).await?;
+        let transaction = connection.begin_with("BEGIN READ ONLY").await;
+        let mut transaction = transaction.at(&place)?;
+        let table = Table::find(&mut transaction, place).await?;
+        let page = read::page(&mut transaction, &table, query, after, max_bytes).await?;
+        // Reading locked the part against being written anew until here.
+        parts::check(&mut transaction, &table, &query.part).await?;
+        transaction.commit().await.at(&table.place)?;
+        Ok(page)
+    }
+
+    async fn deadline(&self, within: Duration) -> Result<Deadline, SourceError> {
+        let (mut connection, _) = self.begin("-").await?;
+        let place = Place::database(self.connections.database());
+        time::deadline(&mut connection, within, &place).await
+    }
+
+    async fn write(
+        &self,
+        target: &WriteTarget,
+        updates: &[RowUpdate],
+        deadline: Deadline,
+    ) -> Result<Vec<WriteOutcome>, SourceError> {
+        let (mut connection, place) = self.begin(&target.relation).await?;
+        let table = Table::find(&mut connection, place).await?;
+        write::all(&mut connection, &table, target, updates, deadline).await
+    }
+
+    async fn census(
+        &self,
+        relation: &str,
+        columns: &[CensusColumn],
+    ) -> Result<Vec<Vec<(Found, u64)>>, SourceError> {
+        let (mut connection, place) = self.begin(relation).await?;
+        census::count(&mut connection, place, columns).await
+    }
+}

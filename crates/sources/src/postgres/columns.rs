@@ -1,0 +1,116 @@
+//! The columns of a table: what they are called, and what they can hold for us.
+
+use rekey_domain::TextEncoding;
+use sqlx::{
+    PgConnection, Row,
+    postgres::{PgRow, types::Oid},
+};
+
+use super::{catalogue::Table, faults::Located, names::quote};
+use crate::{ColumnShape, SourceError, place::Place};
+
+// Types that a value of ours is stored in or bound to, by the numbers PostgreSQL gave them.
+const BYTEA: u32 = 17;
+const INT8: u32 = 20;
+const INT2: u32 = 21;
+const INT4: u32 = 23;
+const TEXT: u32 = 25;
+const CHAR: u32 = 1042;
+const VARCHAR: u32 = 1043;
+const UUID: u32 = 2950;
+
+/// Domains are looked through to the type that they are made of.
+const COLUMNS: &str = "WITH RECURSIVE base (attnum, oid, kind, next) AS ( \
+     SELECT a.attnum, t.oid, t.typtype, t.typbasetype FROM pg_catalog.pg_attribute a \
+     JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
+     WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped \
+     UNION ALL SELECT b.attnum, t.oid, t.typtype, t.typbasetype \
+     FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.next WHERE b.kind = 'd') \
+ SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull, \
+     a.attgenerated <> '', b.oid, \
+     CASE WHEN k.place < i.indnkeyatts THEN k.place END \
+ FROM pg_catalog.pg_attribute a JOIN base b ON b.attnum = a.attnum AND b.kind <> 'd' \
+ LEFT JOIN pg_catalog.pg_index i ON i.indrelid = a.attrelid AND i.indisprimary \
+ LEFT JOIN LATERAL (SELECT array_position(i.indkey::int2[], a.attnum) AS place) k ON true \
+ WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
+
+/// The columns of the primary key, in its order, and all columns, in theirs.
+pub(super) async fn of(
+    connection: &mut PgConnection,
+    table: Oid,
+    place: &Place,
+) -> Result<(Vec<String>, Vec<ColumnShape>), SourceError> {
+    let rows = sqlx::query(COLUMNS).bind(table).fetch_all(connection);
+    let rows = rows.await.at(place)?;
+    let columns: Result<Vec<_>, sqlx::Error> = rows.iter().map(column).collect();
+    Ok((primary_key(&rows).at(place)?, columns.at(place)?))
+}
+
+fn column(row: &PgRow) -> Result<ColumnShape, sqlx::Error> {
+    // What PostgreSQL computes can be neither written nor known before the insert.
+    let plain = !row.try_get::<bool, _>(3)?;
+    let Oid(base) = row.try_get(4)?;
+    let encoding = match base {
+        BYTEA => Some(TextEncoding::Binary),
+        TEXT | VARCHAR => Some(TextEncoding::Base64),
+        _ => None,
+    };
+    let binds = [INT2, INT4, INT8, UUID, TEXT, VARCHAR, CHAR, BYTEA].contains(&base);
+    Ok(ColumnShape {
+        name: row.try_get(0)?,
+        declared_type: row.try_get(1)?,
+        not_null: row.try_get(2)?,
+        encoding: encoding.filter(|_| plain),
+        can_bind: binds && plain,
+    })
+}
+
+fn primary_key(rows: &[PgRow]) -> Result<Vec<String>, sqlx::Error> {
+    let place_and_name = |row: &PgRow| Ok((row.try_get::<Option<i32>, _>(5)?, row.try_get(0)?));
+    let columns: Result<Vec<(Option<i32>, String)>, sqlx::Error> =
+        rows.iter().map(place_and_name).collect();
+    let mut columns = columns?;
+    columns.retain(|(place, _)| place.is_some());
+    columns.sort_unstable();
+    Ok(columns.into_iter().map(|(_, name)| name).collect())
+}
+
+impl Table {
+    /// A column that holds ciphertext in this encoding, as an identifier.
+    pub(super) fn protected(
+        &self,
+        name: &str,
+        encoding: TextEncoding,
+    ) -> Result<String, SourceError> {
+        let column = self.shape_of(name)?;
+        if column.encoding == Some(encoding) {
+            return Ok(quote(&column.name));
+        }
+        let expected = match encoding {
+            TextEncoding::Binary => "bytea",
+            TextEncoding::Base64 => "text or varchar",
+        };
+        Err(SourceError::Database {
+            database: self.place.database.to_string(),
+            relation: self.place.relation.clone(),
+            reason: format!(
+                "column {name} is of type {}; expected {expected}, as it was when it was protected",
+                column.declared_type
+            ),
+        })
+    }
+
+    pub(super) fn shape_of(&self, name: &str) -> Result<&ColumnShape, SourceError> {
+        let found = || {
+            let names = self.shape.columns.iter().map(|column| column.name.as_str());
+            names.collect::<Vec<_>>().join(", ")
+        };
+        self.shape
+            .column(name)
+            .ok_or_else(|| SourceError::NoSuchColumn {
+                relation: self.place.relation.clone(),
+                column: name.to_owned(),
+                found: found(),
+            })
+    }
+}

@@ -1,0 +1,234 @@
+//! What PostgreSQL's error codes mean for us.
+//!
+//! Its messages are not passed on: a trigger's `RAISE` or a failed cast puts values in them.
+
+use sqlx::Error;
+
+use crate::{RowKey, SourceError, place::Place};
+
+/// A lock that was not free in time, or a deadlock that we were to give way in.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+const DEADLOCK: &str = "40P01";
+const UNDEFINED_TABLE: &str = "42P01";
+const INSUFFICIENT_PRIVILEGE: &str = "42501";
+
+/// Says where an error of the driver happened.
+pub(super) trait Located<T> {
+    /// The error as ours.
+    fn at(self, place: &Place) -> Result<T, SourceError>;
+}
+
+impl<T> Located<T> for Result<T, Error> {
+    fn at(self, place: &Place) -> Result<T, SourceError> {
+        self.map_err(|error| translate(&error, place))
+    }
+}
+
+/// Whether someone else holds a lock that we waited for.
+pub(super) fn is_locked(error: &Error) -> bool {
+    [LOCK_NOT_AVAILABLE, DEADLOCK].contains(&code(error).as_str())
+}
+
+/// Whether the table is not there (any more).
+pub(super) fn is_missing_table(error: &Error) -> bool {
+    code(error) == UNDEFINED_TABLE
+}
+
+/// Whether our role lacks a right.
+pub(super) fn is_forbidden(error: &Error) -> bool {
+    code(error) == INSUFFICIENT_PRIVILEGE
+}
+
+pub(super) fn refused(row: &RowKey, rule: &'static str, place: &Place) -> SourceError {
+    SourceError::Refused {
+        relation: place.relation.clone(),
+        row: row.clone(),
+        rule,
+    }
+}
+
+/// The rule of the user's that refused an update, if one did. A trigger may raise any code that is
+/// not PostgreSQL's own.
+pub(super) fn refusal(error: &Error) -> Option<&'static str> {
+    let code = code(error);
+    Some(match code.get(..2)? {
+        "23" => match code.as_str() {
+            "23502" => "a NOT NULL constraint",
+            "23503" => "a FOREIGN KEY constraint",
+            "23505" => "a UNIQUE constraint",
+            "23514" => "a CHECK constraint",
+            "23P01" => "an EXCLUDE constraint",
+            _ => "a constraint",
+        },
+        "22" if code == "22001" => "the length of the column",
+        "44" => "a CHECK OPTION",
+        "08" | "25" | "28" | "3D" | "40" | "42" | "53" | "54" | "55" | "57" | "58" | "XX" => {
+            return None;
+        }
+        _ => "a trigger",
+    })
+}
+
+pub(super) fn translate(error: &Error, place: &Place) -> SourceError {
+    let gone = |reason: String| SourceError::OutOfReach {
+        database: place.database.to_string(),
+        reason,
+    };
+    match error {
+        Error::Database(found) => of_code(&code(error), found.message(), place),
+        Error::Io(error) => gone(error.kind().to_string()),
+        Error::Tls(_) => {
+            gone("no secure connection came about; check sslmode and sslrootcert".to_owned())
+        }
+        Error::PoolTimedOut | Error::PoolClosed | Error::WorkerCrashed | Error::Protocol(_) => {
+            gone("the connection ended".to_owned())
+        }
+        _ => other(
+            "the driver could not read what the database sent".to_owned(),
+            place,
+        ),
+    }
+}
+
+fn of_code(code: &str, message: &str, place: &Place) -> SourceError {
+    let database = place.database.to_string();
+    let busy = |waited_for| SourceError::Busy {
+        database: place.database.to_string(),
+        waited_for,
+    };
+    match code {
+        LOCK_NOT_AVAILABLE | DEADLOCK => busy("a lock"),
+        "40001" | "57014" => busy("an answer to a statement"),
+        "53300" => busy("a free connection slot of the server"),
+        "53100" => SourceError::DiskFull { database },
+        "25006" => SourceError::Standby { database },
+        INSUFFICIENT_PRIVILEGE => forbidden(message, place),
+        UNDEFINED_TABLE => SourceError::NoSuchTable {
+            database,
+            relation: place.relation.clone(),
+        },
+        // Terminated by an administrator, crashed, starting up, dropped; and all of the connection's.
+        "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "53200" | "53400" => gone(code, place),
+        _ if code.starts_with("08") || code.starts_with("58") => gone(code, place),
+        _ => other(format!("{} (SQLSTATE {code})", meaning(code)), place),
+    }
+}
+
+fn gone(code: &str, place: &Place) -> SourceError {
+    let reason = match code {
+        "57P01" => "the connection was terminated",
+        "57P03" => "the server is starting up or shutting down",
+        "53200" | "53400" => "the server has no resources left",
+        "25P03" | "57P05" => "the connection was idle for too long",
+        _ => "the connection failed",
+    };
+    SourceError::OutOfReach {
+        database: place.database.to_string(),
+        reason: format!("{reason} (SQLSTATE {code})"),
+    }
+}
+
+/// What right is missing; `message` names tables and roles only, and is looked at, not shown.
+fn forbidden(message: &str, place: &Place) -> SourceError {
+    let relation = &place.relation;
+    let (what, remedy) = if message.contains("row-level security") {
+        (
+            "see all rows of",
+            "row-level security would hide rows from us: ALTER ROLE … BYPASSRLS for our role"
+                .to_owned(),
+        )
+    } else {
+        (
+            "read or write",
+            format!(
+                "our role needs USAGE on its schema and GRANT SELECT (ctid, its primary key, bind and \
+                 protected columns), UPDATE (its protected columns) ON {relation}; a partition needs \
+                 grants of its own, and where row-level security is on, our role needs BYPASSRLS"
+            ),
+        )
+    };
+    SourceError::NotAllowed {
+        database: place.database.to_string(),
+        relation: relation.clone(),
+        what,
+        remedy,
+    }
+}
+
+fn other(reason: String, place: &Place) -> SourceError {
+    SourceError::Database {
+        database: place.database.to_string(),
+        relation: place.relation.clone(),
+        reason,
+    }
+}
+
+fn meaning(code: &str) -> &'static str {
+    match code {
+        "28000" | "28P01" => {
+            "the login was refused; check user and password in the URL, and pg_hba.conf"
+        }
+        "3D000" => "there is no such database; check its name in the URL",
+        "42703" => "a column is missing",
+        "42883" | "42804" | "42846" => "a column is of another type than it was",
+        "55000" => {
+            "the table cannot be updated as it is; a published table needs a replica identity"
+        }
+        _ if code.starts_with("XX") => {
+            "the database is damaged; check the server's log and its disk"
+        }
+        _ => "a statement failed",
+    }
+}
+
+/// The error's five characters; empty if the driver reports none.
+fn code(error: &Error) -> String {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.map(|code| code.into_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(code: &str, message: &str) -> SourceError {
+        let place = Place::new(&"PostgreSQL clinic at db:5432".into(), "patients");
+        of_code(code, message, &place)
+    }
+
+    #[test]
+    fn what_passes_by_itself_is_retryable() {
+        for code in [
+            "55P03", "40P01", "40001", "57014", "53300", "53100", "57P01", "57P03", "08006",
+            "25006", "58030",
+        ] {
+            assert!(error(code, "").is_retryable(), "{code}");
+        }
+        for code in [
+            "28P01", "3D000", "42501", "42703", "42P01", "55000", "XX001", "22P02",
+        ] {
+            assert!(!error(code, "").is_retryable(), "{code}");
+        }
+        assert!(matches!(error("53100", ""), SourceError::DiskFull { .. }));
+        assert!(matches!(error("25006", ""), SourceError::Standby { .. }));
+    }
+
+    #[test]
+    fn no_message_is_passed_on() {
+        for code in ["22P02", "42501", "P0001", "XX000", "57014", "28P01"] {
+            let shown = error(code, "invalid input syntax: \"123-45-6789\"");
+            assert!(!format!("{shown} {shown:?}").contains("6789"), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_missing_right_is_named_as_sql() {
+        let shown = error("42501", "permission denied for table patients").to_string();
+        assert!(
+            shown.contains("GRANT SELECT") && shown.contains("ON patients"),
+            "{shown}"
+        );
+        let policy = "query would be affected by row-level security policy for table \"patients\"";
+        assert!(error("42501", policy).to_string().contains("BYPASSRLS"));
+    }
+}

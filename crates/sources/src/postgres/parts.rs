@@ -1,0 +1,205 @@
+//! The heaps that a table's rows lie in: itself, its partitions, the tables that inherit from it.
+
+use rekey_domain::{Part, PartId};
+use sqlx::{AssertSqlSafe, PgConnection, Row, postgres::PgRow};
+
+use super::{catalogue::Table, faults::Located, names::Name, ranges};
+use crate::{SourceError, place::Place};
+
+/// The table and everything below it, as `tree (oid)`.
+pub(super) const TREE: &str = "WITH RECURSIVE tree (oid) AS (SELECT $1::oid UNION \
+     SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid)";
+/// Blocks looked at where nobody has counted the rows of a heap (`ANALYZE`) yet.
+const SAMPLED_BLOCKS: i64 = 16;
+
+/// A heap.
+pub(super) struct Heap {
+    id: PartId,
+    name: Name,
+    blocks: i64,
+    counted: Option<u32>,
+}
+
+/// Every heap of the table, by name.
+pub(super) async fn find(
+    connection: &mut PgConnection,
+    table: &Table,
+) -> Result<Vec<Heap>, SourceError> {
+    let sql = format!(
+        "{TREE} SELECT n.nspname::text, c.relname::text, c.relkind::text, \
+         pg_catalog.pg_relation_filenode(c.oid)::text, \
+         pg_catalog.pg_relation_size(c.oid) / current_setting('block_size')::int8, \
+         (c.reltuples / nullif(c.relpages, 0))::float8 \
+         FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE c.relkind <> 'p' ORDER BY 1, 2"
+    );
+    let rows = sqlx::query(AssertSqlSafe(sql)).bind(table.oid);
+    let rows = rows.fetch_all(connection).await.at(&table.place)?;
+    let mut heaps = Vec::with_capacity(rows.len());
+    for row in &rows {
+        refuse_foreign(row, &table.place)?;
+        heaps.extend(heap(row).at(&table.place)?);
+    }
+    Ok(heaps)
+}
+
+fn heap(row: &PgRow) -> Result<Option<Heap>, sqlx::Error> {
+    let name = name(row)?;
+    // NULL: dropped while we looked.
+    let (form, blocks): (Option<String>, Option<i64>) = (row.try_get(3)?, row.try_get(4)?);
+    let Some((form, blocks)) = form.zip(blocks) else {
+        return Ok(None);
+    };
+    let per_block: Option<f64> = row.try_get(5)?;
+    let id = PartId {
+        name: name.sql(),
+        form,
+    };
+    Ok(Some(Heap {
+        id,
+        name,
+        blocks,
+        counted: per_block.and_then(ranges::whole_rows),
+    }))
+}
+
+fn name(row: &PgRow) -> Result<Name, sqlx::Error> {
+    Ok(Name {
+        schema: Some(row.try_get(0)?),
+        table: row.try_get(1)?,
+    })
+}
+
+/// Rows on another server are another source's.
+fn refuse_foreign(row: &PgRow, place: &Place) -> Result<(), SourceError> {
+    if row.try_get::<String, _>(2).at(place)? == "r" {
+        return Ok(());
+    }
+    Err(SourceError::NotATable {
+        relation: name(row).at(place)?.sql(),
+        kind: format!("foreign table below {}", place.relation),
+    })
+}
+
+impl Heap {
+    /// The heap in a FROM, UPDATE or JOIN, without what inherits from it.
+    pub(super) fn only(&self) -> String {
+        format!("ONLY {}", self.name.sql())
+    }
+
+    pub(super) fn place(&self, table: &Place) -> Place {
+        Place::new(&table.database, &self.id.name)
+    }
+
+    /// The heap as it is now, its name known to be its own.
+    pub(super) async fn now(
+        self,
+        connection: &mut PgConnection,
+        place: &Place,
+    ) -> Result<Self, SourceError> {
+        let sql = "SELECT pg_catalog.pg_relation_size(to_regclass($1)) \
+                   / current_setting('block_size')::int8";
+        let blocks = sqlx::query_scalar(sql).bind(self.name.sql());
+        let blocks: Option<i64> = blocks.fetch_one(connection).await.at(place)?;
+        Ok(Self {
+            blocks: blocks.unwrap_or(0),
+            ..self
+        })
+    }
+
+    pub(super) fn part(self, rows_per_block: u32) -> Part {
+        Part {
+            id: self.id,
+            end: (self.blocks > 0).then(|| self.blocks - 1),
+            rows_per_block,
+        }
+    }
+
+    /// About how many rows a block holds: what `ANALYZE` found, or what the first blocks hold.
+    pub(super) async fn rows_per_block(
+        &self,
+        connection: &mut PgConnection,
+        table: &Place,
+    ) -> Result<u32, SourceError> {
+        if let Some(counted) = self.counted {
+            return Ok(counted);
+        }
+        let blocks = self.blocks.min(SAMPLED_BLOCKS);
+        if blocks == 0 {
+            return Ok(ranges::USUAL_ROWS);
+        }
+        let only = self.only();
+        let sql =
+            format!("SELECT count(t.ctid) FROM {only} AS t WHERE t.ctid < '({blocks},0)'::tid");
+        let rows = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(connection);
+        let rows: i64 = rows.await.at(&self.place(table))?;
+        Ok(ranges::whole_rows(rows as f64 / blocks as f64).unwrap_or(ranges::USUAL_ROWS))
+    }
+}
+
+/// The heap that a part names, in SQL. A name that nobody can read is no part of any table.
+pub(super) fn only(table: &Table, part: &PartId) -> Result<String, SourceError> {
+    let name = Name::parse(&part.name).filter(|name| name.schema.is_some());
+    let name = name.ok_or_else(|| changed(table, part))?;
+    Ok(format!("ONLY {}", name.sql()))
+}
+
+/// # Errors
+/// [`SourceError::PartChanged`] unless the part is one of the table's now, in the same form.
+pub(super) async fn check(
+    connection: &mut PgConnection,
+    table: &Table,
+    part: &PartId,
+) -> Result<(), SourceError> {
+    let name = Name::parse(&part.name).ok_or_else(|| changed(table, part))?;
+    let sql = format!(
+        "{TREE} SELECT EXISTS (SELECT FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE n.nspname = $2 AND c.relname = $3 \
+         AND pg_catalog.pg_relation_filenode(c.oid)::text = $4)"
+    );
+    let same = sqlx::query_scalar(AssertSqlSafe(sql))
+        .bind(table.oid)
+        .bind(name.schema)
+        .bind(name.table)
+        .bind(&part.form)
+        .fetch_one(connection);
+    if same.await.at(&table.place)? {
+        return Ok(());
+    }
+    Err(changed(table, part))
+}
+
+pub(super) fn changed(table: &Table, part: &PartId) -> SourceError {
+    SourceError::PartChanged {
+        relation: table.place.relation.clone(),
+        part: part.name.clone(),
+    }
+}
+
+/// Policies would hide rows from us, and `row_security = off` makes every statement fail instead:
+/// better said before there is one.
+pub(super) async fn refuse_row_security(
+    connection: &mut PgConnection,
+    table: &Table,
+) -> Result<(), SourceError> {
+    let sql = format!(
+        "{TREE} SELECT c.oid::regclass::text, quote_ident(current_user) \
+         FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid \
+         WHERE c.relkind = 'r' AND pg_catalog.row_security_active(c.oid) ORDER BY 1 LIMIT 1"
+    );
+    let found = sqlx::query_as(AssertSqlSafe(sql)).bind(table.oid);
+    let found: Option<(String, String)> = found.fetch_optional(connection).await.at(&table.place)?;
+    let Some((relation, role)) = found else {
+        return Ok(());
+    };
+    Err(SourceError::NotAllowed {
+        database: table.place.database.to_string(),
+        relation,
+        what: "see all rows of",
+        remedy: format!(
+            "row-level security hides rows from us, and a hidden row is a lost one: ALTER ROLE {role} BYPASSRLS"
+        ),
+    })
+}

@@ -1,0 +1,100 @@
+//! Reading a page of rows that still have to be moved.
+
+use rekey_domain::Range;
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use super::{
+    catalogue::Table,
+    faults::{self, Located},
+    parts,
+    rows::{self, BYTES_READ},
+    sql,
+    tuple::TupleId,
+};
+use crate::{Page, ReadQuery, SourceError};
+
+/// Reads rows until their values reach `max_bytes`.
+pub(super) async fn page(
+    connection: &mut PgConnection,
+    table: &Table,
+    query: &ReadQuery,
+    after: Option<i64>,
+    max_bytes: usize,
+) -> Result<Page, SourceError> {
+    let Some(place) = condition(query.range, after) else {
+        return Ok(Page::default());
+    };
+    let statement = select(table, query, &place, max_bytes)?;
+    let read = sqlx::query(AssertSqlSafe(statement)).fetch_all(connection);
+    let read = match read.await {
+        Err(error) if faults::is_missing_table(&error) => {
+            return Err(parts::changed(table, &query.part));
+        }
+        read => read.at(&table.place)?,
+    };
+    let mut page = Page::default();
+    let (mut bytes, mut last) = (0, None);
+    for row in &read {
+        let row = rows::source_row(row, table, query)?;
+        bytes += row.size();
+        last = TupleId::of(&row.key);
+        page.rows.push(row);
+    }
+    if bytes >= max_bytes {
+        page.next = last.map(TupleId::cursor);
+    }
+    Ok(page)
+}
+
+/// The blocks of the range, from behind `after`; None if there is no such place.
+fn condition(range: Range, after: Option<i64>) -> Option<String> {
+    let first = TupleId {
+        block: u32::try_from(range.first.max(0)).ok()?,
+        offset: 0,
+    };
+    let after = after.map_or(Some(first), TupleId::from_cursor)?.max(first);
+    let behind = TupleId {
+        block: u32::try_from(range.last.checked_add(1)?).unwrap_or(u32::MAX),
+        offset: 0,
+    };
+    let (after, behind) = (after.sql(), behind.sql());
+    Some(format!("t.ctid > {after} AND t.ctid < {behind}"))
+}
+
+/// Two steps in one statement. Inside, values are still where they lie, and their lengths are known
+/// without fetching them; so outside, only those are fetched that the page has room for.
+fn select(
+    table: &Table,
+    query: &ReadQuery,
+    place: &str,
+    max_bytes: usize,
+) -> Result<String, SourceError> {
+    let from = parts::only(table, &query.part)?;
+    let mut inside = vec!["t.ctid AS r".to_owned()];
+    let mut outside = vec!["r::text".to_owned()];
+    for (at, wanted) in rows::names_and_binds(table, query)?.iter().enumerate() {
+        inside.push(format!("{wanted} AS w{at}"));
+        outside.push(format!("w{at}"));
+    }
+    let (mut unsettled, mut sizes) = (vec!["false".to_owned()], vec!["0".to_owned()]);
+    for (at, column) in query.columns.iter().enumerate() {
+        let value = format!("t.{}", table.protected(&column.name, column.encoding)?);
+        let settled = sql::settled(&value, column.encoding, &column.settled);
+        let moves = format!("({value} IS NOT NULL AND NOT {settled})");
+        inside.push(format!("{value} AS v{at}, {moves} AS m{at}"));
+        outside.push(format!("CASE WHEN m{at} THEN v{at} END"));
+        sizes.push(format!(
+            "CASE WHEN {moves} THEN octet_length({value}) ELSE 0 END"
+        ));
+        unsettled.push(moves);
+    }
+    let (inside, outside) = (inside.join(", "), outside.join(", "));
+    let (unsettled, size) = (unsettled.join(" OR "), sizes.join(" + "));
+    let most = max_bytes.max(1);
+    Ok(format!(
+        "SELECT {outside} FROM (SELECT {inside}, {size} AS size, \
+         sum({size}) OVER (ROWS UNBOUNDED PRECEDING) AS {BYTES_READ} \
+         FROM {from} AS t WHERE {place} AND ({unsettled})) AS page \
+         WHERE {BYTES_READ} - size < {most}"
+    ))
+}

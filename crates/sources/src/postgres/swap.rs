@@ -1,0 +1,244 @@
+//! Updates made ready for SQL, and the statement that carries them out.
+
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, postgres::PgArguments, query::QueryScalar};
+
+use super::{catalogue::Table, time, tuple::TupleId};
+use crate::{ColumnUpdate, Deadline, RowUpdate, SourceError, StoredValue, value::Fingerprint};
+
+/// A row's update.
+pub(super) struct RowSwap<'a> {
+    /// Its index in what the caller gave.
+    pub(super) index: usize,
+    pub(super) update: &'a RowUpdate,
+    pub(super) place: TupleId,
+    columns: Vec<ColumnSwap<'a>>,
+}
+
+struct ColumnSwap<'a> {
+    column: String,
+    old: Fingerprint<'a>,
+    new: &'a StoredValue,
+}
+
+/// Which columns a statement writes, and what of each it compares: rows of one form share one.
+#[derive(PartialEq, Eq)]
+struct Form<'a>(Vec<(&'a str, Compared)>);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Compared {
+    Start,
+    Bytes,
+    Text,
+}
+
+impl<'a> RowSwap<'a> {
+    /// # Errors
+    /// [`SourceError::NotWritable`] for what cannot be compared or stored.
+    pub(super) fn new(
+        table: &Table,
+        index: usize,
+        update: &'a RowUpdate,
+    ) -> Result<Self, SourceError> {
+        let not_writable = |column: &ColumnUpdate| SourceError::NotWritable {
+            relation: table.place.relation.clone(),
+            column: column.name.clone(),
+            row: update.key.clone(),
+        };
+        let swap = |column: &'a ColumnUpdate| {
+            table.shape_of(&column.name)?;
+            let fits = column.old.fits(column.encoding) && column.new.fits(column.encoding);
+            let old = column.old.fingerprint(column.encoding).filter(|_| fits);
+            Ok(ColumnSwap {
+                old: old.ok_or_else(|| not_writable(column))?,
+                column: table.protected(&column.name, column.encoding)?,
+                new: &column.new,
+            })
+        };
+        let columns: Result<Vec<_>, SourceError> = update.columns.iter().map(swap).collect();
+        let place = TupleId::of(&update.key);
+        let place = place.ok_or_else(|| SourceError::NotWritable {
+            relation: table.place.relation.clone(),
+            column: "-".to_owned(),
+            row: update.key.clone(),
+        })?;
+        Ok(Self {
+            index,
+            update,
+            place,
+            columns: columns?,
+        })
+    }
+
+    pub(super) fn size(&self) -> usize {
+        self.update.size()
+    }
+
+    /// Whether one statement can write both rows.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        self.form() == other.form()
+    }
+
+    fn form(&self) -> Form<'_> {
+        let compared = |swap: &ColumnSwap<'_>| match swap.old {
+            Fingerprint::Start(_) => Compared::Start,
+            Fingerprint::Bytes(_) => Compared::Bytes,
+            Fingerprint::Text(_) => Compared::Text,
+        };
+        let columns = self.columns.iter();
+        Form(
+            columns
+                .map(|swap| (swap.column.as_str(), compared(swap)))
+                .collect(),
+        )
+    }
+}
+
+/// Replaces the values of each row where all of them are still there; gives the numbers of those
+/// rows, counted from 1. The rows are of one form, and there is at least one.
+pub(super) async fn swap(
+    connection: &mut PgConnection,
+    only: &str,
+    rows: &[&RowSwap<'_>],
+    deadline: Deadline,
+) -> Result<Vec<i64>, sqlx::Error> {
+    let Form(form) = rows[0].form();
+    let statement = statement(only, &form, deadline);
+    let mut query = sqlx::query_scalar(AssertSqlSafe(statement)).bind(places(rows));
+    for (at, (_, compared)) in form.iter().enumerate() {
+        query = bind(query, rows, at, *compared);
+    }
+    query.fetch_all(connection).await
+}
+
+/// Locks those rows that nobody else has locked; gives their numbers, counted from 1.
+pub(super) async fn lock(
+    connection: &mut PgConnection,
+    only: &str,
+    rows: &[&RowSwap<'_>],
+) -> Result<Vec<i64>, sqlx::Error> {
+    let statement = format!(
+        "SELECT u.i FROM unnest($1::text[]::tid[]) WITH ORDINALITY AS u (r, i) \
+         JOIN {only} AS t ON t.ctid = u.r FOR NO KEY UPDATE OF t SKIP LOCKED"
+    );
+    let locked = sqlx::query_scalar(AssertSqlSafe(statement)).bind(places(rows));
+    locked.fetch_all(connection).await
+}
+
+fn places(rows: &[&RowSwap<'_>]) -> Vec<String> {
+    rows.iter().map(|row| row.place.to_string()).collect()
+}
+
+fn statement(only: &str, form: &[(&str, Compared)], deadline: Deadline) -> String {
+    let (mut sets, mut arrays, mut names) = (Vec::new(), Vec::new(), vec!["r".to_owned()]);
+    let mut conditions = vec!["t.ctid = u.r".to_owned()];
+    for (at, (column, compared)) in form.iter().enumerate() {
+        let kind = if *compared == Compared::Text {
+            "text[]"
+        } else {
+            "bytea[]"
+        };
+        arrays.push(format!(
+            ", ${}::{kind}, ${}::{kind}",
+            2 * at + 2,
+            2 * at + 3
+        ));
+        names.extend([format!("o{at}"), format!("n{at}")]);
+        sets.push(format!("{column} = u.n{at}"));
+        conditions.push(still_there(column, *compared, at));
+    }
+    let (sets, arrays) = (sets.join(", "), arrays.concat());
+    let (names, conditions) = (names.join(", "), conditions.join(" AND "));
+    let before = time::before(deadline);
+    format!(
+        "UPDATE {only} AS t SET {sets} \
+         FROM unnest($1::text[]::tid[]{arrays}) WITH ORDINALITY AS u ({names}, i) \
+         WHERE {conditions} AND {before} RETURNING u.i"
+    )
+}
+
+fn still_there(column: &str, compared: Compared, at: usize) -> String {
+    let start = rekey_envelope::FINGERPRINT_LEN;
+    match compared {
+        Compared::Start => format!("substr(t.{column}, 1, {start}) = u.o{at}"),
+        Compared::Bytes => format!("t.{column} = u.o{at}"),
+        Compared::Text => format!("t.{column}::text COLLATE \"C\" = u.o{at}"),
+    }
+}
+
+type Statement<'q> = QueryScalar<'q, Postgres, i64, PgArguments>;
+
+/// Binds what is compared and what is written of one column, row by row.
+fn bind<'q>(
+    query: Statement<'q>,
+    rows: &[&'q RowSwap<'q>],
+    at: usize,
+    compared: Compared,
+) -> Statement<'q> {
+    if compared == Compared::Text {
+        let old: Vec<&str> = rows.iter().map(|row| text(row.columns[at].old)).collect();
+        let new: Vec<&str> = rows
+            .iter()
+            .map(|row| new_text(row.columns[at].new))
+            .collect();
+        return query.bind(old).bind(new);
+    }
+    let old: Vec<&[u8]> = rows.iter().map(|row| bytes(row.columns[at].old)).collect();
+    let new: Vec<&[u8]> = rows
+        .iter()
+        .map(|row| new_bytes(row.columns[at].new))
+        .collect();
+    query.bind(old).bind(new)
+}
+
+fn text(old: Fingerprint<'_>) -> &str {
+    match old {
+        Fingerprint::Text(text) => text,
+        Fingerprint::Start(_) | Fingerprint::Bytes(_) => unreachable!("rows of one form"),
+    }
+}
+
+fn bytes(old: Fingerprint<'_>) -> &[u8] {
+    match old {
+        Fingerprint::Start(bytes) | Fingerprint::Bytes(bytes) => bytes,
+        Fingerprint::Text(_) => unreachable!("rows of one form"),
+    }
+}
+
+fn new_text(new: &StoredValue) -> &str {
+    match new {
+        StoredValue::Text(text) => text,
+        _ => unreachable!("`RowSwap::new` lets only values through that fit"),
+    }
+}
+
+fn new_bytes(new: &StoredValue) -> &[u8] {
+    match new {
+        StoredValue::Bytes(bytes) => bytes,
+        _ => unreachable!("`RowSwap::new` lets only values through that fit"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::postgres::names::quote;
+
+    #[test]
+    fn one_statement_writes_all_columns_of_a_row_where_all_are_still_there() {
+        let (ssn, notes) = (quote("ssn"), quote("notes"));
+        let form = [
+            (ssn.as_str(), Compared::Start),
+            (notes.as_str(), Compared::Text),
+        ];
+        let deadline = Deadline::from_unix_millis(7);
+        assert_eq!(
+            statement("ONLY \"p\"", &form, deadline),
+            "UPDATE ONLY \"p\" AS t SET \"ssn\" = u.n0, \"notes\" = u.n1 \
+             FROM unnest($1::text[]::tid[], $2::bytea[], $3::bytea[], $4::text[], $5::text[]) \
+             WITH ORDINALITY AS u (r, o0, n0, o1, n1, i) \
+             WHERE t.ctid = u.r AND substr(t.\"ssn\", 1, 17) = u.o0 \
+             AND t.\"notes\"::text COLLATE \"C\" = u.o1 \
+             AND extract(epoch FROM clock_timestamp()) * 1000 < 7 RETURNING u.i"
+        );
+    }
+}

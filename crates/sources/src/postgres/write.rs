@@ -1,0 +1,242 @@
+//! Writing rows by compare-and-swap, in short transactions that wait for nobody.
+
+use rekey_domain::Triggers;
+use sqlx::{Connection, PgConnection, Postgres, Transaction};
+
+use super::{
+    catalogue::Table,
+    faults, parts,
+    swap::{self, RowSwap},
+    time,
+};
+use crate::{Deadline, RowUpdate, SourceError, WriteOutcome, WriteTarget, place::Place};
+
+/// The most rows of a transaction.
+const MAX_ROWS: usize = 500;
+/// A transaction takes no further row once its values reach this many bytes.
+const MAX_BYTES: usize = 4 << 20;
+
+/// Writes all updates, transaction by transaction, in the order of their places.
+pub(super) async fn all(
+    connection: &mut PgConnection,
+    table: &Table,
+    target: &WriteTarget,
+    updates: &[RowUpdate],
+    deadline: Deadline,
+) -> Result<Vec<WriteOutcome>, SourceError> {
+    let mut rows = Vec::with_capacity(updates.len());
+    let mut outcomes = vec![WriteOutcome::Written; updates.len()];
+    let with_columns = updates.iter().enumerate();
+    for (index, update) in with_columns.filter(|(_, update)| !update.columns.is_empty()) {
+        rows.push(RowSwap::new(table, index, update)?);
+    }
+    rows.sort_by_key(|row| row.place);
+    let mut writer = Writer {
+        connection,
+        only: parts::only(table, &target.part)?,
+        place: Place::new(&table.place.database, &target.part.name),
+        triggers: target.triggers,
+        deadline,
+    };
+    for rows in chunks(&rows) {
+        for (index, outcome) in writer.write(&rows).await? {
+            outcomes[index] = outcome;
+        }
+    }
+    Ok(outcomes)
+}
+
+/// Rows that one statement can write, few enough for one transaction.
+fn chunks<'a>(rows: &'a [RowSwap<'a>]) -> Vec<Vec<&'a RowSwap<'a>>> {
+    let mut open: Vec<(usize, Vec<&RowSwap<'_>>)> = Vec::new();
+    let mut full = Vec::new();
+    for row in rows {
+        let at = open.iter().position(|(_, rows)| rows[0].is_like(row));
+        let at = at.unwrap_or_else(|| {
+            open.push((0, Vec::new()));
+            open.len() - 1
+        });
+        let (bytes, chunk) = &mut open[at];
+        chunk.push(row);
+        *bytes += row.size();
+        if chunk.len() >= MAX_ROWS || *bytes >= MAX_BYTES {
+            full.push(open.swap_remove(at).1);
+        }
+    }
+    full.extend(open.into_iter().map(|(_, rows)| rows));
+    full
+}
+
+/// Writes rows of one part.
+struct Writer<'a> {
+    connection: &'a mut PgConnection,
+    only: String,
+    place: Place,
+    triggers: Triggers,
+    deadline: Deadline,
+}
+
+impl Writer<'_> {
+    /// What became of each row, by its index in what the caller gave.
+    async fn write(
+        &mut self,
+        rows: &[&RowSwap<'_>],
+    ) -> Result<Vec<(usize, WriteOutcome)>, SourceError> {
+        match self.swap(rows, false).await {
+            Ok(outcomes) => Ok(outcomes),
+            Err(Failure::Locked) => self.write_unlocked(rows).await,
+            Err(Failure::Refused(rule)) => self.write_each(rows, rule).await,
+            Err(Failure::Other(error)) => Err(error),
+        }
+    }
+
+    /// Someone holds a lock: those rows are left for later, the others are written.
+    async fn write_unlocked(
+        &mut self,
+        rows: &[&RowSwap<'_>],
+    ) -> Result<Vec<(usize, WriteOutcome)>, SourceError> {
+        match self.swap(rows, true).await {
+            Ok(outcomes) => Ok(outcomes),
+            // Not the rows are locked but the table, or what a trigger touches.
+            Err(Failure::Locked) => Ok(skipped(rows)),
+            Err(Failure::Refused(rule)) => self.write_each(rows, rule).await,
+            Err(Failure::Other(error)) => Err(error),
+        }
+    }
+
+    /// A rule of the database's own refused one of the rows: one by one it shows which.
+    async fn write_each(
+        &mut self,
+        rows: &[&RowSwap<'_>],
+        rule: &'static str,
+    ) -> Result<Vec<(usize, WriteOutcome)>, SourceError> {
+        if let [row] = rows {
+            return Err(faults::refused(&row.update.key, rule, &self.place));
+        }
+        let mut outcomes = Vec::with_capacity(rows.len());
+        for row in rows {
+            outcomes.extend(match self.swap(&[row], true).await {
+                Ok(outcomes) => outcomes,
+                Err(Failure::Locked) => skipped(&[row]),
+                Err(Failure::Refused(rule)) => {
+                    return Err(faults::refused(&row.update.key, rule, &self.place));
+                }
+                Err(Failure::Other(error)) => return Err(error),
+            });
+        }
+        Ok(outcomes)
+    }
+
+    /// One transaction. A failure on the way drops it, which rolls it back.
+    async fn swap(
+        &mut self,
+        rows: &[&RowSwap<'_>],
+        skip_locked: bool,
+    ) -> Result<Vec<(usize, WriteOutcome)>, Failure> {
+        let begun = self.connection.begin().await;
+        let mut transaction = begun.map_err(|error| Failure::of(&error, &self.place))?;
+        if self.triggers == Triggers::Suppress {
+            suppress_triggers(&mut transaction, &self.place).await?;
+        }
+        let free: Vec<&RowSwap<'_>> = if skip_locked {
+            let locked = swap::lock(&mut transaction, &self.only, rows).await;
+            let locked = locked.map_err(|error| Failure::of(&error, &self.place))?;
+            locked
+                .iter()
+                .filter_map(|number| numbered(rows, *number))
+                .collect()
+        } else {
+            rows.to_vec()
+        };
+        let written = match free.is_empty() {
+            true => Vec::new(),
+            false => swap::swap(&mut transaction, &self.only, &free, self.deadline)
+                .await
+                .map_err(|error| Failure::of(&error, &self.place))?,
+        };
+        // A row that came too late looks lost. Time does not run back, so this finds it out.
+        time::check(&mut transaction, self.deadline, &self.place).await?;
+        let committed = transaction.commit().await;
+        committed.map_err(|error| Failure::of(&error, &self.place))?;
+        Ok(outcomes(rows, &free, &written))
+    }
+}
+
+fn outcomes(
+    rows: &[&RowSwap<'_>],
+    free: &[&RowSwap<'_>],
+    written: &[i64],
+) -> Vec<(usize, WriteOutcome)> {
+    let mut outcomes = skipped(rows);
+    outcomes.retain(|(index, _)| !free.iter().any(|row| row.index == *index));
+    let mut lost: Vec<_> = free
+        .iter()
+        .map(|row| (row.index, WriteOutcome::Lost))
+        .collect();
+    for number in written {
+        let at = usize::try_from(*number - 1).ok();
+        if let Some(outcome) = at.and_then(|at| lost.get_mut(at)) {
+            outcome.1 = WriteOutcome::Written;
+        }
+    }
+    outcomes.extend(lost);
+    outcomes
+}
+
+fn skipped(rows: &[&RowSwap<'_>]) -> Vec<(usize, WriteOutcome)> {
+    rows.iter()
+        .map(|row| (row.index, WriteOutcome::Skipped))
+        .collect()
+}
+
+/// PostgreSQL counts from 1.
+fn numbered<'r, 'a>(rows: &[&'r RowSwap<'a>], number: i64) -> Option<&'r RowSwap<'a>> {
+    rows.get(usize::try_from(number - 1).ok()?).copied()
+}
+
+async fn suppress_triggers(
+    transaction: &mut Transaction<'_, Postgres>,
+    place: &Place,
+) -> Result<(), Failure> {
+    let set = sqlx::query("SET LOCAL session_replication_role = 'replica'");
+    match set.execute(&mut **transaction).await {
+        Ok(_) => Ok(()),
+        Err(error) if faults::is_forbidden(&error) => {
+            Err(Failure::Other(SourceError::NotAllowed {
+                database: place.database.to_string(),
+                relation: place.relation.clone(),
+                what: "suppress the triggers of",
+                remedy: "it takes a right of its own: GRANT SET ON PARAMETER \
+                         session_replication_role TO our role (PostgreSQL 15 or later; \
+                         rds_superuser on RDS), or on_update = { triggers = \"fire\" }"
+                    .to_owned(),
+            }))
+        }
+        Err(error) => Err(Failure::of(&error, place)),
+    }
+}
+
+/// Why a transaction of ours did not happen.
+enum Failure {
+    Locked,
+    Refused(&'static str),
+    Other(SourceError),
+}
+
+impl Failure {
+    fn of(error: &sqlx::Error, place: &Place) -> Self {
+        if faults::is_locked(error) {
+            return Self::Locked;
+        }
+        match faults::refusal(error) {
+            Some(rule) => Self::Refused(rule),
+            None => Self::Other(faults::translate(error, place)),
+        }
+    }
+}
+
+impl From<SourceError> for Failure {
+    fn from(error: SourceError) -> Self {
+        Self::Other(error)
+    }
+}

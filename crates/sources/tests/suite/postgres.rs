@@ -1,0 +1,413 @@
+//! What only PostgreSQL has: partitions, inheritance, names and keys of all kinds, effects of updates.
+
+use rekey_domain::{BindValue, Found, TextEncoding};
+use rekey_sources::{
+    CensusColumn, Page, ReadQuery, Source, SourceError, SourceRow, StoredValue, WriteOutcome,
+};
+
+use super::{
+    fixture::{
+        Fixture, NEW, OLD, ciphertext, notes, patient, read_all, ssn, swap, target_of, whole_of,
+        write_to,
+    },
+    postgres_fixture::PostgresFixture,
+};
+
+const PARTITIONED: &str = "
+    CREATE TABLE visits (clinic INT NOT NULL, id INT NOT NULL, ssn BYTEA, PRIMARY KEY (clinic, id))
+        PARTITION BY LIST (clinic);
+    CREATE TABLE visits_1 PARTITION OF visits FOR VALUES IN (1);
+    CREATE TABLE visits_2 PARTITION OF visits FOR VALUES IN (2) PARTITION BY RANGE (id);
+    CREATE TABLE visits_2_low PARTITION OF visits_2 FOR VALUES FROM (0) TO (100);
+    CREATE SCHEMA archive;
+    CREATE TABLE archive.visits_2_high PARTITION OF visits_2 FOR VALUES FROM (100) TO (1000)";
+
+fn hex(bytes: &[u8]) -> String {
+    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("'\\x{digits}'")
+}
+
+fn old() -> String {
+    hex(&ciphertext(OLD, 1, 60))
+}
+
+/// Reads every part of a table, and the part that each row is of.
+async fn read_parts(
+    source: &dyn Source,
+    relation: &str,
+    bind: &[&str],
+) -> Vec<(ReadQuery, SourceRow)> {
+    let mut rows = Vec::new();
+    for part in source.parts(relation).await.unwrap() {
+        let Some(range) = source
+            .next_range(relation, &part, None, u32::MAX)
+            .await
+            .unwrap()
+        else {
+            continue;
+        };
+        let query = ReadQuery {
+            relation: relation.to_owned(),
+            part: part.id,
+            range,
+            columns: vec![ssn()],
+            bind_columns: bind.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        let Page { rows: read, next } = source.read(&query, None, 1 << 20).await.unwrap();
+        assert_eq!(next, None);
+        rows.extend(read.into_iter().map(|row| (query.clone(), row)));
+    }
+    rows
+}
+
+async fn census(source: &dyn Source, relation: &str) -> Vec<(Found, u64)> {
+    let column = CensusColumn {
+        name: "ssn".to_owned(),
+        encoding: TextEncoding::Binary,
+    };
+    let mut counts = source.census(relation, &[column]).await.unwrap();
+    counts.remove(0)
+}
+
+#[tokio::test]
+async fn every_leaf_partition_is_a_part() {
+    let fixture = PostgresFixture::with(PARTITIONED).await;
+    let insert = format!(
+        "INSERT INTO visits SELECT c, i, {} FROM generate_series(1, 2) c, generate_series(1, 150) i",
+        old()
+    );
+    fixture.execute(&insert).await;
+    let source = fixture.source();
+    let parts = source.parts("visits").await.unwrap();
+    let names: Vec<_> = parts.iter().map(|part| part.id.name.as_str()).collect();
+    let expected = [
+        r#""archive"."visits_2_high""#,
+        r#""public"."visits_1""#,
+        r#""public"."visits_2_low""#,
+    ];
+    assert_eq!(names, expected);
+    assert_eq!(census(&**source, "visits").await, [(Found::Key(OLD), 300)]);
+    let rows = read_parts(&**source, "visits", &["clinic", "id"]).await;
+    assert_eq!(rows.len(), 300);
+    for (query, row) in &rows {
+        let new = StoredValue::Bytes(ciphertext(NEW, 2, 60));
+        let target = target_of("visits", query.part.clone());
+        let written = write_to(source, &target, &[swap(row, &ssn(), new)]).await;
+        assert_eq!(written, [WriteOutcome::Written]);
+    }
+    assert_eq!(census(&**source, "visits").await, [(Found::Key(NEW), 300)]);
+    assert!(read_parts(&**source, "visits", &[]).await.is_empty());
+    assert_eq!(rows[0].1.key.to_string(), "clinic=2,id=100");
+}
+
+#[tokio::test]
+async fn tables_that_inherit_are_parts() {
+    let fixture = PostgresFixture::new().await;
+    fixture
+        .execute("CREATE TABLE vips (rank INT) INHERITS (patients)")
+        .await;
+    fixture.insert(&[patient(1, OLD)]).await;
+    let insert = format!("INSERT INTO vips VALUES (2, 'b', {}, NULL, 7, 1)", old());
+    fixture.execute(&insert).await;
+    let rows = read_parts(&**fixture.source(), "patients", &["id"]).await;
+    let ids: Vec<_> = rows.iter().map(|(_, row)| row.binds[0].clone()).collect();
+    assert_eq!(ids, [1, 2].map(|id| Some(BindValue::Integer(id))));
+    let counted = census(&**fixture.source(), "patients").await;
+    assert_eq!(counted, [(Found::Key(OLD), 2)]);
+}
+
+#[tokio::test]
+async fn a_part_that_was_written_anew_or_left_is_known() {
+    let fixture = PostgresFixture::with(PARTITIONED).await;
+    let insert = format!(
+        "INSERT INTO visits SELECT 1, i, {} FROM generate_series(1, 9) i",
+        old()
+    );
+    fixture.execute(&insert).await;
+    let source = fixture.source();
+    let forms = async || {
+        let parts = source.parts("visits").await.unwrap();
+        parts.into_iter().map(|part| part.id).collect::<Vec<_>>()
+    };
+    for (rewrites, sql) in [
+        (true, "VACUUM FULL visits_1"),
+        (true, "CLUSTER visits_1 USING visits_1_pkey"),
+        (false, "VACUUM visits_1"),
+        (false, "CREATE INDEX ON visits (ssn)"),
+        (true, "ALTER TABLE visits DETACH PARTITION visits_1"),
+        (
+            true,
+            "ALTER TABLE visits ATTACH PARTITION visits_1 FOR VALUES IN (1); DROP TABLE visits_1",
+        ),
+    ] {
+        let before = forms().await;
+        let rows = read_parts(&**source, "visits", &[]).await;
+        fixture.execute(sql).await;
+        assert_eq!(forms().await != before, rewrites, "{sql}");
+        let Some((query, _)) = rows.first() else {
+            continue;
+        };
+        let read = source.read(query, None, 1 << 20).await;
+        if rewrites {
+            assert!(
+                matches!(read, Err(SourceError::PartChanged { .. })),
+                "{sql}: {read:?}"
+            );
+        } else {
+            assert_eq!(read.unwrap().rows.len(), 9, "{sql}");
+        }
+    }
+}
+
+/// The name of a table or partition may be one that SQL has to quote.
+#[tokio::test]
+async fn names_are_read_as_in_sql() {
+    let fixture = PostgresFixture::with(
+        r#"CREATE SCHEMA "Clinic A";
+        CREATE TABLE "Clinic A"."Order" ("Select" INT PRIMARY KEY, ssn BYTEA);
+        CREATE TABLE "order" (id INT PRIMARY KEY, ssn BYTEA)"#,
+    )
+    .await;
+    let insert = format!(r#"INSERT INTO "Clinic A"."Order" VALUES (1, {})"#, old());
+    fixture.execute(&insert).await;
+    let (source, relation) = (fixture.source(), r#""Clinic A"."Order""#);
+    let shape = source.describe(relation).await.unwrap();
+    assert_eq!(shape.full_name, "Clinic A.Order");
+    let rows = read_parts(&**source, relation, &["Select"]).await;
+    assert_eq!(rows[0].1.key.to_string(), "Select=1");
+    for same in ["order", "ORDER", "public.Order", r#""order""#] {
+        let shape = source.describe(same).await.unwrap();
+        assert_eq!(shape.full_name, "public.order", "{same}");
+    }
+    for none in [r#""Order""#, "Clinic A.Order", "pg_temp.order", "a.b.c", ""] {
+        let error = source.describe(none).await.unwrap_err();
+        assert!(matches!(error, SourceError::NoSuchTable { .. }), "{none}");
+    }
+}
+
+#[tokio::test]
+async fn keys_of_every_kind_name_and_bind_their_rows() {
+    let fixture = PostgresFixture::with(
+        "CREATE DOMAIN mrn AS TEXT CHECK (value <> '');
+        CREATE TABLE keyed (u UUID, s SMALLINT, i INT, b BIGINT, t TEXT, v VARCHAR(9), c CHAR(3), d MRN,
+            y BYTEA, n NUMERIC, day DATE, ssn BYTEA, PRIMARY KEY (v, u))",
+    )
+    .await;
+    let insert = format!(
+        "INSERT INTO keyed VALUES ('00112233-4455-6677-8899-aabbccddeeff', -2, 4, 8, 'ü', 'it''s', 'a', \
+         'm-1', '\\x00ff', 1.5, '2026-01-02', {})",
+        old()
+    );
+    fixture.execute(&insert).await;
+    let source = fixture.source();
+    let shape = source.describe("keyed").await.unwrap();
+    assert_eq!(shape.primary_key, ["v", "u"]);
+    let can_bind: String = shape
+        .columns
+        .iter()
+        .filter(|c| c.can_bind)
+        .map(|c| c.name.as_str())
+        .collect();
+    assert_eq!(can_bind, "usibtvcdyssn");
+    let binds = ["u", "s", "i", "b", "t", "v", "c", "d", "y", "n", "day"];
+    let rows = read_parts(&**source, "keyed", &binds).await;
+    let uuid = [
+        0, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff,
+    ];
+    let expected = [
+        Some(BindValue::Uuid(uuid)),
+        Some(BindValue::Integer(-2)),
+        Some(BindValue::Integer(4)),
+        Some(BindValue::Integer(8)),
+        Some(BindValue::from("ü")),
+        Some(BindValue::from("it's")),
+        Some(BindValue::from("a  ")),
+        Some(BindValue::from("m-1")),
+        Some(BindValue::Bytes(vec![0, 255])),
+        None,
+        None,
+    ];
+    let (_, row) = &rows[0];
+    assert_eq!(row.binds, expected);
+    let name = "v=it's,u=00112233-4455-6677-8899-aabbccddeeff";
+    assert_eq!(row.key.to_string(), name);
+    assert!(!format!("{row:?}").contains("m-1"), "binds are PHI");
+}
+
+#[tokio::test]
+async fn a_long_key_is_cut_and_the_row_named_by_its_place_too() {
+    let fixture = PostgresFixture::with("CREATE TABLE long (k TEXT PRIMARY KEY, ssn BYTEA)").await;
+    let insert = format!(
+        "INSERT INTO long VALUES (repeat('ß', 500) || '1', {0}), (repeat('ß', 500) || '2', {0})",
+        old()
+    );
+    fixture.execute(&insert).await;
+    let rows = read_parts(&**fixture.source(), "long", &[]).await;
+    let names: Vec<_> = rows.iter().map(|(_, row)| row.key.to_string()).collect();
+    assert!(
+        names.iter().all(|name| name.chars().count() < 110),
+        "{names:?}"
+    );
+    assert_ne!(names[0], names[1]);
+}
+
+#[tokio::test]
+async fn a_shape_says_what_columns_can_hold() {
+    let fixture = PostgresFixture::with(
+        "CREATE DOMAIN secret AS BYTEA;
+        CREATE TABLE kinds (b BYTEA NOT NULL, d SECRET, t TEXT, v VARCHAR(500), c CHAR(9), j JSONB, i INT, \
+            g TEXT GENERATED ALWAYS AS (t || 'x') STORED)",
+    )
+    .await;
+    let shape = fixture.source().describe("kinds").await.unwrap();
+    assert!(shape.primary_key.is_empty());
+    let encodings: Vec<_> = shape
+        .columns
+        .iter()
+        .map(|c| (c.name.as_str(), c.encoding))
+        .collect();
+    let (binary, base64) = (Some(TextEncoding::Binary), Some(TextEncoding::Base64));
+    let expected = [
+        ("b", binary),
+        ("d", binary),
+        ("t", base64),
+        ("v", base64),
+        ("c", None),
+        ("j", None),
+        ("i", None),
+        ("g", None),
+    ];
+    assert_eq!(encodings, expected);
+    assert_eq!(shape.columns[3].declared_type, "character varying(500)");
+}
+
+#[tokio::test]
+async fn what_is_no_table_is_named() {
+    let fixture = PostgresFixture::new().await;
+    fixture
+        .execute(
+            "CREATE MATERIALIZED VIEW summary AS SELECT * FROM patients; CREATE SEQUENCE numbers; \
+             CREATE EXTENSION postgres_fdw; CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw; \
+             CREATE FOREIGN TABLE away (id INT) SERVER far; \
+             CREATE FOREIGN TABLE away_patients () INHERITS (patients) SERVER far",
+        )
+        .await;
+    for (relation, kind) in [
+        ("summary", "materialized view"),
+        ("numbers", "sequence"),
+        ("away", "foreign table"),
+        ("pg_catalog.pg_class", "PostgreSQL's own"),
+    ] {
+        let error = fixture.source().describe(relation).await.unwrap_err();
+        assert!(matches!(error, SourceError::NotATable { .. }), "{relation}");
+        assert!(error.to_string().contains(kind), "{error}");
+    }
+    let error = fixture.source().parts("patients").await.unwrap_err();
+    assert!(error.to_string().contains("away_patients"), "{error}");
+}
+
+#[tokio::test]
+async fn what_updates_do_beyond_their_row_is_listed() {
+    let fixture = PostgresFixture::with(PARTITIONED).await;
+    fixture
+        .execute(
+            "CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+            CREATE TRIGGER touch BEFORE UPDATE ON visits FOR EACH ROW EXECUTE FUNCTION touch();
+            CREATE TRIGGER fresh BEFORE INSERT ON visits FOR EACH ROW EXECUTE FUNCTION touch();
+            CREATE TRIGGER leaf AFTER UPDATE OF ssn ON visits_1 FOR EACH ROW EXECUTE FUNCTION touch();
+            CREATE TRIGGER off BEFORE UPDATE ON visits_1 FOR EACH ROW EXECUTE FUNCTION touch();
+            ALTER TABLE visits_1 DISABLE TRIGGER off;
+            CREATE TRIGGER loud BEFORE UPDATE ON visits_1 FOR EACH ROW EXECUTE FUNCTION touch();
+            ALTER TABLE visits_1 ENABLE ALWAYS TRIGGER loud;
+            CREATE RULE log AS ON UPDATE TO visits_1 DO ALSO NOTHING;
+            CREATE PUBLICATION leafs FOR TABLE visits_2_low;
+            CREATE PUBLICATION inserts FOR TABLE visits WITH (publish = 'insert');
+            CREATE PUBLICATION schemas FOR TABLES IN SCHEMA archive;
+            CREATE PUBLICATION everything FOR ALL TABLES WITH (publish_via_partition_root)",
+        )
+        .await;
+    let shape = fixture.source().describe("visits").await.unwrap();
+    assert_eq!(shape.update_triggers, ["leaf", "loud", "rule log", "touch"]);
+    assert_eq!(shape.always_triggers, ["loud"]);
+    assert_eq!(shape.publications, ["everything", "leafs", "schemas"]);
+    let leaf = fixture.source().describe("visits_2_low").await.unwrap();
+    assert_eq!(leaf.publications, ["everything", "leafs"]);
+    fixture.execute("CREATE TABLE plain (id INT)").await;
+    fixture.execute("DROP PUBLICATION everything").await;
+    let plain = fixture.source().describe("plain").await.unwrap();
+    assert!(plain.update_triggers.is_empty() && plain.publications.is_empty());
+}
+
+/// A row that moves between two ranges while they are counted is counted once.
+#[tokio::test]
+async fn a_census_is_of_one_moment() {
+    let fixture = PostgresFixture::with(PARTITIONED).await;
+    let insert = format!(
+        "INSERT INTO visits SELECT 1, i, {} FROM generate_series(1, 20) i; \
+         INSERT INTO visits SELECT 2, i, {} FROM generate_series(200, 219) i",
+        old(),
+        old()
+    );
+    fixture.execute(&insert).await;
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let moving = async {
+        let mut turn = 0;
+        while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+            // From partition to partition, and back.
+            fixture
+                .execute("UPDATE visits SET clinic = 3 - clinic WHERE id < 100")
+                .await;
+            turn += 1;
+        }
+        turn
+    };
+    let counting = async {
+        for _ in 0..20 {
+            let counted = census(&**fixture.source(), "visits").await;
+            assert_eq!(counted, [(Found::Key(OLD), 40)]);
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    };
+    let (turns, ()) = tokio::join!(moving, counting);
+    assert!(turns > 5, "{turns}");
+}
+
+#[tokio::test]
+async fn nothing_but_the_written_columns_changes_in_a_row_of_many_kinds() {
+    let fixture = PostgresFixture::with(
+        "CREATE TABLE rich (id INT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, ssn BYTEA, \
+         at TIMESTAMPTZ DEFAULT clock_timestamp(), j JSONB DEFAULT '{}', \
+         n TEXT, len INT GENERATED ALWAYS AS (length(n)) STORED)",
+    )
+    .await;
+    let insert = format!("INSERT INTO rich (ssn, n) VALUES ({}, 'x')", old());
+    fixture.execute(&insert).await;
+    let seen = async || -> String {
+        let row = sqlx::query_scalar("SELECT (id, at, j, n, len)::text FROM rich");
+        row.fetch_one(&fixture.application).await.unwrap()
+    };
+    let before = seen().await;
+    let source = fixture.source();
+    let query = whole_of(source, "rich", vec![ssn()]).await;
+    let rows = read_all(source, &query).await;
+    let new = StoredValue::Bytes(ciphertext(NEW, 2, 60));
+    let target = target_of("rich", query.part.clone());
+    let written = write_to(source, &target, &[swap(&rows[0], &ssn(), new)]).await;
+    assert_eq!(written, [WriteOutcome::Written]);
+    assert_eq!(seen().await, before);
+}
+
+/// A column that was altered to another type is no column of ours any more.
+#[tokio::test]
+async fn a_column_of_another_type_is_named() {
+    let fixture = PostgresFixture::new().await;
+    fixture
+        .execute("ALTER TABLE patients ALTER notes TYPE bytea USING notes::bytea")
+        .await;
+    let query = whole_of(fixture.source(), "patients", vec![notes()]).await;
+    let error = fixture.source().read(&query, None, 1).await.unwrap_err();
+    assert!(
+        error.to_string().contains("notes is of type bytea"),
+        "{error}"
+    );
+}
