@@ -16,6 +16,7 @@ pub mod keys;
 pub mod leases;
 pub mod outbox;
 pub mod quarantine;
+pub mod relay;
 pub mod rotations;
 pub mod schedules;
 mod store;

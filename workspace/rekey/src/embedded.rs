@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use rekey_broker::LocalTransport;
 use rekey_domain::Principal;
 use rekey_kms::LocalKms;
-use rekey_operations::{Desired, OperationError, Services};
+use rekey_operations::{Desired, OperationError, Requester, Services};
 use rekey_runtime::{SystemClock, config::Config};
 use rekey_store::{Store, sqlite_file};
 
@@ -25,6 +25,8 @@ pub struct App {
     pub transport: Arc<LocalTransport>,
     /// What the configuration says there should be.
     pub desired: Desired,
+    /// Who may publish requests to the message broker.
+    pub requesters: Vec<Requester>,
     /// Who runs this program.
     pub principal: Principal,
     /// How results are printed.
@@ -147,6 +149,7 @@ impl App {
             services,
             transport: Arc::new(LocalTransport::new(store)),
             desired,
+            requesters: Vec::new(),
             principal,
             output,
         }

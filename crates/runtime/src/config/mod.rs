@@ -7,6 +7,7 @@ mod contradictions;
 mod keyring;
 mod monitoring;
 mod overlay;
+mod principal;
 mod problems;
 mod section;
 mod source;
@@ -23,6 +24,7 @@ use ::config::{Map, Value};
 
 pub use keyring::KeyringConfig;
 pub use monitoring::MonitoringConfig;
+pub use principal::PrincipalConfig;
 pub use problems::{ConfigErrors, ConfigProblem};
 pub use source::{ColumnConfig, SourceConfig, TableConfig};
 
@@ -43,6 +45,8 @@ pub struct Config {
     pub keyrings: Vec<KeyringConfig>,
     /// The sources.
     pub sources: Vec<SourceConfig>,
+    /// Who may publish requests to the message broker.
+    pub principals: Vec<PrincipalConfig>,
     /// What people are warned of, and when.
     pub monitoring: MonitoringConfig,
     /// Keys that are right and have no effect yet, each with its reason: to be said at start.
@@ -125,15 +129,20 @@ impl Config {
         let kms = read_kms(root.section("kms"));
         let keyrings = read_each(root.sections("keyring"), keyring::read);
         let sources = read_each(root.sections("source"), source::read);
-        monitoring::read_principals(root.sections("principal"));
+        let principals = read_each(root.sections("principal"), principal::read);
         let monitoring = monitoring::read(root.section("monitoring"));
         root.end();
         contradictions::check(&keyrings, &sources, problems);
+        principal::check(&principals, problems);
         Self {
             store: StoreConfig { url },
             kms,
             keyrings: keyrings.into_iter().map(|(_, keyring)| keyring).collect(),
             sources: sources.into_iter().map(|(_, source)| source).collect(),
+            principals: principals
+                .into_iter()
+                .map(|(_, principal)| principal)
+                .collect(),
             monitoring,
             without_effect: Vec::new(),
         }
