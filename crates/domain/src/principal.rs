@@ -25,6 +25,11 @@ impl Principal {
         Self(format!("os:{user}@{host}"))
     }
 
+    /// A user of the message broker who publishes requests.
+    pub fn amqp(name: &str) -> Self {
+        Self(format!("amqp:{name}"))
+    }
+
     /// An application that encrypts and decrypts.
     pub fn app(name: &str) -> Self {
         Self(format!("app:{name}"))

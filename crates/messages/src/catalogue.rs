@@ -93,10 +93,8 @@ const fn workers(queue: Option<Queue>) -> Route {
 
 impl Message for RotationRequested {
     const TYPE: &'static str = "rekey.rotation.requested.v1";
-    const ROUTE: Route = Route {
-        exchange: Exchange::Requests,
-        queue: Some(Queue::Rotator),
-    };
+    const ROUTE: Route = workers(Some(Queue::Rotator));
+    const FROM_OUTSIDE: bool = true;
 }
 
 impl Message for RotationDue {
@@ -141,6 +139,8 @@ pub struct Entry {
     pub name: &'static str,
     /// Where it goes.
     pub route: Route,
+    /// Whether people and systems outside may publish it.
+    pub from_outside: bool,
     /// The JSON Schema of its data.
     pub schema: fn() -> Schema,
 }
@@ -150,6 +150,7 @@ impl Entry {
         Self {
             name: M::TYPE,
             route: M::ROUTE,
+            from_outside: M::FROM_OUTSIDE,
             schema: || schema_for!(M),
         }
     }
@@ -212,16 +213,21 @@ mod tests {
             "# Messages\n\nGenerated from `crates/messages`. Each is a CloudEvents 1.0 event in structured mode\n\
              ([`cloudevent.json`](cloudevent.json)) whose `data` follows the schema of its type. Unknown fields are\n\
              ignored, fields are only ever added, no order is assumed, an event has at most 64 KiB.\n\n\
-             | type | exchange | queue | mandatory |\n|---|---|---|---|\n",
+             People and systems outside publish to the exchange `rekey.requests` and to no other, with the type as\n\
+             routing key and the property `user-id`, which RabbitMQ checks. What a `[[principal]]` may ask for is\n\
+             admitted: it goes on to the workers as an event of ours. All else is refused and audited.\n\n\
+             | type | exchange | queue | mandatory | from outside |\n|---|---|---|---|---|\n",
         );
-        for Entry { name, route, .. } in CATALOGUE {
+        for entry in CATALOGUE {
+            let Entry { name, route, .. } = entry;
             let queue = route
                 .queue
                 .map_or_else(|| "whoever listens".to_owned(), |queue| queue.to_string());
             let mandatory = if route.is_mandatory() { "yes" } else { "no" };
+            let outside = if entry.from_outside { "yes" } else { "no" };
             writeln!(
                 page,
-                "| [`{name}`]({name}.json) | `{}` | {queue} | {mandatory} |",
+                "| [`{name}`]({name}.json) | `{}` | {queue} | {mandatory} | {outside} |",
                 route.exchange
             )
             .unwrap();

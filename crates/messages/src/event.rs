@@ -1,6 +1,7 @@
 //! CloudEvents 1.0 in structured mode: what goes over the wire and into the outbox.
 
 use chrono::{DateTime, Utc};
+use rekey_domain::Principal;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -40,24 +41,16 @@ pub enum EventError {
         attribute: &'static str,
     },
     /// The event is of another type than asked for.
-    #[error("expected an event of type {expected}, found {found}")]
+    #[error("expected an event of type {expected}, found another")]
     Type {
         /// The type asked for.
         expected: &'static str,
-        /// The event's.
-        found: String,
     },
     /// `data` does not fit its type's schema.
-    #[error(
-        "data of {type_} does not fit docs/messages/{type_}.json (line {line}, column {column}): {what}"
-    )]
+    #[error("data of {type_} does not fit docs/messages/{type_}.json: {what}")]
     Data {
         /// The event's type.
         type_: &'static str,
-        /// Where in `data`, counted from 1.
-        line: usize,
-        /// Where in `data`, counted from 1.
-        column: usize,
         /// What is wrong, without quoting the event.
         what: String,
     },
@@ -84,6 +77,9 @@ pub struct Event {
     /// W3C trace context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
+    /// Who asked for it. Set by our programs only; what an outsider writes here is not believed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub principal: Option<Principal>,
     /// How often it was tried before.
     #[serde(default)]
     pub attempt: u32,
@@ -102,6 +98,7 @@ impl Event {
             time: Some(time),
             datacontenttype: Some("application/json".to_owned()),
             traceparent: None,
+            principal: None,
             attempt: 0,
             data: serde_json::to_value(message)
                 .expect("messages have string keys and no failing serializer"),
@@ -151,17 +148,19 @@ impl Event {
     /// fit. Unknown fields are ignored.
     pub fn message<M: Message>(&self) -> Result<M, EventError> {
         if self.type_ != M::TYPE {
-            return Err(EventError::Type {
-                expected: M::TYPE,
-                found: self.type_.clone(),
-            });
+            return Err(EventError::Type { expected: M::TYPE });
         }
         M::deserialize(&self.data).map_err(|error| EventError::Data {
             type_: M::TYPE,
-            line: error.line(),
-            column: error.column(),
-            what: error.to_string().chars().take(200).collect(),
+            what: describe_data(&error),
         })
+    }
+
+    /// The same event, asked for by `principal`.
+    #[must_use]
+    pub fn asked_by(mut self, principal: &Principal) -> Self {
+        self.principal = Some(principal.clone());
+        self
     }
 
     /// The event as JSON.
@@ -185,6 +184,15 @@ fn describe(error: &serde_json::Error) -> &'static str {
             "an attribute is missing or of the wrong type; id, source, specversion, type and data are needed"
         }
     }
+}
+
+/// Says which field is missing, as its name is ours; all else that serde says may quote the event.
+fn describe_data(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    if text.starts_with("missing field `") {
+        return text;
+    }
+    "a field has another type or form than its schema says".to_owned()
 }
 
 #[cfg(test)]
@@ -248,6 +256,42 @@ mod tests {
             event.message::<RotationDue>(),
             Err(EventError::Type { .. })
         ));
+    }
+
+    #[test]
+    fn data_that_does_not_fit_is_not_quoted() {
+        let canary = "123-45-6789";
+        let data = [
+            format!("\"{canary}\""),
+            format!("{{\"keyring\":{{\"{canary}\":1}}}}"),
+            format!("{{\"keyring\":\"no keyring: {canary}\"}}"),
+            format!("{{\"keyring\":\"phi\",\"reason\":\"{canary}\"}}"),
+        ];
+        for data in data {
+            let bad = SMALLEST.replace(r#"{"keyring":"phi","colour":"blue"}"#, &data);
+            let event = Event::parse(bad.as_bytes()).unwrap();
+            let error = event.message::<RotationRequested>().unwrap_err();
+            assert!(!format!("{error} {error:?}").contains(canary), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_field_that_is_missing_is_named() {
+        let bad = SMALLEST.replace("keyring", "keyrin");
+        let event = Event::parse(bad.as_bytes()).unwrap();
+        let error = event.message::<RotationRequested>().unwrap_err();
+        assert!(error.to_string().contains("`keyring`"), "{error}");
+    }
+
+    #[test]
+    fn who_asked_travels_with_the_event() {
+        let due = RotationDue {
+            rotation: Uuid::now_v7(),
+        };
+        let siem: Principal = "amqp:siem".parse().unwrap();
+        let event = Event::of(&due, "/rekey", DateTime::UNIX_EPOCH).asked_by(&siem);
+        let read = Event::parse(event.to_json().as_bytes()).unwrap();
+        assert_eq!(read.principal, Some(siem));
     }
 
     proptest! {

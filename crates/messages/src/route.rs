@@ -11,6 +11,8 @@ pub trait Message: Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'st
     const TYPE: &'static str;
     /// Where it goes.
     const ROUTE: Route;
+    /// Whether people and systems outside may ask for it, over the exchange for requests.
+    const FROM_OUTSIDE: bool = false;
 }
 
 /// One of the two topic exchanges; the routing key is the message's type.
@@ -29,8 +31,17 @@ pub enum Queue {
     Rotator,
     /// Shared by all re-encryptors.
     ReEncryptor,
+    /// What people and systems outside publish; rotators admit it or refuse it.
+    Requests,
     /// Exclusive, one a process.
     EveryProcess,
+}
+
+impl Queue {
+    /// Whether several processes share it, and each message is for one of them.
+    pub fn is_shared(self) -> bool {
+        self != Self::EveryProcess
+    }
 }
 
 /// Where a message goes.
@@ -45,7 +56,7 @@ pub struct Route {
 impl Route {
     /// Whether a broker must refuse the message when no queue is bound to it.
     pub fn is_mandatory(&self) -> bool {
-        matches!(self.queue, Some(Queue::Rotator | Queue::ReEncryptor))
+        self.queue.is_some_and(Queue::is_shared)
     }
 }
 
@@ -63,6 +74,7 @@ impl fmt::Display for Queue {
         f.write_str(match self {
             Self::Rotator => "rotator",
             Self::ReEncryptor => "re-encryptor",
+            Self::Requests => "requests",
             Self::EveryProcess => "every-process",
         })
     }
@@ -72,9 +84,14 @@ impl FromStr for Queue {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Rotator, Self::ReEncryptor, Self::EveryProcess]
-            .into_iter()
-            .find(|queue| queue.to_string() == text)
-            .ok_or_else(|| format!("queue {text:?} is not one of ours"))
+        [
+            Self::Rotator,
+            Self::ReEncryptor,
+            Self::Requests,
+            Self::EveryProcess,
+        ]
+        .into_iter()
+        .find(|queue| queue.to_string() == text)
+        .ok_or_else(|| format!("queue {text:?} is not one of ours"))
     }
 }

@@ -41,8 +41,8 @@ impl Action {
 }
 
 /// Refuses what the principal may not do. The account that can open the store and the master key is
-/// an operator; workers act for the rows; schedules only ask for rotations; applications ask nothing
-/// here.
+/// an operator; workers act for the rows; schedules only ask for rotations, as do users of the broker,
+/// each for what its [`Requester`] lists; applications ask nothing here.
 ///
 /// # Errors
 /// [`OperationError::NotAllowed`] names both.
@@ -51,7 +51,7 @@ pub fn authorise(principal: &Principal, action: Action) -> Result<(), OperationE
     let allowed = match kind {
         "os" => action != Action::MakeKey,
         "worker" => matches!(action, Action::MakeKey | Action::Rotate),
-        "schedule" => action == Action::Rotate,
+        "schedule" | "amqp" => action == Action::Rotate,
         _ => false,
     };
     if allowed {
@@ -63,9 +63,86 @@ pub fn authorise(principal: &Principal, action: Action) -> Result<(), OperationE
     })
 }
 
+/// Who may publish requests to the message broker: a `[[principal]]` of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Requester {
+    /// What it is called here.
+    pub principal: Principal,
+    /// The broker's user.
+    pub amqp_user: String,
+    /// The types of event it may publish.
+    pub may: Vec<&'static str>,
+}
+
+impl Requester {
+    /// Who the broker's user is, as the broker vouches for it.
+    ///
+    /// # Errors
+    /// [`OperationError::Refused`] for nobody and for a stranger.
+    pub fn find<'a>(
+        requesters: &'a [Self],
+        amqp_user: Option<&str>,
+    ) -> Result<&'a Self, OperationError> {
+        let user = amqp_user.ok_or_else(|| {
+            refused("the message has no user-id; publish it with the name of the broker's user")
+        })?;
+        let found = requesters.iter().find(|one| one.amqp_user == user);
+        found.ok_or_else(|| refused("no [[principal]] has this amqp_user"))
+    }
+
+    /// Refuses events of a type that it may not publish.
+    ///
+    /// # Errors
+    /// [`OperationError::Refused`] names the key that would allow it.
+    pub fn authorise(&self, type_: &str) -> Result<(), OperationError> {
+        if self.may.contains(&type_) {
+            return Ok(());
+        }
+        Err(refused(
+            "its [[principal]] may not publish events of this type",
+        ))
+    }
+}
+
+fn refused(why: &str) -> OperationError {
+    OperationError::Refused(why.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_requester_may_publish_what_is_listed_and_nobody_else_anything() {
+        let siem = Requester {
+            principal: Principal::amqp("siem"),
+            amqp_user: "siem-user".to_owned(),
+            may: vec!["rekey.rotation.requested.v1"],
+        };
+        let listed = [siem];
+        let may = |user: Option<&str>, type_| {
+            Requester::find(&listed, user).is_ok_and(|siem| siem.authorise(type_).is_ok())
+        };
+        assert!(may(Some("siem-user"), "rekey.rotation.requested.v1"));
+        assert!(!may(Some("siem-user"), "rekey.key.compromised.v1"));
+        for nobody in [None, Some("siem"), Some(""), Some("admin")] {
+            assert!(!may(nobody, "rekey.rotation.requested.v1"), "{nobody:?}");
+        }
+    }
+
+    #[test]
+    fn a_user_of_the_broker_may_ask_for_rotations_only() {
+        let siem = Principal::amqp("siem");
+        assert!(authorise(&siem, Action::Rotate).is_ok());
+        for action in [
+            Action::Init,
+            Action::Apply,
+            Action::MakeKey,
+            Action::UseKeys,
+        ] {
+            assert!(authorise(&siem, action).is_err(), "{action:?}");
+        }
+    }
 
     #[test]
     fn an_application_may_ask_for_nothing_here() {

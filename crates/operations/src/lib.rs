@@ -1,5 +1,6 @@
 //! What people and programs ask for, authorised and audited; the command line is a face of it.
 
+mod admit;
 mod apply;
 mod audit;
 mod authorise;
@@ -18,9 +19,10 @@ mod services;
 mod uses;
 mod views;
 
+pub use admit::{Admission, admit};
 pub use apply::{Change, apply, plan};
 pub use audit::{AuditVerdict, verify_audit};
-pub use authorise::{Action, authorise};
+pub use authorise::{Action, Requester, authorise};
 pub use census::{CensusRow, census, census_of_columns};
 pub use desired::{
     Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, STORE_SOURCE,

@@ -4,14 +4,17 @@ use std::time::Duration;
 
 use rekey_domain::{KeyringName, Principal, RotationReason, RotationState};
 use rekey_messages::{Event, Message, RotationDue, RotationRequested, route_of};
-use rekey_store::{audit::Record, batches, dead_letters, keyrings, rotations};
-use serde_json::json;
+use rekey_store::{audit::Record, batches, dead_letters, inbox, keyrings, rotations};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::{Action, OperationError, Services, authorise};
 
-/// Where events of our own programs come from; the rest of such a source is who asked.
-const OWN_SOURCES: &str = "/rekey/";
+/// Where events of our own programs come from.
+const SOURCE: &str = "/rekey";
+/// Marks in the inbox that an event from outside was taken.
+const PUBLISH: &str = "operations.publish";
 
 /// Asks for a rotation of a keyring; the rotator does the rest. Returns the id of the event.
 ///
@@ -29,22 +32,15 @@ pub async fn rotate(
         keyring: keyring.clone(),
         reason,
     };
-    let event = Event::of(
-        &request,
-        &format!("/rekey/{principal}"),
-        services.clock.now(),
-    );
-    send(
-        services,
-        event,
-        principal,
-        "rotation.requested",
-        keyring.as_str(),
-    )
-    .await
+    let event = Event::of(&request, SOURCE, services.clock.now()).asked_by(principal);
+    let details = json!({ "event": event.id });
+    send(services, &event, principal, keyring, details).await?;
+    Ok(event.id)
 }
 
-/// Publishes an event that came from outside. Only what people and systems may ask for is taken.
+/// Publishes an event that came from outside, as one of ours: `id` and `source` are new, so that nobody can pass for
+/// one of our programs, and who asked is `principal`, whatever the event says. Only what people and systems may ask
+/// for is taken, and of the same event of the same principal only the first. Returns the id of our event.
 ///
 /// # Errors
 /// [`OperationError::Refused`] for a malformed event or a type that is not a request.
@@ -53,59 +49,66 @@ pub async fn publish(
     bytes: &[u8],
     principal: &Principal,
 ) -> Result<String, OperationError> {
-    let event = Event::parse(bytes).map_err(|error| OperationError::Refused(error.to_string()))?;
-    if event.source.starts_with(OWN_SOURCES) {
-        return Err(OperationError::Refused(format!(
-            "sources under {OWN_SOURCES} are our own programs'; name the system that asks"
-        )));
-    }
-    match event.type_.as_str() {
+    let asked = Event::parse(bytes).map_err(|error| OperationError::Refused(error.to_string()))?;
+    match asked.type_.as_str() {
         RotationRequested::TYPE => {
             authorise(principal, Action::Rotate)?;
-            let request: RotationRequested = event
+            let request: RotationRequested = asked
                 .message()
                 .map_err(|error| OperationError::Refused(error.to_string()))?;
             keyrings::by_name(services.store.db(), &request.keyring).await?;
-            send(
-                services,
-                event,
-                principal,
-                "rotation.requested",
-                request.keyring.as_str(),
-            )
-            .await
+            let mut event = Event::of(&request, SOURCE, services.clock.now()).asked_by(principal);
+            event.id = id_of(&asked, principal).to_string();
+            event.traceparent = asked.traceparent;
+            let details =
+                json!({ "event": event.id, "asked": { "id": asked.id, "source": asked.source } });
+            send(services, &event, principal, &request.keyring, details).await?;
+            Ok(event.id)
         }
-        other => Err(OperationError::Refused(format!(
-            "events of type {other:?} are not taken from outside; {} is",
+        _ => Err(OperationError::Refused(format!(
+            "events of this type are not taken from outside; {} is",
             RotationRequested::TYPE
         ))),
     }
 }
 
+/// The same for the same event of the same principal, and nobody else's.
+fn id_of(asked: &Event, principal: &Principal) -> Uuid {
+    let mut hash = Sha256::new();
+    for part in [principal.as_str(), &asked.source, &asked.id] {
+        hash.update(part.len().to_be_bytes());
+        hash.update(part);
+    }
+    let hash: [u8; 32] = hash.finalize().into();
+    let (id, _) = hash.split_first_chunk().expect("it is longer than an id");
+    uuid::Builder::from_random_bytes(*id).into_uuid()
+}
+
 async fn send(
     services: &Services,
-    event: Event,
+    event: &Event,
     principal: &Principal,
-    action: &str,
-    subject: &str,
-) -> Result<String, OperationError> {
+    keyring: &KeyringName,
+    details: Value,
+) -> Result<(), OperationError> {
     let route = route_of(&event.type_).expect("requests are in the catalogue");
     let pen = services.pen(principal).await?;
     let unit = services.store.begin(services.clock.now()).await?;
-    unit.send_event(&event, route, Duration::ZERO).await?;
-    let details = json!({ "event": event.id, "source": event.source });
+    if !inbox::first_sight(&unit, event, PUBLISH).await? {
+        return Ok(());
+    }
+    unit.send_event(event, route, Duration::ZERO).await?;
     pen.append(
         &unit,
         Record {
-            action,
-            subject,
+            action: "rotation.requested",
+            subject: keyring.as_str(),
             outcome: "done",
             details,
         },
     )
     .await?;
-    unit.commit().await?;
-    Ok(event.id)
+    Ok(unit.commit().await?)
 }
 
 /// Queues the failed batches of a rotation again.

@@ -213,7 +213,7 @@ impl Shared {
             tokio::select! {
                 result = &mut task => return result,
                 _ = ticks.tick() => {
-                    if let Err(error) = self.transport.keep(delivery.receipt).await {
+                    if let Err(error) = self.transport.keep(delivery.receipt.clone()).await {
                         tracing::warn!(%error, "the delivery could not be kept");
                     }
                 }

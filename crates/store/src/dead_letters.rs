@@ -61,7 +61,8 @@ pub async fn why(db: &impl ConnectionTrait, event: &str) -> Result<Option<String
 /// Sends a dead letter again as a new event.
 ///
 /// # Errors
-/// [`StoreError::Unknown`] for no such letter, [`StoreError::Refused`] for one that cannot be read.
+/// [`StoreError::Unknown`] for no such letter, [`StoreError::Refused`] for one that cannot be read,
+/// or that is a request from outside.
 pub async fn retry(unit: &Unit, id: Uuid) -> Result<(), StoreError> {
     let unknown = || StoreError::Unknown {
         what: format!("dead letter {id}"),
@@ -74,6 +75,11 @@ pub async fn retry(unit: &Unit, id: Uuid) -> Result<(), StoreError> {
     if letter.retried_at.is_some() {
         return Err(StoreError::Refused(format!(
             "dead letter {id} was sent again already"
+        )));
+    }
+    if letter.queue == Queue::Requests.to_string() {
+        return Err(StoreError::Refused(format!(
+            "dead letter {id} is a request from outside that was never admitted; who sent it sends it again"
         )));
     }
     let mut event = Event::parse(letter.event.as_bytes())

@@ -18,6 +18,7 @@ pub mod keys;
 pub mod leases;
 pub mod outbox;
 pub mod quarantine;
+pub mod relay;
 pub mod rotations;
 pub mod schedules;
 mod schema;

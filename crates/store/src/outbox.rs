@@ -77,8 +77,12 @@ pub async fn lease_next(
     }))
 }
 
-/// Due, and not leased. A date further ahead than any we set means the clock was stepped back.
 fn is_due(queue: Queue, now: i64) -> Condition {
+    due(now).add(outbox::Column::Queue.eq(queue.to_string()))
+}
+
+/// Due, and not leased. A date further ahead than any we set means the clock was stepped back.
+pub(crate) fn due(now: i64) -> Condition {
     let furthest = now + i64::try_from(MAX_DELAY.as_millis()).expect("an hour fits");
     let passed = |column: outbox::Column| {
         Condition::any()
@@ -86,7 +90,6 @@ fn is_due(queue: Queue, now: i64) -> Condition {
             .add(column.gt(furthest))
     };
     Condition::all()
-        .add(outbox::Column::Queue.eq(queue.to_string()))
         .add(passed(outbox::Column::AvailableAt))
         .add(passed(outbox::Column::LeasedUntil))
 }

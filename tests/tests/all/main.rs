@@ -9,7 +9,7 @@ mod dependencies;
 mod engine;
 mod faults;
 mod master;
-mod process;
 mod postgres_source;
+mod process;
 mod support;
 mod tink;

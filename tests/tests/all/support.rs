@@ -512,6 +512,7 @@ impl Engine {
         let deps = rekey_rotator::Deps {
             services: services.clone(),
             transport,
+            requesters: Vec::new(),
         };
         self.tasks
             .spawn(rekey_rotator::run(deps, self.shutdown.clone()));

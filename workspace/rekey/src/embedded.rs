@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use rekey_broker::LocalTransport;
 use rekey_domain::Principal;
 use rekey_kms::Kms;
-use rekey_operations::{Desired, OperationError, Services, connect_kms, create_kms};
+use rekey_operations::{Desired, OperationError, Requester, Services, connect_kms, create_kms};
 use rekey_runtime::{
     SystemClock,
     config::{Config, KmsConfig},
@@ -28,6 +28,8 @@ pub struct App {
     pub transport: Arc<LocalTransport>,
     /// What the configuration says there should be.
     pub desired: Desired,
+    /// Who may publish requests to the message broker.
+    pub requesters: Vec<Requester>,
     /// Who runs this program.
     pub principal: Principal,
     /// How results are printed.
@@ -154,6 +156,7 @@ impl App {
             services,
             transport: Arc::new(LocalTransport::new(store)),
             desired,
+            requesters: Vec::new(),
             principal,
             output,
         }

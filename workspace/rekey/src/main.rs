@@ -10,7 +10,9 @@ mod up;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use rekey_operations::{Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, init};
+use rekey_operations::{
+    Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, Requester, init,
+};
 use rekey_runtime::{config::Config, telemetry};
 
 use crate::{
@@ -80,6 +82,7 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
     }
     let config = load(config)?;
     let dir = StateDir::resolve(state_dir)?.with(&config);
+    let requesters = requesters(&config);
     let desired = desired(config);
     match command {
         Command::Init => {
@@ -95,7 +98,8 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
             Ok(Exit::Done)
         }
         Command::Up => {
-            let app = App::open(&dir, desired, output).await?;
+            let mut app = App::open(&dir, desired, output).await?;
+            app.requesters = requesters;
             up::run(&app).await?;
             Ok(Exit::Done)
         }
@@ -115,6 +119,18 @@ fn load(named: Option<PathBuf>) -> anyhow::Result<Config> {
         output::note(&format!("{}: {}", without.key, without.problem));
     }
     Ok(config)
+}
+
+/// Who may publish requests, as the configuration says.
+fn requesters(config: &Config) -> Vec<Requester> {
+    let principals = config.principals.iter();
+    principals
+        .map(|principal| Requester {
+            principal: principal.principal.clone(),
+            amqp_user: principal.amqp_user.clone(),
+            may: principal.may.clone(),
+        })
+        .collect()
 }
 
 /// Keyrings, sources and columns as the configuration says they should be.

@@ -42,6 +42,7 @@ impl Engine {
         let rotator = rekey_rotator::Deps {
             services: services.clone(),
             transport: transport.clone(),
+            requesters: app.requesters.clone(),
         };
         tasks.spawn(rekey_rotator::run(rotator, shutdown.clone()));
         let re_encryptor = rekey_re_encryptor::Deps {

@@ -1,5 +1,6 @@
 //! Turns a request for a rotation into a switch of keys and a plan of batches.
 
+mod admit;
 mod advance;
 mod certificate;
 mod facts;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use rekey_broker::Transport;
 use rekey_domain::Principal;
 use rekey_messages::Queue;
-use rekey_operations::Services;
+use rekey_operations::{Requester, Services};
 use rekey_runtime::Worker;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +27,8 @@ pub struct Deps {
     pub services: Services,
     /// Where messages come from.
     pub transport: Arc<dyn Transport>,
+    /// Who may publish requests to the message broker.
+    pub requesters: Vec<Requester>,
 }
 
 /// Handles requests, standbys and steps of rotations until `shutdown`.
@@ -33,7 +36,14 @@ pub async fn run(deps: Deps, shutdown: CancellationToken) {
     let Deps {
         services,
         transport,
+        requesters,
     } = deps;
+    let admitting = admit::run(&services, &*transport, &requesters, &shutdown);
+    let working = work(services.clone(), transport.clone(), shutdown.clone());
+    tokio::join!(admitting, working);
+}
+
+async fn work(services: Services, transport: Arc<dyn Transport>, shutdown: CancellationToken) {
     Worker::new(
         Queue::Rotator,
         4,

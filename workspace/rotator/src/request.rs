@@ -70,10 +70,8 @@ async fn supersede(unit: &Unit, late: &Rotation) -> Result<(), StoreError> {
     rotations::change_state(unit, late, RotationState::Superseded, changes).await
 }
 
-/// Who asked: the event's source, where one of our programs wrote it.
+/// Who asked, as the program wrote that sent the event. Outsiders' events are not sent on but made anew.
 fn asked_by(job: &Job) -> Principal {
-    let source = job.event().source.strip_prefix("/rekey/");
-    source
-        .and_then(|principal| principal.parse().ok())
-        .unwrap_or_else(crate::principal)
+    let principal = job.event().principal.clone();
+    principal.unwrap_or_else(crate::principal)
 }

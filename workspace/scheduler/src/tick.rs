@@ -120,7 +120,7 @@ async fn request(unit: &Unit, keyring: &Keyring, reason: RotationReason) -> Resu
         reason,
     };
     let principal = Principal::schedule(keyring.name.0.as_str());
-    let event = Event::of(&request, &format!("/rekey/{principal}"), unit.now());
+    let event = Event::of(&request, "/rekey", unit.now()).asked_by(&principal);
     unit.send_event(&event, RotationRequested::ROUTE, Duration::ZERO)
         .await
 }

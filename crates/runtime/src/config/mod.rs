@@ -9,6 +9,7 @@ mod keyring;
 mod kms;
 mod monitoring;
 mod overlay;
+mod principal;
 mod problems;
 mod secret_url;
 mod section;
@@ -24,6 +25,7 @@ pub use broker::BrokerConfig;
 pub use keyring::KeyringConfig;
 pub use kms::KmsConfig;
 pub use monitoring::MonitoringConfig;
+pub use principal::PrincipalConfig;
 pub use problems::{ConfigErrors, ConfigProblem};
 pub use secret_url::SecretUrl;
 pub use source::{ColumnConfig, SourceConfig, TableConfig};
@@ -47,6 +49,8 @@ pub struct Config {
     pub keyrings: Vec<KeyringConfig>,
     /// The sources.
     pub sources: Vec<SourceConfig>,
+    /// Who may publish requests to the message broker.
+    pub principals: Vec<PrincipalConfig>,
     /// What people are warned of, and when.
     pub monitoring: MonitoringConfig,
     /// Keys that are right and have no effect yet, each with its reason: to be said at start.
@@ -112,16 +116,21 @@ impl Config {
         let kms = kms::read(root.section("kms"));
         let keyrings = read_each(root.sections("keyring"), keyring::read);
         let sources = read_each(root.sections("source"), source::read);
-        monitoring::read_principals(root.sections("principal"));
+        let principals = read_each(root.sections("principal"), principal::read);
         let monitoring = monitoring::read(root.section("monitoring"));
         root.end();
         contradictions::check(&keyrings, &sources, problems);
+        principal::check(&principals, problems);
         Self {
             store: StoreConfig { url },
             broker,
             kms,
             keyrings: keyrings.into_iter().map(|(_, keyring)| keyring).collect(),
             sources: sources.into_iter().map(|(_, source)| source).collect(),
+            principals: principals
+                .into_iter()
+                .map(|(_, principal)| principal)
+                .collect(),
             monitoring,
             without_effect: Vec::new(),
         }

@@ -1,8 +1,6 @@
-//! `[monitoring]` and `[[principal]]`: read and checked; what they ask for is built later.
+//! `[monitoring]`: read and checked; what it asks for is built later.
 
 use std::time::Duration;
-
-use config::ValueKind;
 
 use super::section::Section;
 
@@ -49,26 +47,5 @@ pub(super) fn read(mut section: Section<'_>) -> MonitoringConfig {
         expiration_warning: warning.unwrap_or(default.expiration_warning),
         backup_every: backup.unwrap_or(default.backup_every),
         drill_every: drill.unwrap_or(default.drill_every),
-    }
-}
-
-/// Who may publish over AMQP; without RabbitMQ nobody can.
-pub(super) fn read_principals(sections: Vec<Section<'_>>) {
-    for mut section in sections {
-        section.required("name", "\"siem\"");
-        section.required("amqp_user", "\"siem\"");
-        let may = section.take("may");
-        let is_text = |item: &config::Value| matches!(item.kind, ValueKind::String(_));
-        if !matches!(&may, Some(ValueKind::Array(items)) if items.iter().all(is_text)) {
-            section.wrong(
-                "may",
-                "expected a list of requests, such as may = [\"key.compromised\"]",
-            );
-        }
-        section.ignore(
-            "name",
-            "has no effect yet: nobody publishes over AMQP before RabbitMQ is built",
-        );
-        section.end();
     }
 }

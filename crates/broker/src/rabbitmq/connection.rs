@@ -1,0 +1,119 @@
+//! One connection to the broker, and what its errors mean to a person.
+
+use std::{fmt, time::Duration};
+
+use lapin::{Connection, ConnectionProperties, ErrorKind, uri::AMQPUri};
+
+use crate::BrokerError;
+
+/// Seconds; a dead peer is noticed within two of them.
+const HEARTBEAT: u16 = 10;
+/// From the first packet to a usable connection.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+
+/// Where the broker is.
+#[derive(Clone)]
+pub(super) struct Server {
+    uri: AMQPUri,
+    name: String,
+}
+
+// The URI holds a password.
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Server").field(&self.place()).finish()
+    }
+}
+
+impl Server {
+    /// Reads a URL. Its errors never show it.
+    pub(super) fn parse(url: &str, name: &str) -> Result<Self, BrokerError> {
+        let uri: Result<AMQPUri, _> = url.parse();
+        let mut uri = uri.map_err(|_| BrokerError::Options {
+            what: "the broker's URL",
+            expected: "such as amqp://user:password@host:5672/%2f",
+        })?;
+        uri.query.heartbeat.get_or_insert(HEARTBEAT);
+        let name = name.to_owned();
+        Ok(Self { uri, name })
+    }
+
+    /// Connects once.
+    pub(super) async fn connect(&self, what: &str) -> Result<Connection, BrokerError> {
+        let name = format!("{} {what}", self.name);
+        let properties = ConnectionProperties::default().with_connection_name(name.trim().into());
+        let connecting = Connection::connect_uri(self.uri.clone(), properties);
+        match tokio::time::timeout(CONNECT_WITHIN, connecting).await {
+            Ok(connected) => connected.map_err(|error| self.explain(&error)),
+            Err(_) => Err(self.out_of_reach("it did not answer in time")),
+        }
+    }
+
+    fn place(&self) -> String {
+        let authority = &self.uri.authority;
+        format!("{}:{}", authority.host, authority.port)
+    }
+
+    pub(super) fn out_of_reach(&self, why: &str) -> BrokerError {
+        BrokerError::OutOfReach {
+            place: self.place(),
+            why: why.to_owned(),
+        }
+    }
+
+    /// What an error means, and what helps.
+    pub(super) fn explain(&self, error: &lapin::Error) -> BrokerError {
+        let ErrorKind::ProtocolError(said) = error.kind() else {
+            return self.out_of_reach(&error.to_string());
+        };
+        let why = said.get_message().to_string();
+        let remedy = match said.get_id() {
+            403 if why.contains("Login was refused") => {
+                "correct user and password in the broker's URL"
+            }
+            403 => "give the user the permissions that rekey grants prints",
+            404 => "run rekey migrate as a user who may configure exchanges and queues",
+            406 => {
+                "it was declared otherwise: delete it once it is empty, and it is declared as it must be"
+            }
+            530 => "correct the virtual host in the broker's URL, or give the user access to it",
+            _ => return self.out_of_reach(&why),
+        };
+        BrokerError::Refused {
+            place: self.place(),
+            why,
+            remedy,
+        }
+    }
+}
+
+/// Ends a connection so that what it held unsettled is delivered elsewhere at once.
+pub(super) async fn close(connection: &Connection) {
+    let closing = connection.close(200, "OK".into());
+    let _ = tokio::time::timeout(CLOSE_WITHIN, closing).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_error_and_no_debug_output_shows_the_password() {
+        let server = Server::parse("amqp://ana:s3cret@mq:5673/%2f", "test").unwrap();
+        let error = server.out_of_reach("gone");
+        let bad = Server::parse("amqp:s3cret", "test").unwrap_err();
+        let shown = format!("{server:?} {error} {error:?} {bad} {bad:?}");
+        assert!(
+            !shown.contains("s3cret") && shown.contains("mq:5673"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn the_heartbeat_is_ten_seconds_unless_the_url_says_otherwise() {
+        let heartbeat = |url| Server::parse(url, "").unwrap().uri.query.heartbeat;
+        assert_eq!(heartbeat("amqp://mq/%2f"), Some(10));
+        assert_eq!(heartbeat("amqp://mq/%2f?heartbeat=3"), Some(3));
+    }
+}

@@ -1,0 +1,193 @@
+//! The consuming connection: deliveries on their way to the workers, broadcasts to whoever listens.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use lapin::{
+    Channel, Connection, Consumer, message,
+    options::{BasicConsumeOptions, BasicQosOptions},
+    types::{AMQPValue, FieldTable},
+};
+use rekey_messages::{Event, MAX_EVENT_BYTES, Queue};
+use tokio::{sync::mpsc, task::JoinSet};
+
+use super::{RabbitMq, connection, dead_letters, topology};
+use crate::{BrokerError, Delivery, Receipt, transport::Kind};
+
+/// How often the connection is looked at, beside what its streams say.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A connection and the channels whose deliveries are being worked on.
+#[derive(Debug)]
+pub(super) struct Session {
+    connection: Connection,
+    channels: std::sync::Mutex<Vec<Channel>>,
+}
+
+/// Consumes until something breaks.
+pub(super) async fn session(rabbit: &RabbitMq) -> Result<(), BrokerError> {
+    let connection = rabbit.server.connect("consume").await?;
+    let session = Arc::new(Session {
+        connection,
+        channels: std::sync::Mutex::default(),
+    });
+    keep(rabbit, Some(session.clone()));
+    let mut pumps = JoinSet::new();
+    let broken = match session.consume(rabbit, &mut pumps).await {
+        Err(error) => rabbit.server.explain(&error),
+        Ok(()) => {
+            rabbit.consuming.is_well();
+            session.watch(rabbit, &mut pumps).await
+        }
+    };
+    keep(rabbit, None);
+    connection::close(&session.connection).await;
+    Err(broken)
+}
+
+fn keep(rabbit: &RabbitMq, session: Option<Arc<Session>>) {
+    *rabbit.kept.lock().expect("no holder panics") = session;
+}
+
+impl Session {
+    async fn consume(
+        &self,
+        rabbit: &RabbitMq,
+        pumps: &mut JoinSet<lapin::Result<()>>,
+    ) -> lapin::Result<()> {
+        let names = &rabbit.names;
+        let takes_dead_letters = rabbit.queues.contains_key(&Queue::Rotator);
+        let mut needed: Vec<_> = rabbit
+            .queues
+            .keys()
+            .map(|queue| names.queue(*queue))
+            .collect();
+        needed.extend(takes_dead_letters.then(|| names.dead_letters()));
+        topology::ensure(&self.connection, names, &needed).await?;
+        for (queue, incoming) in &rabbit.queues {
+            let channel = self.channel(incoming.prefetch).await?;
+            let consumer = consume(&channel, names.queue(*queue), false).await?;
+            pumps.spawn(hand_on(consumer, incoming.sender.clone()));
+        }
+        if takes_dead_letters {
+            let channel = self.channel(dead_letters::PREFETCH).await?;
+            let consumer = consume(&channel, names.dead_letters(), false).await?;
+            let (store, names) = (rabbit.store.clone(), names.clone());
+            pumps.spawn(dead_letters::file_all(consumer, store, names));
+        }
+        let channel = self.channel(0).await?;
+        let own = topology::declare_own(&channel, names).await?;
+        let consumer = consume(&channel, own.to_string(), true).await?;
+        pumps.spawn(tell_listeners(consumer, rabbit.broadcasts.clone()));
+        Ok(())
+    }
+
+    /// A channel of its own, so that each queue has its own prefetch.
+    async fn channel(&self, prefetch: u16) -> lapin::Result<Channel> {
+        let channel = self.connection.create_channel().await?;
+        let qos = BasicQosOptions { global: false };
+        channel.basic_qos(prefetch, qos).await?;
+        let mut channels = self.channels.lock().expect("no holder panics");
+        channels.push(channel.clone());
+        Ok(channel)
+    }
+
+    /// Waits until a stream ends or the connection is lost, and says why.
+    async fn watch(
+        &self,
+        rabbit: &RabbitMq,
+        pumps: &mut JoinSet<lapin::Result<()>>,
+    ) -> BrokerError {
+        loop {
+            match tokio::time::timeout(LOOK, pumps.join_next()).await {
+                Ok(Some(Ok(Err(error)))) => return rabbit.server.explain(&error),
+                Ok(_) => return rabbit.server.out_of_reach("a queue was deleted or closed"),
+                Err(_) if !self.connection.status().connected() => {
+                    return rabbit.server.out_of_reach("the connection was lost");
+                }
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+async fn consume(channel: &Channel, queue: String, no_ack: bool) -> lapin::Result<Consumer> {
+    let options = BasicConsumeOptions {
+        no_ack,
+        ..Default::default()
+    };
+    let (tag, none) = ("".into(), FieldTable::default());
+    channel
+        .basic_consume(queue.into(), tag, options, none)
+        .await
+}
+
+async fn hand_on(
+    mut consumer: Consumer,
+    incoming: mpsc::UnboundedSender<Delivery>,
+) -> lapin::Result<()> {
+    while let Some(delivered) = consumer.next().await {
+        // Nobody waits any more: the process is ending.
+        let _ = incoming.send(delivery(delivered?));
+    }
+    Ok(())
+}
+
+async fn tell_listeners(
+    mut consumer: Consumer,
+    listeners: tokio::sync::broadcast::Sender<Event>,
+) -> lapin::Result<()> {
+    while let Some(delivered) = consumer.next().await {
+        if let Ok(event) = Event::parse(&delivered?.data) {
+            // Nobody listening is fine: a lost broadcast only delays until the next renewal.
+            let _ = listeners.send(event);
+        }
+    }
+    Ok(())
+}
+
+fn delivery(delivered: message::Delivery) -> Delivery {
+    let user_id = delivered.properties.user_id().as_ref();
+    Delivery {
+        body: text(&delivered.data),
+        user_id: user_id.map(ToString::to_string),
+        receipt: Receipt(Kind::RabbitMq {
+            delivered_before: delivered_before(&delivered),
+            acker: delivered.acker,
+        }),
+    }
+}
+
+/// A body as text. What is no event anyway is cut to what a row takes: one byte too long, no NUL.
+pub(super) fn text(body: &[u8]) -> String {
+    let body = &body[..body.len().min(MAX_EVENT_BYTES + 1)];
+    String::from_utf8_lossy(body).replace('\0', "\u{fffd}")
+}
+
+/// What the quorum queue counted; only for how long to wait before giving it back.
+fn delivered_before(delivered: &message::Delivery) -> u32 {
+    let headers = delivered.properties.headers().as_ref();
+    let count = headers.and_then(|headers| headers.inner().get("x-delivery-count"));
+    let count = match count {
+        Some(AMQPValue::LongLongInt(count)) => *count,
+        Some(AMQPValue::LongInt(count)) => i64::from(*count),
+        Some(AMQPValue::LongUInt(count)) => i64::from(*count),
+        _ => i64::from(delivered.redelivered),
+    };
+    u32::try_from(count).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_that_no_row_takes_becomes_one_that_no_event_is() {
+        let hostile = [vec![0], vec![0xff; 3], vec![b'x'; 2 * MAX_EVENT_BYTES]];
+        for body in hostile {
+            let text = text(&body);
+            assert!(!text.contains('\0') && text.len() <= 3 * (MAX_EVENT_BYTES + 1));
+            assert!(Event::parse(text.as_bytes()).is_err());
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! What the broker gave up, such as a message whose delivery limit is spent, becomes a row of `dead_letter`.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use futures::StreamExt;
+use lapin::{Consumer, message::Delivery, options::BasicAckOptions, types::AMQPValue};
+use rekey_messages::{Event, Queue};
+use rekey_store::{Store, StoreError, database_time, dead_letters, inbox};
+
+use super::{consumer::text, topology::Names};
+
+pub(super) const PREFETCH: u16 = 10;
+/// Marks in the inbox that a letter was filed.
+const HANDLER: &str = "broker.dead-letter";
+const RETREAT: Duration = Duration::from_secs(1);
+const LONGEST_RETREAT: Duration = Duration::from_secs(30);
+
+/// Files letters one by one; each waits until the store takes it.
+pub(super) async fn file_all(
+    mut consumer: Consumer,
+    store: Store,
+    names: Names,
+) -> lapin::Result<()> {
+    while let Some(letter) = consumer.next().await {
+        let letter = letter?;
+        let mut retreat = RETREAT;
+        while let Err(error) = file(&store, &names, &letter).await {
+            tracing::warn!(%error, "a dead letter waits until the store takes it");
+            tokio::time::sleep(retreat).await;
+            retreat = (2 * retreat).min(LONGEST_RETREAT);
+        }
+        letter.ack(BasicAckOptions::default()).await?;
+    }
+    Ok(())
+}
+
+async fn file(store: &Store, names: &Names, letter: &Delivery) -> Result<(), StoreError> {
+    let queue = header(letter, "x-first-death-queue").and_then(|name| names.queue_named(&name));
+    let queue = queue.unwrap_or(Queue::Rotator);
+    let reason = header(letter, "x-first-death-reason").unwrap_or_else(|| "unknown".to_owned());
+    let error = format!("RabbitMQ gave it up: {reason}");
+    tracing::error!(%queue, error, "given up; see rekey dead-letters list");
+    let unit = store.begin(now(store).await?).await?;
+    let event = Event::parse(&letter.data).ok();
+    if let Some(event) = &event {
+        // A letter that was filed and not acked comes again.
+        if !inbox::first_sight(&unit, event, HANDLER).await? {
+            return Ok(());
+        }
+    }
+    let type_ = event.map_or_else(|| "unreadable".to_owned(), |event| event.type_);
+    dead_letters::file(&unit, queue, &type_, &text(&letter.data), &error).await?;
+    unit.commit().await
+}
+
+async fn now(store: &Store) -> Result<DateTime<Utc>, StoreError> {
+    let now = database_time(store.db()).await?;
+    Ok(DateTime::from_timestamp_millis(now).unwrap_or_default())
+}
+
+fn header(letter: &Delivery, name: &str) -> Option<String> {
+    let headers = letter.properties.headers().as_ref()?;
+    match headers.inner().get(name)? {
+        AMQPValue::LongString(text) => Some(text.to_string()),
+        AMQPValue::ShortString(text) => Some(text.to_string()),
+        _ => None,
+    }
+}

@@ -1,0 +1,245 @@
+//! The relay: ships rows of the outbox, and removes those that the broker confirmed (rule 1).
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use lapin::{
+    BasicProperties, Channel, Confirmation, Connection, PublisherConfirm,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
+};
+use rekey_messages::Queue;
+use rekey_store::relay::{self, Block, Message};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{RabbitMq, topology};
+use crate::BrokerError;
+
+/// Messages shipped together: leased, published and removed with one statement each.
+const BLOCK: u64 = 200;
+/// From the first publish of a block to its last confirm. A publish may hang until the connection is given up.
+const CONFIRM_WITHIN: Duration = Duration::from_secs(15);
+/// Well beyond the above, so that no other relay ships what is still on its way.
+const LEASE: Duration = Duration::from_secs(60);
+/// What was not confirmed is tried again after this.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Work of this process wakes at once; this finds what another process or a delay made due.
+const POLL: Duration = Duration::from_millis(250);
+/// A message without a queue comes again sooner.
+const FORGET_AFTER: Duration = Duration::from_secs(5);
+const RETREAT: Duration = Duration::from_secs(1);
+/// How long a block under way may take to end after shutdown.
+pub(super) const END_WITHIN: Duration = Duration::from_secs(5);
+
+/// Ships until `shutdown`, or until something breaks.
+pub(super) async fn session(
+    rabbit: &RabbitMq,
+    shutdown: &CancellationToken,
+) -> Result<(), BrokerError> {
+    if shutdown.is_cancelled() {
+        return Ok(());
+    }
+    let connection = rabbit.server.connect("publish").await?;
+    let shipped = async {
+        let explain = |error| rabbit.server.explain(&error);
+        let ensured = topology::ensure(&connection, &rabbit.names, &[]).await;
+        ensured.map_err(explain)?;
+        let channel = connection.create_channel().await.map_err(explain)?;
+        let confirms = channel.confirm_select(ConfirmSelectOptions::default());
+        confirms.await.map_err(explain)?;
+        ship_until(rabbit, &connection, &channel, shutdown).await
+    };
+    let shipped = shipped.await;
+    super::connection::close(&connection).await;
+    shipped
+}
+
+async fn ship_until(
+    rabbit: &RabbitMq,
+    connection: &Connection,
+    channel: &Channel,
+    shutdown: &CancellationToken,
+) -> Result<(), BrokerError> {
+    let mut changes = rabbit.store.changes();
+    let mut stranded = Stranded::default();
+    while !shutdown.is_cancelled() {
+        if !channel.status().connected() {
+            return Err(rabbit.server.out_of_reach("the connection was lost"));
+        }
+        changes.mark_unchanged();
+        let wait = match relay::lease_block(&rabbit.store, BLOCK, LEASE).await {
+            Ok(block) if block.messages.is_empty() => POLL,
+            Ok(block) => {
+                let outcome = ship(rabbit, channel, &block).await?;
+                stranded.note(&outcome);
+                if stranded.wants_queues() {
+                    mend(rabbit, connection).await;
+                }
+                stranded.tell(rabbit);
+                continue;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "messages wait until the store answers");
+                RETREAT
+            }
+        };
+        stranded.tell(rabbit);
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            _ = timeout(wait, changes.changed()) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Publishes a block, removes what was confirmed, and gives the rest back.
+async fn ship(rabbit: &RabbitMq, channel: &Channel, block: &Block) -> Result<Outcome, BrokerError> {
+    let mut outcome = Outcome::default();
+    let deadline = Instant::now() + CONFIRM_WITHIN;
+    let published = publish(rabbit, channel, &block.messages, deadline, &mut outcome).await;
+    let (confirmed, rest) = outcome.divide(&block.messages);
+    let settled = async {
+        relay::remove_all(&rabbit.store, block, &confirmed).await?;
+        relay::postpone(&rabbit.store, block, &rest, AGAIN_AFTER).await
+    };
+    if let Err(error) = settled.await {
+        tracing::warn!(%error, "what was shipped is shipped again when its lease ends");
+    }
+    published.map(|()| outcome)
+}
+
+/// Declares again what somebody deleted, where this user may.
+async fn mend(rabbit: &RabbitMq, connection: &Connection) {
+    if let Err(error) = topology::ensure(connection, &rabbit.names, &[]).await {
+        let error = rabbit.server.explain(&error);
+        tracing::warn!(%error, "messages without a queue wait for it");
+    }
+}
+
+/// Messages that found no queue, with when they last did not. They hold no other back.
+#[derive(Default)]
+struct Stranded {
+    seen: HashMap<Uuid, Instant>,
+    mended: Option<Instant>,
+}
+
+impl Stranded {
+    fn note(&mut self, outcome: &Outcome) {
+        let now = Instant::now();
+        self.seen
+            .extend(outcome.returned.iter().map(|id| (*id, now)));
+        // What was not seen for a while has found its queue, through this relay or another.
+        self.seen.retain(|id, seen| {
+            let shipped = outcome.acked.contains(id) && !outcome.returned.contains(id);
+            !shipped && now - *seen < FORGET_AFTER
+        });
+    }
+
+    /// Whether to declare queues now; every now and then.
+    fn wants_queues(&mut self) -> bool {
+        let long_ago = |mended: Instant| mended.elapsed() > AGAIN_AFTER;
+        let now = !self.seen.is_empty() && self.mended.is_none_or(long_ago);
+        if now {
+            self.mended = Some(Instant::now());
+        }
+        now
+    }
+
+    fn tell(&mut self, rabbit: &RabbitMq) {
+        self.seen.retain(|_, seen| seen.elapsed() < FORGET_AFTER);
+        if self.seen.is_empty() {
+            rabbit.publishing.is_well();
+        } else {
+            rabbit.publishing.is_ill(&BrokerError::NoQueue);
+        }
+    }
+}
+
+/// What the broker said of a block.
+#[derive(Default)]
+struct Outcome {
+    acked: HashSet<Uuid>,
+    returned: HashSet<Uuid>,
+}
+
+impl Outcome {
+    /// Only what was acked and did not come back has been shipped.
+    fn divide(&self, messages: &[Message]) -> (Vec<Uuid>, Vec<Uuid>) {
+        let ids = messages.iter().map(|message| message.id);
+        ids.partition(|id| self.acked.contains(id) && !self.returned.contains(id))
+    }
+
+    fn note(&mut self, id: Uuid, confirmation: Confirmation) {
+        if confirmation.is_ack() {
+            self.acked.insert(id);
+        }
+        // An ack of several at once may hand a returned message to another's confirm: what counts is the
+        // message's own id.
+        let returned = confirmation.take_message();
+        let own = returned
+            .as_ref()
+            .and_then(|it| it.properties.message_id().as_ref());
+        self.returned
+            .extend(own.and_then(|id| id.as_str().parse::<Uuid>().ok()));
+    }
+}
+
+/// All are published before the first confirm is awaited.
+async fn publish(
+    rabbit: &RabbitMq,
+    channel: &Channel,
+    messages: &[Message],
+    deadline: Instant,
+    outcome: &mut Outcome,
+) -> Result<(), BrokerError> {
+    let late = |_| {
+        rabbit
+            .server
+            .out_of_reach("messages were not confirmed in time")
+    };
+    let mut confirms = Vec::new();
+    let mut result = Ok(());
+    for message in messages {
+        match timeout_at(deadline, publish_one(rabbit, channel, message)).await {
+            Ok(Ok(confirm)) => confirms.push((message.id, confirm)),
+            Ok(Err(error)) => result = Err(rabbit.server.explain(&error)),
+            Err(elapsed) => result = Err(late(elapsed)),
+        }
+        if result.is_err() {
+            break;
+        }
+    }
+    for (id, confirm) in confirms {
+        match timeout_at(deadline, confirm).await {
+            Ok(Ok(confirmation)) => outcome.note(id, confirmation),
+            Ok(Err(error)) => result = result.and(Err(rabbit.server.explain(&error))),
+            Err(elapsed) => result = result.and(Err(late(elapsed))),
+        }
+    }
+    result
+}
+
+async fn publish_one(
+    rabbit: &RabbitMq,
+    channel: &Channel,
+    message: &Message,
+) -> lapin::Result<PublisherConfirm> {
+    let queue: Option<Queue> = message.queue.as_ref().and_then(|queue| queue.parse().ok());
+    let options = BasicPublishOptions {
+        mandatory: queue.is_some_and(Queue::is_shared),
+        ..Default::default()
+    };
+    let properties = BasicProperties::default()
+        .with_content_type("application/cloudevents+json".into())
+        .with_delivery_mode(2)
+        .with_type(message.type_.as_str().into())
+        .with_message_id(message.id.to_string().into());
+    let exchange = rabbit.names.prefixed(&message.exchange);
+    let (exchange, key) = (exchange.into(), message.type_.as_str().into());
+    channel
+        .basic_publish(exchange, key, options, message.event.as_bytes(), properties)
+        .await
+}

@@ -1,0 +1,200 @@
+//! Exchanges, queues and their bindings, as `docs/messages/README.md` lists them.
+//!
+//! Whoever may configure declares all of it; others find it there or say who can.
+
+use lapin::{
+    Channel, Connection, ErrorKind, ExchangeKind,
+    options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
+    types::{AMQPValue, FieldTable, ShortString},
+};
+use rekey_messages::{CATALOGUE, Exchange, Queue};
+use uuid::Uuid;
+
+use crate::BrokerError;
+
+/// Deliveries of one message; then it is a dead letter. Attempts are counted in the store, not here.
+pub(super) const DELIVERY_LIMIT: i64 = 100;
+/// Dead letters have nowhere else to go; RabbitMQ 4 would drop them after 20 deliveries.
+const DEAD_LETTER_LIMIT: i64 = 1_000_000;
+const LONGEST_PREFIX: usize = 60;
+
+/// What exchanges and queues are called here.
+#[derive(Debug, Clone)]
+pub(super) struct Names {
+    prefix: String,
+}
+
+impl Names {
+    pub(super) fn new(prefix: &str) -> Result<Self, BrokerError> {
+        let readable = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        if prefix.len() > LONGEST_PREFIX || !prefix.chars().all(readable) {
+            return Err(BrokerError::Options {
+                what: "the prefix of the broker's names",
+                expected: "at most 60 letters, digits, dots, hyphens and underscores",
+            });
+        }
+        let prefix = prefix.to_owned();
+        Ok(Self { prefix })
+    }
+
+    pub(super) fn exchange(&self, exchange: Exchange) -> String {
+        self.prefixed(&exchange.to_string())
+    }
+
+    /// The name of a shared queue.
+    pub(super) fn queue(&self, queue: Queue) -> String {
+        self.prefixed(&format!("rekey.{queue}"))
+    }
+
+    /// Which of our queues has this name.
+    pub(super) fn queue_named(&self, name: &str) -> Option<Queue> {
+        let queue = name.strip_prefix(&self.prefix)?.strip_prefix("rekey.")?;
+        queue.parse().ok()
+    }
+
+    /// An exchange and the queue behind it.
+    pub(super) fn dead_letters(&self) -> String {
+        self.prefixed("rekey.dead-letters")
+    }
+
+    /// What the names of the processes' own queues begin with.
+    pub(super) fn processes(&self) -> String {
+        self.prefixed("rekey.process.")
+    }
+
+    /// A name as it is at this broker.
+    pub(super) fn prefixed(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+}
+
+/// The queues that processes share.
+const SHARED: [Queue; 3] = [Queue::Rotator, Queue::ReEncryptor, Queue::Requests];
+
+/// Declares what is missing, if the user may; else sees that `needed` and the exchanges are there.
+pub(super) async fn ensure(
+    connection: &Connection,
+    names: &Names,
+    needed: &[String],
+) -> lapin::Result<()> {
+    match declare(connection, names).await {
+        Err(error) if is_refused(&error) => check(connection, names, needed).await,
+        declared => declared,
+    }
+}
+
+fn is_refused(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(said) if said.get_id() == 403)
+}
+
+/// Declares everything; what is there already must be the same.
+pub(super) async fn declare(connection: &Connection, names: &Names) -> lapin::Result<()> {
+    let channel = connection.create_channel().await?;
+    let dead_letters = names.dead_letters();
+    for (exchange, kind) in [
+        (names.exchange(Exchange::Workers), ExchangeKind::Topic),
+        (names.exchange(Exchange::Requests), ExchangeKind::Topic),
+        (dead_letters.clone(), ExchangeKind::Fanout),
+    ] {
+        let durable = ExchangeDeclareOptions {
+            durable: true,
+            ..Default::default()
+        };
+        let none = FieldTable::default();
+        channel
+            .exchange_declare(exchange.into(), kind, durable, none)
+            .await?;
+    }
+    let mut arguments = quorum(DEAD_LETTER_LIMIT);
+    declare_queue(&channel, &dead_letters, arguments).await?;
+    bind(&channel, &dead_letters, dead_letters.clone(), "").await?;
+    for queue in SHARED {
+        arguments = quorum(DELIVERY_LIMIT);
+        insert(&mut arguments, "x-dead-letter-exchange", &dead_letters);
+        insert(&mut arguments, "x-dead-letter-strategy", "at-least-once");
+        // Without it the strategy silently falls back to at most once.
+        insert(&mut arguments, "x-overflow", "reject-publish");
+        declare_queue(&channel, &names.queue(queue), arguments).await?;
+    }
+    for entry in CATALOGUE {
+        if let Some(queue) = entry.route.queue.filter(|queue| queue.is_shared()) {
+            let exchange = names.exchange(entry.route.exchange);
+            bind(&channel, &names.queue(queue), exchange, entry.name).await?;
+        }
+    }
+    // Everything that is sent there: what is not admitted is refused by us, and audited.
+    let requests = names.queue(Queue::Requests);
+    bind(&channel, &requests, names.exchange(Exchange::Requests), "#").await
+}
+
+fn quorum(delivery_limit: i64) -> FieldTable {
+    let mut arguments = FieldTable::default();
+    insert(&mut arguments, "x-queue-type", "quorum");
+    let limit = AMQPValue::LongLongInt(delivery_limit);
+    arguments.insert("x-delivery-limit".into(), limit);
+    arguments
+}
+
+fn insert(arguments: &mut FieldTable, name: &str, value: &str) {
+    arguments.insert(name.into(), AMQPValue::LongString(value.into()));
+}
+
+async fn declare_queue(channel: &Channel, name: &str, arguments: FieldTable) -> lapin::Result<()> {
+    let durable = QueueDeclareOptions::durable();
+    channel
+        .queue_declare(name.into(), durable, arguments)
+        .await?;
+    Ok(())
+}
+
+async fn bind(channel: &Channel, queue: &str, exchange: String, key: &str) -> lapin::Result<()> {
+    let (options, none) = (QueueBindOptions::default(), FieldTable::default());
+    channel
+        .queue_bind(queue.into(), exchange.into(), key.into(), options, none)
+        .await
+}
+
+/// Sees that exchanges and queues are there; needs no permission.
+async fn check(connection: &Connection, names: &Names, needed: &[String]) -> lapin::Result<()> {
+    let channel = connection.create_channel().await?;
+    for exchange in [Exchange::Workers, Exchange::Requests] {
+        let passive = ExchangeDeclareOptions {
+            passive: true,
+            ..Default::default()
+        };
+        let (name, none) = (names.exchange(exchange).into(), FieldTable::default());
+        channel
+            .exchange_declare(name, ExchangeKind::Topic, passive, none)
+            .await?;
+    }
+    for queue in needed {
+        let passive = QueueDeclareOptions {
+            passive: true,
+            ..Default::default()
+        };
+        channel
+            .queue_declare(queue.as_str().into(), passive, FieldTable::default())
+            .await?;
+    }
+    Ok(())
+}
+
+/// Declares this process's own queue, which ends with the connection, for what every process is told.
+pub(super) async fn declare_own(channel: &Channel, names: &Names) -> lapin::Result<ShortString> {
+    let queue = format!("{}{}", names.processes(), Uuid::now_v7());
+    let own = QueueDeclareOptions {
+        exclusive: true,
+        auto_delete: true,
+        ..Default::default()
+    };
+    channel
+        .queue_declare(queue.as_str().into(), own, FieldTable::default())
+        .await?;
+    for entry in CATALOGUE {
+        if entry.route.queue == Some(Queue::EveryProcess) {
+            let exchange = names.exchange(entry.route.exchange);
+            bind(channel, &queue, exchange, entry.name).await?;
+        }
+    }
+    Ok(queue.into())
+}

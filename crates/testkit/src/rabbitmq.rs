@@ -1,0 +1,272 @@
+//! RabbitMQ as a test sees it: its management API, names of a test's own, and a publisher from outside.
+
+use lapin::{
+    BasicProperties, Confirmation, Connection, ConnectionProperties,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
+};
+use reqwest::{Client, Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::services;
+
+/// The management API of the tests' RabbitMQ, as an administrator, on the virtual host of its AMQP URL.
+#[derive(Debug, Clone)]
+pub struct Management {
+    api: String,
+    vhost: String,
+    client: Client,
+}
+
+impl Management {
+    /// The API of the node that the environment names.
+    ///
+    /// # Panics
+    /// When it names none.
+    pub fn connect() -> Self {
+        let amqp = services::url(services::AMQP);
+        let (_, vhost) = amqp.rsplit_once('/').expect("the URL names a virtual host");
+        let vhost = vhost.split('?').next().unwrap_or(vhost).to_owned();
+        Self {
+            api: services::url(services::RABBITMQ_API),
+            vhost,
+            client: Client::new(),
+        }
+    }
+
+    /// Makes a user without any rights.
+    pub async fn create_user(&self, name: &str, password: &str) {
+        let user = json!({ "password": password, "tags": "" });
+        self.put(&format!("users/{name}"), user).await;
+    }
+
+    /// Removes a user and its rights.
+    pub async fn delete_user(&self, name: &str) {
+        self.delete(&format!("users/{name}")).await;
+    }
+
+    /// Makes a virtual host.
+    pub async fn create_vhost(&self, name: &str) {
+        self.put(&format!("vhosts/{name}"), json!({})).await;
+    }
+
+    /// Removes a virtual host and all that is in it.
+    pub async fn delete_vhost(&self, name: &str) {
+        self.delete(&format!("vhosts/{name}")).await;
+    }
+
+    /// Gives a user rights on names, as regular expressions.
+    pub async fn permit(&self, user: &str, configure: &str, write: &str, read: &str) {
+        let rights = json!({ "configure": configure, "write": write, "read": read });
+        let path = format!("permissions/{}/{user}", self.vhost);
+        self.put(&path, rights).await;
+    }
+
+    /// Limits a user to routing keys of one topic exchange.
+    pub async fn permit_topics(&self, user: &str, exchange: &str, write: &str, read: &str) {
+        let rights = json!({ "exchange": exchange, "write": write, "read": read });
+        let path = format!("topic-permissions/{}/{user}", self.vhost);
+        self.put(&path, rights).await;
+    }
+
+    /// Declares a queue with these arguments.
+    pub async fn create_queue(&self, name: &str, arguments: Value) {
+        let queue = json!({ "durable": true, "arguments": arguments });
+        self.put(&format!("queues/{}/{name}", self.vhost), queue)
+            .await;
+    }
+
+    /// Removes a queue, if it is there.
+    pub async fn delete_queue(&self, name: &str) {
+        self.delete(&format!("queues/{}/{name}", self.vhost)).await;
+    }
+
+    /// Drops every message of a queue.
+    pub async fn purge_queue(&self, name: &str) {
+        let path = format!("queues/{}/{name}/contents", self.vhost);
+        self.delete(&path).await;
+    }
+
+    /// Closes the connections whose name contains `name`, by force; returns how many.
+    pub async fn close_connections(&self, name: &str) -> usize {
+        let connections = self.list("connections").await;
+        let ours = connections.iter().filter(|connection| {
+            let given = connection["client_properties"]["connection_name"].as_str();
+            given.is_some_and(|given| given.contains(name))
+        });
+        let mut closed = 0;
+        for connection in ours.filter_map(|connection| connection["name"].as_str()) {
+            self.delete(&format!("connections/{}", encode(connection)))
+                .await;
+            closed += 1;
+        }
+        closed
+    }
+
+    /// Removes every queue and exchange whose name begins so.
+    pub async fn remove(&self, prefix: &str) {
+        for kind in ["queues", "exchanges"] {
+            let path = format!("{kind}/{}", self.vhost);
+            for found in self.list(&path).await {
+                let name = found["name"].as_str().unwrap_or_default();
+                if name.starts_with(prefix) {
+                    self.delete(&format!("{path}/{name}")).await;
+                }
+            }
+        }
+    }
+
+    async fn list(&self, path: &str) -> Vec<Value> {
+        let answer = self.ask(Method::GET, path, Value::Null).await;
+        let answer = answer.error_for_status().expect("the management API lists");
+        answer.json().await.expect("a list is JSON")
+    }
+
+    async fn put(&self, path: &str, body: Value) {
+        let answer = self.ask(Method::PUT, path, body).await;
+        answer
+            .error_for_status()
+            .expect("the management API lets us");
+    }
+
+    /// What is gone already is fine.
+    async fn delete(&self, path: &str) {
+        let answer = self.ask(Method::DELETE, path, Value::Null).await;
+        let status = answer.status();
+        let done = status.is_success() || status == StatusCode::NOT_FOUND;
+        assert!(done, "DELETE {path}: {status}");
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Value) -> reqwest::Response {
+        let request = self
+            .client
+            .request(method, format!("{}/api/{path}", self.api));
+        let sent = request.json(&body).send().await;
+        sent.expect("the management API answers")
+    }
+}
+
+fn encode(text: &str) -> String {
+    let encoded = |byte: u8| {
+        if byte.is_ascii_alphanumeric() {
+            char::from(byte).to_string()
+        } else {
+            format!("%{byte:02X}")
+        }
+    };
+    text.bytes().map(encoded).collect()
+}
+
+/// Names of a test's own at the tests' RabbitMQ. Dropped, its queues, exchanges and users are removed.
+#[derive(Debug)]
+pub struct TestBroker {
+    /// The management API.
+    pub management: Management,
+    prefix: String,
+    users: std::sync::Mutex<Vec<String>>,
+}
+
+impl TestBroker {
+    /// A new prefix.
+    ///
+    /// # Panics
+    /// When the environment names no RabbitMQ.
+    pub fn create() -> Self {
+        Self {
+            management: Management::connect(),
+            prefix: format!("test-{:016x}.", rand::random::<u64>()),
+            users: std::sync::Mutex::default(),
+        }
+    }
+
+    /// What the names of its exchanges and queues begin with; connections may be named so too.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The AMQP URL, as an administrator.
+    pub fn url(&self) -> String {
+        services::url(services::AMQP)
+    }
+
+    /// Makes a user without rights; returns its name and its URL.
+    ///
+    /// # Panics
+    /// When RabbitMQ does not make it.
+    pub async fn user(&self) -> (String, String) {
+        let name = format!("{}user-{:08x}", self.prefix, rand::random::<u32>());
+        self.management.create_user(&name, "password").await;
+        self.users
+            .lock()
+            .expect("no holder panics")
+            .push(name.clone());
+        let url = self.url_as(&name, "password");
+        (name, url)
+    }
+
+    /// The AMQP URL, as someone else.
+    pub fn url_as(&self, user: &str, password: &str) -> String {
+        let url = self.url();
+        let (_, place) = url.split_once('@').expect("the URL names a user");
+        format!("amqp://{user}:{password}@{place}")
+    }
+}
+
+impl Drop for TestBroker {
+    fn drop(&mut self) {
+        let (management, prefix) = (self.management.clone(), self.prefix.clone());
+        let users = std::mem::take(&mut *self.users.lock().expect("no holder panics"));
+        // A test's runtime may be ending; this one is its own.
+        let removing = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            let remove = async {
+                let management = Management {
+                    client: Client::new(),
+                    ..management
+                };
+                for user in users {
+                    management.delete_user(&user).await;
+                }
+                management.remove(&prefix).await;
+            };
+            let _ = runtime.map(|runtime| runtime.block_on(remove));
+        });
+        let _ = removing.join();
+    }
+}
+
+/// A message of someone outside.
+#[derive(Debug, Clone, Copy)]
+pub struct Outside<'a> {
+    /// The exchange.
+    pub exchange: &'a str,
+    /// The routing key.
+    pub key: &'a str,
+    /// Whom it says it is from.
+    pub user_id: Option<&'a str>,
+    /// Its body.
+    pub body: &'a [u8],
+}
+
+/// Publishes a message on a connection of its own and waits for the confirm.
+///
+/// # Errors
+/// What the broker said against it.
+pub async fn publish(url: &str, message: Outside<'_>) -> lapin::Result<Confirmation> {
+    let connection = Connection::connect(url, ConnectionProperties::default()).await?;
+    let channel = connection.create_channel().await?;
+    channel
+        .confirm_select(ConfirmSelectOptions::default())
+        .await?;
+    let mut properties = BasicProperties::default();
+    if let Some(user) = message.user_id {
+        properties = properties.with_user_id(user.into());
+    }
+    let (exchange, key) = (message.exchange.into(), message.key.into());
+    let options = BasicPublishOptions::default();
+    let published = channel.basic_publish(exchange, key, options, message.body, properties);
+    let confirmation = published.await?.await?;
+    connection.close(200, "OK".into()).await?;
+    Ok(confirmation)
+}
