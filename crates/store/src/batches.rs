@@ -383,7 +383,7 @@ async fn change_state(
 
 #[cfg(test)]
 mod tests {
-    use rekey_domain::{Principal, RotationReason};
+    use rekey_domain::{PartId, Principal, RotationReason};
 
     use super::*;
     use crate::{
@@ -397,9 +397,14 @@ mod tests {
         let ana = Principal::os("ana", "clinic");
         let started = rotations::start(&unit, keyring, RotationReason::Schedule, &ana).await;
         let rotation = started.unwrap();
+        let part = PartId {
+            name: "patients".to_owned(),
+            form: String::new(),
+        };
         for first in 0..batches {
             let range = Range { first, last: first };
-            plan(&unit, &rotation, Uuid::now_v7(), range).await.unwrap();
+            let planned = plan(&unit, &rotation, Uuid::now_v7(), &part, range).await;
+            planned.unwrap();
         }
         unit.commit().await.unwrap();
         rotation

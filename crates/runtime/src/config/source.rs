@@ -63,7 +63,7 @@ pub(super) fn read(mut section: Section<'_>) -> Option<SourceConfig> {
             "has no effect yet: no key is ever destroyed",
         );
     }
-    let kind = Kind::of(url.as_deref());
+    let kind = Kind::of(url.as_ref().map(SecretUrl::expose_url));
     read_limits(section.section("limits"), kind);
     let declared = section.has("table");
     let tables: Vec<_> = section
