@@ -22,7 +22,7 @@ use rekey_store::{
     Store, audit, keyrings,
     keys::{self, Key},
 };
-use rekey_testkit::services;
+use rekey_testkit::{TestDatabase, services};
 
 use crate::support::{Deployment, operator};
 
@@ -50,6 +50,8 @@ async fn a_new_master_key_wraps_every_key_and_every_value_reads_as_before() {
         let unchanged = Key {
             wrapped: old.wrapped.clone(),
             master_key: old.master_key.clone(),
+            // The audit log encrypts what is recorded of it.
+            used: old.used,
             ..new
         };
         assert_eq!(*old, unchanged, "nothing else of a key is touched");
@@ -123,8 +125,9 @@ async fn what_does_not_open_to_the_same_key_replaces_nothing() {
     let failed = &rotation.failed[0];
     assert!(failed.problem.contains("check value"), "{failed:?}");
     let kept = stored(&clinic.services).await;
-    let kept = kept.iter().filter(|key| old.contains(key)).count();
-    assert_eq!(kept, 1);
+    let pairs = old.iter().zip(&kept);
+    let same = pairs.filter(|(old, kept)| old.wrapped == kept.wrapped);
+    assert_eq!(same.count(), 1);
     assert_every_key_unwraps(&clinic.services).await;
     let entries = audited(&clinic.services).await;
     assert_eq!(entries.last().unwrap().2, "in part");
@@ -196,17 +199,24 @@ async fn two_at_once_lose_no_key() {
 #[tokio::test]
 async fn in_aws_it_is_the_same_cut_short_and_gone_on_with() {
     let dir = tempfile::tempdir().unwrap();
-    let url = format!(
-        "sqlite://{}?mode=rwc",
-        dir.path().join("store.db").display()
-    );
-    let store = Store::connect(&url).await.unwrap();
+    let store = dir.path().join("store.db");
+    in_aws_over(&format!("sqlite://{}?mode=rwc", store.display())).await;
+}
+
+#[tokio::test]
+async fn in_aws_over_postgresql_it_is_the_same_cut_short_and_gone_on_with() {
+    let database = TestDatabase::create().await;
+    in_aws_over(&database.url()).await;
+}
+
+async fn in_aws_over(url: &str) {
+    let store = Store::connect(url).await.unwrap();
     store.migrate().await.unwrap();
     let alias = format!("alias/rekey-test-{}", uuid::Uuid::new_v4());
     let kms = AwsKms::with_sdk_config(&emulator(), alias.parse().unwrap());
     let first = kms.ensure_master_key().await.unwrap();
     let aws = Services::new(store, Arc::new(kms), Arc::new(SystemClock), operator());
-    let desired = Desired::default().with_store(&url);
+    let desired = Desired::default().with_store(url);
     init(&aws, &desired, &operator()).await.unwrap();
     assert_all_under(&aws, &first.id).await;
 
