@@ -440,29 +440,31 @@ mod tests {
 
     #[tokio::test]
     async fn a_key_is_wrapped_anew_once_and_only_as_it_was_read() {
-        let store = TestStore::new().await;
-        let keyring = store.keyring("phi").await;
-        let key = standby_of(&store, &keyring, 1).await;
-        let other = standby_of(&store, &keyring, 2).await;
-        assert_eq!(key.master_key.as_deref(), Some("master-1"));
-        for (new, master_key, done) in [(7, "master-2", true), (8, "master-3", false)] {
-            let unit = store.unit().await;
-            let rewrapped = rewrap(&unit, &key, vec![new; 61], master_key).await;
-            unit.commit().await.unwrap();
-            let stale = matches!(rewrapped, Err(StoreError::Stale { .. }));
-            assert_eq!((rewrapped.is_ok(), stale), (done, !done));
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let keyring = store.keyring("phi").await;
+            let key = standby_of(&store, &keyring, 1).await;
+            let other = standby_of(&store, &keyring, 2).await;
+            assert_eq!(key.master_key.as_deref(), Some("master-1"));
+            for (new, master_key, done) in [(7, "master-2", true), (8, "master-3", false)] {
+                let unit = store.unit().await;
+                let rewrapped = rewrap(&unit, &key, vec![new; 61], master_key).await;
+                unit.commit().await.unwrap();
+                let stale = matches!(rewrapped, Err(StoreError::Stale { .. }));
+                assert_eq!((rewrapped.is_ok(), stale), (done, !done));
+            }
+            let found = find(store.db(), key.id()).await.unwrap().unwrap();
+            let expected = Key {
+                wrapped: Some(vec![7; 61]),
+                master_key: Some("master-2".to_owned()),
+                ..key
+            };
+            assert_eq!(
+                wrapped(store.db()).await.unwrap(),
+                [expected.clone(), other]
+            );
+            assert_eq!(found, expected);
         }
-        let found = find(store.db(), key.id()).await.unwrap().unwrap();
-        let expected = Key {
-            wrapped: Some(vec![7; 61]),
-            master_key: Some("master-2".to_owned()),
-            ..key
-        };
-        assert_eq!(
-            wrapped(store.db()).await.unwrap(),
-            [expected.clone(), other]
-        );
-        assert_eq!(found, expected);
     }
 
     async fn take(store: &Store, wanted: u64) -> Result<u64, StoreError> {

@@ -126,72 +126,80 @@ mod tests {
 
     #[tokio::test]
     async fn a_block_holds_messages_for_every_process_and_facts_too() {
-        let store = TestStore::new().await;
-        let unit = store.unit().await;
-        let keyring = "phi".parse().unwrap();
-        unit.send(&KeyringChanged { keyring }).await.unwrap();
-        let (rotation, key) = (Uuid::now_v7(), "phi/2".parse().unwrap());
-        let completed = RotationCompleted { rotation, key };
-        unit.send(&completed).await.unwrap();
-        unit.commit().await.unwrap();
-        send(&store, 1).await;
-        let block = lease_block(&store, 10, MINUTE).await.unwrap();
-        let queues: HashSet<_> = block.messages.iter().map(|m| m.queue.clone()).collect();
-        let expected = [None, Some("every-process".into()), Some("rotator".into())];
-        assert_eq!(queues, HashSet::from(expected));
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let unit = store.unit().await;
+            let keyring = "phi".parse().unwrap();
+            unit.send(&KeyringChanged { keyring }).await.unwrap();
+            let (rotation, key) = (Uuid::now_v7(), "phi/2".parse().unwrap());
+            let completed = RotationCompleted { rotation, key };
+            unit.send(&completed).await.unwrap();
+            unit.commit().await.unwrap();
+            send(&store, 1).await;
+            let block = lease_block(&store, 10, MINUTE).await.unwrap();
+            let queues: HashSet<_> = block.messages.iter().map(|m| m.queue.clone()).collect();
+            let expected = [None, Some("every-process".into()), Some("rotator".into())];
+            assert_eq!(queues, HashSet::from(expected));
+        }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn relays_at_work_together_never_lease_the_same_message() {
         const MESSAGES: usize = 100;
-        let store = TestStore::new().await;
-        send(&store, MESSAGES).await;
-        let relays = [
-            (*store).clone(),
-            store.another().await,
-            store.another().await,
-        ];
-        let relays = relays.map(|store| {
-            tokio::spawn(async move {
-                let mut leased = Vec::new();
-                loop {
-                    let block = lease_block(&store, 7, MINUTE).await.unwrap();
-                    if block.messages.is_empty() {
-                        return leased;
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            send(&store, MESSAGES).await;
+            let relays = [
+                (*store).clone(),
+                store.another().await,
+                store.another().await,
+            ];
+            let relays = relays.map(|store| {
+                tokio::spawn(async move {
+                    let mut leased = Vec::new();
+                    loop {
+                        let block = lease_block(&store, 7, MINUTE).await.unwrap();
+                        if block.messages.is_empty() {
+                            return leased;
+                        }
+                        leased.extend(ids(&block));
                     }
-                    leased.extend(ids(&block));
-                }
-            })
-        });
-        let mut leased = Vec::new();
-        for relay in relays {
-            leased.extend(relay.await.unwrap());
+                })
+            });
+            let mut leased = Vec::new();
+            for relay in relays {
+                leased.extend(relay.await.unwrap());
+            }
+            assert_eq!(leased.len(), MESSAGES);
+            assert_eq!(leased.iter().collect::<HashSet<_>>().len(), MESSAGES);
         }
-        assert_eq!(leased.len(), MESSAGES);
-        assert_eq!(leased.iter().collect::<HashSet<_>>().len(), MESSAGES);
     }
 
     #[tokio::test]
     async fn what_was_shipped_is_removed_and_the_rest_comes_again() {
-        let store = TestStore::new().await;
-        send(&store, 3).await;
-        let block = lease_block(&store, 10, MINUTE).await.unwrap();
-        let all = ids(&block);
-        assert_eq!(remove_all(&store, &block, &all[..2]).await.unwrap(), 2);
-        let rest = postpone(&store, &block, &all[2..], Duration::ZERO).await;
-        rest.unwrap();
-        let again = lease_block(&store, 10, MINUTE).await.unwrap();
-        assert_eq!(ids(&again), all[2..]);
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            send(&store, 3).await;
+            let block = lease_block(&store, 10, MINUTE).await.unwrap();
+            let all = ids(&block);
+            assert_eq!(remove_all(&store, &block, &all[..2]).await.unwrap(), 2);
+            let rest = postpone(&store, &block, &all[2..], Duration::ZERO).await;
+            rest.unwrap();
+            let again = lease_block(&store, 10, MINUTE).await.unwrap();
+            assert_eq!(ids(&again), all[2..]);
+        }
     }
 
     #[tokio::test]
     async fn a_block_whose_lease_passed_to_another_removes_nothing() {
-        let store = TestStore::new().await;
-        send(&store, 2).await;
-        let late = lease_block(&store, 10, Duration::ZERO).await.unwrap();
-        let block = lease_block(&store, 10, MINUTE).await.unwrap();
-        assert_eq!(ids(&late), ids(&block));
-        assert_eq!(remove_all(&store, &late, &ids(&late)).await.unwrap(), 0);
-        assert_eq!(depth(&store).await.unwrap(), 2);
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            send(&store, 2).await;
+            let late = lease_block(&store, 10, Duration::ZERO).await.unwrap();
+            let block = lease_block(&store, 10, MINUTE).await.unwrap();
+            assert_eq!(ids(&late), ids(&block));
+            assert_eq!(remove_all(&store, &late, &ids(&late)).await.unwrap(), 0);
+            assert_eq!(depth(&store).await.unwrap(), 2);
+        }
     }
 }
