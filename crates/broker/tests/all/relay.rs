@@ -4,10 +4,12 @@ use std::collections::HashSet;
 
 use rekey_broker::Settlement;
 use rekey_messages::{Queue, RotationCompleted};
-use rekey_store::outbox;
+use rekey_store::{Store, outbox, relay};
+use rekey_testkit::TestDatabase;
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::world::{Rabbit, World, outbox_empties, rotation_of, send, send_due, until};
+use crate::world::{Rabbit, SOON, World, outbox_empties, rotation_of, send, send_due, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_that_finds_no_queue_stays_until_there_is_one() {
@@ -103,4 +105,33 @@ async fn relays_at_work_together_ship_each_message_once() {
     assert!(worker.receives_nothing(Queue::Rotator).await);
     assert_eq!(received.into_iter().collect::<HashSet<_>>(), sent);
     outbox_empties(world.store()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgresql_relays_never_lease_the_same_message() {
+    const MESSAGES: usize = 200;
+    let database = TestDatabase::create().await;
+    let store = Store::connect(&database.url()).await.unwrap();
+    store.migrate().await.unwrap();
+    for _ in 0..MESSAGES {
+        send_due(&store).await;
+    }
+    let mut relays = JoinSet::new();
+    for _ in 0..3 {
+        let store = Store::connect(&database.url()).await.unwrap();
+        relays.spawn(async move {
+            let mut leased = Vec::new();
+            while outbox::depth(&store).await.unwrap() > 0 {
+                let block = relay::lease_block(&store, 7, SOON).await.unwrap();
+                let ids: Vec<_> = block.messages.iter().map(|message| message.id).collect();
+                let removed = relay::remove_all(&store, &block, &ids).await.unwrap();
+                assert_eq!(removed, ids.len() as u64);
+                leased.extend(ids);
+            }
+            leased
+        });
+    }
+    let leased: Vec<_> = relays.join_all().await.into_iter().flatten().collect();
+    assert_eq!(leased.len(), MESSAGES);
+    assert_eq!(leased.iter().collect::<HashSet<_>>().len(), MESSAGES);
 }

@@ -580,3 +580,51 @@ fn a_file_that_is_not_there_is_named() {
         "{errors}"
     );
 }
+
+#[test]
+fn a_principal_may_publish_what_is_listed() {
+    let text = with("[\"key.compromised\"]", "[\"rotation.requested\"]");
+    let principals = load(&text, &[]).unwrap().principals;
+    let [siem] = &principals[..] else {
+        panic!("{principals:?}")
+    };
+    assert_eq!(
+        (siem.principal.as_str(), siem.amqp_user.as_str()),
+        ("amqp:siem", "siem")
+    );
+    assert_eq!(siem.may, ["rekey.rotation.requested.v1"]);
+}
+
+#[test]
+fn a_request_that_is_not_built_is_said_to_have_no_effect() {
+    let config = load(EXAMPLE, &[]).unwrap();
+    assert_eq!(config.principals[0].may, Vec::<&str>::new());
+    let without = config.without_effect.iter();
+    let keys: Vec<_> = without.map(|problem| problem.key.as_str()).collect();
+    assert!(keys.contains(&"principal[0].may"), "{keys:?}");
+}
+
+#[test]
+fn a_principal_that_cannot_be_is_refused() {
+    refused(
+        &with("\"key.compromised\"", "\"batch.ready\""),
+        "principal[0].may",
+        "expected \"rotation.requested\"",
+    );
+    refused(
+        &with("may = [\"key.compromised\"]", "may = \"everything\""),
+        "principal[0].may",
+        "expected a list",
+    );
+    refused(
+        &with("amqp_user = \"siem\"", "amqp_user = \"\""),
+        "principal[0].amqp_user",
+        "is empty",
+    );
+    let twice = "[[principal]]\nname = \"other\"\namqp_user = \"siem\"\nmay = []\n\n[monitoring]";
+    refused(
+        &with("[monitoring]", twice),
+        "principal[1].amqp_user",
+        "principal[0].amqp_user",
+    );
+}

@@ -1,0 +1,201 @@
+//! Where a deployment keeps things: the configuration over a state directory.
+
+use std::{
+    fs::DirBuilder,
+    io,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rekey_broker::{LocalTransport, RabbitMq, RabbitMqOptions, Transport};
+use rekey_domain::Principal;
+use rekey_messages::Queue;
+use rekey_runtime::{SystemClock, config::Config};
+use rekey_store::{Store, is_postgres, sqlite_file};
+
+use crate::{OperationError, Requester, Services, connect_kms, create_kms};
+
+/// The configuration, and the directory for what it does not keep elsewhere.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// The configuration.
+    pub config: Config,
+    state: PathBuf,
+}
+
+impl Places {
+    /// The directory that was named, or the user's own.
+    ///
+    /// # Errors
+    /// [`OperationError::Configuration`] where there is none to be found.
+    pub fn resolve(named: Option<PathBuf>, config: Config) -> Result<Self, OperationError> {
+        let nowhere = || OperationError::Configuration {
+            place: "the state directory".to_owned(),
+            problem: "there is no HOME to keep it in; say --state-dir DIR".to_owned(),
+        };
+        let state = match named {
+            Some(named) => std::path::absolute(named).map_err(|_| nowhere())?,
+            None => own_state().ok_or_else(nowhere)?.join("rekey"),
+        };
+        Ok(Self { config, state })
+    }
+
+    /// The file `name` in the state directory.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.state.join(name)
+    }
+
+    /// The store's URL; `create` makes a SQLite database where it is missing.
+    pub fn store_url(&self, create: bool) -> String {
+        let mode = if create { "rwc" } else { "rw" };
+        match &self.config.store.url {
+            None => sqlite_url(&self.file("store.db"), create),
+            Some(url) if is_postgres(url.expose_url()) => url.expose_url().to_owned(),
+            Some(url) if url.expose_url().contains('?') => url.expose_url().to_owned(),
+            Some(url) => format!("{}?mode={mode}", url.expose_url()),
+        }
+    }
+
+    /// Makes the state directory, readable by its owner only.
+    ///
+    /// # Errors
+    /// [`OperationError::Configuration`] where it cannot be made, or others can reach it.
+    pub fn create(&self) -> Result<(), OperationError> {
+        let dir = self.state.display();
+        let wrong = |problem: String| OperationError::Configuration {
+            place: format!("state directory {dir}"),
+            problem,
+        };
+        let made = DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.state);
+        let mode = made
+            .and_then(|()| std::fs::metadata(&self.state))
+            .map_err(|error: io::Error| wrong(format!("cannot be made: {error}")))?
+            .permissions()
+            .mode();
+        if mode & 0o077 == 0 {
+            return Ok(());
+        }
+        let mode = mode & 0o777;
+        Err(wrong(format!(
+            "has mode {mode:o}; others must not reach it: chmod 700 {dir}"
+        )))
+    }
+
+    /// Opens the store that is there, whatever its schema.
+    ///
+    /// # Errors
+    /// [`OperationError::Configuration`] for a SQLite store that is missing, else [`OperationError::Store`].
+    pub async fn open_store(&self) -> Result<Store, OperationError> {
+        let url = self.store_url(false);
+        let file = (!is_postgres(&url)).then(|| sqlite_file(&url));
+        if let Some(missing) = file.filter(|file| !file.exists()) {
+            return Err(OperationError::Configuration {
+                place: format!("store {}", missing.display()),
+                problem: "there is no store here; run rekey init, or say --state-dir DIR"
+                    .to_owned(),
+            });
+        }
+        Ok(Store::connect(&url).await?)
+    }
+
+    /// Reaches what `rekey init` made.
+    ///
+    /// # Errors
+    /// [`OperationError`] names what cannot be reached, or a schema this program does not know.
+    pub async fn connect(&self, principal: Principal) -> Result<Services, OperationError> {
+        let store = self.open_store().await?;
+        store.check_schema().await?;
+        let kms = connect_kms(&self.config.kms, &self.file("master.key")).await?;
+        Ok(self.wire(store, kms, principal))
+    }
+
+    /// Makes what is missing of the store, the master key and the broker's queues, and reaches them.
+    ///
+    /// # Errors
+    /// As [`Places::connect`]; doing it again goes on from there.
+    pub async fn make(&self, principal: Principal) -> Result<Services, OperationError> {
+        self.create()?;
+        let store = Store::connect(&self.store_url(true)).await?;
+        store.migrate().await?;
+        self.declare().await?;
+        let kms = create_kms(&self.config.kms, &self.file("master.key")).await?;
+        Ok(self.wire(store, kms, principal))
+    }
+
+    fn wire(
+        &self,
+        store: Store,
+        kms: Arc<dyn rekey_kms::Kms>,
+        principal: Principal,
+    ) -> Services {
+        let sources = self.config.sources.iter();
+        let urls = sources.map(|source| (source.name.clone(), source.url.clone()));
+        Services::new(store, kms, Arc::new(SystemClock), principal).with_source_urls(urls.collect())
+    }
+
+    /// Declares the broker's exchanges and queues, where there is a broker.
+    ///
+    /// # Errors
+    /// [`OperationError::Broker`] when it does not let us, or they are there and otherwise.
+    pub async fn declare(&self) -> Result<(), OperationError> {
+        match self.rabbitmq("rekey", &[]) {
+            Some(options) => Ok(RabbitMq::declare(&options).await?),
+            None => Ok(()),
+        }
+    }
+
+    /// What carries the messages of the process `name`, which takes those of `queues`, each up to so
+    /// many at once. Nothing is connected before [`Transport::run`].
+    ///
+    /// # Errors
+    /// [`OperationError::Broker`] for a URL that cannot be used.
+    pub fn transport(
+        &self,
+        store: &Store,
+        name: &str,
+        queues: &[(Queue, u16)],
+    ) -> Result<Arc<dyn Transport>, OperationError> {
+        Ok(match self.rabbitmq(name, queues) {
+            Some(options) => Arc::new(RabbitMq::new(&options, store.clone())?),
+            None => Arc::new(LocalTransport::new(store.clone())),
+        })
+    }
+
+    fn rabbitmq(&self, name: &str, queues: &[(Queue, u16)]) -> Option<RabbitMqOptions> {
+        let broker = &self.config.broker;
+        Some(RabbitMqOptions {
+            url: broker.url.as_ref()?.expose_url().to_owned(),
+            prefix: broker.prefix.clone(),
+            name: name.to_owned(),
+            consume: queues.to_vec(),
+        })
+    }
+
+    /// Who may publish requests to the broker.
+    pub fn requesters(&self) -> Vec<Requester> {
+        let principals = self.config.principals.iter();
+        principals
+            .map(|principal| Requester {
+                principal: principal.principal.clone(),
+                amqp_user: principal.amqp_user.clone(),
+                may: principal.may.clone(),
+            })
+            .collect()
+    }
+}
+
+fn own_state() -> Option<PathBuf> {
+    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+    state.or_else(home)
+}
+
+/// The URL of a SQLite database.
+pub fn sqlite_url(path: &Path, create: bool) -> String {
+    let mode = if create { "rwc" } else { "rw" };
+    format!("sqlite://{}?mode={mode}", path.display())
+}

@@ -1,0 +1,169 @@
+//! What the `main` of every worker does: configuration, hardening, health, signals, and waiting for what it needs.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+
+use clap::Parser;
+use rekey_broker::Transport;
+use rekey_domain::Principal;
+use rekey_messages::Queue;
+use rekey_runtime::{config::Config, hardening, health, metrics, shutdown, telemetry};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{OperationError, Places, ProcessProbe, Requester, Services, background};
+
+/// The exit code for wrong usage or configuration.
+const CONFIGURATION: u8 = 2;
+/// What is not there yet is looked for again after this.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+/// A worker program.
+#[derive(Debug, Clone, Copy)]
+pub struct Program {
+    /// Its name, as in `rekey-rotator`; the principal is `worker:` and this.
+    pub name: &'static str,
+    /// The queues it takes messages of.
+    pub queues: &'static [Queue],
+    /// Whether it needs the KMS and the sources.
+    pub uses_keys: bool,
+}
+
+/// What every worker program takes.
+#[derive(Debug, Parser)]
+#[command(version, about = "A worker of Rekey; docs/operating.md says how to run it")]
+struct Args {
+    /// The configuration. Default: rekey.toml here, if there is one.
+    #[arg(long, env = "REKEY_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Keeps the master key of the local KMS.
+    #[arg(long, env = "REKEY_STATE_DIR", value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Serves /livez, /readyz and /metrics here.
+    #[arg(long, env = "REKEY_LISTEN", default_value = "127.0.0.1:0", value_name = "ADDRESS")]
+    listen: SocketAddr,
+    /// Messages worked on at once. Default: as many as processors, at least two.
+    #[arg(long, env = "REKEY_SLOTS", value_parser = clap::value_parser!(u16).range(1..=64))]
+    slots: Option<u16>,
+}
+
+/// What a worker is run with.
+pub struct Process {
+    /// Store, KMS, sources, time.
+    pub services: Services,
+    /// Carries its messages.
+    pub transport: Arc<dyn Transport>,
+    /// Who may publish requests to the broker.
+    pub requesters: Vec<Requester>,
+    /// Messages worked on at once.
+    pub slots: u16,
+    /// Ends it.
+    pub shutdown: CancellationToken,
+}
+
+/// Runs `work` until SIGTERM or Ctrl-C. What is not there yet is waited for, and `/readyz` says why.
+pub async fn run<F>(program: Program, work: impl FnOnce(Process) -> F) -> ExitCode
+where
+    F: Future<Output = ()>,
+{
+    let args = Args::parse();
+    telemetry::init("info");
+    match start(program, args, work).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::from(CONFIGURATION)
+        }
+    }
+}
+
+async fn start<F>(
+    program: Program,
+    args: Args,
+    work: impl FnOnce(Process) -> F,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
+where
+    F: Future<Output = ()>,
+{
+    hardening::harden()?;
+    hardening::install_tls_provider();
+    let here = PathBuf::from("rekey.toml");
+    let file = args.config.or_else(|| here.exists().then_some(here));
+    let places = Places::resolve(args.state_dir, Config::load(file.as_deref())?)?;
+    places.serves_many()?;
+    let shutdown = shutdown::on_signal()?;
+    let probe = Arc::new(ProcessProbe::default());
+    let listener = TcpListener::bind(args.listen).await?;
+    tracing::info!(program = program.name, listen = %listener.local_addr()?, "started");
+    let serving = tokio::spawn(health::serve(
+        listener,
+        probe.clone(),
+        metrics::record(),
+        shutdown.clone(),
+    ));
+    let slots = args.slots.unwrap_or_else(as_many_as_processors);
+    let reached = reach(program, &places, slots, &probe);
+    if let Some((services, transport)) = shutdown.run_until_cancelled(reached).await {
+        let beside = tokio::spawn(background(
+            services.client.clone(),
+            transport.clone(),
+            shutdown.clone(),
+        ));
+        let process = Process {
+            services,
+            transport,
+            requesters: places.requesters(),
+            slots,
+            shutdown,
+        };
+        work(process).await;
+        beside.await?;
+    }
+    serving.await?;
+    tracing::info!(program = program.name, "ended");
+    Ok(())
+}
+
+/// Tries until everything is there: a store that is not migrated yet or a KMS that denies is said by
+/// `/readyz` and needs no restart once it is mended.
+async fn reach(
+    program: Program,
+    places: &Places,
+    slots: u16,
+    probe: &ProcessProbe,
+) -> (Services, Arc<dyn Transport>) {
+    let mut said = String::new();
+    loop {
+        match try_reach(program, places, slots).await {
+            Ok((services, transport)) => {
+                probe.running(services.clone(), transport.clone(), program.uses_keys);
+                return (services, transport);
+            }
+            Err(error) => {
+                if said != error.to_string() {
+                    said = error.to_string();
+                    tracing::error!(program = program.name, %error, "not ready");
+                }
+                probe.starting(&error);
+            }
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+async fn try_reach(
+    program: Program,
+    places: &Places,
+    slots: u16,
+) -> Result<(Services, Arc<dyn Transport>), OperationError> {
+    let services = places.connect(Principal::worker(program.name)).await?;
+    let queues: Vec<_> = program.queues.iter().map(|queue| (*queue, slots)).collect();
+    let name = format!("rekey-{}", program.name);
+    let transport = places.transport(&services.store, &name, &queues)?;
+    Ok((services, transport))
+}
+
+/// More than there are processors only makes each wait for the others.
+pub fn as_many_as_processors() -> u16 {
+    let processors = std::thread::available_parallelism().map_or(2, |count| count.get().max(2));
+    u16::try_from(processors).unwrap_or(u16::MAX)
+}

@@ -1,0 +1,122 @@
+//! Figures of the store for `/metrics`.
+
+use std::collections::BTreeMap;
+
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, PaginatorTrait, QueryFilter,
+    QuerySelect,
+};
+
+use crate::{
+    StoreError, database_time,
+    entities::{lease, outbox, rotation},
+};
+
+/// Leases last so long from their last renewal (`rekey_runtime::leased::JOB_LEASE`).
+const LEASE_MILLIS: i64 = 60_000;
+
+/// What is waiting, and since when.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Gauges {
+    /// Messages in the outbox.
+    pub outbox: u64,
+    /// How long the oldest message that is due has waited, in seconds.
+    pub outbox_age: f64,
+    /// By the first part of a lease's name: the longest time since one was renewed, in seconds.
+    pub lease_ages: BTreeMap<String, f64>,
+    /// How many rotations are in each state.
+    pub rotations: BTreeMap<String, u64>,
+}
+
+#[derive(FromQueryResult)]
+struct Counted {
+    state: String,
+    rotations: i64,
+}
+
+/// Reads the figures.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn read(db: &impl ConnectionTrait) -> Result<Gauges, StoreError> {
+    let now = database_time(db).await?;
+    let oldest: Option<Option<i64>> = outbox::Entity::find()
+        .select_only()
+        .column_as(outbox::Column::AvailableAt.min(), "oldest")
+        .filter(outbox::Column::AvailableAt.lte(now))
+        .into_tuple()
+        .one(db)
+        .await?;
+    let mut gauges = Gauges {
+        outbox: outbox::Entity::find().count(db).await?,
+        outbox_age: oldest.flatten().map_or(0.0, |oldest| seconds(now - oldest)),
+        ..Gauges::default()
+    };
+    for lease in lease::Entity::find().all(db).await? {
+        let kind = lease.name.split('/').next().unwrap_or_default().to_owned();
+        let age = seconds(now - (lease.until - LEASE_MILLIS));
+        let oldest = gauges.lease_ages.entry(kind).or_default();
+        *oldest = oldest.max(age);
+    }
+    let counted = rotation::Entity::find()
+        .select_only()
+        .column(rotation::Column::State)
+        .column_as(rotation::Column::Id.count(), "rotations")
+        .group_by(rotation::Column::State);
+    for row in counted.into_model::<Counted>().all(db).await? {
+        gauges
+            .rotations
+            .insert(row.state, row.rotations.unsigned_abs());
+    }
+    Ok(gauges)
+}
+
+fn seconds(millis: i64) -> f64 {
+    // A lease that was just renewed lies a moment ahead.
+    millis.max(0) as f64 / 1_000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rekey_domain::{Principal, RotationReason};
+    use rekey_messages::RotationDue;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{
+        leases, rotations,
+        test_store::{Kind, TestStore},
+    };
+
+    #[tokio::test]
+    async fn what_waits_is_counted_with_its_age() {
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            assert_eq!(read(store.db()).await.unwrap(), Gauges::default());
+            let keyring = store.keyring("phi").await.id;
+            let unit = store.unit().await;
+            let (rotation, ana) = (Uuid::now_v7(), Principal::os("ana", "clinic"));
+            unit.send(&RotationDue { rotation }).await.unwrap();
+            let later = Duration::from_secs(600);
+            unit.send_after(&RotationDue { rotation }, later)
+                .await
+                .unwrap();
+            // As if it had been renewed half a minute ago.
+            leases::acquire(&unit, "batch/1", "one", Duration::from_secs(30))
+                .await
+                .unwrap();
+            rotations::start(&unit, keyring, RotationReason::Request, &ana)
+                .await
+                .unwrap();
+            unit.commit().await.unwrap();
+            let gauges = read(store.db()).await.unwrap();
+            assert_eq!(gauges.outbox, 2);
+            assert!((0.0..30.0).contains(&gauges.outbox_age), "{gauges:?}");
+            let age = gauges.lease_ages["batch"];
+            assert!((29.0..59.0).contains(&age), "{gauges:?}");
+            assert_eq!(gauges.rotations["REQUESTED"], 1);
+        }
+    }
+}
