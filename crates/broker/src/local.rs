@@ -37,24 +37,6 @@ impl LocalTransport {
         }
     }
 
-    /// Hands messages for every process to this one's subscribers, until `shutdown`.
-    pub async fn run(&self, shutdown: CancellationToken) {
-        let mut changes = self.store.changes();
-        let mut unread = Broadcasts::default();
-        let mut prunings = tokio::time::interval(PRUNE_EVERY);
-        while !shutdown.is_cancelled() {
-            match unread.next(&self.store).await {
-                Ok(events) => self.hand_on(&events),
-                Err(error) => tracing::warn!(%error, "broadcasts wait until the store answers"),
-            }
-            tokio::select! {
-                () = shutdown.cancelled() => {}
-                _ = tokio::time::timeout(POLL, changes.changed()) => {}
-                _ = prunings.tick() => self.prune().await,
-            }
-        }
-    }
-
     async fn prune(&self) {
         if let Err(error) = broadcasts::prune(&self.store).await {
             tracing::warn!(%error, "old broadcasts are removed later");
@@ -74,6 +56,24 @@ impl LocalTransport {
 
 #[async_trait]
 impl Transport for LocalTransport {
+    /// Hands messages for every process to this one's subscribers.
+    async fn run(&self, shutdown: CancellationToken) {
+        let mut changes = self.store.changes();
+        let mut unread = Broadcasts::default();
+        let mut prunings = tokio::time::interval(PRUNE_EVERY);
+        while !shutdown.is_cancelled() {
+            match unread.next(&self.store).await {
+                Ok(events) => self.hand_on(&events),
+                Err(error) => tracing::warn!(%error, "broadcasts wait until the store answers"),
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                _ = tokio::time::timeout(POLL, changes.changed()) => {}
+                _ = prunings.tick() => self.prune().await,
+            }
+        }
+    }
+
     async fn receive(&self, queue: Queue) -> Result<Delivery, BrokerError> {
         if queue == Queue::Requests {
             // Nobody outside reaches this transport.
@@ -115,6 +115,10 @@ impl Transport for LocalTransport {
     }
 
     /// It is as well as the store, which is looked at by itself.
+    async fn depths(&self) -> Vec<(Queue, u64)> {
+        outbox::depths(&self.store).await.unwrap_or_default()
+    }
+
     fn health(&self) -> Result<(), String> {
         Ok(())
     }

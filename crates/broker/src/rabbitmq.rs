@@ -120,9 +120,15 @@ impl RabbitMq {
         declared
     }
 
-    /// Ships messages and takes deliveries until `shutdown`, through whatever outage. What was delivered can be
-    /// settled until this is dropped.
-    pub async fn run(&self, shutdown: CancellationToken) {
+    /// Waits until both connections work.
+    pub async fn ready(&self) {
+        tokio::join!(self.publishing.well(), self.consuming.well());
+    }
+}
+
+#[async_trait]
+impl Transport for RabbitMq {
+    async fn run(&self, shutdown: CancellationToken) {
         let publishing = self.publishing.kept_up(|| relay::session(self, &shutdown));
         let consuming = self.consuming.kept_up(|| consumer::session(self));
         tokio::join!(
@@ -137,14 +143,6 @@ impl RabbitMq {
         );
     }
 
-    /// Waits until both connections work.
-    pub async fn ready(&self) {
-        tokio::join!(self.publishing.well(), self.consuming.well());
-    }
-}
-
-#[async_trait]
-impl Transport for RabbitMq {
     async fn receive(&self, queue: Queue) -> Result<Delivery, BrokerError> {
         let incoming = self.queues.get(&queue);
         let incoming = incoming.ok_or(BrokerError::NotConsumed(queue))?;
@@ -193,6 +191,14 @@ impl Transport for RabbitMq {
 
     fn broadcasts(&self) -> broadcast::Receiver<Event> {
         self.broadcasts.subscribe()
+    }
+
+    async fn depths(&self) -> Vec<(Queue, u64)> {
+        let session = self.kept.lock().expect("no holder panics").clone();
+        match session {
+            Some(session) => session.depths(self).await.unwrap_or_default(),
+            None => Vec::new(),
+        }
     }
 
     fn health(&self) -> Result<(), String> {

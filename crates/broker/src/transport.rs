@@ -5,6 +5,7 @@ use lapin::Acker;
 use rekey_messages::{Event, Queue};
 use rekey_store::{StoreError, outbox};
 use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
 
 /// A transport that does not carry messages for now.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +99,10 @@ pub enum Settlement {
 /// Carries messages from the outbox to workers.
 #[async_trait]
 pub trait Transport: Send + Sync {
+    /// Carries messages until `shutdown`, through whatever outage. What was delivered can be settled
+    /// for as long as `self` lives.
+    async fn run(&self, shutdown: CancellationToken);
+
     /// Waits for the next delivery of `queue`, through whatever outage.
     ///
     /// # Errors
@@ -124,4 +129,7 @@ pub trait Transport: Send + Sync {
     /// # Errors
     /// What is wrong, and what helps.
     fn health(&self) -> Result<(), String>;
+
+    /// How many messages wait in each queue, as far as that is known now.
+    async fn depths(&self) -> Vec<(Queue, u64)>;
 }

@@ -38,6 +38,14 @@ pub enum Queue {
 }
 
 impl Queue {
+    /// Every queue.
+    pub const ALL: [Self; 4] = [
+        Self::Rotator,
+        Self::ReEncryptor,
+        Self::Requests,
+        Self::EveryProcess,
+    ];
+
     /// Whether several processes share it, and each message is for one of them.
     pub fn is_shared(self) -> bool {
         self != Self::EveryProcess
@@ -84,14 +92,9 @@ impl FromStr for Queue {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        [
-            Self::Rotator,
-            Self::ReEncryptor,
-            Self::Requests,
-            Self::EveryProcess,
-        ]
-        .into_iter()
-        .find(|queue| queue.to_string() == text)
-        .ok_or_else(|| format!("queue {text:?} is not one of ours"))
+        Self::ALL
+            .into_iter()
+            .find(|queue| queue.to_string() == text)
+            .ok_or_else(|| format!("queue {text:?} is not one of ours"))
     }
 }

@@ -81,7 +81,7 @@ struct Resolved<'a> {
 async fn resolve(desired: &Desired) -> Result<Vec<Resolved<'_>>, OperationError> {
     let mut resolved = Vec::new();
     for source in &desired.sources {
-        let open = rekey_sources::open(&source.url).await?;
+        let open = rekey_sources::open(source.url.expose_url()).await?;
         for table in &source.tables {
             let shape = open.describe(&table.relation).await?;
             refuse_effects(source, table, &shape)?;
@@ -198,7 +198,8 @@ async fn write(
     } in resolved
     {
         let keyring = keyrings::by_name(unit.db(), &column.keyring).await?;
-        let stored = columns::ensure_source(unit, &source.name, &source.url).await?;
+        let stored =
+            columns::ensure_source(unit, &source.name, &source.url.without_password()).await?;
         let triggers = table.on_update.triggers;
         let (stored, changed) =
             columns::ensure_table(unit, stored.id, &table.name, &table.relation, triggers).await?;

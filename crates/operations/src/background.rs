@@ -20,7 +20,7 @@ pub async fn background(
     tokio::join!(
         transport.run(shutdown.clone()),
         report(client, shutdown.clone()),
-        async { drop(shutdown.run_until_cancelled(heeding).await) },
+        shutdown.run_until_cancelled(heeding),
     );
 }
 

@@ -1,6 +1,7 @@
 //! Desired state: what `rekey.toml` says, parsed and whole.
 
 use rekey_domain::{Bind, KeyringName, KeyringPolicy, OnUpdate, Purpose};
+use rekey_runtime::config::SecretUrl;
 
 /// The source that is the store itself.
 pub const STORE_SOURCE: &str = "rekey";
@@ -30,8 +31,8 @@ pub struct DesiredKeyring {
 pub struct DesiredSource {
     /// Its name.
     pub name: String,
-    /// Where it is.
-    pub url: String,
+    /// Where it is; stored without its password.
+    pub url: SecretUrl,
     /// Its tables.
     pub tables: Vec<DesiredTable>,
 }
@@ -98,7 +99,7 @@ impl Desired {
         };
         let source = DesiredSource {
             name: STORE_SOURCE.to_owned(),
-            url: url.to_owned(),
+            url: url.to_owned().into(),
             tables: vec![table],
         };
         self.sources.insert(0, source);

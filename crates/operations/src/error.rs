@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rekey_broker::BrokerError;
 use rekey_client::ClientError;
 use rekey_kms::KmsError;
 use rekey_sources::SourceError;
@@ -25,6 +26,9 @@ pub enum OperationError {
     /// Encrypting or decrypting.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// The broker.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
     /// The principal may not do this.
     #[error("{principal} may not {action}")]
     NotAllowed {
@@ -54,6 +58,7 @@ impl OperationError {
             Self::Kms(error) => error.is_retryable(),
             Self::Source(error) => error.is_retryable(),
             Self::Client(error) => error.is_retryable(),
+            Self::Broker(error) => error.is_retryable(),
             Self::NotAllowed { .. } | Self::Refused(_) | Self::Configuration { .. } => false,
         }
     }

@@ -4,6 +4,7 @@ mod admit;
 mod apply;
 mod audit;
 mod authorise;
+mod background;
 mod census;
 mod desired;
 mod error;
@@ -14,6 +15,9 @@ mod leases;
 mod master;
 mod metered_kms;
 mod pause;
+mod places;
+mod probe;
+pub mod program;
 mod rotate;
 mod services;
 mod uses;
@@ -23,6 +27,7 @@ pub use admit::{Admission, admit};
 pub use apply::{Change, apply, plan};
 pub use audit::{AuditVerdict, verify_audit};
 pub use authorise::{Action, Requester, authorise};
+pub use background::background;
 pub use census::{CensusRow, census, census_of_columns};
 pub use desired::{
     Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, STORE_SOURCE,
@@ -36,6 +41,8 @@ pub use master::{
     KeysUnder, MasterRotation, MasterView, NotRewrapped, StartWith, master_view, rotate_master,
 };
 pub use pause::{or_pause, pause_rotation, resume_rotation};
+pub use places::{Places, sqlite_url};
+pub use probe::ProcessProbe;
 pub use rotate::{publish, retry_dead_letter, retry_rotation, rotate};
 pub use services::Services;
 pub use views::{

@@ -102,6 +102,21 @@ impl Places {
         Ok(Store::connect(&url).await?)
     }
 
+    /// Refuses a store that only one process may serve.
+    ///
+    /// # Errors
+    /// [`OperationError::Configuration`] says what to run instead.
+    pub fn serves_many(&self) -> Result<(), OperationError> {
+        if is_postgres(&self.store_url(false)) {
+            return Ok(());
+        }
+        Err(OperationError::Configuration {
+            place: "store.url".to_owned(),
+            problem: "a SQLite store is served by one process: run rekey up, or use PostgreSQL"
+                .to_owned(),
+        })
+    }
+
     /// Reaches what `rekey init` made.
     ///
     /// # Errors
@@ -126,12 +141,7 @@ impl Places {
         Ok(self.wire(store, kms, principal))
     }
 
-    fn wire(
-        &self,
-        store: Store,
-        kms: Arc<dyn rekey_kms::Kms>,
-        principal: Principal,
-    ) -> Services {
+    fn wire(&self, store: Store, kms: Arc<dyn rekey_kms::Kms>, principal: Principal) -> Services {
         let sources = self.config.sources.iter();
         let urls = sources.map(|source| (source.name.clone(), source.url.clone()));
         Services::new(store, kms, Arc::new(SystemClock), principal).with_source_urls(urls.collect())

@@ -30,7 +30,10 @@ pub struct Program {
 
 /// What every worker program takes.
 #[derive(Debug, Parser)]
-#[command(version, about = "A worker of Rekey; docs/operating.md says how to run it")]
+#[command(
+    version,
+    about = "A worker of Rekey; docs/operating.md says how to run it"
+)]
 struct Args {
     /// The configuration. Default: rekey.toml here, if there is one.
     #[arg(long, env = "REKEY_CONFIG", value_name = "FILE")]
@@ -39,7 +42,12 @@ struct Args {
     #[arg(long, env = "REKEY_STATE_DIR", value_name = "DIR")]
     state_dir: Option<PathBuf>,
     /// Serves /livez, /readyz and /metrics here.
-    #[arg(long, env = "REKEY_LISTEN", default_value = "127.0.0.1:0", value_name = "ADDRESS")]
+    #[arg(
+        long,
+        env = "REKEY_LISTEN",
+        default_value = "127.0.0.1:0",
+        value_name = "ADDRESS"
+    )]
     listen: SocketAddr,
     /// Messages worked on at once. Default: as many as processors, at least two.
     #[arg(long, env = "REKEY_SLOTS", value_parser = clap::value_parser!(u16).range(1..=64))]

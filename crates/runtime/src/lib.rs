@@ -9,6 +9,7 @@ pub mod health;
 mod job;
 pub mod leased;
 pub mod metrics;
+pub mod shutdown;
 pub mod telemetry;
 mod worker;
 

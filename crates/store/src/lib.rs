@@ -12,6 +12,7 @@ mod connect;
 pub mod dead_letters;
 pub mod entities;
 mod error;
+pub mod gauges;
 pub mod inbox;
 pub mod keyrings;
 pub mod keys;

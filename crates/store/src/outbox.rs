@@ -136,6 +136,20 @@ pub async fn extend(store: &Store, receipt: Receipt, lasts: Duration) -> Result<
     Ok(updated.rows_affected == 1)
 }
 
+/// How many messages wait in each queue that processes share, leased ones included.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn depths(store: &Store) -> Result<Vec<(Queue, u64)>, StoreError> {
+    let mut depths = Vec::new();
+    for queue in Queue::ALL.into_iter().filter(|queue| queue.is_shared()) {
+        let of_queue = outbox::Column::Queue.eq(queue.to_string());
+        let waiting = outbox::Entity::find().filter(of_queue).count(store.db());
+        depths.push((queue, waiting.await?));
+    }
+    Ok(depths)
+}
+
 /// How many messages wait for a worker, leased ones included.
 ///
 /// # Errors

@@ -107,7 +107,10 @@ mod tests {
     use rekey_messages::{KeyringChanged, RotationCompleted, RotationDue};
 
     use super::*;
-    use crate::{outbox::depth, test_store::{Kind, TestStore}};
+    use crate::{
+        outbox::depth,
+        test_store::{Kind, TestStore},
+    };
 
     const MINUTE: Duration = Duration::from_secs(60);
 

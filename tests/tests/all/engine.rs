@@ -23,6 +23,7 @@ use rekey_runtime::{Clock, ManualClock, SystemClock};
 use rekey_store::{audit, dead_letters, quarantine};
 use serde_json::json;
 use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
 
 use crate::support::{Deployment, Engine, operator, phi, short, until};
 
@@ -830,6 +831,10 @@ impl Unruly {
 
 #[async_trait]
 impl Transport for Unruly {
+    async fn run(&self, shutdown: CancellationToken) {
+        self.inner.run(shutdown).await;
+    }
+
     async fn receive(&self, queue: Queue) -> Result<Delivery, BrokerError> {
         loop {
             let delivery = self.inner.receive(queue).await?;
@@ -854,6 +859,10 @@ impl Transport for Unruly {
 
     fn broadcasts(&self) -> broadcast::Receiver<Event> {
         self.inner.broadcasts()
+    }
+
+    async fn depths(&self) -> Vec<(Queue, u64)> {
+        self.inner.depths().await
     }
 
     fn health(&self) -> Result<(), String> {

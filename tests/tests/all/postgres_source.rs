@@ -109,7 +109,7 @@ impl Clinic {
         };
         let source = DesiredSource {
             name: "clinic".to_owned(),
-            url: self.database.url(),
+            url: self.database.url().into(),
             tables: vec![table],
         };
         Desired {

@@ -15,10 +15,9 @@ use rekey_domain::{
 };
 use rekey_envelope::{decode_base64, encode_base64};
 use rekey_kms::LocalKms;
-use rekey_messages::KeyringChanged;
 use rekey_operations::{
     Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, KeyView, RotationView,
-    Services, apply, census, init, key_views, rotate, rotation_views,
+    Services, apply, background, census, init, key_views, rotate, rotation_views,
 };
 use rekey_runtime::{Clock, SystemClock};
 use rekey_store::Store;
@@ -449,7 +448,7 @@ fn desired(source: &str, policy: KeyringPolicy) -> Desired {
         ],
         sources: vec![DesiredSource {
             name: "clinic".to_owned(),
-            url: source.to_owned(),
+            url: source.to_owned().into(),
             tables: vec![
                 table(
                     "patients",
@@ -481,23 +480,10 @@ impl Engine {
     }
 
     /// Hands messages for every process to this one's client.
-    pub fn listen(&mut self, services: &Services, transport: Arc<LocalTransport>) {
-        let mut broadcasts = transport.broadcasts();
+    pub fn listen(&mut self, services: &Services, transport: Arc<dyn Transport>) {
         let client = services.client.clone();
-        let shutdown = self.shutdown.clone();
-        self.tasks.spawn(async move {
-            let listening = async {
-                while let Ok(event) = broadcasts.recv().await {
-                    if let Ok(KeyringChanged { keyring }) = event.message() {
-                        client.keyring_changed(&keyring);
-                    }
-                }
-            };
-            tokio::select! {
-                () = transport.run(shutdown) => {}
-                () = listening => {}
-            }
-        });
+        self.tasks
+            .spawn(background(client, transport, self.shutdown.clone()));
     }
 
     pub fn scheduler(&mut self, services: &Services) {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use rekey_broker::BrokerError;
 use rekey_client::{ClientError, LeaseError};
 use rekey_domain::{BindError, ColumnNameError, NameError};
 use rekey_kms::KmsError;
@@ -89,8 +90,16 @@ fn of_operation(error: &OperationError) -> Exit {
         OperationError::Kms(error) => of_kms(error),
         OperationError::Source(error) => of_source(error),
         OperationError::Client(error) => of_client(error),
+        OperationError::Broker(error) => of_broker(error),
         OperationError::NotAllowed { .. } | OperationError::Refused(_) => Exit::Refused,
         OperationError::Configuration { .. } => Exit::Usage,
+    }
+}
+
+fn of_broker(error: &BrokerError) -> Exit {
+    match error {
+        BrokerError::Options { .. } => Exit::Usage,
+        error => retry_or_failed(error.is_retryable()),
     }
 }
 

@@ -1,8 +1,8 @@
 //! The operator's command line, and every worker in one process.
 
+mod app;
 mod commands;
 mod demo;
-mod embedded;
 mod exit;
 mod output;
 mod up;
@@ -11,15 +11,11 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use rekey_operations::{
-    Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, Requester, init,
+    Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, Places, init,
 };
-use rekey_runtime::{config::Config, telemetry};
+use rekey_runtime::{config::Config, hardening, telemetry};
 
-use crate::{
-    embedded::{App, StateDir, open_store},
-    exit::Exit,
-    output::Output,
-};
+use crate::{app::App, exit::Exit, output::Output};
 
 /// Rotate the keys that encrypt your data, and every row they protect.
 #[derive(Debug, Parser)]
@@ -54,6 +50,7 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    hardening::install_tls_provider();
     let cli = Cli::parse();
     telemetry::init(if matches!(cli.command, Command::Up) {
         "info"
@@ -81,30 +78,29 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         return demo::run(&args, state_dir, output).await;
     }
     let config = load(config)?;
-    let dir = StateDir::resolve(state_dir)?.with(&config);
-    let requesters = requesters(&config);
-    let desired = desired(config);
+    let desired = desired(&config);
+    let places = Places::resolve(state_dir, config)?;
     match command {
         Command::Init => {
-            let app = App::create(&dir, desired, output).await?;
+            let app = App::create(places, desired, output).await?;
             init(&app.services, &app.desired, &app.principal).await?;
             rekey_operations::apply(&app.services, &app.desired, &app.principal).await?;
             output::done("initialised; next: rekey up, and rekey keys list");
             Ok(Exit::Done)
         }
         Command::Migrate => {
-            open_store(&dir).await?.migrate().await?;
+            places.open_store().await?.migrate().await?;
+            places.declare().await?;
             output::done("the schema is up to date");
             Ok(Exit::Done)
         }
         Command::Up => {
-            let mut app = App::open(&dir, desired, output).await?;
-            app.requesters = requesters;
+            let app = App::open(places, desired, output).await?;
             up::run(&app).await?;
             Ok(Exit::Done)
         }
         Command::Other(command) => {
-            commands::run(command, &App::open(&dir, desired, output).await?).await
+            commands::run(command, &App::open(places, desired, output).await?).await
         }
         Command::Demo(_) => unreachable!("handled above"),
     }
@@ -121,22 +117,10 @@ fn load(named: Option<PathBuf>) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-/// Who may publish requests, as the configuration says.
-fn requesters(config: &Config) -> Vec<Requester> {
-    let principals = config.principals.iter();
-    principals
-        .map(|principal| Requester {
-            principal: principal.principal.clone(),
-            amqp_user: principal.amqp_user.clone(),
-            may: principal.may.clone(),
-        })
-        .collect()
-}
-
 /// Keyrings, sources and columns as the configuration says they should be.
-fn desired(config: Config) -> Desired {
-    let keyrings = config.keyrings.into_iter();
-    let sources = config.sources.into_iter();
+fn desired(config: &Config) -> Desired {
+    let keyrings = config.keyrings.iter().cloned();
+    let sources = config.sources.iter().cloned();
     Desired {
         keyrings: keyrings
             .map(|keyring| DesiredKeyring {
@@ -148,7 +132,7 @@ fn desired(config: Config) -> Desired {
         sources: sources
             .map(|source| DesiredSource {
                 name: source.name,
-                url: source.url.expose_url().to_owned(),
+                url: source.url,
                 tables: source.tables.into_iter().map(desired_table).collect(),
             })
             .collect(),

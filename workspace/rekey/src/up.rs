@@ -1,15 +1,17 @@
 //! `rekey up`: every worker in one process.
 
-use anyhow::Context;
-use rekey_messages::{Event, KeyringChanged};
-use rekey_operations::Services;
+use std::time::Duration;
+
+use rekey_operations::{Services, background, program::as_many_as_processors};
+use rekey_runtime::{hardening, shutdown};
 use rekey_store::{WorkerLock, leases};
-use tokio::{sync::broadcast, task::JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::embedded::App;
+use crate::app::App;
 
-const REPORT_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
+/// Longer than each worker takes to end what it is at.
+const ENDED_WITHIN: Duration = Duration::from_secs(25);
 
 /// All workers, running.
 pub struct Engine {
@@ -26,15 +28,11 @@ impl Engine {
         let shutdown = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let (services, transport) = (app.services.clone(), app.transport.clone());
-        tasks.spawn(listen(
-            services.clone(),
-            rekey_broker::Transport::broadcasts(&*transport),
+        tasks.spawn(background(
+            services.client.clone(),
+            transport.clone(),
+            shutdown.clone(),
         ));
-        tasks.spawn(report(services.clone(), shutdown.clone()));
-        {
-            let (transport, shutdown) = (transport.clone(), shutdown.clone());
-            tasks.spawn(async move { transport.run(shutdown).await });
-        }
         let scheduler = rekey_scheduler::Deps {
             services: services.clone(),
         };
@@ -42,13 +40,13 @@ impl Engine {
         let rotator = rekey_rotator::Deps {
             services: services.clone(),
             transport: transport.clone(),
-            requesters: app.requesters.clone(),
+            requesters: app.places.requesters(),
         };
         tasks.spawn(rekey_rotator::run(rotator, shutdown.clone()));
         let re_encryptor = rekey_re_encryptor::Deps {
             services,
             transport,
-            slots: slots(),
+            slots: usize::from(as_many_as_processors()),
         };
         tasks.spawn(rekey_re_encryptor::run(re_encryptor, shutdown.clone()));
         Ok(Self {
@@ -61,25 +59,12 @@ impl Engine {
     /// Has every worker end what it is at, within a deadline.
     pub async fn stop(mut self) {
         self.shutdown.cancel();
-        let drained = async {
-            // The listener has no end of its own.
-            while self.tasks.len() > 1 {
-                self.tasks.join_next().await;
-            }
-        };
-        if tokio::time::timeout(std::time::Duration::from_secs(25), drained)
-            .await
-            .is_err()
-        {
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(ENDED_WITHIN, ended).await.is_err() {
             tracing::warn!("workers did not end in time; a restart goes on where they stopped");
         }
         self.tasks.abort_all();
     }
-}
-
-/// Batches worked on at once: more than there are processors only makes each wait for the others.
-fn slots() -> usize {
-    std::thread::available_parallelism().map_or(2, |processors| processors.get().max(2))
 }
 
 async fn take_over(services: &Services) -> anyhow::Result<Option<WorkerLock>> {
@@ -93,45 +78,13 @@ async fn take_over(services: &Services) -> anyhow::Result<Option<WorkerLock>> {
     Ok(Some(lock))
 }
 
-/// A changed keyring ends this process's right to encrypt under the old key at once.
-pub async fn listen(services: Services, mut broadcasts: broadcast::Receiver<Event>) {
-    loop {
-        match broadcasts.recv().await {
-            Ok(event) => {
-                if let Ok(KeyringChanged { keyring }) = event.message() {
-                    services.client.keyring_changed(&keyring);
-                }
-            }
-            Err(broadcast::error::RecvError::Lagged(_)) => {}
-            Err(broadcast::error::RecvError::Closed) => return,
-        }
-    }
-}
-
-/// What this process did with keys goes into the audit log every minute, and when it ends.
-async fn report(services: Services, shutdown: CancellationToken) {
-    while !shutdown.is_cancelled() {
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            () = tokio::time::sleep(REPORT_EVERY) => {}
-        }
-        if let Err(error) = services.client.flush().await {
-            tracing::warn!(%error, "uses of keys are reported later");
-        }
-    }
-}
-
 /// Runs all workers until SIGTERM or Ctrl-C.
 pub async fn run(app: &App) -> anyhow::Result<()> {
+    hardening::harden()?;
+    let shutdown = shutdown::on_signal()?;
     let engine = Engine::start(app).await?;
     tracing::info!("workers are running; backups of keys are off until they are built");
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-        .context("cannot listen for SIGTERM")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
-    }
-    tracing::info!("stopping");
+    shutdown.cancelled().await;
     engine.stop().await;
     Ok(())
 }

@@ -168,15 +168,19 @@ async fn check(connection: &Connection, names: &Names, needed: &[String]) -> lap
             .await?;
     }
     for queue in needed {
-        let passive = QueueDeclareOptions {
-            passive: true,
-            ..Default::default()
-        };
-        channel
-            .queue_declare(queue.as_str().into(), passive, FieldTable::default())
-            .await?;
+        find(&channel, queue.clone()).await?;
     }
     Ok(())
+}
+
+/// A queue that must be there.
+pub(super) async fn find(channel: &Channel, queue: String) -> lapin::Result<lapin::Queue> {
+    let passive = QueueDeclareOptions {
+        passive: true,
+        ..Default::default()
+    };
+    let none = FieldTable::default();
+    channel.queue_declare(queue.into(), passive, none).await
 }
 
 /// Declares this process's own queue, which ends with the connection, for what every process is told.

@@ -37,7 +37,7 @@ use section::Section;
 const FILE_LIMIT: u64 = 1 << 20;
 
 /// What `rekey.toml` and the environment say, whole and without contradictions.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
     /// The store.
     pub store: StoreConfig,

@@ -6,7 +6,7 @@ use rekey_store::keyrings;
 use serde_json::json;
 
 use crate::{
-    embedded::App,
+    app::App,
     exit::Exit,
     output::{self, Output},
 };

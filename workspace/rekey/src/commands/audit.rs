@@ -5,7 +5,7 @@ use rekey_store::audit::{self, AuditEntry};
 use serde_json::json;
 
 use crate::{
-    embedded::App,
+    app::App,
     exit::Exit,
     output::{self, Output},
 };

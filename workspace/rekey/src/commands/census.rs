@@ -7,7 +7,7 @@ use rekey_operations::CensusRow;
 use serde_json::json;
 
 use crate::{
-    embedded::App,
+    app::App,
     exit::Exit,
     output::{self, Output, optional},
 };

@@ -5,7 +5,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
-    embedded::App,
+    app::App,
     exit::Exit,
     output::{self, Output, time},
 };

@@ -8,7 +8,7 @@ use rekey_store::StoreError;
 use serde_json::json;
 
 use crate::{
-    embedded::App,
+    app::App,
     exit::Exit,
     output::{self, Output, optional, time},
 };

@@ -5,7 +5,7 @@ use rekey_operations::{
 };
 
 use crate::{
-    embedded::App,
+    app::App,
     exit::Exit,
     output::{self, Output},
 };

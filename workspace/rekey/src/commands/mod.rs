@@ -15,7 +15,7 @@ mod value;
 
 use clap::Subcommand;
 
-use crate::{embedded::App, exit::Exit};
+use crate::{app::App, exit::Exit};
 
 /// What an operator can ask for.
 #[derive(Debug, Subcommand)]

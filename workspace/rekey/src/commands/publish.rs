@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::input;
 use crate::{
-    embedded::App,
+    app::App,
     exit::{Exit, UsageError},
     output::{self, Output},
 };

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use super::rotations;
 use crate::{
-    embedded::App,
+    app::App,
     exit::{Exit, NotInTime},
     output::{self, Output},
 };

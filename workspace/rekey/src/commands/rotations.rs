@@ -7,7 +7,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
-    embedded::App,
+    app::App,
     exit::Exit,
     output::{self, Output, optional, time},
 };

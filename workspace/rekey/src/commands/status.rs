@@ -4,7 +4,7 @@ use rekey_operations::Status;
 
 use super::rotations;
 use crate::{
-    embedded::App,
+    app::App,
     exit::Exit,
     output::{self, Output, optional},
 };

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::input;
 use crate::{
-    embedded::App,
+    app::App,
     exit::{Exit, UsageError},
     output::{self, Output},
 };

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::{demo::patients::Patient, embedded::App};
+use crate::{app::App, demo::patients::Patient};
 
 const SSN: &str = "clinic.patients.ssn";
 const NOTES: &str = "clinic.patients.notes";
@@ -60,10 +60,7 @@ impl Application {
         );
         let leases = StoreLeases::audited(store, clock, Principal::app("demo"), kms.clone());
         let client = Client::new(Arc::new(leases), kms);
-        tokio::spawn(follow(
-            client.clone(),
-            rekey_broker::Transport::broadcasts(&*app.transport),
-        ));
+        tokio::spawn(follow(client.clone(), app.transport.broadcasts()));
         let mut application = Self {
             client,
             pool,

@@ -12,16 +12,13 @@ use rekey_domain::{
     Bind, Found, KeyringPolicy, OnUpdate, Purpose, RotationReason, RotationState, Timing,
 };
 use rekey_operations::{
-    Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, RotationView, Services,
-    apply, census, init, rotate,
+    Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, Places, RotationView,
+    Services, apply, census, init, rotate, sqlite_url,
 };
 
-use crate::{
-    embedded::{App, StateDir, sqlite_url},
-    exit::Exit,
-    output::Output,
-    up::Engine,
-};
+use rekey_runtime::config::Config;
+
+use crate::{app::App, exit::Exit, output::Output, up::Engine};
 use application::Application;
 use report::Report;
 use std::time::Duration;
@@ -39,10 +36,9 @@ pub async fn run(args: &Args, state_dir: Option<PathBuf>, output: Output) -> any
     let started = Instant::now();
     let temporary = tempfile::Builder::new().prefix("rekey-demo-").tempdir()?;
     let kept = state_dir.is_some();
-    let dir = StateDir::resolve(Some(
-        state_dir.unwrap_or_else(|| temporary.path().join("state")),
-    ))?;
-    let source_file = dir.file("source.db");
+    let directory = state_dir.unwrap_or_else(|| temporary.path().join("state"));
+    let places = Places::resolve(Some(directory), Config::default())?;
+    let source_file = places.file("source.db");
     if source_file.exists() {
         bail!(
             "{} is there already; a demo starts on an empty directory",
@@ -51,9 +47,9 @@ pub async fn run(args: &Args, state_dir: Option<PathBuf>, output: Output) -> any
     }
     let say = report::Narrator::new(output);
     say.line("Rekey demo: one key rotation, online. Distribution and grace are shortened to seconds (defaults: 60s, 7d).");
-    dir.create()?;
+    places.create()?;
     let truth = patients::create(&source_file).await?;
-    let app = App::create(&dir, desired(&sqlite_url(&source_file, false)), output).await?;
+    let app = App::create(places, desired(&sqlite_url(&source_file, false)), output).await?;
     init(&app.services, &app.desired, &app.principal).await?;
     apply(&app.services, &app.desired, &app.principal).await?;
     say.line(&format!(
@@ -99,7 +95,7 @@ pub async fn run(args: &Args, state_dir: Option<PathBuf>, output: Output) -> any
         &rotation,
         &verdict,
         &say,
-        kept.then_some(&dir),
+        kept.then_some(&app.places),
     )
     .await?;
     let well = rotation.state == RotationState::Completed
@@ -152,7 +148,7 @@ fn desired(source_url: &str) -> Desired {
     };
     let source = DesiredSource {
         name: "clinic".to_owned(),
-        url: source_url.to_owned(),
+        url: source_url.to_owned().into(),
         tables: vec![table],
     };
     let keyring = DesiredKeyring {

@@ -6,10 +6,10 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use rekey_operations::{CensusRow, RotationView, Services, key_views};
+use rekey_operations::{CensusRow, Places, RotationView, Services, key_views};
 use serde::Serialize;
 
-use crate::{demo::application::Verdict, embedded::StateDir, output::Output};
+use crate::{demo::application::Verdict, output::Output};
 
 /// The demo's result.
 #[derive(Debug, Serialize)]
@@ -88,7 +88,7 @@ pub async fn print(
     rotation: &RotationView,
     verdict: &Verdict,
     say: &Narrator,
-    kept: Option<&StateDir>,
+    kept: Option<&Places>,
 ) -> anyhow::Result<()> {
     say.end();
     if matches!(say.output, Output::Json) {

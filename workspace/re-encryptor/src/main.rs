@@ -1,0 +1,26 @@
+//! Moves batches of rows from the old keys to the new.
+
+use std::process::ExitCode;
+
+use rekey_messages::Queue;
+use rekey_operations::program::{Process, Program, run};
+
+const PROGRAM: Program = Program {
+    name: "re-encryptor",
+    queues: &[Queue::ReEncryptor],
+    uses_keys: true,
+};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    run(PROGRAM, work).await
+}
+
+async fn work(process: Process) {
+    let deps = rekey_re_encryptor::Deps {
+        services: process.services,
+        transport: process.transport,
+        slots: usize::from(process.slots),
+    };
+    rekey_re_encryptor::run(deps, process.shutdown).await;
+}

@@ -1,0 +1,80 @@
+//! A deployment, opened by the person who runs this program.
+
+use std::sync::Arc;
+
+use rekey_broker::Transport;
+use rekey_domain::Principal;
+use rekey_messages::Queue;
+use rekey_operations::{Desired, OperationError, Places, Services, program::as_many_as_processors};
+
+use crate::output::Output;
+
+/// What `rekey up` takes messages of.
+const QUEUES: [Queue; 3] = [Queue::Rotator, Queue::Requests, Queue::ReEncryptor];
+
+/// A deployment, opened by one principal.
+pub struct App {
+    /// What operations work with.
+    pub services: Services,
+    /// Carries messages, once it is run.
+    pub transport: Arc<dyn Transport>,
+    /// Where everything is.
+    pub places: Places,
+    /// What the configuration says there should be.
+    pub desired: Desired,
+    /// Who runs this program.
+    pub principal: Principal,
+    /// How results are printed.
+    pub output: Output,
+}
+
+impl App {
+    /// Makes what is missing, and opens the deployment.
+    pub async fn create(
+        places: Places,
+        desired: Desired,
+        output: Output,
+    ) -> Result<Self, OperationError> {
+        let services = places.make(person()).await?;
+        Self::wire(places, services, desired, output)
+    }
+
+    /// Opens a deployment that `rekey init` made.
+    pub async fn open(
+        places: Places,
+        desired: Desired,
+        output: Output,
+    ) -> Result<Self, OperationError> {
+        let services = places.connect(person()).await?;
+        Self::wire(places, services, desired, output)
+    }
+
+    fn wire(
+        places: Places,
+        services: Services,
+        desired: Desired,
+        output: Output,
+    ) -> Result<Self, OperationError> {
+        let queues = QUEUES.map(|queue| (queue, as_many_as_processors()));
+        let transport = places.transport(&services.store, "rekey", &queues)?;
+        let desired = desired.with_store(&places.store_url(false));
+        Ok(Self {
+            services,
+            transport,
+            places,
+            desired,
+            principal: person(),
+            output,
+        })
+    }
+}
+
+/// Who runs this program.
+pub fn person() -> Principal {
+    let user = std::env::var("USER")
+        .or_else(|_| std::env::var("LOGNAME"))
+        .unwrap_or_else(|_| "unknown".to_owned());
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim();
+    Principal::os(&user, if host.is_empty() { "localhost" } else { host })
+}
