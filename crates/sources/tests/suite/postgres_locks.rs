@@ -11,8 +11,8 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::{
     fixture::{
-        Fixture, NEW, OLD, base64, ciphertext, id, in_a_minute, notes, patient, read_all, ssn,
-        swap, target, whole, write_to,
+        Fixture, NEW, OLD, base64, census_of, ciphertext, id, in_a_minute, notes, patient,
+        read_all, ssn, swap, target, whole, write_to,
     },
     postgres_fixture::PostgresFixture,
 };
@@ -226,6 +226,36 @@ async fn a_database_that_takes_no_writes_is_told_from_one_that_refuses_them() {
     assert!(error.is_retryable());
 }
 
+/// `REKEY_TEST_POSTGRES_STANDBY_URL` names a streaming standby of the tests' server.
+#[tokio::test]
+#[ignore = "needs a standby"]
+async fn a_standby_is_neither_counted_nor_written() {
+    let (fixture, query, updates) = patients(1).await;
+    let standby = services::url("REKEY_TEST_POSTGRES_STANDBY_URL");
+    let (server, _) = standby.rsplit_once('/').unwrap();
+    let url = format!("{server}/{}", fixture.database.name());
+    let mut opened = rekey_sources::open(&url).await;
+    while opened.is_err() {
+        tokio::task::yield_now().await;
+        opened = rekey_sources::open(&url).await;
+    }
+    let source = opened.unwrap();
+    while source.read(&query, None, 1 << 20).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    let deadline = in_a_minute(&source).await;
+    for error in [
+        census_of(&source, "patients", &ssn()).await.map(drop),
+        source
+            .write(&target(&query), &updates, deadline)
+            .await
+            .map(drop),
+    ] {
+        let error = error.unwrap_err();
+        assert!(matches!(error, SourceError::Standby { .. }), "{error}");
+    }
+}
+
 /// Between reading and writing a partition may be dropped.
 #[tokio::test]
 async fn a_part_that_is_dropped_under_our_hands_is_changed_and_not_missing() {
@@ -292,14 +322,10 @@ async fn a_role_with_the_columns_rights_and_no_others_can_do_it_all() {
     application.rollback().await.unwrap();
     let (query, updates) = moves(&source).await;
     write_to(&source, &target(&query), &updates).await;
-    let census = super::fixture::census_of(&source, "patients", &ssn())
-        .await
-        .unwrap();
+    let census = census_of(&source, "patients", &ssn()).await.unwrap();
     assert_eq!(census, [(rekey_domain::Found::Key(NEW), 40)]);
 
-    let error = super::fixture::census_of(&source, "patients", &notes())
-        .await
-        .unwrap_err();
+    let error = census_of(&source, "patients", &notes()).await.unwrap_err();
     let message = error.to_string();
     assert!(
         matches!(error, SourceError::NotAllowed { .. }) && !error.is_retryable(),
@@ -372,7 +398,7 @@ async fn rows_hidden_by_row_level_security_fail_loudly() {
     fixture.execute(&hide).await;
     let source = fixture.open_as(&role.name).await;
     let deadline = in_a_minute(&source).await;
-    let census = super::fixture::census_of(&source, "patients", &ssn()).await;
+    let census = census_of(&source, "patients", &ssn()).await;
     for error in [
         source.describe("patients").await.map(drop),
         source.read(&query, None, 1 << 20).await.map(drop),
