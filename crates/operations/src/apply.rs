@@ -198,8 +198,14 @@ async fn write(
     } in resolved
     {
         let keyring = keyrings::by_name(unit.db(), &column.keyring).await?;
-        let stored =
-            columns::ensure_source(unit, &source.name, &source.url.without_password()).await?;
+        let url = source.url.without_password();
+        let (stored, moved) = columns::ensure_source(unit, &source.name, &url).await?;
+        if moved {
+            changes.push(Change {
+                subject: format!("source {}", source.name),
+                change: "url changed".to_owned(),
+            });
+        }
         let triggers = table.on_update.triggers;
         let (stored, changed) =
             columns::ensure_table(unit, stored.id, &table.name, &table.relation, triggers).await?;

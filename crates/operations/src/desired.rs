@@ -94,7 +94,11 @@ impl Desired {
         let table = DesiredTable {
             name: "audit_detail".to_owned(),
             relation: "audit_detail".to_owned(),
-            on_update: OnUpdate::default(),
+            // The store is ours: who replicates all of it replicates this too.
+            on_update: OnUpdate {
+                triggers: None,
+                publications_accepted: true,
+            },
             columns: vec![details],
         };
         let source = DesiredSource {

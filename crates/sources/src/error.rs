@@ -55,7 +55,8 @@ pub enum SourceError {
         /// The right it takes, as SQL.
         remedy: String,
     },
-    /// A part of the table is gone or was written anew since its ranges were planned.
+    /// A part of the table is gone or was written anew since its ranges were planned, or since we
+    /// began to look at it. Retryable by whoever looks at the table anew.
     #[error("{part} of {relation} is gone or was written anew since it was planned; plan it again")]
     PartChanged {
         /// The table.
@@ -172,6 +173,7 @@ impl SourceError {
                 | Self::Busy { .. }
                 | Self::DiskFull { .. }
                 | Self::Standby { .. }
+                | Self::PartChanged { .. }
                 | Self::DeadlinePassed { .. }
         )
     }

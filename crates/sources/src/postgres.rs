@@ -6,6 +6,7 @@ mod columns;
 mod connections;
 mod effects;
 mod faults;
+mod grants;
 mod names;
 mod parts;
 mod ranges;
@@ -23,6 +24,7 @@ use async_trait::async_trait;
 use rekey_domain::{Found, Part, Range};
 use sqlx::{Connection, Postgres, pool::PoolConnection};
 
+pub use self::grants::grants;
 use self::{catalogue::Table, connections::Connections, faults::Located};
 use crate::{
     CensusColumn, Deadline, Page, ReadQuery, RowUpdate, Source, SourceError, TableShape,

@@ -14,8 +14,12 @@ mod suite {
     pub mod names;
     pub mod pages;
     pub mod postgres;
+    pub mod postgres_errors;
     pub mod postgres_fixture;
     pub mod postgres_locks;
+    pub mod postgres_parts;
+    pub mod postgres_rights;
+    pub mod postgres_speed;
     pub mod races;
     pub mod ranges;
     pub mod reads;

@@ -128,24 +128,29 @@ pub async fn by_name(db: &impl ConnectionTrait, name: &str) -> Result<Protected,
     })
 }
 
-/// The source of this name, made or brought to this URL.
+/// The source of this name, made or brought to this URL; `true` where it was there and is
+/// elsewhere now.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
-pub async fn ensure_source(unit: &Unit, name: &str, url: &str) -> Result<Source, StoreError> {
+pub async fn ensure_source(
+    unit: &Unit,
+    name: &str,
+    url: &str,
+) -> Result<(Source, bool), StoreError> {
     let found = source::Entity::find()
         .filter(source::Column::Name.eq(name))
         .one(unit.db())
         .await?;
     match found {
-        Some(found) if found.url == url => Ok(found),
+        Some(found) if found.url == url => Ok((found, false)),
         Some(found) => {
             let row = source::ActiveModel {
                 id: Set(found.id),
                 url: Set(url.to_owned()),
                 ..Default::default()
             };
-            Ok(row.update(unit.db()).await?)
+            Ok((row.update(unit.db()).await?, true))
         }
         None => {
             let row = source::ActiveModel {
@@ -155,7 +160,7 @@ pub async fn ensure_source(unit: &Unit, name: &str, url: &str) -> Result<Source,
                 created_at: Set(unit.now()),
             };
             let taken = |error| StoreError::stale_if_taken(error, format!("source {name}"));
-            row.insert(unit.db()).await.map_err(taken)
+            Ok((row.insert(unit.db()).await.map_err(taken)?, false))
         }
     }
 }

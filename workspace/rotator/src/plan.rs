@@ -73,6 +73,8 @@ struct Walk {
     part: Option<Part>,
     after: Option<i64>,
     complete: bool,
+    /// The parts of a table, asked for once a step.
+    listed: Option<(i32, Vec<Part>)>,
 }
 
 /// Walks on from where the plan stands: table by table, part by part.
@@ -88,6 +90,7 @@ async fn next_ranges(
         part: advance.rotation.plan_part.clone().map(|Json(part)| part),
         after: advance.rotation.plan_after,
         complete: false,
+        listed: None,
     };
     while (walk.found.len() as u64) < most {
         let index = usize::try_from(walk.table).ok();
@@ -118,7 +121,13 @@ impl Walk {
             }
         }
         self.after = None;
-        self.part = next_part(advance, column, self.part.take()).await?;
+        let listed = self.listed.take().filter(|(table, _)| *table == self.table);
+        let parts = match listed {
+            Some((_, parts)) => parts,
+            None => parts_with_rows(advance, column).await?,
+        };
+        self.part = next_part(advance, column, &parts, self.part.take()).await?;
+        self.listed = Some((self.table, parts));
         if self.part.is_none() {
             self.table += 1;
         }
@@ -126,23 +135,30 @@ impl Walk {
     }
 }
 
-/// The table's next part after `last` that holds rows and has no ranges in this pass, by name.
+/// The table's parts that hold rows, by name.
+async fn parts_with_rows(
+    advance: &Advance<'_>,
+    column: &Protected,
+) -> Result<Vec<Part>, OperationError> {
+    let source = advance.services.source(&column.source).await?;
+    let mut parts = source.parts(&column.table.relation).await?;
+    parts.retain(|part| part.end.is_some());
+    parts.sort_unstable_by(|one, other| one.id.name.cmp(&other.id.name));
+    Ok(parts)
+}
+
+/// The next part after `last` that has no ranges in this pass.
 async fn next_part(
     advance: &Advance<'_>,
     column: &Protected,
+    parts: &[Part],
     last: Option<Part>,
 ) -> Result<Option<Part>, OperationError> {
-    let source = advance.services.source(&column.source).await?;
-    let mut parts = source.parts(&column.table.relation).await?;
-    parts.retain(|part| {
-        let is_next = |last: &Part| part.id.name > last.id.name;
-        part.end.is_some() && last.as_ref().is_none_or(is_next)
-    });
-    parts.sort_unstable_by(|one, other| one.id.name.cmp(&other.id.name));
     let db = advance.services.store.db();
-    for part in parts {
+    let is_next = |part: &&Part| last.as_ref().is_none_or(|last| part.id.name > last.id.name);
+    for part in parts.iter().filter(is_next) {
         if !batches::covers(db, &advance.rotation, column.table.id, &part.id).await? {
-            return Ok(Some(part));
+            return Ok(Some(part.clone()));
         }
     }
     Ok(None)
@@ -154,7 +170,8 @@ pub async fn plan_changed_parts(advance: &Advance<'_>) -> Result<bool, Operation
     let db = advance.services.store.db();
     let columns = columns::of_keyring(db, advance.keyring.id).await?;
     for column in tables(&columns) {
-        let Some(part) = next_part(advance, column, None).await? else {
+        let parts = parts_with_rows(advance, column).await?;
+        let Some(part) = next_part(advance, column, &parts, None).await? else {
             continue;
         };
         let Some(unit) = advance.begin().await? else {

@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, ValueRef, postgres::PgR
 
 use super::{
     catalogue::Table,
-    faults::Located,
+    faults::{self, Located},
     parts::{self, Heap},
     ranges,
     rows::text,
@@ -87,14 +87,15 @@ async fn count_heap(
     // here on; what is added behind them is of a later moment than ours.
     let lock = format!("SELECT FROM {only} AS t LIMIT 0");
     let locked = sqlx::query(AssertSqlSafe(lock)).execute(&mut *connection);
-    locked.await.at(&place)?;
+    let in_part = |error| faults::of_part(&error, &table.place, &place);
+    locked.await.map_err(in_part)?;
     let heap = heap.now(connection, &place).await?;
     let rows_per_block = heap.rows_per_block(connection, &table.place).await?;
     let part = heap.part(rows_per_block);
     let mut after = None;
     while let Some(range) = ranges::next(&part, after, RANGE_ROWS) {
         let rows = sqlx::query(AssertSqlSafe(select(&only, groups, range)));
-        for row in &rows.fetch_all(&mut *connection).await.at(&place)? {
+        for row in &rows.fetch_all(&mut *connection).await.map_err(in_part)? {
             add(row, columns, counts).at(&place)?;
         }
         after = Some(range.last);

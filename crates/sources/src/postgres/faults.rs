@@ -29,9 +29,15 @@ pub(super) fn is_locked(error: &Error) -> bool {
     [LOCK_NOT_AVAILABLE, DEADLOCK].contains(&code(error).as_str())
 }
 
-/// Whether the table is not there (any more).
-pub(super) fn is_missing_table(error: &Error) -> bool {
-    code(error) == UNDEFINED_TABLE
+/// The error of a statement on one part of `table`, which may have been dropped since it was found.
+pub(super) fn of_part(error: &Error, table: &Place, part: &Place) -> SourceError {
+    if code(error) == UNDEFINED_TABLE {
+        return SourceError::PartChanged {
+            relation: table.relation.clone(),
+            part: part.relation.clone(),
+        };
+    }
+    translate(error, part)
 }
 
 /// Whether our role lacks a right.
@@ -62,14 +68,15 @@ pub(super) fn refusal(error: &Error) -> Option<&'static str> {
         },
         "22" if code == "22001" => "the length of the column",
         "44" => "a CHECK OPTION",
-        "08" | "25" | "28" | "3D" | "40" | "42" | "53" | "54" | "55" | "57" | "58" | "XX" => {
+        "08" | "0A" | "25" | "28" | "3D" | "40" | "42" | "53" | "54" | "55" | "57" | "58"
+        | "XX" => {
             return None;
         }
         _ => "a trigger",
     })
 }
 
-pub(super) fn translate(error: &Error, place: &Place) -> SourceError {
+fn translate(error: &Error, place: &Place) -> SourceError {
     let gone = |reason: String| SourceError::OutOfReach {
         database: place.database.to_string(),
         reason,

@@ -3,7 +3,12 @@
 use rekey_domain::{Part, PartId};
 use sqlx::{AssertSqlSafe, PgConnection, Row, postgres::PgRow};
 
-use super::{catalogue::Table, faults::Located, names::Name, ranges};
+use super::{
+    catalogue::Table,
+    faults::{self, Located},
+    names::Name,
+    ranges,
+};
 use crate::{SourceError, place::Place};
 
 /// The table and everything below it, as `tree (oid)`.
@@ -133,7 +138,8 @@ impl Heap {
         let sql =
             format!("SELECT count(t.ctid) FROM {only} AS t WHERE t.ctid < '({blocks},0)'::tid");
         let rows = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(connection);
-        let rows: i64 = rows.await.at(&self.place(table))?;
+        let rows: Result<i64, _> = rows.await;
+        let rows = rows.map_err(|error| faults::of_part(&error, table, &self.place(table)))?;
         Ok(ranges::whole_rows(rows as f64 / blocks as f64).unwrap_or(ranges::USUAL_ROWS))
     }
 }
@@ -171,7 +177,7 @@ pub(super) async fn check(
     Err(changed(table, part))
 }
 
-pub(super) fn changed(table: &Table, part: &PartId) -> SourceError {
+fn changed(table: &Table, part: &PartId) -> SourceError {
     SourceError::PartChanged {
         relation: table.place.relation.clone(),
         part: part.name.clone(),

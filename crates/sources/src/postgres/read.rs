@@ -5,13 +5,12 @@ use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::{
     catalogue::Table,
-    faults::{self, Located},
-    parts,
+    faults, parts,
     rows::{self, BYTES_READ},
     sql,
     tuple::TupleId,
 };
-use crate::{Page, ReadQuery, SourceError};
+use crate::{Page, ReadQuery, SourceError, place::Place};
 
 /// Reads rows until their values reach `max_bytes`.
 pub(super) async fn page(
@@ -26,12 +25,9 @@ pub(super) async fn page(
     };
     let statement = select(table, query, &place, max_bytes)?;
     let read = sqlx::query(AssertSqlSafe(statement)).fetch_all(connection);
-    let read = match read.await {
-        Err(error) if faults::is_missing_table(&error) => {
-            return Err(parts::changed(table, &query.part));
-        }
-        read => read.at(&table.place)?,
-    };
+    let part = Place::new(&table.place.database, &query.part.name);
+    let read = read.await;
+    let read = read.map_err(|error| faults::of_part(&error, &table.place, &part))?;
     let mut page = Page::default();
     let (mut bytes, mut last) = (0, None);
     for row in &read {

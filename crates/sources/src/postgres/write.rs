@@ -34,6 +34,7 @@ pub(super) async fn all(
     let mut writer = Writer {
         connection,
         only: parts::only(table, &target.part)?,
+        table: &table.place,
         place: Place::new(&table.place.database, &target.part.name),
         triggers: target.triggers,
         deadline,
@@ -71,6 +72,7 @@ fn chunks<'a>(rows: &'a [RowSwap<'a>]) -> Vec<Vec<&'a RowSwap<'a>>> {
 struct Writer<'a> {
     connection: &'a mut PgConnection,
     only: String,
+    table: &'a Place,
     place: Place,
     triggers: Triggers,
     deadline: Deadline,
@@ -134,13 +136,14 @@ impl Writer<'_> {
         skip_locked: bool,
     ) -> Result<Vec<(usize, WriteOutcome)>, Failure> {
         let begun = self.connection.begin().await;
-        let mut transaction = begun.map_err(|error| Failure::of(&error, &self.place))?;
+        let mut transaction =
+            begun.map_err(|error| Failure::of(&error, self.table, &self.place))?;
         if self.triggers == Triggers::Suppress {
-            suppress_triggers(&mut transaction, &self.place).await?;
+            suppress_triggers(&mut transaction, self.table, &self.place).await?;
         }
         let free: Vec<&RowSwap<'_>> = if skip_locked {
             let locked = swap::lock(&mut transaction, &self.only, rows).await;
-            let locked = locked.map_err(|error| Failure::of(&error, &self.place))?;
+            let locked = locked.map_err(|error| Failure::of(&error, self.table, &self.place))?;
             locked
                 .iter()
                 .filter_map(|number| numbered(rows, *number))
@@ -152,12 +155,12 @@ impl Writer<'_> {
             true => Vec::new(),
             false => swap::swap(&mut transaction, &self.only, &free, self.deadline)
                 .await
-                .map_err(|error| Failure::of(&error, &self.place))?,
+                .map_err(|error| Failure::of(&error, self.table, &self.place))?,
         };
         // A row that came too late looks lost. Time does not run back, so this finds it out.
         time::check(&mut transaction, self.deadline, &self.place).await?;
         let committed = transaction.commit().await;
-        committed.map_err(|error| Failure::of(&error, &self.place))?;
+        committed.map_err(|error| Failure::of(&error, self.table, &self.place))?;
         Ok(outcomes(rows, &free, &written))
     }
 }
@@ -196,6 +199,7 @@ fn numbered<'r, 'a>(rows: &[&'r RowSwap<'a>], number: i64) -> Option<&'r RowSwap
 
 async fn suppress_triggers(
     transaction: &mut Transaction<'_, Postgres>,
+    table: &Place,
     place: &Place,
 ) -> Result<(), Failure> {
     let set = sqlx::query("SET LOCAL session_replication_role = 'replica'");
@@ -212,7 +216,7 @@ async fn suppress_triggers(
                     .to_owned(),
             }))
         }
-        Err(error) => Err(Failure::of(&error, place)),
+        Err(error) => Err(Failure::of(&error, table, place)),
     }
 }
 
@@ -224,13 +228,13 @@ enum Failure {
 }
 
 impl Failure {
-    fn of(error: &sqlx::Error, place: &Place) -> Self {
+    fn of(error: &sqlx::Error, table: &Place, part: &Place) -> Self {
         if faults::is_locked(error) {
             return Self::Locked;
         }
         match faults::refusal(error) {
             Some(rule) => Self::Refused(rule),
-            None => Self::Other(faults::translate(error, place)),
+            None => Self::Other(faults::of_part(error, table, part)),
         }
     }
 }

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rekey_sources::Source;
+use rekey_domain::{Found, TextEncoding};
+use rekey_sources::{CensusColumn, Page, ReadQuery, RowUpdate, Source, SourceRow, StoredValue};
 use rekey_testkit::TestDatabase;
 use sqlx::{AssertSqlSafe, PgPool, Row, postgres::PgRow};
 
-use super::fixture::{Fixture, Patient};
+use super::fixture::{
+    Fixture, NEW, OLD, Patient, ciphertext, id, patient, read_all, ssn, swap, whole,
+};
 
 const PATIENTS: &str = "CREATE TABLE patients (
     id BIGINT PRIMARY KEY, name TEXT NOT NULL, ssn BYTEA, notes TEXT, updated_at BIGINT NOT NULL)";
@@ -72,7 +75,7 @@ impl Fixture for PostgresFixture {
 
     async fn patients(&self) -> Vec<Patient> {
         let rows = sqlx::query("SELECT * FROM patients ORDER BY id").fetch_all(&self.application);
-        rows.await.unwrap().iter().map(patient).collect()
+        rows.await.unwrap().iter().map(row_of).collect()
     }
 
     async fn execute(&self, sql: &str) {
@@ -105,7 +108,7 @@ impl Fixture for PostgresFixture {
     }
 }
 
-fn patient(row: &PgRow) -> Patient {
+fn row_of(row: &PgRow) -> Patient {
     Patient {
         id: row.get("id"),
         name: row.get("name"),
@@ -113,4 +116,78 @@ fn patient(row: &PgRow) -> Patient {
         notes: row.get("notes"),
         updated_at: row.get("updated_at"),
     }
+}
+
+/// A clinic of so many patients under the old key, and the updates that move them.
+pub async fn patients(rows: i64) -> (PostgresFixture, ReadQuery, Vec<RowUpdate>) {
+    let fixture = PostgresFixture::new().await;
+    let patients: Vec<_> = (1..=rows).map(|id| patient(id, OLD)).collect();
+    fixture.insert(&patients).await;
+    let (query, updates) = moves(fixture.source()).await;
+    (fixture, query, updates)
+}
+
+/// The updates that are left to do.
+pub async fn moves(source: &Arc<dyn Source>) -> (ReadQuery, Vec<RowUpdate>) {
+    let query = whole(source, vec![ssn()]).await;
+    let rows = read_all(source, &query).await;
+    let new = |row| StoredValue::Bytes(ciphertext(NEW, id(row) as u64, 60));
+    let updates = rows.iter().map(|row| swap(row, &ssn(), new(row)));
+    (query, updates.collect())
+}
+
+pub const PARTITIONED: &str = "
+    CREATE TABLE visits (clinic INT NOT NULL, id INT NOT NULL, ssn BYTEA, PRIMARY KEY (clinic, id))
+        PARTITION BY LIST (clinic);
+    CREATE TABLE visits_1 PARTITION OF visits FOR VALUES IN (1);
+    CREATE TABLE visits_2 PARTITION OF visits FOR VALUES IN (2) PARTITION BY RANGE (id);
+    CREATE TABLE visits_2_low PARTITION OF visits_2 FOR VALUES FROM (0) TO (100);
+    CREATE SCHEMA archive;
+    CREATE TABLE archive.visits_2_high PARTITION OF visits_2 FOR VALUES FROM (100) TO (1000)";
+
+pub fn old() -> String {
+    hex(&ciphertext(OLD, 1, 60))
+}
+
+/// Reads every part of a table, and the part that each row is of.
+pub async fn read_parts(
+    source: &dyn Source,
+    relation: &str,
+    bind: &[&str],
+) -> Vec<(ReadQuery, SourceRow)> {
+    let mut rows = Vec::new();
+    for part in source.parts(relation).await.unwrap() {
+        let Some(range) = source
+            .next_range(relation, &part, None, u32::MAX)
+            .await
+            .unwrap()
+        else {
+            continue;
+        };
+        let query = ReadQuery {
+            relation: relation.to_owned(),
+            part: part.id,
+            range,
+            columns: vec![ssn()],
+            bind_columns: bind.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        let Page { rows: read, next } = source.read(&query, None, 1 << 20).await.unwrap();
+        assert_eq!(next, None);
+        rows.extend(read.into_iter().map(|row| (query.clone(), row)));
+    }
+    rows
+}
+
+pub async fn census(source: &dyn Source, relation: &str) -> Vec<(Found, u64)> {
+    let column = CensusColumn {
+        name: "ssn".to_owned(),
+        encoding: TextEncoding::Binary,
+    };
+    let mut counts = source.census(relation, &[column]).await.unwrap();
+    counts.remove(0)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("'\\x{digits}'")
 }

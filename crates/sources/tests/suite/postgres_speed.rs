@@ -1,0 +1,102 @@
+//! How PostgreSQL does it, and how fast.
+
+use std::time::Duration;
+
+use rekey_sources::{StoredValue, WriteOutcome};
+
+use super::{
+    fixture::{
+        Fixture, NEW, OLD, base64, census_of, ciphertext, id, only_part, read_all, ssn, swap,
+        target, whole, write_to,
+    },
+    postgres_fixture::patients,
+};
+
+/// The place of a row is found by a TID scan, whatever the planner thinks of a small table; and a
+/// lost row is looked at without reading the others.
+#[tokio::test]
+async fn two_thousand_rows_are_written_in_a_large_table_without_reading_it() {
+    let (fixture, _, _) = patients(0).await;
+    let insert = format!(
+        "INSERT INTO patients SELECT i, 'p', '\\x{}'::bytea, '{}', 7 FROM generate_series(1, 60000) i",
+        ciphertext(OLD, 1, 300)
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect::<String>(),
+        base64(OLD, 1)
+    );
+    fixture.execute(&insert).await;
+    let source = fixture.source();
+    let mut query = whole(source, vec![ssn()]).await;
+    query.range.last = 120;
+    let rows = read_all(source, &query).await;
+    assert!(rows.len() > 1_500, "{}", rows.len());
+    let new = StoredValue::Bytes(ciphertext(NEW, 1, 300));
+    let updates: Vec<_> = rows
+        .iter()
+        .map(|row| swap(row, &ssn(), new.clone()))
+        .collect();
+    let scanned = async || -> i64 {
+        let scans = "SELECT seq_tup_read FROM pg_stat_all_tables WHERE relname = 'patients'";
+        sqlx::query("SELECT pg_stat_force_next_flush()")
+            .execute(&fixture.application)
+            .await
+            .unwrap();
+        sqlx::query_scalar(scans)
+            .fetch_one(&fixture.application)
+            .await
+            .unwrap()
+    };
+    let before = scanned().await;
+    let started = std::time::Instant::now();
+    let written = write_to(source, &target(&query), &updates).await;
+    assert!(
+        written
+            .iter()
+            .all(|outcome| *outcome == WriteOutcome::Written)
+    );
+    assert!(
+        started.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        started.elapsed()
+    );
+    assert_eq!(scanned().await, before, "read the whole table");
+}
+
+/// `cargo test -p rekey-sources -- --ignored --nocapture postgres_rows_a_second`
+#[tokio::test]
+#[ignore = "a measurement"]
+#[expect(clippy::print_stderr, reason = "a measurement is for people")]
+async fn postgres_rows_a_second() {
+    let (fixture, _, _) = patients(0).await;
+    let value = ciphertext(OLD, 1, 300);
+    let insert = format!(
+        "INSERT INTO patients SELECT i, 'p', {}, NULL, 7 FROM generate_series(1, 100000) i",
+        fixture.literal(&value)
+    );
+    fixture.execute(&insert).await;
+    fixture.execute("ANALYZE patients").await;
+    let source = fixture.source();
+    let mut query = whole(source, vec![ssn()]).await;
+    let part = only_part(source, "patients").await;
+    let (mut after, mut moved) = (None, 0);
+    let started = std::time::Instant::now();
+    while let Some(range) = source
+        .next_range("patients", &part, after, 2000)
+        .await
+        .unwrap()
+    {
+        query.range = range;
+        let rows = read_all(source, &query).await;
+        let new = |row| StoredValue::Bytes(ciphertext(NEW, id(row) as u64, 300));
+        let updates: Vec<_> = rows.iter().map(|row| swap(row, &ssn(), new(row))).collect();
+        moved += write_to(source, &target(&query), &updates).await.len();
+        assert!(read_all(source, &query).await.is_empty());
+        after = Some(range.last);
+    }
+    let rate = moved as f64 / started.elapsed().as_secs_f64();
+    let counting = std::time::Instant::now();
+    census_of(source, "patients", &ssn()).await.unwrap();
+    let counted = moved as f64 / counting.elapsed().as_secs_f64();
+    eprintln!("{moved} rows: {rate:.0} moved/s, {counted:.0} counted/s");
+}
