@@ -384,6 +384,7 @@ async fn change_state(
 #[cfg(test)]
 mod tests {
     use rekey_domain::{PartId, Principal, RotationReason};
+    use tokio::sync::Barrier;
 
     use super::*;
     use crate::{
@@ -416,17 +417,17 @@ mod tests {
         unit.commit().await.unwrap();
     }
 
-    /// Ends a batch as the re-encryptor does; whether it saw itself as the last.
-    async fn finish_on(store: &Store, rotation: &Rotation, batch: &Batch) -> bool {
+    /// Ends a batch as the re-encryptor does; whether it saw itself as the last. Waits a moment for
+    /// the other at each step, where nothing keeps the two from being side by side.
+    async fn finish_on(store: &Store, rotation: &Rotation, batch: &Batch, other: &Barrier) -> bool {
+        let meet = async || tokio::time::timeout(Duration::from_millis(300), other.wait()).await;
         let unit = store.begin(now()).await.unwrap();
         finish(&unit, batch, Tally::default()).await.unwrap();
-        let open = [BatchState::Planned, BatchState::Dispatched];
-        let mut left = 0;
-        for state in open {
-            left += count(unit.db(), rotation, state).await.unwrap();
-        }
+        let _ = meet().await;
+        let open = count(unit.db(), rotation, BatchState::Dispatched).await;
+        let _ = meet().await;
         unit.commit().await.unwrap();
-        left == 0
+        open.unwrap() == 0
     }
 
     #[tokio::test]
@@ -450,8 +451,10 @@ mod tests {
             let rotation = planned(&store, 2).await;
             dispatch_on(&store, &rotation, 2).await;
             let batches = of_pass(store.db(), &rotation).await.unwrap();
-            let here = finish_on(&store, &rotation, &batches[0]);
-            let (here, there) = tokio::join!(here, finish_on(&elsewhere, &rotation, &batches[1]));
+            let other = Barrier::new(2);
+            let here = finish_on(&store, &rotation, &batches[0], &other);
+            let there = finish_on(&elsewhere, &rotation, &batches[1], &other);
+            let (here, there) = tokio::join!(here, there);
             assert!(here != there, "{here} {there}");
         }
     }

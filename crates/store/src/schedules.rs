@@ -71,15 +71,18 @@ mod tests {
         for kind in Kind::BOTH {
             let store = TestStore::new(kind).await;
             let elsewhere = store.another().await;
-            let look = async |store: &Store, at| {
+            let look = async |store: &Store, name: &str, at| {
                 let unit = store.begin(at).await.unwrap();
-                let stands = fired_up_to(&unit, "rotate/phi").await.unwrap();
+                let stands = fired_up_to(&unit, name).await.unwrap();
                 unit.commit().await.unwrap();
                 stands
             };
             let later = now() + TimeDelta::microseconds(1);
-            let (here, there) = tokio::join!(look(&store, now()), look(&elsewhere, later));
-            assert_eq!(here, there);
+            for name in ["a", "b", "c", "d"] {
+                let here = look(&store, name, now());
+                let (here, there) = tokio::join!(here, look(&elsewhere, name, later));
+                assert_eq!(here, there);
+            }
         }
     }
 

@@ -113,7 +113,7 @@ async fn every_message_twice_and_in_any_order_makes_one_rotation_all_the_same() 
     let view = clinic.completes().await;
     clinic.assert_rotated_once().await;
     until("the last copies", async || {
-        (clinic.count("SELECT count(*) FROM outbox").await == 0).then_some(())
+        clinic.no_message_waits().await.then_some(())
     })
     .await;
     engine.stop().await;
@@ -190,7 +190,7 @@ async fn messages_that_nobody_can_handle_become_dead_letters_and_the_queue_flows
     clinic.completes().await;
     clinic.assert_rotated_once().await;
     until("an empty outbox", async || {
-        (clinic.count("SELECT count(*) FROM outbox").await == 0).then_some(())
+        clinic.no_message_waits().await.then_some(())
     })
     .await;
     engine.stop().await;

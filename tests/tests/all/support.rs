@@ -253,6 +253,12 @@ impl Deployment {
             .find(|view| view.keyring == keyring.as_str())
     }
 
+    /// Whether no message waits for a worker; those for every process stay a while.
+    pub async fn no_message_waits(&self) -> bool {
+        let waiting = rekey_store::outbox::depth(&self.services.store).await;
+        waiting.unwrap() == 0
+    }
+
     /// Waits until the keyring's latest rotation is in `state`.
     pub async fn reaches(&self, keyring: &KeyringName, state: RotationState) -> RotationView {
         until(&state.to_string(), async || {
