@@ -274,7 +274,7 @@ mod tests {
 
     async fn protect_ssn(store: &Store, keyring: Uuid) -> Result<bool, StoreError> {
         let unit = store.begin(now()).await?;
-        let source = ensure_source(&unit, "clinic", "sqlite://clinic.db").await?;
+        let (source, _) = ensure_source(&unit, "clinic", "sqlite://clinic.db").await?;
         let table = ensure_table(&unit, source.id, "patients", "patients", None);
         let (table, _) = table.await?;
         let new = NewColumn {
