@@ -59,7 +59,7 @@ pub async fn publish(
             keyrings::by_name(services.store.db(), &request.keyring).await?;
             let mut event = Event::of(&request, SOURCE, services.clock.now()).asked_by(principal);
             event.id = id_of(&asked, principal).to_string();
-            event.traceparent = asked.traceparent;
+            event.traceparent = asked.traceparent.filter(|trace| is_traceparent(trace));
             let details =
                 json!({ "event": event.id, "asked": { "id": asked.id, "source": asked.source } });
             send(services, &event, principal, &request.keyring, details).await?;
@@ -70,6 +70,15 @@ pub async fn publish(
             RotationRequested::TYPE
         ))),
     }
+}
+
+/// Whether it has the form of W3C trace context: four groups of hexadecimal digits.
+fn is_traceparent(text: &str) -> bool {
+    let groups: Vec<_> = text.split('-').map(str::len).collect();
+    let digits = text
+        .bytes()
+        .all(|byte| byte == b'-' || byte.is_ascii_hexdigit());
+    digits && groups == [2, 32, 16, 2]
 }
 
 /// The same for the same event of the same principal, and nobody else's.
@@ -180,4 +189,24 @@ pub async fn retry_dead_letter(
     )
     .await?;
     Ok(unit.commit().await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_trace_context_is_taken_over_as_one() {
+        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert!(is_traceparent(good));
+        for bad in [
+            "",
+            "00",
+            "123-45-6789",
+            &good.replace('4', "x"),
+            &format!("{good}-01"),
+        ] {
+            assert!(!is_traceparent(bad), "{bad}");
+        }
+    }
 }

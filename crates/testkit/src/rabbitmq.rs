@@ -102,19 +102,6 @@ impl Management {
         closed
     }
 
-    /// Removes every queue and exchange whose name begins so.
-    pub async fn remove(&self, prefix: &str) {
-        for kind in ["queues", "exchanges"] {
-            let path = format!("{kind}/{}", self.vhost);
-            for found in self.list(&path).await {
-                let name = found["name"].as_str().unwrap_or_default();
-                if name.starts_with(prefix) {
-                    self.delete(&format!("{path}/{name}")).await;
-                }
-            }
-        }
-    }
-
     async fn list(&self, path: &str) -> Vec<Value> {
         let answer = self.ask(Method::GET, path, Value::Null).await;
         let answer = answer.error_for_status().expect("the management API lists");
@@ -156,7 +143,7 @@ fn encode(text: &str) -> String {
     text.bytes().map(encoded).collect()
 }
 
-/// Names of a test's own at the tests' RabbitMQ. Dropped, its queues, exchanges and users are removed.
+/// A virtual host of a test's own at the tests' RabbitMQ, with users. Dropped, it is removed, whoever still uses it.
 #[derive(Debug)]
 pub struct TestBroker {
     /// The management API.
@@ -166,26 +153,36 @@ pub struct TestBroker {
 }
 
 impl TestBroker {
-    /// A new prefix.
+    /// Makes a virtual host.
     ///
     /// # Panics
-    /// When the environment names no RabbitMQ.
-    pub fn create() -> Self {
+    /// When there is no RabbitMQ, or it does not let us.
+    pub async fn create() -> Self {
+        let name = format!("test-{:016x}", rand::random::<u64>());
+        let management = Management {
+            vhost: name.clone(),
+            ..Management::connect()
+        };
+        management.create_vhost(&name).await;
+        let administrator = administrator();
+        management.permit(&administrator, ".*", ".*", ".*").await;
         Self {
-            management: Management::connect(),
-            prefix: format!("test-{:016x}.", rand::random::<u64>()),
+            management,
+            prefix: format!("{name}."),
             users: std::sync::Mutex::default(),
         }
     }
 
-    /// What the names of its exchanges and queues begin with; connections may be named so too.
+    /// A prefix for exchanges, queues and connections, as nobody else has it.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
 
     /// The AMQP URL, as an administrator.
     pub fn url(&self) -> String {
-        services::url(services::AMQP)
+        let url = services::url(services::AMQP);
+        let (server, _) = url.rsplit_once('/').expect("the URL names a virtual host");
+        format!("{server}/{}", self.management.vhost)
     }
 
     /// Makes a user without rights; returns its name and its URL.
@@ -213,7 +210,7 @@ impl TestBroker {
 
 impl Drop for TestBroker {
     fn drop(&mut self) {
-        let (management, prefix) = (self.management.clone(), self.prefix.clone());
+        let management = self.management.clone();
         let users = std::mem::take(&mut *self.users.lock().expect("no holder panics"));
         // A test's runtime may be ending; this one is its own.
         let removing = std::thread::spawn(move || {
@@ -228,12 +225,21 @@ impl Drop for TestBroker {
                 for user in users {
                     management.delete_user(&user).await;
                 }
-                management.remove(&prefix).await;
+                management.delete_vhost(&management.vhost).await;
             };
             let _ = runtime.map(|runtime| runtime.block_on(remove));
         });
         let _ = removing.join();
     }
+}
+
+/// The user of the AMQP URL.
+fn administrator() -> String {
+    let url = services::url(services::AMQP);
+    let user = url
+        .split_once("://")
+        .and_then(|(_, rest)| rest.split_once(':'));
+    user.expect("the URL names a user").0.to_owned()
 }
 
 /// A message of someone outside.

@@ -126,7 +126,7 @@ async fn ask(url: &str, exchange: &str, user_id: Option<&str>, body: &[u8]) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_from_outside_rotates_in_the_name_of_who_sent_it_and_once() {
     let clinic = Deployment::of(300).await;
-    let broker = TestBroker::create();
+    let broker = TestBroker::create().await;
     let (user, url) = requester(&broker).await;
     let siem = listed(&user, vec![RotationRequested::TYPE]);
     let process = clinic.process("one").await;
@@ -149,7 +149,7 @@ async fn a_request_from_outside_rotates_in_the_name_of_who_sent_it_and_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_may_not_be_asked_for_is_refused_and_audited_and_nothing_is_done() {
     let clinic = Deployment::of(0).await;
-    let broker = TestBroker::create();
+    let broker = TestBroker::create().await;
     let (user, url) = requester(&broker).await;
     let (stranger, strangers) = requester(&broker).await;
     let process = clinic.process("one").await;
@@ -190,7 +190,7 @@ async fn what_may_not_be_asked_for_is_refused_and_audited_and_nothing_is_done() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_that_nobody_can_read_is_a_dead_letter_and_the_queue_flows_on() {
     let clinic = Deployment::of(40).await;
-    let broker = TestBroker::create();
+    let broker = TestBroker::create().await;
     let process = clinic.process("one").await;
     let workers = Workers::start(&process, &broker, Vec::new()).await;
     let poison = Outside {
@@ -213,7 +213,7 @@ async fn a_body_that_nobody_can_read_is_a_dead_letter_and_the_queue_flows_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_processes_over_rabbitmq_make_one_rotation_through_closed_connections() {
     let clinic = Deployment::of(600).await;
-    let broker = TestBroker::create();
+    let broker = TestBroker::create().await;
     let mut processes = Vec::new();
     for name in ["one", "two"] {
         let process = clinic.process(name).await;

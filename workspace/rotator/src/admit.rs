@@ -11,6 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How long to leave a store or transport alone that does not answer.
 const RETREAT: Duration = Duration::from_millis(500);
+/// How long a request may take to end after shutdown was asked for; then it comes again.
+const DRAIN: Duration = Duration::from_secs(5);
 
 /// Takes requests, one at a time, until `shutdown`.
 pub async fn run(
@@ -26,13 +28,21 @@ pub async fn run(
             received = transport.receive(Queue::Requests) => received,
         };
         match received {
-            Ok(delivery) => take(services, transport, requesters, delivery).await,
+            Ok(delivery) => tokio::select! {
+                () = take(services, transport, requesters, delivery) => {}
+                () = drained(shutdown) => return,
+            },
             Err(error) => {
                 tracing::warn!(%error, "no requests from outside");
                 let _ = tokio::time::timeout(RETREAT, shutdown.cancelled()).await;
             }
         }
     }
+}
+
+async fn drained(shutdown: &CancellationToken) {
+    shutdown.cancelled().await;
+    tokio::time::sleep(DRAIN).await;
 }
 
 async fn take(

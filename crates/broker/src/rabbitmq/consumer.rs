@@ -72,8 +72,7 @@ impl Session {
         if takes_dead_letters {
             let channel = self.channel(dead_letters::PREFETCH).await?;
             let consumer = consume(&channel, names.dead_letters(), false).await?;
-            let (store, names) = (rabbit.store.clone(), names.clone());
-            pumps.spawn(dead_letters::file_all(consumer, store, names));
+            pumps.spawn(dead_letters::file_all(consumer, rabbit.store.clone()));
         }
         let channel = self.channel(0).await?;
         let own = topology::declare_own(&channel, names).await?;

@@ -8,7 +8,7 @@ use lapin::{Consumer, message::Delivery, options::BasicAckOptions, types::AMQPVa
 use rekey_messages::{Event, Queue};
 use rekey_store::{Store, StoreError, database_time, dead_letters, inbox};
 
-use super::{consumer::text, topology::Names};
+use super::consumer::text;
 
 pub(super) const PREFETCH: u16 = 10;
 /// Marks in the inbox that a letter was filed.
@@ -17,15 +17,11 @@ const RETREAT: Duration = Duration::from_secs(1);
 const LONGEST_RETREAT: Duration = Duration::from_secs(30);
 
 /// Files letters one by one; each waits until the store takes it.
-pub(super) async fn file_all(
-    mut consumer: Consumer,
-    store: Store,
-    names: Names,
-) -> lapin::Result<()> {
+pub(super) async fn file_all(mut consumer: Consumer, store: Store) -> lapin::Result<()> {
     while let Some(letter) = consumer.next().await {
         let letter = letter?;
         let mut retreat = RETREAT;
-        while let Err(error) = file(&store, &names, &letter).await {
+        while let Err(error) = file(&store, &letter).await {
             tracing::warn!(%error, "a dead letter waits until the store takes it");
             tokio::time::sleep(retreat).await;
             retreat = (2 * retreat).min(LONGEST_RETREAT);
@@ -35,9 +31,10 @@ pub(super) async fn file_all(
     Ok(())
 }
 
-async fn file(store: &Store, names: &Names, letter: &Delivery) -> Result<(), StoreError> {
-    let queue = header(letter, "x-first-death-queue").and_then(|name| names.queue_named(&name));
-    let queue = queue.unwrap_or(Queue::Rotator);
+async fn file(store: &Store, letter: &Delivery) -> Result<(), StoreError> {
+    // What is of no queue of ours is not trusted, as requests are not.
+    let queue = letter.routing_key.as_str().parse();
+    let queue = queue.unwrap_or(Queue::Requests);
     let reason = header(letter, "x-first-death-reason").unwrap_or_else(|| "unknown".to_owned());
     let error = format!("RabbitMQ gave it up: {reason}");
     tracing::error!(%queue, error, "given up; see rekey dead-letters list");

@@ -243,3 +243,63 @@ async fn publish_one(
         .basic_publish(exchange, key, options, message.event.as_bytes(), properties)
         .await
 }
+
+#[cfg(test)]
+mod tests {
+    use lapin::message::{BasicReturnMessage, Delivery};
+
+    use super::*;
+
+    fn message(id: Uuid) -> Message {
+        Message {
+            id,
+            exchange: "rekey".to_owned(),
+            queue: Some("rotator".to_owned()),
+            type_: "rekey.rotation.due.v1".to_owned(),
+            event: "{}".to_owned(),
+            available_at: 0,
+            leased_until: 0,
+            lease_token: 0,
+        }
+    }
+
+    fn returned(id: Uuid) -> BasicReturnMessage {
+        let mut delivery = Delivery::mock(0, "rekey".into(), "".into(), false, Vec::new());
+        delivery.properties = BasicProperties::default().with_message_id(id.to_string().into());
+        BasicReturnMessage {
+            delivery,
+            reply_code: 312,
+            reply_text: "NO_ROUTE".into(),
+        }
+    }
+
+    #[test]
+    fn only_what_was_acked_and_did_not_come_back_is_shipped() {
+        let [shipped, back, nacked, silent] = std::array::from_fn(|_| Uuid::now_v7());
+        let mut outcome = Outcome::default();
+        outcome.note(shipped, Confirmation::Ack(None));
+        outcome.note(back, Confirmation::Ack(Some(returned(back))));
+        outcome.note(nacked, Confirmation::Nack(None));
+        let (gone, rest) = outcome.divide(&[shipped, back, nacked, silent].map(message));
+        assert_eq!((gone, rest), (vec![shipped], vec![back, nacked, silent]));
+    }
+
+    #[test]
+    fn a_returned_message_is_known_by_its_own_id_whichever_confirm_it_came_with() {
+        let [shipped, back] = std::array::from_fn(|_| Uuid::now_v7());
+        let mut outcome = Outcome::default();
+        // As lapin does it when one ack covers both.
+        outcome.note(shipped, Confirmation::Ack(Some(returned(back))));
+        outcome.note(back, Confirmation::Ack(None));
+        let (gone, rest) = outcome.divide(&[shipped, back].map(message));
+        assert_eq!((gone, rest), (vec![shipped], vec![back]));
+    }
+
+    #[test]
+    fn confirms_that_were_not_asked_for_ship_nothing() {
+        let id = Uuid::now_v7();
+        let mut outcome = Outcome::default();
+        outcome.note(id, Confirmation::NotRequested);
+        assert_eq!(outcome.divide(&[message(id)]).0, Vec::<Uuid>::new());
+    }
+}

@@ -46,12 +46,6 @@ impl Names {
         self.prefixed(&format!("rekey.{queue}"))
     }
 
-    /// Which of our queues has this name.
-    pub(super) fn queue_named(&self, name: &str) -> Option<Queue> {
-        let queue = name.strip_prefix(&self.prefix)?.strip_prefix("rekey.")?;
-        queue.parse().ok()
-    }
-
     /// An exchange and the queue behind it.
     pub(super) fn dead_letters(&self) -> String {
         self.prefixed("rekey.dead-letters")
@@ -112,6 +106,12 @@ pub(super) async fn declare(connection: &Connection, names: &Names) -> lapin::Re
         arguments = quorum(DELIVERY_LIMIT);
         insert(&mut arguments, "x-dead-letter-exchange", &dead_letters);
         insert(&mut arguments, "x-dead-letter-strategy", "at-least-once");
+        // Says where a dead letter comes from: headers could be forged by who published it.
+        insert(
+            &mut arguments,
+            "x-dead-letter-routing-key",
+            &queue.to_string(),
+        );
         // Without it the strategy silently falls back to at most once.
         insert(&mut arguments, "x-overflow", "reject-publish");
         declare_queue(&channel, &names.queue(queue), arguments).await?;

@@ -97,7 +97,7 @@ pub struct Rabbit {
 #[async_trait]
 impl World for Rabbit {
     async fn new() -> Self {
-        let (files, broker) = (Files::new().await, TestBroker::create());
+        let (files, broker) = (Files::new().await, TestBroker::create().await);
         Self { files, broker }
     }
 
