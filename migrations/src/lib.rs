@@ -12,6 +12,7 @@ mod m0007_batch_part;
 mod m0008_one_deployment;
 mod m0009_rotation_request;
 mod m0010_paused_because;
+mod m0011_outbox_due;
 mod table;
 
 /// Every migration, in order.
@@ -32,6 +33,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0008_one_deployment::Migration),
             Box::new(m0009_rotation_request::Migration),
             Box::new(m0010_paused_because::Migration),
+            Box::new(m0011_outbox_due::Migration),
         ]
     }
 }

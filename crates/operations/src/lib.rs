@@ -8,6 +8,7 @@ mod background;
 mod census;
 mod desired;
 mod error;
+mod grants;
 mod init;
 mod key_making;
 mod kms;
@@ -33,6 +34,7 @@ pub use desired::{
     Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, STORE_SOURCE,
 };
 pub use error::OperationError;
+pub use grants::{Grants, RabbitMqGrant, SourceGrants, Worker, grants};
 pub use init::init;
 pub use key_making::{MadeKey, make_key};
 pub use kms::{connect_kms, create_kms};

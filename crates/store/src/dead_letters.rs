@@ -103,20 +103,22 @@ pub async fn retry(unit: &Unit, id: Uuid) -> Result<(), StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_store::TestStore;
+    use crate::test_store::{Kind, TestStore};
 
     #[tokio::test]
     async fn a_request_that_was_never_admitted_is_not_sent_again_by_us() {
-        let store = TestStore::new().await;
-        let unit = store.unit().await;
-        let type_ = "rekey.rotation.requested.v1";
-        let forged = r#"{"specversion":"1.0","id":"1","source":"/x","type":"rekey.rotation.requested.v1",
-            "principal":"os:root@clinic","data":{"keyring":"phi"}}"#;
-        file(&unit, Queue::Requests, type_, forged, "given up")
-            .await
-            .unwrap();
-        let id = open(unit.db()).await.unwrap()[0].id;
-        let refused = retry(&unit, id).await.unwrap_err();
-        assert!(matches!(refused, StoreError::Refused(_)), "{refused}");
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let unit = store.unit().await;
+            let type_ = "rekey.rotation.requested.v1";
+            let forged = r#"{"specversion":"1.0","id":"1","source":"/x","type":"rekey.rotation.requested.v1",
+                "principal":"os:root@clinic","data":{"keyring":"phi"}}"#;
+            file(&unit, Queue::Requests, type_, forged, "given up")
+                .await
+                .unwrap();
+            let id = open(unit.db()).await.unwrap()[0].id;
+            let refused = retry(&unit, id).await.unwrap_err();
+            assert!(matches!(refused, StoreError::Refused(_)), "{refused}");
+        }
     }
 }

@@ -4,6 +4,7 @@ mod apply;
 mod audit;
 mod census;
 mod dead_letters;
+mod grants;
 mod input;
 mod keys;
 mod master;
@@ -43,6 +44,8 @@ pub enum Command {
     Encrypt(value::Args),
     /// Decrypt a value from stdin, base64 or bytes as they are.
     Decrypt(value::Args),
+    /// The rights that each worker needs at the databases, the KMS and the broker, and no more.
+    Grants(grants::Args),
     /// The audit log.
     #[command(subcommand)]
     Audit(audit::Command),
@@ -67,6 +70,7 @@ pub async fn run(command: Command, app: &App) -> anyhow::Result<Exit> {
         Command::Publish(args) => publish::run(&args, app).await,
         Command::Encrypt(args) => value::encrypt(&args, app).await,
         Command::Decrypt(args) => value::decrypt(&args, app).await,
+        Command::Grants(args) => grants::run(&args, app).await,
         Command::Audit(command) => audit::run(&command, app).await,
         Command::DeadLetters(command) => dead_letters::run(&command, app).await,
     }

@@ -1,0 +1,104 @@
+//! What each worker does with the protected tables of the sources.
+
+use std::collections::BTreeSet;
+
+use rekey_store::columns;
+
+use super::{SourceGrants, Worker, quote};
+use crate::{OperationError, STORE_SOURCE, Services};
+
+/// A protected table, as its source has it.
+pub(super) struct ProtectedTable {
+    source: String,
+    /// Schema and name of each part, as SQL writes them.
+    parts: Vec<String>,
+    /// What is read: the primary key, what values are bound to, the values.
+    read: BTreeSet<String>,
+    /// What is written.
+    protected: BTreeSet<String>,
+}
+
+/// Every protected table on PostgreSQL; a SQLite file has no roles.
+pub(super) async fn tables(services: &Services) -> Result<Vec<ProtectedTable>, OperationError> {
+    let mut tables: Vec<(uuid::Uuid, ProtectedTable)> = Vec::new();
+    for column in columns::all(services.store.db()).await? {
+        if column.source.name == STORE_SOURCE || column.source.url.starts_with("sqlite") {
+            continue;
+        }
+        let position = tables.iter().position(|(id, _)| *id == column.table.id);
+        let index = match position {
+            Some(index) => index,
+            None => {
+                let source = services.source(&column.source).await?;
+                let relation = &column.table.relation;
+                let parts = source.parts(relation).await?;
+                let key = source.describe(relation).await?.primary_key;
+                let table = ProtectedTable {
+                    source: column.source.name.clone(),
+                    parts: parts.into_iter().map(|part| part.id.name).collect(),
+                    read: key.into_iter().collect(),
+                    protected: BTreeSet::new(),
+                };
+                tables.push((column.table.id, table));
+                tables.len() - 1
+            }
+        };
+        let (_, table) = &mut tables[index];
+        table.read.extend(column.spec.bind_columns.iter().cloned());
+        table.read.insert(column.spec.name.column.clone());
+        table.protected.insert(column.spec.name.column.clone());
+    }
+    Ok(tables.into_iter().map(|(_, table)| table).collect())
+}
+
+/// The statements for a worker's role, source by source.
+pub(super) fn statements(
+    worker: Worker,
+    role: &str,
+    tables: &[ProtectedTable],
+) -> Vec<SourceGrants> {
+    let mut all: Vec<SourceGrants> = Vec::new();
+    if worker == Worker::Scheduler {
+        return all;
+    }
+    for table in tables {
+        let sql = on_table(worker, role, table);
+        match all.iter_mut().find(|one| one.source == table.source) {
+            Some(one) => one.sql.extend(sql),
+            None => all.push(SourceGrants {
+                source: table.source.clone(),
+                sql,
+            }),
+        }
+    }
+    for one in &mut all {
+        one.sql.sort();
+        one.sql.dedup();
+    }
+    all
+}
+
+fn on_table(worker: Worker, role: &str, table: &ProtectedTable) -> Vec<String> {
+    let listed = |columns: &BTreeSet<String>| {
+        let quoted: Vec<_> = columns.iter().map(|column| quote(column)).collect();
+        quoted.join(", ")
+    };
+    let role = quote(role);
+    let rights = match worker {
+        // It counts values by their first bytes; which row each is of it need not know.
+        Worker::Rotator => format!("SELECT (ctid, {})", listed(&table.protected)),
+        _ => format!(
+            "SELECT (ctid, {}), UPDATE ({})",
+            listed(&table.read),
+            listed(&table.protected)
+        ),
+    };
+    let mut sql = Vec::new();
+    for part in &table.parts {
+        if let Some((schema, _)) = part.split_once('.') {
+            sql.push(format!("GRANT USAGE ON SCHEMA {schema} TO {role};"));
+        }
+        sql.push(format!("GRANT {rights} ON {part} TO {role};"));
+    }
+    sql
+}
