@@ -8,7 +8,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use rekey_testkit::{rekey_binary, services};
+use rekey_testkit::{program, services};
 use serde_json::Value;
 
 const CONFIG: &str = r#"
@@ -92,7 +92,7 @@ impl Desk {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(rekey_binary());
+        let mut command = Command::new(program("rekey"));
         command
             .args(arguments)
             .current_dir(self.dir.path())

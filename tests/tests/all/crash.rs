@@ -9,7 +9,7 @@ use rekey_domain::{KeyringPolicy, RotationReason};
 use rekey_messages::RotationRequested;
 use rekey_operations::verify_audit;
 use rekey_runtime::{SystemClock, crash};
-use rekey_testkit::rekey_binary;
+use rekey_testkit::program;
 
 use crate::{
     process::Process,
@@ -23,7 +23,7 @@ const AT_ONCE: usize = 3;
 #[test]
 fn killed_at_any_crash_point_a_rotation_still_ends_and_nothing_is_done_twice() {
     // Built before anybody waits for it.
-    rekey_binary();
+    program("rekey");
     let points = Arc::new(Mutex::new(crash::POINTS.iter().rev().collect::<Vec<_>>()));
     let workers: Vec<_> = (0..AT_ONCE)
         .map(|_| {

@@ -4,6 +4,7 @@
 
 mod architecture;
 mod broker;
+mod cluster;
 mod command_line;
 mod crash;
 mod dependencies;
@@ -12,5 +13,6 @@ mod faults;
 mod master;
 mod postgres_source;
 mod process;
+mod processes;
 mod support;
 mod tink;

@@ -1,37 +1,64 @@
 //! Programs of ours as processes that are started, signalled and waited for.
 
 use std::{
+    io::{BufRead, BufReader},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
-use rekey_testkit::rekey_binary;
+use rekey_testkit::program;
 
 use crate::support::{Disks, PATIENCE};
 
-/// A running `rekey up`; dropped, it is killed.
-pub struct Process(Child);
+/// What a process says is kept up to here, for a test that fails.
+const LINES_KEPT: usize = 200;
+
+/// A running program; dropped, it is killed.
+pub struct Process {
+    child: Child,
+    said: Arc<Mutex<Vec<String>>>,
+}
 
 impl Process {
     /// Every worker of the deployment, in one process that dies at the crash point, if one is named.
     pub fn up(disks: &Disks, crash_at: Option<&str>) -> Self {
-        let mut command = Command::new(rekey_binary());
+        let mut command = Command::new(program("rekey"));
         command.arg("--state-dir").arg(disks.state("")).arg("up");
-        command.current_dir(disks.state("")).env("REKEY_LOG", "off");
+        command.current_dir(disks.state(""));
         if let Some(point) = crash_at {
             command.env("REKEY_CRASH_AT", point);
         }
         Self::spawn(command)
     }
 
-    fn spawn(mut command: Command) -> Self {
+    /// Starts a program and listens to what it logs.
+    pub fn spawn(mut command: Command) -> Self {
         let quiet = command.stdin(Stdio::null()).stdout(Stdio::null());
-        Self(quiet.stderr(Stdio::null()).spawn().unwrap())
+        let mut child = quiet.stderr(Stdio::piped()).spawn().unwrap();
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let kept = said.clone();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let mut kept = kept.lock().unwrap();
+                if kept.len() == LINES_KEPT {
+                    kept.remove(0);
+                }
+                kept.push(line);
+            }
+        });
+        Self { child, said }
+    }
+
+    /// The last lines it logged.
+    pub fn said(&self) -> Vec<String> {
+        self.said.lock().unwrap().clone()
     }
 
     /// Sends a signal, such as `TERM`.
     pub fn signal(&self, signal: &str) {
-        let pid = self.0.id().to_string();
+        let pid = self.child.id().to_string();
         let mut kill = Command::new("kill");
         let sent = kill.args([&format!("-{signal}"), &pid]).status();
         assert!(sent.unwrap().success());
@@ -41,7 +68,7 @@ impl Process {
     pub async fn end(&mut self) -> Option<ExitStatus> {
         let started = Instant::now();
         while started.elapsed() < PATIENCE {
-            if let Some(status) = self.0.try_wait().unwrap() {
+            if let Some(status) = self.child.try_wait().unwrap() {
                 return Some(status);
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -53,13 +80,17 @@ impl Process {
     pub async fn terminate(mut self) {
         self.signal("TERM");
         let status = self.end().await.expect("SIGTERM ends it");
-        assert!(status.success(), "SIGTERM: {status}");
+        assert!(status.success(), "SIGTERM: {status}: {:#?}", self.said());
     }
 }
 
 impl Drop for Process {
+    #[expect(clippy::print_stdout, reason = "a test that failed is read with this")]
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            println!("{}", self.said().join("\n"));
+        }
     }
 }

@@ -1,0 +1,43 @@
+//! Our programs, built once for the tests that start and kill them.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+/// Every program.
+const PROGRAMS: [&str; 4] = [
+    "rekey",
+    "rekey-scheduler",
+    "rekey-rotator",
+    "rekey-re-encryptor",
+];
+
+/// The path of the debug build of a program, such as `rekey-rotator`, in the folder that
+/// `REKEY_TEST_PROGRAMS` names or else built here. Crash points exist in debug builds only.
+///
+/// # Panics
+/// When it does not build.
+pub fn program(name: &str) -> PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let folder = FOLDER
+        .get_or_init(|| std::env::var_os("REKEY_TEST_PROGRAMS").map_or_else(build, PathBuf::from));
+    folder.join(name)
+}
+
+fn build() -> PathBuf {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let packages = PROGRAMS.iter().flat_map(|name| ["--package", name]);
+    let built = Command::new(cargo)
+        .args(["build", "--quiet", "--bins"])
+        .args(packages)
+        .current_dir(&workspace)
+        .status()
+        .expect("cargo runs, as it runs this test");
+    assert!(built.success(), "the programs do not build");
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| workspace.join("target"), PathBuf::from);
+    target.join("debug")
+}

@@ -1,0 +1,524 @@
+//! A deployment of many processes: PostgreSQL, RabbitMQ and a KMS, each worker with its own rights and no more.
+
+use std::{
+    process::{Command, Stdio},
+    str::FromStr,
+    sync::Arc,
+};
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
+use rekey_domain::{Found, RotationReason, RotationState};
+use rekey_envelope::{decode_base64, encode_base64};
+use rekey_kms::AwsKms;
+use rekey_operations::{
+    RotationView, Services, Worker, census, key_views, rotate, rotation_views, verify_audit,
+};
+use rekey_runtime::SystemClock;
+use rekey_store::Store;
+use rekey_testkit::{TestDatabase, program, rabbitmq::TestBroker, services};
+use sqlx::{AssertSqlSafe, PgPool, Row, postgres::PgConnectOptions};
+use tempfile::TempDir;
+
+use crate::{
+    process::Process,
+    support::{operator, phi, until},
+};
+
+const PASSWORD: &str = "only-in-tests";
+
+/// What carries messages between the processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Messages {
+    /// RabbitMQ.
+    RabbitMq,
+    /// The store's outbox, leased by every process.
+    Local,
+}
+
+/// How the rotation of a cluster goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Policy {
+    pub batch_rows: u32,
+    pub concurrency: u32,
+    pub messages: Messages,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            batch_rows: 100,
+            concurrency: 5,
+            messages: Messages::RabbitMq,
+        }
+    }
+}
+
+/// A clinic on PostgreSQL whose patients stand under `phi/1`, and everything its workers need.
+pub struct Cluster {
+    /// What the test itself looks with: an operator, not a worker.
+    pub services: Services,
+    /// The clinic's database, as its application has it.
+    pub source: PgPool,
+    /// The store's database, for what no program of ours does.
+    pub store: PgPool,
+    pub broker: TestBroker,
+    policy: Policy,
+    patients: i64,
+    dir: TempDir,
+    databases: [TestDatabase; 2],
+    roles: Roles,
+    /// Where the workers find the services; a proxy may stand there.
+    pub places: Urls,
+    workers: Vec<(Worker, String)>,
+}
+
+/// Host and port of each service.
+#[derive(Debug, Clone)]
+pub struct Urls {
+    pub postgres: String,
+    pub amqp: String,
+}
+
+impl Cluster {
+    pub async fn of(patients: i64, policy: Policy) -> Self {
+        let databases = [TestDatabase::create().await, TestDatabase::create().await];
+        let roles = Roles::create().await;
+        let broker = TestBroker::create().await;
+        let [store, source] = &databases;
+        own(store, &roles.name("operator")).await;
+        own(source, &roles.name("application")).await;
+        let dir = tempfile::tempdir().unwrap();
+        let alias = format!("alias/{}", store.name());
+        std::fs::write(dir.path().join("rekey.toml"), config(&alias, policy)).unwrap();
+        let application = source.url_as(&roles.name("application"), PASSWORD);
+        let source_pool = PgPool::connect(&application).await.unwrap();
+        let tables =
+            "CREATE TABLE patients (id bigint PRIMARY KEY, ssn bytea, notes text, updated_at text);
+             CREATE TABLE visits (uuid uuid PRIMARY KEY, finding bytea)";
+        sqlx::raw_sql(tables).execute(&source_pool).await.unwrap();
+        let operator_url = store.url_as(&roles.name("operator"), PASSWORD);
+        let places = Urls {
+            postgres: place(&services::url(services::POSTGRES)),
+            amqp: place(&services::url(services::AMQP)),
+        };
+        let mut cluster = Self {
+            services: operators(&operator_url, &alias).await,
+            source: source_pool,
+            store: store.pool().await,
+            broker,
+            policy,
+            patients,
+            dir,
+            databases,
+            roles,
+            places,
+            workers: Vec::new(),
+        };
+        cluster.grant().await;
+        cluster.fill().await;
+        cluster
+    }
+
+    /// A command as the operator gives it; answers what it prints.
+    pub fn rekey(&self, arguments: &[&str]) -> String {
+        let mut command = self.command("rekey");
+        let [store, source] = &self.databases;
+        command.args(arguments).stdin(Stdio::null());
+        command.env(
+            "REKEY__STORE__URL",
+            store.url_as(&self.roles.name("operator"), PASSWORD),
+        );
+        command.env(
+            "REKEY__SOURCE__CLINIC__URL",
+            source.url_as(&self.roles.name("application"), PASSWORD),
+        );
+        if self.policy.messages == Messages::RabbitMq {
+            command.env("REKEY__BROKER__URL", self.broker.url());
+        }
+        let done = command.output().unwrap();
+        let (said, wrong) = (
+            String::from_utf8(done.stdout).unwrap(),
+            String::from_utf8(done.stderr).unwrap(),
+        );
+        assert!(done.status.success(), "rekey {arguments:?}: {wrong}");
+        said
+    }
+
+    fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(program(name));
+        command.current_dir(self.dir.path());
+        for (name, value) in [
+            ("AWS_ACCESS_KEY_ID", "test"),
+            ("AWS_SECRET_ACCESS_KEY", "test"),
+            ("AWS_REGION", "us-east-1"),
+            ("REKEY_STATE_DIR", "state"),
+        ] {
+            command.env(name, value);
+        }
+        command
+    }
+
+    /// Gives every worker what `rekey grants` prints, and nothing else.
+    async fn grant(&mut self) {
+        self.rekey(&["init"]);
+        let prefix = self.roles.prefix();
+        let printed = self.rekey(&["--output", "json", "grants", "--role-prefix", &prefix]);
+        let printed: serde_json::Value = serde_json::from_str(&printed).unwrap();
+        let [store, source] = &self.databases;
+        for worker in Worker::ALL {
+            let grants = printed["grants"].as_array().unwrap().iter();
+            let of_worker = |one: &&serde_json::Value| one["worker"] == worker.name();
+            let grants = grants.clone().find(of_worker).unwrap();
+            run_all(&store.pool().await, &grants["store"]).await;
+            for one in grants["sources"].as_array().unwrap() {
+                run_all(&source.pool().await, &one["sql"]).await;
+            }
+            let (user, _) = self.broker.user().await;
+            let expression = |name: &str| grants["rabbitmq"][name].as_str().unwrap().to_owned();
+            let [configure, write, read] = ["configure", "write", "read"].map(expression);
+            self.broker
+                .management
+                .permit(&user, &configure, &write, &read)
+                .await;
+            self.workers.push((worker, user));
+        }
+    }
+
+    /// Starts a worker with its own rights.
+    pub fn start(&self, worker: Worker) -> Process {
+        self.start_with(worker, &[])
+    }
+
+    /// The same, with more in its environment.
+    pub fn start_with(&self, worker: Worker, environment: &[(&str, &str)]) -> Process {
+        let mut command = self.command(&format!("rekey-{}", worker.name()));
+        let role = worker.role(&self.roles.prefix());
+        let [store, source] = &self.databases;
+        let at = |url: String| url.replace(&place(&url), &self.places.postgres);
+        command.env("REKEY__STORE__URL", at(store.url_as(&role, PASSWORD)));
+        command.env(
+            "REKEY__SOURCE__CLINIC__URL",
+            at(source.url_as(&role, PASSWORD)),
+        );
+        if self.policy.messages == Messages::RabbitMq {
+            let users = self.workers.iter();
+            let (_, user) = users.clone().find(|(one, _)| *one == worker).unwrap();
+            let url = self.broker.url_as(user, "password");
+            command.env(
+                "REKEY__BROKER__URL",
+                url.replace(&place(&url), &self.places.amqp),
+            );
+        }
+        command.env("REKEY_LOG", "info").env("NO_COLOR", "1");
+        command.envs(environment.iter().copied());
+        Process::spawn(command)
+    }
+
+    /// A scheduler, a rotator and so many re-encryptors.
+    pub fn start_all(&self, re_encryptors: usize) -> Vec<Process> {
+        let mut all = vec![self.start(Worker::Scheduler), self.start(Worker::Rotator)];
+        all.extend((0..re_encryptors).map(|_| self.start(Worker::ReEncryptor)));
+        all
+    }
+
+    async fn fill(&self) {
+        let client = &self.services.client;
+        let mut transaction = self.source.begin().await.unwrap();
+        for first in (1..=self.patients).step_by(1_000) {
+            let (mut ids, mut ssns, mut all_notes) = (Vec::new(), Vec::new(), Vec::new());
+            for id in first..(first + 1_000).min(self.patients + 1) {
+                ids.push(id);
+                ssns.push(self.seal("ssn", id, &ssn(id)).await);
+                let sealed = encode_base64(&self.seal("notes", id, &notes(id)).await);
+                all_notes.push((id % 7 > 0).then_some(sealed));
+            }
+            let insert = "INSERT INTO patients SELECT *, '2024-02-29' FROM unnest($1::bigint[], $2::bytea[], $3::text[])";
+            let insert = sqlx::query(insert).bind(ids).bind(ssns).bind(all_notes);
+            insert.execute(&mut *transaction).await.unwrap();
+        }
+        for visit in 0..self.visits() {
+            let id = uuid::Uuid::from_u128(visit.unsigned_abs().into());
+            let bind = [rekey_domain::BindValue::Uuid(*id.as_bytes())];
+            let column = "clinic.visits.finding";
+            let finding = client.encrypt(column, &bind, id.as_bytes()).await.unwrap();
+            let insert = sqlx::query("INSERT INTO visits VALUES ($1, $2)");
+            let insert = insert.bind(id).bind(finding);
+            insert.execute(&mut *transaction).await.unwrap();
+        }
+        transaction.commit().await.unwrap();
+        let analyse = sqlx::raw_sql("ANALYZE patients; ANALYZE visits");
+        analyse.execute(&self.source).await.unwrap();
+    }
+
+    /// A value of a patient as the application writes it, under the present primary key.
+    pub async fn seal(&self, column: &str, id: i64, value: &str) -> Vec<u8> {
+        let (column, bind) = (format!("clinic.patients.{column}"), [id.into()]);
+        let sealed = self
+            .services
+            .client
+            .encrypt(&column, &bind, value.as_bytes());
+        sealed.await.unwrap()
+    }
+
+    /// What a value of a patient says.
+    pub async fn open(&self, column: &str, id: i64, sealed: &[u8]) -> String {
+        let (column, bind) = (format!("clinic.patients.{column}"), [id.into()]);
+        let opened = self.services.client.decrypt(&column, &bind, sealed).await;
+        String::from_utf8(opened.unwrap().to_vec()).unwrap()
+    }
+
+    fn visits(&self) -> i64 {
+        (self.patients / 10).min(500)
+    }
+
+    /// Values under `phi`.
+    pub fn values(&self) -> u64 {
+        let notes = self.patients - self.patients / 7;
+        (self.patients + notes + self.visits()).unsigned_abs()
+    }
+
+    pub async fn rotate(&self) -> String {
+        let asked = rotate(&self.services, &phi(), RotationReason::Request, &operator());
+        asked.await.unwrap()
+    }
+
+    pub async fn rotation(&self) -> Option<RotationView> {
+        let views = rotation_views(&self.services).await.unwrap();
+        views.into_iter().find(|view| view.keyring == "phi")
+    }
+
+    pub async fn reaches(&self, state: RotationState) -> RotationView {
+        until(&state.to_string(), async || {
+            let view = self.rotation().await?;
+            let failed = view.state == RotationState::Failed && state != RotationState::Failed;
+            assert!(!failed, "the rotation failed: {:?}", view.failure);
+            assert_eq!(view.paused_because, None);
+            (view.state == state).then_some(view)
+        })
+        .await
+    }
+
+    /// Waits until batches are being moved.
+    pub async fn moves(&self) {
+        until("values being moved", async || {
+            (self.rotation().await?.moved > 0).then_some(())
+        })
+        .await;
+    }
+
+    pub async fn count(&self, sql: &'static str) -> i64 {
+        sqlx::query_scalar(sql)
+            .fetch_one(&self.store)
+            .await
+            .unwrap()
+    }
+
+    /// Values of the clinic under a version of `phi`.
+    pub async fn under(&self, version: u32) -> u64 {
+        let keys = key_views(&self.services).await.unwrap();
+        let name = format!("phi/{version}");
+        let key = keys.iter().find(|key| key.key.to_string() == name).unwrap();
+        let rows = census(&self.services).await.unwrap();
+        let clinic = rows.iter().filter(|row| row.column.source == "clinic");
+        let of_key = clinic.filter(|row| row.found == Found::Key(key.key_id));
+        of_key.map(|row| row.rows).sum()
+    }
+
+    /// Ended once, everything under the new key, everything as it was written, the log whole.
+    pub async fn assert_rotated_once(&self) {
+        until("a new standby", async || {
+            let keys = key_views(&self.services).await.unwrap();
+            let phi = keys.iter().filter(|key| key.key.keyring == phi());
+            (phi.count() == 3).then_some(())
+        })
+        .await;
+        assert_eq!(self.count("SELECT count(*) FROM rotation").await, 1);
+        for (action, subject) in [
+            ("rotation.started", "phi"),
+            ("key.activated", "phi/2"),
+            ("key.created", "phi/3"),
+            ("rotation.completed", "phi"),
+        ] {
+            let count = "SELECT count(*) FROM audit_entry WHERE action = $1 AND subject = $2";
+            let count = sqlx::query_scalar::<_, i64>(count)
+                .bind(action)
+                .bind(subject);
+            let entries = count.fetch_one(&self.store).await.unwrap();
+            assert_eq!(entries, 1, "{action} {subject}");
+        }
+        assert_eq!(self.under(2).await, self.values());
+        self.assert_reads_back().await;
+        let verdict = verify_audit(&self.services, &operator()).await.unwrap();
+        assert_eq!(verdict.problems, Vec::<String>::new());
+    }
+
+    /// Every value says what it said, and nothing else of its row was touched.
+    pub async fn assert_reads_back(&self) {
+        self.services.client.keyring_changed(&phi());
+        let rows = sqlx::query("SELECT id, ssn, notes, updated_at FROM patients ORDER BY id");
+        let rows = rows.fetch_all(&self.source).await.unwrap();
+        assert_eq!(rows.len() as i64, self.patients);
+        for row in rows {
+            let id: i64 = row.get("id");
+            let sealed: Vec<u8> = row.get("ssn");
+            assert_eq!(self.open("ssn", id, &sealed).await, ssn(id));
+            let sealed: Option<String> = row.get("notes");
+            assert_eq!(sealed.is_none(), id % 7 == 0);
+            if let Some(sealed) = sealed {
+                let sealed = decode_base64(&sealed).unwrap();
+                assert_eq!(self.open("notes", id, &sealed).await, notes(id));
+            }
+            assert_eq!(row.get::<String, _>("updated_at"), "2024-02-29");
+        }
+    }
+}
+
+/// Host and port of a URL.
+pub fn place(url: &str) -> String {
+    let (_, rest) = url.split_once('@').unwrap();
+    rest.split('/').next().unwrap().to_owned()
+}
+
+fn ssn(id: i64) -> String {
+    format!("{:03}-{:02}-{:04}", id % 900, id % 100, id % 10_000)
+}
+
+fn notes(id: i64) -> String {
+    format!("note {id} ").repeat(usize::try_from(id % 20).unwrap())
+}
+
+fn config(alias: &str, policy: Policy) -> String {
+    let Policy {
+        batch_rows,
+        concurrency,
+        ..
+    } = policy;
+    let kms = services::url(services::KMS);
+    format!(
+        r#"
+[kms]
+provider = "aws"
+master_key = "{alias}"
+region = "us-east-1"
+endpoint_url = "{kms}"
+
+[[keyring]]
+name = "phi"
+purpose = "PHI"
+keyset_max_age = "1s"
+grace_period = "1s"
+sweep_every = "1s"
+encrypt_lease = "1s"
+batch_rows = {batch_rows}
+concurrency = {concurrency}
+
+[[source]]
+name = "clinic"
+url = "postgres://nobody@nowhere/clinic"
+[[source.table]]
+name = "patients"
+relation = "public.patients"
+columns = {{ ssn = {{ keyring = "phi", bind = "row" }}, notes = {{ keyring = "phi", bind = "row" }} }}
+[[source.table]]
+name = "visits"
+relation = "visits"
+columns = {{ finding = {{ keyring = "phi", bind = ["uuid"] }} }}
+"#
+    )
+}
+
+async fn operators(store: &str, alias: &str) -> Services {
+    let credentials = Credentials::new("test", "test", None, None, "test");
+    let sdk = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .region(Region::new("us-east-1"))
+        .endpoint_url(services::url(services::KMS))
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .build();
+    let kms = AwsKms::with_sdk_config(&sdk, alias.parse().unwrap());
+    kms.ensure_master_key().await.unwrap();
+    let store = Store::connect(store).await.unwrap();
+    store.migrate().await.unwrap();
+    Services::new(store, Arc::new(kms), Arc::new(SystemClock), operator())
+}
+
+async fn run_all(pool: &PgPool, statements: &serde_json::Value) {
+    for statement in statements.as_array().unwrap() {
+        let sql = statement.as_str().unwrap().to_owned();
+        let done = sqlx::raw_sql(AssertSqlSafe(sql.clone()))
+            .execute(pool)
+            .await;
+        done.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+}
+
+async fn own(database: &TestDatabase, role: &str) {
+    let sql = format!("ALTER DATABASE {} OWNER TO {role}", database.name());
+    let pool = database.pool().await;
+    sqlx::raw_sql(AssertSqlSafe(sql))
+        .execute(&pool)
+        .await
+        .unwrap();
+}
+
+/// Roles of one test, removed at its end.
+struct Roles {
+    prefix: String,
+}
+
+impl Roles {
+    const NAMES: [&str; 5] = [
+        "operator",
+        "application",
+        "scheduler",
+        "rotator",
+        "re_encryptor",
+    ];
+
+    async fn create() -> Self {
+        let prefix = format!("test_{:016x}_", rand::random::<u64>());
+        let roles = Self { prefix };
+        let create = Self::NAMES.map(|name| {
+            let role = roles.name(name);
+            format!("CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}';")
+        });
+        roles.execute(create.concat()).await.unwrap();
+        roles
+    }
+
+    fn prefix(&self) -> String {
+        self.prefix.clone()
+    }
+
+    fn name(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    async fn execute(&self, sql: String) -> sqlx::Result<()> {
+        use sqlx::Connection;
+        let server = services::url(services::POSTGRES);
+        let options = PgConnectOptions::from_str(&server)?;
+        let mut connection = sqlx::PgConnection::connect_with(&options).await?;
+        sqlx::raw_sql(AssertSqlSafe(sql))
+            .execute(&mut connection)
+            .await?;
+        Ok(())
+    }
+}
+
+/// After the databases, so that nothing depends on the roles any more.
+impl Drop for Roles {
+    fn drop(&mut self) {
+        let drop = Self::NAMES.map(|name| format!("DROP ROLE IF EXISTS {};", self.name(name)));
+        let roles = Self {
+            prefix: self.prefix.clone(),
+        };
+        let dropping = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            let _ = runtime.block_on(roles.execute(drop.concat()));
+            std::mem::forget(roles);
+        });
+        let _ = dropping.join();
+    }
+}
