@@ -1,6 +1,11 @@
 //! `rekey-testkit COMMAND …`: finds or starts the services that tests need, and runs the command with them.
 
-use std::{any::Any, env, os::unix::process::CommandExt, process::ExitCode};
+use std::{
+    any::Any,
+    env,
+    os::unix::process::{CommandExt, ExitStatusExt},
+    process::ExitCode,
+};
 
 use anyhow::{Context, anyhow, bail};
 use nix::{
@@ -94,7 +99,10 @@ async fn wait(mut child: Child, stops: &mut [Signals; 2]) -> anyhow::Result<Exit
     loop {
         tokio::select! {
             ended = child.wait() => {
-                let code = ended?.code().and_then(|code| u8::try_from(code).ok());
+                let ended = ended?;
+                // As a shell says it.
+                let code = ended.code().or(ended.signal().map(|signal| 128 + signal));
+                let code = code.and_then(|code| u8::try_from(code).ok());
                 return Ok(ExitCode::from(code.unwrap_or(1)));
             }
             sent = stopped(stops) => {

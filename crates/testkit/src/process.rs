@@ -73,10 +73,23 @@ impl Service {
         self.kill();
     }
 
-    /// Kills it and its group, as `kill -9` does.
+    /// Kills it, its group and its children, as `kill -9` does: PostgreSQL's sessions have groups of
+    /// their own.
     pub(crate) fn kill(&mut self) {
+        let children = self.children();
         let _ = killpg(self.pid(), Signal::SIGKILL);
+        for child in children {
+            let _ = kill(child, Signal::SIGKILL);
+        }
         let _ = self.child.wait();
+    }
+
+    fn children(&self) -> Vec<Pid> {
+        let pid = self.pid();
+        let listed = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        let listed = listed.unwrap_or_default();
+        let children = listed.split_whitespace().filter_map(|id| id.parse().ok());
+        children.map(Pid::from_raw).collect()
     }
 
     fn pid(&self) -> Pid {
