@@ -1,12 +1,18 @@
 //! Real services and fault injection for tests.
 
+mod apt;
+pub mod containers;
+pub mod local;
 mod postgres;
+mod process;
 mod programs;
 mod proxy;
+mod python;
 pub mod rabbitmq;
 pub mod services;
 pub mod tink;
 
+pub use local::{PrivatePostgres, PrivateRabbitMq};
 pub use postgres::TestDatabase;
 pub use programs::program;
 pub use proxy::Proxy;
