@@ -459,3 +459,7 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "batches_parts_tests.rs"]
+mod parts_tests;

@@ -279,8 +279,9 @@ impl Cluster {
     }
 
     pub async fn rotate(&self) -> String {
-        let asked = rotate(&self.services, &phi(), RotationReason::Request, &operator());
-        asked.await.unwrap()
+        let reason = RotationReason::Request;
+        let asked = rotate(&self.services, &phi(), reason, &operator()).await;
+        asked.unwrap()
     }
 
     pub async fn rotation(&self) -> Option<RotationView> {

@@ -628,3 +628,27 @@ fn a_principal_that_cannot_be_is_refused() {
         "principal[0].amqp_user",
     );
 }
+
+#[test]
+fn a_source_on_postgresql_may_suppress_triggers() {
+    let text = with(
+        "sqlite:///var/lib/clinic.db",
+        "postgres://rekey:s3cret@db/clinic",
+    )
+    .replacen("\"fire\"", "\"suppress\"", 1);
+    let config = load(&text, &[]).unwrap();
+    let on_update = config.sources[0].tables[0].on_update;
+    assert_eq!(on_update.triggers, Some(Triggers::Suppress));
+    assert!(on_update.publications_accepted);
+    let silent = config.without_effect.iter();
+    assert!(
+        !silent
+            .clone()
+            .any(|problem| problem.key.contains("publications"))
+    );
+    refused(
+        &text.replacen("\"suppress\"", "\"later\"", 1),
+        "source[0].table[0].on_update.triggers",
+        "\"fire\" or \"suppress\"",
+    );
+}

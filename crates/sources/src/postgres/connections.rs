@@ -24,6 +24,8 @@ const OLDEST_VERSION: i32 = 140_000;
 /// - `row_security = off` fails loudly where a policy would hide rows.
 /// - The planner has one way to do what we ask, by place in the heap, and in the heap's order. Its
 ///   other ways look cheaper on small tables, and would read all of a large one.
+/// - A database in SQL_ASCII holds whatever bytes it was given; asked for UTF-8, it would fail a
+///   whole statement for one value that is none.
 const SETTINGS: &str = "\
     SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED; \
     SET lock_timeout = '200ms'; \
@@ -36,7 +38,8 @@ const SETTINGS: &str = "\
     SET enable_mergejoin = off; \
     SET synchronize_seqscans = off; \
     SET max_parallel_workers_per_gather = 0; \
-    SET jit = off";
+    SET jit = off; \
+    SELECT set_config('client_encoding', 'SQL_ASCII', false) WHERE getdatabaseencoding() = 'SQL_ASCII'";
 
 /// The connections of one source.
 pub(super) struct Connections {

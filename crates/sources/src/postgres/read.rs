@@ -1,11 +1,12 @@
 //! Reading a page of rows that still have to be moved.
 
 use rekey_domain::Range;
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::{
     catalogue::Table,
-    faults, parts,
+    faults::{self, Located},
+    parts,
     rows::{self, BYTES_READ},
     sql,
     tuple::TupleId,
@@ -29,14 +30,17 @@ pub(super) async fn page(
     let read = read.await;
     let read = read.map_err(|error| faults::of_part(&error, &table.place, &part))?;
     let mut page = Page::default();
-    let (mut bytes, mut last) = (0, None);
     for row in &read {
-        let row = rows::source_row(row, table, query)?;
-        bytes += row.size();
-        last = TupleId::of(&row.key);
-        page.rows.push(row);
+        page.rows.push(rows::source_row(row, table, query)?);
     }
-    if bytes >= max_bytes {
+    // The database ended the page by its own count of bytes, so that count says whether it did.
+    let bytes: Option<i64> = read
+        .last()
+        .map(|row| row.try_get(BYTES_READ))
+        .transpose()
+        .at(&part)?;
+    if usize::try_from(bytes.unwrap_or(0)).is_ok_and(|bytes| bytes >= max_bytes) {
+        let last = page.rows.last().and_then(|row| TupleId::of(&row.key));
         page.next = last.map(TupleId::cursor);
     }
     Ok(page)
@@ -72,7 +76,7 @@ fn select(
         inside.push(format!("{wanted} AS w{at}"));
         outside.push(format!("w{at}"));
     }
-    let (mut unsettled, mut sizes) = (vec!["false".to_owned()], vec!["0".to_owned()]);
+    let (mut unsettled, mut sizes) = (vec!["false".to_owned()], vec!["0::int8".to_owned()]);
     for (at, column) in query.columns.iter().enumerate() {
         let value = format!("t.{}", table.protected(&column.name, column.encoding)?);
         let settled = sql::settled(&value, column.encoding, &column.settled);
@@ -84,6 +88,7 @@ fn select(
         ));
         unsettled.push(moves);
     }
+    outside.push(format!("{BYTES_READ}::int8 AS {BYTES_READ}"));
     let (inside, outside) = (inside.join(", "), outside.join(", "));
     let (unsettled, size) = (unsettled.join(" OR "), sizes.join(" + "));
     let most = max_bytes.max(1);

@@ -1,11 +1,12 @@
 //! What only PostgreSQL has: names and keys of all kinds, effects of updates.
 
-use rekey_domain::{BindValue, TextEncoding};
+use rekey_domain::{BindValue, Found, TextEncoding};
 use rekey_sources::{SourceError, StoredValue, WriteOutcome};
 
 use super::{
     fixture::{
-        Fixture, NEW, ciphertext, notes, read_all, ssn, swap, target_of, whole_of, write_to,
+        Fixture, NEW, census_of, ciphertext, notes, read_all, ssn, swap, target_of, whole_of,
+        write_to,
     },
     postgres_fixture::{PARTITIONED, PostgresFixture, old, read_parts},
 };
@@ -227,4 +228,28 @@ async fn a_column_of_another_type_is_named() {
         error.to_string().contains("notes is of type bytea"),
         "{error}"
     );
+}
+
+/// A database in SQL_ASCII checks no text; what is not UTF-8 is no ciphertext, and ends no page early.
+#[tokio::test]
+async fn text_that_is_not_utf8_is_read_and_counted() {
+    let fixture = PostgresFixture::in_encoding("SQL_ASCII").await;
+    let insert = "INSERT INTO patients SELECT i, 'p', NULL, convert_from('\\x41ff41ff41ff41ff', 'SQL_ASCII'), 7 \
+                  FROM generate_series(1, 5) i";
+    fixture.execute(insert).await;
+    let query = whole_of(fixture.source(), "patients", vec![notes()]).await;
+    let (mut rows, mut after) = (0, None);
+    loop {
+        let page = fixture.source().read(&query, after, 10).await.unwrap();
+        let other = Some(StoredValue::Other);
+        assert!(page.rows.iter().all(|row| row.values[0] == other));
+        rows += page.rows.len();
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(rows, 5);
+    let counted = census_of(fixture.source(), "patients", &notes()).await;
+    assert_eq!(counted.unwrap(), [(Found::NotCiphertext, 5)]);
 }

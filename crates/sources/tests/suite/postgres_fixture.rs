@@ -30,7 +30,10 @@ impl PostgresFixture {
 
     /// A database in which `sql` was run.
     pub async fn with(sql: &str) -> Self {
-        let database = TestDatabase::create().await;
+        Self::on(TestDatabase::create().await, sql).await
+    }
+
+    async fn on(database: TestDatabase, sql: &str) -> Self {
         let application = database.pool().await;
         sqlx::raw_sql(AssertSqlSafe(sql))
             .execute(&application)
@@ -42,6 +45,26 @@ impl PostgresFixture {
             application,
             database,
         }
+    }
+
+    /// A database of another encoding, with an empty table of patients.
+    pub async fn in_encoding(encoding: &str) -> Self {
+        let database = TestDatabase::create().await;
+        let name = database.name();
+        let server = rekey_testkit::services::url(rekey_testkit::services::POSTGRES);
+        let server = PgPool::connect(&server).await.unwrap();
+        for sql in [
+            format!("DROP DATABASE {name}"),
+            format!(
+                "CREATE DATABASE {name} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+            ),
+        ] {
+            sqlx::query(AssertSqlSafe(sql))
+                .execute(&server)
+                .await
+                .unwrap();
+        }
+        Self::on(database, PATIENTS).await
     }
 
     /// Connections of another process of ours.

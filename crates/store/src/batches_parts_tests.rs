@@ -1,0 +1,89 @@
+//! Batches of parts: each in its own form, and what becomes of a part that was written anew.
+
+use rekey_domain::{Principal, RotationReason};
+
+use super::*;
+use crate::{
+    rotations,
+    test_store::{Kind, TestStore, now},
+};
+
+fn part(name: &str, form: &str) -> PartId {
+    PartId {
+        name: name.to_owned(),
+        form: form.to_owned(),
+    }
+}
+
+/// A rotation with one planned range of `p` in form 1, and its table.
+async fn planned(store: &TestStore) -> (Rotation, Uuid) {
+    let keyring = store.keyring("phi").await;
+    let unit = store.unit().await;
+    let principal = Principal::worker("rotator");
+    let rotation = rotations::start(&unit, keyring.id, RotationReason::Request, &principal);
+    let (rotation, table) = (rotation.await.unwrap(), Uuid::now_v7());
+    let range = Range { first: 0, last: 9 };
+    plan(&unit, &rotation, table, &part("p", "1"), range)
+        .await
+        .unwrap();
+    unit.commit().await.unwrap();
+    (rotation, table)
+}
+
+#[tokio::test]
+async fn a_part_is_covered_in_the_form_it_was_planned_in_and_the_pass() {
+    for kind in Kind::BOTH {
+        let store = TestStore::new(kind).await;
+        let (mut rotation, table) = planned(&store).await;
+        let covered = async |rotation: &Rotation, table, name: &str, form: &str| {
+            let part = part(name, form);
+            covers(store.db(), rotation, table, &part).await.unwrap()
+        };
+        assert!(covered(&rotation, table, "p", "1").await);
+        assert!(!covered(&rotation, table, "p", "2").await);
+        assert!(!covered(&rotation, table, "q", "1").await);
+        assert!(!covered(&rotation, Uuid::now_v7(), "p", "1").await);
+        rotation.pass += 1;
+        assert!(!covered(&rotation, table, "p", "1").await);
+    }
+}
+
+#[tokio::test]
+async fn every_part_has_its_own_first_block_and_no_range_is_planned_twice() {
+    for kind in Kind::BOTH {
+        let store = TestStore::new(kind).await;
+        let (rotation, table) = planned(&store).await;
+        let range = Range { first: 0, last: 9 };
+        for other in [part("p", "2"), part("q", "1")] {
+            let unit = store.unit().await;
+            plan(&unit, &rotation, table, &other, range).await.unwrap();
+            unit.commit().await.unwrap();
+        }
+        let unit = store.unit().await;
+        let twice = plan(&unit, &rotation, table, &part("p", "1"), range).await;
+        assert!(twice.is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_void_batch_is_over_and_keeps_what_it_moved() {
+    for kind in Kind::BOTH {
+        let store = TestStore::new(kind).await;
+        let (rotation, _) = planned(&store).await;
+        let unit = store.unit().await;
+        dispatch(&unit, &rotation, 1).await.unwrap();
+        let batch = of_pass(unit.db(), &rotation).await.unwrap().remove(0);
+        let tally = Tally {
+            moved: 7,
+            ..Tally::default()
+        };
+        void(&unit, &batch, tally).await.unwrap();
+        unit.commit().await.unwrap();
+        let batch = by_id(store.db(), batch.id).await.unwrap();
+        assert!(!batch.state.0.is_open());
+        assert_eq!((batch.state.0, batch.moved), (BatchState::Void, 7));
+        assert_eq!(batch.ended_at, Some(now()));
+        let unit = store.unit().await;
+        assert!(finish(&unit, &batch, Tally::default()).await.is_err());
+    }
+}
