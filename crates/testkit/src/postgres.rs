@@ -19,7 +19,15 @@ impl TestDatabase {
     /// # Panics
     /// When there is no server, or it does not let us.
     pub async fn create() -> Self {
-        let server = services::url(services::POSTGRES);
+        Self::on(&services::url(services::POSTGRES)).await
+    }
+
+    /// Makes a database on the server of this URL.
+    ///
+    /// # Panics
+    /// When the server does not let us.
+    pub async fn on(server: &str) -> Self {
+        let server = server.to_owned();
         let name = format!("rekey_test_{:016x}", rand::random::<u64>());
         execute(&server, format!("CREATE DATABASE {name}"))
             .await

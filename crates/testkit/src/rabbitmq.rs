@@ -23,11 +23,18 @@ impl Management {
     /// # Panics
     /// When it names none.
     pub fn connect() -> Self {
-        let amqp = services::url(services::AMQP);
+        let (amqp, api) = (
+            services::url(services::AMQP),
+            services::url(services::RABBITMQ_API),
+        );
+        Self::of(&amqp, api)
+    }
+
+    fn of(amqp: &str, api: String) -> Self {
         let (_, vhost) = amqp.rsplit_once('/').expect("the URL names a virtual host");
         let vhost = vhost.split('?').next().unwrap_or(vhost).to_owned();
         Self {
-            api: services::url(services::RABBITMQ_API),
+            api,
             vhost,
             client: Client::new(),
         }
@@ -149,6 +156,7 @@ pub struct TestBroker {
     /// The management API.
     pub management: Management,
     prefix: String,
+    amqp: String,
     users: std::sync::Mutex<Vec<String>>,
 }
 
@@ -158,17 +166,30 @@ impl TestBroker {
     /// # Panics
     /// When there is no RabbitMQ, or it does not let us.
     pub async fn create() -> Self {
+        let (amqp, api) = (
+            services::url(services::AMQP),
+            services::url(services::RABBITMQ_API),
+        );
+        Self::on(amqp, api).await
+    }
+
+    /// Makes a virtual host on the node of these URLs.
+    ///
+    /// # Panics
+    /// When it does not let us.
+    pub async fn on(amqp: String, api: String) -> Self {
         let name = format!("test-{:016x}", rand::random::<u64>());
         let management = Management {
             vhost: name.clone(),
-            ..Management::connect()
+            ..Management::of(&amqp, api)
         };
         management.create_vhost(&name).await;
-        let administrator = administrator();
+        let administrator = administrator(&amqp);
         management.permit(&administrator, ".*", ".*", ".*").await;
         Self {
             management,
             prefix: format!("{name}."),
+            amqp,
             users: std::sync::Mutex::default(),
         }
     }
@@ -180,8 +201,10 @@ impl TestBroker {
 
     /// The AMQP URL, as an administrator.
     pub fn url(&self) -> String {
-        let url = services::url(services::AMQP);
-        let (server, _) = url.rsplit_once('/').expect("the URL names a virtual host");
+        let (server, _) = self
+            .amqp
+            .rsplit_once('/')
+            .expect("the URL names a virtual host");
         format!("{server}/{}", self.management.vhost)
     }
 
@@ -234,8 +257,7 @@ impl Drop for TestBroker {
 }
 
 /// The user of the AMQP URL.
-fn administrator() -> String {
-    let url = services::url(services::AMQP);
+fn administrator(url: &str) -> String {
     let user = url
         .split_once("://")
         .and_then(|(_, rest)| rest.split_once(':'));

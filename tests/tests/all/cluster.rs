@@ -17,7 +17,7 @@ use rekey_operations::{
 use rekey_runtime::SystemClock;
 use rekey_store::Store;
 use rekey_testkit::{TestDatabase, program, rabbitmq::TestBroker, services};
-use sqlx::{AssertSqlSafe, PgPool, Row, postgres::PgConnectOptions};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Row, postgres::PgConnectOptions};
 use tempfile::TempDir;
 
 use crate::{
@@ -76,15 +76,50 @@ pub struct Cluster {
 /// Host and port of each service.
 #[derive(Debug, Clone)]
 pub struct Urls {
-    pub postgres: String,
+    pub store: String,
+    pub source: String,
     pub amqp: String,
+}
+
+/// The servers that a cluster lives on, each as an administrator.
+pub struct Servers {
+    pub store: String,
+    pub source: String,
+    pub amqp: String,
+    pub rabbitmq_api: String,
+}
+
+impl Servers {
+    /// Those of all tests.
+    pub fn shared() -> Self {
+        Self {
+            store: services::url(services::POSTGRES),
+            source: services::url(services::POSTGRES),
+            amqp: services::url(services::AMQP),
+            rabbitmq_api: services::url(services::RABBITMQ_API),
+        }
+    }
 }
 
 impl Cluster {
     pub async fn of(patients: i64, policy: Policy) -> Self {
-        let databases = [TestDatabase::create().await, TestDatabase::create().await];
-        let roles = Roles::create().await;
-        let broker = TestBroker::create().await;
+        Self::on(Servers::shared(), patients, policy).await
+    }
+
+    /// A cluster on servers of a test's own, which it may kill.
+    pub async fn on(servers: Servers, patients: i64, policy: Policy) -> Self {
+        let (store, source) = (&servers.store, &servers.source);
+        let databases = [
+            TestDatabase::on(store).await,
+            TestDatabase::on(source).await,
+        ];
+        let roles = Roles::create([store.clone(), source.clone()]).await;
+        let places = Urls {
+            store: place(store),
+            source: place(source),
+            amqp: place(&servers.amqp),
+        };
+        let broker = TestBroker::on(servers.amqp, servers.rabbitmq_api).await;
         let [store, source] = &databases;
         own(store, &roles.name("operator")).await;
         own(source, &roles.name("application")).await;
@@ -98,10 +133,6 @@ impl Cluster {
              CREATE TABLE visits (uuid uuid PRIMARY KEY, finding bytea)";
         sqlx::raw_sql(tables).execute(&source_pool).await.unwrap();
         let operator_url = store.url_as(&roles.name("operator"), PASSWORD);
-        let places = Urls {
-            postgres: place(&services::url(services::POSTGRES)),
-            amqp: place(&services::url(services::AMQP)),
-        };
         let mut cluster = Self {
             services: operators(&operator_url, &alias).await,
             source: source_pool,
@@ -195,20 +226,16 @@ impl Cluster {
         let mut command = self.command(&format!("rekey-{}", worker.name()));
         let role = worker.role(&self.roles.prefix());
         let [store, source] = &self.databases;
-        let at = |url: String| url.replace(&place(&url), &self.places.postgres);
-        command.env("REKEY__STORE__URL", at(store.url_as(&role, PASSWORD)));
-        command.env(
-            "REKEY__SOURCE__CLINIC__URL",
-            at(source.url_as(&role, PASSWORD)),
-        );
+        let at = |url: String, there: &str| url.replace(&place(&url), there);
+        let url = at(store.url_as(&role, PASSWORD), &self.places.store);
+        command.env("REKEY__STORE__URL", url);
+        let url = at(source.url_as(&role, PASSWORD), &self.places.source);
+        command.env("REKEY__SOURCE__CLINIC__URL", url);
         if self.policy.messages == Messages::RabbitMq {
             let users = self.workers.iter();
             let (_, user) = users.clone().find(|(one, _)| *one == worker).unwrap();
             let url = self.broker.url_as(user, "password");
-            command.env(
-                "REKEY__BROKER__URL",
-                url.replace(&place(&url), &self.places.amqp),
-            );
+            command.env("REKEY__BROKER__URL", at(url, &self.places.amqp));
         }
         command.env("REKEY_LOG", "info").env("NO_COLOR", "1");
         command.envs(environment.iter().copied());
@@ -306,6 +333,18 @@ impl Cluster {
             (self.rotation().await?.moved > 0).then_some(())
         })
         .await;
+    }
+
+    /// As if a minute had passed: leases of processes that are gone have ended.
+    pub async fn leases_end(&self) {
+        for sql in [
+            "UPDATE lease SET until = 0",
+            "UPDATE outbox SET leased_until = 0",
+            "UPDATE batch SET resend_at = 0",
+            "UPDATE rotation SET resend_at = 0",
+        ] {
+            sqlx::query(sql).execute(&self.store).await.unwrap();
+        }
     }
 
     pub async fn count(&self, sql: &'static str) -> i64 {
@@ -466,6 +505,7 @@ async fn own(database: &TestDatabase, role: &str) {
 /// Roles of one test, removed at its end.
 struct Roles {
     prefix: String,
+    servers: Vec<String>,
 }
 
 impl Roles {
@@ -477,9 +517,11 @@ impl Roles {
         "re_encryptor",
     ];
 
-    async fn create() -> Self {
+    async fn create(servers: [String; 2]) -> Self {
         let prefix = format!("test_{:016x}_", rand::random::<u64>());
-        let roles = Self { prefix };
+        let mut servers = servers.to_vec();
+        servers.dedup();
+        let roles = Self { prefix, servers };
         let create = Self::NAMES.map(|name| {
             let role = roles.name(name);
             format!("CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}';")
@@ -497,13 +539,12 @@ impl Roles {
     }
 
     async fn execute(&self, sql: String) -> sqlx::Result<()> {
-        use sqlx::Connection;
-        let server = services::url(services::POSTGRES);
-        let options = PgConnectOptions::from_str(&server)?;
-        let mut connection = sqlx::PgConnection::connect_with(&options).await?;
-        sqlx::raw_sql(AssertSqlSafe(sql))
-            .execute(&mut connection)
-            .await?;
+        for server in &self.servers {
+            let options = PgConnectOptions::from_str(server)?;
+            let mut connection = PgConnection::connect_with(&options).await?;
+            let done = sqlx::raw_sql(AssertSqlSafe(sql.clone()));
+            done.execute(&mut connection).await?;
+        }
         Ok(())
     }
 }
@@ -514,6 +555,7 @@ impl Drop for Roles {
         let drop = Self::NAMES.map(|name| format!("DROP ROLE IF EXISTS {};", self.name(name)));
         let roles = Self {
             prefix: self.prefix.clone(),
+            servers: self.servers.clone(),
         };
         let dropping = std::thread::spawn(move || {
             let runtime = tokio::runtime::Runtime::new().unwrap();

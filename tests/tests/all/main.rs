@@ -13,6 +13,7 @@ mod faults;
 mod master;
 mod postgres_source;
 mod process;
+mod process_faults;
 mod processes;
 mod support;
 mod tink;

@@ -8,8 +8,12 @@ use std::{
 };
 
 use rekey_testkit::program;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
-use crate::support::{Disks, PATIENCE};
+use crate::support::{Disks, PATIENCE, until};
 
 /// What a process says is kept up to here, for a test that fails.
 const LINES_KEPT: usize = 200;
@@ -56,6 +60,22 @@ impl Process {
         self.said.lock().unwrap().clone()
     }
 
+    /// Waits until its health endpoint answers with this status.
+    pub async fn answers(&self, path: &str, status: u16) {
+        let place = until("a worker's address", async || {
+            let said = self.said();
+            let line = said.iter().find(|line| line.contains("listen="))?;
+            let (_, place) = line.split_once("listen=")?;
+            Some(place.split_whitespace().next()?.to_owned())
+        })
+        .await;
+        until(&format!("{path} to answer {status}"), async || {
+            let found = get(&place, path).await?;
+            (found == status).then_some(())
+        })
+        .await;
+    }
+
     /// Sends a signal, such as `TERM`.
     pub fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
@@ -82,6 +102,16 @@ impl Process {
         let status = self.end().await.expect("SIGTERM ends it");
         assert!(status.success(), "SIGTERM: {status}: {:#?}", self.said());
     }
+}
+
+/// The status that a GET answers with.
+async fn get(place: &str, path: &str) -> Option<u16> {
+    let mut stream = TcpStream::connect(place).await.ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.ok()?;
+    answer.split_whitespace().nth(1)?.parse().ok()
 }
 
 impl Drop for Process {

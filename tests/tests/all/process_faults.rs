@@ -1,0 +1,290 @@
+//! What processes, brokers and databases that die, stop or go away do to a rotation: nothing is lost, nothing is done twice.
+
+use std::{
+    os::unix::process::ExitStatusExt,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use rekey_domain::{RotationReason, RotationState};
+use rekey_messages::RotationRequested;
+use rekey_operations::Worker;
+use rekey_runtime::{Clock, SystemClock, crash};
+use rekey_testkit::{PrivatePostgres, PrivateRabbitMq, Proxy, program};
+
+use crate::{
+    cluster::{Cluster, Messages, Policy, Servers},
+    process::Process,
+    support::until,
+};
+
+const SIGABRT: i32 = 6;
+const AT_ONCE: usize = 2;
+
+/// Small batches, so that there is a middle to be caught in.
+fn many_batches() -> Policy {
+    Policy {
+        batch_rows: 50,
+        ..Policy::default()
+    }
+}
+
+#[test]
+fn any_worker_killed_at_any_crash_point_is_replaced_and_nothing_is_done_twice() {
+    // Built before anybody waits for it.
+    program("rekey");
+    let mut points: Vec<(Worker, &str)> = Vec::new();
+    for point in crash::POINTS {
+        match point.split_once('.').unwrap().0 {
+            "scheduler" => points.push((Worker::Scheduler, point)),
+            "rotator" => points.push((Worker::Rotator, point)),
+            "re-encryptor" => points.push((Worker::ReEncryptor, point)),
+            _ if *point == "worker.failed" => points.push((Worker::Rotator, point)),
+            _ => points.extend([(Worker::Rotator, *point), (Worker::ReEncryptor, *point)]),
+        }
+    }
+    assert!(points.len() >= crash::POINTS.len());
+    let points = Arc::new(Mutex::new(points));
+    let threads: Vec<_> = (0..AT_ONCE)
+        .map(|_| {
+            let points = points.clone();
+            std::thread::spawn(move || {
+                while let Some((worker, point)) = next(&points) {
+                    let runtime = tokio::runtime::Runtime::new().unwrap();
+                    runtime.block_on(survives(worker, point));
+                }
+            })
+        })
+        .collect();
+    let failures = threads.into_iter().filter_map(|it| it.join().err()).count();
+    assert_eq!(failures, 0, "see above which points");
+}
+
+fn next<'a>(points: &Mutex<Vec<(Worker, &'a str)>>) -> Option<(Worker, &'a str)> {
+    points.lock().unwrap().pop()
+}
+
+#[expect(
+    clippy::print_stdout,
+    reason = "a failure is read with its crash point"
+)]
+async fn survives(worker: Worker, point: &str) {
+    println!("{} at {point}", worker.name());
+    let cluster = Cluster::of(300, many_batches()).await;
+    ask_for_a_ghost(&cluster).await;
+    cluster.rotate().await;
+    let others = Worker::ALL.into_iter().filter(|other| *other != worker);
+    let _others: Vec<Process> = others.map(|other| cluster.start(other)).collect();
+    let mut doomed = cluster.start_with(worker, &[("REKEY_CRASH_AT", point)]);
+    let status = doomed.end().await;
+    let status = status.unwrap_or_else(|| panic!("{point} was never reached"));
+    assert_eq!(status.signal(), Some(SIGABRT), "{point}: {status}");
+    cluster.assert_reads_back().await;
+
+    cluster.leases_end().await;
+    let _replacement = cluster.start(worker);
+    cluster.reaches(RotationState::Completed).await;
+    cluster.assert_rotated_once().await;
+    until("the ghost's letter", async || {
+        (cluster.count("SELECT count(*) FROM dead_letter").await == 1).then_some(())
+    })
+    .await;
+}
+
+/// A request for a keyring that is not there, so that a handler fails.
+async fn ask_for_a_ghost(cluster: &Cluster) {
+    let unit = cluster
+        .services
+        .store
+        .begin(SystemClock.now())
+        .await
+        .unwrap();
+    let ghost = RotationRequested {
+        keyring: "ghost".parse().unwrap(),
+        reason: RotationReason::Request,
+    };
+    unit.send(&ghost).await.unwrap();
+    unit.commit().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_is_killed_in_the_middle_and_comes_back_loses_nothing() {
+    let mut node = PrivateRabbitMq::start().unwrap();
+    let servers = Servers {
+        amqp: node.amqp_url(),
+        rabbitmq_api: node.api_url(),
+        ..Servers::shared()
+    };
+    let cluster = Cluster::on(servers, 1_500, many_batches()).await;
+    let _workers = cluster.start_all(2);
+    cluster.rotate().await;
+    cluster.moves().await;
+    node.kill();
+    let under_new = cluster.under(2).await;
+    assert!(
+        under_new < cluster.values(),
+        "killed too late to show anything"
+    );
+    node.restart().unwrap();
+    cluster.reaches(RotationState::Completed).await;
+    cluster.assert_rotated_once().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_broker_is_gone_workers_live_are_not_ready_and_find_it_again_in_seconds() {
+    let mut cluster = Cluster::of(600, many_batches()).await;
+    let proxy = Proxy::to(&cluster.places.amqp).await;
+    cluster.places.amqp = proxy.address().to_string();
+    let workers = cluster.start_all(1);
+    for worker in &workers {
+        worker.answers("/readyz", 200).await;
+    }
+    proxy.refuse();
+    for worker in &workers {
+        worker.answers("/readyz", 503).await;
+        worker.answers("/livez", 200).await;
+    }
+    // It is gone for longer than any retry of a client library would last by default.
+    cluster.rotate().await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert!(cluster.rotation().await.is_none());
+    proxy.restore();
+    let back = Instant::now();
+    for worker in &workers {
+        worker.answers("/readyz", 200).await;
+    }
+    assert!(
+        back.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        back.elapsed()
+    );
+    cluster.reaches(RotationState::Completed).await;
+    cluster.assert_rotated_once().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_purged_from_the_broker_are_sent_again() {
+    let cluster = Cluster::of(600, many_batches()).await;
+    let _planners = [
+        cluster.start(Worker::Scheduler),
+        cluster.start(Worker::Rotator),
+    ];
+    cluster.rotate().await;
+    until("batches that wait at the broker", async || {
+        let dispatched = "SELECT count(*) FROM batch WHERE state = 'DISPATCHED'";
+        let shipped = "SELECT count(*) FROM outbox WHERE queue = 're-encryptor'";
+        (cluster.count(dispatched).await > 0 && cluster.count(shipped).await == 0).then_some(())
+    })
+    .await;
+    let queue = "rekey.re-encryptor";
+    cluster.broker.management.purge_queue(queue).await;
+    let _worker = cluster.start(Worker::ReEncryptor);
+    // Half a minute passes.
+    cluster.leases_end().await;
+    cluster.reaches(RotationState::Completed).await;
+    cluster.assert_rotated_once().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn databases_that_are_killed_in_the_middle_and_come_back_lose_nothing() {
+    let (mut store, mut source) = (
+        PrivatePostgres::start().unwrap(),
+        PrivatePostgres::start().unwrap(),
+    );
+    let servers = Servers {
+        store: store.url(),
+        source: source.url(),
+        ..Servers::shared()
+    };
+    let cluster = Cluster::on(servers, 1_500, many_batches()).await;
+    let _workers = cluster.start_all(2);
+    cluster.rotate().await;
+    cluster.moves().await;
+    source.kill();
+    source.restart().unwrap();
+    let under_new = until("the source's answer", async || {
+        let rows = rekey_operations::census(&cluster.services).await.ok()?;
+        Some(rows.len())
+    })
+    .await;
+    assert!(under_new > 0);
+    store.kill();
+    store.restart().unwrap();
+    until("the store's answer", async || {
+        let views = rekey_operations::rotation_views(&cluster.services).await;
+        views.ok().map(|_| ())
+    })
+    .await;
+    cluster.leases_end().await;
+    cluster.reaches(RotationState::Completed).await;
+    cluster.assert_rotated_once().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_stopped_past_its_lease_and_continued_writes_nothing_that_counts() {
+    for messages in [Messages::RabbitMq, Messages::Local] {
+        let policy = Policy {
+            messages,
+            ..many_batches()
+        };
+        let cluster = Cluster::of(600, policy).await;
+        let _planners = [
+            cluster.start(Worker::Scheduler),
+            cluster.start(Worker::Rotator),
+        ];
+        let stopped = cluster.start(Worker::ReEncryptor);
+        cluster.rotate().await;
+        let leased = "SELECT count(*) FROM lease WHERE name LIKE 'batch/%'";
+        until("a batch being worked on", async || {
+            (cluster.count(leased).await > 0).then_some(())
+        })
+        .await;
+        stopped.signal("STOP");
+        cluster.leases_end().await;
+        let _other = cluster.start(Worker::ReEncryptor);
+        let view = cluster.reaches(RotationState::Completed).await;
+        stopped.signal("CONT");
+        cluster.assert_rotated_once().await;
+        stopped.terminate().await;
+        cluster.assert_rotated_once().await;
+        let after = cluster.rotation().await.unwrap();
+        assert_eq!((after.moved, after.state), (view.moved, view.state));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_leader_hands_the_schedule_on_and_its_late_tick_fires_nothing() {
+    let cluster = Cluster::of(0, Policy::default()).await;
+    let leads = "SELECT count(*) FROM lease WHERE name = 'scheduler'";
+    let first = cluster.start(Worker::Scheduler);
+    until("a leader", async || {
+        (cluster.count(leads).await == 1).then_some(())
+    })
+    .await;
+    first.signal("STOP");
+    cluster.leases_end().await;
+    let _second = cluster.start(Worker::Scheduler);
+    until("another leader", async || {
+        let holder = "SELECT count(*) FROM lease WHERE name = 'scheduler' AND until > 0";
+        (cluster.count(holder).await == 1).then_some(())
+    })
+    .await;
+    let due = "UPDATE keyring SET policy = jsonb_set(policy::jsonb, '{rotate}', '\"* * * * *\"')::text WHERE name = 'phi'";
+    sqlx::query(due).execute(&cluster.store).await.unwrap();
+    first.signal("CONT");
+    // Both look at the same tick, a minute late.
+    let late = "UPDATE schedule SET fired_up_to = fired_up_to - interval '1 minute' WHERE name = 'rotate/phi'";
+    until("a schedule", async || {
+        let late = sqlx::query(late).execute(&cluster.store).await.unwrap();
+        (late.rows_affected() == 1).then_some(())
+    })
+    .await;
+    let fired = "SELECT count(*) FROM audit_entry WHERE action = 'rotation.started'";
+    let _rotator = cluster.start(Worker::Rotator);
+    until("the tick", async || {
+        (cluster.count(fired).await > 0).then_some(())
+    })
+    .await;
+    let rotations = cluster.count("SELECT count(*) FROM rotation").await;
+    assert_eq!(rotations, 1);
+}
