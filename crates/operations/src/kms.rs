@@ -2,7 +2,12 @@
 
 use std::{path::Path, sync::Arc};
 
-use rekey_kms::{AwsKms, AwsSettings, Kms, LocalKms, NotAwsMasterKey};
+use async_trait::async_trait;
+use rekey_envelope::KeyMaterial;
+use rekey_kms::{
+    AwsKms, AwsSettings, EncryptionContext, GeneratedKey, Kms, KmsError, LocalKms, MasterKeyInfo,
+    NotAwsMasterKey, RewrappedKey, WrappedKey,
+};
 use rekey_runtime::config::KmsConfig;
 
 use crate::OperationError;
@@ -33,6 +38,53 @@ pub async fn create_kms(
         Place::File(path) => Arc::new(LocalKms::create(path).await?),
         Place::Aws(settings) => Arc::new(AwsKms::create(&settings).await?),
     })
+}
+
+/// For a process that uses no keys, and so has no right to any.
+pub(crate) struct NoKms;
+
+impl NoKms {
+    fn denied<T>() -> Result<T, KmsError> {
+        Err(KmsError::AccessDenied {
+            master_key: "(this process uses none)".to_owned(),
+        })
+    }
+}
+
+#[async_trait]
+impl Kms for NoKms {
+    async fn generate_data_key(&self, _: &EncryptionContext) -> Result<GeneratedKey, KmsError> {
+        Self::denied()
+    }
+
+    async fn decrypt(
+        &self,
+        _: &WrappedKey,
+        _: &EncryptionContext,
+    ) -> Result<KeyMaterial, KmsError> {
+        Self::denied()
+    }
+
+    async fn describe(&self) -> Result<MasterKeyInfo, KmsError> {
+        Self::denied()
+    }
+
+    async fn wrapped_by(&self, _: &WrappedKey, _: &EncryptionContext) -> Result<String, KmsError> {
+        Self::denied()
+    }
+
+    async fn rewrap(
+        &self,
+        _: &WrappedKey,
+        _: &EncryptionContext,
+        _: &str,
+    ) -> Result<RewrappedKey, KmsError> {
+        Self::denied()
+    }
+
+    async fn new_master_key(&self) -> Result<MasterKeyInfo, KmsError> {
+        Self::denied()
+    }
 }
 
 enum Place<'a> {

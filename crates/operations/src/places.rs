@@ -14,7 +14,7 @@ use rekey_messages::Queue;
 use rekey_runtime::{SystemClock, config::Config};
 use rekey_store::{Store, is_postgres, sqlite_file};
 
-use crate::{OperationError, Requester, Services, connect_kms, create_kms};
+use crate::{OperationError, Requester, Services, connect_kms, create_kms, kms::NoKms};
 
 /// The configuration, and the directory for what it does not keep elsewhere.
 #[derive(Debug, Clone)]
@@ -126,6 +126,16 @@ impl Places {
         store.check_schema().await?;
         let kms = connect_kms(&self.config.kms, &self.file("master.key")).await?;
         Ok(self.wire(store, kms, principal))
+    }
+
+    /// The same for a process that uses no keys: it needs no right at the KMS.
+    ///
+    /// # Errors
+    /// As [`Places::connect`].
+    pub async fn connect_keyless(&self, principal: Principal) -> Result<Services, OperationError> {
+        let store = self.open_store().await?;
+        store.check_schema().await?;
+        Ok(self.wire(store, Arc::new(NoKms), principal))
     }
 
     /// Makes what is missing of the store, the master key and the broker's queues, and reaches them.

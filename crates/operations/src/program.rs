@@ -163,7 +163,12 @@ async fn try_reach(
     places: &Places,
     slots: u16,
 ) -> Result<(Services, Arc<dyn Transport>), OperationError> {
-    let services = places.connect(Principal::worker(program.name)).await?;
+    let principal = Principal::worker(program.name);
+    let services = if program.uses_keys {
+        places.connect(principal).await?
+    } else {
+        places.connect_keyless(principal).await?
+    };
     let queues: Vec<_> = program.queues.iter().map(|queue| (*queue, slots)).collect();
     let name = format!("rekey-{}", program.name);
     let transport = places.transport(&services.store, &name, &queues)?;

@@ -1,8 +1,21 @@
 //! RabbitMQ as a test sees it: its management API, names of a test's own, and a publisher from outside.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::StreamExt;
 use lapin::{
     BasicProperties, Confirmation, Connection, ConnectionProperties,
-    options::{BasicPublishOptions, ConfirmSelectOptions},
+    options::{
+        BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions,
+        QueueDeclareOptions,
+    },
+    types::FieldTable,
 };
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
@@ -253,6 +266,94 @@ impl Drop for TestBroker {
             let _ = runtime.map(|runtime| runtime.block_on(remove));
         });
         let _ = removing.join();
+    }
+}
+
+/// Sends every message of an exchange a second time, later and in another order, with a field in its
+/// data that nobody knows. Dropped, it stops.
+#[derive(Debug)]
+pub struct Echo {
+    task: tokio::task::JoinHandle<()>,
+    sent: Arc<AtomicUsize>,
+}
+
+/// Marks what was sent again, so that it is not sent a third time.
+const ECHO: &str = "echo";
+
+impl Echo {
+    /// Echoes an exchange, as a user who may do all of it.
+    ///
+    /// # Panics
+    /// When the broker does not let us.
+    pub async fn of(url: &str, exchange: &str) -> Self {
+        let connection = Connection::connect(url, ConnectionProperties::default()).await;
+        let connection = connection.expect("the tests' RabbitMQ answers");
+        let channel = connection.create_channel().await.expect("a channel");
+        let own = QueueDeclareOptions {
+            exclusive: true,
+            ..Default::default()
+        };
+        let none = FieldTable::default;
+        let queue = channel.queue_declare("".into(), own, none()).await;
+        let queue = queue.expect("an exclusive queue").name().clone();
+        let (bind, consume) = (QueueBindOptions::default(), BasicConsumeOptions::default());
+        let bound = channel.queue_bind(queue.clone(), exchange.into(), "#".into(), bind, none());
+        bound.await.expect("a binding");
+        let no_ack = BasicConsumeOptions {
+            no_ack: true,
+            ..consume
+        };
+        let consumer = channel
+            .basic_consume(queue, "".into(), no_ack, none())
+            .await;
+        let mut consumer = consumer.expect("a consumer");
+        let sent = Arc::new(AtomicUsize::new(0));
+        let (exchange, count) = (exchange.to_owned(), sent.clone());
+        let task = tokio::spawn(async move {
+            let _connection = connection;
+            while let Some(Ok(delivery)) = consumer.next().await {
+                let echoed = delivery.properties.app_id().as_ref();
+                if echoed.is_some_and(|app| app.as_str() == ECHO) {
+                    continue;
+                }
+                let (channel, exchange, count) = (channel.clone(), exchange.clone(), count.clone());
+                tokio::spawn(async move {
+                    let delay = rand::random_range(0..150);
+                    tokio::time::sleep(Duration::from_millis(delay)).await;
+                    let Ok(mut event) = serde_json::from_slice::<Value>(&delivery.data) else {
+                        return;
+                    };
+                    event["data"]["colour"] = json!("blue");
+                    event["mood"] = json!({ "good": true });
+                    let body = event.to_string();
+                    let properties = delivery.properties.clone().with_app_id(ECHO.into());
+                    let options = BasicPublishOptions::default();
+                    let key = delivery.routing_key.clone();
+                    let sent = channel.basic_publish(
+                        exchange.into(),
+                        key,
+                        options,
+                        body.as_bytes(),
+                        properties,
+                    );
+                    if sent.await.is_ok() {
+                        count.fetch_add(1, Ordering::SeqCst);
+                    }
+                });
+            }
+        });
+        Self { task, sent }
+    }
+
+    /// How many messages were sent again.
+    pub fn sent(&self) -> usize {
+        self.sent.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 

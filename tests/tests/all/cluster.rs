@@ -1,6 +1,7 @@
 //! A deployment of many processes: PostgreSQL, RabbitMQ and a KMS, each worker with its own rights and no more.
 
 use std::{
+    collections::HashMap,
     process::{Command, Stdio},
     str::FromStr,
     sync::Arc,
@@ -134,7 +135,7 @@ impl Cluster {
         sqlx::raw_sql(tables).execute(&source_pool).await.unwrap();
         let operator_url = store.url_as(&roles.name("operator"), PASSWORD);
         let mut cluster = Self {
-            services: operators(&operator_url, &alias).await,
+            services: operators(&operator_url, &application, &alias).await,
             source: source_pool,
             store: store.pool().await,
             broker,
@@ -224,6 +225,12 @@ impl Cluster {
     /// The same, with more in its environment.
     pub fn start_with(&self, worker: Worker, environment: &[(&str, &str)]) -> Process {
         let mut command = self.command(&format!("rekey-{}", worker.name()));
+        if worker == Worker::Scheduler {
+            // It has no business at the KMS.
+            for credential in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
+                command.env_remove(credential);
+            }
+        }
         let role = worker.role(&self.roles.prefix());
         let [store, source] = &self.databases;
         let at = |url: String, there: &str| url.replace(&place(&url), there);
@@ -420,7 +427,7 @@ pub fn place(url: &str) -> String {
     rest.split('/').next().unwrap().to_owned()
 }
 
-fn ssn(id: i64) -> String {
+pub fn ssn(id: i64) -> String {
     format!("{:03}-{:02}-{:04}", id % 900, id % 100, id % 10_000)
 }
 
@@ -468,7 +475,7 @@ columns = {{ finding = {{ keyring = "phi", bind = ["uuid"] }} }}
     )
 }
 
-async fn operators(store: &str, alias: &str) -> Services {
+async fn operators(store: &str, source: &str, alias: &str) -> Services {
     let credentials = Credentials::new("test", "test", None, None, "test");
     let sdk = SdkConfig::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
@@ -480,7 +487,8 @@ async fn operators(store: &str, alias: &str) -> Services {
     kms.ensure_master_key().await.unwrap();
     let store = Store::connect(store).await.unwrap();
     store.migrate().await.unwrap();
-    Services::new(store, Arc::new(kms), Arc::new(SystemClock), operator())
+    let sources = HashMap::from([("clinic".to_owned(), source.to_owned().into())]);
+    Services::new(store, Arc::new(kms), Arc::new(SystemClock), operator()).with_source_urls(sources)
 }
 
 async fn run_all(pool: &PgPool, statements: &serde_json::Value) {

@@ -14,6 +14,7 @@ mod master;
 mod postgres_source;
 mod process;
 mod process_faults;
+mod process_writers;
 mod processes;
 mod support;
 mod tink;
