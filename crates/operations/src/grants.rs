@@ -127,8 +127,3 @@ pub async fn grants(
     }
     Ok(all)
 }
-
-/// A name as SQL writes it, whatever is in it.
-fn quote(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}

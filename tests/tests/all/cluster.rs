@@ -350,7 +350,11 @@ impl Cluster {
             "UPDATE batch SET resend_at = 0",
             "UPDATE rotation SET resend_at = 0",
         ] {
-            sqlx::query(sql).execute(&self.store).await.unwrap();
+            // Workers hold rows in another order: whoever is the victim tries again.
+            until(sql, async || {
+                sqlx::query(sql).execute(&self.store).await.ok()
+            })
+            .await;
         }
     }
 

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeSet;
 
+use rekey_domain::Part;
 use rekey_store::columns;
 
-use super::{SourceGrants, Worker, quote};
+use super::{SourceGrants, Worker};
 use crate::{OperationError, STORE_SOURCE, Services};
 
 /// A protected table, as its source has it.
 pub(super) struct ProtectedTable {
     source: String,
-    /// Schema and name of each part, as SQL writes them.
-    parts: Vec<String>,
+    parts: Vec<Part>,
     /// What is read: the primary key, what values are bound to, the values.
     read: BTreeSet<String>,
     /// What is written.
@@ -31,11 +31,10 @@ pub(super) async fn tables(services: &Services) -> Result<Vec<ProtectedTable>, O
             None => {
                 let source = services.source(&column.source).await?;
                 let relation = &column.table.relation;
-                let parts = source.parts(relation).await?;
                 let key = source.describe(relation).await?.primary_key;
                 let table = ProtectedTable {
                     source: column.source.name.clone(),
-                    parts: parts.into_iter().map(|part| part.id.name).collect(),
+                    parts: source.parts(relation).await?,
                     read: key.into_iter().collect(),
                     protected: BTreeSet::new(),
                 };
@@ -79,26 +78,15 @@ pub(super) fn statements(
 }
 
 fn on_table(worker: Worker, role: &str, table: &ProtectedTable) -> Vec<String> {
-    let listed = |columns: &BTreeSet<String>| {
-        let quoted: Vec<_> = columns.iter().map(|column| quote(column)).collect();
-        quoted.join(", ")
-    };
-    let role = quote(role);
-    let rights = match worker {
+    let listed = |columns: &BTreeSet<String>| columns.iter().cloned().collect::<Vec<_>>();
+    let protected = listed(&table.protected);
+    let statements = match worker {
         // It counts values by their first bytes; which row each is of it need not know.
-        Worker::Rotator => format!("SELECT (ctid, {})", listed(&table.protected)),
-        _ => format!(
-            "SELECT (ctid, {}), UPDATE ({})",
-            listed(&table.read),
-            listed(&table.protected)
-        ),
+        Worker::Rotator => rekey_sources::grants(role, &table.parts, &protected, &[]),
+        _ => rekey_sources::grants(role, &table.parts, &listed(&table.read), &protected),
     };
-    let mut sql = Vec::new();
-    for part in &table.parts {
-        if let Some((schema, _)) = part.split_once('.') {
-            sql.push(format!("GRANT USAGE ON SCHEMA {schema} TO {role};"));
-        }
-        sql.push(format!("GRANT {rights} ON {part} TO {role};"));
-    }
-    sql
+    statements
+        .into_iter()
+        .map(|sql| format!("{sql};"))
+        .collect()
 }

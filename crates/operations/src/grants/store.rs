@@ -1,6 +1,6 @@
 //! What each worker does with the store's tables, column by column.
 
-use super::{Worker, quote};
+use super::Worker;
 
 /// Every worker reads these, leases work and ships its messages.
 const EVERY: [(&str, &str); 8] = [
@@ -65,7 +65,7 @@ const RE_ENCRYPTOR: [(&str, &str); 5] = [
     ),
     (
         "quarantine",
-        "INSERT, UPDATE (rotation_id, found_key_id, reason, found_at, resolved_at)",
+        "INSERT, UPDATE (rotation_id, pass, found_key_id, reason, found_at, resolved_at)",
     ),
     ("audit_detail", "SELECT, UPDATE (details)"),
 ];
@@ -91,4 +91,9 @@ pub(super) fn statements(worker: Worker, role: &str) -> Vec<String> {
         statements.push(ctid);
     }
     statements
+}
+
+/// A name as SQL writes it, whatever is in it.
+fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }

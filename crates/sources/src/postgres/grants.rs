@@ -6,18 +6,22 @@ use rekey_domain::Part;
 
 use super::names::{Name, quote};
 
-/// The statements that let `role` rotate the `protected` columns of a PostgreSQL table, partition
-/// by partition: it reads those, the columns in `others` (primary key and bind columns) and the
-/// place of each row, and writes the protected columns.
-pub fn grants(role: &str, parts: &[Part], protected: &[String], others: &[String]) -> Vec<String> {
+/// The statements that let `role` work with the protected columns of a PostgreSQL table, partition
+/// by partition: it reads the columns in `read` and the place of each row, and writes those in
+/// `written`. A census reads the protected columns and writes nothing; re-encryption reads the
+/// primary key and the bind columns too, and writes the protected ones.
+pub fn grants(role: &str, parts: &[Part], read: &[String], written: &[String]) -> Vec<String> {
     let role = quote(role);
     let list = |names: Vec<&String>| {
         let mut seen = BTreeSet::new();
         let once = names.into_iter().filter(|name| seen.insert(*name));
         once.map(|name| quote(name)).collect::<Vec<_>>().join(", ")
     };
-    let read = list(others.iter().chain(protected).collect());
-    let written = list(protected.iter().collect());
+    let read = list(read.iter().collect());
+    let updates = match list(written.iter().collect()) {
+        none if none.is_empty() => none,
+        columns => format!(", UPDATE ({columns})"),
+    };
     let mut statements = Vec::new();
     let names = parts.iter().filter_map(|part| Name::parse(&part.id.name));
     let schemas: BTreeSet<String> = names.filter_map(|name| name.schema).collect();
@@ -30,7 +34,7 @@ pub fn grants(role: &str, parts: &[Part], protected: &[String], others: &[String
     for part in parts {
         let table = &part.id.name;
         statements.push(format!(
-            "GRANT SELECT (ctid, {read}), UPDATE ({written}) ON {table} TO {role}"
+            "GRANT SELECT (ctid, {read}){updates} ON {table} TO {role}"
         ));
     }
     statements
@@ -62,8 +66,8 @@ mod tests {
         let granted = grants(
             "re-key",
             &parts,
+            &names(&["id", "ssn", "No te", "id"]),
             &names(&["ssn", "No te"]),
-            &names(&["id", "ssn"]),
         );
         assert_eq!(
             granted,
@@ -72,6 +76,11 @@ mod tests {
                 r#"GRANT SELECT (ctid, "id", "ssn", "No te"), UPDATE ("ssn", "No te") ON "public"."a" TO "re-key""#,
                 r#"GRANT SELECT (ctid, "id", "ssn", "No te"), UPDATE ("ssn", "No te") ON "public"."B" TO "re-key""#,
             ]
+        );
+        let counts = grants("re-key", &parts[..1], &names(&["ssn"]), &[]);
+        assert_eq!(
+            counts[1],
+            r#"GRANT SELECT (ctid, "ssn") ON "public"."a" TO "re-key""#
         );
     }
 }

@@ -95,8 +95,12 @@ async fn the_rights_that_are_listed_are_enough() {
             .map(|name| (*name).to_owned())
             .collect::<Vec<_>>()
     };
-    for grant in rekey_sources::grants(&role.name, &parts, &names(&["S"]), &names(&["id", "place"]))
-    {
+    for grant in rekey_sources::grants(
+        &role.name,
+        &parts,
+        &names(&["id", "place", "S"]),
+        &names(&["S"]),
+    ) {
         fixture.execute(&grant).await;
     }
     let source = fixture.open_as(&role.name).await;
