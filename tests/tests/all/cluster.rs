@@ -130,7 +130,8 @@ impl Cluster {
         let application = source.url_as(&roles.name("application"), PASSWORD);
         let source_pool = PgPool::connect(&application).await.unwrap();
         let tables =
-            "CREATE TABLE patients (id bigint PRIMARY KEY, ssn bytea, notes text, updated_at text);
+            "CREATE TABLE patients (id bigint PRIMARY KEY, ssn bytea, notes text, updated_at text)
+                 WITH (fillfactor = 70);
              CREATE TABLE visits (uuid uuid PRIMARY KEY, finding bytea)";
         sqlx::raw_sql(tables).execute(&source_pool).await.unwrap();
         let operator_url = store.url_as(&roles.name("operator"), PASSWORD);
