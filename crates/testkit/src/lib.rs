@@ -4,6 +4,7 @@ mod apt;
 pub mod containers;
 pub mod local;
 mod postgres;
+mod previous;
 mod process;
 mod programs;
 mod proxy;
@@ -14,5 +15,6 @@ pub mod tink;
 
 pub use local::{PrivatePostgres, PrivateRabbitMq};
 pub use postgres::TestDatabase;
-pub use programs::program;
+pub use previous::previous_programs;
+pub use programs::{program, programs};
 pub use proxy::Proxy;

@@ -20,24 +20,39 @@ const PROGRAMS: [&str; 4] = [
 /// # Panics
 /// When it does not build.
 pub fn program(name: &str) -> PathBuf {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    let folder = FOLDER
-        .get_or_init(|| std::env::var_os("REKEY_TEST_PROGRAMS").map_or_else(build, PathBuf::from));
-    folder.join(name)
+    programs().join(name)
 }
 
-fn build() -> PathBuf {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+/// The folder of the programs.
+///
+/// # Panics
+/// When they do not build.
+pub fn programs() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        if let Some(given) = std::env::var_os("REKEY_TEST_PROGRAMS") {
+            return PathBuf::from(given);
+        }
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let target = target_folder(&workspace);
+        build(&workspace, &target);
+        target.join("debug")
+    })
+}
+
+pub(crate) fn target_folder(workspace: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from)
+}
+
+pub(crate) fn build(workspace: &Path, target: &Path) {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let packages = PROGRAMS.iter().flat_map(|name| ["--package", name]);
     let built = Command::new(cargo)
-        .args(["build", "--quiet", "--bins"])
+        .args(["build", "--quiet", "--locked", "--bins"])
         .args(packages)
-        .current_dir(&workspace)
+        .env("CARGO_TARGET_DIR", target)
+        .current_dir(workspace)
         .status()
         .expect("cargo runs, as it runs this test");
     assert!(built.success(), "the programs do not build");
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| workspace.join("target"), PathBuf::from);
-    target.join("debug")
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     str::FromStr,
     sync::Arc,
@@ -17,7 +18,7 @@ use rekey_operations::{
 };
 use rekey_runtime::SystemClock;
 use rekey_store::Store;
-use rekey_testkit::{TestDatabase, program, rabbitmq::TestBroker, services};
+use rekey_testkit::{TestDatabase, programs, rabbitmq::TestBroker, services};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Row, postgres::PgConnectOptions};
 use tempfile::TempDir;
 
@@ -66,6 +67,8 @@ pub struct Cluster {
     pub broker: TestBroker,
     policy: Policy,
     patients: i64,
+    /// The folder of the programs that are started from now on.
+    pub programs: PathBuf,
     dir: TempDir,
     databases: [TestDatabase; 2],
     roles: Roles,
@@ -109,6 +112,11 @@ impl Cluster {
 
     /// A cluster on servers of a test's own, which it may kill.
     pub async fn on(servers: Servers, patients: i64, policy: Policy) -> Self {
+        Self::made_by(programs(), servers, patients, policy).await
+    }
+
+    /// A cluster whose store and workers are those of the programs in this folder.
+    pub async fn made_by(programs: &Path, servers: Servers, patients: i64, policy: Policy) -> Self {
         let (store, source) = (&servers.store, &servers.source);
         let databases = [
             TestDatabase::on(store).await,
@@ -136,6 +144,7 @@ impl Cluster {
         sqlx::raw_sql(tables).execute(&source_pool).await.unwrap();
         let operator_url = store.url_as(&roles.name("operator"), PASSWORD);
         let mut cluster = Self {
+            programs: programs.to_owned(),
             services: operators(&operator_url, &application, &alias).await,
             source: source_pool,
             store: store.pool().await,
@@ -179,7 +188,7 @@ impl Cluster {
     }
 
     fn command(&self, name: &str) -> Command {
-        let mut command = Command::new(program(name));
+        let mut command = Command::new(self.programs.join(name));
         command.current_dir(self.dir.path());
         for (name, value) in [
             ("AWS_ACCESS_KEY_ID", "test"),
@@ -491,7 +500,6 @@ async fn operators(store: &str, source: &str, alias: &str) -> Services {
     let kms = AwsKms::with_sdk_config(&sdk, alias.parse().unwrap());
     kms.ensure_master_key().await.unwrap();
     let store = Store::connect(store).await.unwrap();
-    store.migrate().await.unwrap();
     let sources = HashMap::from([("clinic".to_owned(), source.to_owned().into())]);
     Services::new(store, Arc::new(kms), Arc::new(SystemClock), operator()).with_source_urls(sources)
 }

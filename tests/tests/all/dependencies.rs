@@ -42,7 +42,7 @@ fn may_know(from: &str, to: &str) -> bool {
         "broker" => core || to == "store",
         "runtime" => core || ["broker", "store"].contains(&to),
         "client" => ["domain", "envelope", "kms"].contains(&to),
-        "operations" | "testkit" => library,
+        "operations" | "testkit" | "bench" => library,
         "tests" => library || ["migrations", "testkit"].contains(&to) || PROGRAMS.contains(&to),
         "rekey" => library || to == "migrations" || PROGRAMS.contains(&to),
         program if PROGRAMS.contains(&program) => library || to == "migrations",
@@ -99,7 +99,8 @@ fn every_package_has_its_place() {
         let folder = package.manifest_path.parent().expect("a manifest has one");
         let is_program = folder.parent().is_some_and(|p| p.ends_with("workspace"));
         assert_eq!(is_program, PROGRAMS.contains(&name), "{name} in {folder}");
-        let other = LIBRARIES.contains(&name) || ["migrations", "testkit", "tests"].contains(&name);
+        let other = LIBRARIES.contains(&name)
+            || ["bench", "migrations", "testkit", "tests"].contains(&name);
         assert!(is_program || other, "{name} has no place in `may_know`");
     }
 }

@@ -16,5 +16,6 @@ mod process;
 mod process_faults;
 mod process_writers;
 mod processes;
+mod rolling_deploy;
 mod support;
 mod tink;

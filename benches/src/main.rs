@@ -1,0 +1,140 @@
+//! `rekey-bench`: re-encrypts a table through RabbitMQ with full job state, beside a bare UPDATE and pgcrypto, in one run.
+
+mod application;
+mod baseline;
+mod deployment;
+mod rows;
+
+use std::{io::Write, path::PathBuf};
+
+use anyhow::Context;
+use clap::Parser;
+use sqlx::PgPool;
+
+use crate::{deployment::Deployment, rows::KeyType};
+
+/// Measures how fast rows are re-encrypted. Makes databases of its own and drops them.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Rows, each with one value of 300 bytes.
+    #[arg(long, default_value_t = 200_000)]
+    rows: i64,
+    /// The table's primary key.
+    #[arg(long, value_enum, default_value_t = KeyType::Bigint)]
+    key: KeyType,
+    /// Batches in flight, one rotation for each.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 4])]
+    in_flight: Vec<u16>,
+    /// The server, as a superuser; the database is made there.
+    #[arg(long, env = "REKEY_TEST_POSTGRES_URL", hide_env_values = true)]
+    postgres_url: String,
+    /// The broker.
+    #[arg(long, env = "REKEY_TEST_AMQP_URL", hide_env_values = true)]
+    amqp_url: String,
+    /// Where the programs are.
+    #[arg(long, default_value = "target/release")]
+    programs: PathBuf,
+    /// Prints one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    rekey_runtime::hardening::install_tls_provider();
+    let args = Args::parse();
+    let deployment = Deployment::create(&args.postgres_url, &args.amqp_url, &args.programs).await?;
+    let measured = measure(&args, &deployment).await;
+    deployment.remove().await?;
+    measured
+}
+
+async fn measure(args: &Args, deployment: &Deployment) -> anyhow::Result<()> {
+    let pool = deployment.source();
+    say(
+        args,
+        &format!("{} rows by {:?} key, 300 bytes each", args.rows, args.key),
+    )?;
+    let bare = baseline::bare(pool, args.rows, args.key).await?;
+    say(
+        args,
+        &format!("(a) bare UPDATE       {:>8.0} rows/s", rate(args, bare)),
+    )?;
+    let pgcrypto = baseline::pgcrypto(pool, args.rows, args.key).await?;
+    say(
+        args,
+        &format!("(b) pgcrypto in SQL   {:>8.0} rows/s", rate(args, pgcrypto)),
+    )?;
+    deployment.protect(args.key).await?;
+    rows::fill(pool, deployment.services(), args.rows, args.key).await?;
+    settle(pool).await?;
+    let quiet = application::latency(pool, application::QUIET).await?;
+    say(
+        args,
+        &format!(
+            "    application's own updates, quiet: p99 {:.1} ms",
+            quiet.p99
+        ),
+    )?;
+    let mut runs = Vec::new();
+    for in_flight in &args.in_flight {
+        let run = deployment.rotate(*in_flight).await.context("a rotation")?;
+        let rate = rate(args, run.seconds);
+        let (ratio, of_pgcrypto) = (bare / run.seconds, pgcrypto / run.seconds);
+        say(
+            args,
+            &format!(
+                "(c) Rekey, {in_flight} in flight {rate:>7.0} rows/s  {ratio:.2} of (a)  {of_pgcrypto:.2} of (b)  \
+                 application p99 {:.1} ms ({:.2} of quiet)  peak memory {}",
+                run.application.p99,
+                run.application.p99 / quiet.p99,
+                run.memory
+                    .iter()
+                    .map(|(name, mib)| format!("{name} {mib} MiB"))
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            ),
+        )?;
+        runs.push(serde_json::json!({
+            "in_flight": in_flight,
+            "rows_per_second": rate.round(),
+            "of_bare": ratio,
+            "of_pgcrypto": of_pgcrypto,
+            "application_p99_ms": run.application.p99,
+            "application_updates": run.application.updates,
+            "peak_memory_mib": run.memory.into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+        }));
+        settle(pool).await?;
+    }
+    if args.json {
+        let all = serde_json::json!({
+            "rows": args.rows,
+            "key": format!("{:?}", args.key),
+            "bare_rows_per_second": rate(args, bare).round(),
+            "pgcrypto_rows_per_second": rate(args, pgcrypto).round(),
+            "quiet_p99_ms": quiet.p99,
+            "rekey": runs,
+        });
+        writeln!(std::io::stdout(), "{all}")?;
+    }
+    Ok(())
+}
+
+fn rate(args: &Args, seconds: f64) -> f64 {
+    args.rows as f64 / seconds
+}
+
+fn say(args: &Args, text: &str) -> anyhow::Result<()> {
+    if !args.json {
+        writeln!(std::io::stdout(), "{text}")?;
+    }
+    Ok(())
+}
+
+/// Each measurement begins on a table without dead rows, with nothing left to be written.
+async fn settle(pool: &PgPool) -> anyhow::Result<()> {
+    for sql in ["VACUUM ANALYZE bench", "CHECKPOINT"] {
+        sqlx::query(sql).execute(pool).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,57 @@
+//! Our programs as they were before the newest migration, for tests of a rolling deploy.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+use crate::programs;
+
+/// The folder with the programs of the commit before the one that added the newest migration, built
+/// once into `target/previous`.
+///
+/// # Panics
+/// Without the history of the repository, or when they do not build.
+pub fn previous_programs() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let commit = commit_before_newest_migration(&workspace);
+        let target = programs::target_folder(&workspace).join("previous");
+        let source = target.join("source");
+        let _ = std::fs::remove_dir_all(&source);
+        std::fs::create_dir_all(&source).expect("the target folder is ours");
+        let archive = target.join("source.tar");
+        let written = format!("--output={}", archive.display());
+        run(Command::new("git")
+            .args(["archive", &written, &commit])
+            .current_dir(&workspace));
+        run(Command::new("tar")
+            .arg("-xf")
+            .arg(&archive)
+            .arg("-C")
+            .arg(&source));
+        programs::build(&source, &target);
+        target.join("debug")
+    })
+}
+
+fn commit_before_newest_migration(workspace: &Path) -> String {
+    let folder = workspace.join("migrations/src");
+    let names = std::fs::read_dir(&folder).expect("the migrations are there");
+    let names = names.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let newest = names.filter(|name| name.starts_with("m0")).max();
+    let newest = format!("migrations/src/{}", newest.expect("there are migrations"));
+    let mut log = Command::new("git");
+    log.args(["log", "--diff-filter=A", "--format=%H", "-1", "--", &newest]);
+    let added = run(log.current_dir(workspace));
+    format!("{}^", added.trim())
+}
+
+fn run(command: &mut Command) -> String {
+    let done = command.output().expect("git and tar are installed");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{command:?}: {said}");
+    String::from_utf8(done.stdout).expect("a hash")
+}
