@@ -51,10 +51,8 @@ pub async fn fill(
             bigints.push(next);
             uuids.push(uuid);
             let plaintext: [u8; PLAINTEXT] = [u8::try_from(next % 251)?; PLAINTEXT];
-            let value = services
-                .client
-                .encrypt("bench.bench.v", &[bind], &plaintext);
-            values.push(value.await?);
+            let client = &services.client;
+            values.push(client.encrypt("bench.bench.v", &[bind], &plaintext).await?);
             next += 1;
         }
         match key {

@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use rekey_broker::BrokerError;
-use rekey_client::ClientError;
+use rekey_client::{ClientError, LeaseError};
 use rekey_kms::KmsError;
 use rekey_sources::SourceError;
 use rekey_store::StoreError;
 
 /// What waits for a person looks again after this.
 const MENDED_WITHIN: Duration = Duration::from_secs(60);
+
+/// What is away is looked for again after this.
+const OUTAGE: Duration = Duration::from_secs(5);
 
 /// Why an operation was not done; nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -65,12 +68,34 @@ impl OperationError {
 }
 
 impl OperationError {
-    /// Whether the KMS or a key itself stands in the way: every further attempt fails alike until a
+    /// Whether something is away that will be back: however long that takes, it says nothing of the
+    /// work, so it costs no attempt.
+    pub fn is_outage(&self) -> bool {
+        use SourceError::{DiskFull, OutOfReach, Standby};
+        let kms = |error: &KmsError| {
+            matches!(
+                error,
+                KmsError::OutOfReach { .. } | KmsError::Throttled { .. }
+            )
+        };
+        match self {
+            Self::Kms(error) | Self::Client(ClientError::Kms(error)) => kms(error),
+            Self::Client(ClientError::Lease(LeaseError::OutOfReach { .. })) => true,
+            Self::Source(error) => {
+                matches!(error, OutOfReach { .. } | DiskFull { .. } | Standby { .. })
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the KMS, a key itself or a right at a source stands in the way: every further attempt fails alike until a
     /// person mends it, so work is put on hold rather than given up piece by piece.
     pub fn pauses(&self) -> bool {
         match self {
             Self::Kms(error) | Self::Client(ClientError::Kms(error)) => !error.is_retryable(),
             Self::Client(ClientError::WrongKeyMaterial { .. }) => true,
+            // A right that is missing at a source is missing for every row.
+            Self::Source(SourceError::NotAllowed { .. }) => true,
             _ => false,
         }
     }
@@ -80,6 +105,10 @@ impl From<OperationError> for rekey_runtime::JobError {
     fn from(error: OperationError) -> Self {
         match error {
             OperationError::Store(error) => error.into(),
+            error if error.is_outage() => {
+                tracing::warn!(%error, "a message waits for what is away");
+                Self::Snooze(OUTAGE)
+            }
             error if error.pauses() => {
                 tracing::error!(%error, "a message waits until a person has mended this");
                 Self::Snooze(MENDED_WITHIN)

@@ -7,16 +7,20 @@ use std::{
 
 use async_trait::async_trait;
 use rekey_broker::Transport;
+use rekey_domain::RotationState;
 use rekey_runtime::{
     health::{Need, Probe},
     metrics as names,
 };
-use rekey_store::{columns, gauges};
+use rekey_store::{columns, database_time, gauges};
 
 use crate::{OperationError, STORE_SOURCE, Services};
 
 /// A KMS costs money and has limits: it is asked at most so often, however often we are.
 const KMS_EVERY: Duration = Duration::from_secs(30);
+
+/// The kinds of leases: what stands before the first slash of a name.
+const LEASES: [&str; 3] = ["scheduler", "rotation", "batch"];
 
 /// Looks at a process: first at why it does not start yet, then at what it works with.
 #[derive(Default)]
@@ -96,7 +100,8 @@ impl Probe for ProcessProbe {
             Ok(running) => running,
             Err(problem) => return vec![need("start", Some(problem))],
         };
-        let store = running.services.store.check_schema().await;
+        // Not its schema: a newer one only expands ours, and a program that runs goes on.
+        let store = database_time(running.services.store.db()).await;
         let store_is_there = store.is_ok();
         let mut needs = vec![
             need("store", store.err().map(|error| error.to_string())),
@@ -118,10 +123,14 @@ impl Probe for ProcessProbe {
         };
         metrics::gauge!(names::OUTBOX_DEPTH).set(gauges.outbox as f64);
         metrics::gauge!(names::OUTBOX_AGE).set(gauges.outbox_age);
-        for (kind, age) in gauges.lease_ages {
+        metrics::gauge!(names::ROTATIONS_PAUSED).set(gauges.paused as f64);
+        // What is no longer there is said to be zero, or it would be believed for ever.
+        for kind in LEASES {
+            let age = gauges.lease_ages.get(kind).copied().unwrap_or_default();
             metrics::gauge!(names::LEASE_AGE, "kind" => kind).set(age);
         }
-        for (state, rotations) in gauges.rotations {
+        for state in RotationState::ALL.map(|state| state.to_string()) {
+            let rotations = gauges.rotations.get(&state).copied().unwrap_or_default();
             metrics::gauge!(names::ROTATIONS, "state" => state).set(rotations as f64);
         }
         for (queue, depth) in running.transport.depths().await {

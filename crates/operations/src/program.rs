@@ -123,8 +123,13 @@ where
             slots,
             shutdown,
         };
+        let client = process.services.client.clone();
         work(process).await;
         beside.await?;
+        // What the last batches did with keys.
+        if let Err(error) = client.flush().await {
+            tracing::warn!(%error, "the last uses of keys were not reported");
+        }
     }
     serving.await?;
     tracing::info!(program = program.name, "ended");

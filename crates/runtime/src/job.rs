@@ -7,6 +7,9 @@ use rekey_store::{Store, StoreError, Unit, inbox};
 
 use crate::Clock;
 
+/// What is away is looked for again after this.
+const OUTAGE: Duration = Duration::from_secs(5);
+
 /// Why a handler did not take effect, and what is to be done.
 #[derive(Debug)]
 pub enum JobError {
@@ -34,6 +37,11 @@ impl From<StoreError> for JobError {
         match error {
             // Another process holds the work now; by the next attempt it has ended or let go.
             StoreError::Fenced { .. } => Self::Retry(error.into()),
+            // It will be back, however long that takes, and says nothing of the work.
+            StoreError::OutOfReach(_) | StoreError::DiskFull => {
+                tracing::warn!(%error, "a message waits for the store");
+                Self::Snooze(OUTAGE)
+            }
             error => Self::from_retryable(error.is_retryable(), error),
         }
     }

@@ -21,7 +21,7 @@ pub async fn take(
     name: &str,
     holder: &str,
 ) -> Result<Option<Lease>, StoreError> {
-    let unit = store.begin(clock.now()).await?;
+    let unit = store.begin_forgettable(clock.now()).await?;
     let lease = leases::acquire(&unit, name, holder, JOB_LEASE).await?;
     unit.commit().await?;
     Ok(lease)
@@ -60,7 +60,7 @@ pub async fn renewed<T, E: From<StoreError>>(
 }
 
 async fn renew(store: &Store, clock: &dyn Clock, lease: &Lease) -> Result<(), StoreError> {
-    let unit = store.begin(clock.now()).await?;
+    let unit = store.begin_forgettable(clock.now()).await?;
     leases::hold(&unit, lease, JOB_LEASE).await?;
     unit.commit().await
 }
@@ -68,7 +68,7 @@ async fn renew(store: &Store, clock: &dyn Clock, lease: &Lease) -> Result<(), St
 /// Gives a lease back after its work failed, so that the next attempt need not wait for its end.
 pub async fn give_back(store: &Store, clock: &dyn Clock, lease: &Lease) {
     let released = async {
-        let unit = store.begin(clock.now()).await?;
+        let unit = store.begin_forgettable(clock.now()).await?;
         leases::release(&unit, lease).await?;
         unit.commit().await
     };

@@ -30,12 +30,14 @@ pub const KMS_CALLS: &str = "rekey_kms_calls_total";
 pub const KMS_ERRORS: &str = "rekey_kms_errors_total";
 /// Rotations by `state`.
 pub const ROTATIONS: &str = "rekey_rotations";
+/// Rotations that are on hold: a person is needed.
+pub const ROTATIONS_PAUSED: &str = "rekey_rotations_paused";
 
 /// Starts recording; what was counted before is lost. `None` where another recorder was first.
 pub fn record() -> Option<PrometheusHandle> {
     let recorder = PrometheusBuilder::new().build_recorder();
     let handle = recorder.handle();
-    metrics::set_global_recorder(recorder).ok()?;
+    ::metrics::set_global_recorder(recorder).ok()?;
     describe();
     Some(handle)
 }
@@ -57,7 +59,7 @@ fn describe() {
         (KMS_CALLS, "Requests to the KMS"),
         (KMS_ERRORS, "Requests to the KMS that failed"),
     ] {
-        metrics::describe_counter!(name, text);
+        ::metrics::describe_counter!(name, text);
     }
     for (name, text) in [
         (OUTBOX_DEPTH, "Messages that wait in the outbox"),
@@ -65,7 +67,8 @@ fn describe() {
         (QUEUE_DEPTH, "Messages that wait in a queue of the broker"),
         (LEASE_AGE, "Seconds since a lease was renewed, at most"),
         (ROTATIONS, "Rotations by state"),
+        (ROTATIONS_PAUSED, "Rotations that are on hold"),
     ] {
-        metrics::describe_gauge!(name, text);
+        ::metrics::describe_gauge!(name, text);
     }
 }

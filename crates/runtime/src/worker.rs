@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Clock, Handler, Job, JobError, crash,
     handler::{AnyHandler, Typed},
+    metrics as names,
 };
 
 /// How long running handlers may take to end after shutdown was asked for.
@@ -186,6 +187,7 @@ impl Shared {
             JobError::Retry(error) => {
                 let policy: RetryPolicy = handler.retry_policy();
                 tracing::warn!(handler = handler.name(), attempt = event.attempt, %error, "attempt failed");
+                ::metrics::counter!(names::RETRIES, "handler" => handler.name()).increment(1);
                 match policy.delay(event.attempt, rand::random()) {
                     Some(delay) => self.resend(handler.name(), event, delay, true).await,
                     None => {
@@ -251,6 +253,7 @@ impl Shared {
             why,
             "given up; see rekey dead-letters list"
         );
+        ::metrics::counter!(names::DEAD_LETTERS, "handler" => handler.name()).increment(1);
         let unit = self.store.begin(self.clock.now()).await?;
         if !inbox::first_sight(&unit, &event, handler.name()).await? {
             return Ok(());
@@ -267,6 +270,7 @@ impl Shared {
         why: &str,
     ) -> Result<(), StoreError> {
         tracing::error!(%queue, type_, why, "not handled; see rekey dead-letters list");
+        ::metrics::counter!(names::DEAD_LETTERS, "handler" => "none").increment(1);
         let unit = self.store.begin(self.clock.now()).await?;
         file(unit, queue, type_, body, why).await
     }

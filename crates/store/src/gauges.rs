@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use rekey_messages::Queue;
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, PaginatorTrait, QueryFilter,
-    QuerySelect,
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, FromQueryResult, PaginatorTrait,
+    QueryFilter, QuerySelect,
 };
 
 use crate::{
@@ -18,7 +19,7 @@ const LEASE_MILLIS: i64 = 60_000;
 /// What is waiting, and since when.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Gauges {
-    /// Messages in the outbox.
+    /// Messages in the outbox that wait for a worker.
     pub outbox: u64,
     /// How long the oldest message that is due has waited, in seconds.
     pub outbox_age: f64,
@@ -26,6 +27,8 @@ pub struct Gauges {
     pub lease_ages: BTreeMap<String, f64>,
     /// How many rotations are in each state.
     pub rotations: BTreeMap<String, u64>,
+    /// How many rotations are on hold.
+    pub paused: u64,
 }
 
 #[derive(FromQueryResult)]
@@ -44,11 +47,19 @@ pub async fn read(db: &impl ConnectionTrait) -> Result<Gauges, StoreError> {
         .select_only()
         .column_as(outbox::Column::AvailableAt.min(), "oldest")
         .filter(outbox::Column::AvailableAt.lte(now))
+        .filter(waits_for_a_worker())
         .into_tuple()
         .one(db)
         .await?;
     let mut gauges = Gauges {
-        outbox: outbox::Entity::find().count(db).await?,
+        outbox: outbox::Entity::find()
+            .filter(waits_for_a_worker())
+            .count(db)
+            .await?,
+        paused: rotation::Entity::find()
+            .filter(rotation::Column::Paused.eq(true))
+            .count(db)
+            .await?,
         outbox_age: oldest.flatten().map_or(0.0, |oldest| seconds(now - oldest)),
         ..Gauges::default()
     };
@@ -69,6 +80,13 @@ pub async fn read(db: &impl ConnectionTrait) -> Result<Gauges, StoreError> {
             .insert(row.state, row.rotations.unsigned_abs());
     }
     Ok(gauges)
+}
+
+/// Without a broker, messages for every process stay for a while though nobody waits for them.
+fn waits_for_a_worker() -> Condition {
+    let shared = Queue::ALL.into_iter().filter(|queue| queue.is_shared());
+    let shared = shared.map(|queue| queue.to_string());
+    Condition::all().add(outbox::Column::Queue.is_in(shared))
 }
 
 fn seconds(millis: i64) -> f64 {

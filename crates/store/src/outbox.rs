@@ -46,7 +46,9 @@ pub async fn lease_next(
     if due.is_none() {
         return Ok(None);
     }
-    let unit = store.begin(chrono::DateTime::UNIX_EPOCH).await?;
+    let unit = store
+        .begin_forgettable(chrono::DateTime::UNIX_EPOCH)
+        .await?;
     let now = unit.database_time_in(Duration::ZERO);
     let due = outbox::Entity::find()
         .filter(is_due(queue, now))
@@ -105,7 +107,9 @@ fn ours(receipt: Receipt) -> Condition {
 /// # Errors
 /// [`StoreError`] of the database.
 pub async fn remove(store: &Store, receipt: Receipt) -> Result<bool, StoreError> {
-    let unit = store.begin(chrono::DateTime::UNIX_EPOCH).await?;
+    let unit = store
+        .begin_forgettable(chrono::DateTime::UNIX_EPOCH)
+        .await?;
     let deleted = outbox::Entity::delete_many()
         .filter(ours(receipt))
         .exec(unit.db())
@@ -119,7 +123,9 @@ pub async fn remove(store: &Store, receipt: Receipt) -> Result<bool, StoreError>
 /// # Errors
 /// [`StoreError`] of the database.
 pub async fn extend(store: &Store, receipt: Receipt, lasts: Duration) -> Result<bool, StoreError> {
-    let unit = store.begin(chrono::DateTime::UNIX_EPOCH).await?;
+    let unit = store
+        .begin_forgettable(chrono::DateTime::UNIX_EPOCH)
+        .await?;
     let updated = outbox::Entity::update_many()
         .col_expr(
             outbox::Column::LeasedUntil,

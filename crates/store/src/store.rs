@@ -4,11 +4,12 @@ use std::{path::PathBuf, sync::Arc};
 
 use chrono::{DateTime, SubsecRound, Utc};
 use sea_orm::{
-    DatabaseConnection, DbBackend, SqliteTransactionMode, TransactionOptions, TransactionTrait,
+    DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode, TransactionOptions,
+    TransactionTrait,
 };
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 
-use crate::{StoreError, Unit, connect, database_time, wakes::Wakes};
+use crate::{StoreError, Unit, connect, database_time, time::relaxed_database_time, wakes::Wakes};
 
 /// The store. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -64,10 +65,34 @@ impl Store {
         };
         let tx = self.db.begin_with_options(immediate()).await?;
         let database_now = database_time(&tx).await?;
+        Ok(self.unit(tx, now, database_now, writer))
+    }
+
+    /// Begins a unit whose commit does not wait for the disk: for leases and for what was shipped. A
+    /// crash of the database may take it back, and then the work is leased or shipped once more.
+    ///
+    /// # Errors
+    /// [`StoreError::OutOfReach`] when the database does not answer.
+    pub async fn begin_forgettable(&self, now: DateTime<Utc>) -> Result<Unit, StoreError> {
+        if self.db.get_database_backend() != DbBackend::Postgres {
+            return self.begin(now).await;
+        }
+        let tx = self.db.begin().await?;
+        let database_now = relaxed_database_time(&tx).await?;
+        Ok(self.unit(tx, now, database_now, None))
+    }
+
+    fn unit(
+        &self,
+        tx: DatabaseTransaction,
+        now: DateTime<Utc>,
+        database_now: i64,
+        writer: Option<OwnedMutexGuard<()>>,
+    ) -> Unit {
         // PostgreSQL keeps microseconds; what is hashed must read back as it was.
         let now = now.trunc_subsecs(6);
         let wakes = self.wakes.clone();
-        Ok(Unit::new(tx, now, database_now, wakes, writer))
+        Unit::new(tx, now, database_now, wakes, writer)
     }
 
     /// Changes whenever a unit of this process commits, and soon after another process sent

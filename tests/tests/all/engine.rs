@@ -564,9 +564,9 @@ async fn a_rotation_whose_source_goes_away_goes_on_when_it_is_back() {
     .await;
     std::fs::rename(&here, &away).unwrap();
     engine.re_encryptor(&clinic.services, local);
-    let failed = "SELECT count(*) FROM outbox WHERE type = 'rekey.batch.ready.v1' AND event -> 'attempt' > 0";
-    until("a failed attempt", async || {
-        (clinic.count(failed).await > 0).then_some(())
+    let waiting = "SELECT count(*) FROM outbox WHERE type = 'rekey.batch.ready.v1' AND available_at > unixepoch('subsec') * 1000 + 1000";
+    until("a batch that waits", async || {
+        (clinic.count(waiting).await > 0).then_some(())
     })
     .await;
     std::fs::rename(&away, &here).unwrap();

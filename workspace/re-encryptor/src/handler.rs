@@ -6,10 +6,10 @@ use async_trait::async_trait;
 use rekey_domain::{BatchState, KeyId, RetryPolicy, RotationState};
 use rekey_messages::{BatchReady, RotationDue};
 use rekey_operations::{OperationError, Services, or_pause};
-use rekey_runtime::{Handler, Job, JobError, crash, leased};
+use rekey_runtime::{Handler, Job, JobError, crash, leased, metrics as names};
 use rekey_store::{
     StoreError, Unit,
-    batches::{self, Batch},
+    batches::{self, Batch, Tally},
     keyrings,
     leases::{self, Lease},
     quarantine, rotations,
@@ -20,6 +20,8 @@ use crate::batch::{self, Outcome};
 
 /// Another process works on the batch; the message is kept for the case that it dies.
 const BUSY: Duration = Duration::from_secs(5);
+/// The most that a keyring may allow.
+const MOST_ATTEMPTS: u32 = 100;
 /// Planned batches below which the rotator is asked to plan on.
 const LOW_WATER: u64 = 16;
 
@@ -53,12 +55,22 @@ impl Handler for ReEncryptBatch {
         let done: Result<(), OperationError> = leased::renewed(store, &**clock, &lease, work).await;
         // A batch that ended well gave it back in its unit; then this finds nothing.
         leased::give_back(store, &**clock, &lease).await;
-        or_pause(job, rotation.id, done).await
+        let ended = or_pause(job, rotation.id, done).await;
+        let Err(JobError::Retry(error)) = ended else {
+            return ended;
+        };
+        let keyring = keyrings::by_id(store.db(), rotation.keyring_id).await?;
+        if job.event().attempt < keyring.policy.0.retry_attempts {
+            Err(JobError::Retry(error))
+        } else {
+            Err(JobError::Discard(error))
+        }
     }
 
+    /// The keyring's policy ends it earlier.
     fn retry_policy(&self) -> RetryPolicy {
         RetryPolicy {
-            attempts: 6,
+            attempts: MOST_ATTEMPTS,
             ..RetryPolicy::default()
         }
     }
@@ -74,6 +86,7 @@ impl Handler for ReEncryptBatch {
             return Ok(());
         }
         batches::fail(unit, &batch, why).await?;
+        count(&Tally::default(), "failed");
         let rotation = rotations::by_id(unit.db(), command.rotation).await?;
         let policy = keyrings::by_id(unit.db(), rotation.keyring_id)
             .await?
@@ -85,6 +98,13 @@ impl Handler for ReEncryptBatch {
         })
         .await
     }
+}
+
+fn count(tally: &Tally, outcome: &'static str) {
+    metrics::counter!(names::VALUES_MOVED).increment(tally.moved);
+    metrics::counter!(names::ROW_CONFLICTS).increment(tally.conflicts);
+    metrics::counter!(names::VALUES_QUARANTINED).increment(tally.quarantined);
+    metrics::counter!(names::BATCHES, "outcome" => outcome).increment(1);
 }
 
 impl ReEncryptBatch {
@@ -132,8 +152,8 @@ impl ReEncryptBatch {
             return Ok(());
         };
         leases::release(&unit, lease).await?;
-        for value in outcome.quarantine {
-            quarantine::add(&unit, rotation, value).await?;
+        for value in &outcome.quarantine {
+            quarantine::add(&unit, rotation, value.clone()).await?;
         }
         if outcome.void {
             batches::void(&unit, batch, outcome.tally).await?;
@@ -157,6 +177,7 @@ impl ReEncryptBatch {
         }
         unit.commit().await?;
         crash::point("re-encryptor.done");
+        count(&outcome.tally, "done");
         Ok(())
     }
 }

@@ -51,6 +51,9 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     hardening::install_tls_provider();
+    if let Err(error) = hardening::harden() {
+        output::note(&format!("core dumps could not be switched off: {error}"));
+    }
     let cli = Cli::parse();
     telemetry::init(if matches!(cli.command, Command::Up) {
         "info"
@@ -85,7 +88,7 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
             let app = App::create(places, desired, output).await?;
             init(&app.services, &app.desired, &app.principal).await?;
             rekey_operations::apply(&app.services, &app.desired, &app.principal).await?;
-            output::done("initialised; next: rekey up, and rekey keys list");
+            output::done("initialised; next: rekey up, or the three workers, and rekey keys list");
             Ok(Exit::Done)
         }
         Command::Migrate => {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rekey_operations::{Services, background, program::as_many_as_processors};
-use rekey_runtime::{hardening, shutdown};
+use rekey_runtime::shutdown;
 use rekey_store::{WorkerLock, leases};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -80,7 +80,6 @@ async fn take_over(services: &Services) -> anyhow::Result<Option<WorkerLock>> {
 
 /// Runs all workers until SIGTERM or Ctrl-C.
 pub async fn run(app: &App) -> anyhow::Result<()> {
-    hardening::harden()?;
     let shutdown = shutdown::on_signal()?;
     let engine = Engine::start(app).await?;
     tracing::info!("workers are running; backups of keys are off until they are built");

@@ -15,10 +15,10 @@ pub(super) fn read(mut section: Section<'_>, store: Option<&SecretUrl>) -> Broke
     let url = section.broker_url();
     let prefix = section.text("prefix").unwrap_or_default();
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if prefix.len() > 64 || !prefix.chars().all(plain) {
+    if prefix.len() > 60 || !prefix.chars().all(plain) {
         section.wrong(
             "prefix",
-            "expected at most 64 letters, digits, hyphens, underscores and dots",
+            "expected at most 60 letters, digits, hyphens, underscores and dots",
         );
     }
     if url.is_some() && store.is_none_or(|url| url.expose_url().starts_with("sqlite")) {

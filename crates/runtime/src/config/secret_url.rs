@@ -14,20 +14,34 @@ impl SecretUrl {
         self.0.expose_secret()
     }
 
-    /// The URL without its password, to store and to show.
+    /// The URL without its passwords, to store and to show.
     pub fn without_password(&self) -> String {
         let url = self.expose_url();
-        let Some((scheme, rest)) = url.split_once("://") else {
-            return url.to_owned();
-        };
-        let end = rest.find(['/', '?']).unwrap_or(rest.len());
-        let (authority, path) = rest.split_at(end);
-        let Some((user, host)) = authority.rsplit_once('@') else {
-            return url.to_owned();
-        };
-        let user = user.split(':').next().unwrap_or_default();
-        format!("{scheme}://{user}@{host}{path}")
+        let (place, query) = url.split_once('?').unwrap_or((url, ""));
+        let kept: Vec<&str> = query.split('&').filter(|it| !is_secret(it)).collect();
+        match kept.join("&").as_str() {
+            "" => without_userinfo_password(place),
+            query => format!("{}?{query}", without_userinfo_password(place)),
+        }
     }
+}
+
+/// Whether a parameter of a query is a password.
+fn is_secret(parameter: &str) -> bool {
+    let (name, _) = parameter.split_once('=').unwrap_or((parameter, ""));
+    name.to_ascii_lowercase().contains("password")
+}
+
+fn without_userinfo_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let Some((user, host)) = authority.rsplit_once('@') else {
+        return url.to_owned();
+    };
+    let user = user.split(':').next().unwrap_or_default();
+    format!("{scheme}://{user}@{host}{path}")
 }
 
 impl From<String> for SecretUrl {
@@ -71,6 +85,11 @@ mod tests {
             ("postgres://db/x", "postgres://db/x"),
             ("sqlite:///var/lib/a@b:c.db", "sqlite:///var/lib/a@b:c.db"),
             ("sqlite:clinic.db", "sqlite:clinic.db"),
+            (
+                "postgres://db/x?user=ana&password=hunter2&sslmode=require",
+                "postgres://db/x?user=ana&sslmode=require",
+            ),
+            ("postgres://db/x?password=hunter2", "postgres://db/x"),
         ] {
             let secret = SecretUrl::from(url.to_owned());
             assert_eq!(secret.without_password(), shown);

@@ -102,11 +102,12 @@ pub(super) async fn swap(
     deadline: Deadline,
 ) -> Result<Vec<i64>, sqlx::Error> {
     let Form(form) = rows[0].form();
-    let statement = statement(only, &form, deadline);
+    let statement = statement(only, &form);
     let mut query = sqlx::query_scalar(AssertSqlSafe(statement)).bind(places(rows));
     for (at, (_, compared)) in form.iter().enumerate() {
         query = bind(query, rows, at, *compared);
     }
+    let query = query.bind(time::seconds(deadline));
     query.fetch_all(connection).await
 }
 
@@ -128,7 +129,7 @@ fn places(rows: &[&RowSwap<'_>]) -> Vec<String> {
     rows.iter().map(|row| row.place.to_string()).collect()
 }
 
-fn statement(only: &str, form: &[(&str, Compared)], deadline: Deadline) -> String {
+fn statement(only: &str, form: &[(&str, Compared)]) -> String {
     let (mut sets, mut arrays, mut names) = (Vec::new(), Vec::new(), vec!["r".to_owned()]);
     let mut conditions = vec!["t.ctid = u.r".to_owned()];
     for (at, (column, compared)) in form.iter().enumerate() {
@@ -148,7 +149,7 @@ fn statement(only: &str, form: &[(&str, Compared)], deadline: Deadline) -> Strin
     }
     let (sets, arrays) = (sets.join(", "), arrays.concat());
     let (names, conditions) = (names.join(", "), conditions.join(" AND "));
-    let before = time::before(deadline);
+    let before = time::before(2 * form.len() + 2);
     format!(
         "UPDATE {only} AS t SET {sets} \
          FROM unnest($1::text[]::tid[]{arrays}) WITH ORDINALITY AS u ({names}, i) \
@@ -230,15 +231,14 @@ mod tests {
             (ssn.as_str(), Compared::Start),
             (notes.as_str(), Compared::Text),
         ];
-        let deadline = Deadline::from_unix_millis(7);
         assert_eq!(
-            statement("ONLY \"p\"", &form, deadline),
+            statement("ONLY \"p\"", &form),
             "UPDATE ONLY \"p\" AS t SET \"ssn\" = u.n0, \"notes\" = u.n1 \
              FROM unnest($1::text[]::tid[], $2::bytea[], $3::bytea[], $4::text[], $5::text[]) \
              WITH ORDINALITY AS u (r, o0, n0, o1, n1, i) \
              WHERE t.ctid = u.r AND substr(t.\"ssn\", 1, 17) = u.o0 \
              AND t.\"notes\"::text COLLATE \"C\" = u.o1 \
-             AND extract(epoch FROM clock_timestamp()) * 1000 < 7 RETURNING u.i"
+             AND clock_timestamp() < to_timestamp($6::float8) RETURNING u.i"
         );
     }
 }

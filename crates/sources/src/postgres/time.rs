@@ -19,10 +19,15 @@ pub(super) async fn deadline(
     Ok(Deadline::from_unix_millis(now.saturating_add(within)))
 }
 
-/// The condition of a statement that may only change rows before a deadline.
-pub(super) fn before(deadline: Deadline) -> String {
-    let millis = deadline.unix_millis();
-    format!("extract(epoch FROM clock_timestamp()) * 1000 < {millis}")
+/// The condition of a statement that may only change rows before a deadline, which is bound as
+/// [`seconds`] to this parameter: a statement whose text stays the same is planned once.
+pub(super) fn before(parameter: usize) -> String {
+    format!("clock_timestamp() < to_timestamp(${parameter}::float8)")
+}
+
+/// A deadline as `to_timestamp` takes it; exact to the microsecond for some centuries to come.
+pub(super) fn seconds(deadline: Deadline) -> f64 {
+    deadline.unix_millis() as f64 / 1_000.0
 }
 
 /// # Errors
@@ -32,8 +37,9 @@ pub(super) async fn check(
     deadline: Deadline,
     place: &Place,
 ) -> Result<(), SourceError> {
-    let sql = format!("SELECT {}", before(deadline));
-    let before = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(connection);
+    let sql = format!("SELECT {}", before(1));
+    let query = sqlx::query_scalar(AssertSqlSafe(sql)).bind(seconds(deadline));
+    let before = query.fetch_one(connection);
     if before.await.at(place)? {
         return Ok(());
     }

@@ -1,5 +1,7 @@
 //! Writing rows by compare-and-swap, in short transactions that wait for nobody.
 
+use std::collections::HashSet;
+
 use rekey_domain::Triggers;
 use sqlx::{Connection, PgConnection, Postgres, Transaction};
 
@@ -38,9 +40,12 @@ pub(super) async fn all(
         place: Place::new(&table.place.database, &target.part.name),
         triggers: target.triggers,
         deadline,
+        is_last: true,
     };
-    for rows in chunks(&rows) {
-        for (index, outcome) in writer.write(&rows).await? {
+    let chunks = chunks(&rows);
+    for (at, rows) in chunks.iter().enumerate() {
+        writer.is_last = at + 1 == chunks.len();
+        for (index, outcome) in writer.write(rows).await? {
             outcomes[index] = outcome;
         }
     }
@@ -76,6 +81,8 @@ struct Writer<'a> {
     place: Place,
     triggers: Triggers,
     deadline: Deadline,
+    /// Whether no transaction comes after this one: it makes those before it durable too.
+    is_last: bool,
 }
 
 impl Writer<'_> {
@@ -129,13 +136,23 @@ impl Writer<'_> {
         Ok(outcomes)
     }
 
+    /// Only the last commit of a write waits for the disk, and with it for all before it: then the
+    /// caller may say that the rows are written. What a crash takes back before that is as it was.
+    fn begin(&self) -> &'static str {
+        if self.is_last {
+            "BEGIN"
+        } else {
+            "BEGIN; SET LOCAL synchronous_commit = off"
+        }
+    }
+
     /// One transaction. A failure on the way drops it, which rolls it back.
     async fn swap(
         &mut self,
         rows: &[&RowSwap<'_>],
         skip_locked: bool,
     ) -> Result<Vec<(usize, WriteOutcome)>, Failure> {
-        let begun = self.connection.begin().await;
+        let begun = self.connection.begin_with(self.begin()).await;
         let mut transaction =
             begun.map_err(|error| Failure::of(&error, self.table, &self.place))?;
         if self.triggers == Triggers::Suppress {
@@ -170,8 +187,9 @@ fn outcomes(
     free: &[&RowSwap<'_>],
     written: &[i64],
 ) -> Vec<(usize, WriteOutcome)> {
+    let tried: HashSet<usize> = free.iter().map(|row| row.index).collect();
     let mut outcomes = skipped(rows);
-    outcomes.retain(|(index, _)| !free.iter().any(|row| row.index == *index));
+    outcomes.retain(|(index, _)| !tried.contains(index));
     let mut lost: Vec<_> = free
         .iter()
         .map(|row| (row.index, WriteOutcome::Lost))

@@ -58,7 +58,7 @@ pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
             json!({ "event": event, "keyring": args.keyring }),
         )?,
         Output::Table => output::line(&format!(
-            "asked for a rotation of {}, event {event}; a running rekey up does it, rekey rotations list shows how far it is",
+            "asked for a rotation of {}, event {event}; the running workers do it, rekey rotations list shows how far it is",
             args.keyring
         ))?,
     }
