@@ -22,12 +22,33 @@ impl SecretUrl {
         };
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
+        let path = without_password_option(path);
         let Some((user, host)) = authority.rsplit_once('@') else {
-            return url.to_owned();
+            return format!("{scheme}://{authority}{path}");
         };
         let user = user.split(':').next().unwrap_or_default();
         format!("{scheme}://{user}@{host}{path}")
     }
+
+    /// Whether it holds one.
+    pub fn has_password(&self) -> bool {
+        self.without_password() != self.expose_url()
+    }
+}
+
+/// PostgreSQL takes a password as an option of the URL too.
+fn without_password_option(path: &str) -> String {
+    let Some((path, options)) = path.split_once('?') else {
+        return path.to_owned();
+    };
+    let kept = options
+        .split('&')
+        .filter(|option| !option.starts_with("password="));
+    let kept: Vec<_> = kept.collect();
+    if kept.is_empty() {
+        return path.to_owned();
+    }
+    format!("{path}?{}", kept.join("&"))
 }
 
 impl From<String> for SecretUrl {
@@ -69,12 +90,21 @@ mod tests {
             ),
             ("amqps://ana:hun@ter2@mq/%2f", "amqps://ana@mq/%2f"),
             ("postgres://db/x", "postgres://db/x"),
+            (
+                "postgres://ana@db/x?password=hunter2",
+                "postgres://ana@db/x",
+            ),
+            (
+                "postgres:///x?host=/run&password=hunter2&user=ana",
+                "postgres:///x?host=/run&user=ana",
+            ),
             ("sqlite:///var/lib/a@b:c.db", "sqlite:///var/lib/a@b:c.db"),
             ("sqlite:clinic.db", "sqlite:clinic.db"),
         ] {
             let secret = SecretUrl::from(url.to_owned());
             assert_eq!(secret.without_password(), shown);
             assert_eq!(secret.expose_url(), url);
+            assert_eq!(secret.has_password(), url != shown);
             assert!(!format!("{secret:?} {secret}").contains("ter2"));
         }
     }
