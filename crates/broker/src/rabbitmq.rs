@@ -120,6 +120,21 @@ impl RabbitMq {
         declared
     }
 
+    /// Deletes every exchange and queue that [`RabbitMq::declare`] made, and the messages in them, as a
+    /// user who may configure them. What is gone already is fine.
+    ///
+    /// # Errors
+    /// [`BrokerError::Refused`] when the user may not.
+    pub async fn delete(options: &RabbitMqOptions) -> Result<(), BrokerError> {
+        let server = Server::parse(&options.url, &options.name)?;
+        let names = Names::new(&options.prefix)?;
+        let connection = server.connect("delete").await?;
+        let deleted = topology::delete(&connection, &names).await;
+        let deleted = deleted.map_err(|error| server.explain(&error));
+        connection::close(&connection).await;
+        deleted
+    }
+
     /// Waits until both connections work.
     pub async fn ready(&self) {
         tokio::join!(self.publishing.well(), self.consuming.well());

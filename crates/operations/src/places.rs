@@ -168,6 +168,17 @@ impl Places {
         }
     }
 
+    /// Deletes the broker's exchanges and queues and all that is in them, where there is a broker.
+    ///
+    /// # Errors
+    /// [`OperationError::Broker`] when it does not let us.
+    pub async fn undeclare(&self) -> Result<(), OperationError> {
+        match self.rabbitmq("rekey", &[]) {
+            Some(options) => Ok(RabbitMq::delete(&options).await?),
+            None => Ok(()),
+        }
+    }
+
     /// What carries the messages of the process `name`, which takes those of `queues`, each up to so
     /// many at once. Nothing is connected before [`Transport::run`].
     ///

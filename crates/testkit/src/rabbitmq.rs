@@ -122,6 +122,13 @@ impl Management {
         closed
     }
 
+    /// The names of all `queues`, or `exchanges`, of the virtual host.
+    pub async fn names(&self, what: &str) -> Vec<String> {
+        let listed = self.list(&format!("{what}/{}", self.vhost)).await;
+        let names = listed.iter().filter_map(|one| one["name"].as_str());
+        names.map(str::to_owned).collect()
+    }
+
     async fn list(&self, path: &str) -> Vec<Value> {
         let answer = self.ask(Method::GET, path, Value::Null).await;
         let answer = answer.error_for_status().expect("the management API lists");

@@ -7,6 +7,7 @@ mod broker;
 mod cluster;
 mod command_line;
 mod crash;
+mod demo;
 mod dependencies;
 mod engine;
 mod faults;

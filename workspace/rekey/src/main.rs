@@ -9,7 +9,7 @@ mod up;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use rekey_operations::{
     Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, Places, init,
 };
@@ -54,13 +54,14 @@ async fn main() -> ExitCode {
     if let Err(error) = hardening::harden() {
         output::note(&format!("core dumps could not be switched off: {error}"));
     }
-    let cli = Cli::parse();
+    let given = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&given).unwrap_or_else(|error| error.exit());
     telemetry::init(if matches!(cli.command, Command::Up) {
         "info"
     } else {
         "error"
     });
-    let exit = match run(cli).await {
+    let exit = match run(cli, &given).await {
         Ok(exit) => exit,
         Err(error) => {
             output::error(&error);
@@ -70,7 +71,7 @@ async fn main() -> ExitCode {
     ExitCode::from(exit as u8)
 }
 
-async fn run(cli: Cli) -> anyhow::Result<Exit> {
+async fn run(cli: Cli, given: &ArgMatches) -> anyhow::Result<Exit> {
     let Cli {
         state_dir,
         config,
@@ -78,6 +79,8 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         command,
     } = cli;
     if let Command::Demo(args) = command {
+        let (_, given) = given.subcommand().expect("the demo is one");
+        args.refuse_passwords(given)?;
         return demo::run(&args, state_dir, output).await;
     }
     let config = load(config)?;
@@ -159,8 +162,6 @@ fn desired_table(table: rekey_runtime::config::TableConfig) -> DesiredTable {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

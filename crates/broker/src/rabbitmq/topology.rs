@@ -4,7 +4,10 @@
 
 use lapin::{
     Channel, Connection, ErrorKind, ExchangeKind,
-    options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
+    options::{
+        ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions,
+        QueueDeleteOptions,
+    },
     types::{AMQPValue, FieldTable, ShortString},
 };
 use rekey_messages::{CATALOGUE, Exchange, Queue};
@@ -125,6 +128,26 @@ pub(super) async fn declare(connection: &Connection, names: &Names) -> lapin::Re
     // Everything that is sent there: what is not admitted is refused by us, and audited.
     let requests = names.queue(Queue::Requests);
     bind(&channel, &requests, names.exchange(Exchange::Requests), "#").await
+}
+
+/// Deletes all that [`declare`] made; exchanges first, so that nothing is routed to what is going.
+pub(super) async fn delete(connection: &Connection, names: &Names) -> lapin::Result<()> {
+    let channel = connection.create_channel().await?;
+    let dead_letters = names.dead_letters();
+    for exchange in [
+        names.exchange(Exchange::Workers),
+        names.exchange(Exchange::Requests),
+        dead_letters.clone(),
+    ] {
+        let options = ExchangeDeleteOptions::default();
+        channel.exchange_delete(exchange.into(), options).await?;
+    }
+    let shared = SHARED.map(|queue| names.queue(queue));
+    for queue in shared.into_iter().chain([dead_letters]) {
+        let options = QueueDeleteOptions::default();
+        channel.queue_delete(queue.into(), options).await?;
+    }
+    Ok(())
 }
 
 fn quorum(delivery_limit: i64) -> FieldTable {

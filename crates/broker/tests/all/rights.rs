@@ -143,3 +143,19 @@ async fn a_requester_publishes_requests_under_its_own_name_and_nothing_else() {
     }
     assert!(rotator.receives_nothing(Queue::Requests).await);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_declared_is_deleted_and_nothing_else() {
+    let world = Rabbit::new().await;
+    world.declare().await;
+    let management = &world.broker.management;
+    management.create_queue("another", json!({})).await;
+    let options = world.options(&world.broker.url(), &[]);
+    for _ in 0..2 {
+        RabbitMq::delete(&options).await.unwrap();
+        assert_eq!(management.names("queues").await, ["another"]);
+        let mut exchanges = management.names("exchanges").await;
+        exchanges.retain(|name| name.contains("rekey"));
+        assert_eq!(exchanges, Vec::<String>::new());
+    }
+}

@@ -24,6 +24,11 @@ impl SecretUrl {
             query => format!("{}?{query}", without_userinfo_password(place)),
         }
     }
+
+    /// Whether it holds one.
+    pub fn has_password(&self) -> bool {
+        self.without_password() != self.expose_url()
+    }
 }
 
 /// Whether a parameter of a query is a password.
@@ -83,6 +88,14 @@ mod tests {
             ),
             ("amqps://ana:hun@ter2@mq/%2f", "amqps://ana@mq/%2f"),
             ("postgres://db/x", "postgres://db/x"),
+            (
+                "postgres://ana@db/x?password=hunter2",
+                "postgres://ana@db/x",
+            ),
+            (
+                "postgres:///x?host=/run&password=hunter2&user=ana",
+                "postgres:///x?host=/run&user=ana",
+            ),
             ("sqlite:///var/lib/a@b:c.db", "sqlite:///var/lib/a@b:c.db"),
             ("sqlite:clinic.db", "sqlite:clinic.db"),
             (
@@ -94,6 +107,7 @@ mod tests {
             let secret = SecretUrl::from(url.to_owned());
             assert_eq!(secret.without_password(), shown);
             assert_eq!(secret.expose_url(), url);
+            assert_eq!(secret.has_password(), url != shown);
             assert!(!format!("{secret:?} {secret}").contains("ter2"));
         }
     }

@@ -1,18 +1,22 @@
 //! The application of the demo: goes on inserting, updating, deleting and reading, through `client`.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use rekey_client::Client;
 use rekey_domain::Principal;
 use rekey_envelope::{decode_base64, encode_base64};
 use rekey_operations::StoreLeases;
-use sqlx::{QueryBuilder, Row, Sqlite, SqlitePool};
-use std::sync::Arc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::{app::App, demo::patients::Patient};
+use crate::{
+    app::App,
+    demo::{
+        clinic::{Clinic, Sealed},
+        patients::Patient,
+    },
+};
 
 const SSN: &str = "clinic.patients.ssn";
 const NOTES: &str = "clinic.patients.notes";
@@ -22,7 +26,7 @@ const PACE: Duration = Duration::from_millis(5);
 /// The application and what it last wrote.
 pub struct Application {
     client: Client,
-    pool: SqlitePool,
+    clinic: Box<dyn Clinic>,
     /// The revision each living patient has.
     truth: BTreeMap<i64, u32>,
     next_id: i64,
@@ -50,7 +54,7 @@ pub struct Verdict {
 
 impl Application {
     /// Fills the table with `rows` patients.
-    pub async fn start(app: &App, pool: SqlitePool, rows: u32) -> anyhow::Result<Self> {
+    pub async fn start(app: &App, clinic: Box<dyn Clinic>, rows: u32) -> anyhow::Result<Self> {
         // An application is a principal of its own, with its own leases and cached keys.
         let services = &app.services;
         let (store, clock, kms) = (
@@ -63,7 +67,7 @@ impl Application {
         tokio::spawn(follow(client.clone(), app.transport.broadcasts()));
         let mut application = Self {
             client,
-            pool,
+            clinic,
             truth: BTreeMap::new(),
             next_id: 1,
             writes: 0,
@@ -112,36 +116,23 @@ impl Application {
         *at_or_after.map_or(&1, |(id, _)| id)
     }
 
-    async fn sealed(&self, id: i64, patient: &Patient) -> anyhow::Result<(Vec<u8>, String)> {
-        let ssn = self
-            .client
-            .encrypt(SSN, &[id.into()], patient.ssn.as_bytes())
-            .await?;
-        let notes = self
-            .client
-            .encrypt(NOTES, &[id.into()], patient.notes.as_bytes())
-            .await?;
-        Ok((ssn, encode_base64(&notes)))
+    async fn sealed(&self, id: i64, patient: &Patient) -> anyhow::Result<Sealed> {
+        let bind = [id.into()];
+        let ssn = self.client.encrypt(SSN, &bind, patient.ssn.as_bytes());
+        let ssn = ssn.await?;
+        let notes = self.client.encrypt(NOTES, &bind, patient.notes.as_bytes());
+        let notes = encode_base64(&notes.await?);
+        Ok(Sealed { id, ssn, notes })
     }
 
     async fn insert(&mut self, ids: &[i64]) -> anyhow::Result<()> {
-        let mut rows = Vec::new();
+        let mut patients = Vec::new();
         for id in ids {
             let patient = Patient::of(*id, 0);
-            let (ssn, notes) = self.sealed(*id, &patient).await?;
-            rows.push((*id, patient.name, ssn, notes));
+            let sealed = self.sealed(*id, &patient).await?;
+            patients.push((patient.name, sealed));
         }
-        let mut insert =
-            QueryBuilder::<Sqlite>::new("INSERT INTO patients (id, name, ssn, notes, updated_at) ");
-        insert.push_values(&rows, |mut values, (id, name, ssn, notes)| {
-            values
-                .push_bind(id)
-                .push_bind(name)
-                .push_bind(ssn)
-                .push_bind(notes)
-                .push("datetime('now')");
-        });
-        insert.build().execute(&self.pool).await?;
+        self.clinic.insert(&patients).await?;
         self.truth.extend(ids.iter().map(|id| (*id, 0)));
         self.next_id = ids.last().map_or(self.next_id, |id| id + 1);
         Ok(())
@@ -150,53 +141,35 @@ impl Application {
     async fn update(&mut self) -> anyhow::Result<()> {
         let id = self.someone();
         let revision = self.truth.get(&id).map_or(0, |revision| revision + 1);
-        let patient = Patient::of(id, revision);
-        let (ssn, notes) = self.sealed(id, &patient).await?;
-        let update =
-            "UPDATE patients SET ssn = ?, notes = ?, updated_at = datetime('now') WHERE id = ?";
-        sqlx::query(update)
-            .bind(ssn)
-            .bind(notes)
-            .bind(id)
-            .execute(&self.pool)
-            .await?;
+        let patient = self.sealed(id, &Patient::of(id, revision)).await?;
+        self.clinic.update(&patient).await?;
         self.truth.insert(id, revision);
         Ok(())
     }
 
     async fn delete(&mut self) -> anyhow::Result<()> {
         let id = self.someone();
-        sqlx::query("DELETE FROM patients WHERE id = ?")
-            .bind(id)
-            .execute(&self.pool)
-            .await?;
+        self.clinic.delete(id).await?;
         self.truth.remove(&id);
         Ok(())
     }
 
     async fn read(&mut self) -> anyhow::Result<()> {
-        let id = self.someone();
-        let row = sqlx::query("SELECT id, ssn, notes FROM patients WHERE id = ?")
-            .bind(id)
-            .fetch_one(&self.pool)
-            .await?;
-        let read_back = self.reads_back(&row).await;
+        let sealed = self.clinic.read(self.someone()).await?;
+        let read_back = self.reads_back(&sealed).await;
         self.reads_failed += u64::from(!matches!(read_back, Ok(true)));
         Ok(())
     }
 
-    async fn reads_back(&self, row: &sqlx::sqlite::SqliteRow) -> anyhow::Result<bool> {
-        let id: i64 = row.try_get("id")?;
-        let Some(revision) = self.truth.get(&id) else {
+    async fn reads_back(&self, sealed: &Sealed) -> anyhow::Result<bool> {
+        let Some(revision) = self.truth.get(&sealed.id) else {
             return Ok(false);
         };
-        let patient = Patient::of(id, *revision);
-        let ssn = self
-            .client
-            .decrypt(SSN, &[id.into()], row.try_get("ssn")?)
-            .await?;
-        let notes = decode_base64(row.try_get("notes")?)?;
-        let notes = self.client.decrypt(NOTES, &[id.into()], &notes).await?;
+        let patient = Patient::of(sealed.id, *revision);
+        let bind = [sealed.id.into()];
+        let ssn = self.client.decrypt(SSN, &bind, &sealed.ssn).await?;
+        let notes = decode_base64(&sealed.notes)?;
+        let notes = self.client.decrypt(NOTES, &bind, &notes).await?;
         Ok(*ssn == patient.ssn.as_bytes() && *notes == patient.notes.as_bytes())
     }
 
@@ -210,13 +183,12 @@ impl Application {
         };
         let mut after = 0_i64;
         loop {
-            let page = "SELECT id, ssn, notes FROM patients WHERE id > ? ORDER BY id LIMIT 2000";
-            let rows = sqlx::query(page).bind(after).fetch_all(&self.pool).await?;
-            let Some(last) = rows.last() else { break };
-            after = last.try_get("id")?;
-            for row in &rows {
+            let patients = self.clinic.page(after).await?;
+            let Some(last) = patients.last() else { break };
+            after = last.id;
+            for sealed in &patients {
                 verdict.rows += 1;
-                verdict.wrong += u64::from(!matches!(self.reads_back(row).await, Ok(true)));
+                verdict.wrong += u64::from(!matches!(self.reads_back(sealed).await, Ok(true)));
             }
         }
         self.client.flush().await?;

@@ -1,62 +1,62 @@
 //! `rekey demo`: a whole rotation on synthetic patients, with an application writing all the while.
 
 mod application;
+mod args;
+mod clinic;
+mod databases;
+mod desired;
 mod patients;
 mod progress;
 mod report;
+mod schema;
+mod site;
 
 use std::{path::PathBuf, time::Instant};
 
-use anyhow::{Context, bail};
-use rekey_domain::{
-    Bind, Found, KeyringPolicy, OnUpdate, Purpose, RotationReason, RotationState, Timing,
-};
-use rekey_operations::{
-    Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, Places, RotationView,
-    Services, apply, census, init, rotate, sqlite_url,
-};
-
-use rekey_runtime::config::Config;
+use anyhow::Context;
+use rekey_domain::{Found, RotationReason, RotationState};
+use rekey_operations::{RotationView, Services, apply, census, init, rotate};
 
 use crate::{app::App, exit::Exit, output::Output, up::Engine};
 use application::Application;
-use report::Report;
-use std::time::Duration;
+use report::{Narrator, Report};
+use site::Site;
 
-/// Arguments of `rekey demo`.
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    /// Synthetic patients to make.
-    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..=5_000_000))]
-    pub rows: u32,
-}
+pub use args::Args;
 
 /// Runs the demo; done only if no row is left under the old key and every row reads back.
 pub async fn run(args: &Args, state_dir: Option<PathBuf>, output: Output) -> anyhow::Result<Exit> {
     let started = Instant::now();
-    let temporary = tempfile::Builder::new().prefix("rekey-demo-").tempdir()?;
-    let kept = state_dir.is_some();
-    let directory = state_dir.unwrap_or_else(|| temporary.path().join("state"));
-    let places = Places::resolve(Some(directory), Config::default())?;
-    let source_file = places.file("source.db");
-    if source_file.exists() {
-        bail!(
-            "{} is there already; a demo starts on an empty directory",
-            source_file.display()
-        );
-    }
-    let say = report::Narrator::new(output);
+    let site = Site::choose(args, state_dir).await?;
+    let say = Narrator::new(output);
     say.line("Rekey demo: one key rotation, online. Distribution and grace are shortened to seconds (defaults: 60s, 7d).");
-    places.create()?;
-    let truth = patients::create(&source_file).await?;
-    let app = App::create(places, desired(&sqlite_url(&source_file, false)), output).await?;
+    if let Some(text) = site.describe() {
+        say.line(&text);
+    }
+    site.make().await?;
+    let told = site.unless_stopped(tell(args, &site, &say, started)).await;
+    for line in site.leave().await {
+        say.remark(&line);
+    }
+    if told.is_ok() {
+        say.next(&site.next());
+    }
+    told
+}
+
+/// The whole story, on a site that is made.
+async fn tell(args: &Args, site: &Site, say: &Narrator, started: Instant) -> anyhow::Result<Exit> {
+    let clinic = site.open_clinic().await?;
+    let (url, relation) = site.clinic();
+    let desired = desired::desired(&url, relation);
+    let app = App::create(site.places.clone(), desired, say.output()).await?;
     init(&app.services, &app.desired, &app.principal).await?;
     apply(&app.services, &app.desired, &app.principal).await?;
     say.line(&format!(
         "Encrypting {} synthetic patients under phi/1 …",
         args.rows
     ));
-    let application = Application::start(&app, truth, args.rows).await?;
+    let application = Application::start(&app, clinic, args.rows).await?;
 
     let before = census(&app.services).await?;
     let engine = Engine::start(&app).await?;
@@ -69,7 +69,7 @@ pub async fn run(args: &Args, state_dir: Option<PathBuf>, output: Output) -> any
         &app.principal,
     )
     .await?;
-    let watched = progress::watch(&app.services, args.rows, &say).await;
+    let watched = progress::watch(&app.services, args.rows, say).await;
     let application = writing.stop().await?;
     engine.stop().await;
     let (rotation, moving) = watched?;
@@ -94,8 +94,7 @@ pub async fn run(args: &Args, state_dir: Option<PathBuf>, output: Output) -> any
         &after,
         &rotation,
         &verdict,
-        &say,
-        kept.then_some(&app.places),
+        say,
     )
     .await?;
     let well = rotation.state == RotationState::Completed
@@ -121,43 +120,4 @@ async fn under_old_key(
         .map(|row| row.rows)
         .max()
         .unwrap_or(0))
-}
-
-fn desired(source_url: &str) -> Desired {
-    let policy = KeyringPolicy {
-        timing: Timing {
-            keyset_max_age: Duration::from_secs(2),
-            grace_period: Duration::from_secs(4),
-            sweep_every: Duration::from_secs(2),
-        },
-        encrypt_lease: Duration::from_secs(3),
-        ..KeyringPolicy::default()
-    };
-    let phi: rekey_domain::KeyringName = "phi".parse().expect("a valid name");
-    let column = |name: &str| DesiredColumn {
-        name: name.to_owned(),
-        keyring: phi.clone(),
-        bind: Bind::Row,
-        column_id: None,
-    };
-    let table = DesiredTable {
-        name: "patients".to_owned(),
-        relation: "patients".to_owned(),
-        on_update: OnUpdate::default(),
-        columns: vec![column("ssn"), column("notes")],
-    };
-    let source = DesiredSource {
-        name: "clinic".to_owned(),
-        url: source_url.to_owned().into(),
-        tables: vec![table],
-    };
-    let keyring = DesiredKeyring {
-        name: phi.clone(),
-        purpose: Purpose::Phi,
-        policy,
-    };
-    Desired {
-        keyrings: vec![Desired::audit_keyring(), keyring],
-        sources: vec![source],
-    }
 }

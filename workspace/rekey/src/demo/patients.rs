@@ -1,13 +1,10 @@
 //! Synthetic patients: what the application knows of each follows from its id and revision.
 
-use std::path::Path;
-
 use fake::{
     Fake,
     faker::{lorem::en::Sentences, name::en::Name},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions};
 
 /// What a patient's protected columns say.
 pub struct Patient {
@@ -36,21 +33,4 @@ impl Patient {
             notes: notes.join(" "),
         }
     }
-}
-
-/// Makes the application's database, empty.
-pub async fn create(file: &Path) -> anyhow::Result<SqlitePool> {
-    let options = SqliteConnectOptions::new()
-        .filename(file)
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .busy_timeout(std::time::Duration::from_secs(20));
-    let pool = SqlitePoolOptions::new()
-        .max_connections(2)
-        .connect_with(options)
-        .await?;
-    let table = "CREATE TABLE patients (id INTEGER PRIMARY KEY, name TEXT NOT NULL, ssn BLOB NOT NULL, \
-                 notes TEXT NOT NULL, updated_at TEXT NOT NULL)";
-    sqlx::query(table).execute(&pool).await?;
-    Ok(pool)
 }

@@ -43,8 +43,10 @@ pub async fn watch(
             last_change = (Instant::now(), rotation.moved);
         }
         if !rotation.state.is_live() {
-            let moving = moving
-                .and_then(|(_, done)| done)
+            let seen = moving.and_then(|(_, done)| done);
+            // A few rows are moved between two looks.
+            let moving = seen
+                .or((rotation.moved > 0).then_some(LOOK))
                 .context("the rotation ended without moving rows")?;
             return Ok((rotation, moving));
         }

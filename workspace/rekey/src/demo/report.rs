@@ -6,10 +6,13 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use rekey_operations::{CensusRow, Places, RotationView, Services, key_views};
+use rekey_operations::{CensusRow, RotationView, Services, key_views};
 use serde::Serialize;
 
-use crate::{demo::application::Verdict, output::Output};
+use crate::{
+    demo::application::Verdict,
+    output::{self, Output},
+};
 
 /// The demo's result.
 #[derive(Debug, Serialize)]
@@ -60,6 +63,27 @@ impl Narrator {
         }
     }
 
+    /// What a person must know even where the output is for programs: then on stderr.
+    pub fn remark(&self, text: &str) {
+        match self.output {
+            Output::Table => self.line(text),
+            Output::Json => output::note(text),
+        }
+    }
+
+    /// What may be done next.
+    pub fn next(&self, commands: &[String]) {
+        self.line("\nTry next");
+        for command in commands {
+            self.line(&format!("  {command}"));
+        }
+    }
+
+    /// How results are printed.
+    pub fn output(&self) -> Output {
+        self.output
+    }
+
     /// How far the rows are.
     pub fn progress(&self, moved: u64, rows: u64, elapsed: Duration) {
         let rate = moved as f64 / elapsed.as_secs_f64().max(0.001);
@@ -76,10 +100,6 @@ impl Narrator {
 }
 
 /// Prints everything.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the report is where all parts of the demo meet"
-)]
 pub async fn print(
     services: &Services,
     report: &Report,
@@ -88,7 +108,6 @@ pub async fn print(
     rotation: &RotationView,
     verdict: &Verdict,
     say: &Narrator,
-    kept: Option<&Places>,
 ) -> anyhow::Result<()> {
     say.end();
     if matches!(say.output, Output::Json) {
@@ -124,15 +143,6 @@ pub async fn print(
             "\nCertificate\n{}",
             serde_json::to_string_pretty(certificate)?
         ));
-    }
-    say.line("\nTry next");
-    match kept {
-        Some(dir) => {
-            let dir = dir.file("").display().to_string();
-            say.line(&format!("  rekey --state-dir {dir} status"));
-            say.line(&format!("  rekey --state-dir {dir} audit verify"));
-        }
-        None => say.line("  rekey --state-dir ./demo demo     keeps everything, for rekey --state-dir ./demo status"),
     }
     Ok(())
 }
