@@ -176,6 +176,13 @@ async fn bad_rows_among_good_ones_are_quarantined_with_their_reason_and_the_rest
         .unwrap();
     let place = associated_data("clinic.public.patients.ssn", &[BindValue::Integer(8)]);
     let foreign = foreign.encrypt(b"123", &place).unwrap();
+    // First, while both fit beside where they were: exchanged values are told by rows read together.
+    for sql in [
+        "UPDATE patients p SET ssn = o.ssn FROM patients o WHERE p.id IN (5, 6) AND o.id = 11 - p.id",
+        "UPDATE patients SET notes = 'feels well' WHERE id = 11",
+    ] {
+        sqlx::query(sql).execute(&cluster.source).await.unwrap();
+    }
     for (id, value) in [
         (3_i64, corrupt),
         (8, foreign),
@@ -190,12 +197,6 @@ async fn bad_rows_among_good_ones_are_quarantined_with_their_reason_and_the_rest
             .execute(&cluster.source)
             .await
             .unwrap();
-    }
-    for sql in [
-        "UPDATE patients p SET ssn = o.ssn FROM patients o WHERE p.id IN (5, 6) AND o.id = 11 - p.id",
-        "UPDATE patients SET notes = 'feels well' WHERE id = 11",
-    ] {
-        sqlx::query(sql).execute(&cluster.source).await.unwrap();
     }
     let plain = sqlx::query("UPDATE patients SET notes = $1 WHERE id = 12");
     let plain = plain.bind(encode_base64(b"plaintext in base64"));
