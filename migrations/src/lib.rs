@@ -13,6 +13,7 @@ mod m0008_one_deployment;
 mod m0009_rotation_request;
 mod m0010_paused_because;
 mod m0011_outbox_due;
+mod m0012_dispatched_batches;
 mod table;
 
 /// Every migration, in order.
@@ -34,6 +35,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0009_rotation_request::Migration),
             Box::new(m0010_paused_because::Migration),
             Box::new(m0011_outbox_due::Migration),
+            Box::new(m0012_dispatched_batches::Migration),
         ]
     }
 }

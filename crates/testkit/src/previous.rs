@@ -46,7 +46,11 @@ fn commit_before_newest_migration(workspace: &Path) -> String {
     let mut log = Command::new("git");
     log.args(["log", "--diff-filter=A", "--format=%H", "-1", "--", &newest]);
     let added = run(log.current_dir(workspace));
-    format!("{}^", added.trim())
+    match added.trim() {
+        // It is not committed yet.
+        "" => "HEAD".to_owned(),
+        added => format!("{added}^"),
+    }
 }
 
 fn run(command: &mut Command) -> String {
