@@ -1,6 +1,6 @@
 //! Whole rotations over a clinic on PostgreSQL, whose administrators go on with their own work.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use rekey_domain::{
     Bind, BindValue, Found, KeyringPolicy, OnUpdate, Purpose, RotationReason, RotationState,
@@ -63,7 +63,10 @@ impl Clinic {
         );
         let store = Store::connect(&url).await.unwrap();
         store.migrate().await.unwrap();
-        let services = Services::new(store, Arc::new(kms), Arc::new(SystemClock), operator());
+        // The store keeps the URL without its password.
+        let sources = HashMap::from([("clinic".to_owned(), database.url().into())]);
+        let services = Services::new(store, Arc::new(kms), Arc::new(SystemClock), operator())
+            .with_source_urls(sources);
         let clinic = Self {
             dir,
             services,
