@@ -98,6 +98,13 @@ impl Process {
 
     /// Asks it to end, and waits until it has ended well.
     pub async fn terminate(mut self) {
+        // Before it says so, it does not listen for signals yet.
+        until("it to listen", async || {
+            let said = self.said();
+            let listens = |line: &String| line.contains("running") || line.contains("started");
+            said.iter().any(listens).then_some(())
+        })
+        .await;
         self.signal("TERM");
         let status = self.end().await.expect("SIGTERM ends it");
         assert!(status.success(), "SIGTERM: {status}: {:#?}", self.said());
