@@ -1,6 +1,6 @@
 //! The suite: what workers rely on, whatever carries their messages.
 
-use std::collections::BTreeSet;
+use std::{cell::RefCell, collections::BTreeSet};
 
 use chrono::DateTime;
 use rekey_broker::Settlement;
@@ -8,7 +8,7 @@ use rekey_messages::{BatchReady, KeyringChanged, Queue, RotationDue};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::world::{SOON, World, outbox_empties, rotation_of, send, send_due};
+use crate::world::{Process, SOON, World, outbox_empties, rotation_of, send, send_due};
 
 const ROTATOR: &[Queue] = &[Queue::Rotator];
 
@@ -18,16 +18,21 @@ pub async fn what_was_committed_is_delivered_once_while_nobody_dies(world: &impl
     for _ in 0..40 {
         sent.insert(send_due(world.store()).await);
     }
-    let mut received = Vec::new();
-    while received.len() < sent.len() {
-        let [one, other] = &processes;
-        let (delivery, process) = tokio::select! {
-            delivery = one.receive(Queue::Rotator) => (delivery, one),
-            delivery = other.receive(Queue::Rotator) => (delivery, other),
-        };
-        received.push(rotation_of(&delivery));
-        assert!(process.settle(&delivery, Settlement::Done).await);
+    let received = RefCell::new(Vec::new());
+    // Both go on until all is there: a receiver that is dropped midway would keep its message for a while.
+    let take_all = async |process: &Process| {
+        while received.borrow().len() < sent.len() {
+            let delivery = process.receive(Queue::Rotator).await;
+            received.borrow_mut().push(rotation_of(&delivery));
+            assert!(process.settle(&delivery, Settlement::Done).await);
+        }
+    };
+    let [one, other] = &processes;
+    tokio::select! {
+        () = take_all(one) => {}
+        () = take_all(other) => {}
     }
+    let received = received.into_inner();
     // The order is nobody's business.
     assert_eq!(received.iter().copied().collect::<BTreeSet<_>>(), sent);
     for process in &processes {
