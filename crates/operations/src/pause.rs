@@ -1,5 +1,7 @@
 //! Putting a rotation on hold, by a person or because the KMS stands in the way, and going on.
 
+use std::time::Duration;
+
 use rekey_domain::Principal;
 use rekey_messages::RotationDue;
 use rekey_runtime::{Job, JobError};
@@ -13,6 +15,9 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::{Action, OperationError, Services, authorise};
+
+/// Until work whose failure is out of date is done again.
+const TRY_AGAIN: Duration = Duration::from_millis(100);
 
 /// Puts a live rotation on hold: nothing is dispatched any more, and what is in flight ends.
 ///
@@ -59,15 +64,15 @@ pub async fn resume_rotation(
     Ok(unit.commit().await?)
 }
 
-/// Ends a job that worked for a rotation. An error that every further attempt would meet alike puts
-/// the rotation on hold, and the job is over. Written without an audit entry, as the KMS that seals
-/// those may be what stands in the way; going on is a person's, and audited.
+/// Ends a job that worked for the rotation it had `seen` before. An error that every further attempt
+/// would meet alike puts the rotation on hold, and the job is over. Written without an audit entry,
+/// as the KMS that seals those may be what stands in the way; going on is a person's, and audited.
 ///
 /// # Errors
 /// Any other error of `done`, and [`StoreError`](rekey_store::StoreError) of the database.
 pub async fn or_pause(
     job: &Job,
-    rotation: Uuid,
+    seen: &Rotation,
     done: Result<(), OperationError>,
 ) -> Result<(), JobError> {
     let error = match done {
@@ -77,12 +82,13 @@ pub async fn or_pause(
     let Some(unit) = job.begin().await? else {
         return Ok(());
     };
-    let rotation = rotations::by_id(unit.db(), rotation).await?;
-    if rotation.state.0.is_live() && !rotation.paused {
-        tracing::error!(rotation = %rotation.id, %error, "the rotation is paused; mend the cause, then rekey rotations resume");
-        rotations::pause(&unit, &rotation, &error.to_string()).await?;
+    if !rotations::pause_unless_resumed(&unit, seen, &error.to_string()).await? {
+        tracing::info!(rotation = %seen.id, %error, "failed before the rotation was resumed; tried again");
+        return Err(JobError::Snooze(TRY_AGAIN));
     }
-    Ok(unit.commit().await?)
+    unit.commit().await?;
+    tracing::error!(rotation = %seen.id, %error, "the rotation is paused; mend the cause, then rekey rotations resume");
+    Ok(())
 }
 
 async fn live(unit: &Unit, id: Uuid) -> Result<Rotation, OperationError> {

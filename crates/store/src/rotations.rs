@@ -120,6 +120,7 @@ pub async fn start(
         reason: Set(Json(reason)),
         principal: Set(Text(principal.clone())),
         paused: Set(false),
+        resumptions: Set(0),
         generation: Set(1),
         pass: Set(0),
         planned: Set(false),
@@ -202,6 +203,28 @@ pub async fn pause(unit: &Unit, rotation: &Rotation, why: &str) -> Result<(), St
     update(unit, rotation, changes).await
 }
 
+/// Puts a rotation on hold for what work under it met, unless it was resumed since `seen` was read:
+/// what stood in the way then may have been mended, and only a new attempt can tell. Tells whether
+/// the rotation is at rest now, on hold or over.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn pause_unless_resumed(
+    unit: &Unit,
+    seen: &Rotation,
+    why: &str,
+) -> Result<bool, StoreError> {
+    let rotation = lock(unit, seen.id).await?;
+    if rotation.paused || !rotation.state.0.is_live() {
+        return Ok(true);
+    }
+    if rotation.resumptions != seen.resumptions {
+        return Ok(false);
+    }
+    pause(unit, &rotation, why).await?;
+    Ok(true)
+}
+
 /// Lets a rotation go on.
 ///
 /// # Errors
@@ -210,6 +233,7 @@ pub async fn resume(unit: &Unit, rotation: &Rotation) -> Result<(), StoreError> 
     let changes = Changes {
         paused: Set(false),
         paused_because: Set(None),
+        resumptions: Set(rotation.resumptions + 1),
         ..Default::default()
     };
     update(unit, rotation, changes).await
@@ -259,6 +283,37 @@ mod tests {
             let late = loser(started);
             assert!(late.is_retryable(), "{late}");
             assert_eq!(all(store.db()).await.unwrap().len(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_failed_before_a_resume_does_not_put_the_rotation_on_hold_again() {
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let keyring = store.keyring("phi").await.id;
+            let unit = store.begin(now()).await.unwrap();
+            let ana = Principal::os("ana", "clinic");
+            let started = start(&unit, keyring, RotationReason::Schedule, &ana).await;
+            let seen = started.unwrap();
+            // Of two batches in flight, one meets the denial first.
+            assert!(pause_unless_resumed(&unit, &seen, "denied").await.unwrap());
+            let held = by_id(unit.db(), seen.id).await.unwrap();
+            assert!(held.paused);
+            resume(&unit, &held).await.unwrap();
+
+            // The other met it before it was mended, and says so only now.
+            assert!(!pause_unless_resumed(&unit, &seen, "denied").await.unwrap());
+            let resumed = by_id(unit.db(), seen.id).await.unwrap();
+            assert!(!resumed.paused);
+
+            // It is denied anew.
+            assert!(
+                pause_unless_resumed(&unit, &resumed, "denied")
+                    .await
+                    .unwrap()
+            );
+            assert!(by_id(unit.db(), seen.id).await.unwrap().paused);
+            unit.commit().await.unwrap();
         }
     }
 }

@@ -261,10 +261,13 @@ impl Deployment {
 
     /// Waits until the keyring's latest rotation is in `state`.
     pub async fn reaches(&self, keyring: &KeyringName, state: RotationState) -> RotationView {
+        let started = Instant::now();
         until(&state.to_string(), async || {
             let view = self.rotation(keyring).await?;
             let failed = view.state == RotationState::Failed && state != RotationState::Failed;
             assert!(!failed, "the rotation failed: {:?}", view.failure);
+            let late = started.elapsed() > PATIENCE && view.state != state;
+            assert!(!late, "waited in vain for {state}: {view:#?}");
             (view.state == state).then_some(view)
         })
         .await

@@ -55,7 +55,7 @@ impl Handler for ReEncryptBatch {
         let done: Result<(), OperationError> = leased::renewed(store, &**clock, &lease, work).await;
         // A batch that ended well gave it back in its unit; then this finds nothing.
         leased::give_back(store, &**clock, &lease).await;
-        let ended = or_pause(job, rotation.id, done).await;
+        let ended = or_pause(job, &rotation, done).await;
         let Err(JobError::Retry(error)) = ended else {
             return ended;
         };

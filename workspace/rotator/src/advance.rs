@@ -65,7 +65,8 @@ impl Handler for AdvanceRotation {
             holder,
             ..
         } = &self.services;
-        let name = format!("rotation/{}", command.rotation);
+        let seen = rotations::by_id(store.db(), command.rotation).await?;
+        let name = format!("rotation/{}", seen.id);
         let Some(lease) = leased::take(store, &**clock, &name, holder).await? else {
             return Err(JobError::Snooze(BUSY));
         };
@@ -73,12 +74,12 @@ impl Handler for AdvanceRotation {
             store,
             &**clock,
             &lease,
-            self.step(command.rotation, job, lease.clone()),
+            self.step(seen.id, job, lease.clone()),
         )
         .await;
         // A step that ended well gave it back in its unit; then this finds nothing.
         leased::give_back(store, &**clock, &lease).await;
-        or_pause(job, command.rotation, done).await
+        or_pause(job, &seen, done).await
     }
 }
 

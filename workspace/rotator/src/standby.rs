@@ -24,11 +24,11 @@ impl Handler for MakeStandby {
 
     async fn handle(&self, command: StandbyWanted, job: &Job) -> Result<(), JobError> {
         let keyring = keyrings::by_name(self.services.store.db(), &command.keyring).await?;
-        let made = self.make(&keyring, job).await;
         let latest = rotations::of_keyring(self.services.store.db(), keyring.id).await?;
         let waiting = latest.into_iter().next();
+        let made = self.make(&keyring, job).await;
         match waiting.filter(|last| last.state.0 == RotationState::Requested) {
-            Some(waiting) => or_pause(job, waiting.id, made).await,
+            Some(waiting) => or_pause(job, &waiting, made).await,
             // Nobody waits for it; the scheduler orders it again.
             None if made.as_ref().is_err_and(OperationError::pauses) => {
                 tracing::error!(keyring = %command.keyring, error = ?made.err(), "no standby key");
