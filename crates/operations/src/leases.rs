@@ -170,9 +170,7 @@ fn keyset_key(
 
 fn answer(error: StoreError) -> LeaseError {
     match error {
-        StoreError::Unknown { .. } => LeaseError::Unknown {
-            what: error.to_string(),
-        },
+        StoreError::Unknown { what, .. } => LeaseError::Unknown { what },
         error if error.is_retryable() => LeaseError::OutOfReach {
             reason: error.to_string(),
         },

@@ -26,14 +26,14 @@ columns = { ssn = { keyring = "phi", bind = "row" }, notes = { keyring = "phi", 
 "#;
 
 /// A directory with a configuration, a source and, once initialised, a deployment.
-struct Desk {
+pub struct Desk {
     dir: tempfile::TempDir,
 }
 
-struct Answer {
-    code: i32,
-    stdout: String,
-    stderr: String,
+pub struct Answer {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
 }
 
 impl Desk {
@@ -54,7 +54,7 @@ impl Desk {
         desk
     }
 
-    fn initialised() -> Self {
+    pub fn initialised() -> Self {
         let desk = Self::new();
         let answer = desk.rekey(&["init"], b"");
         assert_eq!(answer.code, 0, "{}", answer.stderr);
@@ -91,7 +91,7 @@ impl Desk {
         fs::write(self.file("rekey.toml"), text).unwrap();
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(program("rekey"));
         command
             .args(arguments)
@@ -105,7 +105,7 @@ impl Desk {
         command
     }
 
-    fn rekey(&self, arguments: &[&str], input: &[u8]) -> Answer {
+    pub fn rekey(&self, arguments: &[&str], input: &[u8]) -> Answer {
         let mut child = self.command(arguments).spawn().unwrap();
         // A command that refuses its arguments may be gone before it reads.
         let _ = child.stdin.take().unwrap().write_all(input);
@@ -414,4 +414,24 @@ fn usage_errors_exit_with_two() {
     ] {
         assert_eq!(desk.rekey(arguments, b"").code, 2, "{arguments:?}");
     }
+}
+
+#[test]
+fn completions_and_manual_pages_need_no_deployment_and_no_good_configuration() {
+    let desk = Desk::new();
+    desk.configure("this is [ no configuration");
+    let bash = desk.rekey(&["completions", "bash"], b"");
+    assert_eq!(bash.code, 0, "{}", bash.stderr);
+    assert!(bash.stdout.contains("complete -F"), "{}", bash.stdout);
+    let pages = desk.rekey(&["man", "pages"], b"");
+    assert_eq!(pages.code, 0, "{}", pages.stderr);
+    let page = fs::read_to_string(desk.file("pages").join("rekey-rotations-pause.1")).unwrap();
+    assert!(page.contains(".TH rekey-rotations-pause 1"), "{page}");
+    let nowhere = desk.rekey(&["man", "rekey.toml/pages"], b"");
+    assert_eq!(nowhere.code, 1);
+    assert!(
+        nowhere.stderr.contains("may write to"),
+        "{}",
+        nowhere.stderr
+    );
 }

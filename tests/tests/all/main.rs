@@ -12,6 +12,7 @@ mod dependencies;
 mod engine;
 mod faults;
 mod master;
+mod ndjson;
 mod postgres_source;
 mod process;
 mod process_faults;

@@ -15,7 +15,7 @@ use rekey_operations::{
 };
 use rekey_runtime::{config::Config, hardening, telemetry};
 
-use crate::{app::App, exit::Exit, output::Output};
+use crate::{app::App, commands::shell, exit::Exit, output::Output};
 
 /// Rotate the keys that encrypt your data, and every row they protect.
 #[derive(Debug, Parser)]
@@ -44,6 +44,10 @@ enum Command {
     Init,
     /// Bring the store's schema up to date.
     Migrate,
+    /// Print completions for a shell: `source <(rekey completions bash)`.
+    Completions(shell::CompletionsArgs),
+    /// Write manual pages, one for each command.
+    Man(shell::ManArgs),
     #[command(flatten)]
     Other(commands::Command),
 }
@@ -78,10 +82,16 @@ async fn run(cli: Cli, given: &ArgMatches) -> anyhow::Result<Exit> {
         output,
         command,
     } = cli;
-    if let Command::Demo(args) = command {
-        let (_, given) = given.subcommand().expect("the demo is one");
-        args.refuse_passwords(given)?;
-        return demo::run(&args, state_dir, output).await;
+    // What needs no deployment comes first.
+    match &command {
+        Command::Demo(args) => {
+            let (_, given) = given.subcommand().expect("the demo is one");
+            args.refuse_passwords(given)?;
+            return demo::run(args, state_dir, output).await;
+        }
+        Command::Completions(args) => return shell::completions(args, Cli::command()),
+        Command::Man(args) => return shell::man(args, Cli::command(), output),
+        _ => {}
     }
     let config = load(config)?;
     let desired = desired(&config);
@@ -108,7 +118,9 @@ async fn run(cli: Cli, given: &ArgMatches) -> anyhow::Result<Exit> {
         Command::Other(command) => {
             commands::run(command, &App::open(places, desired, output).await?).await
         }
-        Command::Demo(_) => unreachable!("handled above"),
+        Command::Demo(_) | Command::Completions(_) | Command::Man(_) => {
+            unreachable!("handled above")
+        }
     }
 }
 

@@ -60,7 +60,8 @@ pub fn error(error: &anyhow::Error) {
     note(&format!("rekey: {}", causes(error)));
 }
 
-fn causes(error: &anyhow::Error) -> String {
+/// What went wrong, each cause once.
+pub fn causes(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {
         // Some errors tell their cause in their own words already.

@@ -8,9 +8,11 @@ mod grants;
 mod input;
 mod keys;
 mod master;
+mod ndjson;
 mod publish;
 mod rotate;
 mod rotations;
+pub mod shell;
 mod status;
 mod value;
 
@@ -40,9 +42,9 @@ pub enum Command {
     Status,
     /// Publish a CloudEvent that asks for something, such as rekey.rotation.requested.v1.
     Publish(publish::Args),
-    /// Encrypt a value from stdin for a row; prints base64.
+    /// Encrypt a value from stdin for a row, and print base64; with --ndjson many.
     Encrypt(value::Args),
-    /// Decrypt a value from stdin, base64 or bytes as they are.
+    /// Decrypt a value from stdin, base64 or bytes as they are; with --ndjson many.
     Decrypt(value::Args),
     /// The rights that each worker needs at the databases, the KMS and the broker, and no more.
     Grants(grants::Args),

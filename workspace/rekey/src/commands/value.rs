@@ -1,4 +1,4 @@
-//! `rekey encrypt` and `rekey decrypt`: one value, from stdin, never from the command line.
+//! `rekey encrypt` and `rekey decrypt`: one value from stdin, never from the command line, or one a line.
 
 use std::io::{IsTerminal, stdout};
 
@@ -9,7 +9,10 @@ use rekey_store::columns;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::input;
+use super::{
+    input,
+    ndjson::{self, Work},
+};
 use crate::{
     app::App,
     exit::{Exit, UsageError},
@@ -22,23 +25,30 @@ const LIMIT: u64 = 64 << 20;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The protected column, such as clinic.patients.ssn.
-    #[arg(long, value_name = "SOURCE.TABLE.COLUMN")]
-    column: ColumnName,
+    #[arg(
+        long,
+        value_name = "SOURCE.TABLE.COLUMN",
+        required_unless_present = "ndjson"
+    )]
+    column: Option<ColumnName>,
     /// What the column's bind says of the row, once for each part, in order. A whole number is one,
     /// anything else text; int:, text:, uuid: and hex: before it say so.
     #[arg(long, value_name = "VALUE", allow_hyphen_values = true, value_parser = bind_value)]
     bind: Vec<BindValue>,
+    /// Many values: a JSON object a line, {"column": "clinic.patients.ssn", "bind": [42], "value": "…"}; a result or an
+    /// error a line comes back.
+    #[arg(long, conflicts_with_all = ["column", "bind"])]
+    ndjson: bool,
 }
 
 /// Encrypts stdin, every byte of it.
 pub async fn encrypt(args: &Args, app: &App) -> anyhow::Result<Exit> {
-    authorise(&app.principal, Action::UseKeys)?;
-    check_bind(args, app).await?;
+    let Some(column) = args.one(app).await? else {
+        return ndjson::run(Work::Encrypt, app).await;
+    };
     let value = input::stdin("the value to encrypt", LIMIT)?;
     let client = &app.services.client;
-    let sealed = client
-        .encrypt(&args.column.to_string(), &args.bind, &value)
-        .await?;
+    let sealed = client.encrypt(&column, &args.bind, &value).await?;
     client.flush().await?;
     let text = encode_base64(&sealed);
     match app.output {
@@ -46,7 +56,7 @@ pub async fn encrypt(args: &Args, app: &App) -> anyhow::Result<Exit> {
             let key_id = Ciphertext::parse(&sealed)
                 .ok()
                 .map(|ciphertext| ciphertext.key_id());
-            let object = json!({ "column": args.column, "key_id": key_id, "ciphertext": text });
+            let object = json!({ "column": column, "key_id": key_id, "ciphertext": text });
             output::object("rekey.ciphertext/v1", object)?;
         }
         Output::Table => output::line(&text)?,
@@ -56,19 +66,18 @@ pub async fn encrypt(args: &Args, app: &App) -> anyhow::Result<Exit> {
 
 /// Decrypts stdin, and writes the value's bytes and nothing else.
 pub async fn decrypt(args: &Args, app: &App) -> anyhow::Result<Exit> {
-    authorise(&app.principal, Action::UseKeys)?;
-    check_bind(args, app).await?;
-    let sealed = ciphertext(input::stdin("the ciphertext", LIMIT)?)?;
+    let Some(column) = args.one(app).await? else {
+        return ndjson::run(Work::Decrypt, app).await;
+    };
+    let sealed = ciphertext(input::stdin("the ciphertext", LIMIT)?, "stdin")?;
     let client = &app.services.client;
-    let value = client
-        .decrypt(&args.column.to_string(), &args.bind, &sealed)
-        .await?;
+    let value = client.decrypt(&column, &args.bind, &sealed).await?;
     client.flush().await?;
     match app.output {
         Output::Json => {
             let object = match std::str::from_utf8(&value) {
-                Ok(text) => json!({ "column": args.column, "value": text }),
-                Err(_) => json!({ "column": args.column, "value_base64": encode_base64(&value) }),
+                Ok(text) => json!({ "column": column, "value": text }),
+                Err(_) => json!({ "column": column, "value_base64": encode_base64(&value) }),
             };
             output::object("rekey.value/v1", object)?;
         }
@@ -82,22 +91,30 @@ pub async fn decrypt(args: &Args, app: &App) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Before anything is typed: the column is there, and as many values as it is bound to.
-async fn check_bind(args: &Args, app: &App) -> anyhow::Result<()> {
-    let spec = columns::by_name(app.services.store.db(), &args.column.to_string())
-        .await?
-        .spec;
-    spec.check_bind(&args.bind).map_err(|error| {
-        let next = match &spec.bind_columns[..] {
-            [] => "leave --bind out".to_owned(),
-            names => format!("say --bind once for each of {}", names.join(", ")),
+impl Args {
+    /// The column of the one value; `None` where there are many. Said before anything is typed: the
+    /// column is there, and as many values as it is bound to.
+    async fn one(&self, app: &App) -> anyhow::Result<Option<String>> {
+        authorise(&app.principal, Action::UseKeys)?;
+        let Some(column) = &self.column else {
+            return Ok(None);
         };
-        UsageError(format!("{error}; {next}")).into()
-    })
+        let column = column.to_string();
+        let known = columns::by_name(app.services.store.db(), &column).await?;
+        let checked = known.spec.check_bind(&self.bind);
+        checked.map_err(|error| {
+            let next = match &known.spec.bind_columns[..] {
+                [] => "leave --bind out".to_owned(),
+                names => format!("say --bind once for each of {}", names.join(", ")),
+            };
+            UsageError(format!("{error}; {next}"))
+        })?;
+        Ok(Some(column))
+    }
 }
 
 /// Ciphertext begins with byte 1, which base64 has not: each says by itself which it is.
-fn ciphertext(bytes: Zeroizing<Vec<u8>>) -> Result<Vec<u8>, UsageError> {
+pub fn ciphertext(bytes: Zeroizing<Vec<u8>>, what: &str) -> Result<Vec<u8>, UsageError> {
     if Ciphertext::parse(&bytes).is_ok() {
         return Ok(bytes.to_vec());
     }
@@ -106,12 +123,13 @@ fn ciphertext(bytes: Zeroizing<Vec<u8>>) -> Result<Vec<u8>, UsageError> {
     decoded.filter(|bytes| Ciphertext::parse(bytes).is_ok()).ok_or_else(|| {
         let found = bytes.len();
         UsageError(format!(
-            "stdin holds no ciphertext: expected its bytes or standard base64 of them, found {found} bytes of something else; perhaps the value was never encrypted"
+            "{what} holds no ciphertext: expected its bytes or standard base64 of them, found {found} bytes of something else; perhaps the value was never encrypted"
         ))
     })
 }
 
-fn bind_value(text: &str) -> Result<BindValue, String> {
+/// A value that a column is bound to, as a person writes it.
+pub fn bind_value(text: &str) -> Result<BindValue, String> {
     let forced = text.split_once(':');
     match forced {
         Some(("text", rest)) => Ok(BindValue::Text(rest.to_owned())),
@@ -182,12 +200,15 @@ mod tests {
     fn ciphertext_is_read_in_both_forms() {
         let sealed: Vec<u8> = std::iter::once(1).chain([7; 40]).collect();
         let base64 = format!("{}\n", encode_base64(&sealed));
-        assert_eq!(ciphertext(Zeroizing::new(sealed.clone())).unwrap(), sealed);
         assert_eq!(
-            ciphertext(Zeroizing::new(base64.into_bytes())).unwrap(),
+            ciphertext(Zeroizing::new(sealed.clone()), "stdin").unwrap(),
             sealed
         );
-        assert!(ciphertext(Zeroizing::new(b"123-45-6789".to_vec())).is_err());
-        assert!(ciphertext(Zeroizing::new(Vec::new())).is_err());
+        assert_eq!(
+            ciphertext(Zeroizing::new(base64.into_bytes()), "stdin").unwrap(),
+            sealed
+        );
+        assert!(ciphertext(Zeroizing::new(b"123-45-6789".to_vec()), "stdin").is_err());
+        assert!(ciphertext(Zeroizing::new(Vec::new()), "stdin").is_err());
     }
 }

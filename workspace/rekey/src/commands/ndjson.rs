@@ -1,0 +1,288 @@
+//! `encrypt --ndjson` and `decrypt --ndjson`: a JSON object a line in, a result or an error a line out, in bounded memory.
+
+use std::io::{self, BufRead, ErrorKind, Read, Write};
+
+use anyhow::Context;
+use rekey_client::{Client, ClientError, LeaseError};
+use rekey_domain::{BindValue, ColumnName};
+use rekey_envelope::{AeadError, Ciphertext, Zeroizing, decode_base64, encode_base64};
+use rekey_operations::{Action, authorise};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::value::{bind_value, ciphertext};
+use crate::{app::App, exit::Exit, output};
+
+/// The longest line: what a value of 64 MiB comes to in base64, and then some.
+const LONGEST_LINE: u64 = 96 << 20;
+/// Lines between two reports of what the keys were used for.
+const REPORT_EVERY: u64 = 100_000;
+
+/// What is done with each line.
+#[derive(Debug, Clone, Copy)]
+pub enum Work {
+    Encrypt,
+    Decrypt,
+}
+
+/// A line of the input.
+#[derive(Deserialize)]
+struct Line {
+    column: String,
+    #[serde(default)]
+    bind: Vec<Value>,
+    value: Option<String>,
+    value_base64: Option<String>,
+}
+
+/// Why a line has no result.
+struct Failure {
+    error: anyhow::Error,
+    /// The next line would fail alike.
+    ends_all: bool,
+}
+
+/// Works through stdin; ends at its end, or at an error that every further line would meet alike.
+pub async fn run(work: Work, app: &App) -> anyhow::Result<Exit> {
+    authorise(&app.principal, Action::UseKeys)?;
+    let client = &app.services.client;
+    let mut reader = io::BufReader::with_capacity(1 << 16, io::stdin().lock());
+    let mut writer = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    let mut buffer = Zeroizing::new(Vec::new());
+    let (mut number, mut failed) = (0, 0);
+    let mut ended = Ok(());
+    while let Some(fits) = next_line(&mut reader, &mut buffer).context("stdin cannot be read")? {
+        number += 1;
+        let line = if fits {
+            Ok(&buffer[..])
+        } else {
+            Err(too_long())
+        };
+        let (text, failure) = answer(work, client, number, line).await;
+        if let Err(error) = writeln!(writer, "{}", *text) {
+            ended = Err(error.into());
+            break;
+        }
+        if let Some(failure) = failure {
+            failed += 1;
+            if failure.ends_all {
+                let told = format!("ended at line {number}; the lines before it were answered");
+                ended = Err(failure.error.context(told));
+                break;
+            }
+        }
+        if number.is_multiple_of(REPORT_EVERY) {
+            client.flush().await?;
+        }
+        // Who waits for an answer before the next line gets it.
+        if reader.buffer().is_empty() {
+            writer.flush()?;
+        }
+    }
+    let flushed = writer.flush();
+    client.flush().await?;
+    match ended.and_then(|()| Ok(flushed?)) {
+        // A reader that has seen enough (`| head`) is no error.
+        Err(error) if is_broken_pipe(&error) => Ok(Exit::Done),
+        Err(error) => Err(error),
+        Ok(()) if failed == 0 => Ok(Exit::Done),
+        Ok(()) => {
+            output::note(&format!("{failed} of {number} lines failed; each says why"));
+            Ok(Exit::Failed)
+        }
+    }
+}
+
+/// Reads the next line without its end, and says whether it fitted; one that did not is read over.
+fn next_line(reader: &mut impl BufRead, buffer: &mut Vec<u8>) -> io::Result<Option<bool>> {
+    buffer.clear();
+    let read = reader
+        .by_ref()
+        .take(LONGEST_LINE)
+        .read_until(b'\n', buffer)?;
+    if read == 0 {
+        return Ok(None);
+    }
+    let whole = buffer.ends_with(b"\n");
+    if whole || (read as u64) < LONGEST_LINE {
+        return Ok(Some(true));
+    }
+    buffer.clear();
+    reader.skip_until(b'\n')?;
+    Ok(Some(false))
+}
+
+fn too_long() -> anyhow::Error {
+    anyhow::anyhow!("the line is too long: expected at most {LONGEST_LINE} bytes")
+}
+
+/// The line of output, and why it holds no result if it holds none.
+async fn answer(
+    work: Work,
+    client: &Client,
+    number: u64,
+    line: anyhow::Result<&[u8]>,
+) -> (Zeroizing<String>, Option<Failure>) {
+    let parsed = line.and_then(parse);
+    let (place, done) = match parsed {
+        Err(error) => (json!({}), Err(error)),
+        Ok(line) => {
+            let place = json!({ "column": line.column, "bind": line.bind });
+            (place, result(work, client, line).await)
+        }
+    };
+    let (result, failure) = match done {
+        Ok(result) => (result, None),
+        Err(error) => {
+            let ends_all = ends_all(&error);
+            let told = json!({ "line": number, "error": output::causes(&error) });
+            (told, Some(Failure { error, ends_all }))
+        }
+    };
+    let Value::Object(mut object) = place else {
+        unreachable!("a place is an object")
+    };
+    if let Value::Object(result) = result {
+        object.extend(result);
+    }
+    (Zeroizing::new(Value::Object(object).to_string()), failure)
+}
+
+/// Says where a line is malformed, and nothing of what it holds.
+fn parse(line: &[u8]) -> anyhow::Result<Line> {
+    serde_json::from_slice(line).map_err(|error| {
+        let at = error.column();
+        anyhow::anyhow!(
+            "expected an object such as {{\"column\": \"clinic.patients.ssn\", \"bind\": [42], \"value\": \"…\"}}, found something else at character {at}"
+        )
+    })
+}
+
+async fn result(work: Work, client: &Client, line: Line) -> anyhow::Result<Value> {
+    let column: ColumnName = line.column.parse()?;
+    let column = column.to_string();
+    let bind = line
+        .bind
+        .iter()
+        .map(bind_of)
+        .collect::<Result<Vec<_>, _>>()?;
+    let value = match (line.value, line.value_base64) {
+        (Some(text), None) => Zeroizing::new(text.into_bytes()),
+        (None, Some(text)) => base64(&Zeroizing::new(text))?,
+        _ => anyhow::bail!("expected either value or value_base64"),
+    };
+    match work {
+        Work::Encrypt => {
+            let sealed = client.encrypt(&column, &bind, &value).await?;
+            let key_id = Ciphertext::parse(&sealed)
+                .ok()
+                .map(|sealed| sealed.key_id());
+            Ok(json!({ "key_id": key_id, "value": encode_base64(&sealed) }))
+        }
+        Work::Decrypt => {
+            let sealed = ciphertext(value, "the value")?;
+            let value = client.decrypt(&column, &bind, &sealed).await?;
+            Ok(match std::str::from_utf8(&value) {
+                Ok(text) => json!({ "value": text }),
+                Err(_) => json!({ "value_base64": encode_base64(&value) }),
+            })
+        }
+    }
+}
+
+fn base64(text: &str) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+    let decoded = decode_base64(text).map(Zeroizing::new);
+    decoded.map_err(|_| anyhow::anyhow!("value_base64: expected standard base64"))
+}
+
+/// A number is an integer; a text is one, unless `int:`, `uuid:` or `hex:` before it says otherwise.
+fn bind_of(value: &Value) -> anyhow::Result<BindValue> {
+    match value {
+        Value::Number(number) if number.is_i64() => {
+            Ok(BindValue::Integer(number.as_i64().expect("it is one")))
+        }
+        Value::String(text) if text.contains(':') => bind_value(text).map_err(anyhow::Error::msg),
+        Value::String(text) => Ok(BindValue::Text(text.clone())),
+        _ => anyhow::bail!("bind: expected whole numbers and texts, found something else"),
+    }
+}
+
+/// Whether every further line would fail like this one: what it says is not of its value.
+fn ends_all(error: &anyhow::Error) -> bool {
+    match error.downcast_ref::<ClientError>() {
+        Some(
+            ClientError::NotCiphertext
+            | ClientError::Bind(_)
+            | ClientError::UnknownKey { .. }
+            | ClientError::Aead(AeadError::NotAuthentic)
+            | ClientError::Lease(LeaseError::Unknown { .. }),
+        )
+        | None => false,
+        Some(_) => true,
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<io::Error>();
+    io.is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_read_one_by_one_and_the_last_needs_no_end() {
+        let mut reader = io::Cursor::new(b"a\n\nb".to_vec());
+        let mut buffer = Vec::new();
+        let mut seen = Vec::new();
+        while let Some(fits) = next_line(&mut reader, &mut buffer).unwrap() {
+            assert!(fits);
+            seen.push(String::from_utf8(buffer.clone()).unwrap());
+        }
+        assert_eq!(seen, ["a\n", "\n", "b"]);
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_read_over_and_the_next_is_whole() {
+        let endless = io::repeat(b'x').take(LONGEST_LINE + 100);
+        let mut reader = io::BufReader::new(endless.chain(&b"\nnext\n"[..]));
+        let mut buffer = Vec::new();
+        assert_eq!(next_line(&mut reader, &mut buffer).unwrap(), Some(false));
+        assert_eq!(next_line(&mut reader, &mut buffer).unwrap(), Some(true));
+        assert_eq!(buffer, b"next\n");
+        assert_eq!(next_line(&mut reader, &mut buffer).unwrap(), None);
+    }
+
+    #[test]
+    fn an_error_quotes_nothing_of_the_line() {
+        for bad in [
+            r#"{"value": "123-45-6789"}"#,
+            "123-45-6789",
+            r#"{"column": 123456789}"#,
+        ] {
+            let error = parse(bad.as_bytes()).err().unwrap().to_string();
+            assert!(!error.contains("6789"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_bind_value_is_of_the_type_it_is_written_in() {
+        assert_eq!(bind_of(&json!(42)).unwrap(), BindValue::Integer(42));
+        assert_eq!(bind_of(&json!("42")).unwrap(), BindValue::Text("42".into()));
+        assert_eq!(bind_of(&json!("int:42")).unwrap(), BindValue::Integer(42));
+        assert_eq!(
+            bind_of(&json!("text:a:b")).unwrap(),
+            BindValue::Text("a:b".into())
+        );
+        for bad in [
+            json!(1.5),
+            json!(null),
+            json!([1]),
+            json!(u64::MAX),
+            json!("hex:0"),
+        ] {
+            assert!(bind_of(&bad).is_err(), "{bad}");
+        }
+    }
+}
