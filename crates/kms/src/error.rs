@@ -193,6 +193,25 @@ pub enum KeyFileProblem {
         /// What is wrong, and where.
         reason: String,
     },
+    /// A passphrase seals its master keys.
+    #[error("a passphrase seals its master keys and none was given; say kms.passphrase_file")]
+    PassphraseNeeded,
+    /// The passphrase is not the one that seals its master keys, or they were altered.
+    #[error(
+        "the passphrase does not open its master keys: it is another one, or the file was altered; check kms.passphrase_file"
+    )]
+    WrongPassphrase,
+    /// A passphrase was given, and its master keys lie open.
+    #[error(
+        "no passphrase seals its master keys although one is configured; leave kms.passphrase_file out, run rekey master passphrase --new-file, and say it again"
+    )]
+    NotProtected,
+    /// The passphrase could be guessed.
+    #[error("expected a passphrase of at least {least} bytes; take several words at random")]
+    PassphraseTooShort {
+        /// The least number of bytes.
+        least: usize,
+    },
     /// The operating system failed to read or write it.
     #[error("cannot be read or written: {0}")]
     Io(io::ErrorKind),

@@ -13,5 +13,5 @@ pub use aws::{AwsKms, AwsMasterKey, AwsSettings, NotAwsMasterKey};
 pub use context::EncryptionContext;
 pub use error::{KeyFileProblem, KmsError};
 pub use kms::{GeneratedKey, Kms, RewrappedKey, WrappedKey};
-pub use local::LocalKms;
+pub use local::{LocalKms, Passphrase};
 pub use master_key::{MasterKeyInfo, MasterKeyState};

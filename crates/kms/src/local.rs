@@ -2,9 +2,13 @@
 
 mod disk;
 mod key_file;
+mod passphrase;
 mod wrapping;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use rekey_envelope::KeyMaterial;
@@ -14,7 +18,9 @@ use crate::{
     EncryptionContext, GeneratedKey, KeyFileProblem, Kms, KmsError, MasterKeyInfo, MasterKeyState,
     RewrappedKey, WrappedKey,
 };
-use key_file::{KeyFile, MasterKey};
+use key_file::{KeyFile, MasterKey, Stored};
+pub use passphrase::Passphrase;
+use passphrase::{Derivation, Unlock};
 
 /// What [`MasterKeyInfo`] and errors call it.
 const PROVIDER: &str = "local";
@@ -22,10 +28,12 @@ const PROVIDER: &str = "local";
 /// Master keys in a file, for small deployments and first runs.
 ///
 /// The file is read for each operation: a change of state applies at once, in every process, and no
-/// master key stays in memory. Callers cache data keys, so this is rare.
+/// master key stays in memory. Callers cache data keys, so this is rare. Where a passphrase seals the
+/// file, it and the key it stands for do stay.
 #[derive(Debug, Clone)]
 pub struct LocalKms {
     path: PathBuf,
+    unlock: Option<Arc<Unlock>>,
 }
 
 impl LocalKms {
@@ -37,13 +45,30 @@ impl LocalKms {
     /// # Errors
     /// [`KmsError::KeyFile`] if it cannot be made or used.
     pub async fn create(path: impl Into<PathBuf>) -> Result<Self, KmsError> {
-        let path = on_file(path.into(), |path| {
-            if !path.try_exists().map_err(disk::problem)? {
-                disk::create(path, &KeyFile::generate().to_json())?;
+        Self::create_with(path, None).await
+    }
+
+    /// The same, with the passphrase that seals it.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create), and as [`open_with`](Self::open_with).
+    pub async fn create_with(
+        path: impl Into<PathBuf>,
+        passphrase: Option<Passphrase>,
+    ) -> Result<Self, KmsError> {
+        let kms = Self::at(path.into(), passphrase);
+        let unlock = kms.unlock.clone();
+        on_file(kms.path.clone(), move |path| {
+            if path.try_exists().map_err(disk::problem)? {
+                return Ok(());
             }
-            Ok(path.to_owned())
-        });
-        Self::open(path.await?).await
+            let mut file = KeyFile::generate();
+            file.protection = unlock.as_ref().map(|_| Derivation::new());
+            disk::create(path, &stored(file, unlock.as_deref())?.to_json())
+        })
+        .await?;
+        kms.read().await?;
+        Ok(kms)
     }
 
     /// Opens the master key file at `path`.
@@ -51,9 +76,46 @@ impl LocalKms {
     /// # Errors
     /// [`KmsError::KeyFile`] if it is missing, open to others, or not a master key file.
     pub async fn open(path: impl Into<PathBuf>) -> Result<Self, KmsError> {
-        let kms = Self { path: path.into() };
+        Self::open_with(path, None).await
+    }
+
+    /// The same, with the passphrase that seals it.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); [`KeyFileProblem::PassphraseNeeded`],
+    /// [`KeyFileProblem::WrongPassphrase`], and [`KeyFileProblem::NotProtected`] for a file that lies
+    /// open although there is a passphrase.
+    pub async fn open_with(
+        path: impl Into<PathBuf>,
+        passphrase: Option<Passphrase>,
+    ) -> Result<Self, KmsError> {
+        let kms = Self::at(path.into(), passphrase);
         kms.read().await?;
         Ok(kms)
+    }
+
+    /// Seals the file with another passphrase, or the first, from now on; with none it lies open.
+    /// Whoever has it open needs that passphrase from the next operation on.
+    ///
+    /// # Errors
+    /// [`KmsError::KeyFile`] if the file cannot be used or written; it is then as it was.
+    pub async fn change_passphrase(&mut self, new: Option<Passphrase>) -> Result<(), KmsError> {
+        let new = new.map(|new| Arc::new(Unlock::new(new)));
+        let (old, sealing) = (self.unlock.clone(), new.clone());
+        on_file(self.path.clone(), move |path| {
+            let _one_at_a_time = disk::lock(path)?;
+            let mut file = open(path, old.as_deref())?;
+            file.protection = sealing.as_ref().map(|_| Derivation::new());
+            disk::replace(path, &stored(file, sealing.as_deref())?.to_json())
+        })
+        .await?;
+        self.unlock = new;
+        Ok(())
+    }
+
+    fn at(path: PathBuf, passphrase: Option<Passphrase>) -> Self {
+        let unlock = passphrase.map(|passphrase| Arc::new(Unlock::new(passphrase)));
+        Self { path, unlock }
     }
 
     /// Puts the current master key of the file at `path` into `state`.
@@ -65,14 +127,17 @@ impl LocalKms {
         state: MasterKeyState,
     ) -> Result<(), KmsError> {
         on_file(path.into(), move |path| {
-            change(path, |file| file.current_mut().state = state)?;
-            Ok(())
+            let _one_at_a_time = disk::lock(path)?;
+            let mut file = read(path)?;
+            file.current_mut().state = state;
+            disk::replace(path, &file.to_json())
         })
         .await
     }
 
-    async fn read(&self) -> Result<KeyFile, KmsError> {
-        on_file(self.path.clone(), read).await
+    async fn read(&self) -> Result<KeyFile<KeyMaterial>, KmsError> {
+        let unlock = self.unlock.clone();
+        on_file(self.path.clone(), move |path| open(path, unlock.as_deref())).await
     }
 }
 
@@ -131,15 +196,23 @@ impl Kms for LocalKms {
     }
 
     async fn new_master_key(&self) -> Result<MasterKeyInfo, KmsError> {
-        on_file(self.path.clone(), |path| {
-            Ok(info(change(path, KeyFile::add)?.current()))
+        let unlock = self.unlock.clone();
+        on_file(self.path.clone(), move |path| {
+            // One process at a time: a change that overtook another would lose its master key, and
+            // every data key under it.
+            let _one_at_a_time = disk::lock(path)?;
+            let mut file = open(path, unlock.as_deref())?;
+            file.add();
+            let file = stored(file, unlock.as_deref())?;
+            disk::replace(path, &file.to_json())?;
+            Ok(info(file.current()))
         })
         .await
     }
 }
 
 fn unwrap(
-    file: &KeyFile,
+    file: &KeyFile<KeyMaterial>,
     wrapped: &WrappedKey,
     context: &EncryptionContext,
 ) -> Result<KeyMaterial, KmsError> {
@@ -148,7 +221,7 @@ fn unwrap(
     wrapping::unwrap(enabled(master_key)?, wrapped, context)
 }
 
-fn info(key: &MasterKey) -> MasterKeyInfo {
+fn info<M>(key: &MasterKey<M>) -> MasterKeyInfo {
     MasterKeyInfo {
         id: key.id.to_string(),
         state: key.state,
@@ -163,7 +236,7 @@ fn unknown(master_key: &str) -> KmsError {
     }
 }
 
-fn enabled(key: &MasterKey) -> Result<&MasterKey, KmsError> {
+fn enabled<M>(key: &MasterKey<M>) -> Result<&MasterKey<M>, KmsError> {
     let master_key = key.id.to_string();
     match key.state {
         MasterKeyState::Enabled => Ok(key),
@@ -172,18 +245,37 @@ fn enabled(key: &MasterKey) -> Result<&MasterKey, KmsError> {
     }
 }
 
-fn read(path: &Path) -> Result<KeyFile, KeyFileProblem> {
+fn read(path: &Path) -> Result<KeyFile<Stored>, KeyFileProblem> {
     KeyFile::parse(&disk::read(path)?)
 }
 
-/// Changes the file, one process at a time: a change that overtook another would lose its master
-/// key, and every data key under it.
-fn change(path: &Path, how: impl FnOnce(&mut KeyFile)) -> Result<KeyFile, KeyFileProblem> {
-    let _one_at_a_time = disk::lock(path)?;
-    let mut file = read(path)?;
-    how(&mut file);
-    disk::replace(path, &file.to_json())?;
-    Ok(file)
+/// Reads the file and opens its master keys.
+fn open(path: &Path, unlock: Option<&Unlock>) -> Result<KeyFile<KeyMaterial>, KeyFileProblem> {
+    let file = read(path)?;
+    match (&file.protection, unlock) {
+        (None, None) => file.unlock(None),
+        (Some(derivation), Some(unlock)) => {
+            let key = unlock.key(derivation)?;
+            file.unlock(Some(&key))
+        }
+        (Some(_), None) => Err(KeyFileProblem::PassphraseNeeded),
+        (None, Some(_)) => Err(KeyFileProblem::NotProtected),
+    }
+}
+
+/// The file as it is stored, sealed if it is protected.
+fn stored(
+    file: KeyFile<KeyMaterial>,
+    unlock: Option<&Unlock>,
+) -> Result<KeyFile<Stored>, KeyFileProblem> {
+    match (&file.protection, unlock) {
+        (Some(derivation), Some(unlock)) => {
+            let key = unlock.key(derivation)?;
+            file.lock(Some(&key))
+        }
+        (Some(_), None) => Err(KeyFileProblem::PassphraseNeeded),
+        (None, _) => file.lock(None),
+    }
 }
 
 /// Runs `work` on the file at `path` where it may block, and names the file in its error.

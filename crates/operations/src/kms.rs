@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use rekey_envelope::KeyMaterial;
 use rekey_kms::{
     AwsKms, AwsSettings, EncryptionContext, GeneratedKey, Kms, KmsError, LocalKms, MasterKeyInfo,
-    NotAwsMasterKey, RewrappedKey, WrappedKey,
+    NotAwsMasterKey, Passphrase, RewrappedKey, WrappedKey,
 };
 use rekey_runtime::config::KmsConfig;
 
@@ -21,7 +21,9 @@ pub async fn connect_kms(
     key_file: &Path,
 ) -> Result<Arc<dyn Kms>, OperationError> {
     Ok(match Place::of(config, key_file)? {
-        Place::File(path) => Arc::new(LocalKms::open(path).await?),
+        Place::File(path, passphrase) => {
+            Arc::new(LocalKms::open_with(path, read(passphrase).await?).await?)
+        }
         Place::Aws(settings) => Arc::new(AwsKms::connect(&settings).await?),
     })
 }
@@ -35,9 +37,34 @@ pub async fn create_kms(
     key_file: &Path,
 ) -> Result<Arc<dyn Kms>, OperationError> {
     Ok(match Place::of(config, key_file)? {
-        Place::File(path) => Arc::new(LocalKms::create(path).await?),
+        Place::File(path, passphrase) => {
+            Arc::new(LocalKms::create_with(path, read(passphrase).await?).await?)
+        }
         Place::Aws(settings) => Arc::new(AwsKms::create(&settings).await?),
     })
+}
+
+/// The local KMS, if it is the one that is configured.
+///
+/// # Errors
+/// As [`connect_kms`].
+pub(crate) async fn local_kms(
+    config: &KmsConfig,
+    key_file: &Path,
+) -> Result<Option<LocalKms>, OperationError> {
+    Ok(match Place::of(config, key_file)? {
+        Place::File(path, passphrase) => {
+            Some(LocalKms::open_with(path, read(passphrase).await?).await?)
+        }
+        Place::Aws(_) => None,
+    })
+}
+
+async fn read(passphrase_file: Option<&Path>) -> Result<Option<Passphrase>, KmsError> {
+    match passphrase_file {
+        Some(file) => Passphrase::read(file).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 /// For a process that uses no keys, and so has no right to any.
@@ -88,14 +115,21 @@ impl Kms for NoKms {
 }
 
 enum Place<'a> {
-    File(&'a Path),
+    /// The master key file, and the one with its passphrase.
+    File(&'a Path, Option<&'a Path>),
     Aws(AwsSettings),
 }
 
 impl<'a> Place<'a> {
     fn of(config: &'a KmsConfig, key_file: &'a Path) -> Result<Self, OperationError> {
         match config {
-            KmsConfig::Local { path } => Ok(Self::File(path.as_deref().unwrap_or(key_file))),
+            KmsConfig::Local {
+                path,
+                passphrase_file,
+            } => Ok(Self::File(
+                path.as_deref().unwrap_or(key_file),
+                passphrase_file.as_deref(),
+            )),
             KmsConfig::Aws {
                 master_key,
                 endpoint_url,

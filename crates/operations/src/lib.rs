@@ -40,7 +40,8 @@ pub use key_making::{MadeKey, make_key};
 pub use kms::{connect_kms, create_kms};
 pub use leases::StoreLeases;
 pub use master::{
-    KeysUnder, MasterRotation, MasterView, NotRewrapped, StartWith, master_view, rotate_master,
+    KeysUnder, MasterRotation, MasterView, NotRewrapped, StartWith, change_passphrase, master_view,
+    rotate_master,
 };
 pub use pause::{or_pause, pause_rotation, resume_rotation};
 pub use places::{Places, sqlite_url};

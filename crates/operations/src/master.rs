@@ -1,5 +1,6 @@
 //! Replacing the master key: a new one wraps from now on, and every stored key is wrapped anew under it.
 
+mod passphrase;
 mod rewrap;
 mod view;
 
@@ -12,6 +13,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::{Action, OperationError, Services, authorise};
+pub use passphrase::change_passphrase;
 use rewrap::Rewrapping;
 pub use view::{KeysUnder, MasterView, master_view};
 

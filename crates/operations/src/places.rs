@@ -10,11 +10,15 @@ use std::{
 
 use rekey_broker::{LocalTransport, RabbitMq, RabbitMqOptions, Transport};
 use rekey_domain::Principal;
+use rekey_kms::LocalKms;
 use rekey_messages::Queue;
 use rekey_runtime::{SystemClock, config::Config};
 use rekey_store::{Store, is_postgres, sqlite_file};
 
-use crate::{OperationError, Requester, Services, connect_kms, create_kms, kms::NoKms};
+use crate::{
+    OperationError, Requester, Services, connect_kms, create_kms,
+    kms::{NoKms, local_kms},
+};
 
 /// The configuration, and the directory for what it does not keep elsewhere.
 #[derive(Debug, Clone)]
@@ -149,6 +153,11 @@ impl Places {
         self.declare().await?;
         let kms = create_kms(&self.config.kms, &self.file("master.key")).await?;
         Ok(self.wire(store, kms, principal))
+    }
+
+    /// The local KMS, if it is the one that is configured.
+    pub(crate) async fn local_kms(&self) -> Result<Option<LocalKms>, OperationError> {
+        local_kms(&self.config.kms, &self.file("master.key")).await
     }
 
     fn wire(&self, store: Store, kms: Arc<dyn rekey_kms::Kms>, principal: Principal) -> Services {

@@ -435,3 +435,51 @@ fn completions_and_manual_pages_need_no_deployment_and_no_good_configuration() {
         nowhere.stderr
     );
 }
+
+#[test]
+fn a_passphrase_seals_the_master_key_and_is_needed_from_then_on() {
+    let desk = Desk::initialised();
+    let config = fs::read_to_string(desk.file("rekey.toml")).unwrap();
+    let private = |name: &str, text: &str| {
+        fs::write(desk.file(name), text).unwrap();
+        fs::set_permissions(desk.file(name), fs::Permissions::from_mode(0o600)).unwrap();
+        desk.file(name).display().to_string()
+    };
+    let words = private("words", "correct horse battery staple\n");
+    let place = ["--column", "clinic.patients.ssn", "--bind", "42"];
+    let sealed = desk.rekey(&[&["encrypt"], &place[..]].concat(), b"123-45-6789");
+    let says = desk.rekey(&["master", "passphrase", "--new-file", &words], b"");
+    assert_eq!(says.code, 0, "{}", says.stderr);
+    let file = fs::read_to_string(desk.file("state").join("master.key")).unwrap();
+    assert!(file.contains("argon2id"), "{file}");
+
+    let open = || {
+        desk.rekey(
+            &[&["decrypt"], &place[..]].concat(),
+            sealed.stdout.as_bytes(),
+        )
+    };
+    let refused = open();
+    assert_eq!(refused.code, 1);
+    assert!(
+        refused.stderr.contains("kms.passphrase_file"),
+        "{}",
+        refused.stderr
+    );
+    desk.configure(&format!("[kms]\npassphrase_file = \"{words}\"\n{config}"));
+    assert_eq!(open().stdout, "123-45-6789");
+    assert_eq!(desk.rekey(&["rotate", "phi"], b"").code, 0);
+
+    let none = desk.rekey(&["master", "passphrase", "--none"], b"");
+    assert_eq!(none.code, 0, "{}", none.stderr);
+    let open_file = open();
+    assert!(
+        open_file.stderr.contains("master passphrase"),
+        "{}",
+        open_file.stderr
+    );
+    desk.configure(&config);
+    assert_eq!(open().stdout, "123-45-6789");
+    assert_eq!(desk.rekey(&["master", "passphrase"], b"").code, 2);
+    assert_eq!(desk.rekey(&["audit", "verify"], b"").code, 0);
+}

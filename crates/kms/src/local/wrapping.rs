@@ -14,7 +14,7 @@ const WRAPPED_LEN: usize = HEADER_LEN + 12 + 32 + 16;
 
 /// Wraps `material` under `master_key`, with the canonical `context` as associated data.
 pub(super) fn wrap(
-    master_key: &MasterKey,
+    master_key: &MasterKey<KeyMaterial>,
     material: &KeyMaterial,
     context: &EncryptionContext,
 ) -> Result<WrappedKey, KmsError> {
@@ -44,7 +44,7 @@ pub(super) fn master_key_id(wrapped: &WrappedKey) -> Result<Uuid, KmsError> {
 
 /// Unwraps `wrapped`, of which [`master_key_id`] named `master_key`.
 pub(super) fn unwrap(
-    master_key: &MasterKey,
+    master_key: &MasterKey<KeyMaterial>,
     wrapped: &WrappedKey,
     context: &EncryptionContext,
 ) -> Result<KeyMaterial, KmsError> {

@@ -5,7 +5,8 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
-use rekey_kms::{EncryptionContext, Kms, LocalKms, WrappedKey};
+use rekey_envelope::Zeroizing;
+use rekey_kms::{EncryptionContext, Kms, LocalKms, Passphrase, WrappedKey};
 use serde_json::Value;
 
 #[test]
@@ -27,19 +28,32 @@ fn encryption_contexts_are_still_the_same() {
 
 #[tokio::test]
 async fn every_local_wrapped_key_still_unwraps() {
-    let golden = golden("local-wrapped-key.json");
+    unwraps(&golden("local-wrapped-key.json"), 2).await;
+}
+
+/// Made by another implementation of argon2id and AES-256-GCM.
+#[tokio::test]
+async fn a_sealed_master_key_file_still_opens() {
+    unwraps(&golden("local-sealed-master-key.json"), 1).await;
+}
+
+async fn unwraps(golden: &Value, least: usize) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("keys.json");
     fs::write(&path, golden["master_key_file"].to_string()).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-    let kms = LocalKms::open(&path).await.unwrap();
+    let passphrase = golden.get("passphrase").map(|text| {
+        let text = text.as_str().unwrap().as_bytes().to_vec();
+        Passphrase::new(Zeroizing::new(text)).unwrap()
+    });
+    let kms = LocalKms::open_with(&path, passphrase).await.unwrap();
     assert_eq!(
         kms.describe().await.unwrap().id,
         text(&golden["master_key_file"], "current")
     );
 
     let vectors = golden["wrapped_keys"].as_array().unwrap();
-    assert!(vectors.len() >= 2, "vectors were lost");
+    assert!(vectors.len() >= least, "vectors were lost");
     for vector in vectors {
         let wrapped = WrappedKey::from(hex(text(vector, "wrapped")));
         let unwrapped = kms.decrypt(&wrapped, &context(vector)).await.unwrap();

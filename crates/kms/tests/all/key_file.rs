@@ -121,10 +121,10 @@ async fn garbage_is_refused_without_being_quoted() {
 
 #[tokio::test]
 async fn a_later_version_and_a_huge_file_are_named_as_such() {
-    let later = "{\"version\": 2, \"anything\": []}";
+    let later = "{\"version\": 3, \"anything\": []}";
     let version = KeyFileProblem::Version {
-        expected: 1,
-        found: 2,
+        expected: 2,
+        found: 3,
     };
     assert_eq!(problem_with(later.as_bytes()).await, version);
     let huge = problem_with(&vec![b' '; 65 * 1024]).await;

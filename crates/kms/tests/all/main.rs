@@ -8,4 +8,5 @@ mod endpoint;
 mod golden;
 mod key_file;
 mod local;
+mod passphrase;
 mod suite;

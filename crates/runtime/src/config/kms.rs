@@ -11,6 +11,8 @@ pub enum KmsConfig {
     Local {
         /// The master key file; none: in the state directory.
         path: Option<PathBuf>,
+        /// A file with the passphrase that seals it, private to its owner; read at each connect.
+        passphrase_file: Option<PathBuf>,
     },
     /// AWS KMS, with the credentials of the SDK's default chain.
     Aws {
@@ -25,10 +27,15 @@ pub enum KmsConfig {
 
 impl Default for KmsConfig {
     fn default() -> Self {
-        Self::Local { path: None }
+        Self::Local {
+            path: None,
+            passphrase_file: None,
+        }
     }
 }
 
+/// Keys of the local KMS alone.
+const LOCAL_KEYS: [&str; 2] = ["path", "passphrase_file"];
 /// Keys of AWS KMS alone.
 const AWS_KEYS: [&str; 3] = ["master_key", "endpoint_url", "region"];
 
@@ -41,7 +48,7 @@ pub(super) fn read(mut section: Section<'_>) -> KmsConfig {
                 "provider",
                 format!("expected \"local\" or \"aws\", found {found:?}"),
             );
-            for name in ["path"].into_iter().chain(AWS_KEYS) {
+            for name in LOCAL_KEYS.into_iter().chain(AWS_KEYS) {
                 section.take(name);
             }
             KmsConfig::default()
@@ -52,13 +59,16 @@ pub(super) fn read(mut section: Section<'_>) -> KmsConfig {
 }
 
 fn read_local(section: &mut Section<'_>) -> KmsConfig {
-    let path = section.text("path").map(PathBuf::from);
-    if path
-        .as_ref()
-        .is_some_and(|path| path.as_os_str().is_empty())
-    {
-        section.wrong("path", "is empty; expected the path of the master key file");
-    }
+    let [path, passphrase_file] = LOCAL_KEYS.map(|name| {
+        let path = section.text(name).map(PathBuf::from);
+        if path
+            .as_ref()
+            .is_some_and(|path| path.as_os_str().is_empty())
+        {
+            section.wrong(name, "is empty; expected the path of a file");
+        }
+        path
+    });
     for name in AWS_KEYS {
         if section.take(name).is_some() {
             section.wrong(
@@ -67,7 +77,10 @@ fn read_local(section: &mut Section<'_>) -> KmsConfig {
             );
         }
     }
-    KmsConfig::Local { path }
+    KmsConfig::Local {
+        path,
+        passphrase_file,
+    }
 }
 
 fn read_aws(section: &mut Section<'_>) -> KmsConfig {
@@ -90,8 +103,10 @@ fn read_aws(section: &mut Section<'_>) -> KmsConfig {
     if region.as_deref().is_some_and(|region| !is_region(region)) {
         section.wrong("region", "expected such as \"eu-west-3\"");
     }
-    if section.take("path").is_some() {
-        section.wrong("path", "belongs to the local KMS; AWS KMS has master_key");
+    for name in LOCAL_KEYS {
+        if section.take(name).is_some() {
+            section.wrong(name, "belongs to the local KMS; AWS KMS has master_key");
+        }
     }
     KmsConfig::Aws {
         master_key: master_key.unwrap_or_default(),

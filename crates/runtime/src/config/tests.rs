@@ -112,7 +112,7 @@ fn the_example_is_read_whole() {
 fn without_a_file_it_is_the_default() {
     let config = Config::from_parts(None, HashMap::new(), Problems::default()).unwrap();
     assert!(config.store.url.is_none() && config.keyrings.is_empty());
-    assert_eq!(config.kms, KmsConfig::Local { path: None });
+    assert_eq!(config.kms, KmsConfig::default());
     assert_eq!(load("", &[]).unwrap(), config);
 }
 

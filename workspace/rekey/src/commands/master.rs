@@ -1,7 +1,10 @@
 //! `rekey master`: the key that wraps all others, and replacing it.
 
+use std::path::{Path, PathBuf};
+
+use rekey_kms::Passphrase;
 use rekey_operations::{
-    KeysUnder, MasterRotation, MasterView, StartWith, master_view, rotate_master,
+    KeysUnder, MasterRotation, MasterView, StartWith, change_passphrase, master_view, rotate_master,
 };
 
 use crate::{
@@ -21,6 +24,16 @@ pub enum Command {
         #[arg(long)]
         anew: bool,
     },
+    /// Seal the file of a local master key with a passphrase, so that whoever copies it has nothing.
+    #[command(group = clap::ArgGroup::new("new").required(true))]
+    Passphrase {
+        /// A file with the new passphrase, private to you; say it as kms.passphrase_file afterwards.
+        #[arg(long, value_name = "FILE", group = "new")]
+        new_file: Option<PathBuf>,
+        /// Take the passphrase away.
+        #[arg(long, group = "new")]
+        none: bool,
+    },
 }
 
 /// Does it.
@@ -28,6 +41,7 @@ pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
     match command {
         Command::Show => show(app).await,
         Command::Rotate { anew } => rotate(app, *anew).await,
+        Command::Passphrase { new_file, .. } => passphrase(app, new_file.as_deref()).await,
     }
 }
 
@@ -78,6 +92,22 @@ async fn rotate(app: &App, anew: bool) -> anyhow::Result<Exit> {
     } else {
         Exit::PersonNeeded
     })
+}
+
+/// One of both is said: without a file there is none from now on.
+async fn passphrase(app: &App, new_file: Option<&Path>) -> anyhow::Result<Exit> {
+    let new = match new_file {
+        Some(file) => Some(Passphrase::read(file).await?),
+        None => None,
+    };
+    change_passphrase(&app.services, &app.places, new, &app.principal).await?;
+    output::done(&match new_file {
+        Some(file) => format!(
+            "a passphrase seals the master key file; say kms.passphrase_file = {file:?} and start the workers again"
+        ),
+        None => "the master key file lies open; leave kms.passphrase_file out and start the workers again".to_owned(),
+    });
+    Ok(Exit::Done)
 }
 
 fn report(rotation: &MasterRotation) -> std::io::Result<()> {
