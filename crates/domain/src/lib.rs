@@ -38,6 +38,6 @@ pub use rotation::{
 };
 pub use schedule::{Schedule, ScheduleError};
 pub use usage::{
-    FIRST_BLOCK, HARD_LIMIT, LARGEST_BLOCK, PLAN_LIMIT, UsageBlock, UsageError, next_block_size,
-    plan_fits, take_block,
+    FIRST_BLOCK, Forecast, HARD_LIMIT, LARGEST_BLOCK, PLAN_LIMIT, UsageBlock, UsageError, forecast,
+    next_block_size, plan_fits, take_block,
 };

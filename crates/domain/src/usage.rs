@@ -3,6 +3,8 @@
 //! With random 96-bit nonces at most 2^32 encryptions may be made under one key, over all instances
 //! (SP 800-38D §8.3). Processes take blocks ahead of use; a block that is lost counts as used.
 
+use chrono::{DateTime, TimeDelta, Utc};
+
 /// The limit of SP 800-38D §8.3: never passed, whoever asks.
 pub const HARD_LIMIT: u64 = 1 << 32;
 /// A plan of re-encryption must fit below this, nine tenths of the limit.
@@ -58,6 +60,35 @@ pub fn plan_fits(used: u64, encryptions: u64) -> bool {
     used.saturating_add(encryptions) <= PLAN_LIMIT
 }
 
+/// How fast a primary key is used, and when it will have made its `max_encryptions`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forecast {
+    /// Encryptions by applications a day, on average since it became primary.
+    pub per_day: u64,
+    /// When its keyring rotates itself for their number; none: not at this rate, as far as dates go.
+    pub reached_at: Option<DateTime<Utc>>,
+}
+
+/// Looks ahead from `now`, where applications made `used` encryptions since the key became primary
+/// at `since`. None where that was less than an hour ago: too little to tell.
+pub fn forecast(used: u64, max: u64, since: DateTime<Utc>, now: DateTime<Utc>) -> Option<Forecast> {
+    let seconds = u64::try_from((now - since).num_seconds()).ok()?;
+    if seconds < 3_600 {
+        return None;
+    }
+    let per_day = u128::from(used) * 86_400 / u128::from(seconds);
+    let left = u128::from(max.saturating_sub(used)) * u128::from(seconds);
+    let in_seconds = left.checked_div(u128::from(used));
+    let reached_at = in_seconds
+        .and_then(|seconds| i64::try_from(seconds).ok())
+        .and_then(TimeDelta::try_seconds)
+        .and_then(|left| now.checked_add_signed(left));
+    Some(Forecast {
+        per_day: u64::try_from(per_day).unwrap_or(u64::MAX),
+        reached_at,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -90,6 +121,35 @@ mod tests {
         .collect();
         assert_eq!(sizes[..3], [1 << 12, 1 << 13, 1 << 14]);
         assert_eq!(sizes[8..], [1 << 20, 1 << 20]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_forecast_is_reached_when_the_rate_goes_on(
+            used in 0..=HARD_LIMIT, max in 1..=HARD_LIMIT, hours in 1i64..200_000,
+        ) {
+            let now = DateTime::UNIX_EPOCH + TimeDelta::days(20_000);
+            let since = now - TimeDelta::hours(hours);
+            let told = forecast(used, max, since, now).unwrap();
+            prop_assert_eq!(told.per_day, used * 24 / hours.unsigned_abs());
+            if used >= max {
+                prop_assert_eq!(told.reached_at, Some(now));
+            } else if let Some(at) = told.reached_at {
+                let seconds = (at - since).num_seconds().unsigned_abs();
+                let by_then = u128::from(used) * u128::from(seconds + 1)
+                    / u128::from(hours.unsigned_abs() * 3_600);
+                prop_assert!(by_then >= u128::from(max) - 1);
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_foretold_of_an_hour_a_step_back_of_the_clock_or_no_use() {
+        let now = DateTime::UNIX_EPOCH + TimeDelta::days(20_000);
+        assert_eq!(forecast(9, 10, now - TimeDelta::minutes(59), now), None);
+        assert_eq!(forecast(9, 10, now + TimeDelta::days(1), now), None);
+        let unused = forecast(0, 10, now - TimeDelta::days(1), now).unwrap();
+        assert_eq!((unused.per_day, unused.reached_at), (0, None));
     }
 
     #[test]

@@ -16,9 +16,16 @@ pub async fn background(
     transport: Arc<dyn Transport>,
     shutdown: CancellationToken,
 ) {
-    let heeding = heed(client.clone(), transport.broadcasts());
     tokio::join!(
         transport.run(shutdown.clone()),
+        tend(client, transport.as_ref(), shutdown.clone()),
+    );
+}
+
+/// Only what a further client of the process needs: to heed changed keyrings, and to report its uses.
+pub async fn tend(client: Client, transport: &dyn Transport, shutdown: CancellationToken) {
+    let heeding = heed(client.clone(), transport.broadcasts());
+    tokio::join!(
         report(client, shutdown.clone()),
         shutdown.run_until_cancelled(heeding),
     );

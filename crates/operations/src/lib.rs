@@ -28,7 +28,7 @@ pub use admit::{Admission, admit};
 pub use apply::{Change, apply, plan};
 pub use audit::{AuditVerdict, verify_audit};
 pub use authorise::{Action, Requester, authorise};
-pub use background::background;
+pub use background::{background, tend};
 pub use census::{CensusRow, census, census_of_columns};
 pub use desired::{
     Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, STORE_SOURCE,
@@ -38,7 +38,7 @@ pub use grants::{Grants, RabbitMqGrant, SourceGrants, Worker, grants};
 pub use init::init;
 pub use key_making::{MadeKey, make_key};
 pub use kms::{connect_kms, create_kms};
-pub use leases::StoreLeases;
+pub use leases::{RE_ENCRYPTOR, StoreLeases};
 pub use master::{
     KeysUnder, MasterRotation, MasterView, NotRewrapped, StartWith, change_passphrase, master_view,
     rotate_master,

@@ -40,18 +40,24 @@ impl Services {
         principal: Principal,
     ) -> Self {
         let kms: Arc<dyn Kms> = Arc::new(MeteredKms(kms));
-        let leases =
-            StoreLeases::audited(store.clone(), clock.clone(), principal.clone(), kms.clone());
-        let client = Client::new(Arc::new(leases), kms.clone());
-        let holder = format!("{principal}#{}", std::process::id());
         Self {
+            client: client(&store, &kms, &clock, &principal),
+            holder: format!("{principal}#{}", std::process::id()),
             store,
             kms,
-            client,
             clock,
-            holder,
             source_urls: Arc::default(),
             sources: Arc::default(),
+        }
+    }
+
+    /// The same process as `principal`, with a client, and so keys and counts of uses, of its own.
+    #[must_use]
+    pub fn acting_as(&self, principal: &Principal) -> Self {
+        Self {
+            client: client(&self.store, &self.kms, &self.clock, principal),
+            holder: format!("{principal}#{}", std::process::id()),
+            ..self.clone()
         }
     }
 
@@ -101,4 +107,15 @@ impl Services {
         let ours = self.source_urls.get(&source.name);
         ours.map_or(&source.url, SecretUrl::expose_url)
     }
+}
+
+fn client(
+    store: &Store,
+    kms: &Arc<dyn Kms>,
+    clock: &Arc<dyn Clock>,
+    principal: &Principal,
+) -> Client {
+    let (principal, kms) = (principal.clone(), kms.clone());
+    let leases = StoreLeases::audited(store.clone(), clock.clone(), principal, kms.clone());
+    Client::new(Arc::new(leases), kms)
 }

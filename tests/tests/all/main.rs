@@ -21,3 +21,4 @@ mod processes;
 mod rolling_deploy;
 mod support;
 mod tink;
+mod usage;

@@ -3,10 +3,13 @@
 use std::process::ExitCode;
 
 use rekey_messages::Queue;
-use rekey_operations::program::{Process, Program, run};
+use rekey_operations::{
+    RE_ENCRYPTOR,
+    program::{Process, Program, run},
+};
 
 const PROGRAM: Program = Program {
-    name: "re-encryptor",
+    name: RE_ENCRYPTOR,
     queues: &[Queue::ReEncryptor],
     uses_keys: true,
 };

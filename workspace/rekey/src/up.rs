@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use rekey_operations::{Services, background, program::as_many_as_processors};
+use rekey_domain::Principal;
+use rekey_operations::{RE_ENCRYPTOR, Services, background, program::as_many_as_processors, tend};
 use rekey_runtime::shutdown;
 use rekey_store::{WorkerLock, leases};
 use tokio::task::JoinSet;
@@ -43,6 +44,11 @@ impl Engine {
             requesters: app.places.requesters(),
         };
         tasks.spawn(rekey_rotator::run(rotator, shutdown.clone()));
+        // A client of its own, as the encryptions it makes are counted apart.
+        let services = services.acting_as(&Principal::worker(RE_ENCRYPTOR));
+        let (client, tended) = (services.client.clone(), transport.clone());
+        let until = shutdown.clone();
+        tasks.spawn(async move { tend(client, tended.as_ref(), until).await });
         let re_encryptor = rekey_re_encryptor::Deps {
             services,
             transport,

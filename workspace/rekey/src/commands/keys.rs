@@ -74,7 +74,7 @@ pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
             let view = find(&views, key)?;
             match app.output {
                 Output::Json => output::object("rekey.key/v1", serde_json::to_value(view)?)?,
-                Output::Table => table(std::slice::from_ref(view))?,
+                Output::Table => show(view)?,
             }
         }
     }
@@ -91,6 +91,34 @@ fn find<'a>(views: &'a [KeyView], key: &KeyRef) -> Result<&'a KeyView, StoreErro
         .iter()
         .find(|view| key.names(view))
         .ok_or_else(unknown)
+}
+
+fn show(view: &KeyView) -> std::io::Result<()> {
+    let not_yet = || "not primary for an hour yet, or no longer".to_owned();
+    let rate = view
+        .used_per_day
+        .map(|rate| format!("{rate} a day by applications, on average"));
+    let reached = view.max_reached_at.map(time);
+    let never = || "not at this rate".to_owned();
+    let rows = [
+        ("key", view.key.to_string()),
+        ("key id", view.key_id.to_string()),
+        ("state", view.state.to_string()),
+        ("created", time(view.created_at)),
+        ("expires", optional(view.expires_at.map(time))),
+        ("used", format!("{} of {}", view.used, view.limit)),
+        (
+            "by applications",
+            format!("{} of {}", view.used_by_applications, view.max_encryptions),
+        ),
+        ("rate", rate.clone().unwrap_or_else(not_yet)),
+        (
+            "rotates itself",
+            reached.unwrap_or_else(|| rate.map_or_else(not_yet, |_| never())),
+        ),
+    ];
+    let rows = rows.map(|(name, value)| [name.to_owned(), value]);
+    output::table(["", ""], rows.to_vec())
 }
 
 fn table(views: &[KeyView]) -> std::io::Result<()> {
