@@ -1,7 +1,7 @@
 //! What people and programs are shown: keys, rotations, status. Reads only.
 
 use chrono::{DateTime, Utc};
-use rekey_domain::{BatchState, KeyId, KeyName, KeyState, RotationState};
+use rekey_domain::{Algorithm, BatchState, KeyId, KeyName, KeyState, RotationState};
 use rekey_store::{
     StoreError, batches, dead_letters,
     keyrings::{self, Keyring},
@@ -19,6 +19,8 @@ pub struct KeyView {
     pub key: KeyName,
     /// Its id in ciphertext.
     pub key_id: KeyId,
+    /// How it encrypts.
+    pub algorithm: Algorithm,
     /// Where it is in its life.
     pub state: KeyState,
     /// Encryptions counted, blocks that were lost included.
@@ -98,6 +100,7 @@ pub async fn key_views(services: &Services) -> Result<Vec<KeyView>, OperationErr
         views.extend(keys.iter().map(|key| KeyView {
             key: key.name(&keyring),
             key_id: key.id(),
+            algorithm: key.algorithm.0,
             state: key.state.0,
             used: key.used.unsigned_abs(),
             created_at: key.created_at,

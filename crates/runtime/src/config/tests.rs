@@ -277,9 +277,9 @@ fn a_policy_that_cannot_be_is_refused() {
         ),
         (
             "rotate =",
-            "algorithm = \"AES-256-CBC\"\nrotate =",
+            "algorithm = \"AES-128-CBC\"\nrotate =",
             "algorithm",
-            "expected AES-256-GCM",
+            "expected AES-256-GCM or AES-256-CBC",
         ),
         (
             "rotate =",

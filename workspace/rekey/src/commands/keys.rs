@@ -98,6 +98,7 @@ fn table(views: &[KeyView]) -> std::io::Result<()> {
         [
             view.key.to_string(),
             view.key_id.to_string(),
+            view.algorithm.to_string(),
             view.state.to_string(),
             view.used.to_string(),
             time(view.created_at),
@@ -105,7 +106,15 @@ fn table(views: &[KeyView]) -> std::io::Result<()> {
         ]
     };
     output::table(
-        ["KEY", "KEY ID", "STATE", "USED", "CREATED", "EXPIRES"],
+        [
+            "KEY",
+            "KEY ID",
+            "ALGORITHM",
+            "STATE",
+            "USED",
+            "CREATED",
+            "EXPIRES",
+        ],
         views.iter().map(row).collect(),
     )
 }
