@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use rekey_domain::{Bind, Purpose, Triggers};
+use rekey_domain::{Algorithm, Bind, Purpose, Triggers};
 
 use super::{Config, ConfigErrors, KmsConfig, SecretUrl, problems::Problems};
 
@@ -252,6 +252,18 @@ fn a_kms_that_cannot_be_is_refused() {
         "kms.provider",
         "expected \"local\" or \"aws\"",
     );
+}
+
+#[test]
+fn a_keyring_has_the_algorithm_it_says_else_gcm() {
+    let cbc = with("rotate =", "algorithm = \"AES-256-CBC\"\nrotate =");
+    for (text, algorithm) in [
+        (EXAMPLE, Algorithm::Aes256Gcm),
+        (&cbc, Algorithm::Aes256Cbc),
+    ] {
+        let config = load(text, &[]).unwrap();
+        assert_eq!(config.keyrings[0].algorithm, algorithm);
+    }
 }
 
 #[test]
