@@ -24,7 +24,8 @@ pub enum KeyError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum KeyState {
-    /// The standby: made and wrapped, protects nothing yet.
+    /// The standby: made and wrapped, protects nothing yet. One that is not wanted any more, as its
+    /// keyring's algorithm changed, goes to be destroyed unused.
     Pending,
     /// Encrypts and decrypts.
     Active,
@@ -66,7 +67,7 @@ impl KeyState {
         use KeyState::*;
         matches!(
             (self, next),
-            (Pending, Active | Compromised)
+            (Pending, Active | Compromised | Destroying)
                 | (Active, Inactive | Compromised)
                 | (Inactive, Compromised | Destroying)
                 | (Compromised, Destroying)

@@ -44,17 +44,30 @@ impl FromStr for Purpose {
     }
 }
 
-/// The algorithm that a keyring's next key is made for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// How a key encrypts: decided when the key is made, and the key's for good. A keyring's is that of
+/// the keys it makes from now on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub enum Algorithm {
     /// AES-256-GCM, random 96-bit nonce, 128-bit tag, in Tink's wire format.
+    #[default]
     #[serde(rename = "AES-256-GCM")]
     Aes256Gcm,
+    /// AES-256-CBC with HMAC-SHA-512, RFC 7518 `A256CBC-HS512`: for what must interoperate.
+    #[serde(rename = "AES-256-CBC")]
+    Aes256Cbc,
+}
+
+impl Algorithm {
+    /// Every algorithm.
+    pub const ALL: [Self; 2] = [Self::Aes256Gcm, Self::Aes256Cbc];
 }
 
 impl fmt::Display for Algorithm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AES-256-GCM")
+        f.write_str(match self {
+            Self::Aes256Gcm => "AES-256-GCM",
+            Self::Aes256Cbc => "AES-256-CBC",
+        })
     }
 }
 
@@ -62,10 +75,10 @@ impl FromStr for Algorithm {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "AES-256-GCM" => Ok(Self::Aes256Gcm),
-            _ => Err(format!("algorithm {text:?}: expected AES-256-GCM")),
-        }
+        Self::ALL
+            .into_iter()
+            .find(|algorithm| algorithm.to_string() == text)
+            .ok_or_else(|| format!("algorithm {text:?}: expected AES-256-GCM or AES-256-CBC"))
     }
 }
 

@@ -1,11 +1,13 @@
 //! How many encryptions a key has left, counted over all processes by leased blocks.
 //!
 //! With random 96-bit nonces at most 2^32 encryptions may be made under one key, over all instances
-//! (SP 800-38D §8.3). Processes take blocks ahead of use; a block that is lost counts as used.
+//! (SP 800-38D §8.3). That is GCM; CBC is bounded by blocks and has the same budget, which is well
+//! inside its bound (`docs/format/README.md`). Processes take blocks ahead of use; a block that is
+//! lost counts as used.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// The limit of SP 800-38D §8.3: never passed, whoever asks.
+/// The limit of SP 800-38D §8.3, for keys of every algorithm: never passed, whoever asks.
 pub const HARD_LIMIT: u64 = 1 << 32;
 /// A plan of re-encryption must fit below this, nine tenths of the limit.
 pub const PLAN_LIMIT: u64 = HARD_LIMIT / 10 * 9;

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 /// A value that could not be encrypted or decrypted. Names lengths and key ids, never contents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AeadError {
-    /// The tag does not fit. Retrying does not help.
+    /// The tag does not fit; of CBC, whatever else is wrong as well. Retrying does not help.
     #[error(
         "the value does not authenticate: it was altered, or its key or its row and column are not the ones given"
     )]
@@ -19,7 +19,7 @@ pub enum AeadError {
         /// How many bytes were given.
         found: u64,
     },
-    /// There is no room for a nonce and a tag.
+    /// There is no room for a nonce and a tag. Lengths are no secret.
     #[error(
         "the value is too short for nonce and tag: expected at least {expected} bytes, found {found}"
     )]

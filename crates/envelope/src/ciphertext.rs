@@ -4,16 +4,16 @@ use std::fmt;
 
 use rekey_domain::KeyId;
 
-use crate::gcm::{NONCE_LEN, TAG_LEN};
+use crate::{cbc, gcm};
 
 /// Tink's marker of an output prefix that carries a key id.
 const VERSION: u8 = 0x01;
 /// Bytes of the marker and the key id, which name key and algorithm.
 pub const PREFIX_LEN: usize = 5;
-/// Bytes through the nonce, which tell two ciphertexts apart.
-pub const FINGERPRINT_LEN: usize = PREFIX_LEN + NONCE_LEN;
-/// Bytes of the shortest ciphertext, that of an empty plaintext.
-pub const MIN_LEN: usize = FINGERPRINT_LEN + TAG_LEN;
+/// Bytes through the longest nonce, which tell two ciphertexts apart whatever their algorithm.
+pub const FINGERPRINT_LEN: usize = PREFIX_LEN + cbc::NONCE_LEN;
+/// Bytes of the shortest ciphertext, that of an empty plaintext under AES-256-GCM.
+pub const MIN_LEN: usize = PREFIX_LEN + gcm::NONCE_LEN + gcm::TAG_LEN;
 
 /// A value that is not a ciphertext. Says what is wrong with its form, never its contents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -66,8 +66,8 @@ impl<'a> Ciphertext<'a> {
         &self.bytes[PREFIX_LEN..]
     }
 
-    /// The bytes through the nonce: two ciphertexts of a deployment share them only if they are the
-    /// same one, so a compare-and-swap compares these.
+    /// Its first bytes, the nonce among them: two ciphertexts of a deployment share them only if they
+    /// are the same one, so a compare-and-swap compares these.
     pub fn fingerprint(&self) -> &'a [u8] {
         &self.bytes[..FINGERPRINT_LEN]
     }
@@ -107,7 +107,7 @@ mod tests {
         let ciphertext = Ciphertext::parse(&bytes).unwrap();
         assert_eq!(ciphertext.key_id().to_string(), "0a1b2c3d");
         assert_eq!(ciphertext.body(), &bytes[5..]);
-        assert_eq!(ciphertext.fingerprint(), &bytes[..17]);
+        assert_eq!(ciphertext.fingerprint(), &bytes[..21]);
         assert_eq!(ciphertext.as_bytes(), bytes);
     }
 

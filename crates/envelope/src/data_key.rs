@@ -5,7 +5,7 @@ use std::fmt;
 use rekey_domain::{Algorithm, KeyId};
 use zeroize::Zeroizing;
 
-use crate::{Aead, AeadError, Ciphertext, Gcm, KeyMaterial, prefix};
+use crate::{Aead, AeadError, Cbc, Ciphertext, Gcm, KeyMaterial, prefix};
 
 /// A data key that encrypts and decrypts whole ciphertexts.
 ///
@@ -19,8 +19,9 @@ pub struct DataKey {
 impl DataKey {
     /// The key `id`, which uses `algorithm` with `material`.
     pub fn new(id: KeyId, algorithm: Algorithm, material: &KeyMaterial) -> Self {
-        let aead = match algorithm {
+        let aead: Box<dyn Aead> = match algorithm {
             Algorithm::Aes256Gcm => Box::new(Gcm::new(material)),
+            Algorithm::Aes256Cbc => Box::new(Cbc::new(material)),
         };
         Self { id, aead }
     }

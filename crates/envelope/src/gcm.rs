@@ -1,10 +1,9 @@
 //! AES-256-GCM: random 96-bit nonce, 128-bit tag.
 
 use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit};
-use rand::{TryRng, rngs::SysRng};
 use zeroize::Zeroizing;
 
-use crate::{Aead, AeadError, KeyMaterial};
+use crate::{Aead, AeadError, KeyMaterial, random};
 
 /// Bytes of the nonce.
 pub(crate) const NONCE_LEN: usize = 12;
@@ -49,7 +48,7 @@ impl Gcm {
 
 impl Aead for Gcm {
     fn encrypt(&self, plaintext: &[u8], aad: &[u8]) -> Result<Vec<u8>, AeadError> {
-        self.encrypt_with_nonce(&random_nonce()?, plaintext, aad)
+        self.encrypt_with_nonce(&random::nonce()?, plaintext, aad)
     }
 
     fn decrypt(&self, body: &[u8], aad: &[u8]) -> Result<Zeroizing<Vec<u8>>, AeadError> {
@@ -73,16 +72,6 @@ impl Aead for Gcm {
     fn nonce_len(&self) -> usize {
         NONCE_LEN
     }
-}
-
-/// Straight from the operating system: a generator in the process would repeat itself after a fork
-/// or in a second virtual machine started from one snapshot, and a repeated nonce is fatal to GCM.
-fn random_nonce() -> Result<[u8; NONCE_LEN], AeadError> {
-    let mut nonce = [0; NONCE_LEN];
-    SysRng
-        .try_fill_bytes(&mut nonce)
-        .map_err(|_| AeadError::NoRandomness)?;
-    Ok(nonce)
 }
 
 fn check_length(plaintext_len: usize) -> Result<(), AeadError> {

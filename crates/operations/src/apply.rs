@@ -15,6 +15,10 @@ use crate::{
     authorise,
 };
 
+mod algorithm;
+
+use algorithm::Retired;
+
 /// One thing that `apply` changes.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Change {
@@ -32,7 +36,7 @@ pub async fn plan(services: &Services, desired: &Desired) -> Result<Vec<Change>,
     let resolved = resolve(desired).await?;
     let unit = services.store.begin(services.clock.now()).await?;
     // Dropped without commit: what it changed is what would change.
-    write(&unit, desired, &resolved).await
+    Ok(write(&unit, desired, &resolved).await?.changes)
 }
 
 /// Writes desired state to the store, in one unit: all of it or nothing. Every source is looked at
@@ -52,7 +56,10 @@ pub async fn apply(
     }
     let pen = services.pen(principal).await?;
     let unit = services.store.begin(services.clock.now()).await?;
-    let changes = write(&unit, desired, &resolved).await?;
+    let Written { changes, retired } = write(&unit, desired, &resolved).await?;
+    for key in &retired {
+        pen.append(&unit, key.record()).await?;
+    }
     let details = json!({ "changes": changes });
     pen.append(
         &unit,
@@ -172,12 +179,18 @@ fn resolve_column<'a>(
     })
 }
 
+/// What was written.
+struct Written {
+    changes: Vec<Change>,
+    retired: Vec<Retired>,
+}
+
 async fn write(
     unit: &Unit,
     desired: &Desired,
     resolved: &[Resolved<'_>],
-) -> Result<Vec<Change>, OperationError> {
-    let mut changes = Vec::new();
+) -> Result<Written, OperationError> {
+    let (mut changes, mut retired) = (Vec::new(), Vec::new());
     for wanted in &desired.keyrings {
         let found = keyrings::by_name(unit.db(), &wanted.name).await?;
         if found.policy.0 != wanted.policy {
@@ -186,6 +199,12 @@ async fn write(
                 subject: format!("keyring {}", wanted.name),
                 change: "policy changed".to_owned(),
             });
+        }
+        if found.algorithm.0 != wanted.algorithm {
+            let (change, keys) = algorithm::change(unit, &found, wanted.algorithm).await?;
+            changes.push(change);
+            changes.extend(keys.iter().map(Retired::change));
+            retired.extend(keys);
         }
     }
     for Resolved {
@@ -231,7 +250,7 @@ async fn write(
             });
         }
     }
-    Ok(changes)
+    Ok(Written { changes, retired })
 }
 
 /// What was said, or `source.schema.table.column` as the catalogue has them.

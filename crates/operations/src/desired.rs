@@ -1,6 +1,6 @@
 //! Desired state: what `rekey.toml` says, parsed and whole.
 
-use rekey_domain::{Bind, KeyringName, KeyringPolicy, OnUpdate, Purpose};
+use rekey_domain::{Algorithm, Bind, KeyringName, KeyringPolicy, OnUpdate, Purpose};
 use rekey_runtime::config::SecretUrl;
 
 /// The source that is the store itself.
@@ -22,6 +22,8 @@ pub struct DesiredKeyring {
     pub name: KeyringName,
     /// What its keys are for; never changes.
     pub purpose: Purpose,
+    /// How the keys encrypt that it makes from now on.
+    pub algorithm: Algorithm,
     /// Its policy.
     pub policy: KeyringPolicy,
 }
@@ -70,6 +72,7 @@ impl Desired {
         DesiredKeyring {
             name,
             purpose: Purpose::Audit,
+            algorithm: Algorithm::default(),
             policy: KeyringPolicy::default(),
         }
     }

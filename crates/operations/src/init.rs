@@ -66,10 +66,20 @@ async fn ensure_keyring(
     }
     let pen = services.pen(principal).await?;
     let unit = services.store.begin(services.clock.now()).await?;
-    let keyring = keyrings::create(&unit, &wanted.name, wanted.purpose, &wanted.policy).await?;
+    let keyring = create_keyring(&unit, wanted).await?;
     record_keyring(&unit, &pen, &keyring).await?;
     unit.commit().await?;
     Ok(keyring)
+}
+
+async fn create_keyring(unit: &Unit, wanted: &DesiredKeyring) -> Result<Keyring, OperationError> {
+    let DesiredKeyring {
+        name,
+        purpose,
+        algorithm,
+        policy,
+    } = wanted;
+    Ok(keyrings::create(unit, name, *purpose, *algorithm, policy).await?)
 }
 
 /// The first AUDIT key seals the entry that records its own making.
@@ -82,7 +92,7 @@ async fn create_audit_keyring(
     let deployment = keyrings::deployment(store.db()).await?;
     // The KMS wants the keyring's id before the keyring is stored, so a first unit makes only that.
     let unit = store.begin(services.clock.now()).await?;
-    let keyring = keyrings::create(&unit, &wanted.name, wanted.purpose, &wanted.policy).await?;
+    let keyring = create_keyring(&unit, wanted).await?;
     unit.commit().await?;
     first_audit_key(services, deployment, &keyring, principal).await?;
     Ok(keyring)
@@ -179,7 +189,7 @@ async fn record_keyring(
     keyring: &Keyring,
 ) -> Result<(), OperationError> {
     let subject = keyring.name.0.to_string();
-    let details = json!({ "purpose": keyring.purpose.0, "policy": keyring.policy.0 });
+    let details = json!({ "purpose": keyring.purpose.0, "algorithm": keyring.algorithm.0, "policy": keyring.policy.0 });
     let record = Record {
         action: "keyring.created",
         subject: &subject,
@@ -197,7 +207,7 @@ async fn record_key(
     action: &str,
 ) -> Result<(), OperationError> {
     let subject = key.name(keyring).to_string();
-    let details = json!({ "key_id": key.id(), "backup": keyring.policy.0.backup });
+    let details = json!({ "key_id": key.id(), "algorithm": key.algorithm.0, "backup": keyring.policy.0.backup });
     Ok(pen
         .append(
             unit,

@@ -1,7 +1,9 @@
 //! What people and programs are shown: keys, rotations, status. Reads only.
 
 use chrono::{DateTime, Utc};
-use rekey_domain::{BatchState, HARD_LIMIT, KeyId, KeyName, KeyState, RotationState, forecast};
+use rekey_domain::{
+    Algorithm, BatchState, HARD_LIMIT, KeyId, KeyName, KeyState, RotationState, forecast,
+};
 use rekey_store::{
     StoreError, batches, dead_letters,
     keyrings::{self, Keyring},
@@ -20,6 +22,8 @@ pub struct KeyView {
     pub key: KeyName,
     /// Its id in ciphertext.
     pub key_id: KeyId,
+    /// How it encrypts.
+    pub algorithm: Algorithm,
     /// Where it is in its life.
     pub state: KeyState,
     /// Encryptions counted, blocks that were lost included.
@@ -122,6 +126,7 @@ fn key_view(key: &Key, keyring: &Keyring, now: DateTime<Utc>) -> KeyView {
     KeyView {
         key: key.name(keyring),
         key_id: key.id(),
+        algorithm: key.algorithm.0,
         state: key.state.0,
         used: key.used.unsigned_abs(),
         used_by_applications,

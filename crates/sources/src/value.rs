@@ -18,7 +18,7 @@ pub enum StoredValue {
 /// What must still be there for a value to be replaced.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fingerprint<'a> {
-    /// The value's first bytes: prefix and nonce, which no other ciphertext shares.
+    /// The value's first bytes: prefix and nonce are in them, which no other ciphertext shares.
     Start(&'a [u8]),
     /// All bytes.
     Bytes(&'a [u8]),
@@ -95,10 +95,10 @@ mod tests {
 
     #[test]
     fn only_ciphertext_is_known_by_its_start() {
-        let start = |bytes: &[u8]| matches!(binary(bytes), Fingerprint::Start(s) if s.len() == 17);
+        let start = |bytes: &[u8]| matches!(binary(bytes), Fingerprint::Start(s) if s.len() == 21);
         assert!(start(&[1; 40]));
-        assert!(start(&[1; 17]));
-        assert!(!start(&[1; 16]));
+        assert!(start(&[1; 21]));
+        assert!(!start(&[1; 20]));
         assert!(!start(b"Patient is allergic to penicillin"));
         assert!(!start(b""));
     }

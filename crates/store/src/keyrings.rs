@@ -132,13 +132,14 @@ pub async fn create(
     unit: &Unit,
     name: &KeyringName,
     purpose: Purpose,
+    algorithm: Algorithm,
     policy: &KeyringPolicy,
 ) -> Result<Keyring, StoreError> {
     let row = keyring::ActiveModel {
         id: Set(Uuid::now_v7()),
         name: Set(Text(name.clone())),
         purpose: Set(Text(purpose)),
-        algorithm: Set(Text(Algorithm::Aes256Gcm)),
+        algorithm: Set(Text(algorithm)),
         policy: Set(Json(policy.clone())),
         primary_key_id: Set(None),
         created_at: Set(unit.now()),
@@ -159,6 +160,24 @@ pub async fn set_policy(
     let row = keyring::ActiveModel {
         id: Set(keyring),
         policy: Set(Json(policy.clone())),
+        ..Default::default()
+    };
+    row.update(unit.db()).await?;
+    Ok(())
+}
+
+/// Replaces the algorithm of the keys that a keyring makes from now on; those there are keep theirs.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn set_algorithm(
+    unit: &Unit,
+    keyring: Uuid,
+    algorithm: Algorithm,
+) -> Result<(), StoreError> {
+    let row = keyring::ActiveModel {
+        id: Set(keyring),
+        algorithm: Set(Text(algorithm)),
         ..Default::default()
     };
     row.update(unit.db()).await?;
@@ -198,7 +217,14 @@ mod tests {
             let name: KeyringName = "phi".parse().unwrap();
             let create = async |store: Store| {
                 let unit = store.begin(now()).await?;
-                create(&unit, &name, Purpose::Phi, &KeyringPolicy::default()).await?;
+                create(
+                    &unit,
+                    &name,
+                    Purpose::Phi,
+                    Algorithm::default(),
+                    &KeyringPolicy::default(),
+                )
+                .await?;
                 unit.commit().await
             };
             let made = tokio::join!(create(store.clone()), create(store.another().await));

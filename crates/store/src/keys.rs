@@ -25,7 +25,7 @@ use crate::{
 pub struct NewKey {
     /// Its random id.
     pub id: KeyId,
-    /// What it is for.
+    /// How it encrypts, for good.
     pub algorithm: Algorithm,
     /// Wrapped by the master key.
     pub wrapped: Vec<u8>,
@@ -124,9 +124,14 @@ pub async fn rewrap(
 /// Stores a key as its keyring's standby.
 ///
 /// # Errors
-/// [`StoreError::Stale`] when the id is taken: another key is to be made.
+/// [`StoreError::Stale`] when the id is taken, or when the keyring's algorithm changed since the key
+/// was made: another key is to be made.
 pub async fn insert_standby(unit: &Unit, keyring: Uuid, new: NewKey) -> Result<Key, StoreError> {
-    keyrings::lock(unit, keyring).await?;
+    let locked = keyrings::lock(unit, keyring).await?;
+    if locked.algorithm.0 != new.algorithm {
+        let what = format!("the algorithm of keyring {}", locked.name.0);
+        return Err(StoreError::Stale { what });
+    }
     let last = of_keyring(unit.db(), keyring)
         .await?
         .last()
@@ -149,6 +154,25 @@ pub async fn insert_standby(unit: &Unit, keyring: Uuid, new: NewKey) -> Result<K
     };
     let taken = |error| StoreError::stale_if_taken(error, format!("key {}", new.id));
     row.insert(unit.db()).await.map_err(taken)
+}
+
+/// Has standbys of other algorithms than `algorithm` destroyed unused, and gives them. Their versions
+/// and ids are never used again.
+///
+/// # Errors
+/// [`StoreError::Stale`] where one became primary meanwhile.
+pub async fn retire_standbys(
+    unit: &Unit,
+    keyring: Uuid,
+    algorithm: Algorithm,
+) -> Result<Vec<Key>, StoreError> {
+    keyrings::lock(unit, keyring).await?;
+    let mut waiting = of_keyring(unit.db(), keyring).await?;
+    waiting.retain(|key| key.state.0 == KeyState::Pending && key.algorithm.0 != algorithm);
+    for key in &waiting {
+        change_state(unit, key, KeyState::Destroying, Default::default()).await?;
+    }
+    Ok(waiting)
 }
 
 /// The switch: the standby becomes primary, the primary inactive, in one unit.
@@ -419,6 +443,71 @@ mod tests {
             let late = loser(made);
             assert!(matches!(late, StoreError::Stale { .. }), "{late}");
             assert_eq!(states(&store, &keyring).await, [KeyState::Active]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_standby_of_another_algorithm_is_never_used() {
+        for kind in Kind::BOTH {
+            use KeyState::{Active, Destroying, Pending};
+            let store = TestStore::new(kind).await;
+            let keyring = store.keyring("phi").await;
+            let policy = KeyringPolicy::default();
+            let primary = standby_of(&store, &keyring, 1).await;
+            switch_to(&store, &keyring, &primary, &policy, NO_PROOF)
+                .await
+                .unwrap();
+            let standby = standby_of(&store, &keyring, 2).await;
+            let unit = store.unit().await;
+            let cbc = Algorithm::Aes256Cbc;
+            keyrings::set_algorithm(&unit, keyring.id, cbc)
+                .await
+                .unwrap();
+            let retired = retire_standbys(&unit, keyring.id, cbc).await.unwrap();
+            assert_eq!(retired, std::slice::from_ref(&standby));
+            // One that was made before the change comes too late.
+            let late = insert_standby(&unit, keyring.id, new_key(3)).await;
+            assert!(matches!(late, Err(StoreError::Stale { .. })));
+            unit.commit().await.unwrap();
+            assert_eq!(states(&store, &keyring).await, [Active, Destroying]);
+            let used = switch_to(&store, &keyring, &standby, &policy, NO_PROOF).await;
+            assert!(used.is_err());
+
+            let new = NewKey {
+                algorithm: cbc,
+                ..new_key(3)
+            };
+            let unit = store.unit().await;
+            insert_standby(&unit, keyring.id, new).await.unwrap();
+            let again = retire_standbys(&unit, keyring.id, cbc).await.unwrap();
+            unit.commit().await.unwrap();
+            assert_eq!(again, []);
+            assert_eq!(
+                states(&store, &keyring).await,
+                [Active, Destroying, Pending]
+            );
+        }
+    }
+
+    /// What a program finds that is older than the algorithm.
+    #[tokio::test]
+    async fn a_key_of_an_unknown_algorithm_is_an_error_and_never_read_as_another() {
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let keyring = store.keyring("phi").await;
+            standby_of(&store, &keyring, 1).await;
+            let unit = store.unit().await;
+            let unknown = Expr::value("AES-512-XYZ");
+            key::Entity::update_many()
+                .col_expr(key::Column::Algorithm, unknown)
+                .exec(unit.db())
+                .await
+                .unwrap();
+            unit.commit().await.unwrap();
+            let error = of_keyring(store.db(), keyring.id).await.unwrap_err();
+            let text = error.to_string();
+            assert!(text.contains("AES-512-XYZ") && text.contains("AES-256-GCM"));
+            assert!(!error.is_retryable());
         }
     }
 

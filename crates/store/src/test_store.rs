@@ -69,7 +69,7 @@ impl TestStore {
     pub async fn keyring(&self, name: &str) -> Keyring {
         let unit = self.unit().await;
         let (name, policy) = (name.parse().unwrap(), KeyringPolicy::default());
-        let keyring = keyrings::create(&unit, &name, Purpose::Phi, &policy)
+        let keyring = keyrings::create(&unit, &name, Purpose::Phi, Algorithm::default(), &policy)
             .await
             .unwrap();
         unit.commit().await.unwrap();

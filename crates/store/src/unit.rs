@@ -128,7 +128,7 @@ impl Unit {
 
 #[cfg(test)]
 mod tests {
-    use rekey_domain::{KeyringPolicy, Purpose};
+    use rekey_domain::{Algorithm, KeyringPolicy, Purpose};
     use rekey_messages::{Queue, RotationDue};
 
     use super::*;
@@ -139,7 +139,7 @@ mod tests {
 
     async fn create_and_send(unit: &Unit) {
         let (name, policy) = ("phi".parse().unwrap(), KeyringPolicy::default());
-        keyrings::create(unit, &name, Purpose::Phi, &policy)
+        keyrings::create(unit, &name, Purpose::Phi, Algorithm::default(), &policy)
             .await
             .unwrap();
         let rotation = Uuid::now_v7();

@@ -10,7 +10,7 @@ use std::{
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
-use rekey_domain::{Found, RotationReason, RotationState};
+use rekey_domain::{Algorithm, Found, RotationReason, RotationState};
 use rekey_envelope::{decode_base64, encode_base64};
 use rekey_kms::AwsKms;
 use rekey_operations::{
@@ -27,6 +27,7 @@ use crate::{
     support::{operator, phi, until},
 };
 
+const CONFIG: &str = "rekey.toml";
 const PASSWORD: &str = "only-in-tests";
 
 /// What carries messages between the processes.
@@ -44,6 +45,7 @@ pub struct Policy {
     pub batch_rows: u32,
     pub concurrency: u32,
     pub messages: Messages,
+    pub algorithm: Algorithm,
 }
 
 impl Default for Policy {
@@ -52,6 +54,7 @@ impl Default for Policy {
             batch_rows: 100,
             concurrency: 5,
             messages: Messages::RabbitMq,
+            algorithm: Algorithm::default(),
         }
     }
 }
@@ -134,7 +137,7 @@ impl Cluster {
         own(source, &roles.name("application")).await;
         let dir = tempfile::tempdir().unwrap();
         let alias = format!("alias/{}", store.name());
-        std::fs::write(dir.path().join("rekey.toml"), config(&alias, policy)).unwrap();
+        std::fs::write(dir.path().join(CONFIG), config(&alias, policy)).unwrap();
         let application = source.url_as(&roles.name("application"), PASSWORD);
         let source_pool = PgPool::connect(&application).await.unwrap();
         let tables =
@@ -160,6 +163,17 @@ impl Cluster {
         cluster.grant().await;
         cluster.fill().await;
         cluster
+    }
+
+    /// The keyring's algorithm as its operator changes it; answers what `rekey apply` prints.
+    pub fn apply_algorithm(&self, algorithm: Algorithm) -> String {
+        let alias = format!("alias/{}", self.databases[0].name());
+        let policy = Policy {
+            algorithm,
+            ..self.policy
+        };
+        std::fs::write(self.dir.path().join(CONFIG), config(&alias, policy)).unwrap();
+        self.rekey(&["apply"])
     }
 
     /// A command as the operator gives it; answers what it prints.
@@ -453,6 +467,7 @@ fn config(alias: &str, policy: Policy) -> String {
     let Policy {
         batch_rows,
         concurrency,
+        algorithm,
         ..
     } = policy;
     let kms = services::url(services::KMS);
@@ -467,6 +482,7 @@ endpoint_url = "{kms}"
 [[keyring]]
 name = "phi"
 purpose = "PHI"
+algorithm = "{algorithm}"
 keyset_max_age = "1s"
 grace_period = "1s"
 sweep_every = "1s"

@@ -3,8 +3,8 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use rekey_domain::{
-    Bind, BindValue, Found, KeyringPolicy, OnUpdate, Purpose, RotationReason, RotationState,
-    Triggers,
+    Algorithm, Bind, BindValue, Found, KeyringPolicy, OnUpdate, Purpose, RotationReason,
+    RotationState, Triggers,
 };
 use rekey_envelope::{decode_base64, encode_base64};
 use rekey_kms::LocalKms;
@@ -88,6 +88,7 @@ impl Clinic {
         let phi = DesiredKeyring {
             name: phi(),
             purpose: Purpose::Phi,
+            algorithm: Algorithm::default(),
             policy,
         };
         Desired {

@@ -10,14 +10,14 @@ use std::{
 
 use rekey_broker::{LocalTransport, Transport};
 use rekey_domain::{
-    Bind, BindValue, Found, KeyId, KeyState, KeyringName, KeyringPolicy, OnUpdate, Principal,
-    Purpose, RotationReason, RotationState, Timing,
+    Algorithm, Bind, BindValue, Found, KeyId, KeyState, KeyringName, KeyringPolicy, OnUpdate,
+    Principal, Purpose, RotationReason, RotationState, Timing,
 };
 use rekey_envelope::{decode_base64, encode_base64};
 use rekey_kms::LocalKms;
 use rekey_operations::{
-    Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, KeyView, RotationView,
-    Services, apply, background, census, init, key_views, rotate, rotation_views,
+    Change, Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, KeyView,
+    RotationView, Services, apply, background, census, init, key_views, rotate, rotation_views,
 };
 use rekey_runtime::{Clock, SystemClock};
 use rekey_store::Store;
@@ -97,6 +97,7 @@ pub struct Deployment {
     /// The store's database, for what no program of ours does.
     pub store: SqlitePool,
     clock: Arc<dyn Clock>,
+    policy: KeyringPolicy,
     patients: i64,
 }
 
@@ -116,6 +117,22 @@ impl Deployment {
         policy: KeyringPolicy,
         clock: Arc<dyn Clock>,
     ) -> Self {
+        Self::made(disks, patients, Algorithm::default(), policy, clock).await
+    }
+
+    /// The same, of keyrings that do not have the default algorithm.
+    pub async fn of_algorithm(patients: i64, algorithm: Algorithm, policy: KeyringPolicy) -> Self {
+        let clock = Arc::new(SystemClock);
+        Self::made(Disks::new(), patients, algorithm, policy, clock).await
+    }
+
+    async fn made(
+        disks: Disks,
+        patients: i64,
+        algorithm: Algorithm,
+        policy: KeyringPolicy,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let source = open(disks.clinic("source.db"), true).await;
         let tables =
             "CREATE TABLE patients (id INTEGER PRIMARY KEY, ssn BLOB, notes TEXT, updated_at TEXT);
@@ -127,8 +144,7 @@ impl Deployment {
             .unwrap();
         store.migrate().await.unwrap();
         let services = Services::new(store, Arc::new(kms), clock.clone(), operator());
-        let desired = desired(&url(disks.clinic("source.db"), "rw"), policy)
-            .with_store(&url(disks.state("store.db"), "rw"));
+        let desired = desired_on(&disks, algorithm, policy.clone());
         init(&services, &desired, &operator()).await.unwrap();
         apply(&services, &desired, &operator()).await.unwrap();
         let store = open(disks.state("store.db"), false).await;
@@ -138,10 +154,17 @@ impl Deployment {
             source,
             store,
             clock,
+            policy,
             patients,
         };
         deployment.fill().await;
         deployment
+    }
+
+    /// Applies the same configuration with another algorithm for every keyring.
+    pub async fn apply_algorithm(&self, algorithm: Algorithm) -> Vec<Change> {
+        let desired = desired_on(&self.disks, algorithm, self.policy.clone());
+        apply(&self.services, &desired, &operator()).await.unwrap()
     }
 
     /// What another process would have: connections, leases and cached keys of its own.
@@ -418,7 +441,7 @@ async fn open(file: PathBuf, create: bool) -> SqlitePool {
     SqlitePool::connect_with(options).await.unwrap()
 }
 
-fn ssn(id: i64) -> String {
+pub fn ssn(id: i64) -> String {
     format!("{:03}-{:02}-{:04}", id % 900, id % 100, id)
 }
 
@@ -430,10 +453,16 @@ fn uuid(visit: i64) -> String {
     format!("00000000-0000-7000-8000-{visit:012}")
 }
 
-fn desired(source: &str, policy: KeyringPolicy) -> Desired {
+fn desired_on(disks: &Disks, algorithm: Algorithm, policy: KeyringPolicy) -> Desired {
+    let source = url(disks.clinic("source.db"), "rw");
+    desired(&source, algorithm, policy).with_store(&url(disks.state("store.db"), "rw"))
+}
+
+fn desired(source: &str, algorithm: Algorithm, policy: KeyringPolicy) -> Desired {
     let keyring = |name: &str, purpose, policy| DesiredKeyring {
         name: name.parse().unwrap(),
         purpose,
+        algorithm,
         policy,
     };
     let column = |name: &str, bind| DesiredColumn {

@@ -144,6 +144,7 @@ fn desired(config: &Config) -> Desired {
             .map(|keyring| DesiredKeyring {
                 name: keyring.name,
                 purpose: keyring.purpose,
+                algorithm: keyring.algorithm,
                 policy: keyring.policy,
             })
             .collect(),

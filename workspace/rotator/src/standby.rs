@@ -68,7 +68,7 @@ impl MakeStandby {
             key_id: key.id(),
         })
         .await?;
-        let details = json!({ "key_id": key.id(), "backup": keyring.policy.0.backup });
+        let details = json!({ "key_id": key.id(), "algorithm": key.algorithm.0, "backup": keyring.policy.0.backup });
         let subject = name.to_string();
         pen.append(
             &unit,

@@ -130,7 +130,10 @@ pub async fn switch(advance: &Advance<'_>) -> Result<(), OperationError> {
         return Ok(());
     };
     let keyring = &advance.keyring;
-    let Some(standby) = keys::standby(unit.db(), keyring.id).await? else {
+    // What was distributed may have been retired since, and another made.
+    let standby = keys::standby(unit.db(), keyring.id).await?;
+    let target = advance.rotation.target_key_id;
+    let Some(standby) = standby.filter(|key| Some(key.key_id) == target) else {
         return Ok(());
     };
     let policy = &keyring.policy.0;
@@ -153,8 +156,7 @@ pub async fn switch(advance: &Advance<'_>) -> Result<(), OperationError> {
     .await?;
     unit.send(&advance.due()).await?;
     let subject = standby.name(keyring).to_string();
-    let details =
-        json!({ "rotation": advance.rotation.id, "key_id": standby.id(), "backup": policy.backup });
+    let details = json!({ "rotation": advance.rotation.id, "key_id": standby.id(), "algorithm": standby.algorithm.0, "backup": policy.backup });
     pen.append(
         &unit,
         Record {

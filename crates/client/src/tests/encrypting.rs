@@ -2,7 +2,7 @@
 
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
-use rekey_domain::{BindValue, KeyId};
+use rekey_domain::{Algorithm, BindValue, KeyId};
 use rekey_envelope::{AeadError, Ciphertext};
 
 use super::fake::{COLUMN, ENCRYPT_LEASE, Setup, keyring};
@@ -36,6 +36,26 @@ async fn a_value_comes_back_and_its_uses_are_reported() {
     let counts = |used: &crate::Use| (used.key, used.encrypted, used.decrypted);
     let counts: Vec<_> = reported.iter().map(counts).collect();
     assert_eq!(counts, [(KeyId::new(1), 1, 1)]);
+}
+
+#[tokio::test]
+async fn a_key_encrypts_with_its_own_algorithm_whatever_the_primary_has() {
+    let setup = Setup::new().await;
+    let old = setup.client.encrypt(COLUMN, &ROW, b"123").await.unwrap();
+    let cbc = setup.make_key_of(2, Algorithm::Aes256Cbc).await;
+    locked(&setup.leases.keys).push(cbc);
+    setup.make_primary(2);
+    setup.client.keyring_changed(&keyring());
+    let new = setup.client.encrypt(COLUMN, &ROW, b"123").await.unwrap();
+    // Prefix, nonce and tag; of CBC a block in place of three bytes.
+    assert_eq!((old.len(), new.len()), (5 + 12 + 3 + 16, 5 + 16 + 16 + 32));
+    for (id, ciphertext) in [(1, old), (2, new)] {
+        assert_eq!(key_of(&ciphertext), KeyId::new(id));
+        let plaintext = setup.client.decrypt(COLUMN, &ROW, &ciphertext).await;
+        assert_eq!(*plaintext.unwrap(), b"123");
+        let elsewhere = setup.client.decrypt(COLUMN, &[8.into()], &ciphertext).await;
+        assert_eq!(elsewhere, Err(ClientError::Aead(AeadError::NotAuthentic)));
+    }
 }
 
 #[tokio::test]

@@ -160,6 +160,10 @@ impl Setup {
     }
 
     pub(super) async fn make_key(&self, id: u32) -> KeysetKey {
+        self.make_key_of(id, Algorithm::Aes256Gcm).await
+    }
+
+    pub(super) async fn make_key_of(&self, id: u32, algorithm: Algorithm) -> KeysetKey {
         let context = EncryptionContext {
             deployment: Uuid::from_u128(1),
             keyring: Uuid::from_u128(2),
@@ -170,7 +174,7 @@ impl Setup {
         KeysetKey {
             id: KeyId::new(id),
             version: id,
-            algorithm: Algorithm::Aes256Gcm,
+            algorithm,
             check_value: CheckValue::of(&generated.material),
             wrapped: generated.wrapped,
             context,

@@ -3,9 +3,13 @@
 use proptest::{collection::vec, prelude::*};
 use rekey_domain::{Algorithm, BindValue, KeyId};
 use rekey_envelope::{
-    Ciphertext, DataKey, FINGERPRINT_LEN, KeyMaterial, associated_data, decode_base64,
+    Ciphertext, DataKey, FINGERPRINT_LEN, KeyMaterial, PREFIX_LEN, associated_data, decode_base64,
     encode_base64, key_id_of_text_prefix, prefix, text_prefixes,
 };
+
+fn algorithm() -> impl Strategy<Value = Algorithm> {
+    prop::sample::select(&Algorithm::ALL[..])
+}
 
 /// Short, so that separators and escapes meet often.
 const TRICKY: &str = "[/%2F5aé]{0,4}";
@@ -33,13 +37,14 @@ proptest! {
     #[test]
     fn what_is_encrypted_decrypts(
         id: u32,
+        algorithm in algorithm(),
         material: [u8; 32],
         plaintext in vec(any::<u8>(), 0..500),
         aad in vec(any::<u8>(), 0..60),
     ) {
-        let key = data_key(id, &material);
+        let key = data_key(id, algorithm, &material);
         let bytes = key.encrypt(&plaintext, &aad).unwrap();
-        prop_assert_eq!(bytes.len(), FINGERPRINT_LEN + plaintext.len() + 16);
+        prop_assert_eq!(bytes.len(), PREFIX_LEN + body_len(algorithm, plaintext.len()));
 
         let ciphertext = Ciphertext::parse(&bytes).unwrap();
         prop_assert_eq!(ciphertext.key_id(), key.id());
@@ -54,11 +59,12 @@ proptest! {
     #[test]
     fn any_flipped_bit_fails(
         id: u32,
+        algorithm in algorithm(),
         material: [u8; 32],
         plaintext in vec(any::<u8>(), 0..20),
         aad in vec(any::<u8>(), 1..20),
     ) {
-        let key = data_key(id, &material);
+        let key = data_key(id, algorithm, &material);
         let bytes = key.encrypt(&plaintext, &aad).unwrap();
         for changed in with_each_bit_flipped(&bytes) {
             prop_assert!(!decrypts(&key, &changed, &aad));
@@ -67,18 +73,50 @@ proptest! {
             prop_assert!(!decrypts(&key, &bytes, &changed));
         }
         for changed in with_each_bit_flipped(&material) {
-            prop_assert!(!decrypts(&data_key(id, &changed), &bytes, &aad));
+            prop_assert!(!decrypts(&data_key(id, algorithm, &changed), &bytes, &aad));
         }
     }
 
     #[test]
-    fn cut_or_extended_fails(plaintext in vec(any::<u8>(), 0..20), extra: u8) {
-        let key = data_key(7, &[7; 32]);
+    fn cut_or_extended_fails(
+        algorithm in algorithm(),
+        plaintext in vec(any::<u8>(), 0..20),
+        extra: u8,
+    ) {
+        let key = data_key(7, algorithm, &[7; 32]);
         let bytes = key.encrypt(&plaintext, b"place").unwrap();
         for len in 0..bytes.len() {
             prop_assert!(!decrypts(&key, &bytes[..len], b"place"));
         }
         prop_assert!(!decrypts(&key, &[bytes.as_slice(), &[extra]].concat(), b"place"));
+    }
+
+    #[test]
+    fn one_algorithm_reads_nothing_of_another(
+        material: [u8; 32],
+        plaintext in vec(any::<u8>(), 0..60),
+    ) {
+        for (one, other) in [(0, 1), (1, 0)] {
+            let key = |at: usize| data_key(7, Algorithm::ALL[at], &material);
+            let bytes = key(one).encrypt(&plaintext, b"place").unwrap();
+            prop_assert!(!decrypts(&key(other), &bytes, b"place"));
+        }
+    }
+
+    /// Where one part ends and the next begins is authenticated as well.
+    #[test]
+    fn bytes_do_not_move_between_associated_data_and_value(
+        algorithm in algorithm(),
+        plaintext in vec(any::<u8>(), 0..60),
+        aad in vec(any::<u8>(), 1..40),
+        at in any::<prop::sample::Index>(),
+    ) {
+        let key = data_key(7, algorithm, &[7; 32]);
+        let bytes = key.encrypt(&plaintext, &aad).unwrap();
+        let (kept, moved) = aad.split_at(at.index(aad.len()));
+        let body = [moved, &bytes[PREFIX_LEN..]].concat();
+        let shifted = [prefix(key.id()).as_slice(), &body].concat();
+        prop_assert!(!decrypts(&key, &shifted, kept));
     }
 
     #[test]
@@ -133,9 +171,18 @@ fn bind_value() -> impl Strategy<Value = BindValue> {
     ]
 }
 
-fn data_key(id: u32, material: &[u8]) -> DataKey {
+fn data_key(id: u32, algorithm: Algorithm, material: &[u8]) -> DataKey {
     let material = KeyMaterial::from_slice(material).unwrap();
-    DataKey::new(KeyId::new(id), Algorithm::Aes256Gcm, &material)
+    DataKey::new(KeyId::new(id), algorithm, &material)
+}
+
+/// Nonce, ciphertext and tag.
+fn body_len(algorithm: Algorithm, plaintext: usize) -> usize {
+    match algorithm {
+        Algorithm::Aes256Gcm => 12 + plaintext + 16,
+        // Padding fills the last block, or is one of its own.
+        Algorithm::Aes256Cbc => 16 + (plaintext / 16 + 1) * 16 + 32,
+    }
 }
 
 fn decrypts(key: &DataKey, bytes: &[u8], aad: &[u8]) -> bool {

@@ -1,4 +1,4 @@
-//! `[[keyring]]`: a keyring's purpose and policy.
+//! `[[keyring]]`: a keyring's purpose, algorithm and policy.
 
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ pub struct KeyringConfig {
     pub name: KeyringName,
     /// What its keys are for.
     pub purpose: Purpose,
+    /// How the keys encrypt that it makes from now on.
+    pub algorithm: Algorithm,
     /// Its policy, defaults filled in.
     pub policy: KeyringPolicy,
 }
@@ -31,13 +33,14 @@ pub(super) fn read(mut section: Section<'_>) -> Option<KeyringConfig> {
             .ok()
     });
     let purpose = read_purpose(&mut section, name.as_ref());
-    let _ = section.parsed("algorithm", str::parse::<Algorithm>);
+    let algorithm = section.parsed("algorithm", str::parse::<Algorithm>);
     let policy = read_policy(&mut section);
     section.end();
     // A wrong purpose is told already; that columns name this keyring is right all the same.
     Some(KeyringConfig {
         name: name?,
         purpose: purpose.unwrap_or(Purpose::Phi),
+        algorithm: algorithm.unwrap_or_default(),
         policy,
     })
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use rekey_domain::{Bind, Purpose, Triggers};
+use rekey_domain::{Algorithm, Bind, Purpose, Triggers};
 
 use super::{Config, ConfigErrors, KmsConfig, SecretUrl, problems::Problems};
 
@@ -255,6 +255,18 @@ fn a_kms_that_cannot_be_is_refused() {
 }
 
 #[test]
+fn a_keyring_has_the_algorithm_it_says_else_gcm() {
+    let cbc = with("rotate =", "algorithm = \"AES-256-CBC\"\nrotate =");
+    for (text, algorithm) in [
+        (EXAMPLE, Algorithm::Aes256Gcm),
+        (&cbc, Algorithm::Aes256Cbc),
+    ] {
+        let config = load(text, &[]).unwrap();
+        assert_eq!(config.keyrings[0].algorithm, algorithm);
+    }
+}
+
+#[test]
 fn a_policy_that_cannot_be_is_refused() {
     let cases = [
         (
@@ -277,9 +289,9 @@ fn a_policy_that_cannot_be_is_refused() {
         ),
         (
             "rotate =",
-            "algorithm = \"AES-256-CBC\"\nrotate =",
+            "algorithm = \"AES-128-CBC\"\nrotate =",
             "algorithm",
-            "expected AES-256-GCM",
+            "expected AES-256-GCM or AES-256-CBC",
         ),
         (
             "rotate =",

@@ -236,7 +236,7 @@ mod tests {
             "UPDATE ONLY \"p\" AS t SET \"ssn\" = u.n0, \"notes\" = u.n1 \
              FROM unnest($1::text[]::tid[], $2::bytea[], $3::bytea[], $4::text[], $5::text[]) \
              WITH ORDINALITY AS u (r, o0, n0, o1, n1, i) \
-             WHERE t.ctid = u.r AND substr(t.\"ssn\", 1, 17) = u.o0 \
+             WHERE t.ctid = u.r AND substr(t.\"ssn\", 1, 21) = u.o0 \
              AND t.\"notes\"::text COLLATE \"C\" = u.o1 \
              AND clock_timestamp() < to_timestamp($6::float8) RETURNING u.i"
         );

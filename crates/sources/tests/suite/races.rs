@@ -16,6 +16,16 @@ pub async fn a_changed_value_is_not_overwritten(fixture: &impl Fixture) {
     .await;
 }
 
+/// Alike in everything but the last byte of an IV.
+pub async fn an_iv_is_compared_to_its_end(fixture: &impl Fixture) {
+    let mut mine = patient(2, OLD).ssn.expect("patients have one");
+    mine[rekey_envelope::FINGERPRINT_LEN - 1] ^= 1;
+    lose(fixture, &[ssn()], async || {
+        fixture.store_ssn(2, &mine).await
+    })
+    .await;
+}
+
 pub async fn a_deleted_row_stays_deleted(fixture: &impl Fixture) {
     let delete = "DELETE FROM patients WHERE id = 2";
     lose(fixture, &[ssn()], async || fixture.execute(delete).await).await;

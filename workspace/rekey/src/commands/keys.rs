@@ -103,6 +103,7 @@ fn show(view: &KeyView) -> std::io::Result<()> {
     let rows = [
         ("key", view.key.to_string()),
         ("key id", view.key_id.to_string()),
+        ("algorithm", view.algorithm.to_string()),
         ("state", view.state.to_string()),
         ("created", time(view.created_at)),
         ("expires", optional(view.expires_at.map(time))),
@@ -126,6 +127,7 @@ fn table(views: &[KeyView]) -> std::io::Result<()> {
         [
             view.key.to_string(),
             view.key_id.to_string(),
+            view.algorithm.to_string(),
             view.state.to_string(),
             view.used.to_string(),
             time(view.created_at),
@@ -133,7 +135,15 @@ fn table(views: &[KeyView]) -> std::io::Result<()> {
         ]
     };
     output::table(
-        ["KEY", "KEY ID", "STATE", "USED", "CREATED", "EXPIRES"],
+        [
+            "KEY",
+            "KEY ID",
+            "ALGORITHM",
+            "STATE",
+            "USED",
+            "CREATED",
+            "EXPIRES",
+        ],
         views.iter().map(row).collect(),
     )
 }

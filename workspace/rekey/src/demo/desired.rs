@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rekey_domain::{Bind, KeyringPolicy, OnUpdate, Purpose, Timing};
+use rekey_domain::{Algorithm, Bind, KeyringPolicy, OnUpdate, Purpose, Timing};
 use rekey_operations::{Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable};
 use rekey_runtime::config::SecretUrl;
 
@@ -38,6 +38,7 @@ pub fn desired(source_url: &SecretUrl, relation: &str) -> Desired {
     let keyring = DesiredKeyring {
         name: phi.clone(),
         purpose: Purpose::Phi,
+        algorithm: Algorithm::default(),
         policy,
     };
     Desired {

@@ -1,0 +1,67 @@
+//! Another algorithm for a keyring: the keys it makes from now on have it, and a waiting standby makes way.
+
+use rekey_domain::Algorithm;
+use rekey_messages::StandbyWanted;
+use rekey_store::{
+    Unit,
+    audit::Record,
+    keyrings::{self, Keyring},
+    keys,
+};
+use serde_json::json;
+
+use super::Change;
+use crate::OperationError;
+
+/// A standby that is destroyed unused: it was made for the algorithm that the keyring had.
+pub(super) struct Retired {
+    key: String,
+    algorithm: Algorithm,
+}
+
+impl Retired {
+    pub(super) fn change(&self) -> Change {
+        let algorithm = self.algorithm;
+        Change {
+            subject: format!("key {}", self.key),
+            change: format!("standby of {algorithm} retired unused; another is made"),
+        }
+    }
+
+    pub(super) fn record(&self) -> Record<'_> {
+        Record {
+            action: "key.retired",
+            subject: &self.key,
+            outcome: "done",
+            details: json!({ "algorithm": self.algorithm }),
+        }
+    }
+}
+
+/// Changes it. A rotation that has not switched yet waits for the new standby; one that has goes on
+/// to the key it switched to.
+pub(super) async fn change(
+    unit: &Unit,
+    keyring: &Keyring,
+    algorithm: Algorithm,
+) -> Result<(Change, Vec<Retired>), OperationError> {
+    keyrings::lock(unit, keyring.id).await?;
+    keyrings::set_algorithm(unit, keyring.id, algorithm).await?;
+    let retired = keys::retire_standbys(unit, keyring.id, algorithm).await?;
+    let (name, before) = (&keyring.name.0, keyring.algorithm.0);
+    if !retired.is_empty() {
+        let keyring = name.clone();
+        unit.send(&StandbyWanted { keyring }).await?;
+    }
+    let retired = retired.iter().map(|key| Retired {
+        key: key.name(keyring).to_string(),
+        algorithm: key.algorithm.0,
+    });
+    let change = Change {
+        subject: format!("keyring {name}"),
+        change: format!(
+            "algorithm of new keys {before} -> {algorithm}; values move with the next rotation: rekey rotate {name}"
+        ),
+    };
+    Ok((change, retired.collect()))
+}
