@@ -45,7 +45,7 @@ pub use master::{
 pub use pause::{or_pause, pause_rotation, resume_rotation};
 pub use places::{Places, sqlite_url};
 pub use probe::ProcessProbe;
-pub use rotate::{publish, retry_dead_letter, retry_rotation, rotate};
+pub use rotate::{publish, request_rotation, retry_dead_letter, retry_rotation, rotate};
 pub use services::Services;
 pub use views::{
     KeyView, RotationView, Status, key_views, requested_rotation, rotation_view, rotation_views,

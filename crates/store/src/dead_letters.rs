@@ -86,7 +86,7 @@ pub async fn retry(unit: &Unit, id: Uuid) -> Result<(), StoreError> {
         .map_err(|error| StoreError::Refused(error.to_string()))?;
     let unroutable =
         || StoreError::Refused(format!("no worker handles events of type {}", event.type_));
-    let route = route_of(&event.type_).ok_or_else(unroutable)?;
+    let route = route_of(&event).ok_or_else(unroutable)?;
     event.id = Uuid::now_v7().to_string();
     event.attempt = 0;
     unit.send_event(&event, route, std::time::Duration::ZERO)

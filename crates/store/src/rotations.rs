@@ -120,6 +120,7 @@ pub async fn start(
         reason: Set(Json(reason)),
         principal: Set(Text(principal.clone())),
         paused: Set(false),
+        urgent: Set(false),
         generation: Set(1),
         pass: Set(0),
         planned: Set(false),
@@ -210,6 +211,18 @@ pub async fn resume(unit: &Unit, rotation: &Rotation) -> Result<(), StoreError> 
     let changes = Changes {
         paused: Set(false),
         paused_because: Set(None),
+        ..Default::default()
+    };
+    update(unit, rotation, changes).await
+}
+
+/// Has a rotation's batches overtake all others from now on.
+///
+/// # Errors
+/// [`StoreError::Stale`] where the rotation moved meanwhile.
+pub async fn hurry(unit: &Unit, rotation: &Rotation) -> Result<(), StoreError> {
+    let changes = Changes {
+        urgent: Set(true),
         ..Default::default()
     };
     update(unit, rotation, changes).await

@@ -2,12 +2,12 @@
 
 use std::process::ExitCode;
 
-use rekey_messages::Queue;
 use rekey_operations::program::{Process, Program, run};
+use rekey_re_encryptor::QUEUES;
 
 const PROGRAM: Program = Program {
     name: "re-encryptor",
-    queues: &[Queue::ReEncryptor],
+    queues: QUEUES,
     uses_keys: true,
 };
 

@@ -21,6 +21,7 @@ pub struct Model {
     pub principal: Text<Principal>,
     pub paused: bool,
     pub paused_because: Option<String>,
+    pub urgent: bool,
     pub generation: i32,
     pub pass: i32,
     pub planned: bool,

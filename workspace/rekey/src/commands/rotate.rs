@@ -7,7 +7,8 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 use rekey_domain::{DurationError, KeyringName, RotationReason, RotationState, parse_duration};
-use rekey_operations::{RotationView, requested_rotation};
+use rekey_messages::RotationRequested;
+use rekey_operations::{RotationView, request_rotation, requested_rotation};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
@@ -25,6 +26,9 @@ const POLL: Duration = Duration::from_millis(500);
 pub struct Args {
     /// The keyring, such as phi.
     keyring: KeyringName,
+    /// Its batches overtake all others.
+    #[arg(long)]
+    urgent: bool,
     /// Wait until the rotation ends; exit code 1 if it did not complete.
     #[arg(long)]
     wait: bool,
@@ -39,13 +43,12 @@ fn duration(text: &str) -> Result<Duration, DurationError> {
 
 /// Asks for the rotation.
 pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
-    let event = rekey_operations::rotate(
-        &app.services,
-        &args.keyring,
-        RotationReason::Request,
-        &app.principal,
-    )
-    .await?;
+    let request = RotationRequested {
+        keyring: args.keyring.clone(),
+        reason: RotationReason::Request,
+        urgent: args.urgent,
+    };
+    let event = request_rotation(&app.services, &request, &app.principal).await?;
     if args.wait {
         let ended = wait(args, app, &event).await?;
         rotations::print(&ended, app.output)?;
