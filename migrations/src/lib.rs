@@ -14,7 +14,7 @@ mod m0009_rotation_request;
 mod m0010_paused_because;
 mod m0011_outbox_due;
 mod m0012_dispatched_batches;
-mod m0016_urgent;
+mod m0016_urgent_and_dismissed;
 mod table;
 
 /// Every migration, in order.
@@ -37,7 +37,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0010_paused_because::Migration),
             Box::new(m0011_outbox_due::Migration),
             Box::new(m0012_dispatched_batches::Migration),
-            Box::new(m0016_urgent::Migration),
+            Box::new(m0016_urgent_and_dismissed::Migration),
         ]
     }
 }

@@ -6,6 +6,7 @@ mod audit;
 mod authorise;
 mod background;
 mod census;
+mod dead_letters;
 mod desired;
 mod error;
 mod grants;
@@ -30,6 +31,7 @@ pub use audit::{AuditVerdict, verify_audit};
 pub use authorise::{Action, Requester, authorise};
 pub use background::background;
 pub use census::{CensusRow, census, census_of_columns};
+pub use dead_letters::{dismiss_dead_letter, retry_dead_letter};
 pub use desired::{
     Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, STORE_SOURCE,
 };
@@ -45,7 +47,7 @@ pub use master::{
 pub use pause::{or_pause, pause_rotation, resume_rotation};
 pub use places::{Places, sqlite_url};
 pub use probe::ProcessProbe;
-pub use rotate::{publish, request_rotation, retry_dead_letter, retry_rotation, rotate};
+pub use rotate::{publish, request_rotation, retry_rotation, rotate};
 pub use services::Services;
 pub use views::{
     KeyView, RotationView, Status, key_views, requested_rotation, rotation_view, rotation_views,

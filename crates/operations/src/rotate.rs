@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rekey_domain::{KeyringName, Principal, RotationReason, RotationState};
 use rekey_messages::{Event, Message, RotationDue, RotationRequested, route_of};
-use rekey_store::{audit::Record, batches, dead_letters, inbox, keyrings, rotations};
+use rekey_store::{audit::Record, batches, inbox, keyrings, rotations};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -167,33 +167,6 @@ pub async fn retry_rotation(
         &unit,
         Record {
             action: "rotation.retried",
-            subject: &subject,
-            outcome: "done",
-            details: json!({}),
-        },
-    )
-    .await?;
-    Ok(unit.commit().await?)
-}
-
-/// Sends a dead letter again.
-///
-/// # Errors
-/// [`OperationError::Store`] when there is no such letter or it cannot be sent.
-pub async fn retry_dead_letter(
-    services: &Services,
-    id: Uuid,
-    principal: &Principal,
-) -> Result<(), OperationError> {
-    authorise(principal, Action::RetryDeadLetter)?;
-    let pen = services.pen(principal).await?;
-    let unit = services.store.begin(services.clock.now()).await?;
-    dead_letters::retry(&unit, id).await?;
-    let subject = id.to_string();
-    pen.append(
-        &unit,
-        Record {
-            action: "dead-letter.retried",
             subject: &subject,
             outcome: "done",
             details: json!({}),

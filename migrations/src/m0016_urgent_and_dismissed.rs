@@ -1,4 +1,4 @@
-//! Whether a rotation's batches overtake all others.
+//! Whether a rotation's batches overtake all others, and when a person was done with a dead letter.
 
 use sea_orm_migration::prelude::*;
 
@@ -12,6 +12,7 @@ impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         // Rotations of older programs are not.
         let urgent = boolean("urgent").default(false).to_owned();
-        add(manager, "rotation", urgent).await
+        add(manager, "rotation", urgent).await?;
+        add(manager, "dead_letter", optional(time("dismissed_at"))).await
     }
 }
