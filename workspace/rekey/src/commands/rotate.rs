@@ -85,7 +85,7 @@ async fn wait(args: &Args, app: &App, event: &str) -> anyhow::Result<RotationVie
         }
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             progress.finish_and_clear();
-            let problem = "the rotation did not end in time and goes on; is rekey up running? rekey rotations list shows how far it is";
+            let problem = "the rotation did not end in time and goes on; are the workers running (rekey up, or the three programs)? rekey rotations list shows how far it is";
             return Err(NotInTime(problem.to_owned()).into());
         }
         sleep(POLL).await;
@@ -109,7 +109,7 @@ async fn look(
 
 fn message(view: Option<&RotationView>) -> String {
     let Some(view) = view else {
-        return "waiting for the rotator; is rekey up running?".to_owned();
+        return "waiting for the rotator; is rekey-rotator or rekey up running?".to_owned();
     };
     let due = view
         .due_at
