@@ -148,6 +148,14 @@ impl RabbitMq {
         }
     }
 
+    /// The virtual host that a URL names.
+    ///
+    /// # Errors
+    /// [`BrokerError::Options`] for a URL that cannot be used.
+    pub fn vhost(url: &str) -> Result<String, BrokerError> {
+        Ok(Server::parse(url, "")?.vhost().to_owned())
+    }
+
     /// Waits until both connections work.
     pub async fn ready(&self) {
         tokio::join!(self.publishing.well(), self.consuming.well());

@@ -20,6 +20,7 @@ mod pause;
 mod places;
 mod probe;
 pub mod program;
+mod protected_tables;
 mod rotate;
 mod services;
 mod uses;

@@ -2,13 +2,15 @@
 
 use std::process::ExitCode;
 
-use rekey_operations::program::{Process, Program, run};
+use rekey_operations::{
+    Worker,
+    program::{Process, Program, run},
+};
 use rekey_re_encryptor::QUEUES;
 
 const PROGRAM: Program = Program {
-    name: "re-encryptor",
+    worker: Worker::ReEncryptor,
     queues: QUEUES,
-    uses_keys: true,
 };
 
 #[tokio::main]
