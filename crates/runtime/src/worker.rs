@@ -65,6 +65,10 @@ impl Worker {
     /// Adds a handler.
     #[must_use]
     pub fn handle<H: Handler>(mut self, handler: H) -> Self {
+        // Zero is said too: a figure that is not there looks like one that is not measured.
+        for name in [names::RETRIES, names::DEAD_LETTERS] {
+            ::metrics::counter!(name, "handler" => H::NAME).increment(0);
+        }
         let typed = Typed(Arc::new(handler));
         self.handlers.insert(typed.type_(), Arc::new(typed));
         self

@@ -15,6 +15,8 @@ mod master;
 mod postgres_source;
 mod process;
 mod process_faults;
+mod process_metrics;
+mod process_rights;
 mod process_writers;
 mod processes;
 mod rolling_deploy;

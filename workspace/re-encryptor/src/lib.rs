@@ -34,6 +34,7 @@ pub async fn run(deps: Deps, shutdown: CancellationToken) {
         transport,
         slots,
     } = deps;
+    handler::count_from_zero();
     Worker::new(
         QUEUES,
         slots,
