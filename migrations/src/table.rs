@@ -81,7 +81,7 @@ pub async fn create(
     manager.create_table(table).await
 }
 
-/// Adds a column, which must be optional: rows and older programs do not have it.
+/// Adds a column, which must be optional or have a default: rows and older programs do not have it.
 pub async fn add(
     manager: &SchemaManager<'_>,
     table: &'static str,

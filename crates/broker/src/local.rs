@@ -74,16 +74,17 @@ impl Transport for LocalTransport {
         }
     }
 
-    async fn receive(&self, queue: Queue) -> Result<Delivery, BrokerError> {
-        if queue == Queue::Requests {
+    async fn receive(&self, queues: &[Queue]) -> Result<Delivery, BrokerError> {
+        if queues == [Queue::Requests] {
             // Nobody outside reaches this transport.
             return std::future::pending().await;
         }
         let mut changes = self.store.changes();
         loop {
             changes.mark_unchanged();
-            if let Some(leased) = outbox::lease_next(&self.store, queue, LEASE).await? {
+            if let Some(leased) = outbox::lease_next(&self.store, queues, LEASE).await? {
                 return Ok(Delivery {
+                    queue: leased.queue,
                     body: leased.event,
                     user_id: None,
                     receipt: Receipt(Kind::Local(leased.receipt)),
@@ -154,7 +155,7 @@ mod tests {
     }
 
     async fn receive(transport: &LocalTransport) -> Delivery {
-        let received = tokio::time::timeout(SOON, transport.receive(Queue::Rotator)).await;
+        let received = tokio::time::timeout(SOON, transport.receive(&[Queue::Rotator])).await;
         received.expect("a delivery soon").unwrap()
     }
 

@@ -12,7 +12,7 @@ mod health;
 mod relay;
 mod topology;
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use async_trait::async_trait;
 use lapin::options::{BasicAckOptions, BasicRejectOptions};
@@ -135,6 +135,27 @@ impl RabbitMq {
         deleted
     }
 
+    async fn next(&self, queue: Queue) -> Result<Delivery, BrokerError> {
+        let incoming = self.queues.get(&queue);
+        let incoming = incoming.ok_or(BrokerError::NotConsumed(queue))?;
+        let mut receiver = incoming.receiver.lock().await;
+        loop {
+            let delivery = receiver.recv().await.expect("the sender is beside it");
+            // What a lost connection had delivered comes again.
+            if matches!(&delivery.receipt.0, Kind::RabbitMq { acker, .. } if acker.usable()) {
+                return Ok(delivery);
+            }
+        }
+    }
+
+    /// The virtual host that a URL names.
+    ///
+    /// # Errors
+    /// [`BrokerError::Options`] for a URL that cannot be used.
+    pub fn vhost(url: &str) -> Result<String, BrokerError> {
+        Ok(Server::parse(url, "")?.vhost().to_owned())
+    }
+
     /// Waits until both connections work.
     pub async fn ready(&self) {
         tokio::join!(self.publishing.well(), self.consuming.well());
@@ -158,17 +179,15 @@ impl Transport for RabbitMq {
         );
     }
 
-    async fn receive(&self, queue: Queue) -> Result<Delivery, BrokerError> {
-        let incoming = self.queues.get(&queue);
-        let incoming = incoming.ok_or(BrokerError::NotConsumed(queue))?;
-        let mut receiver = incoming.receiver.lock().await;
-        loop {
-            let delivery = receiver.recv().await.expect("the sender is beside it");
-            // What a lost connection had delivered comes again.
-            if matches!(&delivery.receipt.0, Kind::RabbitMq { acker, .. } if acker.usable()) {
-                return Ok(delivery);
-            }
-        }
+    async fn receive(&self, queues: &[Queue]) -> Result<Delivery, BrokerError> {
+        let next = queues.iter().map(|queue| Box::pin(self.next(*queue)));
+        let mut next: Vec<_> = next.collect();
+        // One after the other, so that what both have is taken from the first.
+        poll_fn(|context| {
+            let mut polled = next.iter_mut().map(|next| next.as_mut().poll(context));
+            polled.find(Poll::is_ready).unwrap_or(Poll::Pending)
+        })
+        .await
     }
 
     async fn settle(&self, receipt: Receipt, settlement: Settlement) -> Result<bool, BrokerError> {

@@ -63,6 +63,8 @@ impl BrokerError {
 /// One delivery, at least once: the same may come again.
 #[derive(Debug, Clone)]
 pub struct Delivery {
+    /// The queue it came through.
+    pub queue: Queue,
     /// The event as JSON; not yet looked at. What is far too long is cut, and so cannot be read.
     pub body: String,
     /// The broker's user who published it, checked by the broker; none from the local transport.
@@ -103,11 +105,11 @@ pub trait Transport: Send + Sync {
     /// for as long as `self` lives.
     async fn run(&self, shutdown: CancellationToken);
 
-    /// Waits for the next delivery of `queue`, through whatever outage.
+    /// Waits for the next delivery of the first of `queues` that has one, through whatever outage.
     ///
     /// # Errors
     /// [`BrokerError`] while the transport is out of reach.
-    async fn receive(&self, queue: Queue) -> Result<Delivery, BrokerError>;
+    async fn receive(&self, queues: &[Queue]) -> Result<Delivery, BrokerError>;
 
     /// Settles a delivery; `false` when it was no longer ours, and will be or was handled elsewhere.
     ///

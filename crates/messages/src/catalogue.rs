@@ -5,7 +5,7 @@ use schemars::{JsonSchema, Schema, schema_for};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Exchange, Message, Queue, Route};
+use crate::{Event, Exchange, Message, Queue, Route};
 
 /// Asks for a rotation of a keyring. Anyone who is allowed to may publish it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -15,6 +15,9 @@ pub struct RotationRequested {
     /// Why.
     #[serde(default = "by_request")]
     pub reason: RotationReason,
+    /// Whether its batches overtake all others.
+    #[serde(default)]
+    pub urgent: bool,
 }
 
 fn by_request() -> RotationReason {
@@ -62,6 +65,9 @@ pub struct BatchReady {
     pub generation: u32,
     /// The key that values are moved to.
     pub target: KeyId,
+    /// Whether it overtakes all others.
+    #[serde(default)]
+    pub urgent: bool,
 }
 
 /// A rotation ended with a census of zero.
@@ -120,6 +126,11 @@ impl Message for KeyringChanged {
 impl Message for BatchReady {
     const TYPE: &'static str = "rekey.batch.ready.v1";
     const ROUTE: Route = workers(Some(Queue::ReEncryptor));
+    const URGENT: Option<Queue> = Some(Queue::ReEncryptorUrgent);
+
+    fn is_urgent(&self) -> bool {
+        self.urgent
+    }
 }
 
 impl Message for RotationCompleted {
@@ -139,10 +150,13 @@ pub struct Entry {
     pub name: &'static str,
     /// Where it goes.
     pub route: Route,
+    /// Where those go that overtake all others, if any does.
+    pub urgent: Option<Queue>,
     /// Whether people and systems outside may publish it.
     pub from_outside: bool,
     /// The JSON Schema of its data.
     pub schema: fn() -> Schema,
+    route_of: fn(&Event) -> Route,
 }
 
 impl Entry {
@@ -150,9 +164,16 @@ impl Entry {
         Self {
             name: M::TYPE,
             route: M::ROUTE,
+            urgent: M::URGENT,
             from_outside: M::FROM_OUTSIDE,
             schema: || schema_for!(M),
+            route_of: |event| event.message::<M>().map_or(M::ROUTE, |it| it.route()),
         }
+    }
+
+    /// Every queue that takes messages of this type.
+    pub fn queues(&self) -> impl Iterator<Item = Queue> {
+        self.route.queue.into_iter().chain(self.urgent)
     }
 }
 
@@ -168,12 +189,10 @@ pub const CATALOGUE: &[Entry] = &[
     Entry::of::<RotationFailed>(),
 ];
 
-/// Where messages of this type go; `None` for a type we do not know.
-pub fn route_of(name: &str) -> Option<Route> {
-    CATALOGUE
-        .iter()
-        .find(|entry| entry.name == name)
-        .map(|entry| entry.route)
+/// Where an event goes; `None` for a type we do not know.
+pub fn route_of(event: &Event) -> Option<Route> {
+    let entry = CATALOGUE.iter().find(|entry| entry.name == event.type_)?;
+    Some((entry.route_of)(event))
 }
 
 #[cfg(test)]
@@ -216,13 +235,17 @@ mod tests {
              People and systems outside publish to the exchange `rekey.requests` and to no other, with the type as\n\
              routing key and the property `user-id`, which RabbitMQ checks. What a `[[principal]]` may ask for is\n\
              admitted: it goes on to the workers as an event of ours. All else is refused and audited.\n\n\
+             An event that overtakes all others (`\"urgent\": true`) goes to the second queue of its row, by the routing\n\
+             key `<type>.urgent`.\n\n\
              | type | exchange | queue | mandatory | from outside |\n|---|---|---|---|---|\n",
         );
         for entry in CATALOGUE {
             let Entry { name, route, .. } = entry;
-            let queue = route
-                .queue
-                .map_or_else(|| "whoever listens".to_owned(), |queue| queue.to_string());
+            let queues: Vec<_> = entry.queues().map(|queue| queue.to_string()).collect();
+            let queue = match &queues[..] {
+                [] => "whoever listens".to_owned(),
+                queues => queues.join(", "),
+            };
             let mandatory = if route.is_mandatory() { "yes" } else { "no" };
             let outside = if entry.from_outside { "yes" } else { "no" };
             writeln!(
@@ -233,6 +256,48 @@ mod tests {
             .unwrap();
         }
         check("README.md", &page);
+    }
+
+    #[test]
+    fn only_an_urgent_batch_goes_the_urgent_way_and_does_so_at_every_attempt() {
+        let batch = |urgent| BatchReady {
+            batch: Uuid::nil(),
+            rotation: Uuid::nil(),
+            generation: 1,
+            target: KeyId::new(7),
+            urgent,
+        };
+        for (urgent, queue, key) in [
+            (false, Queue::ReEncryptor, "rekey.batch.ready.v1"),
+            (
+                true,
+                Queue::ReEncryptorUrgent,
+                "rekey.batch.ready.v1.urgent",
+            ),
+        ] {
+            let message = batch(urgent);
+            assert_eq!(message.route().queue, Some(queue));
+            assert_eq!(queue.routing_key(BatchReady::TYPE), key);
+            let event = Event::of(&message, "/rekey", chrono::DateTime::UNIX_EPOCH);
+            assert_eq!(route_of(&event.next_attempt()), Some(message.route()));
+        }
+    }
+
+    #[test]
+    fn a_batch_of_an_older_program_is_not_urgent() {
+        let mut event = Event::of(
+            &BatchReady {
+                batch: Uuid::nil(),
+                rotation: Uuid::nil(),
+                generation: 1,
+                target: KeyId::new(7),
+                urgent: true,
+            },
+            "/rekey",
+            chrono::DateTime::UNIX_EPOCH,
+        );
+        event.data.as_object_mut().unwrap().remove("urgent");
+        assert_eq!(route_of(&event), Some(BatchReady::ROUTE));
     }
 
     #[test]

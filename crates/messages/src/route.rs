@@ -11,11 +11,27 @@ pub trait Message: Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'st
     const TYPE: &'static str;
     /// Where it goes.
     const ROUTE: Route;
+    /// The queue of those that overtake all others; none: no message of this type does.
+    const URGENT: Option<Queue> = None;
     /// Whether people and systems outside may ask for it, over the exchange for requests.
     const FROM_OUTSIDE: bool = false;
+
+    /// Whether this one overtakes all others.
+    fn is_urgent(&self) -> bool {
+        false
+    }
+
+    /// Where this one goes.
+    fn route(&self) -> Route {
+        let urgent = Self::URGENT.filter(|_| self.is_urgent());
+        Route {
+            queue: urgent.or(Self::ROUTE.queue),
+            ..Self::ROUTE
+        }
+    }
 }
 
-/// One of the two topic exchanges; the routing key is the message's type.
+/// One of the two topic exchanges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exchange {
     /// What people and systems outside may publish.
@@ -31,6 +47,8 @@ pub enum Queue {
     Rotator,
     /// Shared by all re-encryptors.
     ReEncryptor,
+    /// Shared by all re-encryptors too, who take from it first.
+    ReEncryptorUrgent,
     /// What people and systems outside publish; rotators admit it or refuse it.
     Requests,
     /// Exclusive, one a process.
@@ -39,9 +57,10 @@ pub enum Queue {
 
 impl Queue {
     /// Every queue.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::Rotator,
         Self::ReEncryptor,
+        Self::ReEncryptorUrgent,
         Self::Requests,
         Self::EveryProcess,
     ];
@@ -49,6 +68,14 @@ impl Queue {
     /// Whether several processes share it, and each message is for one of them.
     pub fn is_shared(self) -> bool {
         self != Self::EveryProcess
+    }
+
+    /// The routing key of messages of this type that are for this queue: their type, marked where they are urgent.
+    pub fn routing_key(self, type_: &str) -> String {
+        match self {
+            Self::ReEncryptorUrgent => format!("{type_}.urgent"),
+            _ => type_.to_owned(),
+        }
     }
 }
 
@@ -82,6 +109,7 @@ impl fmt::Display for Queue {
         f.write_str(match self {
             Self::Rotator => "rotator",
             Self::ReEncryptor => "re-encryptor",
+            Self::ReEncryptorUrgent => "re-encryptor.urgent",
             Self::Requests => "requests",
             Self::EveryProcess => "every-process",
         })

@@ -15,6 +15,8 @@ pub enum Action {
     Rotate,
     /// Send a message again.
     RetryDeadLetter,
+    /// Be done with a message that is not to be sent again.
+    DismissDeadLetter,
     /// Read the audit log.
     ReadAudit,
     /// Encrypt or decrypt a value by hand.
@@ -32,6 +34,7 @@ impl Action {
             Self::Apply => "apply configuration",
             Self::Rotate => "ask for a rotation",
             Self::RetryDeadLetter => "retry a dead letter",
+            Self::DismissDeadLetter => "dismiss a dead letter",
             Self::ReadAudit => "read the audit log",
             Self::UseKeys => "encrypt or decrypt",
             Self::RotateMaster => "replace the master key",

@@ -8,6 +8,9 @@ use rekey_broker::Grant;
 use serde::Serialize;
 use serde_json::Value;
 
+pub(crate) use self::store::rights as store_rights;
+use rekey_domain::Principal;
+
 use crate::{OperationError, Places, Services};
 
 /// A worker program, by the rights it needs.
@@ -33,6 +36,16 @@ impl Worker {
             Self::Rotator => "rotator",
             Self::ReEncryptor => "re-encryptor",
         }
+    }
+
+    /// Who it is, in logs and towards the keeper of the keys.
+    pub fn principal(self) -> Principal {
+        Principal::worker(self.name())
+    }
+
+    /// Whether it needs the KMS and the sources.
+    pub fn uses_keys(self) -> bool {
+        self != Self::Scheduler
     }
 
     /// Its role in databases: `rekey_re_encryptor`.
@@ -70,6 +83,8 @@ pub struct SourceGrants {
 /// Permissions at RabbitMQ: regular expressions over names of exchanges and queues.
 #[derive(Debug, Clone, Serialize)]
 pub struct RabbitMqGrant {
+    /// The virtual host where they are.
+    pub vhost: String,
     /// What it may make.
     pub configure: String,
     /// What it may publish to and bind.
@@ -78,8 +93,8 @@ pub struct RabbitMqGrant {
     pub read: String,
 }
 
-impl From<Grant> for RabbitMqGrant {
-    fn from(grant: Grant) -> Self {
+impl RabbitMqGrant {
+    fn new(grant: Grant, vhost: &str) -> Self {
         let Grant {
             configure,
             write,
@@ -87,6 +102,7 @@ impl From<Grant> for RabbitMqGrant {
             ..
         } = grant;
         Self {
+            vhost: vhost.to_owned(),
             configure,
             write,
             read,
@@ -94,7 +110,8 @@ impl From<Grant> for RabbitMqGrant {
     }
 }
 
-/// The rights of every worker in this deployment; `role_prefix` is put before their roles' names.
+/// The rights of every worker in this deployment; `role_prefix` is put before their roles' names,
+/// `vhost` is where RabbitMQ carries the messages.
 ///
 /// # Errors
 /// [`OperationError`] when the store or a source does not answer: a table's partitions and keys are
@@ -103,25 +120,24 @@ pub async fn grants(
     services: &Services,
     places: &Places,
     role_prefix: &str,
+    vhost: &str,
 ) -> Result<Vec<Grants>, OperationError> {
     let tables = sources::tables(services).await?;
     let brokers = rekey_broker::grants(&places.config.broker.prefix)?;
+    let schema = rekey_store::rights::schema(services.store.db()).await?;
     let mut all = Vec::new();
     for worker in Worker::ALL {
         let role = worker.role(role_prefix);
         let rabbitmq = brokers.iter().find(|grant| grant.who == worker.name());
         let rabbitmq = rabbitmq.expect("every worker has its grant").clone();
-        let on_sqlite = services.store.sqlite_file().is_some();
+        let on_store = schema.as_deref();
         all.push(Grants {
             worker,
-            store: if on_sqlite {
-                Vec::new()
-            } else {
-                store::statements(worker, &role)
-            },
-            sources: sources::statements(worker, &role, &tables),
+            store: on_store
+                .map_or_else(Vec::new, |schema| store::statements(worker, &role, schema)),
+            sources: sources::statements(worker, &role, &tables, services).await?,
             kms: kms::statement(worker),
-            rabbitmq: rabbitmq.into(),
+            rabbitmq: RabbitMqGrant::new(rabbitmq, vhost),
             role,
         });
     }

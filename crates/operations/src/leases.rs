@@ -17,10 +17,7 @@ use rekey_store::{
     rotations,
 };
 
-use crate::{key_making::encryption_context, uses::UseLog};
-
-/// The name of the worker that moves rows.
-pub const RE_ENCRYPTOR: &str = "re-encryptor";
+use crate::{Worker, key_making::encryption_context, uses::UseLog};
 
 /// Grants from the store, in the name of one principal.
 pub struct StoreLeases {
@@ -124,7 +121,7 @@ impl Leases for StoreLeases {
 
     async fn usage_block(&self, key: KeyId, wanted: u64) -> Result<UsageBlock, LeaseError> {
         // Moving rows draws on the hard budget and triggers no rotation, as it would trigger the next.
-        let by_application = self.principal != Principal::worker(RE_ENCRYPTOR);
+        let by_application = self.principal != Worker::ReEncryptor.principal();
         let unit = self.store.begin(self.clock.now()).await.map_err(answer)?;
         let block = keys::take_usage(&unit, key, wanted, by_application)
             .await

@@ -6,6 +6,7 @@ mod audit;
 mod authorise;
 mod background;
 mod census;
+mod dead_letters;
 mod desired;
 mod error;
 mod grants;
@@ -19,6 +20,7 @@ mod pause;
 mod places;
 mod probe;
 pub mod program;
+mod protected_tables;
 mod rotate;
 mod services;
 mod uses;
@@ -30,6 +32,7 @@ pub use audit::{AuditVerdict, verify_audit};
 pub use authorise::{Action, Requester, authorise};
 pub use background::{background, tend};
 pub use census::{CensusRow, census, census_of_columns};
+pub use dead_letters::{dismiss_dead_letter, retry_dead_letter};
 pub use desired::{
     Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, STORE_SOURCE,
 };
@@ -38,7 +41,7 @@ pub use grants::{Grants, RabbitMqGrant, SourceGrants, Worker, grants};
 pub use init::init;
 pub use key_making::{MadeKey, make_key};
 pub use kms::{connect_kms, create_kms};
-pub use leases::{RE_ENCRYPTOR, StoreLeases};
+pub use leases::StoreLeases;
 pub use master::{
     KeysUnder, MasterRotation, MasterView, NotRewrapped, StartWith, change_passphrase, master_view,
     rotate_master,
@@ -46,7 +49,7 @@ pub use master::{
 pub use pause::{or_pause, pause_rotation, resume_rotation};
 pub use places::{Places, sqlite_url};
 pub use probe::ProcessProbe;
-pub use rotate::{publish, retry_dead_letter, retry_rotation, rotate};
+pub use rotate::{publish, request_rotation, retry_rotation, rotate};
 pub use services::Services;
 pub use views::{
     KeyView, RotationView, Status, key_views, requested_rotation, rotation_view, rotation_views,

@@ -215,6 +215,12 @@ impl Places {
         })
     }
 
+    /// The virtual host of RabbitMQ, where the configuration names one that can be used.
+    pub fn vhost(&self) -> Option<String> {
+        let url = self.config.broker.url.as_ref()?;
+        RabbitMq::vhost(url.expose_url()).ok()
+    }
+
     /// Who may publish requests to the broker.
     pub fn requesters(&self) -> Vec<Requester> {
         let principals = self.config.principals.iter();

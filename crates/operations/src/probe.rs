@@ -12,12 +12,17 @@ use rekey_runtime::{
     health::{Need, Probe},
     metrics as names,
 };
-use rekey_store::{columns, database_time, gauges};
+use rekey_store::{database_time, gauges, rights};
 
-use crate::{OperationError, STORE_SOURCE, Services};
+use crate::{
+    OperationError, Services, Worker, grants,
+    protected_tables::{ProtectedTable, protected_tables},
+};
 
 /// A KMS costs money and has limits: it is asked at most so often, however often we are.
 const KMS_EVERY: Duration = Duration::from_secs(30);
+/// Rights change seldom; who gives a missing one does not wait long to see it.
+const RIGHTS_EVERY: Duration = Duration::from_secs(10);
 
 /// The kinds of leases: what stands before the first slash of a name.
 const LEASES: [&str; 3] = ["scheduler", "rotation", "batch"];
@@ -26,7 +31,32 @@ const LEASES: [&str; 3] = ["scheduler", "rotation", "batch"];
 #[derive(Default)]
 pub struct ProcessProbe {
     state: Mutex<State>,
-    kms: Mutex<Option<(Instant, Option<String>)>>,
+    kms: Asked<Option<String>>,
+    store_rights: Asked<Option<String>>,
+    sources: Asked<Vec<Need>>,
+}
+
+/// An answer that holds for a while.
+struct Asked<T>(Mutex<Option<(Instant, T)>>);
+
+impl<T> Default for Asked<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T: Clone> Asked<T> {
+    async fn or(&self, every: Duration, ask: impl Future<Output = T>) -> T {
+        let known = self.0.lock().expect("no holder panics").clone();
+        if let Some((asked, answer)) = known
+            && asked.elapsed() < every
+        {
+            return answer;
+        }
+        let answer = ask.await;
+        *self.0.lock().expect("no holder panics") = Some((Instant::now(), answer.clone()));
+        answer
+    }
 }
 
 enum State {
@@ -43,7 +73,7 @@ impl Default for State {
 struct Running {
     services: Services,
     transport: Arc<dyn Transport>,
-    uses_keys: bool,
+    worker: Worker,
 }
 
 impl ProcessProbe {
@@ -52,12 +82,12 @@ impl ProcessProbe {
         *self.state() = State::Starting(problem.to_string());
     }
 
-    /// The process runs; `uses_keys` where it needs the KMS and the sources too.
-    pub fn running(&self, services: Services, transport: Arc<dyn Transport>, uses_keys: bool) {
+    /// The process runs, and does the work of this worker.
+    pub fn running(&self, services: Services, transport: Arc<dyn Transport>, worker: Worker) {
         let running = Running {
             services,
             transport,
-            uses_keys,
+            worker,
         };
         *self.state() = State::Running(Arc::new(running));
     }
@@ -72,25 +102,6 @@ impl ProcessProbe {
             State::Running(running) => Ok(running.clone()),
         }
     }
-
-    async fn kms(&self, running: &Running) -> Option<String> {
-        let known = self.kms.lock().expect("no holder panics").clone();
-        if let Some((asked, problem)) = known
-            && asked.elapsed() < KMS_EVERY
-        {
-            return problem;
-        }
-        let problem = match running.services.kms.describe().await {
-            Ok(master_key) if master_key.state == rekey_kms::MasterKeyState::Enabled => None,
-            Ok(master_key) => Some(format!(
-                "master key {} is {}",
-                master_key.id, master_key.state
-            )),
-            Err(error) => Some(error.to_string()),
-        };
-        *self.kms.lock().expect("no holder panics") = Some((Instant::now(), problem.clone()));
-        problem
-    }
 }
 
 #[async_trait]
@@ -100,18 +111,32 @@ impl Probe for ProcessProbe {
             Ok(running) => running,
             Err(problem) => return vec![need("start", Some(problem))],
         };
+        let Running {
+            services,
+            transport,
+            worker,
+        } = &*running;
         // Not its schema: a newer one only expands ours, and a program that runs goes on.
-        let store = database_time(running.services.store.db()).await;
+        let store = database_time(services.store.db()).await;
         let store_is_there = store.is_ok();
+        let problem = match store {
+            Err(error) => Some(error.to_string()),
+            Ok(_) => {
+                let rights = store_rights(services, *worker);
+                self.store_rights.or(RIGHTS_EVERY, rights).await
+            }
+        };
         let mut needs = vec![
-            need("store", store.err().map(|error| error.to_string())),
-            need("broker", running.transport.health().err()),
+            need("store", problem),
+            need("broker", transport.health().err()),
         ];
-        if running.uses_keys {
-            needs.push(need("kms", self.kms(&running).await));
+        if !worker.uses_keys() {
+            return needs;
         }
-        if running.uses_keys && store_is_there {
-            needs.extend(sources(&running.services).await);
+        needs.push(need("kms", self.kms.or(KMS_EVERY, kms(services)).await));
+        if store_is_there {
+            let sources = sources(services, *worker);
+            needs.extend(self.sources.or(RIGHTS_EVERY, sources).await);
         }
         needs
     }
@@ -146,25 +171,53 @@ fn need(name: &str, problem: Option<String>) -> Need {
     }
 }
 
-async fn sources(services: &Services) -> Vec<Need> {
-    let all = match columns::all(services.store.db()).await {
-        Ok(columns) => columns,
+async fn kms(services: &Services) -> Option<String> {
+    match services.kms.describe().await {
+        Ok(master_key) if master_key.state == rekey_kms::MasterKeyState::Enabled => None,
+        Ok(master_key) => Some(format!(
+            "master key {} is {}",
+            master_key.id, master_key.state
+        )),
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+async fn store_rights(services: &Services, worker: Worker) -> Option<String> {
+    let checked = rights::check(services.store.db(), &grants::store_rights(worker)).await;
+    checked.err().map(|error| error.to_string())
+}
+
+/// Each source with the first thing that it lacks: its answer, a table, a right on one.
+async fn sources(services: &Services, worker: Worker) -> Vec<Need> {
+    let tables = match protected_tables(services).await {
+        Ok(tables) => tables,
         Err(error) => return vec![need("sources", Some(error.to_string()))],
     };
     let mut needs: Vec<Need> = Vec::new();
-    for column in all {
-        let name = format!("source {}", column.source.name);
-        if column.source.name == STORE_SOURCE || needs.iter().any(|need| need.name == name) {
+    for table in tables {
+        let name = format!("source {}", table.source.name);
+        let known = needs.iter_mut().find(|need| need.name == name);
+        if known.as_ref().is_some_and(|need| need.problem.is_some()) {
             continue;
         }
-        let answers = async {
-            let source = services.source(&column.source).await?;
-            Ok::<_, OperationError>(source.deadline(Duration::ZERO).await?)
-        };
-        needs.push(need(
-            &name,
-            answers.await.err().map(|error| error.to_string()),
-        ));
+        let problem = look_at(&table, worker, services).await.err();
+        let problem = problem.map(|error| error.to_string());
+        match known {
+            Some(known) => known.problem = problem,
+            None => needs.push(need(&name, problem)),
+        }
     }
     needs
+}
+
+async fn look_at(
+    table: &ProtectedTable,
+    worker: Worker,
+    services: &Services,
+) -> Result<(), OperationError> {
+    let Some(rights) = table.rights(worker, services).await? else {
+        return Ok(());
+    };
+    let source = services.source(&table.source).await?;
+    Ok(source.check_rights(&rights).await?)
 }

@@ -4,13 +4,12 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Du
 
 use clap::Parser;
 use rekey_broker::Transport;
-use rekey_domain::Principal;
 use rekey_messages::Queue;
 use rekey_runtime::{config::Config, hardening, health, metrics, shutdown, telemetry};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{OperationError, Places, ProcessProbe, Requester, Services, background};
+use crate::{OperationError, Places, ProcessProbe, Requester, Services, Worker, background};
 
 /// The exit code for wrong usage or configuration.
 const CONFIGURATION: u8 = 2;
@@ -20,12 +19,10 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// A worker program.
 #[derive(Debug, Clone, Copy)]
 pub struct Program {
-    /// Its name, as in `rekey-rotator`; the principal is `worker:` and this.
-    pub name: &'static str,
+    /// Which; its principal is `worker:` and its name.
+    pub worker: Worker,
     /// The queues it takes messages of.
     pub queues: &'static [Queue],
-    /// Whether it needs the KMS and the sources.
-    pub uses_keys: bool,
 }
 
 /// What every worker program takes.
@@ -101,7 +98,7 @@ where
     let shutdown = shutdown::on_signal()?;
     let probe = Arc::new(ProcessProbe::default());
     let listener = TcpListener::bind(args.listen).await?;
-    tracing::info!(program = program.name, listen = %listener.local_addr()?, "started");
+    tracing::info!(program = program.worker.name(), listen = %listener.local_addr()?, "started");
     let serving = tokio::spawn(health::serve(
         listener,
         probe.clone(),
@@ -132,7 +129,7 @@ where
         }
     }
     serving.await?;
-    tracing::info!(program = program.name, "ended");
+    tracing::info!(program = program.worker.name(), "ended");
     Ok(())
 }
 
@@ -148,13 +145,13 @@ async fn reach(
     loop {
         match try_reach(program, places, slots).await {
             Ok((services, transport)) => {
-                probe.running(services.clone(), transport.clone(), program.uses_keys);
+                probe.running(services.clone(), transport.clone(), program.worker);
                 return (services, transport);
             }
             Err(error) => {
                 if said != error.to_string() {
                     said = error.to_string();
-                    tracing::error!(program = program.name, %error, "not ready");
+                    tracing::error!(program = program.worker.name(), %error, "not ready");
                 }
                 probe.starting(&error);
             }
@@ -168,14 +165,14 @@ async fn try_reach(
     places: &Places,
     slots: u16,
 ) -> Result<(Services, Arc<dyn Transport>), OperationError> {
-    let principal = Principal::worker(program.name);
-    let services = if program.uses_keys {
+    let principal = program.worker.principal();
+    let services = if program.worker.uses_keys() {
         places.connect(principal).await?
     } else {
         places.connect_keyless(principal).await?
     };
     let queues: Vec<_> = program.queues.iter().map(|queue| (*queue, slots)).collect();
-    let name = format!("rekey-{}", program.name);
+    let name = format!("rekey-{}", program.worker.name());
     let transport = places.transport(&services.store, &name, &queues)?;
     Ok((services, transport))
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rekey_domain::{KeyringName, Principal, RotationReason, RotationState};
 use rekey_messages::{Event, Message, RotationDue, RotationRequested, route_of};
-use rekey_store::{audit::Record, batches, dead_letters, inbox, keyrings, rotations};
+use rekey_store::{audit::Record, batches, inbox, keyrings, rotations};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -16,25 +16,38 @@ const SOURCE: &str = "/rekey";
 /// Marks in the inbox that an event from outside was taken.
 const PUBLISH: &str = "operations.publish";
 
-/// Asks for a rotation of a keyring; the rotator does the rest. Returns the id of the event.
+/// Asks for a rotation of a keyring that is not urgent; see [`request_rotation`].
 ///
 /// # Errors
-/// [`OperationError::Store`] names the keyrings there are.
+/// As [`request_rotation`].
 pub async fn rotate(
     services: &Services,
     keyring: &KeyringName,
     reason: RotationReason,
     principal: &Principal,
 ) -> Result<String, OperationError> {
-    authorise(principal, Action::Rotate)?;
-    keyrings::by_name(services.store.db(), keyring).await?;
     let request = RotationRequested {
         keyring: keyring.clone(),
         reason,
+        urgent: false,
     };
-    let event = Event::of(&request, SOURCE, services.clock.now()).asked_by(principal);
-    let details = json!({ "event": event.id });
-    send(services, &event, principal, keyring, details).await?;
+    request_rotation(services, &request, principal).await
+}
+
+/// Asks for a rotation of a keyring; the rotator does the rest. Returns the id of the event.
+///
+/// # Errors
+/// [`OperationError::Store`] names the keyrings there are.
+pub async fn request_rotation(
+    services: &Services,
+    request: &RotationRequested,
+    principal: &Principal,
+) -> Result<String, OperationError> {
+    authorise(principal, Action::Rotate)?;
+    keyrings::by_name(services.store.db(), &request.keyring).await?;
+    let event = Event::of(request, SOURCE, services.clock.now()).asked_by(principal);
+    let details = json!({ "event": event.id, "urgent": request.urgent });
+    send(services, &event, principal, &request.keyring, details).await?;
     Ok(event.id)
 }
 
@@ -60,8 +73,7 @@ pub async fn publish(
             let mut event = Event::of(&request, SOURCE, services.clock.now()).asked_by(principal);
             event.id = id_of(&asked, principal).to_string();
             event.traceparent = asked.traceparent.filter(|trace| is_traceparent(trace));
-            let details =
-                json!({ "event": event.id, "asked": { "id": asked.id, "source": asked.source } });
+            let details = json!({ "event": event.id, "asked": { "id": asked.id, "source": asked.source }, "urgent": request.urgent });
             send(services, &event, principal, &request.keyring, details).await?;
             Ok(event.id)
         }
@@ -100,7 +112,7 @@ async fn send(
     keyring: &KeyringName,
     details: Value,
 ) -> Result<(), OperationError> {
-    let route = route_of(&event.type_).expect("requests are in the catalogue");
+    let route = route_of(event).expect("requests are in the catalogue");
     let pen = services.pen(principal).await?;
     let unit = services.store.begin(services.clock.now()).await?;
     if !inbox::first_sight(&unit, event, PUBLISH).await? {
@@ -155,33 +167,6 @@ pub async fn retry_rotation(
         &unit,
         Record {
             action: "rotation.retried",
-            subject: &subject,
-            outcome: "done",
-            details: json!({}),
-        },
-    )
-    .await?;
-    Ok(unit.commit().await?)
-}
-
-/// Sends a dead letter again.
-///
-/// # Errors
-/// [`OperationError::Store`] when there is no such letter or it cannot be sent.
-pub async fn retry_dead_letter(
-    services: &Services,
-    id: Uuid,
-    principal: &Principal,
-) -> Result<(), OperationError> {
-    authorise(principal, Action::RetryDeadLetter)?;
-    let pen = services.pen(principal).await?;
-    let unit = services.store.begin(services.clock.now()).await?;
-    dead_letters::retry(&unit, id).await?;
-    let subject = id.to_string();
-    pen.append(
-        &unit,
-        Record {
-            action: "dead-letter.retried",
             subject: &subject,
             outcome: "done",
             details: json!({}),

@@ -56,6 +56,8 @@ pub struct RotationView {
     pub state: RotationState,
     /// Why it was asked for.
     pub reason: String,
+    /// Whether its batches overtake all others.
+    pub urgent: bool,
     /// Who asked.
     pub principal: String,
     /// The key it moves to.
@@ -198,6 +200,7 @@ async fn view(
         keyring: keyring.name.0.to_string(),
         state: rotation.state.0,
         reason: rotation.reason.0.to_string(),
+        urgent: rotation.urgent,
         principal: rotation.principal.0.to_string(),
         passes: rotation.pass.unsigned_abs() + 1,
         batches_done: done,

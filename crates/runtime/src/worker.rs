@@ -25,9 +25,9 @@ const KEEP_EVERY: Duration = Duration::from_secs(8);
 /// How long to leave a store or transport alone that does not answer.
 const RETREAT: Duration = Duration::from_millis(500);
 
-/// A worker on one queue, with its handlers.
+/// A worker on queues, with its handlers.
 pub struct Worker {
-    queue: Queue,
+    queues: &'static [Queue],
     slots: usize,
     shared: Arc<Shared>,
     handlers: HashMap<&'static str, Arc<dyn AnyHandler>>,
@@ -40,9 +40,10 @@ struct Shared {
 }
 
 impl Worker {
-    /// A worker on `queue` that handles up to `slots` deliveries at once.
+    /// A worker on `queues`, what is in the first before what is in the others, that handles up to
+    /// `slots` deliveries at once.
     pub fn new(
-        queue: Queue,
+        queues: &'static [Queue],
         slots: usize,
         transport: Arc<dyn Transport>,
         store: Store,
@@ -54,7 +55,7 @@ impl Worker {
             clock,
         });
         Self {
-            queue,
+            queues,
             slots,
             shared,
             handlers: HashMap::new(),
@@ -64,6 +65,10 @@ impl Worker {
     /// Adds a handler.
     #[must_use]
     pub fn handle<H: Handler>(mut self, handler: H) -> Self {
+        // Zero is said too: a figure that is not there looks like one that is not measured.
+        for name in [names::RETRIES, names::DEAD_LETTERS] {
+            ::metrics::counter!(name, "handler" => H::NAME).increment(0);
+        }
         let typed = Typed(Arc::new(handler));
         self.handlers.insert(typed.type_(), Arc::new(typed));
         self
@@ -77,17 +82,16 @@ impl Worker {
         while let Some(delivery) = self.next(&slots, &shutdown).await {
             let (delivery, slot) = delivery;
             crash::point("worker.received");
-            let (shared, queue) = (self.shared.clone(), self.queue);
-            let handlers = self.handlers.clone();
+            let (shared, handlers) = (self.shared.clone(), self.handlers.clone());
             running.spawn(async move {
-                shared.process(queue, &handlers, delivery).await;
+                shared.process(&handlers, delivery).await;
                 drop(slot);
             });
             while running.try_join_next().is_some() {}
         }
         let drained = async { while running.join_next().await.is_some() {} };
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
-            tracing::warn!(queue = %self.queue, "handlers did not end in time; their messages come again");
+            tracing::warn!(queues = ?self.queues, "handlers did not end in time; their messages come again");
         }
     }
 
@@ -103,14 +107,14 @@ impl Worker {
                     .acquire_owned()
                     .await
                     .expect("the semaphore is never closed");
-                (self.shared.transport.receive(self.queue).await, slot)
+                (self.shared.transport.receive(self.queues).await, slot)
             };
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return None,
                 (delivery, slot) = received => match delivery {
                     Ok(delivery) => return Some((delivery, slot)),
-                    Err(error) => tracing::warn!(queue = %self.queue, %error, "waiting for the transport"),
+                    Err(error) => tracing::warn!(queues = ?self.queues, %error, "waiting for the transport"),
                 },
             }
             tokio::time::sleep(RETREAT).await;
@@ -121,13 +125,13 @@ impl Worker {
 impl Shared {
     async fn process(
         self: &Arc<Self>,
-        queue: Queue,
         handlers: &HashMap<&'static str, Arc<dyn AnyHandler>>,
         delivery: Delivery,
     ) {
+        let queue = delivery.queue;
         let outcome = match Event::parse(delivery.body.as_bytes()) {
             Ok(event) => match handlers.get(event.type_.as_str()) {
-                Some(handler) => self.attempt(queue, handler.clone(), event, &delivery).await,
+                Some(handler) => self.attempt(handler.clone(), event, &delivery).await,
                 None => {
                     self.bury(
                         queue,
@@ -160,7 +164,6 @@ impl Shared {
     /// Runs the handler in a task of its own, so that a panic is one failed attempt.
     async fn attempt(
         self: &Arc<Self>,
-        queue: Queue,
         handler: Arc<dyn AnyHandler>,
         event: Event,
         delivery: &Delivery,
@@ -191,13 +194,13 @@ impl Shared {
                 match policy.delay(event.attempt, rand::random()) {
                     Some(delay) => self.resend(handler.name(), event, delay, true).await,
                     None => {
-                        self.give_up(queue, &*handler, event, &error.to_string())
+                        self.give_up(delivery.queue, &*handler, event, &error.to_string())
                             .await
                     }
                 }
             }
             JobError::Discard(error) => {
-                self.give_up(queue, &*handler, event, &error.to_string())
+                self.give_up(delivery.queue, &*handler, event, &error.to_string())
                     .await
             }
         }
@@ -235,7 +238,7 @@ impl Shared {
         if counts && !inbox::first_sight(&unit, &event, handler).await? {
             return Ok(());
         }
-        let route = route_of(&event.type_).expect("only types of the catalogue have handlers");
+        let route = route_of(&event).expect("only types of the catalogue have handlers");
         let event = if counts { event.next_attempt() } else { event };
         unit.send_event(&event, route, delay).await?;
         unit.commit().await

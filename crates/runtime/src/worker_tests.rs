@@ -93,7 +93,7 @@ impl Fixture {
     async fn send(&self, events: &[&Event]) {
         let unit = self.store.begin(SystemClock.now()).await.unwrap();
         for event in events {
-            let route = route_of(&event.type_).unwrap();
+            let route = route_of(event).unwrap();
             unit.send_event(event, route, Duration::ZERO).await.unwrap();
         }
         unit.commit().await.unwrap();
@@ -109,7 +109,7 @@ impl Fixture {
         };
         let shutdown = CancellationToken::new();
         let worker = Worker::new(
-            Queue::Rotator,
+            &[Queue::Rotator],
             2,
             self.transport.clone(),
             self.store.clone(),

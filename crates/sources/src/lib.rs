@@ -21,8 +21,8 @@ mod value;
 use std::sync::Arc;
 
 pub use error::SourceError;
-pub use postgres::grants;
-pub use query::{CensusColumn, ReadColumn, ReadQuery, WriteTarget};
+pub use postgres::{GRANT_SUPPRESS, grants};
+pub use query::{CensusColumn, ReadColumn, ReadQuery, TableRights, WriteTarget};
 pub use row::{Page, RowKey, SourceRow};
 pub use shape::{ColumnShape, TableShape};
 pub use source::Source;

@@ -11,6 +11,7 @@ mod names;
 mod parts;
 mod ranges;
 mod read;
+mod rights;
 mod rows;
 mod sql;
 mod swap;
@@ -24,11 +25,11 @@ use async_trait::async_trait;
 use rekey_domain::{Found, Part, Range};
 use sqlx::{Connection, Postgres, pool::PoolConnection};
 
-pub use self::grants::grants;
+pub use self::grants::{GRANT_SUPPRESS, grants};
 use self::{catalogue::Table, connections::Connections, faults::Located};
 use crate::{
-    CensusColumn, Deadline, Page, ReadQuery, RowUpdate, Source, SourceError, TableShape,
-    WriteOutcome, WriteTarget, place::Place,
+    CensusColumn, Deadline, Page, ReadQuery, RowUpdate, Source, SourceError, TableRights,
+    TableShape, WriteOutcome, WriteTarget, place::Place,
 };
 
 /// A PostgreSQL database of the user's.
@@ -100,6 +101,12 @@ impl Source for PostgresSource {
         parts::check(&mut transaction, &table, &query.part).await?;
         transaction.commit().await.at(&table.place)?;
         Ok(page)
+    }
+
+    async fn check_rights(&self, needed: &TableRights) -> Result<(), SourceError> {
+        let (mut connection, place) = self.begin(&needed.relation).await?;
+        let table = Table::find(&mut connection, place).await?;
+        rights::check(&mut connection, &table, needed).await
     }
 
     async fn deadline(&self, within: Duration) -> Result<Deadline, SourceError> {

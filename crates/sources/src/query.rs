@@ -1,4 +1,5 @@
-//! What to read, write and count: a part of a table, the columns to move and those that bind them.
+//! What to read, write and count: a part of a table, the columns to move and those that bind them; and the rights
+//! that this takes.
 
 use rekey_domain::{KeyId, PartId, Range, TextEncoding, Triggers};
 
@@ -35,6 +36,19 @@ pub struct WriteTarget {
     pub relation: String,
     /// The part that all rows are of.
     pub part: PartId,
+    /// What becomes of the table's UPDATE triggers and rules.
+    pub triggers: Triggers,
+}
+
+/// What one does with a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableRights {
+    /// The table in the database.
+    pub relation: String,
+    /// The columns that are read.
+    pub read: Vec<String>,
+    /// The columns that are written.
+    pub written: Vec<String>,
     /// What becomes of the table's UPDATE triggers and rules.
     pub triggers: Triggers,
 }

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use rekey_domain::{Found, Part, Range};
 
 use crate::{
-    CensusColumn, Deadline, Page, ReadQuery, RowUpdate, SourceError, TableShape, WriteOutcome,
-    WriteTarget,
+    CensusColumn, Deadline, Page, ReadQuery, RowUpdate, SourceError, TableRights, TableShape,
+    WriteOutcome, WriteTarget,
 };
 
 /// A database of the user's application.
@@ -58,6 +58,13 @@ pub trait Source: Send + Sync {
         after: Option<i64>,
         max_bytes: usize,
     ) -> Result<Page, SourceError>;
+
+    /// Sees that our rights are enough, without reading or changing a row.
+    ///
+    /// # Errors
+    /// [`SourceError::NotAllowed`] names what is missing, as SQL; [`SourceError::ReadOnly`] where there
+    /// are no such rights.
+    async fn check_rights(&self, needed: &TableRights) -> Result<(), SourceError>;
 
     /// The source's own time plus `within`.
     ///

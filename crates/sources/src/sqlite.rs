@@ -7,6 +7,7 @@ mod connections;
 mod faults;
 mod ranges;
 mod read;
+mod rights;
 mod sql;
 mod time;
 mod triggers;
@@ -21,8 +22,8 @@ use sqlx::{Sqlite, pool::PoolConnection};
 
 use self::{catalogue::Table, connections::Connections, turns::Turns};
 use crate::{
-    CensusColumn, Deadline, Page, ReadQuery, RowUpdate, Source, SourceError, TableShape,
-    WriteOutcome, WriteTarget, place::Place,
+    CensusColumn, Deadline, Page, ReadQuery, RowUpdate, Source, SourceError, TableRights,
+    TableShape, WriteOutcome, WriteTarget, place::Place,
 };
 
 /// The physical form of every table: rows keep their rowids.
@@ -100,6 +101,11 @@ impl Source for SqliteSource {
     ) -> Result<Page, SourceError> {
         let (mut connection, table) = self.table(&query.relation).await?;
         read::page(&mut connection, &table, query, after, max_bytes).await
+    }
+
+    async fn check_rights(&self, needed: &TableRights) -> Result<(), SourceError> {
+        let (mut connection, table) = self.table(&needed.relation).await?;
+        rights::check(&mut connection, &table, needed).await
     }
 
     async fn deadline(&self, within: Duration) -> Result<Deadline, SourceError> {

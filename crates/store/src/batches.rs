@@ -251,6 +251,7 @@ pub async fn send(unit: &Unit, rotation: &Rotation, batch: &Batch) -> Result<(),
         rotation: rotation.id,
         generation: rotation.generation.unsigned_abs(),
         target: KeyId::new(u32::try_from(target).expect("the column holds only key ids")),
+        urgent: rotation.urgent,
     };
     unit.send(&message).await
 }

@@ -146,9 +146,9 @@ mod tests {
                 assert_eq!(next(reader, store).await, 0);
             }
             assert_eq!(depth(&store).await.unwrap(), 1, "what waits for a worker");
-            let other = lease_next(&store, Queue::ReEncryptor, MINUTE).await;
+            let other = lease_next(&store, &[Queue::ReEncryptor], MINUTE).await;
             assert!(other.unwrap().is_none());
-            let due = lease_next(&store, Queue::Rotator, MINUTE).await;
+            let due = lease_next(&store, &[Queue::Rotator], MINUTE).await;
             assert!(due.unwrap().is_some());
         }
     }

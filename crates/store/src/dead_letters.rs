@@ -1,8 +1,9 @@
-//! Messages that were given up, and sending them again.
+//! Messages that were given up: sending them again, or being done with them.
 
 use rekey_messages::{Event, Queue, route_of};
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter,
+    Select,
 };
 use uuid::Uuid;
 
@@ -28,6 +29,7 @@ pub async fn file(
         error: Set(error.to_owned()),
         died_at: Set(unit.now()),
         retried_at: Set(None),
+        dismissed_at: Set(None),
     };
     dead_letter::Entity::insert(row)
         .exec_without_returning(unit.db())
@@ -35,15 +37,19 @@ pub async fn file(
     Ok(())
 }
 
-/// Dead letters that were not sent again.
+/// Dead letters that were neither sent again nor dismissed.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
 pub async fn open(db: &impl ConnectionTrait) -> Result<Vec<DeadLetter>, StoreError> {
-    Ok(dead_letter::Entity::find()
-        .filter(dead_letter::Column::RetriedAt.is_null())
+    Ok(not_retried()
+        .filter(dead_letter::Column::DismissedAt.is_null())
         .all(db)
         .await?)
+}
+
+fn not_retried() -> Select<dead_letter::Entity> {
+    dead_letter::Entity::find().filter(dead_letter::Column::RetriedAt.is_null())
 }
 
 /// Why the event of this id was given up, if it was.
@@ -51,19 +57,15 @@ pub async fn open(db: &impl ConnectionTrait) -> Result<Vec<DeadLetter>, StoreErr
 /// # Errors
 /// [`StoreError`] of the database.
 pub async fn why(db: &impl ConnectionTrait, event: &str) -> Result<Option<String>, StoreError> {
-    let letters = open(db).await?;
+    let letters = not_retried().all(db).await?;
     let is_it = |letter: &DeadLetter| {
         Event::parse(letter.event.as_bytes()).is_ok_and(|read| read.id == event)
     };
     Ok(letters.into_iter().find(is_it).map(|letter| letter.error))
 }
 
-/// Sends a dead letter again as a new event.
-///
-/// # Errors
-/// [`StoreError::Unknown`] for no such letter, [`StoreError::Refused`] for one that cannot be read,
-/// or that is a request from outside.
-pub async fn retry(unit: &Unit, id: Uuid) -> Result<(), StoreError> {
+/// The letter of this id, which was not sent again.
+async fn waiting(unit: &Unit, id: Uuid) -> Result<DeadLetter, StoreError> {
     let unknown = || StoreError::Unknown {
         what: format!("dead letter {id}"),
         known: Vec::new(),
@@ -72,21 +74,35 @@ pub async fn retry(unit: &Unit, id: Uuid) -> Result<(), StoreError> {
         .one(unit.db())
         .await?
         .ok_or_else(unknown)?;
-    if letter.retried_at.is_some() {
-        return Err(StoreError::Refused(format!(
-            "dead letter {id} was sent again already"
-        )));
+    if letter.retried_at.is_none() {
+        return Ok(letter);
     }
+    Err(StoreError::Refused(format!(
+        "dead letter {id} was sent again already"
+    )))
+}
+
+/// Sends a dead letter again as a new event.
+///
+/// # Errors
+/// [`StoreError::Unknown`] for no such letter, [`StoreError::Refused`] for one that cannot be read,
+/// or that is a request from outside.
+pub async fn retry(unit: &Unit, id: Uuid) -> Result<(), StoreError> {
+    let letter = waiting(unit, id).await?;
+    let refused = |why: &str| {
+        StoreError::Refused(format!(
+            "dead letter {id} cannot be sent again: {why}; to be done with it: rekey dead-letters dismiss {id} --because WHY"
+        ))
+    };
     if letter.queue == Queue::Requests.to_string() {
-        return Err(StoreError::Refused(format!(
-            "dead letter {id} is a request from outside that was never admitted; who sent it sends it again"
-        )));
+        return Err(refused(
+            "it is a request from outside that was never admitted, and nobody vouches any more for who sent it; whoever did sends it anew",
+        ));
     }
-    let mut event = Event::parse(letter.event.as_bytes())
-        .map_err(|error| StoreError::Refused(error.to_string()))?;
-    let unroutable =
-        || StoreError::Refused(format!("no worker handles events of type {}", event.type_));
-    let route = route_of(&event.type_).ok_or_else(unroutable)?;
+    let mut event =
+        Event::parse(letter.event.as_bytes()).map_err(|error| refused(&error.to_string()))?;
+    let unroutable = || refused(&format!("no worker handles events of type {}", event.type_));
+    let route = route_of(&event).ok_or_else(unroutable)?;
     event.id = Uuid::now_v7().to_string();
     event.attempt = 0;
     unit.send_event(&event, route, std::time::Duration::ZERO)
@@ -100,8 +116,31 @@ pub async fn retry(unit: &Unit, id: Uuid) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Is done with a dead letter that is not to be sent again. The row stays.
+///
+/// # Errors
+/// [`StoreError::Unknown`] for no such letter, [`StoreError::Refused`] for one that was sent again or
+/// dismissed.
+pub async fn dismiss(unit: &Unit, id: Uuid) -> Result<DeadLetter, StoreError> {
+    let letter = waiting(unit, id).await?;
+    if letter.dismissed_at.is_some() {
+        return Err(StoreError::Refused(format!(
+            "dead letter {id} was dismissed already"
+        )));
+    }
+    let row = dead_letter::ActiveModel {
+        id: Set(id),
+        dismissed_at: Set(Some(unit.now())),
+        ..Default::default()
+    };
+    row.update(unit.db()).await?;
+    Ok(letter)
+}
+
 #[cfg(test)]
 mod tests {
+    use rekey_messages::RotationDue;
+
     use super::*;
     use crate::test_store::{Kind, TestStore};
 
@@ -119,6 +158,37 @@ mod tests {
             let id = open(unit.db()).await.unwrap()[0].id;
             let refused = retry(&unit, id).await.unwrap_err();
             assert!(matches!(refused, StoreError::Refused(_)), "{refused}");
+            let refused = refused.to_string();
+            for said in ["from outside", "dismiss"] {
+                assert!(refused.contains(said), "{refused}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_dismissed_letter_waits_for_nobody_and_says_why_all_the_same() {
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let unit = store.unit().await;
+            let due = RotationDue {
+                rotation: Uuid::now_v7(),
+            };
+            let event = Event::of(&due, "/rekey", unit.now());
+            let body = event.to_json();
+            file(&unit, Queue::Rotator, &event.type_, &body, "hopeless")
+                .await
+                .unwrap();
+            let id = open(unit.db()).await.unwrap()[0].id;
+            dismiss(&unit, id).await.unwrap();
+            assert_eq!(open(unit.db()).await.unwrap(), []);
+            let why = why(unit.db(), &event.id).await.unwrap();
+            assert_eq!(why.as_deref(), Some("hopeless"));
+            let again = dismiss(&unit, id).await.unwrap_err();
+            assert!(matches!(again, StoreError::Refused(_)), "{again}");
+            // Who changes their mind may.
+            retry(&unit, id).await.unwrap();
+            let late = dismiss(&unit, id).await.unwrap_err();
+            assert!(matches!(late, StoreError::Refused(_)), "{late}");
         }
     }
 }

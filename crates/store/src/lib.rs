@@ -20,6 +20,7 @@ pub mod leases;
 pub mod outbox;
 pub mod quarantine;
 pub mod relay;
+pub mod rights;
 pub mod rotations;
 pub mod schedules;
 mod schema;

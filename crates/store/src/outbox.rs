@@ -9,11 +9,13 @@ use sea_orm::{
     sea_query::{Expr, LockBehavior, LockType},
 };
 
-use crate::{Store, StoreError, broadcasts::is_broadcast, database_time, entities::outbox};
+use crate::{Store, StoreError, Unit, broadcasts::is_broadcast, database_time, entities::outbox};
 
 /// A message leased for a while; it returns by itself when the lease ends.
 #[derive(Debug, Clone)]
 pub struct Leased {
+    /// The queue it is for.
+    pub queue: Queue,
     /// The row and its fencing token.
     pub receipt: Receipt,
     /// The event as JSON.
@@ -27,19 +29,19 @@ pub struct Receipt {
     token: i64,
 }
 
-/// Leases the oldest message that is due in `queue`.
+/// Leases the oldest message that is due in the first of `queues` that has one.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
 pub async fn lease_next(
     store: &Store,
-    queue: Queue,
+    queues: &[Queue],
     lasts: Duration,
 ) -> Result<Option<Leased>, StoreError> {
     // Looking first costs idle workers no write lock.
     let now = database_time(store.db()).await?;
     let due = outbox::Entity::find()
-        .filter(is_due(queue, now))
+        .filter(is_due(queues, now))
         .limit(1)
         .one(store.db())
         .await?;
@@ -50,15 +52,9 @@ pub async fn lease_next(
         .begin_forgettable(chrono::DateTime::UNIX_EPOCH)
         .await?;
     let now = unit.database_time_in(Duration::ZERO);
-    let due = outbox::Entity::find()
-        .filter(is_due(queue, now))
-        .order_by_asc(outbox::Column::AvailableAt)
-        .order_by_asc(outbox::Column::Id)
-        .limit(1)
-        .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
-        .one(unit.db())
-        .await?;
-    let Some(row) = due else { return Ok(None) };
+    let Some((queue, row)) = oldest_due(&unit, queues, now).await? else {
+        return Ok(None);
+    };
     let receipt = Receipt {
         id: row.id,
         token: rand::random(),
@@ -74,13 +70,36 @@ pub async fn lease_next(
         .await?;
     unit.commit_quietly().await?;
     Ok(Some(Leased {
+        queue,
         receipt,
         event: row.event,
     }))
 }
 
-fn is_due(queue: Queue, now: i64) -> Condition {
-    due(now).add(outbox::Column::Queue.eq(queue.to_string()))
+async fn oldest_due(
+    unit: &Unit,
+    queues: &[Queue],
+    now: i64,
+) -> Result<Option<(Queue, outbox::Model)>, StoreError> {
+    for queue in queues {
+        let oldest = outbox::Entity::find()
+            .filter(is_due(&[*queue], now))
+            .order_by_asc(outbox::Column::AvailableAt)
+            .order_by_asc(outbox::Column::Id)
+            .limit(1)
+            .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
+            .one(unit.db())
+            .await?;
+        if let Some(row) = oldest {
+            return Ok(Some((*queue, row)));
+        }
+    }
+    Ok(None)
+}
+
+fn is_due(queues: &[Queue], now: i64) -> Condition {
+    let queues = queues.iter().map(|queue| queue.to_string());
+    due(now).add(outbox::Column::Queue.is_in(queues))
 }
 
 /// Due, and not leased. A date further ahead than any we set means the clock was stepped back.
@@ -191,7 +210,7 @@ mod tests {
     }
 
     async fn lease(store: &Store, lasts: Duration) -> Option<Leased> {
-        lease_next(store, Queue::Rotator, lasts).await.unwrap()
+        lease_next(store, &[Queue::Rotator], lasts).await.unwrap()
     }
 
     async fn set(store: &TestStore, column: outbox::Column, value: i64) {

@@ -121,6 +121,7 @@ pub async fn start(
         principal: Set(Text(principal.clone())),
         paused: Set(false),
         resumptions: Set(0),
+        urgent: Set(false),
         generation: Set(1),
         pass: Set(0),
         planned: Set(false),
@@ -234,6 +235,18 @@ pub async fn resume(unit: &Unit, rotation: &Rotation) -> Result<(), StoreError> 
         paused: Set(false),
         paused_because: Set(None),
         resumptions: Set(rotation.resumptions + 1),
+        ..Default::default()
+    };
+    update(unit, rotation, changes).await
+}
+
+/// Has a rotation's batches overtake all others from now on.
+///
+/// # Errors
+/// [`StoreError::Stale`] where the rotation moved meanwhile.
+pub async fn hurry(unit: &Unit, rotation: &Rotation) -> Result<(), StoreError> {
+    let changes = Changes {
+        urgent: Set(true),
         ..Default::default()
     };
     update(unit, rotation, changes).await

@@ -73,8 +73,8 @@ impl Unit {
         message: &M,
         delay: Duration,
     ) -> Result<(), StoreError> {
-        self.send_event(&Event::of(message, "/rekey", self.now), M::ROUTE, delay)
-            .await
+        let event = Event::of(message, "/rekey", self.now);
+        self.send_event(&event, message.route(), delay).await
     }
 
     /// Sends an event as it is: one from outside, or the next attempt at one.
@@ -159,7 +159,7 @@ mod tests {
             create_and_send(&unit).await;
             drop(unit);
             assert_eq!(counts(&store).await, (0, 0));
-            let leased = outbox::lease_next(&store, Queue::Rotator, Duration::ZERO).await;
+            let leased = outbox::lease_next(&store, &[Queue::Rotator], Duration::ZERO).await;
             assert!(leased.unwrap().is_none());
         }
     }

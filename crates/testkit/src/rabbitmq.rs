@@ -106,6 +106,14 @@ impl Management {
         self.delete(&path).await;
     }
 
+    /// How many messages a queue holds, as of a few seconds ago.
+    pub async fn held_by(&self, queue: &str) -> u64 {
+        let path = format!("queues/{}/{queue}", self.vhost);
+        let answer = self.ask(Method::GET, &path, Value::Null).await;
+        let queue: Value = answer.json().await.expect("a queue is JSON");
+        queue["messages"].as_u64().unwrap_or_default()
+    }
+
     /// Closes the connections whose name contains `name`, by force; returns how many.
     pub async fn close_connections(&self, name: &str) -> usize {
         let connections = self.list("connections").await;

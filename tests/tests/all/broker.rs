@@ -33,6 +33,7 @@ impl Workers {
                 (Queue::Rotator, 4),
                 (Queue::Requests, 1),
                 (Queue::ReEncryptor, 3),
+                (Queue::ReEncryptorUrgent, 3),
             ],
         };
         let rabbit = Arc::new(RabbitMq::new(&options, services.store.clone()).unwrap());

@@ -44,6 +44,7 @@ pub enum Messages {
 pub struct Policy {
     pub batch_rows: u32,
     pub concurrency: u32,
+    pub retry_attempts: u32,
     pub messages: Messages,
     pub algorithm: Algorithm,
 }
@@ -53,6 +54,7 @@ impl Default for Policy {
         Self {
             batch_rows: 100,
             concurrency: 5,
+            retry_attempts: 3,
             messages: Messages::RabbitMq,
             algorithm: Algorithm::default(),
         }
@@ -241,6 +243,11 @@ impl Cluster {
         }
     }
 
+    /// The role of a worker at the databases.
+    pub fn role(&self, worker: Worker) -> String {
+        worker.role(&self.roles.prefix())
+    }
+
     /// Starts a worker with its own rights.
     pub fn start(&self, worker: Worker) -> Process {
         self.start_with(worker, &[])
@@ -255,7 +262,7 @@ impl Cluster {
                 command.env_remove(credential);
             }
         }
-        let role = worker.role(&self.roles.prefix());
+        let role = self.role(worker);
         let [store, source] = &self.databases;
         let at = |url: String, there: &str| url.replace(&place(&url), there);
         let url = at(store.url_as(&role, PASSWORD), &self.places.store);
@@ -468,6 +475,7 @@ fn config(alias: &str, policy: Policy) -> String {
         batch_rows,
         concurrency,
         algorithm,
+        retry_attempts,
         ..
     } = policy;
     let kms = services::url(services::KMS);
@@ -489,6 +497,7 @@ sweep_every = "1s"
 encrypt_lease = "1s"
 batch_rows = {batch_rows}
 concurrency = {concurrency}
+retry_attempts = {retry_attempts}
 
 [[source]]
 name = "clinic"

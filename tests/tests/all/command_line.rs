@@ -122,6 +122,18 @@ impl Desk {
         }
     }
 
+    /// Runs SQL on the store.
+    fn on_store(&self, sql: &'static str) {
+        let file = self.file("state").join("store.db");
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&file);
+            let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+            sqlx::query(sql).execute(&pool).await.unwrap();
+            pool.close().await;
+        });
+    }
+
     fn json(&self, arguments: &[&str]) -> Value {
         let answer = self.rekey(&[&["--output", "json"], arguments].concat(), b"");
         assert_eq!(answer.code, 0, "{arguments:?}: {}", answer.stderr);
@@ -251,6 +263,35 @@ fn hostile_events_are_refused_and_change_nothing() {
         (&status["outbox"], &status["dead_letters"]),
         (&Value::from(0), &Value::from(0))
     );
+}
+
+#[test]
+fn a_dead_letter_from_outside_is_not_sent_again_and_once_dismissed_asks_for_nobody() {
+    let desk = Desk::initialised();
+    desk.on_store(
+        r#"INSERT INTO dead_letter (id, queue, type, event, error, died_at)
+           VALUES (zeroblob(16), 'requests', 'rekey.rotation.requested.v1',
+               '{"specversion":"1.0","id":"1","source":"/x","type":"rekey.rotation.requested.v1","data":{"keyring":"phi"}}',
+               'given up', '2024-02-29T00:00:00+00:00')"#,
+    );
+    assert_eq!(desk.rekey(&["status"], b"").code, 3);
+    let letters = desk.json(&["dead-letters", "list"]);
+    let id = letters["dead_letters"][0]["id"].as_str().unwrap();
+    let retried = desk.rekey(&["dead-letters", "retry", id], b"");
+    assert_eq!(retried.code, 4, "{}", retried.stderr);
+    for said in ["from outside", "dead-letters dismiss"] {
+        assert!(retried.stderr.contains(said), "{}", retried.stderr);
+    }
+    let dismiss = ["dead-letters", "dismiss", id];
+    assert_eq!(desk.rekey(&dismiss, b"").code, 2);
+    let because = |why| [&dismiss[..], &["--because", why]].concat();
+    assert_eq!(desk.rekey(&because(" "), b"").code, 4);
+    let dismissed = desk.json(&because("sent by mistake, ticket 7"));
+    assert_eq!(dismissed["schema"], "rekey.dead-letter-dismissed/v1");
+    assert_eq!(desk.rekey(&["status"], b"").code, 0);
+    assert_eq!(desk.rekey(&because("again"), b"").code, 4);
+    let verified = desk.rekey(&["audit", "verify"], b"");
+    assert_eq!(verified.code, 0, "{}", verified.stderr);
 }
 
 #[test]

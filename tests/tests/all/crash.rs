@@ -87,6 +87,7 @@ async fn ask_for_a_ghost(clinic: &Deployment) {
     let ghost = RotationRequested {
         keyring: "ghost".parse().unwrap(),
         reason: RotationReason::Request,
+        urgent: false,
     };
     unit.send(&ghost).await.unwrap();
     unit.commit().await.unwrap();

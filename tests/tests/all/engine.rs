@@ -819,7 +819,7 @@ impl Unruly {
     }
 
     async fn send_twice(&self, event: Event) -> Result<(), OperationError> {
-        let route = route_of(&event.type_).expect("a type of the catalogue");
+        let route = route_of(&event).expect("a type of the catalogue");
         let unit = self.services.store.begin(self.services.clock.now()).await?;
         unit.send_event(&self.copy(&event), route, self.delay())
             .await?;
@@ -834,9 +834,9 @@ impl Transport for Unruly {
         self.inner.run(shutdown).await;
     }
 
-    async fn receive(&self, queue: Queue) -> Result<Delivery, BrokerError> {
+    async fn receive(&self, queues: &[Queue]) -> Result<Delivery, BrokerError> {
         loop {
-            let delivery = self.inner.receive(queue).await?;
+            let delivery = self.inner.receive(queues).await?;
             let event = Event::parse(delivery.body.as_bytes()).unwrap();
             if !self.is_new(&event) {
                 return Ok(delivery);

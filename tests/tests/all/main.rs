@@ -17,6 +17,8 @@ mod ndjson;
 mod postgres_source;
 mod process;
 mod process_faults;
+mod process_metrics;
+mod process_rights;
 mod process_writers;
 mod processes;
 mod rolling_deploy;

@@ -1,6 +1,7 @@
 //! Programs of ours as processes that are started, signalled and waited for.
 
 use std::{
+    collections::HashMap,
     io::{BufRead, BufReader},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
@@ -60,20 +61,35 @@ impl Process {
         self.said.lock().unwrap().clone()
     }
 
-    /// Waits until its health endpoint answers with this status.
-    pub async fn answers(&self, path: &str, status: u16) {
-        let place = until("a worker's address", async || {
+    /// Waits until its health endpoint answers with this status; what it says then.
+    pub async fn answers(&self, path: &str, status: u16) -> String {
+        let place = self.listens().await;
+        until(&format!("{path} to answer {status}"), async || {
+            let (found, said) = get(&place, path).await?;
+            (found == status).then_some(said)
+        })
+        .await
+    }
+
+    async fn listens(&self) -> String {
+        until("a worker's address", async || {
             let said = self.said();
             let line = said.iter().find(|line| line.contains("listen="))?;
             let (_, place) = line.split_once("listen=")?;
             Some(place.split_whitespace().next()?.to_owned())
         })
-        .await;
-        until(&format!("{path} to answer {status}"), async || {
-            let found = get(&place, path).await?;
-            (found == status).then_some(())
-        })
-        .await;
+        .await
+    }
+
+    /// What it measures, with labels as they are printed: `rekey_batches_total{outcome="done"}`.
+    pub async fn metrics(&self) -> HashMap<String, f64> {
+        let said = self.answers("/metrics", 200).await;
+        let lines = said.lines().filter(|line| line.starts_with("rekey_"));
+        let read = |line: &str| {
+            let (name, value) = line.rsplit_once(' ')?;
+            Some((name.to_owned(), value.parse().ok()?))
+        };
+        lines.filter_map(read).collect()
     }
 
     /// Sends a signal, such as `TERM`.
@@ -111,14 +127,16 @@ impl Process {
     }
 }
 
-/// The status that a GET answers with.
-async fn get(place: &str, path: &str) -> Option<u16> {
+/// The status and the body that a GET answers with.
+async fn get(place: &str, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(place).await.ok()?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.ok()?;
-    answer.split_whitespace().nth(1)?.parse().ok()
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.split_whitespace().nth(1)?.parse().ok()?;
+    Some((status, body.to_owned()))
 }
 
 impl Drop for Process {

@@ -1,8 +1,12 @@
 //! Many processes over PostgreSQL, RabbitMQ and a KMS, under exactly the rights they need.
 
 use rekey_domain::RotationState;
+use rekey_operations::Worker;
 
-use crate::cluster::{Cluster, Messages, Policy};
+use crate::{
+    cluster::{Cluster, Messages, Policy},
+    support::until,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn processes_over_rabbitmq_rotate_every_value_with_no_more_rights_than_granted() {
@@ -34,4 +38,56 @@ async fn processes_over_the_store_alone_share_the_batches() {
     for worker in workers {
         worker.terminate().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn batches_of_an_urgent_rotation_go_through_the_urgent_queue() {
+    let cluster = Cluster::of(800, Policy::default()).await;
+    let _planners = [
+        cluster.start(Worker::Scheduler),
+        cluster.start(Worker::Rotator),
+    ];
+    cluster.rekey(&["rotate", "phi", "--urgent"]);
+    let queues = &cluster.broker.management;
+    let in_flight = u64::from(Policy::default().concurrency);
+    until("batches in the urgent queue", async || {
+        let held = queues.held_by("rekey.re-encryptor.urgent").await;
+        (held >= in_flight).then_some(())
+    })
+    .await;
+    assert_eq!(queues.held_by("rekey.re-encryptor").await, 0);
+    let _worker = cluster.start(Worker::ReEncryptor);
+    let view = cluster.reaches(RotationState::Completed).await;
+    assert!(view.urgent);
+    cluster.assert_rotated_once().await;
+    until("an empty urgent queue", async || {
+        let held = queues.held_by("rekey.re-encryptor.urgent").await;
+        (held == 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_urgent_request_hurries_the_rotation_it_joins() {
+    let cluster = Cluster::of(800, Policy::default()).await;
+    let _planners = [
+        cluster.start(Worker::Scheduler),
+        cluster.start(Worker::Rotator),
+    ];
+    cluster.rotate().await;
+    let queues = &cluster.broker.management;
+    let dispatched = "SELECT count(*) FROM batch WHERE state = 'DISPATCHED'";
+    until("batches that wait among others", async || {
+        (cluster.count(dispatched).await > 0).then_some(())
+    })
+    .await;
+    cluster.rekey(&["rotate", "phi", "--urgent"]);
+    until("the same batches past the others", async || {
+        let held = queues.held_by("rekey.re-encryptor.urgent").await;
+        (held > 0).then_some(())
+    })
+    .await;
+    let _worker = cluster.start(Worker::ReEncryptor);
+    assert!(cluster.reaches(RotationState::Completed).await.urgent);
+    cluster.assert_rotated_once().await;
 }

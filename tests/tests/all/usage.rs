@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rekey_broker::LocalTransport;
 use rekey_domain::{KeyState, KeyringPolicy, PLAN_LIMIT, RotationState};
-use rekey_operations::RE_ENCRYPTOR;
+use rekey_operations::Worker;
 use rekey_runtime::SystemClock;
 
 use crate::support::{Deployment, Engine, phi, short};
@@ -20,7 +20,7 @@ async fn a_keyring_rotates_itself_when_applications_used_its_key_enough_and_movi
     let local = Arc::new(LocalTransport::new(clinic.services.store.clone()));
     let mut engine = Engine::default();
     engine.listen(&clinic.services, local.clone());
-    let re_encryptor = clinic.process(RE_ENCRYPTOR).await;
+    let re_encryptor = clinic.process(Worker::ReEncryptor.name()).await;
     engine.re_encryptor(&re_encryptor, local.clone());
     engine.rotator(&clinic.services, local);
     engine.scheduler(&clinic.services);

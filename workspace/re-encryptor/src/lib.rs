@@ -13,6 +13,9 @@ use rekey_operations::Services;
 use rekey_runtime::Worker;
 use tokio_util::sync::CancellationToken;
 
+/// What the re-encryptor takes messages of, urgent ones first.
+pub const QUEUES: &[Queue] = &[Queue::ReEncryptorUrgent, Queue::ReEncryptor];
+
 /// What the re-encryptor works with.
 #[derive(Clone)]
 pub struct Deps {
@@ -31,8 +34,9 @@ pub async fn run(deps: Deps, shutdown: CancellationToken) {
         transport,
         slots,
     } = deps;
+    handler::count_from_zero();
     Worker::new(
-        Queue::ReEncryptor,
+        QUEUES,
         slots,
         transport,
         services.store.clone(),

@@ -2,16 +2,15 @@
 
 use std::process::ExitCode;
 
-use rekey_messages::Queue;
 use rekey_operations::{
-    RE_ENCRYPTOR,
+    Worker,
     program::{Process, Program, run},
 };
+use rekey_re_encryptor::QUEUES;
 
 const PROGRAM: Program = Program {
-    name: RE_ENCRYPTOR,
-    queues: &[Queue::ReEncryptor],
-    uses_keys: true,
+    worker: Worker::ReEncryptor,
+    queues: QUEUES,
 };
 
 #[tokio::main]

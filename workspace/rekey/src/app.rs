@@ -10,7 +10,12 @@ use rekey_operations::{Desired, OperationError, Places, Services, program::as_ma
 use crate::output::Output;
 
 /// What `rekey up` takes messages of.
-const QUEUES: [Queue; 3] = [Queue::Rotator, Queue::Requests, Queue::ReEncryptor];
+const QUEUES: [Queue; 4] = [
+    Queue::Rotator,
+    Queue::Requests,
+    Queue::ReEncryptorUrgent,
+    Queue::ReEncryptor,
+];
 
 /// A deployment, opened by one principal.
 pub struct App {

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use rekey_domain::Principal;
-use rekey_operations::{RE_ENCRYPTOR, Services, background, program::as_many_as_processors, tend};
+use rekey_operations::{Services, Worker, background, program::as_many_as_processors, tend};
 use rekey_runtime::shutdown;
 use rekey_store::{WorkerLock, leases};
 use tokio::task::JoinSet;
@@ -45,7 +44,7 @@ impl Engine {
         };
         tasks.spawn(rekey_rotator::run(rotator, shutdown.clone()));
         // A client of its own, as the encryptions it makes are counted apart.
-        let services = services.acting_as(&Principal::worker(RE_ENCRYPTOR));
+        let services = services.acting_as(&Worker::ReEncryptor.principal());
         let (client, tended) = (services.client.clone(), transport.clone());
         let until = shutdown.clone();
         tasks.spawn(async move { tend(client, tended.as_ref(), until).await });

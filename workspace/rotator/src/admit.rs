@@ -25,7 +25,7 @@ pub async fn run(
         let received = tokio::select! {
             biased;
             () = shutdown.cancelled() => return,
-            received = transport.receive(Queue::Requests) => received,
+            received = transport.receive(&[Queue::Requests]) => received,
         };
         match received {
             Ok(delivery) => tokio::select! {

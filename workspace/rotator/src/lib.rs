@@ -45,7 +45,7 @@ pub async fn run(deps: Deps, shutdown: CancellationToken) {
 
 async fn work(services: Services, transport: Arc<dyn Transport>, shutdown: CancellationToken) {
     Worker::new(
-        Queue::Rotator,
+        &[Queue::Rotator],
         4,
         transport,
         services.store.clone(),

@@ -3,12 +3,14 @@
 use std::process::ExitCode;
 
 use rekey_messages::Queue;
-use rekey_operations::program::{Process, Program, run};
+use rekey_operations::{
+    Worker,
+    program::{Process, Program, run},
+};
 
 const PROGRAM: Program = Program {
-    name: "rotator",
+    worker: Worker::Rotator,
     queues: &[Queue::Rotator, Queue::Requests],
-    uses_keys: true,
 };
 
 #[tokio::main]

@@ -8,7 +8,7 @@ use rekey_runtime::{Handler, Job, JobError, crash};
 use rekey_store::{
     StoreError, Unit,
     audit::Record,
-    keyrings,
+    batches, keyrings,
     rotations::{self, Rotation},
 };
 use serde_json::json;
@@ -37,19 +37,25 @@ impl Handler for RequestRotation {
             .into_iter()
             .next();
         let decision = decide_request(latest.as_ref().map(|rotation| rotation.state.0));
-        let (id, action) = match (decision, latest) {
-            (RequestDecision::Join, Some(live)) => (live.id, "rotation.joined"),
+        let (rotation, action) = match (decision, latest) {
+            (RequestDecision::Join, Some(live)) => (live, "rotation.joined"),
             (decision, latest) => {
                 if let (RequestDecision::Supersede, Some(late)) = (decision, latest) {
                     supersede(&unit, &late).await?;
                 }
                 let started = rotations::start(&unit, keyring.id, command.reason, &principal);
-                (started.await?.id, "rotation.started")
+                (started.await?, "rotation.started")
             }
         };
+        let id = rotation.id;
+        if command.urgent && !rotation.urgent {
+            rotations::hurry(&unit, &rotation).await?;
+            // Those that wait among others are sent once more, past them.
+            batches::resend_now(&unit, &rotation).await?;
+        }
         rotations::note_request(&unit, &job.event().id, id).await?;
         unit.send(&RotationDue { rotation: id }).await?;
-        let details = json!({ "rotation": id, "reason": command.reason });
+        let details = json!({ "rotation": id, "reason": command.reason, "urgent": command.urgent });
         let record = Record {
             action,
             subject: keyring.name.0.as_str(),

@@ -2,12 +2,14 @@
 
 use std::process::ExitCode;
 
-use rekey_operations::program::{Process, Program, run};
+use rekey_operations::{
+    Worker,
+    program::{Process, Program, run},
+};
 
 const PROGRAM: Program = Program {
-    name: "scheduler",
+    worker: Worker::Scheduler,
     queues: &[],
-    uses_keys: false,
 };
 
 #[tokio::main]

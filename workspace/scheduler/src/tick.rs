@@ -118,6 +118,7 @@ async fn request(unit: &Unit, keyring: &Keyring, reason: RotationReason) -> Resu
     let request = RotationRequested {
         keyring: keyring.name.0.clone(),
         reason,
+        urgent: false,
     };
     let principal = Principal::schedule(keyring.name.0.as_str());
     let event = Event::of(&request, "/rekey", unit.now()).asked_by(&principal);

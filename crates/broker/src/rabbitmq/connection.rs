@@ -50,6 +50,10 @@ impl Server {
         }
     }
 
+    pub(super) fn vhost(&self) -> &str {
+        &self.uri.vhost
+    }
+
     fn place(&self) -> String {
         let authority = &self.uri.authority;
         format!("{}:{}", authority.host, authority.port)

@@ -67,7 +67,7 @@ impl Session {
         for (queue, incoming) in &rabbit.queues {
             let channel = self.channel(incoming.prefetch).await?;
             let consumer = consume(&channel, names.queue(*queue), false).await?;
-            pumps.spawn(hand_on(consumer, incoming.sender.clone()));
+            pumps.spawn(hand_on(*queue, consumer, incoming.sender.clone()));
         }
         if takes_dead_letters {
             let channel = self.channel(dead_letters::PREFETCH).await?;
@@ -134,12 +134,13 @@ async fn consume(channel: &Channel, queue: String, no_ack: bool) -> lapin::Resul
 }
 
 async fn hand_on(
+    queue: Queue,
     mut consumer: Consumer,
     incoming: mpsc::UnboundedSender<Delivery>,
 ) -> lapin::Result<()> {
     while let Some(delivered) = consumer.next().await {
         // Nobody waits any more: the process is ending.
-        let _ = incoming.send(delivery(delivered?));
+        let _ = incoming.send(delivery(queue, delivered?));
     }
     Ok(())
 }
@@ -157,9 +158,10 @@ async fn tell_listeners(
     Ok(())
 }
 
-fn delivery(delivered: message::Delivery) -> Delivery {
+fn delivery(queue: Queue, delivered: message::Delivery) -> Delivery {
     let user_id = delivered.properties.user_id().as_ref();
     Delivery {
+        queue,
         body: text(&delivered.data),
         user_id: user_id.map(ToString::to_string),
         receipt: Receipt(Kind::RabbitMq {

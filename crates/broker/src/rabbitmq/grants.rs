@@ -49,7 +49,14 @@ pub fn grants(prefix: &str) -> Result<Vec<Grant>, BrokerError> {
                 names.dead_letters(),
             ],
         ),
-        worker(&names, "re-encryptor", &[names.queue(Queue::ReEncryptor)]),
+        worker(
+            &names,
+            "re-encryptor",
+            &[
+                names.queue(Queue::ReEncryptor),
+                names.queue(Queue::ReEncryptorUrgent),
+            ],
+        ),
         requester(&names),
     ])
 }
@@ -127,8 +134,13 @@ mod tests {
         let grants = grants("clinic.").unwrap();
         let of = |who| grants.iter().find(|grant| grant.who == who).unwrap();
         let re_encryptor = of("re-encryptor");
-        let read = r"^(clinic\.rekey|clinic\.rekey\.process\..*|clinic\.rekey\.re-encryptor)$";
-        assert_eq!(re_encryptor.read, read);
+        let read = [
+            r"clinic\.rekey",
+            r"clinic\.rekey\.process\..*",
+            r"clinic\.rekey\.re-encryptor",
+            r"clinic\.rekey\.re-encryptor\.urgent",
+        ];
+        assert_eq!(re_encryptor.read, one_of(read.map(str::to_owned)));
         assert!(!of("scheduler").read.contains("rotator"));
     }
 }

@@ -238,9 +238,13 @@ async fn publish_one(
         .with_type(message.type_.as_str().into())
         .with_message_id(message.id.to_string().into());
     let exchange = rabbit.names.prefixed(&message.exchange);
-    let (exchange, key) = (exchange.into(), message.type_.as_str().into());
+    let key = match queue {
+        Some(queue) => queue.routing_key(&message.type_),
+        None => message.type_.clone(),
+    };
+    let (exchange, key, body) = (exchange.into(), key.into(), message.event.as_bytes());
     channel
-        .basic_publish(exchange, key, options, message.event.as_bytes(), properties)
+        .basic_publish(exchange, key, options, body, properties)
         .await
 }
 

@@ -66,7 +66,12 @@ impl Names {
 }
 
 /// The queues that processes share.
-const SHARED: [Queue; 3] = [Queue::Rotator, Queue::ReEncryptor, Queue::Requests];
+const SHARED: [Queue; 4] = [
+    Queue::Rotator,
+    Queue::ReEncryptor,
+    Queue::ReEncryptorUrgent,
+    Queue::Requests,
+];
 
 /// Declares what is missing, if the user may; else sees that `needed` and the exchanges are there.
 pub(super) async fn ensure(
@@ -120,9 +125,10 @@ pub(super) async fn declare(connection: &Connection, names: &Names) -> lapin::Re
         declare_queue(&channel, &names.queue(queue), arguments).await?;
     }
     for entry in CATALOGUE {
-        if let Some(queue) = entry.route.queue.filter(|queue| queue.is_shared()) {
+        for queue in entry.queues().filter(|queue| queue.is_shared()) {
             let exchange = names.exchange(entry.route.exchange);
-            bind(&channel, &names.queue(queue), exchange, entry.name).await?;
+            let key = queue.routing_key(entry.name);
+            bind(&channel, &names.queue(queue), exchange, &key).await?;
         }
     }
     // Everything that is sent there: what is not admitted is refused by us, and audited.

@@ -38,6 +38,7 @@ async fn a_message_whose_delivery_limit_is_spent_becomes_a_row_once() {
         rotation: Uuid::now_v7(),
         generation: 1,
         target: KeyId::new(7),
+        urgent: false,
     };
     send(world.store(), &batch).await;
     let queue = world.name("rekey.re-encryptor");

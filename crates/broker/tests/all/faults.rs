@@ -25,7 +25,7 @@ type Acked = Arc<Mutex<HashSet<Uuid>>>;
 fn work(process: Process, acked: Acked) {
     tokio::spawn(async move {
         loop {
-            let Ok(delivery) = process.transport.receive(Queue::Rotator).await else {
+            let Ok(delivery) = process.transport.receive(&[Queue::Rotator]).await else {
                 continue;
             };
             let rotation = rotation_of(&delivery);

@@ -31,6 +31,7 @@ macro_rules! conformance {
             a_message_being_worked_on_is_nobody_elses,
             what_a_dead_process_held_comes_again,
             what_is_for_every_process_reaches_each_and_no_queue,
+            what_is_urgent_overtakes_all_that_waits,
             each_queue_gets_its_own,
         ]);)*
     };

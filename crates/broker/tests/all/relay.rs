@@ -73,6 +73,7 @@ async fn a_message_that_finds_no_queue_holds_no_other_back() {
             rotation: Uuid::now_v7(),
             generation: 1,
             target: rekey_domain::KeyId::new(7),
+            urgent: false,
         };
         send(world.store(), &batch).await;
         let sent = send_due(world.store()).await;

@@ -3,8 +3,9 @@
 use std::{cell::RefCell, collections::BTreeSet};
 
 use chrono::DateTime;
-use rekey_broker::Settlement;
-use rekey_messages::{BatchReady, KeyringChanged, Queue, RotationDue};
+use rekey_broker::{Delivery, Settlement};
+use rekey_messages::{BatchReady, Event, KeyringChanged, Queue, RotationDue};
+use rekey_store::Store;
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -129,6 +130,53 @@ pub async fn what_is_for_every_process_reaches_each_and_no_queue(world: &impl Wo
     }
 }
 
+pub async fn what_is_urgent_overtakes_all_that_waits(world: &impl World) {
+    let queues = &[Queue::ReEncryptorUrgent, Queue::ReEncryptor];
+    let mut waiting = BTreeSet::new();
+    for _ in 0..5 {
+        waiting.insert(send_batch(world.store(), false).await);
+    }
+    let urgent = [
+        send_batch(world.store(), true).await,
+        send_batch(world.store(), true).await,
+    ];
+    let process = world.process(queues).await;
+    world.everything_is_at_hand().await;
+    let mut received = Vec::new();
+    for _ in 0..7 {
+        let delivery = process.receive_first(queues).await;
+        let is_urgent = urgent.contains(&batch_of(&delivery));
+        let came_through = if is_urgent { queues[0] } else { queues[1] };
+        assert_eq!(delivery.queue, came_through);
+        received.push(batch_of(&delivery));
+        assert!(process.settle(&delivery, Settlement::Done).await);
+    }
+    let (first, rest) = received.split_at(urgent.len());
+    assert_eq!(BTreeSet::from_iter(first), BTreeSet::from_iter(&urgent));
+    assert_eq!(BTreeSet::from_iter(rest.iter().copied()), waiting);
+    assert!(process.receives_nothing(Queue::ReEncryptor).await);
+    outbox_empties(world.store()).await;
+    process.stop().await;
+}
+
+async fn send_batch(store: &Store, urgent: bool) -> Uuid {
+    let batch = Uuid::now_v7();
+    let message = BatchReady {
+        batch,
+        rotation: Uuid::now_v7(),
+        generation: 1,
+        target: rekey_domain::KeyId::new(7),
+        urgent,
+    };
+    send(store, &message).await;
+    batch
+}
+
+fn batch_of(delivery: &Delivery) -> Uuid {
+    let event = Event::parse(delivery.body.as_bytes()).unwrap();
+    event.message::<BatchReady>().unwrap().batch
+}
+
 pub async fn each_queue_gets_its_own(world: &impl World) {
     let process = world.process(&[Queue::Rotator, Queue::ReEncryptor]).await;
     let sent = send_due(world.store()).await;
@@ -137,6 +185,7 @@ pub async fn each_queue_gets_its_own(world: &impl World) {
         rotation: sent,
         generation: 1,
         target: rekey_domain::KeyId::new(7),
+        urgent: false,
     };
     send(world.store(), &batch).await;
     let due = process.receive(Queue::Rotator).await;

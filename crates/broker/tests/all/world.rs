@@ -30,6 +30,8 @@ pub trait World: Send + Sync {
     fn listening(&self) -> usize;
     /// What a dead process held is found to be free.
     async fn forget_the_dead(&self);
+    /// Waits until what was sent has reached the processes that consume it.
+    async fn everything_is_at_hand(&self);
 }
 
 /// A store in a file, which processes open for themselves.
@@ -87,6 +89,8 @@ impl World for Local {
         let sql = "UPDATE outbox SET leased_until = 0";
         self.0.store.db().execute_unprepared(sql).await.unwrap();
     }
+
+    async fn everything_is_at_hand(&self) {}
 }
 
 pub struct Rabbit {
@@ -116,6 +120,17 @@ impl World for Rabbit {
     }
 
     async fn forget_the_dead(&self) {}
+
+    /// Nobody says when what the broker has reaches a process.
+    async fn everything_is_at_hand(&self) {
+        let shipped = async {
+            while outbox::depth(self.store()).await.unwrap() > 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(SOON, shipped).await.expect("it is shipped");
+        tokio::time::sleep(WHILE).await;
+    }
 }
 
 impl Rabbit {
@@ -171,12 +186,18 @@ impl Process {
     }
 
     pub async fn receive(&self, queue: Queue) -> Delivery {
-        let received = timeout(SOON, self.transport.receive(queue)).await;
+        self.receive_first(&[queue]).await
+    }
+
+    pub async fn receive_first(&self, queues: &[Queue]) -> Delivery {
+        let received = timeout(SOON, self.transport.receive(queues)).await;
         received.expect("a delivery soon").unwrap()
     }
 
     pub async fn receives_nothing(&self, queue: Queue) -> bool {
-        timeout(WHILE, self.transport.receive(queue)).await.is_err()
+        timeout(WHILE, self.transport.receive(&[queue]))
+            .await
+            .is_err()
     }
 
     pub async fn settle(&self, delivery: &Delivery, settlement: Settlement) -> bool {

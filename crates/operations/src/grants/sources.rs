@@ -1,71 +1,37 @@
-//! What each worker does with the protected tables of the sources.
+//! What each worker does with the protected tables of the sources, as SQL.
 
-use std::collections::BTreeSet;
+use rekey_domain::Triggers;
+use rekey_sources::GRANT_SUPPRESS;
 
-use rekey_domain::Part;
-use rekey_store::columns;
-
-use super::{SourceGrants, Worker};
-use crate::{OperationError, STORE_SOURCE, Services};
-
-/// A protected table, as its source has it.
-pub(super) struct ProtectedTable {
-    source: String,
-    parts: Vec<Part>,
-    /// What is read: the primary key, what values are bound to, the values.
-    read: BTreeSet<String>,
-    /// What is written.
-    protected: BTreeSet<String>,
-}
+use super::{SourceGrants, Worker, store::quote};
+use crate::{
+    OperationError, Services,
+    protected_tables::{ProtectedTable, protected_tables},
+};
 
 /// Every protected table on PostgreSQL; a SQLite file has no roles.
 pub(super) async fn tables(services: &Services) -> Result<Vec<ProtectedTable>, OperationError> {
-    let mut tables: Vec<(uuid::Uuid, ProtectedTable)> = Vec::new();
-    for column in columns::all(services.store.db()).await? {
-        if column.source.name == STORE_SOURCE || column.source.url.starts_with("sqlite") {
-            continue;
-        }
-        let position = tables.iter().position(|(id, _)| *id == column.table.id);
-        let index = match position {
-            Some(index) => index,
-            None => {
-                let source = services.source(&column.source).await?;
-                let relation = &column.table.relation;
-                let key = source.describe(relation).await?.primary_key;
-                let table = ProtectedTable {
-                    source: column.source.name.clone(),
-                    parts: source.parts(relation).await?,
-                    read: key.into_iter().collect(),
-                    protected: BTreeSet::new(),
-                };
-                tables.push((column.table.id, table));
-                tables.len() - 1
-            }
-        };
-        let (_, table) = &mut tables[index];
-        table.read.extend(column.spec.bind_columns.iter().cloned());
-        table.read.insert(column.spec.name.column.clone());
-        table.protected.insert(column.spec.name.column.clone());
-    }
-    Ok(tables.into_iter().map(|(_, table)| table).collect())
+    let mut tables = protected_tables(services).await?;
+    tables.retain(|table| !table.source.url.starts_with("sqlite"));
+    Ok(tables)
 }
 
-/// The statements for a worker's role, source by source.
-pub(super) fn statements(
+/// The statements for a worker's role, source by source. A table's partitions are looked up.
+pub(super) async fn statements(
     worker: Worker,
     role: &str,
     tables: &[ProtectedTable],
-) -> Vec<SourceGrants> {
+    services: &Services,
+) -> Result<Vec<SourceGrants>, OperationError> {
     let mut all: Vec<SourceGrants> = Vec::new();
-    if worker == Worker::Scheduler {
-        return all;
-    }
     for table in tables {
-        let sql = on_table(worker, role, table);
-        match all.iter_mut().find(|one| one.source == table.source) {
+        let name = &table.source.name;
+        let sql = on_table(worker, role, table, services).await?;
+        match all.iter_mut().find(|one| one.source == *name) {
+            _ if sql.is_empty() => {}
             Some(one) => one.sql.extend(sql),
             None => all.push(SourceGrants {
-                source: table.source.clone(),
+                source: name.clone(),
                 sql,
             }),
         }
@@ -74,19 +40,24 @@ pub(super) fn statements(
         one.sql.sort();
         one.sql.dedup();
     }
-    all
+    Ok(all)
 }
 
-fn on_table(worker: Worker, role: &str, table: &ProtectedTable) -> Vec<String> {
-    let listed = |columns: &BTreeSet<String>| columns.iter().cloned().collect::<Vec<_>>();
-    let protected = listed(&table.protected);
-    let statements = match worker {
-        // It counts values by their first bytes; which row each is of it need not know.
-        Worker::Rotator => rekey_sources::grants(role, &table.parts, &protected, &[]),
-        _ => rekey_sources::grants(role, &table.parts, &listed(&table.read), &protected),
+async fn on_table(
+    worker: Worker,
+    role: &str,
+    table: &ProtectedTable,
+    services: &Services,
+) -> Result<Vec<String>, OperationError> {
+    let Some(rights) = table.rights(worker, services).await? else {
+        return Ok(Vec::new());
     };
-    statements
-        .into_iter()
-        .map(|sql| format!("{sql};"))
-        .collect()
+    let source = services.source(&table.source).await?;
+    let parts = source.parts(&table.relation).await?;
+    let mut statements = rekey_sources::grants(role, &parts, &rights.read, &rights.written);
+    if rights.triggers == Triggers::Suppress && !rights.written.is_empty() {
+        statements.push(format!("{GRANT_SUPPRESS} {}", quote(role)));
+    }
+    let ended = statements.into_iter().map(|sql| format!("{sql};"));
+    Ok(ended.collect())
 }

@@ -1,5 +1,7 @@
 //! What each worker does with the store's tables, column by column.
 
+use rekey_store::rights::Right;
+
 use super::Worker;
 
 /// Every worker reads these, leases work and ships its messages.
@@ -70,30 +72,85 @@ const RE_ENCRYPTOR: [(&str, &str); 5] = [
     ("audit_detail", "SELECT, UPDATE (details)"),
 ];
 
-/// The statements for a worker's role. `audit_detail` is a protected table of the store itself.
-pub(super) fn statements(worker: Worker, role: &str) -> Vec<String> {
-    let own: Vec<&(&str, &str)> = match worker {
-        Worker::Scheduler => EVERY.iter().chain(&SCHEDULER).collect(),
-        Worker::Rotator => EVERY.iter().chain(&USES_KEYS).chain(&ROTATOR).collect(),
-        Worker::ReEncryptor => EVERY
-            .iter()
-            .chain(&USES_KEYS)
-            .chain(&RE_ENCRYPTOR)
-            .collect(),
+/// Its rows are read and written in place, as any source's are: `audit_detail` is a protected table of the store itself.
+const IN_PLACE: [(&str, &str); 1] = [("audit_detail", "SELECT (ctid)")];
+
+/// Tables, each with what a worker does there.
+fn of(worker: Worker) -> Vec<(&'static str, &'static str)> {
+    let own: [&[(&str, &str)]; 4] = match worker {
+        Worker::Scheduler => [&EVERY, &SCHEDULER, &[], &[]],
+        Worker::Rotator => [&EVERY, &USES_KEYS, &ROTATOR, &IN_PLACE],
+        Worker::ReEncryptor => [&EVERY, &USES_KEYS, &RE_ENCRYPTOR, &IN_PLACE],
     };
-    let role = quote(role);
-    let on =
-        |(table, rights): &(&str, &str)| format!("GRANT {rights} ON {} TO {role};", quote(table));
-    let mut statements: Vec<String> = own.into_iter().map(on).collect();
-    if worker != Worker::Scheduler {
-        // Its rows are read and written in place, as any source's are.
-        let ctid = format!("GRANT SELECT (ctid) ON \"audit_detail\" TO {role};");
-        statements.push(ctid);
+    own.concat()
+}
+
+/// The statements for a worker's role, in the schema where the store is.
+pub(super) fn statements(worker: Worker, role: &str, schema: &str) -> Vec<String> {
+    let (role, schema) = (quote(role), quote(schema));
+    let usage = format!("GRANT USAGE ON SCHEMA {schema} TO {role};");
+    let on = |(table, rights): (&str, &str)| {
+        format!("GRANT {rights} ON {schema}.{} TO {role};", quote(table))
+    };
+    let tables = of(worker).into_iter().map(on);
+    [usage].into_iter().chain(tables).collect()
+}
+
+/// The same, right by right.
+pub(crate) fn rights(worker: Worker) -> Vec<Right> {
+    let of_table = |(table, rights): (&'static str, &'static str)| {
+        let each = split(rights);
+        each.into_iter().map(move |(privilege, columns)| Right {
+            table,
+            privilege,
+            columns,
+        })
+    };
+    of(worker).into_iter().flat_map(of_table).collect()
+}
+
+/// `SELECT, UPDATE (state, used)`, privilege by privilege.
+fn split(mut rights: &str) -> Vec<(&str, Vec<&str>)> {
+    let mut each = Vec::new();
+    while !rights.is_empty() {
+        let end = rights.find([',', '(']).unwrap_or(rights.len());
+        let (privilege, rest) = rights.split_at(end);
+        let listed = rest.strip_prefix('(').and_then(|rest| rest.split_once(')'));
+        let (columns, rest) = listed.unwrap_or(("", rest));
+        let columns = columns.split(", ").filter(|column| !column.is_empty());
+        each.push((privilege.trim(), columns.collect()));
+        rights = rest.trim_start_matches([',', ' ']);
     }
-    statements
+    each
 }
 
 /// A name as SQL writes it, whatever is in it.
-fn quote(name: &str) -> String {
+pub(super) fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rights_are_split_as_sql_lists_them() {
+        let found = split("SELECT, INSERT, UPDATE (state, used), DELETE");
+        let none = Vec::new;
+        let expected = [
+            ("SELECT", none()),
+            ("INSERT", none()),
+            ("UPDATE", vec!["state", "used"]),
+            ("DELETE", none()),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn every_right_of_a_worker_is_one_that_there_is() {
+        for right in Worker::ALL.into_iter().flat_map(rights) {
+            let known = ["SELECT", "INSERT", "UPDATE", "DELETE"];
+            assert!(known.contains(&right.privilege), "{right:?}");
+        }
+    }
 }

@@ -6,6 +6,9 @@ use rekey_domain::Part;
 
 use super::names::{Name, quote};
 
+/// What lets a role write to tables whose triggers are suppressed; `TO` whom follows.
+pub const GRANT_SUPPRESS: &str = "GRANT SET ON PARAMETER session_replication_role TO";
+
 /// The statements that let `role` work with the protected columns of a PostgreSQL table, partition
 /// by partition: it reads the columns in `read` and the place of each row, and writes those in
 /// `written`. A census reads the protected columns and writes nothing; re-encryption reads the

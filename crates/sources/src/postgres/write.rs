@@ -7,7 +7,7 @@ use sqlx::{Connection, PgConnection, Postgres, Transaction};
 
 use super::{
     catalogue::Table,
-    faults, parts,
+    faults, parts, rights,
     swap::{self, RowSwap},
     time,
 };
@@ -224,15 +224,7 @@ async fn suppress_triggers(
     match set.execute(&mut **transaction).await {
         Ok(_) => Ok(()),
         Err(error) if faults::is_forbidden(&error) => {
-            Err(Failure::Other(SourceError::NotAllowed {
-                database: place.database.to_string(),
-                relation: place.relation.clone(),
-                what: "suppress the triggers of",
-                remedy: "it takes a right of its own: GRANT SET ON PARAMETER \
-                         session_replication_role TO our role (PostgreSQL 15 or later; \
-                         rds_superuser on RDS), or on_update = { triggers = \"fire\" }"
-                    .to_owned(),
-            }))
+            Err(Failure::Other(rights::may_not_suppress(place)))
         }
         Err(error) => Err(Failure::of(&error, table, place)),
     }

@@ -1,7 +1,7 @@
 //! Rights on PostgreSQL: what is enough, and what a missing one is called.
 
 use rekey_domain::{Found, Range, Triggers};
-use rekey_sources::{ReadQuery, SourceError, StoredValue, WriteOutcome, WriteTarget};
+use rekey_sources::{ReadQuery, SourceError, StoredValue, TableRights, WriteOutcome, WriteTarget};
 
 use super::{
     fixture::{
@@ -208,6 +208,51 @@ async fn rows_hidden_by_row_level_security_fail_loudly() {
         .await;
     let source = fixture.open_as(&role.name).await;
     assert_eq!(moves(&source).await.1.len(), 3);
+    drop(source);
+    role.remove(fixture).await;
+}
+
+#[tokio::test]
+async fn a_right_that_is_missing_is_found_before_it_is_needed_and_said_as_sql() {
+    let (fixture, _, _) = patients(1).await;
+    let role = Role::new(&fixture, "checked").await;
+    let source = fixture.open_as(&role.name).await;
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let needed = TableRights {
+        relation: "patients".to_owned(),
+        read: names(&["id", "ssn"]),
+        written: names(&["ssn"]),
+        triggers: Triggers::Fire,
+    };
+    let counts = TableRights {
+        read: names(&["ssn"]),
+        written: Vec::new(),
+        ..needed.clone()
+    };
+    let lacks = source.check_rights(&needed).await.unwrap_err();
+    assert!(matches!(lacks, SourceError::NotAllowed { .. }), "{lacks}");
+    let said = lacks.to_string();
+    let (_, sql) = said.split_once("have its owner run ").unwrap();
+    fixture
+        .execute(&format!(
+            "GRANT SELECT (ctid, ssn) ON patients TO {}",
+            role.name
+        ))
+        .await;
+    source.check_rights(&counts).await.unwrap();
+    source.check_rights(&needed).await.unwrap_err();
+    // What it says is enough.
+    fixture.execute(sql).await;
+    source.check_rights(&needed).await.unwrap();
+    let suppresses = TableRights {
+        triggers: Triggers::Suppress,
+        ..needed
+    };
+    let lacks = source.check_rights(&suppresses).await.unwrap_err();
+    assert!(
+        lacks.to_string().contains("session_replication_role"),
+        "{lacks}"
+    );
     drop(source);
     role.remove(fixture).await;
 }

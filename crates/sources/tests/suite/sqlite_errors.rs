@@ -1,6 +1,7 @@
 //! Files that are gone, locked, read-only or no database, and tables without rowids.
 
-use rekey_sources::{RowUpdate, SourceError, StoredValue};
+use rekey_domain::Triggers;
+use rekey_sources::{RowUpdate, SourceError, StoredValue, TableRights};
 
 use super::{
     fixture::{
@@ -103,6 +104,35 @@ async fn a_read_only_source_is_read_but_not_written() {
     assert!(matches!(error, SourceError::ReadOnly { .. }), "{error}");
     assert!(!error.is_retryable());
     assert_eq!(fixture.patients().await, [patient(1, OLD)]);
+}
+
+#[tokio::test]
+async fn whether_a_file_may_be_written_is_found_before_it_is_needed() {
+    for journal in ["delete", "wal"] {
+        let mut fixture = SqliteFixture::new(journal).await;
+        fixture.insert(&[patient(1, OLD)]).await;
+        let needed = TableRights {
+            relation: "patients".to_owned(),
+            read: vec!["id".to_owned(), "ssn".to_owned()],
+            written: vec!["ssn".to_owned()],
+            triggers: Triggers::Fire,
+        };
+        let counts = TableRights {
+            written: Vec::new(),
+            ..needed.clone()
+        };
+        fixture.source().check_rights(&needed).await.unwrap();
+        let lock = fixture.application.begin_with("BEGIN IMMEDIATE").await;
+        let lock = lock.unwrap();
+        // Who writes for long takes no right away.
+        fixture.source().check_rights(&needed).await.unwrap();
+        lock.rollback().await.unwrap();
+        fixture.reopen("?mode=ro").await;
+        fixture.source().check_rights(&counts).await.unwrap();
+        let error = fixture.source().check_rights(&needed).await.unwrap_err();
+        assert!(matches!(error, SourceError::ReadOnly { .. }), "{error}");
+        assert_eq!(fixture.patients().await, [patient(1, OLD)]);
+    }
 }
 
 #[tokio::test]

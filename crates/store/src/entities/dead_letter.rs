@@ -19,6 +19,7 @@ pub struct Model {
     pub error: String,
     pub died_at: DateTimeUtc,
     pub retried_at: Option<DateTimeUtc>,
+    pub dismissed_at: Option<DateTimeUtc>,
 }
 
 /// No relations: queries name what they join.

@@ -22,6 +22,7 @@ pub struct Model {
     pub paused: bool,
     pub paused_because: Option<String>,
     pub resumptions: i32,
+    pub urgent: bool,
     pub generation: i32,
     pub pass: i32,
     pub planned: bool,

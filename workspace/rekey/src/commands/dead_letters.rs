@@ -1,5 +1,6 @@
-//! `rekey dead-letters`: messages that were given up, and sending them again.
+//! `rekey dead-letters`: messages that were given up; sending them again, or being done with them.
 
+use rekey_operations::{dismiss_dead_letter, retry_dead_letter};
 use rekey_store::dead_letters::{self, DeadLetter};
 use serde_json::json;
 use uuid::Uuid;
@@ -13,12 +14,20 @@ use crate::{
 /// What can be asked of dead letters.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Those that were not sent again.
+    /// Those that were neither sent again nor dismissed.
     List,
     /// Send one again, once the cause is mended.
     Retry {
         /// Its id.
         id: Uuid,
+    },
+    /// Be done with one that is not to be sent again.
+    Dismiss {
+        /// Its id.
+        id: Uuid,
+        /// Why; for the audit log.
+        #[arg(long, value_name = "WHY")]
+        because: String,
     },
 }
 
@@ -27,16 +36,24 @@ pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
     match command {
         Command::List => list(app).await?,
         Command::Retry { id } => {
-            rekey_operations::retry_dead_letter(&app.services, *id, &app.principal).await?;
-            match app.output {
-                Output::Json => {
-                    output::object("rekey.dead-letter-retried/v1", json!({ "id": id }))?
-                }
-                Output::Table => output::line(&format!("dead letter {id} was sent again"))?,
-            }
+            retry_dead_letter(&app.services, *id, &app.principal).await?;
+            said(*id, "retried", "was sent again", app)?;
+        }
+        Command::Dismiss { id, because } => {
+            dismiss_dead_letter(&app.services, *id, because, &app.principal).await?;
+            said(*id, "dismissed", "is dismissed", app)?;
         }
     }
     Ok(Exit::Done)
+}
+
+fn said(id: Uuid, done: &str, text: &str, app: &App) -> std::io::Result<()> {
+    match app.output {
+        Output::Json => {
+            output::object(&format!("rekey.dead-letter-{done}/v1"), json!({ "id": id }))
+        }
+        Output::Table => output::line(&format!("dead letter {id} {text}")),
+    }
 }
 
 async fn list(app: &App) -> anyhow::Result<()> {

@@ -38,7 +38,7 @@ pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
     match app.output {
         Output::Json => output::object("rekey.request/v1", json!({ "event": event }))?,
         Output::Table => output::line(&format!(
-            "published as event {event}; a running rekey up handles it"
+            "published as event {event}; a running rotator handles it, rekey-rotator or rekey up"
         ))?,
     }
     Ok(Exit::Done)

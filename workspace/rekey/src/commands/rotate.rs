@@ -7,7 +7,8 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 use rekey_domain::{DurationError, KeyringName, RotationReason, RotationState, parse_duration};
-use rekey_operations::{RotationView, requested_rotation};
+use rekey_messages::RotationRequested;
+use rekey_operations::{RotationView, request_rotation, requested_rotation};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
@@ -25,6 +26,9 @@ const POLL: Duration = Duration::from_millis(500);
 pub struct Args {
     /// The keyring, such as phi.
     keyring: KeyringName,
+    /// Its batches overtake all others.
+    #[arg(long)]
+    urgent: bool,
     /// Wait until the rotation ends; exit code 1 if it did not complete.
     #[arg(long)]
     wait: bool,
@@ -39,13 +43,12 @@ fn duration(text: &str) -> Result<Duration, DurationError> {
 
 /// Asks for the rotation.
 pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
-    let event = rekey_operations::rotate(
-        &app.services,
-        &args.keyring,
-        RotationReason::Request,
-        &app.principal,
-    )
-    .await?;
+    let request = RotationRequested {
+        keyring: args.keyring.clone(),
+        reason: RotationReason::Request,
+        urgent: args.urgent,
+    };
+    let event = request_rotation(&app.services, &request, &app.principal).await?;
     if args.wait {
         let ended = wait(args, app, &event).await?;
         rotations::print(&ended, app.output)?;
@@ -82,7 +85,7 @@ async fn wait(args: &Args, app: &App, event: &str) -> anyhow::Result<RotationVie
         }
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             progress.finish_and_clear();
-            let problem = "the rotation did not end in time and goes on; is rekey up running? rekey rotations list shows how far it is";
+            let problem = "the rotation did not end in time and goes on; are the workers running (rekey up, or the three programs)? rekey rotations list shows how far it is";
             return Err(NotInTime(problem.to_owned()).into());
         }
         sleep(POLL).await;
@@ -106,7 +109,7 @@ async fn look(
 
 fn message(view: Option<&RotationView>) -> String {
     let Some(view) = view else {
-        return "waiting for the rotator; is rekey up running?".to_owned();
+        return "waiting for the rotator; is rekey-rotator or rekey up running?".to_owned();
     };
     let due = view
         .due_at

@@ -112,11 +112,16 @@ pub fn print(view: &RotationView, output: Output) -> anyhow::Result<()> {
             serde_json::to_value(view)?,
         )?);
     }
+    let urgent = if view.urgent { ", urgent" } else { "" };
     let mut rows = vec![
         ["rotation", &view.id.to_string()].map(str::to_owned),
         ["keyring", &view.keyring].map(str::to_owned),
         ["state", &view.state.to_string()].map(str::to_owned),
-        ["reason", &format!("{}, by {}", view.reason, view.principal)].map(str::to_owned),
+        [
+            "reason",
+            &format!("{}{urgent}, by {}", view.reason, view.principal),
+        ]
+        .map(str::to_owned),
         ["target", &optional(view.target.as_ref())].map(str::to_owned),
         [
             "batches",

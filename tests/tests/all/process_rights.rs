@@ -1,0 +1,82 @@
+//! A right that is missing: readiness says it with its remedy, the work waits and goes on.
+
+use rekey_domain::RotationState;
+use rekey_operations::Worker;
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, PgPool};
+
+use crate::{
+    cluster::{Cluster, Policy},
+    support::until,
+};
+
+async fn run(database: &PgPool, sql: String) {
+    let done = sqlx::raw_sql(AssertSqlSafe(sql.clone())).execute(database);
+    done.await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+}
+
+/// The problem that readiness tells of `need`.
+fn problem(said: &str, need: &str) -> String {
+    let said: Value = serde_json::from_str(said).unwrap();
+    let mut needs = said["needs"].as_array().unwrap().iter();
+    let found = needs.find(|one| one["name"] == need).unwrap();
+    found["problem"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_right_taken_away_at_a_source_puts_the_rotation_on_hold_until_it_is_given_again() {
+    let cluster = Cluster::of(600, Policy::default()).await;
+    let workers = cluster.start_all(1);
+    let [_, rotator, re_encryptor] = &workers[..] else {
+        panic!("three workers")
+    };
+    for worker in &workers {
+        worker.answers("/readyz", 200).await;
+    }
+    let role = cluster.role(Worker::ReEncryptor);
+    let revoke = format!("REVOKE UPDATE (notes) ON patients FROM {role}");
+    run(&cluster.source, revoke).await;
+    let said = re_encryptor.answers("/readyz", 503).await;
+    let problem = problem(&said, "source clinic");
+    let (_, remedy) = problem.split_once("have its owner run ").unwrap();
+    // It lacks nothing that it needs.
+    rotator.answers("/readyz", 200).await;
+    cluster.rotate().await;
+    let paused = until("a rotation on hold", async || {
+        let view = cluster.rotation().await?;
+        view.paused_because.is_some().then_some(view)
+    })
+    .await;
+    let why = paused.paused_because.unwrap();
+    assert!(why.contains("patients") && why.contains("GRANT"), "{why}");
+    assert_eq!(paused.state, RotationState::ReEncrypting);
+    for nothing in [
+        "SELECT count(*) FROM batch WHERE state = 'FAILED'",
+        "SELECT count(*) FROM dead_letter",
+    ] {
+        assert_eq!(cluster.count(nothing).await, 0, "{nothing}");
+    }
+    run(&cluster.source, remedy.to_owned()).await;
+    re_encryptor.answers("/readyz", 200).await;
+    cluster.rekey(&["rotations", "resume", &paused.id.to_string()]);
+    cluster.reaches(RotationState::Completed).await;
+    cluster.assert_rotated_once().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_right_taken_away_at_the_store_is_said_by_who_needs_it() {
+    let cluster = Cluster::of(10, Policy::default()).await;
+    let scheduler = cluster.start(Worker::Scheduler);
+    let rotator = cluster.start(Worker::Rotator);
+    scheduler.answers("/readyz", 200).await;
+    let role = cluster.role(Worker::Scheduler);
+    let right = |verb: &str, to: &str| format!("{verb} UPDATE (resend_at) ON batch {to} {role}");
+    run(&cluster.store, right("REVOKE", "FROM")).await;
+    let said = scheduler.answers("/readyz", 503).await;
+    let problem = problem(&said, "store");
+    let remedy = right("GRANT", "TO");
+    assert!(problem.contains(&remedy), "{problem}");
+    rotator.answers("/readyz", 200).await;
+    run(&cluster.store, remedy).await;
+    scheduler.answers("/readyz", 200).await;
+}
