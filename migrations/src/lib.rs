@@ -15,6 +15,7 @@ mod m0010_paused_because;
 mod m0011_outbox_due;
 mod m0012_dispatched_batches;
 mod m0013_resumptions;
+mod m0017_certificates;
 mod table;
 
 /// Every migration, in order.
@@ -38,6 +39,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0011_outbox_due::Migration),
             Box::new(m0012_dispatched_batches::Migration),
             Box::new(m0013_resumptions::Migration),
+            Box::new(m0017_certificates::Migration),
         ]
     }
 }

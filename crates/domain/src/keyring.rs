@@ -22,6 +22,29 @@ pub enum Purpose {
     Signing,
 }
 
+impl Purpose {
+    /// What a keyring's keys are made for unless it says otherwise.
+    pub fn default_algorithm(self) -> Algorithm {
+        match self {
+            Self::Signing => Algorithm::Ed25519,
+            Self::Phi | Self::Audit | Self::Backup => Algorithm::Aes256Gcm,
+        }
+    }
+
+    /// The times a rotation of such a keyring waits for. Nothing is encrypted under a signing key, so
+    /// no row and no client is waited for: its rotation is the switch.
+    pub fn timing(self, policy: &KeyringPolicy) -> Timing {
+        match self {
+            Self::Signing => Timing {
+                keyset_max_age: Duration::ZERO,
+                grace_period: Duration::ZERO,
+                ..policy.timing
+            },
+            Self::Phi | Self::Audit | Self::Backup => policy.timing,
+        }
+    }
+}
+
 impl fmt::Display for Purpose {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -50,11 +73,16 @@ pub enum Algorithm {
     /// AES-256-GCM, random 96-bit nonce, 128-bit tag, in Tink's wire format.
     #[serde(rename = "AES-256-GCM")]
     Aes256Gcm,
+    /// Ed25519 (RFC 8032): signs, and never encrypts. The key material is the seed.
+    Ed25519,
 }
 
 impl fmt::Display for Algorithm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AES-256-GCM")
+        f.write_str(match self {
+            Self::Aes256Gcm => "AES-256-GCM",
+            Self::Ed25519 => "Ed25519",
+        })
     }
 }
 
@@ -64,7 +92,10 @@ impl FromStr for Algorithm {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "AES-256-GCM" => Ok(Self::Aes256Gcm),
-            _ => Err(format!("algorithm {text:?}: expected AES-256-GCM")),
+            "Ed25519" => Ok(Self::Ed25519),
+            _ => Err(format!(
+                "algorithm {text:?}: expected AES-256-GCM, or Ed25519 to sign"
+            )),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Keyrings and the deployment they belong to.
 
-use rekey_domain::{Algorithm, KeyringName, KeyringPolicy, Purpose};
+use rekey_domain::{KeyringName, KeyringPolicy, Purpose};
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::Set,
@@ -138,7 +138,7 @@ pub async fn create(
         id: Set(Uuid::now_v7()),
         name: Set(Text(name.clone())),
         purpose: Set(Text(purpose)),
-        algorithm: Set(Text(Algorithm::Aes256Gcm)),
+        algorithm: Set(Text(purpose.default_algorithm())),
         policy: Set(Json(policy.clone())),
         primary_key_id: Set(None),
         created_at: Set(unit.now()),

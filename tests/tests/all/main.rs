@@ -4,6 +4,7 @@
 
 mod architecture;
 mod broker;
+mod certificate;
 mod cluster;
 mod command_line;
 mod crash;

@@ -83,6 +83,11 @@ async fn run(cli: Cli, given: &ArgMatches) -> anyhow::Result<Exit> {
         args.refuse_passwords(given)?;
         return demo::run(&args, state_dir, output).await;
     }
+    if let Command::Other(command) = &command
+        && let Some(done) = commands::offline(command, output)
+    {
+        return done;
+    }
     let config = load(config)?;
     let desired = desired(&config);
     let places = Places::resolve(state_dir, config)?;

@@ -135,7 +135,7 @@ fn bind_value() -> impl Strategy<Value = BindValue> {
 
 fn data_key(id: u32, material: &[u8]) -> DataKey {
     let material = KeyMaterial::from_slice(material).unwrap();
-    DataKey::new(KeyId::new(id), Algorithm::Aes256Gcm, &material)
+    DataKey::new(KeyId::new(id), Algorithm::Aes256Gcm, &material).unwrap()
 }
 
 fn decrypts(key: &DataKey, bytes: &[u8], aad: &[u8]) -> bool {
