@@ -3,7 +3,7 @@
 mod apply;
 mod audit;
 mod census;
-mod certificate;
+pub mod certificate;
 mod dead_letters;
 mod grants;
 mod input;

@@ -16,6 +16,8 @@ use rekey_operations::certificate::{
 use serde_json::json;
 use uuid::Uuid;
 
+pub use page::page;
+
 use crate::{
     app::App,
     exit::{Exit, UsageError},
@@ -55,7 +57,7 @@ pub async fn show(rotation: Uuid, app: &App) -> anyhow::Result<Exit> {
             });
             output::object("rekey.signed-certificate/v1", object)?;
         }
-        Output::Table => output::bytes(page::page(&view.certificate, view.signature).as_bytes())?,
+        Output::Table => output::bytes(page(&view.certificate, view.signature).as_bytes())?,
     }
     Ok(Exit::Done)
 }
