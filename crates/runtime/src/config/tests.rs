@@ -186,7 +186,7 @@ fn what_is_not_built_is_refused() {
         "not built yet",
     );
     refused(
-        &with("\"PHI\"", "\"SIGNING\""),
+        &with("\"PHI\"", "\"BACKUP\""),
         "keyring[0].purpose",
         "not built yet",
     );

@@ -92,7 +92,7 @@ fn key(facts: Option<&KeyFacts>, name: String) -> String {
         .deactivated_at
         .map_or_else(String::new, |at| format!(" until {}", time(at)));
     format!(
-        "{name} (key id {}, {}{since}{until})",
+        "{name} ({}, {}{since}{until})",
         facts.key_id, facts.algorithm
     )
 }
@@ -239,7 +239,7 @@ mod tests {
         let page = page(&golden(), Signature::Signed);
         for says in [
             "by signing/1 (key id 0a1b2c3d) at 2026-04-07T00:02:02Z, verified",
-            "phi/1 (key id 00000001, AES-256-GCM, primary since 2026-01-01T00:00:00Z until",
+            "phi/1 (00000001, AES-256-GCM, primary since 2026-01-01T00:00:00Z until",
             "2 (corrupt: 2)",
             "backup = off",
             "COLUMN               UNDER  BEFORE  AFTER\nclinic.patients.ssn  phi/1  1000    2\nclinic.patients.ssn  phi/2  0       998\n",
