@@ -108,7 +108,7 @@ fn retirement(certificate: &Certificate) -> Option<Support> {
         let lease = &certificate.policy.as_ref()?.encrypt_lease;
         let left = Certificate::under(&certificate.census_after, Some(&from.key));
         format!(
-            "{} is INACTIVE since {retired}; no process begins an encryption under it later than {lease} after that, and the last census found {left} value(s) under it, {} in quarantine.",
+            "{} is INACTIVE since {retired}; no process begins an encryption under it later than {lease} after that, and the last census found {left} value(s) under it; {} value(s) of the keyring are in quarantine.",
             from.key, certificate.quarantined,
         )
     };
@@ -159,7 +159,10 @@ mod tests {
                 change,
                 "schedule:phi asked for the change at 2026-03-31T00:00:00Z (reason: schedule); phi/2 replaced phi/1",
             ),
-            (retirement, "found 2 value(s) under it, 2 in quarantine"),
+            (
+                retirement,
+                "found 2 value(s) under it; 2 value(s) of the keyring are in quarantine",
+            ),
         ] {
             assert!(support.fact.contains(fact), "{}", support.fact);
         }
