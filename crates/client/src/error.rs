@@ -1,7 +1,7 @@
 //! Why a value was not encrypted or decrypted, and whether trying again can help.
 
 use rekey_domain::{BindError, KeyId, KeyringName};
-use rekey_envelope::AeadError;
+use rekey_envelope::{AeadError, SignsOnly};
 use rekey_kms::KmsError;
 
 use crate::LeaseError;
@@ -42,6 +42,9 @@ pub enum ClientError {
     /// The value is not authentic, or could not be encrypted.
     #[error(transparent)]
     Aead(#[from] AeadError),
+    /// The key signs and never encrypts.
+    #[error(transparent)]
+    SignsOnly(#[from] SignsOnly),
     /// The right to encrypt ended and could not be renewed.
     #[error(
         "the lease to encrypt with keyring {keyring} ended and could not be renewed; nothing is encrypted until it is"
@@ -63,6 +66,7 @@ impl ClientError {
             Self::WrongKeyMaterial { .. }
             | Self::UnknownKey { .. }
             | Self::NotCiphertext
+            | Self::SignsOnly(_)
             | Self::Bind(_) => false,
         }
     }

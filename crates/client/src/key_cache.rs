@@ -141,7 +141,7 @@ impl KeyCache {
             tracing::error!(key = %key.id, "an unwrapped key does not have its check value");
             return Err(wrong);
         }
-        Ok(DataKey::new(key.id, key.algorithm, &material))
+        Ok(DataKey::new(key.id, key.algorithm, &material)?)
     }
 
     fn insert(&self, id: KeyId, entry: Entry, clearings: u64) {

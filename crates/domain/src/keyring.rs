@@ -22,6 +22,29 @@ pub enum Purpose {
     Signing,
 }
 
+impl Purpose {
+    /// What a keyring's keys are made for unless it says otherwise.
+    pub fn default_algorithm(self) -> Algorithm {
+        match self {
+            Self::Signing => Algorithm::Ed25519,
+            Self::Phi | Self::Audit | Self::Backup => Algorithm::Aes256Gcm,
+        }
+    }
+
+    /// The times a rotation of such a keyring waits for. Nothing is encrypted under a signing key, so
+    /// no row and no client is waited for: its rotation is the switch.
+    pub fn timing(self, policy: &KeyringPolicy) -> Timing {
+        match self {
+            Self::Signing => Timing {
+                keyset_max_age: Duration::ZERO,
+                grace_period: Duration::ZERO,
+                ..policy.timing
+            },
+            Self::Phi | Self::Audit | Self::Backup => policy.timing,
+        }
+    }
+}
+
 impl fmt::Display for Purpose {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -55,10 +78,12 @@ pub enum Algorithm {
     /// AES-256-CBC with HMAC-SHA-512, RFC 7518 `A256CBC-HS512`: for what must interoperate.
     #[serde(rename = "AES-256-CBC")]
     Aes256Cbc,
+    /// Ed25519 (RFC 8032): signs, and never encrypts. The key material is the seed.
+    Ed25519,
 }
 
 impl Algorithm {
-    /// Every algorithm.
+    /// Every algorithm that encrypts.
     pub const ALL: [Self; 2] = [Self::Aes256Gcm, Self::Aes256Cbc];
 }
 
@@ -67,6 +92,7 @@ impl fmt::Display for Algorithm {
         f.write_str(match self {
             Self::Aes256Gcm => "AES-256-GCM",
             Self::Aes256Cbc => "AES-256-CBC",
+            Self::Ed25519 => "Ed25519",
         })
     }
 }
@@ -75,10 +101,14 @@ impl FromStr for Algorithm {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|algorithm| algorithm.to_string() == text)
-            .ok_or_else(|| format!("algorithm {text:?}: expected AES-256-GCM or AES-256-CBC"))
+        match text {
+            "AES-256-GCM" => Ok(Self::Aes256Gcm),
+            "AES-256-CBC" => Ok(Self::Aes256Cbc),
+            "Ed25519" => Ok(Self::Ed25519),
+            _ => Err(format!(
+                "algorithm {text:?}: expected AES-256-GCM or AES-256-CBC, or Ed25519 to sign"
+            )),
+        }
     }
 }
 

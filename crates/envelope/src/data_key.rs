@@ -7,6 +7,14 @@ use zeroize::Zeroizing;
 
 use crate::{Aead, AeadError, Cbc, Ciphertext, Gcm, KeyMaterial, prefix};
 
+/// A key that is made to sign was asked to encrypt or decrypt. Retrying does not help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("key {key} signs and never encrypts: its keyring has purpose SIGNING")]
+pub struct SignsOnly {
+    /// The key.
+    pub key: KeyId,
+}
+
 /// A data key that encrypts and decrypts whole ciphertexts.
 ///
 /// It never tries a ciphertext that names another key: the id names the key, trial decryption is
@@ -18,12 +26,16 @@ pub struct DataKey {
 
 impl DataKey {
     /// The key `id`, which uses `algorithm` with `material`.
-    pub fn new(id: KeyId, algorithm: Algorithm, material: &KeyMaterial) -> Self {
+    ///
+    /// # Errors
+    /// [`SignsOnly`] for a key that is made to sign.
+    pub fn new(id: KeyId, algorithm: Algorithm, material: &KeyMaterial) -> Result<Self, SignsOnly> {
         let aead: Box<dyn Aead> = match algorithm {
             Algorithm::Aes256Gcm => Box::new(Gcm::new(material)),
             Algorithm::Aes256Cbc => Box::new(Cbc::new(material)),
+            Algorithm::Ed25519 => return Err(SignsOnly { key: id }),
         };
-        Self { id, aead }
+        Ok(Self { id, aead })
     }
 
     /// The id that its ciphertexts carry.
@@ -76,7 +88,7 @@ mod tests {
     #[test]
     fn another_keys_ciphertext_is_refused_before_it_is_tried() {
         let material = KeyMaterial::generate();
-        let key = |id| DataKey::new(KeyId::new(id), Algorithm::Aes256Gcm, &material);
+        let key = |id| DataKey::new(KeyId::new(id), Algorithm::Aes256Gcm, &material).unwrap();
         let bytes = key(1).encrypt(b"value", b"place").unwrap();
         let ciphertext = Ciphertext::parse(&bytes).unwrap();
         let error = AeadError::WrongKey {
@@ -90,7 +102,14 @@ mod tests {
     #[test]
     fn debug_shows_the_id_only() {
         let material = KeyMaterial::from_slice(&[7; 32]).unwrap();
-        let key = DataKey::new(KeyId::new(9), Algorithm::Aes256Gcm, &material);
+        let key = DataKey::new(KeyId::new(9), Algorithm::Aes256Gcm, &material).unwrap();
         assert_eq!(format!("{key:?}"), "DataKey { id: KeyId(9), .. }");
+    }
+
+    #[test]
+    fn a_key_that_signs_never_encrypts() {
+        let (key, material) = (KeyId::new(9), KeyMaterial::generate());
+        let refused = DataKey::new(key, Algorithm::Ed25519, &material).err();
+        assert_eq!(refused, Some(SignsOnly { key }));
     }
 }

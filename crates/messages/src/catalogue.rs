@@ -90,6 +90,13 @@ pub struct RotationFailed {
     pub reason: String,
 }
 
+/// A rotation completed, and its certificate wants its signature.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CertificateWanted {
+    /// The rotation.
+    pub rotation: Uuid,
+}
+
 const fn workers(queue: Option<Queue>) -> Route {
     Route {
         exchange: Exchange::Workers,
@@ -143,6 +150,11 @@ impl Message for RotationFailed {
     const ROUTE: Route = workers(None);
 }
 
+impl Message for CertificateWanted {
+    const TYPE: &'static str = "rekey.certificate.wanted.v1";
+    const ROUTE: Route = workers(Some(Queue::Rotator));
+}
+
 /// What there is to know of one message type.
 #[derive(Debug, Clone, Copy)]
 pub struct Entry {
@@ -187,6 +199,7 @@ pub const CATALOGUE: &[Entry] = &[
     Entry::of::<BatchReady>(),
     Entry::of::<RotationCompleted>(),
     Entry::of::<RotationFailed>(),
+    Entry::of::<CertificateWanted>(),
 ];
 
 /// Where an event goes; `None` for a type we do not know.

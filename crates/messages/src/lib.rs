@@ -9,8 +9,8 @@ mod event;
 mod route;
 
 pub use catalogue::{
-    BatchReady, CATALOGUE, Entry, KeyCreated, KeyringChanged, RotationCompleted, RotationDue,
-    RotationFailed, RotationRequested, StandbyWanted, route_of,
+    BatchReady, CATALOGUE, CertificateWanted, Entry, KeyCreated, KeyringChanged, RotationCompleted,
+    RotationDue, RotationFailed, RotationRequested, StandbyWanted, route_of,
 };
 pub use event::{Event, EventError, MAX_EVENT_BYTES};
 pub use route::{Exchange, Message, Queue, Route};

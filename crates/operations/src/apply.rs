@@ -1,6 +1,6 @@
 //! `apply`: writes desired keyrings, sources and columns to the store; `plan` only says what would change.
 
-use rekey_domain::{Bind, Principal, Triggers};
+use rekey_domain::{Bind, Principal, Purpose, Triggers};
 use rekey_sources::TableShape;
 use rekey_store::{
     Unit,
@@ -11,8 +11,8 @@ use rekey_store::{
 use serde_json::json;
 
 use crate::{
-    Action, Desired, DesiredColumn, DesiredSource, DesiredTable, OperationError, Services,
-    authorise,
+    Action, Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, OperationError,
+    Services, authorise,
 };
 
 mod algorithm;
@@ -192,7 +192,8 @@ async fn write(
 ) -> Result<Written, OperationError> {
     let (mut changes, mut retired) = (Vec::new(), Vec::new());
     for wanted in &desired.keyrings {
-        let found = keyrings::by_name(unit.db(), &wanted.name).await?;
+        let found = keyrings::find(unit.db(), &wanted.name).await?;
+        let found = found.ok_or_else(|| not_made(wanted))?;
         if found.policy.0 != wanted.policy {
             keyrings::set_policy(unit, found.id, &wanted.policy).await?;
             changes.push(Change {
@@ -217,6 +218,10 @@ async fn write(
     } in resolved
     {
         let keyring = keyrings::by_name(unit.db(), &column.keyring).await?;
+        let name = format!("{}.{}.{}", source.name, table.name, column.name);
+        if keyring.purpose.0 == Purpose::Signing {
+            return Err(signs_only(&name, column));
+        }
         let url = source.url.without_password();
         let (stored, moved) = columns::ensure_source(unit, &source.name, &url).await?;
         if moved {
@@ -234,7 +239,6 @@ async fn write(
                 change: "relation or treatment of triggers changed".to_owned(),
             });
         }
-        let name = format!("{}.{}.{}", source.name, table.name, column.name);
         let new = NewColumn {
             name: column.name.clone(),
             column_id: column_id.clone(),
@@ -251,6 +255,24 @@ async fn write(
         }
     }
     Ok(Written { changes, retired })
+}
+
+fn not_made(wanted: &DesiredKeyring) -> OperationError {
+    OperationError::Configuration {
+        place: format!("keyring {}", wanted.name),
+        problem: "is not in the store yet; run rekey init, which makes it and its first keys"
+            .to_owned(),
+    }
+}
+
+fn signs_only(name: &str, column: &DesiredColumn) -> OperationError {
+    OperationError::Configuration {
+        place: format!("column {name}"),
+        problem: format!(
+            "keyring {} has purpose SIGNING and protects no column; expected one of purpose PHI",
+            column.keyring
+        ),
+    }
 }
 
 /// What was said, or `source.schema.table.column` as the catalogue has them.

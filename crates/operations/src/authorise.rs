@@ -25,6 +25,8 @@ pub enum Action {
     RotateMaster,
     /// Make a key. Workers only.
     MakeKey,
+    /// Sign a certificate. Workers only.
+    Sign,
 }
 
 impl Action {
@@ -39,6 +41,7 @@ impl Action {
             Self::UseKeys => "encrypt or decrypt",
             Self::RotateMaster => "replace the master key",
             Self::MakeKey => "make a key",
+            Self::Sign => "sign a certificate",
         }
     }
 }
@@ -52,8 +55,8 @@ impl Action {
 pub fn authorise(principal: &Principal, action: Action) -> Result<(), OperationError> {
     let kind = principal.as_str().split(':').next().unwrap_or_default();
     let allowed = match kind {
-        "os" => action != Action::MakeKey,
-        "worker" => matches!(action, Action::MakeKey | Action::Rotate),
+        "os" => !matches!(action, Action::MakeKey | Action::Sign),
+        "worker" => matches!(action, Action::MakeKey | Action::Sign | Action::Rotate),
         "schedule" | "amqp" => action == Action::Rotate,
         _ => false,
     };
@@ -171,8 +174,11 @@ mod tests {
     }
 
     #[test]
-    fn only_workers_make_keys() {
-        assert!(authorise(&Principal::os("ana", "clinic"), Action::MakeKey).is_err());
-        assert!(authorise(&Principal::worker("rotator"), Action::MakeKey).is_ok());
+    fn only_workers_make_keys_and_sign() {
+        for action in [Action::MakeKey, Action::Sign] {
+            assert!(authorise(&Principal::os("ana", "clinic"), action).is_err());
+            assert!(authorise(&Principal::app("portal"), action).is_err());
+            assert!(authorise(&Principal::worker("rotator"), action).is_ok());
+        }
     }
 }

@@ -77,16 +77,30 @@ impl Desired {
         }
     }
 
-    /// Adds what every deployment has: the audit keyring, and the store as the source `rekey`.
+    /// The keyring that signs certificates; every deployment has it too.
+    pub fn signing_keyring() -> DesiredKeyring {
+        let name = "signing".parse().expect("a valid keyring name");
+        DesiredKeyring {
+            name,
+            purpose: Purpose::Signing,
+            algorithm: Purpose::Signing.default_algorithm(),
+            policy: KeyringPolicy::default(),
+        }
+    }
+
+    /// Adds what every deployment has: the keyrings `audit` and `signing`, and the store as the source
+    /// `rekey`.
     #[must_use]
     pub fn with_store(mut self, url: &str) -> Self {
         let audit = Self::audit_keyring();
-        if !self
-            .keyrings
-            .iter()
-            .any(|keyring| keyring.name == audit.name)
-        {
-            self.keyrings.insert(0, audit.clone());
+        for ours in [Self::signing_keyring(), audit.clone()] {
+            if !self
+                .keyrings
+                .iter()
+                .any(|keyring| keyring.name == ours.name)
+            {
+                self.keyrings.insert(0, ours);
+            }
         }
         let details = DesiredColumn {
             name: "details".to_owned(),

@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use rekey_broker::BrokerError;
 use rekey_client::{ClientError, LeaseError};
+use rekey_envelope::{NotASigningKey, SignsOnly};
 use rekey_kms::KmsError;
 use rekey_sources::SourceError;
 use rekey_store::StoreError;
+
+use crate::certificate::verify::CertificateError;
 
 /// What waits for a person looks again after this.
 const MENDED_WITHIN: Duration = Duration::from_secs(60);
@@ -29,6 +32,15 @@ pub enum OperationError {
     /// Encrypting or decrypting.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// A key that signs was to encrypt.
+    #[error(transparent)]
+    SignsOnly(#[from] SignsOnly),
+    /// A key that should sign cannot.
+    #[error(transparent)]
+    NotASigningKey(#[from] NotASigningKey),
+    /// A certificate is not to be believed.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// The broker.
     #[error(transparent)]
     Broker(#[from] BrokerError),
@@ -62,7 +74,12 @@ impl OperationError {
             Self::Source(error) => error.is_retryable(),
             Self::Client(error) => error.is_retryable(),
             Self::Broker(error) => error.is_retryable(),
-            Self::NotAllowed { .. } | Self::Refused(_) | Self::Configuration { .. } => false,
+            Self::SignsOnly(_)
+            | Self::Certificate(_)
+            | Self::NotASigningKey(_)
+            | Self::NotAllowed { .. }
+            | Self::Refused(_)
+            | Self::Configuration { .. } => false,
         }
     }
 }

@@ -5,12 +5,11 @@ mod sources;
 mod store;
 
 use rekey_broker::Grant;
+use rekey_domain::Principal;
 use serde::Serialize;
 use serde_json::Value;
 
 pub(crate) use self::store::rights as store_rights;
-use rekey_domain::Principal;
-
 use crate::{OperationError, Places, Services};
 
 /// A worker program, by the rights it needs.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rekey_domain::{BackupPolicy, BackupProof, KeyState, Principal, Purpose};
+use rekey_envelope::DataKey;
 use rekey_store::{
     Store, Unit,
     audit::{AuditPen, Record},
@@ -105,7 +106,8 @@ async fn first_audit_key(
     principal: &Principal,
 ) -> Result<(), OperationError> {
     let made = make_key(&services.store, &*services.kms, deployment, keyring).await?;
-    let pen = AuditPen::new(Arc::new(made.key), principal.clone());
+    let key = DataKey::new(made.new.id, made.new.algorithm, &made.material)?;
+    let pen = AuditPen::new(Arc::new(key), principal.clone());
     let unit = services.store.begin(services.clock.now()).await?;
     keyrings::lock(&unit, keyring.id).await?;
     if !keys::of_keyring(unit.db(), keyring.id).await?.is_empty() {

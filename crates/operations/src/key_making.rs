@@ -1,7 +1,7 @@
 //! Making a data key: generated and wrapped by the KMS, with its check value.
 
-use rekey_domain::KeyId;
-use rekey_envelope::{CheckValue, DataKey};
+use rekey_domain::{Algorithm, KeyId};
+use rekey_envelope::{CheckValue, KeyMaterial, SigningKey};
 use rekey_kms::{EncryptionContext, Kms};
 use rekey_store::{Store, keyrings::Keyring, keys, keys::NewKey};
 use uuid::Uuid;
@@ -12,8 +12,8 @@ use crate::OperationError;
 pub struct MadeKey {
     /// What the store keeps of it.
     pub new: NewKey,
-    /// The key itself, for the one caller who needs it before it is stored: `init`.
-    pub key: DataKey,
+    /// Its material, for the one caller who needs it before it is stored: `init`.
+    pub material: KeyMaterial,
 }
 
 /// Makes a key for a keyring. Nothing is stored: a crash here wastes one generated key.
@@ -36,11 +36,24 @@ pub async fn make_key(
         wrapped: generated.wrapped.into(),
         master_key: generated.master_key,
         check_value: CheckValue::of(&generated.material).as_bytes().to_vec(),
+        public_key: public_key(algorithm, &generated.material)?,
     };
     Ok(MadeKey {
-        key: DataKey::new(id, algorithm, &generated.material),
         new,
+        material: generated.material,
     })
+}
+
+/// The public half of a key that signs, so that it is published without asking the KMS.
+fn public_key(
+    algorithm: Algorithm,
+    material: &KeyMaterial,
+) -> Result<Option<Vec<u8>>, OperationError> {
+    if algorithm != Algorithm::Ed25519 {
+        return Ok(None);
+    }
+    let pair = SigningKey::new(material)?;
+    Ok(Some(pair.public_key().as_bytes().to_vec()))
 }
 
 /// What a key of a keyring is bound to.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rekey_client::{Keyset, KeysetKey, LeaseError, LeaseGrant, Leases, Use};
 use rekey_domain::{
-    ColumnSpec, KeyId, KeyState, KeyringName, Principal, RotationState, UsageBlock,
+    ColumnSpec, KeyId, KeyState, KeyringName, Principal, Purpose, RotationState, UsageBlock,
 };
 use rekey_envelope::CheckValue;
 use rekey_kms::{Kms, WrappedKey};
@@ -90,6 +90,7 @@ impl Leases for StoreLeases {
         let db = self.store.db();
         let deployment = keyrings::deployment(db).await.map_err(answer)?;
         let keyring = keyrings::by_name(db, keyring).await.map_err(answer)?;
+        refuse_signing(&keyring)?;
         let held = self.held_keys(&keyring).await.map_err(answer)?;
         let keys = held
             .into_iter()
@@ -106,6 +107,7 @@ impl Leases for StoreLeases {
         let found = keyrings::by_name(self.store.db(), keyring)
             .await
             .map_err(answer)?;
+        refuse_signing(&found)?;
         let no_primary = || LeaseError::NoPrimary {
             keyring: keyring.clone(),
         };
@@ -146,6 +148,19 @@ impl Leases for StoreLeases {
         }
         Ok(())
     }
+}
+
+/// What signs is handed to nobody: the rotator unwraps it where it signs.
+fn refuse_signing(keyring: &Keyring) -> Result<(), LeaseError> {
+    if keyring.purpose.0 != Purpose::Signing {
+        return Ok(());
+    }
+    Err(LeaseError::Refused {
+        reason: format!(
+            "keyring {} has purpose SIGNING: its keys sign, and never encrypt or decrypt; use a keyring of purpose PHI",
+            keyring.name.0
+        ),
+    })
 }
 
 fn keyset_key(

@@ -6,6 +6,7 @@ mod audit;
 mod authorise;
 mod background;
 mod census;
+pub mod certificate;
 mod dead_letters;
 mod desired;
 mod error;

@@ -1,11 +1,11 @@
 //! What people and programs are shown: keys, rotations, status. Reads only.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use rekey_domain::{
     Algorithm, BatchState, HARD_LIMIT, KeyId, KeyName, KeyState, RotationState, forecast,
 };
 use rekey_store::{
-    StoreError, batches, dead_letters,
+    StoreError, batches, certificates, dead_letters,
     keyrings::{self, Keyring},
     keys::{self, Key},
     outbox, quarantine, rotations,
@@ -13,7 +13,13 @@ use rekey_store::{
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::{OperationError, Services};
+use crate::{
+    OperationError, Services,
+    certificate::{Signature, signature},
+};
+
+/// What is signed by itself is signed by then; later a person looks why not.
+const SIGNED_WITHIN: TimeDelta = TimeDelta::minutes(5);
 
 /// A key as people see it.
 #[derive(Debug, Clone, Serialize)]
@@ -86,6 +92,8 @@ pub struct RotationView {
     pub failure: Option<String>,
     /// Its certificate, once completed.
     pub certificate: Option<serde_json::Value>,
+    /// Whether that is signed.
+    pub certificate_signature: Option<Signature>,
 }
 
 /// One screen.
@@ -101,6 +109,8 @@ pub struct Status {
     pub dead_letters: u64,
     /// Messages waiting.
     pub outbox: u64,
+    /// Rotations whose certificate waits for its signature.
+    pub unsigned_certificates: Vec<Uuid>,
     /// What needs a person; empty: nothing does.
     pub needs_a_person: Vec<String>,
 }
@@ -196,6 +206,7 @@ async fn view(
     let batches = (of_pass.len() - of_pass.iter().filter(void).count()) as u64;
     Ok(RotationView {
         id: rotation.id,
+        certificate_signature: signature(&rotation),
         target: key_name(services, &keyring, rotation.target_key_id).await?,
         keyring: keyring.name.0.to_string(),
         state: rotation.state.0,
@@ -247,15 +258,27 @@ pub async fn status(services: &Services) -> Result<Status, OperationError> {
         .retain(|rotation| rotation.state.is_live() || rotation.state == RotationState::Failed);
     let quarantined = quarantine::open(db).await?.len() as u64;
     let dead_letters = dead_letters::open(db).await?.len() as u64;
+    let unsigned = certificates::unsigned(db).await?;
     let mut status = Status {
         keyrings,
         rotations,
         quarantined,
         dead_letters,
         outbox: outbox::depth(&services.store).await?,
+        unsigned_certificates: unsigned.iter().map(|rotation| rotation.id).collect(),
         needs_a_person: Vec::new(),
     };
     status.needs_a_person = needs(&status);
+    let late = services.clock.now() - SIGNED_WITHIN;
+    let overdue = unsigned
+        .iter()
+        .filter(|one| one.ended_at.is_some_and(|ended| ended < late));
+    status.needs_a_person.extend(overdue.map(|rotation| {
+        format!(
+            "the certificate of rotation {} is unsigned: see that the rotators reach the KMS and keyring signing has a primary key; it is signed by itself then",
+            rotation.id
+        )
+    }));
     Ok(status)
 }
 

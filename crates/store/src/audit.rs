@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use rekey_domain::{BindValue, Principal};
 use rekey_envelope::{DataKey, associated_data};
 use sea_orm::{
@@ -195,6 +196,24 @@ pub async fn page(
     Ok(entries.into_iter().map(with_details).collect())
 }
 
+/// What was done to `subject` since `since`, first thing first; without details.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn of_subject(
+    db: &impl ConnectionTrait,
+    subject: &str,
+    since: DateTime<Utc>,
+) -> Result<Vec<AuditEntry>, StoreError> {
+    use audit_entry::Column::{Sequence, Subject, Time};
+    Ok(audit_entry::Entity::find()
+        .filter(Subject.eq(subject))
+        .filter(Time.gte(since))
+        .order_by_asc(Sequence)
+        .all(db)
+        .await?)
+}
+
 /// The sequence and hash of the last entry, if there is one.
 ///
 /// # Errors
@@ -220,7 +239,7 @@ mod tests {
 
     fn pen() -> AuditPen {
         let material = KeyMaterial::generate();
-        let key = DataKey::new(KeyId::new(1), Algorithm::Aes256Gcm, &material);
+        let key = DataKey::new(KeyId::new(1), Algorithm::Aes256Gcm, &material).unwrap();
         AuditPen::new(Arc::new(key), Principal::os("ana", "clinic"))
     }
 

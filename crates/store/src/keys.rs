@@ -33,6 +33,8 @@ pub struct NewKey {
     pub master_key: String,
     /// Compared at every unwrap.
     pub check_value: Vec<u8>,
+    /// The public half of a key that signs.
+    pub public_key: Option<Vec<u8>>,
 }
 
 impl Key {
@@ -151,6 +153,7 @@ pub async fn insert_standby(unit: &Unit, keyring: Uuid, new: NewKey) -> Result<K
         deactivated_at: Set(None),
         expires_at: Set(None),
         master_key: Set(Some(new.master_key)),
+        public_key: Set(new.public_key),
     };
     let taken = |error| StoreError::stale_if_taken(error, format!("key {}", new.id));
     row.insert(unit.db()).await.map_err(taken)

@@ -7,6 +7,7 @@ pub mod audit;
 pub mod batches;
 pub mod broadcasts;
 pub mod census;
+pub mod certificates;
 pub mod columns;
 mod connect;
 pub mod dead_letters;

@@ -3,7 +3,7 @@
 use rekey_domain::{KeyId, QuarantineReason};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter,
-    sea_query::OnConflict,
+    QueryOrder, QuerySelect, sea_query::OnConflict,
 };
 use uuid::Uuid;
 
@@ -66,6 +66,39 @@ pub async fn of_pass(
         .filter(quarantine::Column::RotationId.eq(rotation.id))
         .filter(quarantine::Column::Pass.eq(rotation.pass))
         .filter(quarantine::Column::ColumnId.eq(column))
+        .count(db)
+        .await?)
+}
+
+/// The first `most` values that a rotation met in its current pass and had to leave.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn left_by(
+    db: &impl ConnectionTrait,
+    rotation: &Rotation,
+    most: u64,
+) -> Result<Vec<Quarantined>, StoreError> {
+    let left = quarantine::Entity::find()
+        .filter(quarantine::Column::RotationId.eq(rotation.id))
+        .filter(quarantine::Column::Pass.eq(rotation.pass))
+        .order_by_asc(quarantine::Column::Id);
+    Ok(left.limit(most).all(db).await?)
+}
+
+/// How many of them there are for one reason.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn left_for(
+    db: &impl ConnectionTrait,
+    rotation: &Rotation,
+    reason: QuarantineReason,
+) -> Result<u64, StoreError> {
+    Ok(quarantine::Entity::find()
+        .filter(quarantine::Column::RotationId.eq(rotation.id))
+        .filter(quarantine::Column::Pass.eq(rotation.pass))
+        .filter(quarantine::Column::Reason.eq(reason.to_string()))
         .count(db)
         .await?)
 }

@@ -119,6 +119,7 @@ pub(crate) fn new_key(id: u32) -> NewKey {
         wrapped: vec![0; 60],
         master_key: "master-1".to_owned(),
         check_value: vec![0; 16],
+        public_key: None,
     }
 }
 

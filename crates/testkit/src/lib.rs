@@ -2,6 +2,7 @@
 
 mod apt;
 pub mod containers;
+pub mod jose;
 pub mod local;
 mod postgres;
 mod previous;

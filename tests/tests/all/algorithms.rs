@@ -138,6 +138,7 @@ fn ssn_length(algorithm: Algorithm) -> i64 {
     match algorithm {
         Algorithm::Aes256Gcm => 5 + 12 + 11 + 16,
         Algorithm::Aes256Cbc => 5 + 16 + 16 + 32,
+        Algorithm::Ed25519 => unreachable!("it encrypts nothing"),
     }
 }
 

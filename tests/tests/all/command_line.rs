@@ -355,18 +355,18 @@ fn a_new_master_key_is_made_and_every_key_wrapped_anew_under_it() {
         (&before["provider"], &before["state"]),
         (&"local".into(), &"enabled".into())
     );
-    assert_eq!(before["keys"][0]["keys"], 4);
+    assert_eq!(before["keys"][0]["keys"], 6);
     let rotation = desk.json(&["master", "rotate"]);
     assert_eq!(rotation["schema"], "rekey.master-rotation/v1");
     assert_eq!(
         (&rotation["made"], &rotation["rewrapped"]),
-        (&true.into(), &4.into())
+        (&true.into(), &6.into())
     );
     let after = desk.json(&["master", "show"]);
     assert_eq!(after["master_key"], rotation["master_key"]);
     assert_ne!(after["master_key"], before["master_key"]);
     let under = serde_json::json!([
-        { "master_key": after["master_key"], "current": true, "keys": 4 }
+        { "master_key": after["master_key"], "current": true, "keys": 6 }
     ]);
     assert_eq!(after["keys"], under);
     let opened = desk.rekey(
@@ -394,11 +394,11 @@ fn with_a_master_key_in_aws_everything_is_the_same_and_init_again_changes_nothin
     assert_eq!(json(&["master", "show"]), before);
     assert_eq!(before["provider"], "aws");
     let keys = before["keys"].as_array().unwrap();
-    assert_eq!((keys.len(), &keys[0]["keys"]), (1, &4.into()), "{before}");
+    assert_eq!((keys.len(), &keys[0]["keys"]), (1, &6.into()), "{before}");
     let rotation = json(&["master", "rotate"]);
     assert_eq!(
         (&rotation["made"], &rotation["rewrapped"]),
-        (&true.into(), &4.into())
+        (&true.into(), &6.into())
     );
     let after = json(&["master", "show"]);
     assert_eq!(after["master_key"], rotation["master_key"]);

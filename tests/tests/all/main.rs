@@ -5,6 +5,7 @@
 mod algorithms;
 mod architecture;
 mod broker;
+mod certificate;
 mod cluster;
 mod command_line;
 mod crash;

@@ -85,7 +85,7 @@ fn cases() -> Vec<(DataKey, Vec<u8>)> {
 
 fn key(id: u32) -> DataKey {
     let material = KeyMaterial::from_slice(&KEY).expect("the key has 32 bytes");
-    DataKey::new(KeyId::new(id), Algorithm::Aes256Gcm, &material)
+    DataKey::new(KeyId::new(id), Algorithm::Aes256Gcm, &material).unwrap()
 }
 
 /// A Python process that answers with Tink, one line for one line.

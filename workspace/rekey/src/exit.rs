@@ -91,7 +91,10 @@ fn of_operation(error: &OperationError) -> Exit {
         OperationError::Source(error) => of_source(error),
         OperationError::Client(error) => of_client(error),
         OperationError::Broker(error) => of_broker(error),
-        OperationError::NotAllowed { .. } | OperationError::Refused(_) => Exit::Refused,
+        OperationError::NotAllowed { .. }
+        | OperationError::Refused(_)
+        | OperationError::SignsOnly(_) => Exit::Refused,
+        OperationError::NotASigningKey(_) | OperationError::Certificate(_) => Exit::Failed,
         OperationError::Configuration { .. } => Exit::Usage,
     }
 }
@@ -125,7 +128,8 @@ fn of_client(error: &ClientError) -> Exit {
             LeaseError::Refused { .. }
             | LeaseError::Exhausted { .. }
             | LeaseError::NoPrimary { .. },
-        ) => Exit::Refused,
+        )
+        | ClientError::SignsOnly(_) => Exit::Refused,
         error => retry_or_failed(error.is_retryable()),
     }
 }

@@ -93,6 +93,11 @@ async fn run(cli: Cli, given: &ArgMatches) -> anyhow::Result<Exit> {
         Command::Man(args) => return shell::man(args, Cli::command(), output),
         _ => {}
     }
+    if let Command::Other(command) = &command
+        && let Some(done) = commands::offline(command, output)
+    {
+        return done;
+    }
     let config = load(config)?;
     let desired = desired(&config);
     let places = Places::resolve(state_dir, config)?;

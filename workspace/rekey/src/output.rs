@@ -87,7 +87,7 @@ pub fn optional<T: ToString>(value: Option<T>) -> String {
 }
 
 /// A head of empty names is none.
-fn format_table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> String {
+pub fn format_table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> String {
     let head = head
         .iter()
         .any(|name| !name.is_empty())
@@ -115,7 +115,7 @@ fn format_table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> Stri
 }
 
 /// Nothing that was stored may steer the terminal.
-fn printable(text: String) -> String {
+pub fn printable(text: String) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect()

@@ -93,7 +93,7 @@ impl AdvanceRotation {
         let step = next_step(
             &facts::rule(&rotation),
             &facts,
-            &keyring.policy.0.timing,
+            &keyring.purpose.0.timing(&keyring.policy.0),
             services.clock.now(),
         );
         tracing::debug!(rotation = %rotation.id, state = %rotation.state.0, ?step, "next step");

@@ -1,26 +1,39 @@
 //! The certificate of a completed rotation: who, when, why, census before and after, what was off.
 
 use chrono::{DateTime, Utc};
-use rekey_domain::Found;
-use rekey_operations::OperationError;
+use rekey_domain::{
+    BackupPolicy, Found, KeyName, KeyringPolicy, QuarantineReason, format_duration,
+};
+use rekey_operations::{
+    OperationError,
+    certificate::{
+        clauses::supports,
+        content::{
+            Act, CensusLine, Certificate, KeyFacts, PolicyFacts, Quarantine, QuarantineCount,
+            QuarantinedValue, SCHEMA,
+        },
+    },
+};
 use rekey_store::{
-    ConnectionTrait, batches, census,
-    census::Counted,
+    ConnectionTrait, audit, batches,
+    census::{self, Counted},
     columns::{self, Protected},
-    keyrings::Keyring,
+    keyrings::{self, Keyring},
     keys::{self, Key},
     quarantine,
     rotations::Rotation,
 };
-use serde_json::{Value, json};
 
-/// Writes the certificate.
+/// Values in quarantine that a certificate lists; of more it says how many.
+const LISTED: u64 = 1_000;
+
+/// Writes the certificate. Figures come from the store, counts of values from a census only.
 pub async fn write(
     db: &impl ConnectionTrait,
     rotation: &Rotation,
     keyring: &Keyring,
     now: DateTime<Utc>,
-) -> Result<Value, OperationError> {
+) -> Result<Certificate, OperationError> {
     let keys = keys::of_keyring(db, keyring.id).await?;
     let columns = columns::of_keyring(db, keyring.id).await?;
     let before = census::of_pass(db, rotation.id, census::BEFORE).await?;
@@ -30,30 +43,97 @@ pub async fn write(
     for column in &columns {
         quarantined += quarantine::of_pass(db, rotation, column.id).await?;
     }
-    let name = |id: Option<i64>| {
-        keys.iter()
-            .find(|key| Some(key.key_id) == id)
-            .map(|key| key.name(keyring))
+    let [from, to] = [rotation.previous_key_id, rotation.target_key_id]
+        .map(|id| keys.iter().find(|key| Some(key.key_id) == id));
+    let policy = &keyring.policy.0;
+    let mut certificate = Certificate {
+        schema: SCHEMA.to_owned(),
+        rotation: rotation.id,
+        deployment: Some(keyrings::deployment(db).await?),
+        written_by: Some(format!("rekey-rotator {}", env!("CARGO_PKG_VERSION"))),
+        keyring: keyring.name.0.clone(),
+        purpose: Some(keyring.purpose.0),
+        from: from.map(|key| key.name(keyring)),
+        to: to.map(|key| key.name(keyring)),
+        keys: [from, to]
+            .into_iter()
+            .flatten()
+            .map(|key| facts(key, keyring))
+            .collect(),
+        reason: rotation.reason.0,
+        requested_by: rotation.principal.0.clone(),
+        requested_at: rotation.requested_at,
+        switched_at: rotation.switched_at,
+        counted_before_at: before.iter().map(|count| count.taken_at).max(),
+        counted_after_at: after.iter().map(|count| count.taken_at).max(),
+        completed_at: now,
+        acts: acts(db, rotation).await?,
+        passes: i64::from(rotation.pass) + 1,
+        moved: tally.moved,
+        conflicts: tally.conflicts,
+        quarantined,
+        quarantine: left(db, rotation, &columns).await?,
+        census_before: listed(&before, &columns, &keys, keyring),
+        census_after: listed(&after, &columns, &keys, keyring),
+        gates_off: gates_off(policy),
+        policy: Some(policy_facts(policy)),
+        supports: Vec::new(),
+        signed_by: None,
     };
-    Ok(json!({
-        "schema": "rekey.certificate/v1",
-        "rotation": rotation.id,
-        "keyring": keyring.name.0,
-        "requested_by": rotation.principal.0,
-        "reason": rotation.reason.0,
-        "from": name(rotation.previous_key_id),
-        "to": name(rotation.target_key_id),
-        "requested_at": rotation.requested_at,
-        "switched_at": rotation.switched_at,
-        "completed_at": now,
-        "passes": rotation.pass + 1,
-        "moved": tally.moved,
-        "conflicts": tally.conflicts,
-        "quarantined": quarantined,
-        "census_before": listed(&before, &columns, &keys, keyring),
-        "census_after": listed(&after, &columns, &keys, keyring),
-        "gates_off": if keyring.policy.0.backup == rekey_domain::BackupPolicy::Off { vec!["backup"] } else { vec![] },
-    }))
+    certificate.supports = supports(&certificate);
+    Ok(certificate)
+}
+
+fn facts(key: &Key, keyring: &Keyring) -> KeyFacts {
+    KeyFacts {
+        key: key.name(keyring),
+        key_id: key.id(),
+        algorithm: key.algorithm.0,
+        created_at: key.created_at,
+        activated_at: key.activated_at,
+        deactivated_at: key.deactivated_at,
+        used: key.used.unsigned_abs(),
+    }
+}
+
+/// What was done to the rotation by hand, as the audit log has it.
+async fn acts(db: &impl ConnectionTrait, rotation: &Rotation) -> Result<Vec<Act>, OperationError> {
+    let subject = rotation.id.to_string();
+    let entries = audit::of_subject(db, &subject, rotation.requested_at).await?;
+    let act = |entry: audit::AuditEntry| Act {
+        action: entry.action,
+        by: entry.principal.0,
+        at: entry.time,
+        audit_entry: entry.sequence,
+    };
+    Ok(entries.into_iter().map(act).collect())
+}
+
+async fn left(
+    db: &impl ConnectionTrait,
+    rotation: &Rotation,
+    columns: &[Protected],
+) -> Result<Quarantine, OperationError> {
+    let mut by_reason = Vec::new();
+    for reason in QuarantineReason::ALL {
+        let values = quarantine::left_for(db, rotation, reason).await?;
+        if values > 0 {
+            by_reason.push(QuarantineCount { reason, values });
+        }
+    }
+    let values = quarantine::left_by(db, rotation, LISTED).await?;
+    let value = |value: quarantine::Quarantined| QuarantinedValue {
+        id: value.id,
+        column: column_name(columns, value.column_id),
+        reason: value.reason.0,
+    };
+    let values: Vec<_> = values.into_iter().map(value).collect();
+    let all: u64 = by_reason.iter().map(|count| count.values).sum();
+    Ok(Quarantine {
+        by_reason,
+        more: all.saturating_sub(values.len() as u64),
+        values,
+    })
 }
 
 fn listed(
@@ -61,21 +141,64 @@ fn listed(
     columns: &[Protected],
     keys: &[Key],
     keyring: &Keyring,
-) -> Vec<Value> {
+) -> Vec<CensusLine> {
+    let name = |id| -> Option<KeyName> {
+        let ours = keys.iter().find(|key| key.id() == id);
+        ours.map(|key| key.name(keyring))
+    };
     let line = |count: &Counted| {
-        let column = columns.iter().find(|column| column.id == count.column_id);
-        let under = match count.found() {
-            Found::NotCiphertext => "not-ciphertext".to_owned(),
+        let (under, key_id) = match count.found() {
+            Found::NotCiphertext => ("not-ciphertext".to_owned(), None),
             Found::Key(id) => {
-                let ours = keys.iter().find(|key| key.id() == id);
-                ours.map_or_else(|| id.to_string(), |key| key.name(keyring).to_string())
+                let name = name(id).map(|name| name.to_string());
+                (name.unwrap_or_else(|| id.to_string()), Some(id))
             }
         };
-        json!({ "column": column.map(|column| column.spec.name.to_string()), "under": under, "rows": count.rows })
+        CensusLine {
+            column: column_name(columns, count.column_id),
+            under,
+            key_id,
+            rows: count.rows,
+        }
     };
-    counted
-        .iter()
-        .filter(|count| count.rows > 0)
-        .map(line)
-        .collect()
+    let lines = counted.iter().filter(|count| count.rows > 0);
+    lines.map(line).collect()
+}
+
+fn column_name(columns: &[Protected], id: uuid::Uuid) -> Option<String> {
+    let column = columns.iter().find(|column| column.id == id);
+    column.map(|column| column.spec.name.to_string())
+}
+
+/// Safeguards that are off, or wider than what everyone gets who says nothing.
+fn gates_off(policy: &KeyringPolicy) -> Vec<String> {
+    let default = KeyringPolicy::default();
+    let gates = [
+        ("backup", policy.backup == BackupPolicy::Off),
+        (
+            "encrypt_lease",
+            policy.encrypt_lease > default.encrypt_lease,
+        ),
+        ("key_lifetime", policy.key_lifetime > default.key_lifetime),
+        (
+            "max_encryptions",
+            policy.max_encryptions > default.max_encryptions,
+        ),
+    ];
+    let off = gates.into_iter().filter(|(_, off)| *off);
+    off.map(|(gate, _)| gate.to_owned()).collect()
+}
+
+fn policy_facts(policy: &KeyringPolicy) -> PolicyFacts {
+    let backup = match policy.backup {
+        BackupPolicy::Required => "required",
+        BackupPolicy::Off => "off",
+    };
+    PolicyFacts {
+        backup: backup.to_owned(),
+        encrypt_lease: format_duration(policy.encrypt_lease),
+        grace_period: format_duration(policy.timing.grace_period),
+        key_lifetime: format_duration(policy.key_lifetime),
+        max_encryptions: policy.max_encryptions,
+    }
 }

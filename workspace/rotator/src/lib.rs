@@ -7,6 +7,7 @@ mod facts;
 mod key_created;
 mod plan;
 mod request;
+mod sign;
 mod standby;
 mod steps;
 mod verify;
@@ -58,6 +59,9 @@ async fn work(services: Services, transport: Arc<dyn Transport>, shutdown: Cance
         services: services.clone(),
     })
     .handle(key_created::KeyCreatedMovesOn {
+        services: services.clone(),
+    })
+    .handle(sign::SignCertificate {
         services: services.clone(),
     })
     .handle(advance::AdvanceRotation { services })

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use rekey_domain::{Found, KeyId, RotationState};
-use rekey_messages::RotationCompleted;
+use rekey_messages::{CertificateWanted, RotationCompleted};
 use rekey_operations::{CensusRow, OperationError, census_of_columns};
 use rekey_runtime::crash;
 use rekey_store::{
@@ -17,7 +17,7 @@ use serde_json::json;
 
 use crate::{
     advance::Advance,
-    certificate, plan,
+    certificate, plan, sign,
     steps::{move_to, until},
 };
 
@@ -107,15 +107,21 @@ pub async fn complete(advance: &Advance<'_>) -> Result<(), OperationError> {
     let db = advance.services.store.db();
     let now = advance.services.clock.now();
     let certificate = certificate::write(db, &advance.rotation, &advance.keyring, now).await?;
+    let certificate = serde_json::to_value(certificate).expect("a certificate has text keys");
     let Some(unit) = advance.begin().await? else {
         return Ok(());
     };
     let changes = Changes {
         certificate: Set(Some(certificate.to_string())),
+        certificate_due: Set(Some(unit.database_time_in(sign::LOOK_AGAIN))),
         due_at: Set(None),
         ..Default::default()
     };
     move_to(&unit, advance, RotationState::Completed, changes).await?;
+    unit.send(&CertificateWanted {
+        rotation: advance.rotation.id,
+    })
+    .await?;
     let all = keys::of_keyring(unit.db(), advance.keyring.id).await?;
     if let Some(target) = all
         .iter()

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use rekey_domain::{KeyState, Principal, RotationReason, RotationState, Schedule};
-use rekey_messages::{Event, Message, RotationDue, RotationRequested, StandbyWanted};
+use rekey_messages::{
+    CertificateWanted, Event, Message, RotationDue, RotationRequested, StandbyWanted,
+};
 use rekey_operations::Services;
 use rekey_runtime::crash;
 use rekey_store::{
-    StoreError, Unit, batches, inbox,
+    StoreError, Unit, batches, certificates, inbox,
     keyrings::{self, Keyring},
     keys,
     leases::Lease,
@@ -146,6 +148,13 @@ async fn send_again(unit: &Unit) -> Result<(), StoreError> {
         if rotation.state.0.is_live() && rotation.pass == batch.pass {
             batches::send(unit, &rotation, &batch).await?;
         }
+    }
+    for rotation in certificates::to_sign(unit.db(), now, now + FURTHEST).await? {
+        unit.send(&CertificateWanted {
+            rotation: rotation.id,
+        })
+        .await?;
+        certificates::put_off(unit, &rotation, unit.database_time_in(LOOK_AGAIN)).await?;
     }
     inbox::prune(unit, now - INBOX_KEPT).await?;
     Ok(())

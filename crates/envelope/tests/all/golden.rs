@@ -14,7 +14,7 @@ fn every_ciphertext_still_decrypts() {
     for vector in vectors("ciphertext.json", 14) {
         let algorithm: Algorithm = text(&vector, "algorithm").parse().unwrap();
         let id = text(&vector, "key_id").parse().unwrap();
-        let key = DataKey::new(id, algorithm, &key(&vector));
+        let key = DataKey::new(id, algorithm, &key(&vector)).unwrap();
         let bytes = hex(text(&vector, "ciphertext"));
         let ciphertext = Ciphertext::parse(&bytes).unwrap();
         let plaintext = key

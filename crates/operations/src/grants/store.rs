@@ -24,7 +24,7 @@ const EVERY: [(&str, &str); 8] = [
 
 const SCHEDULER: [(&str, &str); 4] = [
     ("schedule", "SELECT, INSERT, UPDATE (fired_up_to)"),
-    ("rotation", "UPDATE (resend_at)"),
+    ("rotation", "UPDATE (resend_at, certificate_due)"),
     ("batch", "UPDATE (resend_at)"),
     ("inbox", "SELECT, DELETE"),
 ];

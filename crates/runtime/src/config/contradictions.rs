@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use rekey_domain::Bind;
 
-use super::{KeyringConfig, SourceConfig, TableConfig, keyring::AUDIT, problems::Problems};
+use super::{KeyringConfig, SourceConfig, TableConfig, keyring::is_ours, problems::Problems};
 
 /// The source that is the store itself.
 const STORE: &str = "rekey";
@@ -139,14 +139,14 @@ fn check_columns(
     let known: Vec<_> = keyrings
         .iter()
         .map(|(_, keyring)| keyring.name.as_str())
-        .filter(|name| *name != AUDIT)
+        .filter(|name| !is_ours(name))
         .collect();
     for column in &table.columns {
         let keyring = column.keyring.as_str();
-        if keyring == AUDIT {
+        if is_ours(keyring) {
             problems.add(
                 key(&column.name, "keyring"),
-                "keyring audit is the audit log's alone; expected another",
+                format!("keyring {keyring} is Rekey's own alone; expected another"),
             );
         } else if !known.contains(&keyring) {
             let known = if known.is_empty() {

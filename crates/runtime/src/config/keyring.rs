@@ -8,8 +8,8 @@ use rekey_domain::{
 
 use super::section::Section;
 
-/// The keyring of the audit log; every deployment has it.
-pub(super) const AUDIT: &str = "audit";
+/// The keyrings that every deployment has: they seal the audit log and sign certificates.
+const OURS: [(&str, Purpose); 2] = [("audit", Purpose::Audit), ("signing", Purpose::Signing)];
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A keyring as the file wants it.
@@ -34,40 +34,66 @@ pub(super) fn read(mut section: Section<'_>) -> Option<KeyringConfig> {
     });
     let purpose = read_purpose(&mut section, name.as_ref());
     let algorithm = section.parsed("algorithm", str::parse::<Algorithm>);
+    if let Some(algorithm) = algorithm {
+        check_algorithm(&section, purpose, algorithm);
+    }
     let policy = read_policy(&mut section);
     section.end();
     // A wrong purpose is told already; that columns name this keyring is right all the same.
+    let purpose = purpose.unwrap_or(Purpose::Phi);
     Some(KeyringConfig {
         name: name?,
-        purpose: purpose.unwrap_or(Purpose::Phi),
-        algorithm: algorithm.unwrap_or_default(),
+        purpose,
+        algorithm: algorithm.unwrap_or(purpose.default_algorithm()),
         policy,
     })
 }
 
+/// Whether no column may name the keyring.
+pub(super) fn is_ours(name: &str) -> bool {
+    OURS.iter().any(|(ours, _)| *ours == name)
+}
+
 fn read_purpose(section: &mut Section<'_>, name: Option<&KeyringName>) -> Option<Purpose> {
-    let is_audit = name.is_some_and(|name| name.as_str() == AUDIT);
-    let text = if is_audit {
-        section
+    let ours = OURS
+        .iter()
+        .find(|(ours, _)| name.is_some_and(|name| name.as_str() == *ours));
+    let text = match ours {
+        Some((_, purpose)) => section
             .text("purpose")
-            .unwrap_or_else(|| Purpose::Audit.to_string())
-    } else {
-        section.required("purpose", "\"PHI\"")?
+            .unwrap_or_else(|| purpose.to_string()),
+        None => section.required("purpose", "\"PHI\"")?,
     };
-    let problem = match (text.parse(), is_audit) {
-        (Ok(Purpose::Audit), true) => return Some(Purpose::Audit),
-        (Ok(Purpose::Phi), false) => return Some(Purpose::Phi),
-        (_, true) => format!(
-            "keyring {AUDIT} seals the audit log: expected AUDIT, found {text:?}; use another name"
-        ),
-        (Ok(Purpose::Audit), false) => {
-            format!("AUDIT is the purpose of keyring {AUDIT} alone; expected PHI")
+    let problem = match (text.parse(), ours) {
+        (Ok(found), Some((_, purpose))) if found == *purpose => return Some(found),
+        (Ok(Purpose::Phi), None) => return Some(Purpose::Phi),
+        (_, Some((ours, purpose))) => {
+            format!(
+                "keyring {ours} is Rekey's own: expected {purpose}, found {text:?}; use another name"
+            )
         }
-        (Ok(found), false) => format!("{found} keyrings are not built yet; expected PHI"),
-        (Err(error), false) => error,
+        (Ok(found), None) => match OURS.iter().find(|(_, purpose)| *purpose == found) {
+            Some((ours, _)) => {
+                format!("{found} is the purpose of keyring {ours} alone; expected PHI")
+            }
+            None => format!("{found} keyrings are not built yet; expected PHI"),
+        },
+        (Err(error), None) => error,
     };
     section.wrong("purpose", problem);
     None
+}
+
+/// What signs cannot encrypt, and the other way round.
+fn check_algorithm(section: &Section<'_>, purpose: Option<Purpose>, found: Algorithm) {
+    let signs = |algorithm| algorithm == Algorithm::Ed25519;
+    let Some(expected) = purpose.map(Purpose::default_algorithm) else {
+        return;
+    };
+    if signs(expected) != signs(found) {
+        let problem = format!("expected one such as {expected} for this purpose, found {found}");
+        section.wrong("algorithm", problem);
+    }
 }
 
 fn read_policy(section: &mut Section<'_>) -> KeyringPolicy {

@@ -186,7 +186,7 @@ fn what_is_not_built_is_refused() {
         "not built yet",
     );
     refused(
-        &with("\"PHI\"", "\"SIGNING\""),
+        &with("\"PHI\"", "\"BACKUP\""),
         "keyring[0].purpose",
         "not built yet",
     );
@@ -351,6 +351,13 @@ fn a_policy_that_cannot_be_is_refused() {
         ("\"90d\"", "\"7d\"", "key_lifetime", "expire before"),
         ("\"PHI\"", "\"phi\"", "purpose", "expected PHI"),
         ("\"PHI\"", "\"AUDIT\"", "purpose", "keyring audit alone"),
+        ("\"PHI\"", "\"SIGNING\"", "purpose", "keyring signing alone"),
+        (
+            "\"PHI\"",
+            "\"PHI\"\nalgorithm = \"Ed25519\"",
+            "algorithm",
+            "such as AES-256-GCM",
+        ),
         ("purpose = \"PHI\"", "", "purpose", "is missing"),
     ];
     for (old, new, key, says) in cases {
@@ -370,7 +377,13 @@ fn names_must_fit_together() {
     refused(
         &with("[[source]]\nname = \"clinic\"", audit),
         "keyring[1].purpose",
-        "seals the audit log",
+        "Rekey's own",
+    );
+    let signing = audit.replace("audit", "signing");
+    refused(
+        &with("[[source]]\nname = \"clinic\"", &signing),
+        "keyring[1].purpose",
+        "expected SIGNING",
     );
     refused(
         &with("name = \"clinic\"", "name = \"rekey\""),
@@ -390,6 +403,11 @@ fn names_must_fit_together() {
     );
     refused(
         &with("ssn = { keyring = \"phi\"", "ssn = { keyring = \"audit\""),
+        &format!("{ssn}.keyring"),
+        "alone",
+    );
+    refused(
+        &with("ssn = { keyring = \"phi\"", "ssn = { keyring = \"signing\""),
         &format!("{ssn}.keyring"),
         "alone",
     );

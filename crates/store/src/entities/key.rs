@@ -28,6 +28,7 @@ pub struct Model {
     pub deactivated_at: Option<DateTimeUtc>,
     pub expires_at: Option<DateTimeUtc>,
     pub master_key: Option<String>,
+    pub public_key: Option<Vec<u8>>,
 }
 
 /// No relations: queries name what they join.

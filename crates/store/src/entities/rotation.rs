@@ -38,6 +38,8 @@ pub struct Model {
     pub ended_at: Option<DateTimeUtc>,
     pub failure: Option<String>,
     pub certificate: Option<String>,
+    pub certificate_jws: Option<String>,
+    pub certificate_due: Option<i64>,
 }
 
 /// No relations: queries name what they join.

@@ -3,7 +3,8 @@
 use std::str::FromStr;
 
 use rekey_domain::{KeyId, KeyName, NameError};
-use rekey_operations::KeyView;
+use rekey_envelope::Jwk;
+use rekey_operations::{KeyView, certificate::published_keys};
 use rekey_store::StoreError;
 use serde_json::json;
 
@@ -23,6 +24,8 @@ pub enum Command {
         /// Its name or id: phi/3 or 0a1b2c3d.
         key: KeyRef,
     },
+    /// The public keys that certificates are verified with; a JWK set with --output json.
+    Public,
 }
 
 /// A key as people name it: `phi/3`, or the eight hex digits of its id.
@@ -66,6 +69,7 @@ impl std::fmt::Display for KeyRef {
 pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
     let views = rekey_operations::key_views(&app.services).await?;
     match command {
+        Command::Public => public(app).await?,
         Command::List if app.output == Output::Json => {
             output::object("rekey.keys/v1", json!({ "keys": views }))?
         }
@@ -120,6 +124,35 @@ fn show(view: &KeyView) -> std::io::Result<()> {
     ];
     let rows = rows.map(|(name, value)| [name.to_owned(), value]);
     output::table(["", ""], rows.to_vec())
+}
+
+async fn public(app: &App) -> anyhow::Result<()> {
+    let set = published_keys(&app.services).await?;
+    if app.output == Output::Json {
+        return Ok(output::object(
+            "rekey.public-keys/v1",
+            serde_json::to_value(set)?,
+        )?);
+    }
+    let row = |key: &Jwk| {
+        [
+            optional(key.name.as_ref()),
+            key.kid.to_string(),
+            optional(key.state),
+            optional(key.activated_at.as_ref()),
+            optional(key.deactivated_at.as_ref()),
+            key.x().to_owned(),
+        ]
+    };
+    let head = [
+        "KEY",
+        "KEY ID",
+        "STATE",
+        "SIGNS FROM",
+        "TO",
+        "PUBLIC KEY (Ed25519, base64url)",
+    ];
+    Ok(output::table(head, set.keys.iter().map(row).collect())?)
 }
 
 fn table(views: &[KeyView]) -> std::io::Result<()> {

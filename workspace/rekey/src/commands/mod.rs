@@ -3,6 +3,7 @@
 mod apply;
 mod audit;
 mod census;
+pub mod certificate;
 mod dead_letters;
 mod grants;
 mod input;
@@ -18,7 +19,7 @@ mod value;
 
 use clap::Subcommand;
 
-use crate::{app::App, exit::Exit};
+use crate::{app::App, exit::Exit, output::Output};
 
 /// What an operator can ask for.
 #[derive(Debug, Subcommand)]
@@ -54,6 +55,16 @@ pub enum Command {
     /// Messages that were given up.
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
+}
+
+/// Does what needs no deployment, before a configuration is read; `None` for every other command.
+pub fn offline(command: &Command, output: Output) -> Option<anyhow::Result<Exit>> {
+    match command {
+        Command::Rotations(rotations::Command::VerifyCertificate(args)) if args.is_offline() => {
+            Some(certificate::verify_offline(args, output))
+        }
+        _ => None,
+    }
 }
 
 /// Does what the command says.

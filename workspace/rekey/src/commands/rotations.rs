@@ -6,6 +6,7 @@ use rekey_operations::{
 use serde_json::json;
 use uuid::Uuid;
 
+use super::certificate;
 use crate::{
     app::App,
     exit::Exit,
@@ -17,11 +18,18 @@ use crate::{
 pub enum Command {
     /// Every rotation, latest first.
     List,
-    /// One rotation, its certificate included once it completed.
+    /// One rotation.
     Show {
         /// Its id.
         id: Uuid,
     },
+    /// The certificate of a completed rotation: for people, or signed, with --output json.
+    Certificate {
+        /// Its id.
+        id: Uuid,
+    },
+    /// Verify a signed certificate; exit code 1 if it is not to be believed.
+    VerifyCertificate(certificate::Verify),
     /// Put a rotation on hold; what is in flight ends.
     Pause {
         /// Its id.
@@ -44,6 +52,8 @@ pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
     match command {
         Command::List => list(app).await?,
         Command::Show { id } => show(*id, app).await?,
+        Command::Certificate { id } => return certificate::show(*id, app).await,
+        Command::VerifyCertificate(args) => return certificate::verify(args, app).await,
         Command::Pause { id } => {
             pause_rotation(&app.services, *id, &app.principal).await?;
             show(*id, app).await?;
@@ -148,10 +158,12 @@ pub fn print(view: &RotationView, output: Output) -> anyhow::Result<()> {
         rows.push(["failure".to_owned(), failure.clone()]);
     }
     output::table(["", ""], rows)?;
-    if let Some(certificate) = &view.certificate {
+    if let Some(signature) = view.certificate_signature {
+        let id = view.id;
+        let signature = serde_json::to_value(signature)?;
+        let signature = signature.as_str().unwrap_or_default();
         output::line(&format!(
-            "\ncertificate\n{}",
-            serde_json::to_string_pretty(certificate)?
+            "\ncertificate: {signature}; to read it: rekey rotations certificate {id}"
         ))?;
     }
     Ok(())

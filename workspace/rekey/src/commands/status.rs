@@ -50,6 +50,10 @@ fn print(status: &Status) -> std::io::Result<()> {
     output::line(&format!(
         "\n{quarantined} value(s) in quarantine, {dead_letters} dead letter(s), {outbox} message(s) waiting"
     ))?;
+    match status.unsigned_certificates.len() {
+        0 => {}
+        count => output::line(&format!("{count} certificate(s) unsigned so far"))?,
+    }
     if status.needs_a_person.is_empty() {
         return output::line("nothing needs a person");
     }

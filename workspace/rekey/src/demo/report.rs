@@ -6,10 +6,11 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use rekey_operations::{CensusRow, RotationView, Services, key_views};
+use rekey_operations::{CensusRow, RotationView, Services, certificate::certificate, key_views};
 use serde::Serialize;
 
 use crate::{
+    commands::certificate::page,
     demo::application::Verdict,
     output::{self, Output},
 };
@@ -138,11 +139,9 @@ pub async fn print(
     };
     say.line(&format!("Verified     {} rows: {rows}", verdict.rows));
     say.line("Backups      off: this demo's keys have no backup");
-    if let Some(certificate) = &rotation.certificate {
-        say.line(&format!(
-            "\nCertificate\n{}",
-            serde_json::to_string_pretty(certificate)?
-        ));
+    if rotation.certificate.is_some() {
+        let shown = certificate(services, rotation.id).await?;
+        say.line(&format!("\n{}", page(&shown.certificate, shown.signature)));
     }
     Ok(())
 }

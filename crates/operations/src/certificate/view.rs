@@ -1,0 +1,89 @@
+//! A certificate as people and programs are shown it, with what its signature is worth.
+
+use rekey_store::rotations;
+use serde::Serialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{
+    content::Certificate,
+    published::published_keys,
+    verify::{CertificateError, Verified, verify_certificate},
+};
+use crate::{OperationError, Services};
+
+/// Whether a certificate is signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Signature {
+    /// It is.
+    Signed,
+    /// It will be, once a key of the keyring `signing` can be used.
+    Waits,
+    /// It was written by a program that did not sign, and stays as it is.
+    Unsigned,
+}
+
+/// The certificate of a rotation.
+#[derive(Debug, Clone)]
+pub struct CertificateView {
+    /// What it says, for people.
+    pub certificate: Certificate,
+    /// The same, every field of it.
+    pub payload: Value,
+    /// The signed text.
+    pub jws: Option<String>,
+    /// Whether it is signed.
+    pub signature: Signature,
+}
+
+/// The state of a rotation's signature; none: it has no certificate.
+pub(crate) fn signature(rotation: &rotations::Rotation) -> Option<Signature> {
+    rotation.certificate.as_ref()?;
+    Some(
+        match (&rotation.certificate_jws, rotation.certificate_due) {
+            (Some(_), _) => Signature::Signed,
+            (None, Some(_)) => Signature::Waits,
+            (None, None) => Signature::Unsigned,
+        },
+    )
+}
+
+/// The certificate of a completed rotation. A signed one is verified with the published keys first.
+///
+/// # Errors
+/// [`OperationError::Refused`] before the rotation completed, [`OperationError::Certificate`] for one
+/// whose signature is bad: then the store was tampered with.
+pub async fn certificate(
+    services: &Services,
+    rotation: Uuid,
+) -> Result<CertificateView, OperationError> {
+    let rotation = rotations::by_id(services.store.db(), rotation).await?;
+    let (Some(written), Some(signature)) = (&rotation.certificate, signature(&rotation)) else {
+        return Err(OperationError::Refused(format!(
+            "rotation {} is {}; its certificate is written when it is COMPLETED",
+            rotation.id, rotation.state.0
+        )));
+    };
+    if let Some(jws) = rotation.certificate_jws {
+        let keys = published_keys(services).await?;
+        let Verified {
+            certificate,
+            payload,
+            ..
+        } = verify_certificate(jws.as_bytes(), &keys)?;
+        return Ok(CertificateView {
+            certificate,
+            payload,
+            jws: Some(jws),
+            signature,
+        });
+    }
+    let wrong = |error: serde_json::Error| CertificateError::Form(error.to_string());
+    Ok(CertificateView {
+        certificate: serde_json::from_str(written).map_err(wrong)?,
+        payload: serde_json::from_str(written).map_err(wrong)?,
+        jws: None,
+        signature,
+    })
+}
