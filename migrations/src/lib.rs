@@ -14,6 +14,7 @@ mod m0009_rotation_request;
 mod m0010_paused_because;
 mod m0011_outbox_due;
 mod m0012_dispatched_batches;
+mod m0014_steering;
 mod table;
 
 /// Every migration, in order.
@@ -36,6 +37,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0010_paused_because::Migration),
             Box::new(m0011_outbox_due::Migration),
             Box::new(m0012_dispatched_batches::Migration),
+            Box::new(m0014_steering::Migration),
         ]
     }
 }

@@ -1,6 +1,6 @@
 //! The messages themselves.
 
-use rekey_domain::{KeyId, KeyName, KeyringName, RotationReason};
+use rekey_domain::{Canary, KeyId, KeyName, KeyringName, RotationReason};
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -15,6 +15,20 @@ pub struct RotationRequested {
     /// Why.
     #[serde(default = "by_request")]
     pub reason: RotationReason,
+    /// How much of it is done before it waits for a person; nothing: all of it.
+    #[serde(flatten)]
+    pub canary: Canary,
+}
+
+impl RotationRequested {
+    /// Asks for a rotation of all rows.
+    pub fn of_all(keyring: KeyringName, reason: RotationReason) -> Self {
+        Self {
+            keyring,
+            reason,
+            canary: Canary::default(),
+        }
+    }
 }
 
 fn by_request() -> RotationReason {

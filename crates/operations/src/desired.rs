@@ -1,6 +1,6 @@
 //! Desired state: what `rekey.toml` says, parsed and whole.
 
-use rekey_domain::{Bind, KeyringName, KeyringPolicy, OnUpdate, Purpose};
+use rekey_domain::{Bind, KeyringName, KeyringPolicy, Limits, OnUpdate, Purpose};
 use rekey_runtime::config::SecretUrl;
 
 /// The source that is the store itself.
@@ -33,6 +33,8 @@ pub struct DesiredSource {
     pub name: String,
     /// Where it is; stored without its password.
     pub url: SecretUrl,
+    /// What it puts up with.
+    pub limits: Limits,
     /// Its tables.
     pub tables: Vec<DesiredTable>,
 }
@@ -104,6 +106,7 @@ impl Desired {
         let source = DesiredSource {
             name: STORE_SOURCE.to_owned(),
             url: url.to_owned().into(),
+            limits: Limits::default(),
             tables: vec![table],
         };
         self.sources.insert(0, source);

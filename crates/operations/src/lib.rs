@@ -5,6 +5,8 @@ mod apply;
 mod audit;
 mod authorise;
 mod background;
+mod canary;
+mod cancel;
 mod census;
 mod desired;
 mod error;
@@ -29,6 +31,8 @@ pub use apply::{Change, apply, plan};
 pub use audit::{AuditVerdict, verify_audit};
 pub use authorise::{Action, Requester, authorise};
 pub use background::background;
+pub use canary::columns_along;
+pub use cancel::cancel_rotation;
 pub use census::{CensusRow, census, census_of_columns};
 pub use desired::{
     Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, STORE_SOURCE,
@@ -45,7 +49,7 @@ pub use master::{
 pub use pause::{or_pause, pause_rotation, resume_rotation};
 pub use places::{Places, sqlite_url};
 pub use probe::ProcessProbe;
-pub use rotate::{publish, retry_dead_letter, retry_rotation, rotate};
+pub use rotate::{publish, retry_dead_letter, retry_rotation, rotate, rotate_canary};
 pub use services::Services;
 pub use views::{
     KeyView, RotationView, Status, key_views, requested_rotation, rotation_view, rotation_views,

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use rekey_domain::{KeyringName, Principal, RotationReason, RotationState};
+use rekey_domain::{Canary, KeyringName, Principal, RotationReason, RotationState};
 use rekey_messages::{Event, Message, RotationDue, RotationRequested, route_of};
 use rekey_store::{audit::Record, batches, dead_letters, inbox, keyrings, rotations};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::{Action, OperationError, Services, authorise};
+use crate::{Action, OperationError, Services, authorise, canary};
 
 /// Where events of our own programs come from.
 const SOURCE: &str = "/rekey";
@@ -26,15 +26,38 @@ pub async fn rotate(
     reason: RotationReason,
     principal: &Principal,
 ) -> Result<String, OperationError> {
-    authorise(principal, Action::Rotate)?;
-    keyrings::by_name(services.store.db(), keyring).await?;
+    let request = RotationRequested::of_all(keyring.clone(), reason);
+    ask(services, &request, principal).await
+}
+
+/// Asks for a rotation that waits for a person when a part of it is done. Returns the id of the event.
+///
+/// # Errors
+/// [`OperationError::Configuration`] names the columns there are; [`OperationError::Refused`] where
+/// a rotation of all rows is under way.
+pub async fn rotate_canary(
+    services: &Services,
+    keyring: &KeyringName,
+    canary: &Canary,
+    principal: &Principal,
+) -> Result<String, OperationError> {
     let request = RotationRequested {
-        keyring: keyring.clone(),
-        reason,
+        canary: canary.clone(),
+        ..RotationRequested::of_all(keyring.clone(), RotationReason::Request)
     };
-    let event = Event::of(&request, SOURCE, services.clock.now()).asked_by(principal);
-    let details = json!({ "event": event.id });
-    send(services, &event, principal, keyring, details).await?;
+    ask(services, &request, principal).await
+}
+
+async fn ask(
+    services: &Services,
+    request: &RotationRequested,
+    principal: &Principal,
+) -> Result<String, OperationError> {
+    authorise(principal, Action::Rotate)?;
+    canary::check(services, request).await?;
+    let event = Event::of(request, SOURCE, services.clock.now()).asked_by(principal);
+    let details = json!({ "event": event.id, "canary": request.canary });
+    send(services, &event, principal, &request.keyring, details).await?;
     Ok(event.id)
 }
 
@@ -56,7 +79,7 @@ pub async fn publish(
             let request: RotationRequested = asked
                 .message()
                 .map_err(|error| OperationError::Refused(error.to_string()))?;
-            keyrings::by_name(services.store.db(), &request.keyring).await?;
+            canary::check(services, &request).await?;
             let mut event = Event::of(&request, SOURCE, services.clock.now()).asked_by(principal);
             event.id = id_of(&asked, principal).to_string();
             event.traceparent = asked.traceparent.filter(|trace| is_traceparent(trace));

@@ -21,7 +21,7 @@ mod value;
 use std::sync::Arc;
 
 pub use error::SourceError;
-pub use postgres::grants;
+pub use postgres::{grant_of_lag, grants};
 pub use query::{CensusColumn, ReadColumn, ReadQuery, WriteTarget};
 pub use row::{Page, RowKey, SourceRow};
 pub use shape::{ColumnShape, TableShape};

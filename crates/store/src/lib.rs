@@ -18,6 +18,7 @@ pub mod keyrings;
 pub mod keys;
 pub mod leases;
 pub mod outbox;
+pub mod pace;
 pub mod quarantine;
 pub mod relay;
 pub mod rotations;

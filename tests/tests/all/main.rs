@@ -18,5 +18,6 @@ mod process_faults;
 mod process_writers;
 mod processes;
 mod rolling_deploy;
+mod steer;
 mod support;
 mod tink;

@@ -3,8 +3,8 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use rekey_domain::{
-    Bind, BindValue, Found, KeyringPolicy, OnUpdate, Purpose, RotationReason, RotationState,
-    Triggers,
+    Bind, BindValue, Found, KeyringPolicy, Limits, OnUpdate, Purpose, RotationReason,
+    RotationState, Triggers,
 };
 use rekey_envelope::{decode_base64, encode_base64};
 use rekey_kms::LocalKms;
@@ -113,6 +113,7 @@ impl Clinic {
         let source = DesiredSource {
             name: "clinic".to_owned(),
             url: self.database.url().into(),
+            limits: Limits::default(),
             tables: vec![table],
         };
         Desired {

@@ -10,8 +10,8 @@ use std::{
 
 use rekey_broker::{LocalTransport, Transport};
 use rekey_domain::{
-    Bind, BindValue, Found, KeyId, KeyState, KeyringName, KeyringPolicy, OnUpdate, Principal,
-    Purpose, RotationReason, RotationState, Timing,
+    Bind, BindValue, Found, KeyId, KeyState, KeyringName, KeyringPolicy, Limits, OnUpdate,
+    Principal, Purpose, RotationReason, RotationState, Timing,
 };
 use rekey_envelope::{decode_base64, encode_base64};
 use rekey_kms::LocalKms;
@@ -98,6 +98,7 @@ pub struct Deployment {
     pub store: SqlitePool,
     clock: Arc<dyn Clock>,
     patients: i64,
+    policy: KeyringPolicy,
 }
 
 impl Deployment {
@@ -127,7 +128,7 @@ impl Deployment {
             .unwrap();
         store.migrate().await.unwrap();
         let services = Services::new(store, Arc::new(kms), clock.clone(), operator());
-        let desired = desired(&url(disks.clinic("source.db"), "rw"), policy)
+        let desired = desired(&url(disks.clinic("source.db"), "rw"), policy.clone())
             .with_store(&url(disks.state("store.db"), "rw"));
         init(&services, &desired, &operator()).await.unwrap();
         apply(&services, &desired, &operator()).await.unwrap();
@@ -139,6 +140,7 @@ impl Deployment {
             store,
             clock,
             patients,
+            policy,
         };
         deployment.fill().await;
         deployment
@@ -210,6 +212,16 @@ impl Deployment {
     pub fn values(&self) -> u64 {
         let notes = self.patients - self.patients / WITHOUT_NOTES;
         (self.patients + notes + self.visits()).unsigned_abs()
+    }
+
+    /// Applies the configuration again, with another policy of `phi` and other limits of the clinic.
+    pub async fn apply(&self, change: impl FnOnce(&mut KeyringPolicy, &mut Limits)) {
+        let (mut policy, mut limits) = (self.policy.clone(), Limits::default());
+        change(&mut policy, &mut limits);
+        let mut desired = desired(&url(self.disks.clinic("source.db"), "rw"), policy);
+        desired.sources[0].limits = limits;
+        let desired = desired.with_store(&url(self.disks.state("store.db"), "rw"));
+        apply(&self.services, &desired, &operator()).await.unwrap();
     }
 
     /// Asks for a rotation; answers the request's event id.
@@ -455,6 +467,7 @@ fn desired(source: &str, policy: KeyringPolicy) -> Desired {
         sources: vec![DesiredSource {
             name: "clinic".to_owned(),
             url: source.to_owned().into(),
+            limits: Limits::default(),
             tables: vec![
                 table(
                     "patients",

@@ -44,12 +44,16 @@ impl Handler for RequestRotation {
                     supersede(&unit, &late).await?;
                 }
                 let started = rotations::start(&unit, keyring.id, command.reason, &principal);
-                (started.await?.id, "rotation.started")
+                let started = started.await?;
+                if !command.canary.is_none() {
+                    rotations::set_canary(&unit, &started, &command.canary).await?;
+                }
+                (started.id, "rotation.started")
             }
         };
         rotations::note_request(&unit, &job.event().id, id).await?;
         unit.send(&RotationDue { rotation: id }).await?;
-        let details = json!({ "rotation": id, "reason": command.reason });
+        let details = json!({ "rotation": id, "reason": command.reason, "canary": command.canary });
         let record = Record {
             action,
             subject: keyring.name.0.as_str(),

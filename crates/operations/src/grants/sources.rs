@@ -11,6 +11,8 @@ use crate::{OperationError, STORE_SOURCE, Services};
 /// A protected table, as its source has it.
 pub(super) struct ProtectedTable {
     source: String,
+    /// Whether the lag of its standbys is looked at.
+    sees_lag: bool,
     parts: Vec<Part>,
     /// What is read: the primary key, what values are bound to, the values.
     read: BTreeSet<String>,
@@ -34,6 +36,7 @@ pub(super) async fn tables(services: &Services) -> Result<Vec<ProtectedTable>, O
                 let key = source.describe(relation).await?.primary_key;
                 let table = ProtectedTable {
                     source: column.source.name.clone(),
+                    sees_lag: column.source.limits().max_replica_lag.is_some(),
                     parts: source.parts(relation).await?,
                     read: key.into_iter().collect(),
                     protected: BTreeSet::new(),
@@ -85,8 +88,10 @@ fn on_table(worker: Worker, role: &str, table: &ProtectedTable) -> Vec<String> {
         Worker::Rotator => rekey_sources::grants(role, &table.parts, &protected, &[]),
         _ => rekey_sources::grants(role, &table.parts, &listed(&table.read), &protected),
     };
+    let lag = table.sees_lag && worker == Worker::ReEncryptor;
     statements
         .into_iter()
+        .chain(lag.then(|| rekey_sources::grant_of_lag(role)))
         .map(|sql| format!("{sql};"))
         .collect()
 }
