@@ -128,6 +128,21 @@ pub async fn by_name(db: &impl ConnectionTrait, name: &str) -> Result<Protected,
     })
 }
 
+/// A table that has protected columns, with its source.
+///
+/// # Errors
+/// [`StoreError::Unknown`] when there is none.
+pub async fn table(db: &impl ConnectionTrait, id: Uuid) -> Result<(Source, Table), StoreError> {
+    let unknown = || StoreError::Unknown {
+        what: format!("table with id {id}"),
+        known: Vec::new(),
+    };
+    let table = source_table::Entity::find_by_id(id).one(db).await?;
+    let table = table.ok_or_else(unknown)?;
+    let source = source::Entity::find_by_id(table.source_id).one(db).await?;
+    Ok((source.ok_or_else(unknown)?, table))
+}
+
 /// The source of this name, made or brought to this URL; `true` where it was there and is
 /// elsewhere now.
 ///

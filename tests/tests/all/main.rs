@@ -15,6 +15,7 @@ mod master;
 mod postgres_source;
 mod process;
 mod process_faults;
+mod process_steer;
 mod process_writers;
 mod processes;
 mod rolling_deploy;

@@ -2,12 +2,12 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use rekey_domain::Hold;
+use rekey_domain::{Hold, Load};
 use rekey_operations::{OperationError, Services};
 use rekey_store::{
     StoreError,
     batches::{self, Batch},
-    columns::{self, Protected},
+    columns::{self, Source, Table},
     keyrings, pace,
     rotations::Rotation,
 };
@@ -34,27 +34,26 @@ pub async fn turn(
     rotation: &Rotation,
     batch: &Batch,
 ) -> Result<Turn, OperationError> {
-    let columns = columns::of_keyring(services.store.db(), rotation.keyring_id).await?;
-    let of_table = |column: &&Protected| column.table.id == batch.table_id;
-    let Some(column) = columns.iter().find(of_table) else {
-        return Ok(Turn::Go(None));
-    };
-    let (hold, taken) = match hold(services, column).await? {
+    let place = columns::table(services.store.db(), batch.table_id).await?;
+    let (hold, taken) = match hold(services, &place).await? {
         Some(hold) => (Some(hold), None),
-        None => pace(services, rotation, column).await?,
+        None => pace(services, rotation, &place.0).await?,
     };
-    note(services, batch, column, hold.as_ref()).await?;
+    note(services, batch, &place, hold.as_ref()).await?;
     let now = services.clock.now();
     Ok(hold.map_or(Turn::Go(taken), |hold| Turn::Wait(hold.look_again(now))))
 }
 
-async fn hold(services: &Services, column: &Protected) -> Result<Option<Hold>, OperationError> {
-    let (limits, now) = (column.source.limits(), services.clock.now());
+async fn hold(
+    services: &Services,
+    (source, table): &(Source, Table),
+) -> Result<Option<Hold>, OperationError> {
+    let (limits, now) = (source.limits(), services.clock.now());
     let load = if limits.ask_the_source(now) {
-        let source = services.source(&column.source).await?;
-        source.load(&column.table.relation, &limits).await?
+        let source = services.source(source).await?;
+        source.load(&table.relation, &limits).await?
     } else {
-        rekey_domain::Load::default()
+        Load::default()
     };
     Ok(limits.hold(&load, now))
 }
@@ -63,16 +62,16 @@ async fn hold(services: &Services, column: &Protected) -> Result<Option<Hold>, O
 async fn pace(
     services: &Services,
     rotation: &Rotation,
-    column: &Protected,
+    source: &Source,
 ) -> Result<(Option<Hold>, Option<Taken>), OperationError> {
-    let limits = column.source.limits();
+    let limits = source.limits();
     let Some(rate) = limits.rows_per_second else {
         return Ok((None, None));
     };
     let store = &services.store;
     let keyring = keyrings::by_id(store.db(), rotation.keyring_id).await?;
     let rows = limits.batch_rows(keyring.policy.0.batch_rows).into();
-    let source = column.source.id;
+    let source = source.id;
     let unit = store.begin_forgettable(services.clock.now()).await?;
     let turn = pace::take(&unit, source, rows, rate).await?;
     unit.commit().await?;
@@ -90,7 +89,7 @@ async fn pace(
 async fn note(
     services: &Services,
     batch: &Batch,
-    column: &Protected,
+    (source, table): &(Source, Table),
     hold: Option<&Hold>,
 ) -> Result<(), StoreError> {
     if hold.is_none() && batch.waiting_because.is_none() {
@@ -98,11 +97,8 @@ async fn note(
     }
     let now = services.clock.now();
     let because = hold.map(|hold| match hold {
-        Hold::DeadTuples { .. } => {
-            let spec = &column.spec.name;
-            format!("{hold} at {}.{}", spec.source, spec.table)
-        }
-        hold => format!("{hold} at {}", column.source.name),
+        Hold::DeadTuples { .. } => format!("{hold} at {}.{}", source.name, table.name),
+        hold => format!("{hold} at {}", source.name),
     });
     let lasts = hold.map_or(Duration::ZERO, |hold| hold.look_again(now));
     let unit = services.store.begin_forgettable(now).await?;

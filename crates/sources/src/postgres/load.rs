@@ -11,8 +11,10 @@ use crate::{SourceError, place::Place};
 /// Without this right every standby's lag reads as if it had none.
 const MAY_SEE_LAG: &str =
     "SELECT pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')";
+/// A standby that has all it was sent keeps the last lag that was measured for a while.
 const LAG: &str = "SELECT (extract(epoch FROM max(replay_lag)) * 1000)::int8 \
-     FROM pg_catalog.pg_stat_replication";
+     FROM pg_catalog.pg_stat_replication \
+     WHERE replay_lsn IS DISTINCT FROM sent_lsn OR state <> 'streaming'";
 /// Statistics, which everyone may read; a table that was never written to has none.
 const DEAD: &str =
     "SELECT coalesce(sum(pg_catalog.pg_stat_get_dead_tuples(oid)), 0)::int8 FROM tree";
