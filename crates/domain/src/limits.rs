@@ -128,7 +128,7 @@ impl fmt::Display for Hold {
                 write!(f, "outside the window {window}")?;
                 opens.map_or(Ok(()), |opens| {
                     let opens = opens.to_rfc3339_opts(SecondsFormat::Secs, true);
-                    write!(f, ", which opens at {opens}")
+                    write!(f, " until {opens}")
                 })
             }
             Self::ReplicaLag { found, allowed } => {
@@ -190,8 +190,7 @@ mod tests {
             ..limits
         };
         let hold = limits.hold(&load, now).unwrap();
-        let expected =
-            "outside the window 22:00-05:00 Europe/Berlin, which opens at 2026-01-10T21:00:00Z";
+        let expected = "outside the window 22:00-05:00 Europe/Berlin until 2026-01-10T21:00:00Z";
         assert_eq!(hold.to_string(), expected);
         assert!(!limits.ask_the_source(now) && limits.ask_the_source(at("2026-01-10T22:00:00Z")));
     }

@@ -8,14 +8,14 @@ use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder,
     QuerySelect,
-    sea_query::{Expr, ExprTrait},
+    sea_query::{Expr, ExprTrait, Query},
 };
 use uuid::Uuid;
 
 pub use crate::entities::batch::Model as Batch;
 use crate::{
     StoreError, Unit,
-    entities::batch,
+    entities::{batch, rotation},
     keyrings,
     rotations::{self, Rotation},
     stored::Text,
@@ -154,7 +154,7 @@ pub async fn count(
         .await?)
 }
 
-/// Dispatched batches that gave no sign of life until `now`, or whose date lies further ahead than
+/// Dispatched batches of live rotations that gave no sign of life until `now`, or whose date lies further ahead than
 /// any we set (database time, milliseconds).
 ///
 /// # Errors
@@ -168,9 +168,15 @@ pub async fn to_resend(
     let due = batch::Column::ResendAt
         .lte(now)
         .or(batch::Column::ResendAt.gt(furthest));
+    let live = Query::select()
+        .column(rotation::Column::Id)
+        .from(rotation::Entity)
+        .and_where(rotation::Column::State.is_in(rotations::LIVE.map(|state| state.to_string())))
+        .to_owned();
     Ok(batch::Entity::find()
         .filter(dispatched)
         .filter(due)
+        .filter(batch::Column::RotationId.in_subquery(live))
         .limit(100)
         .all(db)
         .await?)
@@ -540,6 +546,28 @@ mod tests {
             tokio::join!(here, dispatch_on(&elsewhere, &rotation, 3));
             let in_flight = count(store.db(), &rotation, BatchState::Dispatched);
             assert_eq!(in_flight.await.unwrap(), 3);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_cancelled_rotation_had_in_flight_is_not_sent_again() {
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let rotation = planned(&store, 3).await;
+            dispatch_on(&store, &rotation, 2).await;
+            let unit = store.unit().await;
+            resend_now(&unit, &rotation).await.unwrap();
+            let in_flight = to_resend(unit.db(), 1, i64::MAX).await.unwrap();
+            assert_eq!(in_flight.len(), 2);
+            rotations::cancel(&unit, &rotation, "a test").await.unwrap();
+            let due = to_resend(unit.db(), 1, i64::MAX).await.unwrap();
+            assert_eq!(due, []);
+            finish(&unit, &in_flight[0], Tally::default())
+                .await
+                .unwrap();
+            dispatch(&unit, &rotation, 5).await.unwrap();
+            let planned = count(unit.db(), &rotation, BatchState::Planned);
+            assert_eq!(planned.await.unwrap(), 1, "nothing more is dispatched");
         }
     }
 

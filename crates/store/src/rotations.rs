@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The states in which a rotation takes steps by itself.
-const LIVE: [RotationState; 5] = [
+pub(crate) const LIVE: [RotationState; 5] = [
     RotationState::Requested,
     RotationState::Distributing,
     RotationState::ReEncrypting,

@@ -6,13 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
 use rekey_broker::LocalTransport;
 use rekey_domain::{Canary, Found, KeyState, KeyringPolicy, RotationState, Timing};
 use rekey_operations::{
     RotationView, cancel_rotation, resume_rotation, rotate_canary, verify_audit,
 };
-use rekey_runtime::SystemClock;
+use rekey_runtime::{Clock, SystemClock};
 
 use crate::support::{Deployment, Engine, operator, phi, short, until};
 
@@ -265,7 +265,7 @@ async fn a_higher_concurrency_counts_at_once_and_a_lower_one_at_the_next_dispatc
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn outside_its_window_a_source_is_left_alone_and_the_rotation_says_so() {
     let clinic = Deployment::of(100).await;
-    let time = |hours| (Utc::now() + TimeDelta::hours(hours)).format("%H:%M");
+    let time = |hours| (SystemClock.now() + TimeDelta::hours(hours)).format("%H:%M");
     let window = format!("{}-{} UTC", time(2), time(3));
     let later = window.parse().unwrap();
     clinic.apply(|_, limits| limits.window = Some(later)).await;

@@ -93,7 +93,7 @@ async fn say_what_moves_along(canary: &Canary, app: &App) -> anyhow::Result<()> 
     if !along.is_empty() {
         let along: Vec<_> = along.iter().map(ToString::to_string).collect();
         output::note(&format!(
-            "{} stand in the same rows as {only} and move along",
+            "in the same rows as {only}, and moved along: {}",
             along.join(", ")
         ));
     }
