@@ -15,6 +15,7 @@ mod m0010_paused_because;
 mod m0011_outbox_due;
 mod m0012_dispatched_batches;
 mod m0013_resumptions;
+mod m0014_steering;
 mod m0016_urgent_and_dismissed;
 mod m0017_certificates;
 mod table;
@@ -40,6 +41,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0011_outbox_due::Migration),
             Box::new(m0012_dispatched_batches::Migration),
             Box::new(m0013_resumptions::Migration),
+            Box::new(m0014_steering::Migration),
             Box::new(m0016_urgent_and_dismissed::Migration),
             Box::new(m0017_certificates::Migration),
         ]

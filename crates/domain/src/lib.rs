@@ -4,21 +4,26 @@
 //! one, and returns values. Words follow NIST SP 800-57 and Tink.
 
 mod batch;
+mod canary;
 mod census;
 mod column;
 mod duration;
 mod encrypt_lease;
 mod key;
 mod keyring;
+mod limits;
 mod names;
+mod pace;
 mod principal;
 mod quarantine;
 mod retry;
 mod rotation;
 mod schedule;
 mod usage;
+mod window;
 
 pub use batch::{BatchState, Part, PartId, Range};
+pub use canary::Canary;
 pub use census::{CensusCount, Found};
 pub use column::{
     Bind, BindError, BindValue, ColumnName, ColumnNameError, ColumnSpec, OnUpdate, TextEncoding,
@@ -28,7 +33,9 @@ pub use duration::{DurationError, format_duration, parse_duration};
 pub use encrypt_lease::EncryptLease;
 pub use key::{BackupProof, KeyError, KeyState};
 pub use keyring::{Algorithm, BackupPolicy, KeyringPolicy, Purpose};
+pub use limits::{Hold, Limits, Load};
 pub use names::{KeyId, KeyName, KeyringName, NameError};
+pub use pace::Pace;
 pub use principal::{Principal, PrincipalError};
 pub use quarantine::QuarantineReason;
 pub use retry::{MAX_DELAY, RetryPolicy};
@@ -41,3 +48,4 @@ pub use usage::{
     FIRST_BLOCK, Forecast, HARD_LIMIT, LARGEST_BLOCK, PLAN_LIMIT, UsageBlock, UsageError, forecast,
     next_block_size, plan_fits, take_block,
 };
+pub use window::{Window, WindowError};

@@ -90,7 +90,7 @@ impl RotationState {
             | (Verifying, Completed | Failed)
             | (Failed, ReEncrypting | Verifying | Superseded)
             | (Grace | Verifying, Superseded) => true,
-            (from, Cancelled) => from.is_live(),
+            (from, Cancelled) => from.is_live() || from == Failed,
             _ => false,
         }
     }
@@ -180,6 +180,8 @@ pub struct Rotation {
     pub state: RotationState,
     /// A person put it on hold.
     pub paused: bool,
+    /// Only a part of the rows is planned; then it waits for a person.
+    pub canary: bool,
     /// When the wait of the present state ends, where it waits.
     pub due_at: Option<DateTime<Utc>>,
 }
@@ -226,6 +228,8 @@ pub enum Step {
     Switch,
     /// Plan ranges of the current pass.
     Plan,
+    /// The part that was to go first is done: pause, and plan all the rest once a person resumes.
+    EndCanary,
     /// All rows are moved: wait out clients that have not refreshed.
     BeginGrace {
         /// When the grace period ends.
@@ -269,8 +273,12 @@ pub fn next_step(rotation: &Rotation, facts: &Facts, timing: &Timing, now: DateT
             None if facts.standby_ready => Step::Switch,
             None => Step::Restart,
         },
-        RotationState::ReEncrypting => pass_step(facts).unwrap_or(Step::BeginGrace {
-            until: now + timing.grace_period,
+        RotationState::ReEncrypting => pass_step(facts).unwrap_or(if rotation.canary {
+            Step::EndCanary
+        } else {
+            Step::BeginGrace {
+                until: now + timing.grace_period,
+            }
         }),
         RotationState::Grace => {
             waiting(timing.grace_period).map_or(Step::BeginVerifying, Step::WaitUntil)

@@ -15,8 +15,8 @@ const RANGES: u64 = 4;
 enum Event {
     /// The rotator wakes, once or as a duplicate.
     Advance,
-    /// Another request arrives.
-    Request,
+    /// Another request arrives; a canary is one for a part of the rows first.
+    Request { canary: bool },
     /// The ordered standby is made.
     StandbyMade,
     /// One batch in flight ends well.
@@ -38,7 +38,7 @@ enum Event {
 fn events() -> impl Strategy<Value = Vec<Event>> {
     let event = prop_oneof![
         12 => Just(Event::Advance),
-        1 => Just(Event::Request),
+        1 => any::<bool>().prop_map(|canary| Event::Request { canary }),
         3 => Just(Event::StandbyMade),
         6 => Just(Event::BatchDone),
         1 => Just(Event::BatchFailed),
@@ -99,7 +99,7 @@ impl World {
     fn apply(&mut self, event: Event) {
         match event {
             Event::Advance => self.advance(),
-            Event::Request => self.request(),
+            Event::Request { canary } => self.request(canary),
             Event::StandbyMade if self.standby_ordered => {
                 self.standby_ordered = false;
                 self.keys.push(KeyState::Pending);
@@ -115,20 +115,34 @@ impl World {
                     live.rotation.paused = paused;
                 }
             }
-            Event::Cancel => {
-                if let Some(live) = self.rotations.last_mut() {
-                    live.rotation.state = live
-                        .rotation
-                        .state
-                        .become_state(RotationState::Cancelled)
-                        .unwrap_or(live.rotation.state);
-                }
-            }
+            Event::Cancel => self.cancel(),
             Event::StandbyMade => {}
         }
     }
 
-    fn request(&mut self) {
+    /// Stops where it is: no key and no row changes, and what is in flight ends for nothing.
+    fn cancel(&mut self) {
+        let (keys, rows) = (self.keys.clone(), self.rows.clone());
+        let Some(live) = self.rotations.last_mut() else {
+            return;
+        };
+        let state = live.rotation.state;
+        match state.become_state(RotationState::Cancelled) {
+            Ok(cancelled) => live.rotation.state = cancelled,
+            Err(_) => assert!(
+                !state.is_live() && state != RotationState::Failed,
+                "{state}"
+            ),
+        }
+        self.end_batch(true);
+        self.advance();
+        assert!(
+            (&self.keys, &self.rows) == (&keys, &rows),
+            "cancelled, and moved on"
+        );
+    }
+
+    fn request(&mut self, canary: bool) {
         match decide_request(self.rotations.last().map(|live| live.rotation.state)) {
             RequestDecision::Join => return,
             RequestDecision::Supersede => {
@@ -144,6 +158,7 @@ impl World {
         let rotation = Rotation {
             state: RotationState::Requested,
             paused: false,
+            canary,
             due_at: None,
         };
         self.rotations.push(Live {
@@ -196,7 +211,8 @@ impl World {
             return;
         }
         let target = live.target.expect("batches exist only after the switch");
-        let last_of_pass = live.open == 0 && live.failed == 0;
+        // A canary's part is not all of the rows.
+        let last_of_pass = live.open == 0 && live.failed == 0 && !live.rotation.canary;
         let moved: u64 = self.rows[..target]
             .iter_mut()
             .map(|rows| {
@@ -245,6 +261,11 @@ impl World {
             Step::Plan => {
                 live.planned = true;
                 live.open = RANGES;
+            }
+            Step::EndCanary => {
+                assert!(live.open == 0, "batches in flight at the end of a canary");
+                (live.rotation.paused, live.rotation.canary) = (true, false);
+                live.planned = false;
             }
             Step::BeginGrace { until } => go(live, RotationState::Grace, Some(until)),
             Step::BeginVerifying => {
@@ -302,7 +323,7 @@ proptest! {
     #[test]
     fn no_order_of_events_breaks_an_invariant(events in events()) {
         let mut world = World::new();
-        world.request();
+        world.request(false);
         let total = |world: &World| world.rows.iter().sum::<u64>();
         for event in events {
             let before = total(&world);
@@ -316,14 +337,14 @@ proptest! {
     #[test]
     fn every_past_can_still_complete(events in events()) {
         let mut world = World::new();
-        world.request();
+        world.request(false);
         events.into_iter().for_each(|event| world.apply(event));
         let completed = world.completed;
         world.apply(Event::Pause(false));
         world.apply(Event::Retry);
-        world.apply(Event::Request);
+        world.apply(Event::Request { canary: false });
         for _ in 0..200 {
-            for event in [Event::Retry, Event::StandbyMade, Event::Advance, Event::BatchDone] {
+            for event in [Event::Pause(false), Event::Retry, Event::StandbyMade, Event::Advance, Event::BatchDone] {
                 world.apply(event);
             }
             world.apply(Event::Clock(3_600 * 6));

@@ -1,6 +1,6 @@
 //! The messages themselves.
 
-use rekey_domain::{KeyId, KeyName, KeyringName, RotationReason};
+use rekey_domain::{Canary, KeyId, KeyName, KeyringName, RotationReason};
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -18,6 +18,21 @@ pub struct RotationRequested {
     /// Whether its batches overtake all others.
     #[serde(default)]
     pub urgent: bool,
+    /// How much of it is done before it waits for a person; nothing: all of it.
+    #[serde(flatten)]
+    pub canary: Canary,
+}
+
+impl RotationRequested {
+    /// Asks for a rotation of all rows.
+    pub fn of_all(keyring: KeyringName, reason: RotationReason) -> Self {
+        Self {
+            keyring,
+            reason,
+            urgent: false,
+            canary: Canary::default(),
+        }
+    }
 }
 
 fn by_request() -> RotationReason {

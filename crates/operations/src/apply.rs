@@ -1,14 +1,16 @@
 //! `apply`: writes desired keyrings, sources and columns to the store; `plan` only says what would change.
 
 use rekey_domain::{Bind, Principal, Purpose, Triggers};
+use rekey_messages::RotationDue;
 use rekey_sources::TableShape;
 use rekey_store::{
     Unit,
     audit::Record,
     columns::{self, NewColumn},
-    keyrings,
+    keyrings, rotations,
 };
 use serde_json::json;
+use uuid::Uuid;
 
 use crate::{
     Action, Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, OperationError,
@@ -196,6 +198,7 @@ async fn write(
         let found = found.ok_or_else(|| not_made(wanted))?;
         if found.policy.0 != wanted.policy {
             keyrings::set_policy(unit, found.id, &wanted.policy).await?;
+            wake_rotation(unit, found.id).await?;
             changes.push(Change {
                 subject: format!("keyring {}", wanted.name),
                 change: "policy changed".to_owned(),
@@ -228,6 +231,12 @@ async fn write(
             changes.push(Change {
                 subject: format!("source {}", source.name),
                 change: "url changed".to_owned(),
+            });
+        }
+        if columns::set_limits(unit, &stored, &source.limits).await? {
+            changes.push(Change {
+                subject: format!("source {}", source.name),
+                change: "limits changed".to_owned(),
             });
         }
         let triggers = table.on_update.triggers;
@@ -273,6 +282,16 @@ fn signs_only(name: &str, column: &DesiredColumn) -> OperationError {
             column.keyring
         ),
     }
+}
+
+/// A higher `concurrency` counts at once: the rotator dispatches what may be in flight beside.
+async fn wake_rotation(unit: &Unit, keyring: Uuid) -> Result<(), OperationError> {
+    let of_keyring = rotations::of_keyring(unit.db(), keyring).await?;
+    for rotation in of_keyring.iter().filter(|one| one.state.0.is_live()) {
+        let rotation = rotation.id;
+        unit.send(&RotationDue { rotation }).await?;
+    }
+    Ok(())
 }
 
 /// What was said, or `source.schema.table.column` as the catalogue has them.

@@ -1,6 +1,6 @@
 //! Desired state: what `rekey.toml` says, parsed and whole.
 
-use rekey_domain::{Algorithm, Bind, KeyringName, KeyringPolicy, OnUpdate, Purpose};
+use rekey_domain::{Algorithm, Bind, KeyringName, KeyringPolicy, Limits, OnUpdate, Purpose};
 use rekey_runtime::config::SecretUrl;
 
 /// The source that is the store itself.
@@ -35,6 +35,8 @@ pub struct DesiredSource {
     pub name: String,
     /// Where it is; stored without its password.
     pub url: SecretUrl,
+    /// What it puts up with.
+    pub limits: Limits,
     /// Its tables.
     pub tables: Vec<DesiredTable>,
 }
@@ -121,6 +123,7 @@ impl Desired {
         let source = DesiredSource {
             name: STORE_SOURCE.to_owned(),
             url: url.to_owned().into(),
+            limits: Limits::default(),
             tables: vec![table],
         };
         self.sources.insert(0, source);

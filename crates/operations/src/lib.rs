@@ -5,6 +5,8 @@ mod apply;
 mod audit;
 mod authorise;
 mod background;
+mod canary;
+mod cancel;
 mod census;
 pub mod certificate;
 mod dead_letters;
@@ -32,6 +34,8 @@ pub use apply::{Change, apply, plan};
 pub use audit::{AuditVerdict, verify_audit};
 pub use authorise::{Action, Requester, authorise};
 pub use background::{background, tend};
+pub use canary::columns_along;
+pub use cancel::cancel_rotation;
 pub use census::{CensusRow, census, census_of_columns};
 pub use dead_letters::{dismiss_dead_letter, retry_dead_letter};
 pub use desired::{

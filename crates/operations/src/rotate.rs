@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::{Action, OperationError, Services, authorise};
+use crate::{Action, OperationError, Services, authorise, canary};
 
 /// Where events of our own programs come from.
 const SOURCE: &str = "/rekey";
@@ -26,27 +26,26 @@ pub async fn rotate(
     reason: RotationReason,
     principal: &Principal,
 ) -> Result<String, OperationError> {
-    let request = RotationRequested {
-        keyring: keyring.clone(),
-        reason,
-        urgent: false,
-    };
+    let request = RotationRequested::of_all(keyring.clone(), reason);
     request_rotation(services, &request, principal).await
 }
 
-/// Asks for a rotation of a keyring; the rotator does the rest. Returns the id of the event.
+/// Asks for a rotation, urgent or a canary perhaps; the rotator does the rest. Returns the id of the
+/// event.
 ///
 /// # Errors
-/// [`OperationError::Store`] names the keyrings there are.
+/// [`OperationError::Store`] names the keyrings there are, [`OperationError::Configuration`] the
+/// columns; [`OperationError::Refused`] for a canary where a rotation of all rows is under way.
 pub async fn request_rotation(
     services: &Services,
     request: &RotationRequested,
     principal: &Principal,
 ) -> Result<String, OperationError> {
     authorise(principal, Action::Rotate)?;
-    keyrings::by_name(services.store.db(), &request.keyring).await?;
+    canary::check(services, request).await?;
     let event = Event::of(request, SOURCE, services.clock.now()).asked_by(principal);
-    let details = json!({ "event": event.id, "urgent": request.urgent });
+    let RotationRequested { urgent, canary, .. } = request;
+    let details = json!({ "event": event.id, "urgent": urgent, "canary": canary });
     send(services, &event, principal, &request.keyring, details).await?;
     Ok(event.id)
 }
@@ -69,7 +68,7 @@ pub async fn publish(
             let request: RotationRequested = asked
                 .message()
                 .map_err(|error| OperationError::Refused(error.to_string()))?;
-            keyrings::by_name(services.store.db(), &request.keyring).await?;
+            canary::check(services, &request).await?;
             let mut event = Event::of(&request, SOURCE, services.clock.now()).asked_by(principal);
             event.id = id_of(&asked, principal).to_string();
             event.traceparent = asked.traceparent.filter(|trace| is_traceparent(trace));

@@ -1,8 +1,11 @@
 //! What people and programs are shown: keys, rotations, status. Reads only.
 
+use std::num::NonZeroU64;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use rekey_domain::{
-    Algorithm, BatchState, HARD_LIMIT, KeyId, KeyName, KeyState, RotationState, forecast,
+    Algorithm, BatchState, ColumnName, HARD_LIMIT, KeyId, KeyName, KeyState, RotationState,
+    forecast,
 };
 use rekey_store::{
     StoreError, batches, certificates, dead_letters,
@@ -74,6 +77,8 @@ pub struct RotationView {
     pub batches_done: u64,
     /// Batches of the present pass.
     pub batches: u64,
+    /// Rows written.
+    pub rows: u64,
     /// Values moved.
     pub moved: u64,
     /// Rows the application changed under our hands; moved or left to it.
@@ -86,8 +91,16 @@ pub struct RotationView {
     pub requested_at: DateTime<Utc>,
     /// When it ended.
     pub ended_at: Option<DateTime<Utc>>,
+    /// What its batches wait for, if they do; they go on by themselves.
+    pub waiting: Vec<String>,
+    /// Rows after which it pauses, if it was asked to and has not yet.
+    pub pause_after: Option<u64>,
+    /// The column whose rows go first, if it was asked to and they have not yet.
+    pub only: Option<ColumnName>,
     /// Why it is on hold, if it is.
     pub paused_because: Option<String>,
+    /// Why it was cancelled.
+    pub cancelled_because: Option<String>,
     /// Why it failed.
     pub failure: Option<String>,
     /// Its certificate, once completed.
@@ -202,6 +215,12 @@ async fn view(
     let tally = batches::tally(db, &rotation).await?;
     let done = batches::count(db, &rotation, BatchState::Done).await?;
     let of_pass = batches::of_pass(db, &rotation).await?;
+    let waiting = if rotation.paused || !rotation.state.0.is_live() {
+        Vec::new()
+    } else {
+        batches::waiting(db, &rotation).await?
+    };
+    let canary = rotation.canary();
     let void = |batch: &&batches::Batch| batch.state.0 == BatchState::Void;
     let batches = (of_pass.len() - of_pass.iter().filter(void).count()) as u64;
     Ok(RotationView {
@@ -216,13 +235,18 @@ async fn view(
         passes: rotation.pass.unsigned_abs() + 1,
         batches_done: done,
         batches,
+        rows: tally.rows,
         moved: tally.moved,
         conflicts: tally.conflicts,
         quarantined: tally.quarantined,
         due_at: rotation.due_at,
         requested_at: rotation.requested_at,
         ended_at: rotation.ended_at,
+        waiting,
+        pause_after: canary.pause_after.map(NonZeroU64::get),
+        only: canary.only,
         paused_because: rotation.paused_because,
+        cancelled_because: rotation.cancelled_because,
         failure: rotation.failure,
         certificate: rotation
             .certificate

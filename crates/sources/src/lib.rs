@@ -21,7 +21,7 @@ mod value;
 use std::sync::Arc;
 
 pub use error::SourceError;
-pub use postgres::{GRANT_SUPPRESS, grants};
+pub use postgres::{GRANT_SUPPRESS, grant_of_lag, grants};
 pub use query::{CensusColumn, ReadColumn, ReadQuery, TableRights, WriteTarget};
 pub use row::{Page, RowKey, SourceRow};
 pub use shape::{ColumnShape, TableShape};

@@ -7,6 +7,7 @@ mod connections;
 mod effects;
 mod faults;
 mod grants;
+mod load;
 mod names;
 mod parts;
 mod ranges;
@@ -22,10 +23,10 @@ mod write;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rekey_domain::{Found, Part, Range};
+use rekey_domain::{Found, Limits, Load, Part, Range};
 use sqlx::{Connection, Postgres, pool::PoolConnection};
 
-pub use self::grants::{GRANT_SUPPRESS, grants};
+pub use self::grants::{GRANT_SUPPRESS, grant_of_lag, grants};
 use self::{catalogue::Table, connections::Connections, faults::Located};
 use crate::{
     CensusColumn, Deadline, Page, ReadQuery, RowUpdate, Source, SourceError, TableRights,
@@ -133,5 +134,10 @@ impl Source for PostgresSource {
     ) -> Result<Vec<Vec<(Found, u64)>>, SourceError> {
         let (mut connection, place) = self.begin(relation).await?;
         census::count(&mut connection, place, columns).await
+    }
+
+    async fn load(&self, relation: &str, limits: &Limits) -> Result<Load, SourceError> {
+        let (mut connection, place) = self.begin(relation).await?;
+        load::find(&mut connection, place, limits).await
     }
 }

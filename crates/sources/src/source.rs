@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rekey_domain::{Found, Part, Range};
+use rekey_domain::{Found, Limits, Load, Part, Range};
 
 use crate::{
     CensusColumn, Deadline, Page, ReadQuery, RowUpdate, SourceError, TableRights, TableShape,
@@ -103,4 +103,10 @@ pub trait Source: Send + Sync {
         relation: &str,
         columns: &[CensusColumn],
     ) -> Result<Vec<Vec<(Found, u64)>>, SourceError>;
+
+    /// How the database and the table are, as far as `limits` ask for it.
+    ///
+    /// # Errors
+    /// [`SourceError::NotAllowed`] where our role may not know; as any call.
+    async fn load(&self, relation: &str, limits: &Limits) -> Result<Load, SourceError>;
 }

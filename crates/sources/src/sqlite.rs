@@ -17,7 +17,7 @@ mod write;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rekey_domain::{Found, Part, PartId, Range, Triggers};
+use rekey_domain::{Found, Limits, Load, Part, PartId, Range, Triggers};
 use sqlx::{Sqlite, pool::PoolConnection};
 
 use self::{catalogue::Table, connections::Connections, turns::Turns};
@@ -140,5 +140,10 @@ impl Source for SqliteSource {
     ) -> Result<Vec<Vec<(Found, u64)>>, SourceError> {
         let (mut connection, table) = self.table(relation).await?;
         census::count(&mut connection, &table, columns).await
+    }
+
+    /// A file has no standbys, and a row that is updated leaves no dead one.
+    async fn load(&self, _relation: &str, _limits: &Limits) -> Result<Load, SourceError> {
+        Ok(Load::default())
     }
 }

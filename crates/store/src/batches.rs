@@ -8,14 +8,15 @@ use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder,
     QuerySelect,
-    sea_query::{Expr, ExprTrait},
+    sea_query::{Expr, ExprTrait, Query},
 };
 use uuid::Uuid;
 
 pub use crate::entities::batch::Model as Batch;
 use crate::{
     StoreError, Unit,
-    entities::batch,
+    entities::{batch, rotation},
+    keyrings,
     rotations::{self, Rotation},
     stored::Text,
 };
@@ -26,6 +27,8 @@ pub const RESEND_AFTER: Duration = Duration::from_secs(30);
 /// What a batch did, in values.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
+    /// Rows that were written.
+    pub rows: u64,
     /// Values written under the target key.
     pub moved: u64,
     /// Rows that the application changed between our read and our write.
@@ -77,6 +80,11 @@ pub async fn tally(db: &impl ConnectionTrait, rotation: &Rotation) -> Result<Tal
         .await?;
     let latest = batches.iter().filter(|batch| batch.pass == rotation.pass);
     Ok(Tally {
+        rows: batches
+            .iter()
+            .filter_map(|batch| batch.rows_moved)
+            .map(i64::unsigned_abs)
+            .sum(),
         moved: batches.iter().map(|batch| batch.moved.unsigned_abs()).sum(),
         conflicts: batches
             .iter()
@@ -146,7 +154,7 @@ pub async fn count(
         .await?)
 }
 
-/// Dispatched batches that gave no sign of life until `now`, or whose date lies further ahead than
+/// Dispatched batches of live rotations that gave no sign of life until `now`, or whose date lies further ahead than
 /// any we set (database time, milliseconds).
 ///
 /// # Errors
@@ -160,9 +168,15 @@ pub async fn to_resend(
     let due = batch::Column::ResendAt
         .lte(now)
         .or(batch::Column::ResendAt.gt(furthest));
+    let live = Query::select()
+        .column(rotation::Column::Id)
+        .from(rotation::Entity)
+        .and_where(rotation::Column::State.is_in(rotations::LIVE.map(|state| state.to_string())))
+        .to_owned();
     Ok(batch::Entity::find()
         .filter(dispatched)
         .filter(due)
+        .filter(batch::Column::RotationId.in_subquery(live))
         .limit(100)
         .all(db)
         .await?)
@@ -195,6 +209,8 @@ pub async fn plan(
         quarantined: Set(0),
         failure: Set(None),
         ended_at: Set(None),
+        rows_moved: Set(None),
+        waiting_because: Set(None),
     };
     batch::Entity::insert(row)
         .exec_without_returning(unit.db())
@@ -212,9 +228,12 @@ pub async fn dispatch(
     concurrency: u32,
 ) -> Result<(), StoreError> {
     let rotation = &rotations::lock(unit, rotation.id).await?;
-    if rotation.paused {
+    if rotation.paused || !rotation.state.0.is_live() {
         return Ok(());
     }
+    let Some(concurrency) = may_be_in_flight(unit, rotation, concurrency).await? else {
+        return Ok(());
+    };
     let in_flight = count(unit.db(), rotation, BatchState::Dispatched).await?;
     let ready = batch::Entity::find()
         .filter(batch::Column::RotationId.eq(rotation.id))
@@ -234,6 +253,87 @@ pub async fn dispatch(
         .await?;
         send(unit, rotation, &batch).await?;
     }
+    Ok(())
+}
+
+/// How many batches may be in flight. Where it is time for a person to look, the rotation is on hold
+/// from now on.
+async fn may_be_in_flight(
+    unit: &Unit,
+    rotation: &Rotation,
+    concurrency: u32,
+) -> Result<Option<u32>, StoreError> {
+    let canary = rotation.canary();
+    if canary.pause_after.is_none() {
+        return Ok(Some(concurrency));
+    }
+    let keyring = keyrings::by_id(unit.db(), rotation.keyring_id).await?;
+    let moved = rows_moved(unit.db(), rotation).await?;
+    let batch_rows = canary.batch_rows(keyring.policy.0.batch_rows);
+    let most = canary.in_flight(moved, batch_rows, concurrency);
+    if most.is_none() {
+        rotations::pause_after(unit, rotation, moved).await?;
+    }
+    Ok(most)
+}
+
+/// Rows that a rotation moved, over all passes.
+async fn rows_moved(db: &impl ConnectionTrait, rotation: &Rotation) -> Result<u64, StoreError> {
+    let sum = Expr::col(batch::Column::RowsMoved).sum().cast_as("bigint");
+    let moved: Option<Option<i64>> = batch::Entity::find()
+        .select_only()
+        .column_as(sum, "rows_moved")
+        .filter(batch::Column::RotationId.eq(rotation.id))
+        .into_tuple()
+        .one(db)
+        .await?;
+    Ok(moved.flatten().unwrap_or_default().unsigned_abs())
+}
+
+/// What the dispatched batches of a rotation wait for, each once.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn waiting(
+    db: &impl ConnectionTrait,
+    rotation: &Rotation,
+) -> Result<Vec<String>, StoreError> {
+    let dispatched = batch::Column::State.eq(BatchState::Dispatched.to_string());
+    Ok(batch::Entity::find()
+        .select_only()
+        .column(batch::Column::WaitingBecause)
+        .distinct()
+        .filter(batch::Column::RotationId.eq(rotation.id))
+        .filter(batch::Column::Pass.eq(rotation.pass))
+        .filter(dispatched)
+        .filter(batch::Column::WaitingBecause.is_not_null())
+        .order_by_asc(batch::Column::WaitingBecause)
+        .into_tuple()
+        .all(db)
+        .await?)
+}
+
+/// Says why a dispatched batch waits, and that it is looked at again after `lasts`; None: it goes on.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn set_waiting(
+    unit: &Unit,
+    batch: &Batch,
+    because: Option<&str>,
+    lasts: Duration,
+) -> Result<(), StoreError> {
+    let resend_at = unit.database_time_in(lasts + RESEND_AFTER);
+    batch::Entity::update_many()
+        .col_expr(
+            batch::Column::WaitingBecause,
+            Expr::value(because.map(str::to_owned)),
+        )
+        .col_expr(batch::Column::ResendAt, Expr::value(resend_at))
+        .filter(batch::Column::Id.eq(batch.id))
+        .filter(batch::Column::State.eq(BatchState::Dispatched.to_string()))
+        .exec(unit.db())
+        .await?;
     Ok(())
 }
 
@@ -298,6 +398,9 @@ pub async fn finish(unit: &Unit, batch: &Batch, tally: Tally) -> Result<(), Stor
     rotations::lock(unit, batch.rotation_id).await?;
     let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     let changes = batch::ActiveModel {
+        rows_moved: Set(Some(
+            batch.rows_moved.unwrap_or_default() + signed(tally.rows),
+        )),
         moved: Set(batch.moved + signed(tally.moved)),
         conflicts: Set(batch.conflicts + signed(tally.conflicts)),
         quarantined: Set(signed(tally.quarantined)),
@@ -315,6 +418,9 @@ pub async fn finish(unit: &Unit, batch: &Batch, tally: Tally) -> Result<(), Stor
 pub async fn void(unit: &Unit, batch: &Batch, tally: Tally) -> Result<(), StoreError> {
     let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     let changes = batch::ActiveModel {
+        rows_moved: Set(Some(
+            batch.rows_moved.unwrap_or_default() + signed(tally.rows),
+        )),
         moved: Set(batch.moved + signed(tally.moved)),
         conflicts: Set(batch.conflicts + signed(tally.conflicts)),
         ended_at: Set(Some(unit.now())),
@@ -441,6 +547,28 @@ mod tests {
             tokio::join!(here, dispatch_on(&elsewhere, &rotation, 3));
             let in_flight = count(store.db(), &rotation, BatchState::Dispatched);
             assert_eq!(in_flight.await.unwrap(), 3);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_cancelled_rotation_had_in_flight_is_not_sent_again() {
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let rotation = planned(&store, 3).await;
+            dispatch_on(&store, &rotation, 2).await;
+            let unit = store.unit().await;
+            resend_now(&unit, &rotation).await.unwrap();
+            let in_flight = to_resend(unit.db(), 1, i64::MAX).await.unwrap();
+            assert_eq!(in_flight.len(), 2);
+            rotations::cancel(&unit, &rotation, "a test").await.unwrap();
+            let due = to_resend(unit.db(), 1, i64::MAX).await.unwrap();
+            assert_eq!(due, []);
+            finish(&unit, &in_flight[0], Tally::default())
+                .await
+                .unwrap();
+            dispatch(&unit, &rotation, 5).await.unwrap();
+            let planned = count(unit.db(), &rotation, BatchState::Planned);
+            assert_eq!(planned.await.unwrap(), 1, "nothing more is dispatched");
         }
     }
 

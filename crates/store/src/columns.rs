@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use rekey_domain::{Bind, ColumnName, ColumnSpec, TextEncoding, Triggers};
+use rekey_domain::{Bind, ColumnName, ColumnSpec, Limits, TextEncoding, Triggers};
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait,
     QueryFilter, QueryOrder,
@@ -128,6 +128,21 @@ pub async fn by_name(db: &impl ConnectionTrait, name: &str) -> Result<Protected,
     })
 }
 
+/// A table that has protected columns, with its source.
+///
+/// # Errors
+/// [`StoreError::Unknown`] when there is none.
+pub async fn table(db: &impl ConnectionTrait, id: Uuid) -> Result<(Source, Table), StoreError> {
+    let unknown = || StoreError::Unknown {
+        what: format!("table with id {id}"),
+        known: Vec::new(),
+    };
+    let table = source_table::Entity::find_by_id(id).one(db).await?;
+    let table = table.ok_or_else(unknown)?;
+    let source = source::Entity::find_by_id(table.source_id).one(db).await?;
+    Ok((source.ok_or_else(unknown)?, table))
+}
+
 /// The source of this name, made or brought to this URL; `true` where it was there and is
 /// elsewhere now.
 ///
@@ -158,11 +173,37 @@ pub async fn ensure_source(
                 name: Set(name.to_owned()),
                 url: Set(url.to_owned()),
                 created_at: Set(unit.now()),
+                limits: Set(None),
             };
             let taken = |error| StoreError::stale_if_taken(error, format!("source {name}"));
             Ok((row.insert(unit.db()).await.map_err(taken)?, false))
         }
     }
+}
+
+impl Source {
+    /// Its limits; where nothing was said it has none.
+    pub fn limits(&self) -> Limits {
+        let said = self.limits.clone();
+        said.map_or_else(Limits::default, |Json(said)| said)
+    }
+}
+
+/// Sets a source's limits; `false` where they are as they should be.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn set_limits(unit: &Unit, source: &Source, limits: &Limits) -> Result<bool, StoreError> {
+    if source.limits() == *limits {
+        return Ok(false);
+    }
+    let row = source::ActiveModel {
+        id: Set(source.id),
+        limits: Set(Some(Json(limits.clone()))),
+        ..Default::default()
+    };
+    row.update(unit.db()).await?;
+    Ok(true)
 }
 
 impl Table {

@@ -19,6 +19,7 @@ pub mod keyrings;
 pub mod keys;
 pub mod leases;
 pub mod outbox;
+pub mod pace;
 pub mod quarantine;
 pub mod relay;
 pub mod rights;

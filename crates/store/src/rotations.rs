@@ -1,6 +1,8 @@
 //! Rotations: started, moved on by compare-and-swap, ended.
 
-use rekey_domain::{Principal, RotationReason, RotationState};
+use std::num::NonZeroU64;
+
+use rekey_domain::{Canary, Principal, RotationReason, RotationState};
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::Set,
@@ -17,7 +19,7 @@ use crate::{
 };
 
 /// The states in which a rotation takes steps by itself.
-const LIVE: [RotationState; 5] = [
+pub(crate) const LIVE: [RotationState; 5] = [
     RotationState::Requested,
     RotationState::Distributing,
     RotationState::ReEncrypting,
@@ -132,6 +134,35 @@ pub async fn start(
     };
     let taken = |error| StoreError::stale_if_taken(error, "the keyring's live rotation");
     row.insert(unit.db()).await.map_err(taken)
+}
+
+impl Rotation {
+    /// How much of it is done before it waits for a person.
+    pub fn canary(&self) -> Canary {
+        let rows = self.pause_after.and_then(|rows| u64::try_from(rows).ok());
+        Canary {
+            pause_after: rows.and_then(NonZeroU64::new),
+            only: self.only_column.clone().map(|Text(column)| column),
+        }
+    }
+}
+
+/// Makes a rotation one that waits for a person when this much is done, or lets it go on to its end.
+///
+/// # Errors
+/// [`StoreError::Stale`] where the rotation moved meanwhile.
+pub async fn set_canary(
+    unit: &Unit,
+    rotation: &Rotation,
+    canary: &Canary,
+) -> Result<(), StoreError> {
+    let rows = canary.pause_after.map(NonZeroU64::get);
+    let changes = Changes {
+        pause_after: Set(rows.map(|rows| i64::try_from(rows).unwrap_or(i64::MAX))),
+        only_column: Set(canary.only.clone().map(Text)),
+        ..Default::default()
+    };
+    update(unit, rotation, changes).await
 }
 
 /// Notes which rotation a request led to: one it started, or one it joined.
@@ -250,6 +281,40 @@ pub async fn hurry(unit: &Unit, rotation: &Rotation) -> Result<(), StoreError> {
         ..Default::default()
     };
     update(unit, rotation, changes).await
+}
+
+/// Puts a rotation on hold as it was asked to, once about so many rows are moved; resumed, it goes on
+/// to its end.
+///
+/// # Errors
+/// [`StoreError::Stale`] where the rotation moved meanwhile.
+pub async fn pause_after(unit: &Unit, rotation: &Rotation, moved: u64) -> Result<(), StoreError> {
+    let asked = rotation.pause_after.unwrap_or_default();
+    let why = format!(
+        "{moved} rows are moved, and it was to pause after {asked}; resumed, it moves all the others"
+    );
+    let changes = Changes {
+        paused: Set(true),
+        paused_because: Set(Some(why)),
+        pause_after: Set(None),
+        ..Default::default()
+    };
+    update(unit, rotation, changes).await
+}
+
+/// Ends a rotation where it is: what is in flight finds that out, and nothing is taken back.
+///
+/// # Errors
+/// [`StoreError::Refused`] for one that is over, [`StoreError::Stale`] where it moved meanwhile.
+pub async fn cancel(unit: &Unit, rotation: &Rotation, why: &str) -> Result<(), StoreError> {
+    let changes = Changes {
+        paused: Set(false),
+        paused_because: Set(None),
+        due_at: Set(None),
+        cancelled_because: Set(Some(why.to_owned())),
+        ..Default::default()
+    };
+    change_state(unit, rotation, RotationState::Cancelled, changes).await
 }
 
 /// Changes a rotation that stays in the state it was read in.

@@ -220,12 +220,10 @@ impl Cluster {
     /// Gives every worker what `rekey grants` prints, and nothing else.
     async fn grant(&mut self) {
         self.rekey(&["init"]);
-        let prefix = self.roles.prefix();
-        let printed = self.rekey(&["--output", "json", "grants", "--role-prefix", &prefix]);
-        let printed: serde_json::Value = serde_json::from_str(&printed).unwrap();
+        let printed = self.grants();
         let [store, source] = &self.databases;
         for worker in Worker::ALL {
-            let grants = printed["grants"].as_array().unwrap().iter();
+            let grants = printed.iter();
             let of_worker = |one: &&serde_json::Value| one["worker"] == worker.name();
             let grants = grants.clone().find(of_worker).unwrap();
             run_all(&store.pool().await, &grants["store"]).await;
@@ -246,6 +244,28 @@ impl Cluster {
     /// The role of a worker at the databases.
     pub fn role(&self, worker: Worker) -> String {
         worker.role(&self.roles.prefix())
+    }
+
+    /// What `rekey grants` prints.
+    fn grants(&self) -> Vec<serde_json::Value> {
+        let prefix = self.roles.prefix();
+        let printed = self.rekey(&["--output", "json", "grants", "--role-prefix", &prefix]);
+        let printed: serde_json::Value = serde_json::from_str(&printed).unwrap();
+        printed["grants"].as_array().unwrap().clone()
+    }
+
+    /// Gives the clinic limits, and the workers the rights that these take there.
+    pub async fn limit(&self, limits: &str) {
+        let file = self.dir.path().join("rekey.toml");
+        let config = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, format!("{config}[source.limits]\n{limits}\n")).unwrap();
+        self.rekey(&["apply"]);
+        let [_, source] = &self.databases;
+        for grants in self.grants() {
+            for one in grants["sources"].as_array().unwrap() {
+                run_all(&source.pool().await, &one["sql"]).await;
+            }
+        }
     }
 
     /// Starts a worker with its own rights.

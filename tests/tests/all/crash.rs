@@ -84,11 +84,7 @@ async fn survives(point: &str) {
 async fn ask_for_a_ghost(clinic: &Deployment) {
     let services = &clinic.services;
     let unit = services.store.begin(services.clock.now()).await.unwrap();
-    let ghost = RotationRequested {
-        keyring: "ghost".parse().unwrap(),
-        reason: RotationReason::Request,
-        urgent: false,
-    };
+    let ghost = RotationRequested::of_all("ghost".parse().unwrap(), RotationReason::Request);
     unit.send(&ghost).await.unwrap();
     unit.commit().await.unwrap();
 }

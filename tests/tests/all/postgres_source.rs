@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use rekey_domain::{
-    Algorithm, Bind, BindValue, Found, KeyringPolicy, OnUpdate, Purpose, RotationReason,
+    Algorithm, Bind, BindValue, Found, KeyringPolicy, Limits, OnUpdate, Purpose, RotationReason,
     RotationState, Triggers,
 };
 use rekey_envelope::{decode_base64, encode_base64};
@@ -114,6 +114,7 @@ impl Clinic {
         let source = DesiredSource {
             name: "clinic".to_owned(),
             url: self.database.url().into(),
+            limits: Limits::default(),
             tables: vec![table],
         };
         Desired {

@@ -99,11 +99,7 @@ async fn ask_for_a_ghost(cluster: &Cluster) {
         .begin(SystemClock.now())
         .await
         .unwrap();
-    let ghost = RotationRequested {
-        keyring: "ghost".parse().unwrap(),
-        reason: RotationReason::Request,
-        urgent: false,
-    };
+    let ghost = RotationRequested::of_all("ghost".parse().unwrap(), RotationReason::Request);
     unit.send(&ghost).await.unwrap();
     unit.commit().await.unwrap();
 }

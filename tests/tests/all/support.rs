@@ -10,8 +10,8 @@ use std::{
 
 use rekey_broker::{LocalTransport, Transport};
 use rekey_domain::{
-    Algorithm, Bind, BindValue, Found, KeyId, KeyState, KeyringName, KeyringPolicy, OnUpdate,
-    Principal, Purpose, RotationReason, RotationState, Timing,
+    Algorithm, Bind, BindValue, Found, KeyId, KeyState, KeyringName, KeyringPolicy, Limits,
+    OnUpdate, Principal, Purpose, RotationReason, RotationState, Timing,
 };
 use rekey_envelope::{decode_base64, encode_base64};
 use rekey_kms::LocalKms;
@@ -233,6 +233,16 @@ impl Deployment {
     pub fn values(&self) -> u64 {
         let notes = self.patients - self.patients / WITHOUT_NOTES;
         (self.patients + notes + self.visits()).unsigned_abs()
+    }
+
+    /// Applies the configuration again, with another policy of `phi` and other limits of the clinic.
+    pub async fn apply(&self, change: impl FnOnce(&mut KeyringPolicy, &mut Limits)) {
+        let (mut policy, mut limits) = (self.policy.clone(), Limits::default());
+        change(&mut policy, &mut limits);
+        let mut desired = desired_on(&self.disks, Algorithm::default(), policy);
+        let clinic = desired.sources.iter_mut().find(|one| one.name == "clinic");
+        clinic.unwrap().limits = limits;
+        apply(&self.services, &desired, &operator()).await.unwrap();
     }
 
     /// Asks for a rotation; answers the request's event id.
@@ -487,6 +497,7 @@ fn desired(source: &str, algorithm: Algorithm, policy: KeyringPolicy) -> Desired
         sources: vec![DesiredSource {
             name: "clinic".to_owned(),
             url: source.to_owned().into(),
+            limits: Limits::default(),
             tables: vec![
                 table(
                     "patients",

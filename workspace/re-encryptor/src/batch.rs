@@ -44,6 +44,7 @@ pub struct Outcome {
 /// What reading a range once came to.
 #[derive(Default)]
 struct Round {
+    rows: u64,
     moved: u64,
     conflicts: u64,
     skipped: u64,
@@ -158,6 +159,7 @@ impl Work<'_> {
         let (mut pause, mut locked) = (FIRST_PAUSE, false);
         for _ in 0..ROUNDS {
             let round = self.round().await?;
+            tally.rows += round.rows;
             tally.moved += round.moved;
             tally.conflicts += round.conflicts;
             locked = round.skipped > 0;
@@ -222,7 +224,10 @@ fn count(updates: &[RowUpdate], written: &[WriteOutcome], round: &mut Round) {
     debug_assert_eq!(rows.len(), updates.len(), "one update a row");
     for (update, outcome) in updates.iter().zip(written) {
         match outcome {
-            WriteOutcome::Written => round.moved += update.columns.len() as u64,
+            WriteOutcome::Written => {
+                round.rows += 1;
+                round.moved += update.columns.len() as u64;
+            }
             WriteOutcome::Lost => round.conflicts += 1,
             WriteOutcome::Skipped => round.skipped += 1,
         }

@@ -16,7 +16,10 @@ use rekey_store::{
     rotations::Rotation,
 };
 
-use crate::batch::{self, Outcome};
+use crate::{
+    batch::{self, Outcome},
+    limits::{self, Turn},
+};
 
 /// Another process works on the batch; the message is kept for the case that it dies.
 const BUSY: Duration = Duration::from_secs(5);
@@ -52,10 +55,13 @@ impl Handler for ReEncryptBatch {
         };
         crash::point("re-encryptor.leased");
         let work = self.work(job, &rotation, &batch, &lease);
-        let done: Result<(), OperationError> = leased::renewed(store, &**clock, &lease, work).await;
+        let done: Result<_, OperationError> = leased::renewed(store, &**clock, &lease, work).await;
         // A batch that ended well gave it back in its unit; then this finds nothing.
         leased::give_back(store, &**clock, &lease).await;
-        let ended = or_pause(job, &rotation, done).await;
+        if let Ok(Turn::Wait(until)) = done {
+            return Err(JobError::Snooze(until));
+        }
+        let ended = or_pause(job, &rotation, done.map(drop)).await;
         let Err(JobError::Retry(error)) = ended else {
             return ended;
         };
@@ -146,11 +152,20 @@ impl ReEncryptBatch {
         rotation: &Rotation,
         batch: &Batch,
         lease: &Lease,
-    ) -> Result<(), OperationError> {
+    ) -> Result<Turn, OperationError> {
+        let taken = match limits::turn(&self.services, rotation, batch).await? {
+            Turn::Go(taken) => taken,
+            wait @ Turn::Wait(_) => return Ok(wait),
+        };
         let id = rotation.target_key_id.and_then(|id| u32::try_from(id).ok());
         let target = KeyId::new(id.expect("`current` compared the target"));
         let outcome = batch::re_encrypt(&self.services, rotation, batch, target).await?;
-        self.finish(job, rotation, batch, lease, outcome).await
+        let rows = outcome.tally.rows;
+        self.finish(job, rotation, batch, lease, outcome).await?;
+        if let Some(taken) = taken {
+            taken.correct(&self.services, rows).await;
+        }
+        Ok(Turn::Go(None))
     }
 
     /// Ends the batch, and dispatches the rotation's next in the same unit.

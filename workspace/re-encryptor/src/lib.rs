@@ -2,6 +2,7 @@
 
 mod batch;
 mod handler;
+mod limits;
 mod row;
 mod value;
 

@@ -157,6 +157,7 @@ fn desired(config: &Config) -> Desired {
             .map(|source| DesiredSource {
                 name: source.name,
                 url: source.url,
+                limits: source.limits,
                 tables: source.tables.into_iter().map(desired_table).collect(),
             })
             .collect(),

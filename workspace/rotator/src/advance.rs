@@ -15,7 +15,7 @@ use rekey_store::{
 use std::time::Duration;
 use uuid::Uuid;
 
-use crate::{facts, plan, steps, verify};
+use crate::{canary, facts, plan, steps, verify};
 
 /// Another rotator is at it; it will have finished its step by then.
 const BUSY: Duration = Duration::from_millis(500);
@@ -112,6 +112,7 @@ impl AdvanceRotation {
             Step::Restart => steps::restart(&advance).await,
             Step::Switch => steps::switch(&advance).await,
             Step::Plan => plan::plan(&advance).await,
+            Step::EndCanary => canary::end(&advance).await,
             Step::BeginGrace { until } => steps::begin_grace(&advance, until).await,
             Step::BeginVerifying => verify::begin(&advance).await,
             Step::TakeCensus => verify::take_census(&advance).await,

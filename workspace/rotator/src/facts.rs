@@ -12,6 +12,7 @@ pub fn rule(rotation: &Rotation) -> Rule {
     Rule {
         state: rotation.state.0,
         paused: rotation.paused,
+        canary: rotation.only_column.is_some(),
         due_at: rotation.due_at,
     }
 }

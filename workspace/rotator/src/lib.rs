@@ -2,6 +2,7 @@
 
 mod admit;
 mod advance;
+mod canary;
 mod certificate;
 mod facts;
 mod key_created;

@@ -13,7 +13,7 @@ use rekey_store::{
 use sea_orm::ActiveValue::Set;
 use uuid::Uuid;
 
-use crate::{advance::Advance, facts, steps, verify};
+use crate::{advance::Advance, canary, facts, steps, verify};
 
 /// Ranges planned ahead of the work: a table of a billion rows costs no memory.
 const AHEAD: u64 = 64;
@@ -83,7 +83,7 @@ async fn next_ranges(
     columns: &[Protected],
     most: u64,
 ) -> Result<Walk, OperationError> {
-    let tables = tables(columns);
+    let tables = canary::tables(&advance.rotation, tables(columns));
     let mut walk = Walk {
         found: Vec::new(),
         table: advance.rotation.plan_table,
@@ -112,7 +112,7 @@ impl Walk {
     ) -> Result<(), OperationError> {
         if let Some(part) = &self.part {
             let source = advance.services.source(&column.source).await?;
-            let (relation, rows) = (&column.table.relation, advance.keyring.policy.0.batch_rows);
+            let (relation, rows) = (&column.table.relation, batch_rows(advance, column));
             let range = source.next_range(relation, part, self.after, rows).await?;
             if let Some(range) = range {
                 self.after = Some(range.last);
@@ -133,6 +133,13 @@ impl Walk {
         }
         Ok(())
     }
+}
+
+/// Rows of a range: as the keyring has it, but no more than the source's pace and a canary want.
+fn batch_rows(advance: &Advance<'_>, column: &Protected) -> u32 {
+    let of_keyring = advance.keyring.policy.0.batch_rows;
+    let paced = column.source.limits().batch_rows(of_keyring);
+    advance.rotation.canary().batch_rows(paced)
 }
 
 /// The table's parts that hold rows, by name.

@@ -44,7 +44,11 @@ impl Handler for RequestRotation {
                     supersede(&unit, &late).await?;
                 }
                 let started = rotations::start(&unit, keyring.id, command.reason, &principal);
-                (started.await?, "rotation.started")
+                let started = started.await?;
+                if !command.canary.is_none() {
+                    rotations::set_canary(&unit, &started, &command.canary).await?;
+                }
+                (started, "rotation.started")
             }
         };
         let id = rotation.id;
@@ -55,7 +59,14 @@ impl Handler for RequestRotation {
         }
         rotations::note_request(&unit, &job.event().id, id).await?;
         unit.send(&RotationDue { rotation: id }).await?;
-        let details = json!({ "rotation": id, "reason": command.reason, "urgent": command.urgent });
+        let RotationRequested {
+            reason,
+            urgent,
+            canary,
+            ..
+        } = &command;
+        let details =
+            json!({ "rotation": id, "reason": reason, "urgent": urgent, "canary": canary });
         let record = Record {
             action,
             subject: keyring.name.0.as_str(),

@@ -117,11 +117,7 @@ async fn want_standby(unit: &Unit, keyring: &Keyring) -> Result<(), StoreError> 
 }
 
 async fn request(unit: &Unit, keyring: &Keyring, reason: RotationReason) -> Result<(), StoreError> {
-    let request = RotationRequested {
-        keyring: keyring.name.0.clone(),
-        reason,
-        urgent: false,
-    };
+    let request = RotationRequested::of_all(keyring.name.0.clone(), reason);
     let principal = Principal::schedule(keyring.name.0.as_str());
     let event = Event::of(&request, "/rekey", unit.now()).asked_by(&principal);
     unit.send_event(&event, RotationRequested::ROUTE, Duration::ZERO)

@@ -58,6 +58,10 @@ async fn on_table(
     if rights.triggers == Triggers::Suppress && !rights.written.is_empty() {
         statements.push(format!("{GRANT_SUPPRESS} {}", quote(role)));
     }
+    let sees_lag = table.source.limits().max_replica_lag.is_some();
+    if sees_lag && worker == Worker::ReEncryptor {
+        statements.push(rekey_sources::grant_of_lag(role));
+    }
     let ended = statements.into_iter().map(|sql| format!("{sql};"));
     Ok(ended.collect())
 }

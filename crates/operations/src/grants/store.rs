@@ -58,18 +58,22 @@ const ROTATOR: [(&str, &str); 7] = [
     ("audit_detail", "SELECT (sequence, details)"),
 ];
 
-const RE_ENCRYPTOR: [(&str, &str); 5] = [
+const RE_ENCRYPTOR: [(&str, &str); 6] = [
     ("key", "UPDATE (used, used_by_applications)"),
-    ("rotation", "UPDATE (resend_at, paused, paused_because)"),
+    (
+        "rotation",
+        "UPDATE (resend_at, paused, paused_because, pause_after)",
+    ),
     (
         "batch",
-        "UPDATE (state, resend_at, moved, conflicts, quarantined, failure, ended_at)",
+        "UPDATE (state, resend_at, rows_moved, moved, conflicts, quarantined, failure, ended_at, waiting_because)",
     ),
     (
         "quarantine",
         "INSERT, UPDATE (rotation_id, pass, found_key_id, reason, found_at, resolved_at)",
     ),
     ("audit_detail", "SELECT, UPDATE (details)"),
+    ("pace", "SELECT, INSERT, UPDATE (owed, as_of)"),
 ];
 
 /// Its rows are read and written in place, as any source's are: `audit_detail` is a protected table of the store itself.

@@ -1,9 +1,9 @@
 //! `[[source]]`: a database, its tables and their protected columns.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use config::ValueKind;
-use rekey_domain::{Bind, KeyringName, OnUpdate, Triggers};
+use rekey_domain::{Bind, KeyringName, Limits, OnUpdate, Triggers, Window, WindowError};
 
 use super::{SecretUrl, section::Section};
 
@@ -14,6 +14,8 @@ pub struct SourceConfig {
     pub name: String,
     /// Where it is.
     pub url: SecretUrl,
+    /// What it puts up with.
+    pub limits: Limits,
     /// Its tables.
     pub tables: Vec<TableConfig>,
 }
@@ -64,7 +66,8 @@ pub(super) fn read(mut section: Section<'_>) -> Option<SourceConfig> {
         );
     }
     let kind = Kind::of(url.as_ref().map(SecretUrl::expose_url));
-    read_limits(section.section("limits"), kind);
+    let known = url.as_ref().map(|_| kind);
+    let limits = read_limits(section.section("limits"), known);
     let declared = section.has("table");
     let tables: Vec<_> = section
         .sections("table")
@@ -81,6 +84,7 @@ pub(super) fn read(mut section: Section<'_>) -> Option<SourceConfig> {
     Some(SourceConfig {
         name: name?,
         url: url.unwrap_or_else(|| String::new().into()),
+        limits,
         tables: tables.into_iter().flatten().collect(),
     })
 }
@@ -116,34 +120,43 @@ fn read_name(section: &mut Section<'_>, example: &str) -> Option<String> {
     None
 }
 
-/// What would slow us down is refused as long as nothing does; what has no effect on SQLite is said.
-fn read_limits(mut section: Section<'_>, kind: Kind) {
-    if section
-        .whole("rows_per_second", 0..=u64::MAX >> 1)
-        .is_some_and(|rows| rows > 0)
-    {
-        section.wrong(
-            "rows_per_second",
-            "is not built yet; expected 0, which is no limit",
-        );
-    }
-    if section
-        .text("window")
-        .is_some_and(|window| !window.is_empty())
-    {
-        section.wrong("window", "is not built yet; expected \"\", which is always");
-    }
-    if section
-        .duration("max_replica_lag", Duration::ZERO)
-        .is_some()
-    {
-        let why = match kind {
-            Kind::Sqlite => "has no effect: SQLite has no replicas",
-            Kind::Postgres => "has no effect yet: nothing waits for replicas",
-        };
-        section.ignore("max_replica_lag", why);
+/// What only PostgreSQL can tell is refused for SQLite: nothing would ever wait for it.
+fn read_limits(mut section: Section<'_>, kind: Option<Kind>) -> Limits {
+    let rows = section.whole("rows_per_second", 0..=u32::MAX.into());
+    let limits = Limits {
+        rows_per_second: rows
+            .and_then(|rows| u32::try_from(rows).ok())
+            .and_then(NonZeroU32::new),
+        max_replica_lag: section.duration("max_replica_lag", Duration::ZERO),
+        max_dead_tuples: section.whole("max_dead_tuples", 0..=u64::MAX >> 1),
+        window: read_window(&mut section),
+    };
+    if kind == Some(Kind::Sqlite) {
+        let expected = "leave it out; rows_per_second and window are there for SQLite too";
+        if limits.max_replica_lag.is_some() {
+            let why = format!("SQLite has no replicas that could lag; {expected}");
+            section.wrong("max_replica_lag", why);
+        }
+        if limits.max_dead_tuples.is_some() {
+            let why = format!("SQLite leaves no dead tuples; {expected}");
+            section.wrong("max_dead_tuples", why);
+        }
     }
     section.end();
+    limits
+}
+
+/// Nothing between the quotes is no window.
+fn read_window(section: &mut Section<'_>) -> Option<Window> {
+    section
+        .parsed(
+            "window",
+            |text: &str| -> Result<Option<Window>, WindowError> {
+                let said = (!text.trim().is_empty()).then(|| text.parse());
+                said.transpose()
+            },
+        )
+        .flatten()
 }
 
 fn read_table(mut section: Section<'_>, kind: Kind) -> Option<TableConfig> {

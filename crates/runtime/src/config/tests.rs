@@ -1,8 +1,8 @@
 //! The example of the design, every contradiction, and hostile files.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, num::NonZeroU32, time::Duration};
 
-use rekey_domain::{Algorithm, Bind, Purpose, Triggers};
+use rekey_domain::{Algorithm, Bind, Limits, Purpose, Triggers};
 
 use super::{Config, ConfigErrors, KmsConfig, SecretUrl, problems::Problems};
 
@@ -35,7 +35,6 @@ on_update = { triggers = "fire", publications = "accept" }
 columns = { ssn = { keyring = "phi", bind = "row", id = "clinic.ssn" }, notes = { keyring = "phi", bind = ["uuid"] } }
 [source.limits]
 rows_per_second = 0
-max_replica_lag = "10s"
 window = ""
 
 [[principal]]
@@ -195,10 +194,51 @@ fn what_is_not_built_is_refused() {
         "source[0].table[0].on_update.triggers",
         "expected \"fire\"",
     );
+}
+
+#[test]
+fn limits_of_a_source_are_read() {
+    let limits = |text: &str| load(text, &[]).unwrap().sources[0].limits.clone();
+    assert_eq!(limits(EXAMPLE), Limits::default());
+    let paced = with(
+        "second = 0\nwindow = \"\"",
+        "second = 9\nwindow = \"22:00-05:00 Europe/Berlin\"",
+    );
+    let expected = Limits {
+        rows_per_second: NonZeroU32::new(9),
+        window: Some("22:00-05:00 Europe/Berlin".parse().unwrap()),
+        ..Limits::default()
+    };
+    assert_eq!(limits(&paced), expected);
+    let postgres = with("sqlite:///var/lib/clinic.db", "postgres://u@db/clinic");
+    let postgres = postgres.replace("main.patients", "public.patients");
+    let both = "second = 0\nmax_replica_lag = \"10s\"\nmax_dead_tuples = 5";
+    let expected = Limits {
+        max_replica_lag: Some(Duration::from_secs(10)),
+        max_dead_tuples: Some(5),
+        ..Limits::default()
+    };
+    assert_eq!(limits(&postgres.replace("second = 0", both)), expected);
+}
+
+#[test]
+fn limits_that_nothing_could_keep_are_refused() {
+    for (limit, key, expected) in [
+        (
+            "max_replica_lag = \"10s\"",
+            "max_replica_lag",
+            "SQLite has no replicas",
+        ),
+        ("max_dead_tuples = 5", "max_dead_tuples", "no dead tuples"),
+        ("max_dead_rows = 5", "max_dead_rows", "no such key"),
+    ] {
+        let text = with("window =", &format!("{limit}\nwindow ="));
+        refused(&text, &format!("source[0].limits.{key}"), expected);
+    }
     refused(
-        &with("second = 0", "second = 9"),
-        "source[0].limits.rows_per_second",
-        "not built yet",
+        &with("window = \"\"", "window = \"22:00-05:00\""),
+        "source[0].limits.window",
+        "Europe/Berlin",
     );
 }
 

@@ -43,6 +43,11 @@ pub fn grants(role: &str, parts: &[Part], read: &[String], written: &[String]) -
     statements
 }
 
+/// The statement that lets `role` see how far standbys are behind; the server's administrator's.
+pub fn grant_of_lag(role: &str) -> String {
+    format!("GRANT pg_read_all_stats TO {}", quote(role))
+}
+
 #[cfg(test)]
 mod tests {
     use rekey_domain::PartId;

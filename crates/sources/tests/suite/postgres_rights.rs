@@ -1,6 +1,8 @@
 //! Rights on PostgreSQL: what is enough, and what a missing one is called.
 
-use rekey_domain::{Found, Range, Triggers};
+use std::time::Duration;
+
+use rekey_domain::{Found, Limits, Range, Triggers};
 use rekey_sources::{ReadQuery, SourceError, StoredValue, TableRights, WriteOutcome, WriteTarget};
 
 use super::{
@@ -28,6 +30,35 @@ impl Role {
         let own = format!("DROP OWNED BY {0}; DROP ROLE {0}", self.name);
         fixture.execute(&own).await;
     }
+}
+
+#[tokio::test]
+async fn the_lag_of_standbys_takes_a_right_and_dead_tuples_take_none() {
+    let (fixture, _, _) = patients(40).await;
+    let role = Role::new(&fixture, "load").await;
+    let source = fixture.open_as(&role.name).await;
+    let dead = Limits {
+        max_dead_tuples: Some(1),
+        ..Limits::default()
+    };
+    fixture.execute("UPDATE patients SET ssn = ssn").await;
+    let counted = async || source.load("patients", &dead).await.unwrap().dead_tuples;
+    while counted().await.unwrap() < 40 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let lag = Limits {
+        max_replica_lag: Some(Duration::from_secs(1)),
+        ..Limits::default()
+    };
+    let error = source.load("patients", &lag).await.unwrap_err();
+    assert!(matches!(error, SourceError::NotAllowed { .. }), "{error}");
+    assert!(error.to_string().contains("pg_read_all_stats"), "{error}");
+    fixture
+        .execute(&rekey_sources::grant_of_lag(&role.name))
+        .await;
+    let load = source.load("patients", &lag).await.unwrap();
+    assert_eq!(load.dead_tuples, None, "nobody asked");
+    role.remove(fixture).await;
 }
 
 #[tokio::test]

@@ -29,6 +29,8 @@ pub struct Model {
     pub quarantined: i64,
     pub failure: Option<String>,
     pub ended_at: Option<DateTimeUtc>,
+    pub rows_moved: Option<i64>,
+    pub waiting_because: Option<String>,
 }
 
 /// No relations: queries name what they join.

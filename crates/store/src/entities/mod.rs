@@ -12,6 +12,7 @@ pub mod key;
 pub mod keyring;
 pub mod lease;
 pub mod outbox;
+pub mod pace;
 pub mod protected_column;
 pub mod quarantine;
 pub mod rotation;

@@ -1,6 +1,6 @@
 //! The work that replaces a keyring's primary key.
 
-use rekey_domain::{Part, Principal, RotationReason, RotationState};
+use rekey_domain::{ColumnName, Part, Principal, RotationReason, RotationState};
 use sea_orm::entity::prelude::*;
 
 use crate::stored::{Json, Text};
@@ -40,6 +40,9 @@ pub struct Model {
     pub certificate: Option<String>,
     pub certificate_jws: Option<String>,
     pub certificate_due: Option<i64>,
+    pub pause_after: Option<i64>,
+    pub only_column: Option<Text<ColumnName>>,
+    pub cancelled_because: Option<String>,
 }
 
 /// No relations: queries name what they join.

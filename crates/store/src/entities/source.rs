@@ -1,6 +1,9 @@
 //! A database of the user's application.
 
+use rekey_domain::Limits;
 use sea_orm::entity::prelude::*;
+
+use crate::stored::Json;
 
 /// One row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -15,6 +18,7 @@ pub struct Model {
     pub name: String,
     pub url: String,
     pub created_at: DateTimeUtc,
+    pub limits: Option<Json<Limits>>,
 }
 
 /// No relations: queries name what they join.

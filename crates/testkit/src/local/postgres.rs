@@ -69,6 +69,29 @@ impl PrivatePostgres {
         Ok(made)
     }
 
+    /// A server of its own that follows this one, and answers what only reads.
+    ///
+    /// # Errors
+    /// What failed.
+    pub fn standby(&self) -> Result<Self, String> {
+        let dir = directory()?;
+        give(dir.path())?;
+        run(as_owner(&self.programs.join("pg_basebackup"))?
+            .args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync"])
+            .arg(format!("--dbname={}", self.url()))
+            .arg("--pgdata")
+            .arg(dir.path().join("data"))
+            .current_dir(dir.path()))?;
+        let mut made = Self {
+            server: None,
+            programs: self.programs.clone(),
+            port: free_port()?,
+            dir,
+        };
+        made.restart()?;
+        Ok(made)
+    }
+
     /// Its URL, as a superuser.
     pub fn url(&self) -> String {
         format!(

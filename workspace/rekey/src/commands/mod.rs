@@ -28,7 +28,7 @@ pub enum Command {
     Apply(apply::Args),
     /// Replace a keyring's primary key, and move every row to the new one.
     Rotate(rotate::Args),
-    /// Rotations: how far they are, and retrying failed ones.
+    /// Rotations: how far they are; pause, resume, cancel or retry one.
     #[command(subcommand)]
     Rotations(rotations::Command),
     /// Keys: their state, use and age. Never their material.

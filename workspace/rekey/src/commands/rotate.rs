@@ -2,13 +2,16 @@
 
 use std::{
     io::{IsTerminal, stderr},
+    num::NonZeroU64,
     time::Duration,
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
-use rekey_domain::{DurationError, KeyringName, RotationReason, RotationState, parse_duration};
+use rekey_domain::{
+    Canary, ColumnName, DurationError, KeyringName, RotationReason, RotationState, parse_duration,
+};
 use rekey_messages::RotationRequested;
-use rekey_operations::{RotationView, request_rotation, requested_rotation};
+use rekey_operations::{RotationView, columns_along, request_rotation, requested_rotation};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
@@ -29,12 +32,29 @@ pub struct Args {
     /// Its batches overtake all others.
     #[arg(long)]
     urgent: bool,
-    /// Wait until the rotation ends; exit code 1 if it did not complete.
+    /// Pause once about so many rows are moved; rekey rotations resume moves the rest.
+    #[arg(long, value_name = "ROWS")]
+    pause_after: Option<NonZeroU64>,
+    /// Move only the rows of this column, such as clinic.patients.ssn, and pause; rekey rotations
+    /// resume moves the others. Other columns of the keyring in the same rows move along.
+    #[arg(long, value_name = "COLUMN")]
+    only: Option<ColumnName>,
+    /// Wait until the rotation ends; exit code 1 if it did not complete. With --pause-after or --only
+    /// until it pauses too; then exit code 3.
     #[arg(long)]
     wait: bool,
     /// Wait no longer than this, such as 2h; then exit code 5. The rotation goes on.
     #[arg(long, requires = "wait", value_parser = duration, value_name = "DURATION")]
     timeout: Option<Duration>,
+}
+
+impl Args {
+    fn canary(&self) -> Canary {
+        Canary {
+            pause_after: self.pause_after,
+            only: self.only.clone(),
+        }
+    }
 }
 
 fn duration(text: &str) -> Result<Duration, DurationError> {
@@ -43,17 +63,22 @@ fn duration(text: &str) -> Result<Duration, DurationError> {
 
 /// Asks for the rotation.
 pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
+    let canary = args.canary();
     let request = RotationRequested {
-        keyring: args.keyring.clone(),
-        reason: RotationReason::Request,
         urgent: args.urgent,
+        canary: canary.clone(),
+        ..RotationRequested::of_all(args.keyring.clone(), RotationReason::Request)
     };
     let event = request_rotation(&app.services, &request, &app.principal).await?;
+    say_what_moves_along(&canary, app).await?;
     if args.wait {
         let ended = wait(args, app, &event).await?;
         rotations::print(&ended, app.output)?;
-        let completed = ended.state == RotationState::Completed;
-        return Ok(if completed { Exit::Done } else { Exit::Failed });
+        return Ok(match ended.state {
+            RotationState::Completed => Exit::Done,
+            state if state.is_live() => Exit::PersonNeeded,
+            _ => Exit::Failed,
+        });
     }
     match app.output {
         Output::Json => output::object(
@@ -68,6 +93,22 @@ pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// What else stands in the rows of a canary's column.
+async fn say_what_moves_along(canary: &Canary, app: &App) -> anyhow::Result<()> {
+    let Some(only) = &canary.only else {
+        return Ok(());
+    };
+    let along = columns_along(&app.services, only).await?;
+    if !along.is_empty() {
+        let along: Vec<_> = along.iter().map(ToString::to_string).collect();
+        output::note(&format!(
+            "in the same rows as {only}, and moved along: {}",
+            along.join(", ")
+        ));
+    }
+    Ok(())
+}
+
 /// Waits for the end of the rotation that the request led to.
 async fn wait(args: &Args, app: &App, event: &str) -> anyhow::Result<RotationView> {
     let progress = progress();
@@ -78,7 +119,8 @@ async fn wait(args: &Args, app: &App, event: &str) -> anyhow::Result<RotationVie
         if let Some(view) = view {
             progress.set_length(view.batches);
             progress.set_position(view.batches_done);
-            if !view.state.is_live() {
+            let paused = !args.canary().is_none() && view.paused_because.is_some();
+            if paused || !view.state.is_live() {
                 progress.finish_and_clear();
                 return Ok(view);
             }
@@ -115,7 +157,11 @@ fn message(view: Option<&RotationView>) -> String {
         .due_at
         .map(|due| format!(", until {}", output::time(due)))
         .unwrap_or_default();
-    format!("{}{due}, {} moved", view.state, view.moved)
+    let waiting = match &view.waiting[..] {
+        [] => String::new(),
+        why => format!(", waiting: {}", why.join("; ")),
+    };
+    format!("{}{due}, {} moved{waiting}", view.state, view.moved)
 }
 
 /// On stderr, and only on a terminal.

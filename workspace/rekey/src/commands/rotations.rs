@@ -1,7 +1,7 @@
-//! `rekey rotations`: how far they are, and retrying failed ones.
+//! `rekey rotations`: how far they are, and steering them.
 
 use rekey_operations::{
-    RotationView, pause_rotation, resume_rotation, retry_rotation, rotation_view,
+    RotationView, cancel_rotation, pause_rotation, resume_rotation, retry_rotation, rotation_view,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -40,6 +40,17 @@ pub enum Command {
         /// Its id.
         id: Uuid,
     },
+    /// End a rotation where it is. Every row stays readable, the next rotation moves the rest.
+    ///
+    /// Nothing is taken back: after the switch the new key stays the primary key. Batches in flight
+    /// end.
+    Cancel {
+        /// Its id.
+        id: Uuid,
+        /// Why; it is audited.
+        #[arg(long, value_name = "TEXT")]
+        because: String,
+    },
     /// Queue the failed batches of a rotation again, once the cause is mended.
     Retry {
         /// Its id.
@@ -60,6 +71,10 @@ pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
         }
         Command::Resume { id } => {
             resume_rotation(&app.services, *id, &app.principal).await?;
+            show(*id, app).await?;
+        }
+        Command::Cancel { id, because } => {
+            cancel_rotation(&app.services, *id, because, &app.principal).await?;
             show(*id, app).await?;
         }
         Command::Retry { id } => {
@@ -143,7 +158,10 @@ pub fn print(view: &RotationView, output: Output) -> anyhow::Result<()> {
         .map(str::to_owned),
         [
             "values",
-            &format!("{} moved, {} in quarantine", view.moved, view.quarantined),
+            &format!(
+                "{} moved in {} rows, {} in quarantine",
+                view.moved, view.rows, view.quarantined
+            ),
         ]
         .map(str::to_owned),
         ["conflicts", &view.conflicts.to_string()].map(str::to_owned),
@@ -151,11 +169,21 @@ pub fn print(view: &RotationView, output: Output) -> anyhow::Result<()> {
         ["waits until", &optional(view.due_at.map(time))].map(str::to_owned),
         ["ended", &optional(view.ended_at.map(time))].map(str::to_owned),
     ];
-    if let Some(why) = &view.paused_because {
-        rows.push(["paused".to_owned(), why.clone()]);
-    }
-    if let Some(failure) = &view.failure {
-        rows.push(["failure".to_owned(), failure.clone()]);
+    rows.extend(
+        view.waiting
+            .iter()
+            .map(|why| ["waiting".to_owned(), why.clone()]),
+    );
+    let after = view.pause_after.map(|rows| format!("{rows} rows"));
+    let only = view.only.as_ref().map(ToString::to_string);
+    for (name, text) in [
+        ("pauses after", &after),
+        ("first only", &only),
+        ("paused", &view.paused_because),
+        ("cancelled", &view.cancelled_because),
+        ("failure", &view.failure),
+    ] {
+        rows.extend(text.iter().map(|text| [name.to_owned(), text.clone()]));
     }
     output::table(["", ""], rows)?;
     if let Some(signature) = view.certificate_signature {

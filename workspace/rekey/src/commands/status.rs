@@ -40,6 +40,11 @@ fn print(status: &Status) -> std::io::Result<()> {
     if !status.rotations.is_empty() {
         output::line("")?;
         rotations::table(&status.rotations)?;
+        for rotation in &status.rotations {
+            for why in &rotation.waiting {
+                output::line(&format!("rotation {} waits: {why}", rotation.id))?;
+            }
+        }
     }
     let Status {
         quarantined,

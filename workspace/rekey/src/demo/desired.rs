@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rekey_domain::{Algorithm, Bind, KeyringPolicy, OnUpdate, Purpose, Timing};
+use rekey_domain::{Algorithm, Bind, KeyringPolicy, Limits, OnUpdate, Purpose, Timing};
 use rekey_operations::{Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable};
 use rekey_runtime::config::SecretUrl;
 
@@ -33,6 +33,7 @@ pub fn desired(source_url: &SecretUrl, relation: &str) -> Desired {
     let source = DesiredSource {
         name: "clinic".to_owned(),
         url: source_url.clone(),
+        limits: Limits::default(),
         tables: vec![table],
     };
     let keyring = DesiredKeyring {

@@ -173,6 +173,7 @@ fn config(databases: &Databases, args: &Args) -> Config {
     let source = SourceConfig {
         name: "clinic".to_owned(),
         url: databases.source().url().clone(),
+        limits: rekey_domain::Limits::default(),
         tables: Vec::new(),
     };
     Config {

@@ -1,0 +1,126 @@
+//! The limits of a batch's source: whether the batch may go on, or waits and says why.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use rekey_domain::{Hold, Load};
+use rekey_operations::{OperationError, Services};
+use rekey_store::{
+    StoreError,
+    batches::{self, Batch},
+    columns::{self, Source, Table},
+    keyrings, pace,
+    rotations::Rotation,
+};
+use uuid::Uuid;
+
+/// Whether a batch goes on.
+pub enum Turn {
+    /// It does; where its source has a pace, with what it took on there.
+    Go(Option<Taken>),
+    /// It is looked at again after this.
+    Wait(Duration),
+}
+
+/// Rows taken on at a source that has a pace.
+pub struct Taken {
+    source: Uuid,
+    rows: u64,
+    rate: NonZeroU32,
+}
+
+/// Asks the limits of the batch's source, and writes down what the batch waits for.
+pub async fn turn(
+    services: &Services,
+    rotation: &Rotation,
+    batch: &Batch,
+) -> Result<Turn, OperationError> {
+    let place = columns::table(services.store.db(), batch.table_id).await?;
+    let (hold, taken) = match hold(services, &place).await? {
+        Some(hold) => (Some(hold), None),
+        None => pace(services, rotation, &place.0).await?,
+    };
+    note(services, batch, &place, hold.as_ref()).await?;
+    let now = services.clock.now();
+    Ok(hold.map_or(Turn::Go(taken), |hold| Turn::Wait(hold.look_again(now))))
+}
+
+async fn hold(
+    services: &Services,
+    (source, table): &(Source, Table),
+) -> Result<Option<Hold>, OperationError> {
+    let (limits, now) = (source.limits(), services.clock.now());
+    let load = if limits.ask_the_source(now) {
+        let source = services.source(source).await?;
+        source.load(&table.relation, &limits).await?
+    } else {
+        Load::default()
+    };
+    Ok(limits.hold(&load, now))
+}
+
+/// Takes on a batch of rows, once the ones before are worked off.
+async fn pace(
+    services: &Services,
+    rotation: &Rotation,
+    source: &Source,
+) -> Result<(Option<Hold>, Option<Taken>), OperationError> {
+    let limits = source.limits();
+    let Some(rate) = limits.rows_per_second else {
+        return Ok((None, None));
+    };
+    let store = &services.store;
+    let keyring = keyrings::by_id(store.db(), rotation.keyring_id).await?;
+    let rows = limits.batch_rows(keyring.policy.0.batch_rows).into();
+    let source = source.id;
+    let unit = store.begin_forgettable(services.clock.now()).await?;
+    let turn = pace::take(&unit, source, rows, rate).await?;
+    unit.commit().await?;
+    let taken = Taken { source, rows, rate };
+    Ok(match turn {
+        Ok(()) => (None, Some(taken)),
+        Err(wait) => {
+            let allowed = rate;
+            (Some(Hold::Pace { allowed, wait }), None)
+        }
+    })
+}
+
+/// Says in the batch's row why it waits, or that it does no longer.
+async fn note(
+    services: &Services,
+    batch: &Batch,
+    (source, table): &(Source, Table),
+    hold: Option<&Hold>,
+) -> Result<(), StoreError> {
+    if hold.is_none() && batch.waiting_because.is_none() {
+        return Ok(());
+    }
+    let now = services.clock.now();
+    let because = hold.map(|hold| match hold {
+        Hold::DeadTuples { .. } => format!("{hold} at {}.{}", source.name, table.name),
+        hold => format!("{hold} at {}", source.name),
+    });
+    let lasts = hold.map_or(Duration::ZERO, |hold| hold.look_again(now));
+    let unit = services.store.begin_forgettable(now).await?;
+    batches::set_waiting(&unit, batch, because.as_deref(), lasts).await?;
+    unit.commit().await
+}
+
+impl Taken {
+    /// Corrects what was taken on by what was moved. Where that fails, the source rests longer than
+    /// it would have to.
+    pub async fn correct(self, services: &Services, moved: u64) {
+        let Self { source, rows, rate } = self;
+        let corrected = async {
+            let unit = services
+                .store
+                .begin_forgettable(services.clock.now())
+                .await?;
+            pace::correct(&unit, source, rows, moved, rate).await?;
+            unit.commit().await
+        };
+        if let Err(error) = corrected.await {
+            tracing::debug!(%error, "the pace of a source is slower for once");
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! A canary: the rows of one column go first, then the rotation waits for a person.
+
+use rekey_domain::Canary;
+use rekey_operations::OperationError;
+use rekey_store::{
+    audit::Record,
+    columns::Protected,
+    rotations::{self, Changes, Rotation},
+};
+use sea_orm::ActiveValue::Set;
+use serde_json::json;
+
+use crate::advance::Advance;
+
+/// The tables that are planned: all, or the one of a canary's column. One statement writes all
+/// values of a row (rule 5), so what else of the keyring stands in its rows moves along.
+pub fn tables<'a>(rotation: &Rotation, tables: Vec<&'a Protected>) -> Vec<&'a Protected> {
+    let Some(only) = rotation.canary().only else {
+        return tables;
+    };
+    let is_its = |column: &&Protected| {
+        let name = &column.spec.name;
+        (&name.source, &name.table) == (&only.source, &only.table)
+    };
+    tables.into_iter().filter(is_its).collect()
+}
+
+/// The canary is done: the rotation is on hold. Resumed, it plans what has no ranges yet.
+pub async fn end(advance: &Advance<'_>) -> Result<(), OperationError> {
+    let Canary { only, .. } = advance.rotation.canary();
+    let Some(only) = only else {
+        return Ok(());
+    };
+    let pen = advance.services.pen(&crate::principal()).await?;
+    let Some(unit) = advance.begin().await? else {
+        return Ok(());
+    };
+    let why = format!(
+        "the canary is done: the rows of {only} are moved; resumed, it moves those of all the other columns"
+    );
+    let changes = Changes {
+        paused: Set(true),
+        paused_because: Set(Some(why.clone())),
+        only_column: Set(None),
+        planned: Set(false),
+        plan_table: Set(0),
+        plan_part: Set(None),
+        plan_after: Set(None),
+        ..Default::default()
+    };
+    rotations::update(&unit, &advance.rotation, changes).await?;
+    let subject = advance.rotation.id.to_string();
+    let record = Record {
+        action: "rotation.paused",
+        subject: &subject,
+        outcome: "done",
+        details: json!({ "because": why }),
+    };
+    pen.append(&unit, record).await?;
+    unit.commit().await?;
+    tracing::info!(rotation = subject, why, "paused");
+    Ok(())
+}
