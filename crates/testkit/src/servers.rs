@@ -10,7 +10,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::{
     containers, local,
-    process::{answers, free_port},
+    process::{answers, free_port, wait_until},
     tls::Identity,
 };
 
@@ -107,7 +107,10 @@ impl PrivatePostgres {
             ))?;
         }
         self.run("ALTER SYSTEM SET ssl = on")?;
-        self.run("SELECT pg_reload_conf()")
+        self.run("SELECT pg_reload_conf()")?;
+        // Read by the server some time after it was told to, and by sessions from then on.
+        let is_on = "DO 'BEGIN ASSERT current_setting(''ssl'') = ''on''; END'";
+        wait_until(|| self.run(is_on).is_ok(), || true, String::new)
     }
 
     /// Starts it again as a standby: it can be read, and written no more.
@@ -115,7 +118,7 @@ impl PrivatePostgres {
     /// # Errors
     /// What the server said.
     pub fn become_standby(&mut self) -> Result<(), String> {
-        self.run("COPY (SELECT) TO PROGRAM 'touch standby.signal'")?;
+        self.run("COPY (SELECT) TO PROGRAM 'cat > standby.signal'")?;
         self.restart()
     }
 
