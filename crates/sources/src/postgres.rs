@@ -66,6 +66,7 @@ impl Source for PostgresSource {
 
     async fn parts(&self, relation: &str) -> Result<Vec<Part>, SourceError> {
         let (mut connection, place) = self.begin(relation).await?;
+        census::refuse_standby(&mut connection, &place).await?;
         let table = Table::find(&mut connection, place).await?;
         let found = parts::find(&mut connection, &table).await?;
         let mut parts = Vec::with_capacity(found.len());

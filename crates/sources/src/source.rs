@@ -28,7 +28,8 @@ pub trait Source: Send + Sync {
     /// PostgreSQL each partition and each table that inherits, on SQLite the table itself.
     ///
     /// # Errors
-    /// [`SourceError::NotATable`] where one of them lies on another server; as any call.
+    /// [`SourceError::NotATable`] where one of them lies on another server; [`SourceError::Standby`]:
+    /// a standby may lag behind; as any call.
     async fn parts(&self, relation: &str) -> Result<Vec<Part>, SourceError>;
 
     /// The next range of about `rows` rows (at least one) of a part, after block or rowid `after`

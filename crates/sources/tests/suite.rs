@@ -20,6 +20,7 @@ mod suite {
     pub mod postgres_parts;
     pub mod postgres_rights;
     pub mod postgres_speed;
+    pub mod postgres_tls;
     pub mod races;
     pub mod ranges;
     pub mod reads;

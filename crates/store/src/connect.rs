@@ -96,7 +96,7 @@ fn common(url: &str, connections: u32, patience: Duration) -> ConnectOptions {
 
 #[cfg(test)]
 mod tests {
-    use rekey_testkit::TestDatabase;
+    use rekey_testkit::{PrivatePostgres, TestDatabase, tls::Authority};
     use sea_orm::{ConnectionTrait, Statement};
 
     use super::*;
@@ -136,6 +136,31 @@ mod tests {
         ] {
             assert_eq!(setting(&store, name).await, value, "{name}");
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_server_is_trusted_by_the_authority_that_the_url_names_and_by_no_other() {
+        let (authority, other) = (Authority::new(), Authority::new());
+        let server = PrivatePostgres::start().unwrap();
+        server.secure(&authority.vouch_for("localhost")).unwrap();
+        let url = server.url().replace("127.0.0.1", "localhost");
+        let trusting = |authority: &Authority| {
+            let file = authority.file().display();
+            format!("{url}?sslmode=verify-full&sslrootcert={file}")
+        };
+        let trusted = trusting(&authority);
+        let by_another_name = trusted.replace("localhost", "127.0.0.1");
+        for refused in [trusting(&other), by_another_name] {
+            let error = Store::connect(&refused).await.unwrap_err();
+            assert!(matches!(error, StoreError::OutOfReach(_)), "{error}");
+            assert!(error.to_string().contains("certificate"), "{error}");
+        }
+        let store = Store::connect(&trusted).await.unwrap();
+        store.migrate().await.unwrap();
+        let secure = "SELECT ssl AS value FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+        let secure = Statement::from_string(store.db().get_database_backend(), secure);
+        let row = store.db().query_one_raw(secure).await.unwrap().unwrap();
+        assert!(row.try_get::<bool>("", "value").unwrap());
     }
 
     #[tokio::test]

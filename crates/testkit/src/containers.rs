@@ -1,120 +1,166 @@
-//! Services in containers, by the `docker` command.
+//! Services in containers, where a Docker daemon answers.
 
-use std::{
-    process::Command,
-    time::{Duration, Instant},
+use std::{env, net::Ipv4Addr};
+
+use testcontainers::{
+    Container, ContainerRequest, GenericImage, ImageExt,
+    bollard::models::HostConfig,
+    core::{IntoContainerPort, client::docker_client_instance},
+    runners::SyncRunner,
 };
 
-use crate::process::{answers, run};
+use crate::{
+    process::wait_until,
+    servers::{Answers, Running, SETTINGS, apart, runtime},
+    tls::Identity,
+};
 
-/// Pinned, so that a failure is ours and not a new release's.
-const POSTGRES: &str = "postgres:17.6";
-const RABBITMQ: &str = "rabbitmq:4.1.4-management";
-const MOTO: &str = "motoserver/moto:5.2.5";
+/// Pinned, so that a failure is ours and not a new release's. The variable names another, such as an older version.
+struct Image {
+    variable: &'static str,
+    pinned: &'static str,
+}
+
+const POSTGRES: Image = Image {
+    variable: "REKEY_TEST_POSTGRES_IMAGE",
+    pinned: "postgres:17.6",
+};
+const RABBITMQ: Image = Image {
+    variable: "REKEY_TEST_RABBITMQ_IMAGE",
+    pinned: "rabbitmq:4.1.4-management",
+};
+const MOTO: Image = Image {
+    variable: "REKEY_TEST_KMS_IMAGE",
+    pinned: "motoserver/moto:5.2.5",
+};
+const CONFIGURATION: &str = "/etc/rabbitmq/conf.d/90-rekey-test.conf";
+const CERTIFICATES: &str = "/etc/rabbitmq/rekey-test";
 
 /// A running container. Dropped, it is removed with its data.
-#[derive(Debug)]
-pub struct Container {
-    id: String,
+pub(crate) struct Contained {
+    container: Option<Container<GenericImage>>,
+    answers: Answers,
 }
 
 /// Whether a Docker daemon answers.
 pub fn are_possible() -> bool {
-    let asked = Command::new("docker")
-        .args(["version", "--format", "{{.Server.Version}}"])
-        .output();
-    asked.is_ok_and(|asked| asked.status.success() && !asked.stdout.trim_ascii().is_empty())
+    let ping = async || docker_client_instance().await.ok()?.ping().await.ok();
+    apart(|| runtime().block_on(ping()).is_some())
 }
 
-/// PostgreSQL, and its URL as a superuser.
-///
-/// # Errors
-/// What Docker said.
-pub fn postgres() -> Result<(Container, String), String> {
-    let settings = ["max_connections=300", "fsync=off", "wal_level=logical"];
-    let settings = settings.iter().flat_map(|setting| ["-c", setting]);
-    let command: Vec<_> = ["postgres"].into_iter().chain(settings).collect();
-    let environment = ["POSTGRES_PASSWORD=postgres"];
-    let container = Container::start(POSTGRES, &environment, &[5432], &command)?;
-    let port = container.port(5432)?;
-    // The server that sets up the database listens on no network.
-    container.wait_until(|| {
-        let ask = ["exec", &container.id, "pg_isready", "-q", "-h", "127.0.0.1"];
-        run(Command::new("docker").args(ask)).is_ok()
-    })?;
-    let url = format!("postgres://postgres:postgres@127.0.0.1:{port}/postgres");
-    Ok((container, url))
+/// PostgreSQL at `port`.
+pub(crate) fn postgres(port: u16, answers: Answers) -> Result<Contained, String> {
+    let settings = SETTINGS.iter().flat_map(|setting| ["-c", setting]);
+    let request = POSTGRES.at(&[(port, 5432)])?;
+    let request = request
+        .with_env_var("POSTGRES_PASSWORD", "postgres")
+        .with_cmd(["postgres"].into_iter().chain(settings));
+    Contained::start(request, answers)
 }
 
-/// RabbitMQ, and the URLs of the node and of its management API, as an administrator.
-///
-/// # Errors
-/// What Docker said.
-pub fn rabbitmq() -> Result<(Container, String, String), String> {
-    let environment = ["RABBITMQ_DEFAULT_USER=admin", "RABBITMQ_DEFAULT_PASS=admin"];
-    let container = Container::start(RABBITMQ, &environment, &[5672, 15672], &[])?;
-    let (amqp, api) = (container.port(5672)?, container.port(15672)?);
-    container.wait_until(|| answers(api, "/api/overview", Some("YWRtaW46YWRtaW4=")))?;
-    let amqp = format!("amqp://admin:admin@127.0.0.1:{amqp}/%2f");
-    let api = format!("http://admin:admin@127.0.0.1:{api}");
-    Ok((container, amqp, api))
-}
-
-/// An AWS KMS emulator, and its URL.
-///
-/// # Errors
-/// What Docker said.
-pub fn kms() -> Result<(Container, String), String> {
-    let container = Container::start(MOTO, &[], &[5000], &[])?;
-    let port = container.port(5000)?;
-    container.wait_until(|| answers(port, "/moto-api/", None))?;
-    Ok((container, format!("http://127.0.0.1:{port}")))
-}
-
-impl Container {
-    fn start(
-        image: &str,
-        environment: &[&str],
-        ports: &[u16],
-        command: &[&str],
-    ) -> Result<Self, String> {
-        let mut docker = Command::new("docker");
-        docker.args(["run", "--detach", "--rm", "--label", "rekey-testkit"]);
-        for variable in environment {
-            docker.args(["--env", variable]);
+/// RabbitMQ at the port `amqp` and its management API at `api`; with an identity, `amqps` at `amqps` too.
+pub(crate) fn rabbitmq(
+    [amqp, amqps, api]: [u16; 3],
+    identity: Option<&Identity>,
+    answers: Answers,
+) -> Result<Contained, String> {
+    let request = RABBITMQ.at(&[(amqp, 5672), (amqps, 5671), (api, 15672)])?;
+    let mut request = request
+        .with_env_var("RABBITMQ_DEFAULT_USER", "admin")
+        .with_env_var("RABBITMQ_DEFAULT_PASS", "admin");
+    if let Some(identity) = identity {
+        let configuration = identity.rabbitmq_configuration(5671, CERTIFICATES.as_ref());
+        request = request.with_copy_to(CONFIGURATION, configuration.into_bytes());
+        for (name, pem) in identity.files() {
+            let place = format!("{CERTIFICATES}/{name}");
+            request = request.with_copy_to(place, pem.as_bytes().to_vec());
         }
-        for port in ports {
-            docker.args(["--publish", &format!("127.0.0.1::{port}")]);
-        }
-        let id = run(docker.arg(image).args(command))?;
-        Ok(Self { id })
     }
+    Contained::start(request, answers)
+}
 
-    /// The port of the loopback interface that leads to `inner`.
-    fn port(&self, inner: u16) -> Result<u16, String> {
-        let said = run(Command::new("docker").args(["port", &self.id, &inner.to_string()]))?;
-        let port = said.lines().next().and_then(|line| line.rsplit_once(':'));
-        let port = port.and_then(|(_, port)| port.parse().ok());
-        port.ok_or_else(|| format!("docker port said {said:?}"))
-    }
+/// An AWS KMS emulator at `port`.
+pub(crate) fn kms(port: u16, answers: Answers) -> Result<Contained, String> {
+    Contained::start(MOTO.at(&[(port, 5000)])?, answers)
+}
 
-    fn wait_until(&self, ready: impl Fn() -> bool) -> Result<(), String> {
-        let deadline = Instant::now() + Duration::from_secs(120);
-        while !ready() {
-            if Instant::now() > deadline {
-                let logs = ["logs", "--tail", "15", &self.id];
-                let said = run(Command::new("docker").args(logs)).unwrap_or_default();
-                return Err(format!("it did not become ready: {said}"));
-            }
-            std::thread::sleep(Duration::from_millis(200));
-        }
-        Ok(())
+impl Image {
+    /// A container with these ports of the loopback interface on its own.
+    fn at(&self, ports: &[(u16, u16)]) -> Result<ContainerRequest<GenericImage>, String> {
+        let named = env::var(self.variable).unwrap_or_else(|_| self.pinned.to_owned());
+        let (name, tag) = named.rsplit_once(':').ok_or_else(|| {
+            let Self { variable, pinned } = self;
+            format!("{variable}: expected a name and a tag, such as {pinned}, found {named}")
+        })?;
+        let image = GenericImage::new(name, tag);
+        let request = image.with_host_config_modifier(only_on_loopback);
+        Ok(ports.iter().fold(request, |request, (outer, inner)| {
+            request.with_mapped_port(*outer, inner.tcp())
+        }))
     }
 }
 
-impl Drop for Container {
+fn only_on_loopback(config: &mut HostConfig) {
+    let ports = config.port_bindings.iter_mut();
+    for binding in ports.flat_map(|map| map.values_mut()).flatten().flatten() {
+        binding.host_ip = Some(Ipv4Addr::LOCALHOST.to_string());
+    }
+}
+
+impl Contained {
+    fn start(request: ContainerRequest<GenericImage>, answers: Answers) -> Result<Self, String> {
+        let container = apart(|| request.start()).map_err(|error| error.to_string())?;
+        let mut started = Self {
+            container: Some(container),
+            answers,
+        };
+        started.wait()?;
+        Ok(started)
+    }
+
+    fn container(&self) -> &Container<GenericImage> {
+        let container = self.container.as_ref();
+        container.expect("there is one until it is dropped")
+    }
+
+    fn wait(&mut self) -> Result<(), String> {
+        let container = self.container();
+        let running = || apart(|| container.is_running()).unwrap_or(false);
+        let said = || {
+            let said = [container.stdout_to_vec(), container.stderr_to_vec()];
+            let said = said.map(Result::unwrap_or_default).concat();
+            String::from_utf8_lossy(&said).into_owned()
+        };
+        wait_until(|| self.answers.now(), running, || apart(said))
+    }
+}
+
+impl Running for Contained {
+    fn kill(&mut self) {
+        let id = self.container().id();
+        let kill = async || {
+            docker_client_instance()
+                .await
+                .ok()?
+                .kill_container(id, None)
+                .await
+                .ok()
+        };
+        // Fails if it does not run.
+        apart(|| runtime().block_on(kill()));
+    }
+
+    fn restart(&mut self) -> Result<(), String> {
+        self.kill();
+        let container = self.container();
+        apart(|| container.start()).map_err(|error| error.to_string())?;
+        self.wait()
+    }
+}
+
+impl Drop for Contained {
     fn drop(&mut self) {
-        let remove = ["rm", "--force", "--volumes", &self.id];
-        let _ = run(Command::new("docker").args(remove));
+        let container = self.container.take();
+        apart(|| drop(container));
     }
 }

@@ -3,7 +3,7 @@
 mod apt;
 pub mod containers;
 pub mod jose;
-pub mod local;
+mod local;
 mod postgres;
 mod previous;
 mod process;
@@ -11,11 +11,13 @@ mod programs;
 mod proxy;
 mod python;
 pub mod rabbitmq;
+mod servers;
 pub mod services;
 pub mod tink;
+pub mod tls;
 
-pub use local::{PrivatePostgres, PrivateRabbitMq};
 pub use postgres::TestDatabase;
 pub use previous::previous_programs;
 pub use programs::{program, programs};
 pub use proxy::Proxy;
+pub use servers::{PrivateKms, PrivatePostgres, PrivateRabbitMq};

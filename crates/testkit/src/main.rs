@@ -12,11 +12,7 @@ use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
 };
-use rekey_testkit::{
-    containers,
-    local::{PrivateKms, PrivatePostgres, PrivateRabbitMq},
-    services,
-};
+use rekey_testkit::{PrivateKms, PrivatePostgres, PrivateRabbitMq, containers, services};
 use tokio::{
     process::{Child, Command},
     signal::unix::{Signal as Signals, SignalKind, signal},
@@ -26,7 +22,7 @@ use tokio::{
 struct Service {
     name: &'static str,
     variables: &'static [&'static str],
-    start: fn(in_container: bool) -> Result<Started, String>,
+    start: fn() -> Result<Started, String>,
 }
 
 const SERVICES: [Service; 3] = [
@@ -133,7 +129,7 @@ fn start_all() -> anyhow::Result<Vec<Started>> {
             say(name, "as the environment says");
             continue;
         }
-        started.push((service.start)(docker).map_err(|error| {
+        started.push((service.start)().map_err(|error| {
             let variables = variables.join(" and ");
             anyhow!("{name}: {error}\nStart Docker, or install it, or set {variables}.")
         })?);
@@ -148,32 +144,20 @@ fn say(name: &str, how: &str) {
     eprintln!("rekey-testkit: {name}: {how}");
 }
 
-fn postgres(in_container: bool) -> Result<Started, String> {
-    if in_container {
-        let (container, url) = containers::postgres()?;
-        return Ok(Started::new(container, vec![(services::POSTGRES, url)]));
-    }
+fn postgres() -> Result<Started, String> {
     let server = PrivatePostgres::start()?;
     let url = server.url();
     Ok(Started::new(server, vec![(services::POSTGRES, url)]))
 }
 
-fn rabbitmq(in_container: bool) -> Result<Started, String> {
-    let places = |amqp, api| vec![(services::AMQP, amqp), (services::RABBITMQ_API, api)];
-    if in_container {
-        let (container, amqp, api) = containers::rabbitmq()?;
-        return Ok(Started::new(container, places(amqp, api)));
-    }
+fn rabbitmq() -> Result<Started, String> {
     let node = PrivateRabbitMq::start()?;
-    let places = places(node.amqp_url(), node.api_url());
+    let (amqp, api) = (node.amqp_url(), node.api_url());
+    let places = vec![(services::AMQP, amqp), (services::RABBITMQ_API, api)];
     Ok(Started::new(node, places))
 }
 
-fn kms(in_container: bool) -> Result<Started, String> {
-    if in_container {
-        let (container, url) = containers::kms()?;
-        return Ok(Started::new(container, vec![(services::KMS, url)]));
-    }
+fn kms() -> Result<Started, String> {
     let emulator = PrivateKms::start()?;
     let url = emulator.url();
     Ok(Started::new(emulator, vec![(services::KMS, url)]))

@@ -46,17 +46,9 @@ impl Service {
 
     /// Waits until it is `ready`.
     pub(crate) fn wait_until(&mut self, ready: impl Fn() -> bool) -> Result<(), String> {
-        let deadline = Instant::now() + Duration::from_secs(120);
-        while !ready() {
-            if self.has_ended() {
-                return Err(format!("it ended at once: {}", self.said()));
-            }
-            if Instant::now() > deadline {
-                return Err(format!("it did not become ready: {}", self.said()));
-            }
-            std::thread::sleep(LOOK_EVERY);
-        }
-        Ok(())
+        let log = self.log.clone();
+        let said = || std::fs::read_to_string(log).unwrap_or_default();
+        wait_until(ready, || !self.has_ended(), said)
     }
 
     fn has_ended(&mut self) -> bool {
@@ -95,19 +87,36 @@ impl Service {
     fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.child.id()).expect("process ids fit"))
     }
-
-    /// The end of its output.
-    fn said(&self) -> String {
-        let said = std::fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<_> = said.lines().collect();
-        lines[lines.len().saturating_sub(15)..].join("\n")
-    }
 }
 
 impl Drop for Service {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Waits until a service is `ready`, as long as it is `running`; the error ends with the end of what it `said`.
+pub(crate) fn wait_until(
+    ready: impl Fn() -> bool,
+    mut running: impl FnMut() -> bool,
+    said: impl FnOnce() -> String,
+) -> Result<(), String> {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while !ready() {
+        let why = match (running(), Instant::now() > deadline) {
+            (false, _) => "it ended at once",
+            (true, true) => "it did not become ready",
+            (true, false) => {
+                std::thread::sleep(LOOK_EVERY);
+                continue;
+            }
+        };
+        let said = said();
+        let lines: Vec<_> = said.lines().collect();
+        let last = lines[lines.len().saturating_sub(15)..].join("\n");
+        return Err(format!("{why}: {last}"));
+    }
+    Ok(())
 }
 
 /// Runs `command` to its end; its output is shown only if it fails.

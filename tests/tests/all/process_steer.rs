@@ -39,19 +39,18 @@ async fn is_so(pool: &PgPool, sql: &'static str) -> Option<()> {
 async fn a_rotation_waits_for_a_standby_that_lags_and_goes_on_when_it_has_caught_up() {
     const LAGS: &str = "SELECT coalesce(max(replay_lag) > '1 s', false) FROM pg_stat_replication";
     let primary = PrivatePostgres::start().unwrap();
-    let standby = primary.standby().unwrap();
+    let standby = primary.follow().unwrap();
     let servers = Servers {
         source: primary.url(),
         ..Servers::shared()
     };
     let cluster = Cluster::on(servers, 400, local()).await;
     cluster.limit("max_replica_lag = \"1s\"").await;
-    let [primary, standby] = [primary.url(), standby.url()].map(|url| PgPool::connect_lazy(&url));
-    let (primary, standby) = (primary.unwrap(), standby.unwrap());
-    execute(&standby, "SELECT pg_wal_replay_pause()").await;
+    let seen = PgPool::connect_lazy(&primary.url()).unwrap();
+    standby.pause_replay().unwrap();
     until("a standby that lags", async || {
         execute(&cluster.source, "UPDATE visits SET uuid = uuid").await;
-        is_so(&primary, LAGS).await
+        is_so(&seen, LAGS).await
     })
     .await;
     let workers = cluster.start_all(1);
@@ -69,7 +68,7 @@ async fn a_rotation_waits_for_a_standby_that_lags_and_goes_on_when_it_has_caught
     let status = cluster.rekey(&["status"]);
     assert!(status.contains("waits: replica lag "), "{status}");
 
-    execute(&standby, "SELECT pg_wal_replay_resume()").await;
+    standby.resume_replay().unwrap();
     cluster.reaches(RotationState::Completed).await;
     cluster.assert_rotated_once().await;
     drop(workers);

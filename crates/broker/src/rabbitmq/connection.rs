@@ -1,8 +1,12 @@
 //! One connection to the broker, and what its errors mean to a person.
 
-use std::{fmt, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
-use lapin::{Connection, ConnectionProperties, ErrorKind, uri::AMQPUri};
+use lapin::{
+    Connection, ConnectionProperties, ErrorKind, runtime::default_runtime, tcp::OwnedTLSConfig,
+    uri::AMQPUri,
+};
+use url::{Host, Url};
 
 use crate::BrokerError;
 
@@ -16,6 +20,8 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub(super) struct Server {
     uri: AMQPUri,
+    /// Certificates of authorities to trust beside the system's, for `amqps`.
+    authorities: Option<PathBuf>,
     name: String,
 }
 
@@ -29,21 +35,36 @@ impl fmt::Debug for Server {
 impl Server {
     /// Reads a URL. Its errors never show it.
     pub(super) fn parse(url: &str, name: &str) -> Result<Self, BrokerError> {
-        let uri: Result<AMQPUri, _> = url.parse();
-        let mut uri = uri.map_err(|_| BrokerError::Options {
+        let refused = || BrokerError::Options {
             what: "the broker's URL",
             expected: "such as amqp://user:password@host:5672/%2f",
-        })?;
+        };
+        let mut uri: AMQPUri = url.parse().map_err(|_| refused())?;
         uri.query.heartbeat.get_or_insert(HEARTBEAT);
-        let name = name.to_owned();
-        Ok(Self { uri, name })
+        let url = Url::parse(url).map_err(|_| refused())?;
+        // lapin would take it for localhost.
+        if let Some(Host::Ipv6(host)) = url.host() {
+            uri.authority.host = host.to_string();
+        }
+        // Called as RabbitMQ's own clients call it.
+        let mut parameters = url.query_pairs();
+        let authorities = parameters.find(|(name, _)| name == "cacertfile");
+        Ok(Self {
+            uri,
+            authorities: authorities.map(|(_, file)| PathBuf::from(&*file)),
+            name: name.to_owned(),
+        })
     }
 
     /// Connects once.
     pub(super) async fn connect(&self, what: &str) -> Result<Connection, BrokerError> {
         let name = format!("{} {what}", self.name);
         let properties = ConnectionProperties::default().with_connection_name(name.trim().into());
-        let connecting = Connection::connect_uri(self.uri.clone(), properties);
+        let tls = self.tls().await?;
+        let connecting = async {
+            let (uri, runtime) = (self.uri.clone(), default_runtime()?);
+            Connection::connect_uri_with_config(uri, properties, tls, runtime).await
+        };
         match tokio::time::timeout(CONNECT_WITHIN, connecting).await {
             Ok(connected) => connected.map_err(|error| self.explain(&error)),
             Err(_) => Err(self.out_of_reach("it did not answer in time")),
@@ -52,6 +73,17 @@ impl Server {
 
     pub(super) fn vhost(&self) -> &str {
         &self.uri.vhost
+    }
+
+    /// Read at each connect, as certificates are renewed.
+    async fn tls(&self) -> Result<OwnedTLSConfig, BrokerError> {
+        let mut tls = OwnedTLSConfig::default();
+        if let Some(file) = &self.authorities {
+            let pem = tokio::fs::read_to_string(file).await;
+            let unreadable = |error| format!("cacertfile {}: {error}", file.display());
+            tls.cert_chain = Some(pem.map_err(|error| self.out_of_reach(&unreadable(error)))?);
+        }
+        Ok(tls)
     }
 
     fn place(&self) -> String {
@@ -69,7 +101,11 @@ impl Server {
     /// What an error means, and what helps.
     pub(super) fn explain(&self, error: &lapin::Error) -> BrokerError {
         let ErrorKind::ProtocolError(said) = error.kind() else {
-            return self.out_of_reach(&error.to_string());
+            let mut why = error.to_string();
+            if why.contains("certificate") {
+                why += "; name the file with its authority's certificate as cacertfile in the broker's URL";
+            }
+            return self.out_of_reach(&why);
         };
         let why = said.get_message().to_string();
         let remedy = match said.get_id() {
@@ -112,6 +148,12 @@ mod tests {
             !shown.contains("s3cret") && shown.contains("mq:5673"),
             "{shown}"
         );
+    }
+
+    #[test]
+    fn an_ipv6_address_is_not_taken_for_localhost() {
+        let server = Server::parse("amqp://mq:mq@[2001:db8::7]/%2f", "").unwrap();
+        assert_eq!(server.uri.authority.host, "2001:db8::7");
     }
 
     #[test]

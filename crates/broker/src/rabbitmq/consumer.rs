@@ -57,13 +57,7 @@ impl Session {
     ) -> lapin::Result<()> {
         let names = &rabbit.names;
         let takes_dead_letters = rabbit.queues.contains_key(&Queue::Rotator);
-        let mut needed: Vec<_> = rabbit
-            .queues
-            .keys()
-            .map(|queue| names.queue(*queue))
-            .collect();
-        needed.extend(takes_dead_letters.then(|| names.dead_letters()));
-        topology::ensure(&self.connection, names, &needed).await?;
+        topology::ensure(&self.connection, names).await?;
         for (queue, incoming) in &rabbit.queues {
             let channel = self.channel(incoming.prefetch).await?;
             let consumer = consume(&channel, names.queue(*queue), false).await?;
@@ -81,7 +75,8 @@ impl Session {
         Ok(())
     }
 
-    /// How many messages wait in each queue that this process takes; needs no permission.
+    /// How many messages wait in each queue that this process takes. RabbitMQ 4.2.6 and 4.3.0 say it only to who
+    /// may configure the queue, all others to every process that takes from it.
     pub(super) async fn depths(&self, rabbit: &RabbitMq) -> lapin::Result<Vec<(Queue, u64)>> {
         let channel = self.connection.create_channel().await?;
         let mut depths = Vec::new();

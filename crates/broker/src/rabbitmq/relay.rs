@@ -45,7 +45,7 @@ pub(super) async fn session(
     let connection = rabbit.server.connect("publish").await?;
     let shipped = async {
         let explain = |error| rabbit.server.explain(&error);
-        let ensured = topology::ensure(&connection, &rabbit.names, &[]).await;
+        let ensured = topology::ensure(&connection, &rabbit.names).await;
         ensured.map_err(explain)?;
         let channel = connection.create_channel().await.map_err(explain)?;
         let confirms = channel.confirm_select(ConfirmSelectOptions::default());
@@ -113,7 +113,7 @@ async fn ship(rabbit: &RabbitMq, channel: &Channel, block: &Block) -> Result<Out
 
 /// Declares again what somebody deleted, where this user may.
 async fn mend(rabbit: &RabbitMq, connection: &Connection) {
-    if let Err(error) = topology::ensure(connection, &rabbit.names, &[]).await {
+    if let Err(error) = topology::ensure(connection, &rabbit.names).await {
         let error = rabbit.server.explain(&error);
         tracing::warn!(%error, "messages without a queue wait for it");
     }

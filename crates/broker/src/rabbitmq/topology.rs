@@ -1,6 +1,6 @@
 //! Exchanges, queues and their bindings, as `docs/messages/README.md` lists them.
 //!
-//! Whoever may configure declares all of it; others find it there or say who can.
+//! Whoever may configure declares all of it; others find it there.
 
 use lapin::{
     Channel, Connection, ErrorKind, ExchangeKind,
@@ -73,14 +73,12 @@ const SHARED: [Queue; 4] = [
     Queue::Requests,
 ];
 
-/// Declares what is missing, if the user may; else sees that `needed` and the exchanges are there.
-pub(super) async fn ensure(
-    connection: &Connection,
-    names: &Names,
-    needed: &[String],
-) -> lapin::Result<()> {
+/// Declares what is missing, if the user may. Who may not is told by what it does next: consuming, binding and
+/// publishing fail where queue or exchange are not there. Nothing is declared passively to see it before that, as
+/// RabbitMQ 4.2.6 and 4.3.0 refuse it to who may not configure.
+pub(super) async fn ensure(connection: &Connection, names: &Names) -> lapin::Result<()> {
     match declare(connection, names).await {
-        Err(error) if is_refused(&error) => check(connection, names, needed).await,
+        Err(error) if is_refused(&error) => Ok(()),
         declared => declared,
     }
 }
@@ -183,26 +181,7 @@ async fn bind(channel: &Channel, queue: &str, exchange: String, key: &str) -> la
         .await
 }
 
-/// Sees that exchanges and queues are there; needs no permission.
-async fn check(connection: &Connection, names: &Names, needed: &[String]) -> lapin::Result<()> {
-    let channel = connection.create_channel().await?;
-    for exchange in [Exchange::Workers, Exchange::Requests] {
-        let passive = ExchangeDeclareOptions {
-            passive: true,
-            ..Default::default()
-        };
-        let (name, none) = (names.exchange(exchange).into(), FieldTable::default());
-        channel
-            .exchange_declare(name, ExchangeKind::Topic, passive, none)
-            .await?;
-    }
-    for queue in needed {
-        find(&channel, queue.clone()).await?;
-    }
-    Ok(())
-}
-
-/// A queue that must be there.
+/// A queue that is there, and how many messages wait in it.
 pub(super) async fn find(channel: &Channel, queue: String) -> lapin::Result<lapin::Queue> {
     let passive = QueueDeclareOptions {
         passive: true,

@@ -7,6 +7,7 @@ mod faults;
 mod relay;
 mod rights;
 mod suite;
+mod tls;
 mod world;
 
 use world::{Local, Rabbit};

@@ -55,7 +55,10 @@ pub(super) async fn count(
     Ok(by_column)
 }
 
-async fn refuse_standby(connection: &mut PgConnection, place: &Place) -> Result<(), SourceError> {
+pub(super) async fn refuse_standby(
+    connection: &mut PgConnection,
+    place: &Place,
+) -> Result<(), SourceError> {
     let standby = sqlx::query_scalar("SELECT pg_catalog.pg_is_in_recovery()");
     if !standby.fetch_one(connection).await.at(place)? {
         return Ok(());

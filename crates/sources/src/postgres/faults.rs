@@ -2,6 +2,8 @@
 //!
 //! Its messages are not passed on: a trigger's `RAISE` or a failed cast puts values in them.
 
+use std::io::ErrorKind;
+
 use sqlx::Error;
 
 use crate::{RowKey, SourceError, place::Place};
@@ -11,6 +13,7 @@ const LOCK_NOT_AVAILABLE: &str = "55P03";
 const DEADLOCK: &str = "40P01";
 const UNDEFINED_TABLE: &str = "42P01";
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
+const NOT_SECURE: &str = "no secure connection came about; check sslmode and sslrootcert";
 
 /// Says where an error of the driver happened.
 pub(super) trait Located<T> {
@@ -83,10 +86,10 @@ fn translate(error: &Error, place: &Place) -> SourceError {
     };
     match error {
         Error::Database(found) => of_code(&code(error), found.message(), place),
+        Error::Tls(_) => gone(NOT_SECURE.to_owned()),
+        // A certificate that is not trusted comes as an error of the connection.
+        Error::Io(error) if error.kind() == ErrorKind::InvalidData => gone(NOT_SECURE.to_owned()),
         Error::Io(error) => gone(error.kind().to_string()),
-        Error::Tls(_) => {
-            gone("no secure connection came about; check sslmode and sslrootcert".to_owned())
-        }
         Error::PoolTimedOut | Error::PoolClosed | Error::WorkerCrashed | Error::Protocol(_) => {
             gone("the connection ended".to_owned())
         }

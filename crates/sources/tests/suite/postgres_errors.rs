@@ -1,15 +1,13 @@
-//! Triggers that change or refuse, servers that are gone, read-only or not secure.
-
-use std::time::Duration;
+//! Triggers that change or refuse, servers that are gone or read-only.
 
 use rekey_domain::Triggers;
 use rekey_sources::{SourceError, WriteOutcome, WriteTarget};
-use rekey_testkit::services;
+use rekey_testkit::{PrivatePostgres, services};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::{
-    fixture::{Fixture, census_of, in_a_minute, ssn, target, write_to},
-    postgres_fixture::{PostgresFixture, patients},
+    fixture::{Fixture, OLD, census_of, in_a_minute, patient, read_all, ssn, target, write_to},
+    postgres_fixture::{PostgresFixture, moves, patients},
 };
 
 const TOUCH: &str = "CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS \
@@ -129,30 +127,6 @@ async fn a_database_that_cannot_be_reached_says_why_and_not_its_password() {
     );
 }
 
-/// Whether the tests' server has TLS or not: `sslmode=require` never goes on without.
-#[tokio::test]
-async fn a_connection_is_secure_where_it_was_asked_for() {
-    let fixture = PostgresFixture::new().await;
-    let has_tls: String = sqlx::query_scalar("SHOW ssl")
-        .fetch_one(&fixture.application)
-        .await
-        .unwrap();
-    let url = format!("{}?sslmode=require", fixture.database.url());
-    let opened = rekey_sources::open(&url).await;
-    if has_tls == "off" {
-        let error = opened.map(drop).unwrap_err();
-        assert!(error.to_string().contains("sslmode"), "{error}");
-        return;
-    }
-    let source = opened.unwrap();
-    source.deadline(Duration::ZERO).await.unwrap();
-    let secure = "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
-                  WHERE application_name = 'rekey' AND datname = current_database()";
-    let secure = sqlx::query_scalar(secure).fetch_one(&fixture.application);
-    let secure: bool = secure.await.unwrap();
-    assert!(secure);
-}
-
 /// As on a standby, and on a primary that was stepped down.
 #[tokio::test]
 async fn a_database_that_takes_no_writes_is_told_from_one_that_refuses_them() {
@@ -168,33 +142,27 @@ async fn a_database_that_takes_no_writes_is_told_from_one_that_refuses_them() {
     assert!(error.is_retryable());
 }
 
-/// `REKEY_TEST_POSTGRES_STANDBY_URL` names a streaming standby of the tests' server.
-#[tokio::test]
-#[ignore = "needs a standby"]
-async fn a_standby_is_neither_counted_nor_written() {
-    let (fixture, query, updates) = patients(1).await;
-    let standby = services::url("REKEY_TEST_POSTGRES_STANDBY_URL");
-    let (server, _) = standby.rsplit_once('/').unwrap();
-    let url = format!("{server}/{}", fixture.database.name());
-    let mut opened = rekey_sources::open(&url).await;
-    while opened.is_err() {
-        tokio::task::yield_now().await;
-        opened = rekey_sources::open(&url).await;
-    }
-    let source = opened.unwrap();
-    while source.read(&query, None, 1 << 20).await.is_err() {
-        tokio::task::yield_now().await;
-    }
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_is_neither_planned_nor_counted_nor_written() {
+    let mut server = PrivatePostgres::start().unwrap();
+    let fixture = PostgresFixture::at(&server.url()).await;
+    fixture.insert(&[patient(1, OLD)]).await;
+    let (query, updates) = moves(fixture.source()).await;
+    server.become_standby().unwrap();
+    let source = rekey_sources::open(&fixture.database.url()).await.unwrap();
+    assert_eq!(read_all(&source, &query).await.len(), 1);
     let deadline = in_a_minute(&source).await;
-    for error in [
+    for done in [
+        source.parts("patients").await.map(drop),
         census_of(&source, "patients", &ssn()).await.map(drop),
         source
             .write(&target(&query), &updates, deadline)
             .await
             .map(drop),
     ] {
-        let error = error.unwrap_err();
+        let error = done.unwrap_err();
         assert!(matches!(error, SourceError::Standby { .. }), "{error}");
+        assert!(error.is_retryable());
     }
 }
 

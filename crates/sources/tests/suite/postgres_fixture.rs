@@ -28,6 +28,11 @@ impl PostgresFixture {
         Self::with(PATIENTS).await
     }
 
+    /// The same, on the server of this URL.
+    pub async fn at(server: &str) -> Self {
+        Self::on(TestDatabase::on(server).await, PATIENTS).await
+    }
+
     /// A database in which `sql` was run.
     pub async fn with(sql: &str) -> Self {
         Self::on(TestDatabase::create().await, sql).await

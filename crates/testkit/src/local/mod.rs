@@ -6,9 +6,9 @@ mod rabbitmq;
 
 use std::path::{Path, PathBuf};
 
-pub use moto::PrivateKms;
-pub use postgres::PrivatePostgres;
-pub use rabbitmq::PrivateRabbitMq;
+pub(crate) use moto::Kms;
+pub(crate) use postgres::Postgres;
+pub(crate) use rabbitmq::RabbitMq;
 
 use crate::apt;
 

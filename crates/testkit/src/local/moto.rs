@@ -6,41 +6,48 @@ use tempfile::TempDir;
 
 use super::directory;
 use crate::{
-    process::{Service, answers, free_port},
+    process::Service,
     python,
+    servers::{Answers, Running},
 };
 
 const REQUIREMENT: &str = "moto[server]==5.2.5";
 
-/// An emulator on a free port of the loopback interface. Dropped, it is gone with its keys.
-#[derive(Debug)]
-pub struct PrivateKms {
-    _server: Service,
-    port: u16,
-    _dir: TempDir,
+/// An emulator. Dropped, it is gone with its keys.
+pub(crate) struct Kms {
+    server: Option<Service>,
+    answers: Answers,
+    // Dropped last.
+    dir: TempDir,
 }
 
-impl PrivateKms {
+impl Kms {
     /// Starts one; the first time installs it under the target directory.
-    ///
-    /// # Errors
-    /// What failed and what to install.
-    pub fn start() -> Result<Self, String> {
-        let python = python::environment("moto-venv", REQUIREMENT)?;
-        let (dir, port) = (directory()?, free_port()?);
-        let mut command = Command::new(python.with_file_name("moto_server"));
-        command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
-        let mut server = Service::start(command, &dir.path().join("log"))?;
-        server.wait_until(|| answers(port, "/moto-api/", None))?;
-        Ok(Self {
-            _server: server,
-            port,
-            _dir: dir,
-        })
+    pub(crate) fn start(answers: Answers) -> Result<Self, String> {
+        let mut made = Self {
+            server: None,
+            answers,
+            dir: directory()?,
+        };
+        made.restart()?;
+        Ok(made)
+    }
+}
+
+impl Running for Kms {
+    fn kill(&mut self) {
+        self.server = None;
     }
 
-    /// Its URL.
-    pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+    /// It keeps nothing.
+    fn restart(&mut self) -> Result<(), String> {
+        self.kill();
+        let python = python::environment("moto-venv", REQUIREMENT)?;
+        let mut command = Command::new(python.with_file_name("moto_server"));
+        command.args(["-H", "127.0.0.1", "-p", &self.answers.port.to_string()]);
+        let mut server = Service::start(command, &self.dir.path().join("log"))?;
+        server.wait_until(|| self.answers.now())?;
+        self.server = Some(server);
+        Ok(())
     }
 }

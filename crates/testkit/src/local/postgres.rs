@@ -1,4 +1,4 @@
-//! A PostgreSQL server of one's own, which may be killed and started again on its data.
+//! A PostgreSQL server of one's own from the programs of this machine.
 
 use std::{
     fs,
@@ -14,39 +14,25 @@ use tempfile::TempDir;
 use super::{directory, find_or_install, on_path};
 use crate::{
     apt::is_root,
-    process::{Service, free_port, run},
+    process::{Service, run},
+    servers::{Answers, Running, SETTINGS},
 };
 
 const OWNER: &str = "postgres";
 const PASSWORD: &str = "postgres";
-/// Killed processes lose nothing without fsync, only a killed machine does. But a commit is not to
-/// return before it is written, as it would with `synchronous_commit=off`.
-const SETTINGS: [&str; 5] = [
-    "fsync=off",
-    "full_page_writes=off",
-    "max_connections=300",
-    "wal_level=logical",
-    "listen_addresses=127.0.0.1",
-];
 
-/// A server on a free port of the loopback interface. Dropped, it is gone with its data.
-///
-/// Its functions wait, and block the thread meanwhile.
-#[derive(Debug)]
-pub struct PrivatePostgres {
+/// A server. Dropped, it is gone with its data.
+pub(crate) struct Postgres {
     server: Option<Service>,
     programs: PathBuf,
-    port: u16,
+    answers: Answers,
     // Dropped last.
     dir: TempDir,
 }
 
-impl PrivatePostgres {
+impl Postgres {
     /// Makes a cluster and starts it; installs PostgreSQL where it is missing and that is allowed.
-    ///
-    /// # Errors
-    /// What failed and what to install.
-    pub fn start() -> Result<Self, String> {
+    pub(crate) fn start(answers: Answers) -> Result<Self, String> {
         let programs = find_or_install(&["postgresql"], programs)?;
         let dir = directory()?;
         let password = dir.path().join("password");
@@ -62,54 +48,33 @@ impl PrivatePostgres {
         let mut made = Self {
             server: None,
             programs,
-            port: free_port()?,
+            answers,
             dir,
         };
         made.restart()?;
         Ok(made)
     }
 
-    /// A server of its own that follows this one, and answers what only reads.
-    ///
-    /// # Errors
-    /// What failed.
-    pub fn standby(&self) -> Result<Self, String> {
-        let dir = directory()?;
-        give(dir.path())?;
-        run(as_owner(&self.programs.join("pg_basebackup"))?
-            .args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync"])
-            .arg(format!("--dbname={}", self.url()))
-            .arg("--pgdata")
-            .arg(dir.path().join("data"))
-            .current_dir(dir.path()))?;
-        let mut made = Self {
-            server: None,
-            programs: self.programs.clone(),
-            port: free_port()?,
-            dir,
-        };
-        made.restart()?;
-        Ok(made)
+    fn launch(&self) -> Result<Service, String> {
+        let dir = self.dir.path();
+        let mut command = as_owner(&self.programs.join("postgres"))?;
+        command.arg("-D").arg(dir.join("data")).current_dir(dir);
+        let port = self.answers.port.to_string();
+        command.args(["-p", &port, "-c", "listen_addresses=127.0.0.1", "-k"]);
+        command.arg(dir);
+        command.args(SETTINGS.iter().flat_map(|setting| ["-c", setting]));
+        let mut server = Service::start(command, &dir.join("log"))?;
+        server.wait_until(|| self.answers.now())?;
+        Ok(server)
     }
+}
 
-    /// Its URL, as a superuser.
-    pub fn url(&self) -> String {
-        format!(
-            "postgres://postgres:{PASSWORD}@127.0.0.1:{}/postgres",
-            self.port
-        )
-    }
-
-    /// Kills the server, as `kill -9` does. Its data stays.
-    pub fn kill(&mut self) {
+impl Running for Postgres {
+    fn kill(&mut self) {
         self.server = None;
     }
 
-    /// Starts it again on the same port and data.
-    ///
-    /// # Errors
-    /// What the server said.
-    pub fn restart(&mut self) -> Result<(), String> {
+    fn restart(&mut self) -> Result<(), String> {
         self.kill();
         // Sessions of a killed server end by themselves, and until then hold its shared memory.
         let deadline = Instant::now() + Duration::from_secs(30);
@@ -124,27 +89,9 @@ impl PrivatePostgres {
             }
         }
     }
-
-    fn launch(&self) -> Result<Service, String> {
-        let dir = self.dir.path();
-        let mut command = as_owner(&self.programs.join("postgres"))?;
-        command.arg("-D").arg(dir.join("data")).current_dir(dir);
-        command.args(["-p", &self.port.to_string(), "-k"]).arg(dir);
-        command.args(SETTINGS.iter().flat_map(|setting| ["-c", setting]));
-        let mut server = Service::start(command, &dir.join("log"))?;
-        let port = self.port.to_string();
-        let mut asking = Command::new(self.programs.join("pg_isready"));
-        asking.args(["-q", "-h", "127.0.0.1", "-p", &port]);
-        let asking = std::cell::RefCell::new(asking);
-        server.wait_until(|| {
-            let answer = asking.borrow_mut().status();
-            answer.is_ok_and(|answer| answer.success())
-        })?;
-        Ok(server)
-    }
 }
 
-impl Drop for PrivatePostgres {
+impl Drop for Postgres {
     fn drop(&mut self) {
         if let Some(mut server) = self.server.take() {
             // At once, but so that its sessions end too.
@@ -185,26 +132,4 @@ fn give(dir: &Path) -> Result<(), String> {
         run(Command::new("chown").args(["-R", OWNER]).arg(dir))?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use sqlx::{Connection, PgConnection, Row};
-
-    use super::*;
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_killed_server_comes_back_with_its_data() {
-        let mut server = PrivatePostgres::start().unwrap();
-        let mut session = PgConnection::connect(&server.url()).await.unwrap();
-        let table = "CREATE TABLE kept AS SELECT 7 AS value";
-        sqlx::raw_sql(table).execute(&mut session).await.unwrap();
-        server.kill();
-        assert!(sqlx::query("SELECT 1").execute(&mut session).await.is_err());
-        server.restart().unwrap();
-        let mut session = PgConnection::connect(&server.url()).await.unwrap();
-        let row = sqlx::query("SELECT value FROM kept");
-        let row = row.fetch_one(&mut session).await.unwrap();
-        assert_eq!(row.get::<i32, _>(0), 7);
-    }
 }

@@ -1,4 +1,4 @@
-//! A RabbitMQ node of one's own, which may be killed and started again on its data.
+//! A RabbitMQ node of one's own from the programs of this machine.
 
 use std::{
     fs,
@@ -9,82 +9,70 @@ use std::{
 use tempfile::TempDir;
 
 use super::{directory, find_or_install, is_file, on_path};
-use crate::process::{Service, answers, free_port};
+use crate::{
+    process::{Service, free_port},
+    servers::{Answers, Running},
+    tls::Identity,
+};
 
-/// `admin:admin`, as HTTP says it.
-const ADMIN: &str = "YWRtaW46YWRtaW4=";
 /// Debian's own script; the one on the path insists on a user of its own.
 const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 
-/// A node with its management API on free ports of the loopback interface. Dropped, it is gone with
-/// its data.
-///
-/// Its functions wait, and block the thread meanwhile.
-#[derive(Debug)]
-pub struct PrivateRabbitMq {
+/// A node with its management API. Dropped, it is gone with its data.
+pub(crate) struct RabbitMq {
     node: Option<Service>,
     // After the node, which would start one of its own that outlives it.
     _names: Service,
     program: PathBuf,
     ports: Ports,
+    answers: Answers,
     // Dropped last.
     dir: TempDir,
 }
 
-#[derive(Debug)]
 struct Ports {
     amqp: u16,
-    api: u16,
     distribution: u16,
     names: u16,
 }
 
-impl PrivateRabbitMq {
+impl RabbitMq {
     /// Makes a node and starts it; installs RabbitMQ where it is missing and that is allowed.
-    ///
-    /// # Errors
-    /// What failed and what to install.
-    pub fn start() -> Result<Self, String> {
+    pub(crate) fn start(
+        [amqp, amqps, api]: [u16; 3],
+        identity: Option<&Identity>,
+        answers: Answers,
+    ) -> Result<Self, String> {
         let program = find_or_install(&["rabbitmq-server"], program)?;
         let dir = directory()?;
         let ports = Ports {
-            amqp: free_port()?,
-            api: free_port()?,
+            amqp,
             distribution: free_port()?,
             names: free_port()?,
         };
-        configure(dir.path(), &ports).map_err(|error| error.to_string())?;
+        configure(dir.path(), amqp, api).map_err(|error| error.to_string())?;
+        if let Some(identity) = identity {
+            secure(dir.path(), amqps, identity).map_err(|error| error.to_string())?;
+        }
         let mut node = Self {
             node: None,
             _names: name_server(dir.path(), &ports)?,
             program,
             ports,
+            answers,
             dir,
         };
         node.restart()?;
         Ok(node)
     }
+}
 
-    /// Its URL, as an administrator.
-    pub fn amqp_url(&self) -> String {
-        format!("amqp://admin:admin@127.0.0.1:{}/%2f", self.ports.amqp)
-    }
-
-    /// The URL of its management API.
-    pub fn api_url(&self) -> String {
-        format!("http://admin:admin@127.0.0.1:{}", self.ports.api)
-    }
-
-    /// Kills the node, as `kill -9` does. Its data stays.
-    pub fn kill(&mut self) {
+impl Running for RabbitMq {
+    fn kill(&mut self) {
         self.node = None;
     }
 
-    /// Starts it again on the same ports and data.
-    ///
-    /// # Errors
-    /// What the node said.
-    pub fn restart(&mut self) -> Result<(), String> {
+    fn restart(&mut self) -> Result<(), String> {
         self.kill();
         let dir = self.dir.path();
         let mut command = Command::new(&self.program);
@@ -110,21 +98,20 @@ impl PrivateRabbitMq {
         }
         command.current_dir(dir);
         let mut node = Service::start(command, &dir.join("output"))?;
-        let api = self.ports.api;
-        node.wait_until(|| answers(api, "/api/overview", Some(ADMIN)))?;
+        node.wait_until(|| self.answers.now())?;
         self.node = Some(node);
         Ok(())
     }
 }
 
-fn configure(dir: &Path, ports: &Ports) -> std::io::Result<()> {
+fn configure(dir: &Path, amqp: u16, api: u16) -> std::io::Result<()> {
     for folder in ["mnesia", "log", "home"] {
         fs::create_dir(dir.join(folder))?;
     }
     let configuration = format!(
-        "listeners.tcp.1 = 127.0.0.1:{}\n\
+        "listeners.tcp.1 = 127.0.0.1:{amqp}\n\
          management.tcp.ip = 127.0.0.1\n\
-         management.tcp.port = {}\n\
+         management.tcp.port = {api}\n\
          loopback_users = none\n\
          default_user = admin\n\
          default_pass = admin\n\
@@ -132,11 +119,20 @@ fn configure(dir: &Path, ports: &Ports) -> std::io::Result<()> {
          default_permissions.configure = .*\n\
          default_permissions.read = .*\n\
          default_permissions.write = .*\n\
-         disk_free_limit.absolute = 50MB\n",
-        ports.amqp, ports.api
+         disk_free_limit.absolute = 50MB\n"
     );
     fs::write(dir.join("rabbitmq.conf"), configuration)?;
     fs::write(dir.join("enabled_plugins"), "[rabbitmq_management].\n")
+}
+
+/// Lets it speak TLS too.
+fn secure(dir: &Path, port: u16, identity: &Identity) -> std::io::Result<()> {
+    for (name, pem) in identity.files() {
+        fs::write(dir.join(name), pem)?;
+    }
+    let file = dir.join("rabbitmq.conf");
+    let configuration = fs::read_to_string(&file)? + &identity.rabbitmq_configuration(port, dir);
+    fs::write(file, configuration)
 }
 
 /// Erlang's name server. A node that finds none starts one that outlives it, so it gets one of ours.
@@ -157,25 +153,5 @@ fn program() -> Option<PathBuf> {
         Some(debian)
     } else {
         on_path("rabbitmq-server")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_killed_node_comes_back_with_its_data() {
-        let mut node = PrivateRabbitMq::start().unwrap();
-        let http = reqwest::Client::new();
-        let queue = format!("{}/api/queues/%2f/kept", node.api_url());
-        let durable = serde_json::json!({ "durable": true });
-        let made = http.put(&queue).json(&durable).send().await.unwrap();
-        assert!(made.status().is_success(), "{made:?}");
-        node.kill();
-        assert!(http.get(&queue).send().await.is_err());
-        node.restart().unwrap();
-        let kept = http.get(&queue).send().await.unwrap();
-        assert!(kept.status().is_success(), "{kept:?}");
     }
 }
