@@ -53,8 +53,10 @@ impl Handler for ReEncryptBatch {
         crash::point("re-encryptor.leased");
         let work = self.work(job, &rotation, &batch, &lease);
         let done: Result<(), OperationError> = leased::renewed(store, &**clock, &lease, work).await;
-        // A batch that ended well gave it back in its unit; then this finds nothing.
-        leased::give_back(store, &**clock, &lease).await;
+        // A batch that ended well gave it back in its unit.
+        if done.is_err() {
+            leased::give_back(store, &**clock, &lease).await;
+        }
         let ended = or_pause(job, rotation.id, done).await;
         let Err(JobError::Retry(error)) = ended else {
             return ended;
