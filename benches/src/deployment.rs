@@ -1,6 +1,7 @@
 //! A deployment of its own: databases, the three programs, and rotations that are timed.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     application::{self, Latency},
+    processor::Watch,
     rows::KeyType,
 };
 
@@ -35,6 +37,8 @@ pub struct Deployment {
 pub struct Run {
     pub seconds: f64,
     pub application: Latency,
+    /// Seconds of processor time, by process; all of a server's count as one.
+    pub processor: BTreeMap<String, f64>,
     /// The most memory that each process held, in MiB.
     pub memory: Vec<(String, u64)>,
 }
@@ -99,7 +103,7 @@ impl Deployment {
     }
 
     /// Rotates with so many batches in flight, while the application goes on.
-    pub async fn rotate(&self, in_flight: u16) -> anyhow::Result<Run> {
+    pub async fn rotate(&self, in_flight: u16, broker: Option<u32>) -> anyhow::Result<Run> {
         let policy = format!(
             "UPDATE keyring SET policy = jsonb_set(policy::jsonb, '{{concurrency}}', '{in_flight}')::text WHERE name = 'phi'"
         );
@@ -119,7 +123,9 @@ impl Deployment {
         };
         let stop = CancellationToken::new();
         let (mut moving, mut application) = (None, None);
-        let seconds = loop {
+        let mut watched: Vec<_> = programs.iter().map(Program::named).collect();
+        watched.extend(broker.map(|pid| ("rabbitmq".to_owned(), pid)));
+        let (seconds, processor) = loop {
             tokio::time::sleep(LOOK).await;
             let view = rotation_view(&self.services, id).await?;
             match view.state {
@@ -128,14 +134,16 @@ impl Deployment {
                     if view.batches == 0 {
                         continue;
                     }
-                    moving = Some(Instant::now());
+                    let watch = Watch::start(&self.source, watched.clone()).await?;
+                    moving = Some((Instant::now(), watch));
                     let (pool, stop) = (self.source.clone(), stop.clone());
                     let beside = async move { application::latency_until(&pool, stop).await };
                     application = Some(tokio::spawn(beside));
                 }
                 RotationState::Grace | RotationState::Verifying | RotationState::Completed => {
                     stop.cancel();
-                    break moving.context("it moved nothing")?.elapsed().as_secs_f64();
+                    let (began, watch) = moving.context("it moved nothing")?;
+                    break (began.elapsed().as_secs_f64(), watch.since());
                 }
                 RotationState::Failed => bail!("the rotation failed: {:?}", view.failure),
                 _ => {}
@@ -155,6 +163,7 @@ impl Deployment {
         Ok(Run {
             seconds,
             application,
+            processor,
             memory,
         })
     }
@@ -192,6 +201,10 @@ struct Program {
 }
 
 impl Program {
+    fn named(&self) -> (String, u32) {
+        (self.name.to_owned(), self.child.id())
+    }
+
     /// The most memory it held so far, in MiB.
     fn peak(&self) -> anyhow::Result<(String, u64)> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;

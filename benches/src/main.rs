@@ -3,9 +3,10 @@
 mod application;
 mod baseline;
 mod deployment;
+mod processor;
 mod rows;
 
-use std::{io::Write, path::PathBuf};
+use std::{collections::BTreeMap, io::Write, path::PathBuf};
 
 use anyhow::Context;
 use clap::Parser;
@@ -34,6 +35,9 @@ struct Args {
     /// Where the programs are.
     #[arg(long, default_value = "target/release")]
     programs: PathBuf,
+    /// The broker's process, to count its processor time too.
+    #[arg(long)]
+    broker_pid: Option<u32>,
     /// Prints one JSON object.
     #[arg(long)]
     json: bool,
@@ -78,16 +82,28 @@ async fn measure(args: &Args, deployment: &Deployment) -> anyhow::Result<()> {
     )?;
     let mut runs = Vec::new();
     for in_flight in &args.in_flight {
-        let run = deployment.rotate(*in_flight).await.context("a rotation")?;
+        let run = deployment
+            .rotate(*in_flight, args.broker_pid)
+            .await
+            .context("a rotation")?;
+        let micros =
+            |(name, seconds): (&String, &f64)| (name.clone(), seconds * 1e6 / args.rows as f64);
+        let processor: BTreeMap<String, f64> = run.processor.iter().map(micros).collect();
         let rate = rate(args, run.seconds);
         let (ratio, of_pgcrypto) = (bare / run.seconds, pgcrypto / run.seconds);
         say(
             args,
             &format!(
                 "(c) Rekey, {in_flight} in flight {rate:>7.0} rows/s  {ratio:.2} of (a)  {of_pgcrypto:.2} of (b)  \
-                 application p99 {:.1} ms ({:.2} of quiet)  peak memory {}",
+                 application p99 {:.1} ms ({:.2} of quiet)  processor {:.1} µs a row: {}  peak memory {}",
                 run.application.p99,
                 run.application.p99 / quiet.p99,
+                processor.values().sum::<f64>(),
+                processor
+                    .iter()
+                    .map(|(name, micros)| format!("{name} {micros:.1}"))
+                    .collect::<Vec<_>>()
+                    .join(", "),
                 run.memory
                     .iter()
                     .map(|(name, mib)| format!("{name} {mib} MiB"))
@@ -102,7 +118,8 @@ async fn measure(args: &Args, deployment: &Deployment) -> anyhow::Result<()> {
             "of_pgcrypto": of_pgcrypto,
             "application_p99_ms": run.application.p99,
             "application_updates": run.application.updates,
-            "peak_memory_mib": run.memory.into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+            "processor_us_a_row": processor,
+            "peak_memory_mib": run.memory.into_iter().collect::<BTreeMap<_, _>>(),
         }));
         settle(pool).await?;
     }

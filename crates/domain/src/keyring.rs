@@ -154,7 +154,7 @@ impl Default for KeyringPolicy {
             time_zone: "UTC".to_owned(),
             timing: Timing::default(),
             concurrency: 5,
-            batch_rows: 2_000,
+            batch_rows: 5_000,
             retry_attempts: 3,
             key_lifetime: 90 * DAY,
             encrypt_lease: Duration::from_secs(5 * 60),

@@ -9,7 +9,7 @@ use rekey_domain::BindValue;
 /// `/` and `%` are percent-encoded, so that `/` only ever separates and no two lists of parts of
 /// the same types share associated data.
 pub fn associated_data(column_id: &str, parts: &[BindValue]) -> Vec<u8> {
-    let mut aad = String::new();
+    let mut aad = String::with_capacity(column_id.len() + 64);
     push_escaped(&mut aad, column_id);
     for part in parts {
         aad.push('/');
@@ -30,6 +30,9 @@ fn push_part(aad: &mut String, part: &BindValue) {
 }
 
 fn push_escaped(aad: &mut String, text: &str) {
+    if !text.bytes().any(|byte| matches!(byte, b'/' | b'%')) {
+        return aad.push_str(text);
+    }
     for c in text.chars() {
         match c {
             '/' => aad.push_str("%2F"),

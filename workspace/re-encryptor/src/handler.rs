@@ -56,8 +56,10 @@ impl Handler for ReEncryptBatch {
         crash::point("re-encryptor.leased");
         let work = self.work(job, &rotation, &batch, &lease);
         let done: Result<_, OperationError> = leased::renewed(store, &**clock, &lease, work).await;
-        // A batch that ended well gave it back in its unit; then this finds nothing.
-        leased::give_back(store, &**clock, &lease).await;
+        // A batch that ended well gave it back in its unit.
+        if !matches!(done, Ok(Turn::Done)) {
+            leased::give_back(store, &**clock, &lease).await;
+        }
         if let Ok(Turn::Wait(until)) = done {
             return Err(JobError::Snooze(until));
         }

@@ -1,15 +1,12 @@
 //! Rows: which values are moved in one statement, which go to quarantine.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashSet, sync::Arc};
 
 use rekey_client::ClientError;
 use rekey_domain::{BindValue, KeyId, KeyringName, QuarantineReason};
 use rekey_envelope::{DataKey, associated_data};
 use rekey_operations::{OperationError, Services};
-use rekey_sources::{ColumnUpdate, RowUpdate, SourceRow};
+use rekey_sources::{ColumnUpdate, RowUpdate, SourceRow, StoredValue};
 use rekey_store::{columns::Protected, keys, quarantine::NewQuarantine};
 
 use crate::{
@@ -20,13 +17,13 @@ use crate::{
 /// Values that fail to open and are looked up under every other place of their page, at most.
 const SWAPS_LOOKED_FOR: usize = 64;
 /// Rows ciphered between two looks at what else there is to do.
-const YIELD_EVERY: usize = 16;
+const YIELD_EVERY: usize = 64;
 
 /// The keys of the batch's keyring, unwrapped as they are met.
 pub struct Keys {
     keyring: KeyringName,
     ours: HashSet<KeyId>,
-    open: HashMap<KeyId, Arc<DataKey>>,
+    open: Vec<Arc<DataKey>>,
 }
 
 impl Keys {
@@ -35,7 +32,7 @@ impl Keys {
         Self {
             keyring,
             ours,
-            open: HashMap::new(),
+            open: Vec::new(),
         }
     }
 
@@ -45,7 +42,7 @@ impl Keys {
         services: &Services,
         id: KeyId,
     ) -> Result<Result<Arc<DataKey>, QuarantineReason>, OperationError> {
-        if let Some(key) = self.open.get(&id) {
+        if let Some(key) = self.open.iter().find(|key| key.id() == id) {
             return Ok(Ok(key.clone()));
         }
         if !self.ours.contains(&id) {
@@ -59,7 +56,7 @@ impl Keys {
         }
         match services.client.decryption_key(&self.keyring, id).await {
             Ok(key) => {
-                self.open.insert(id, key.clone());
+                self.open.push(key.clone());
                 Ok(Ok(key))
             }
             Err(ClientError::UnknownKey { .. }) => Ok(Err(QuarantineReason::MissingKey)),
@@ -78,8 +75,10 @@ pub struct Moved {
 }
 
 /// Decrypts and encrypts every value of the rows; writes nothing.
-pub async fn re_encrypt(work: &mut Work<'_>, rows: &[SourceRow]) -> Result<Moved, OperationError> {
-    let mut moved = Moved::default();
+pub async fn re_encrypt(
+    work: &mut Work<'_>,
+    rows: Vec<SourceRow>,
+) -> Result<Moved, OperationError> {
     let values: u64 = rows
         .iter()
         .map(|row| row.values.iter().flatten().count() as u64)
@@ -98,20 +97,36 @@ pub async fn re_encrypt(work: &mut Work<'_>, rows: &[SourceRow]) -> Result<Moved
             what,
         }));
     }
+    let mut moved = Moved::default();
+    let sealed = seal(work, &target, &rows, &mut moved.quarantine).await?;
+    moved.updates = updates(work, rows, sealed);
+    Ok(moved)
+}
+
+/// The new values, row by row and column by column; None where a value stays as it is.
+async fn seal(
+    work: &mut Work<'_>,
+    target: &DataKey,
+    rows: &[SourceRow],
+    quarantine: &mut Vec<NewQuarantine>,
+) -> Result<Vec<Option<StoredValue>>, OperationError> {
     let places = Places {
         rows,
         columns: &work.columns,
         bind_columns: &work.query.bind_columns,
     };
+    let mut sealed = Vec::with_capacity(rows.len() * work.columns.len());
     let mut looked_for = 0;
     for (count, row) in rows.iter().enumerate() {
         if count % YIELD_EVERY == 0 {
             // Ciphering is all work and no waiting; who holds a source's lock must get its turn.
             tokio::task::yield_now().await;
         }
-        let mut columns = Vec::new();
         for (index, stored) in row.values.iter().enumerate() {
-            let Some(stored) = stored else { continue };
+            let Some(stored) = stored else {
+                sealed.push(None);
+                continue;
+            };
             let column = &work.columns[index];
             let found = value::key_id(stored, column.spec.encoding);
             let opened = match found {
@@ -121,36 +136,49 @@ pub async fn re_encrypt(work: &mut Work<'_>, rows: &[SourceRow]) -> Result<Moved
                     Ok(key) => places.open(&key, row, index, stored, &mut looked_for),
                 },
             };
-            match opened {
+            sealed.push(match opened {
                 Opened::Moved { plaintext, aad } => {
-                    let new = value::seal(&target, &plaintext, &aad, column.spec.encoding)?;
-                    let (name, encoding) = (column.spec.name.column.clone(), column.spec.encoding);
-                    columns.push(ColumnUpdate {
-                        name,
-                        encoding,
-                        old: stored.clone(),
-                        new,
-                    });
+                    let encoding = column.spec.encoding;
+                    Some(value::seal(target, &plaintext, &aad, encoding)?)
                 }
                 Opened::Not(reason) => {
-                    let (column, row_key) = (column.id, row.key.to_string());
-                    moved.quarantine.push(NewQuarantine {
-                        column,
-                        row_key,
+                    quarantine.push(NewQuarantine {
+                        column: column.id,
+                        row_key: row.key.to_string(),
                         found,
                         reason,
                     });
+                    None
                 }
-            }
-        }
-        if !columns.is_empty() {
-            moved.updates.push(RowUpdate {
-                key: row.key.clone(),
-                columns,
             });
         }
     }
-    Ok(moved)
+    Ok(sealed)
+}
+
+/// One update for each row that has a new value.
+fn updates(
+    work: &Work<'_>,
+    rows: Vec<SourceRow>,
+    sealed: Vec<Option<StoredValue>>,
+) -> Vec<RowUpdate> {
+    let mut sealed = sealed.into_iter();
+    let update = |row: SourceRow| {
+        let values = row.values.into_iter().zip(&work.columns);
+        let columns = values.filter_map(|(old, column)| {
+            let new = sealed.next().expect("one for each value")?;
+            Some(ColumnUpdate {
+                name: column.spec.name.column.clone(),
+                encoding: column.spec.encoding,
+                old: old.expect("what was sealed was there"),
+                new,
+            })
+        });
+        let columns: Vec<_> = columns.collect();
+        let key = row.key;
+        (!columns.is_empty()).then_some(RowUpdate { key, columns })
+    };
+    rows.into_iter().filter_map(update).collect()
 }
 
 /// The places that values of a page may be bound to.
@@ -167,7 +195,7 @@ impl Places<'_> {
         key: &DataKey,
         row: &SourceRow,
         column: usize,
-        stored: &rekey_sources::StoredValue,
+        stored: &StoredValue,
         looked_for: &mut usize,
     ) -> Opened {
         let encoding = self.columns[column].spec.encoding;

@@ -1,5 +1,7 @@
 //! One stored value: what key it names, opening it, sealing it anew.
 
+use std::borrow::Cow;
+
 use rekey_client::ClientError;
 use rekey_domain::{KeyId, QuarantineReason, TextEncoding};
 use rekey_envelope::{Ciphertext, DataKey, Zeroizing, decode_base64, encode_base64};
@@ -20,10 +22,10 @@ pub enum Opened {
 }
 
 /// The ciphertext bytes, if the value stands as its column's ciphertext does.
-fn bytes(stored: &StoredValue, encoding: TextEncoding) -> Option<Vec<u8>> {
+fn bytes(stored: &StoredValue, encoding: TextEncoding) -> Option<Cow<'_, [u8]>> {
     match (stored, encoding) {
-        (StoredValue::Bytes(bytes), TextEncoding::Binary) => Some(bytes.clone()),
-        (StoredValue::Text(text), TextEncoding::Base64) => decode_base64(text).ok(),
+        (StoredValue::Bytes(bytes), TextEncoding::Binary) => Some(Cow::Borrowed(bytes)),
+        (StoredValue::Text(text), TextEncoding::Base64) => decode_base64(text).ok().map(Cow::Owned),
         _ => None,
     }
 }

@@ -141,7 +141,7 @@ fn add(row: &PgRow, columns: &[CensusColumn], counts: &mut Counts) -> Result<(),
     }
     // What is not UTF-8 is no base64.
     let group = text(row, 1)?.unwrap_or_default();
-    let found = found(&group, columns[column].encoding);
+    let found = found(group, columns[column].encoding);
     let values: i64 = row.try_get(2)?;
     *counts.entry((column, found)).or_default() += values.unsigned_abs();
     Ok(())

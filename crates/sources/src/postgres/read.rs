@@ -24,6 +24,7 @@ pub(super) async fn page(
     let Some(place) = condition(query.range, after) else {
         return Ok(Page::default());
     };
+    let max_bytes = max_bytes.clamp(1, MOST_BYTES as usize);
     let statement = select(table, query, &place, max_bytes)?;
     let read = sqlx::query(AssertSqlSafe(statement)).fetch_all(connection);
     let part = Place::new(&table.place.database, &query.part.name);
@@ -61,6 +62,10 @@ fn condition(range: Range, after: Option<i64>) -> Option<String> {
     Some(format!("t.ctid > {after} AND t.ctid < {behind}"))
 }
 
+/// The most that one value adds to the running sum of a page: the sum stays in cheap integers, and
+/// a value that large ends its page anyway.
+const MOST_BYTES: i32 = 1 << 24;
+
 /// Two steps in one statement. Inside, values are still where they lie, and their lengths are known
 /// without fetching them; so outside, only those are fetched that the page has room for.
 fn select(
@@ -71,31 +76,37 @@ fn select(
 ) -> Result<String, SourceError> {
     let from = parts::only(table, &query.part)?;
     let mut inside = vec!["t.ctid AS r".to_owned()];
-    let mut outside = vec!["r::text".to_owned()];
+    let mut outside = vec!["tidsend(r)".to_owned()];
     for (at, wanted) in rows::names_and_binds(table, query)?.iter().enumerate() {
         inside.push(format!("{wanted} AS w{at}"));
         outside.push(format!("w{at}"));
     }
-    let (mut unsettled, mut sizes) = (vec!["false".to_owned()], vec!["0::int8".to_owned()]);
+    let (mut unsettled, mut sizes) = (vec!["false".to_owned()], vec!["0".to_owned()]);
+    // A row of a single column is there because that value moves.
+    let single = query.columns.len() == 1;
     for (at, column) in query.columns.iter().enumerate() {
         let value = format!("t.{}", table.protected(&column.name, column.encoding)?);
         let settled = sql::settled(&value, column.encoding, &column.settled);
         let moves = format!("({value} IS NOT NULL AND NOT {settled})");
-        inside.push(format!("{value} AS v{at}, {moves} AS m{at}"));
-        outside.push(format!("CASE WHEN m{at} THEN v{at} END"));
-        sizes.push(format!(
-            "CASE WHEN {moves} THEN octet_length({value}) ELSE 0 END"
-        ));
+        let size = format!("least(octet_length({value}), {MOST_BYTES})");
+        inside.push(format!("{value} AS v{at}"));
+        if single {
+            outside.push(format!("v{at}"));
+            sizes.push(size);
+        } else {
+            inside.push(format!("{moves} AS m{at}"));
+            outside.push(format!("CASE WHEN m{at} THEN v{at} END"));
+            sizes.push(format!("CASE WHEN {moves} THEN {size} ELSE 0 END"));
+        }
         unsettled.push(moves);
     }
-    outside.push(format!("{BYTES_READ}::int8 AS {BYTES_READ}"));
+    outside.push(BYTES_READ.to_owned());
     let (inside, outside) = (inside.join(", "), outside.join(", "));
     let (unsettled, size) = (unsettled.join(" OR "), sizes.join(" + "));
-    let most = max_bytes.max(1);
     Ok(format!(
         "SELECT {outside} FROM (SELECT {inside}, {size} AS size, \
          sum({size}) OVER (ROWS UNBOUNDED PRECEDING) AS {BYTES_READ} \
          FROM {from} AS t WHERE {place} AND ({unsettled})) AS page \
-         WHERE {BYTES_READ} - size < {most}"
+         WHERE {BYTES_READ} - size < {max_bytes}"
     ))
 }

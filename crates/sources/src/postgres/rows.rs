@@ -18,7 +18,9 @@ pub(super) fn names_and_binds(
 ) -> Result<Vec<String>, SourceError> {
     let longer = NAME_LENGTH + 1;
     let name = |name: &String| format!("left(t.{}::text, {longer})", quote(name));
-    let mut wanted: Vec<String> = table.shape.primary_key.iter().map(name).collect();
+    let names = table.shape.primary_key.iter();
+    let names = names.filter(|name| among_binds(table, query, name).is_none());
+    let mut wanted: Vec<String> = names.map(name).collect();
     for bind in &query.bind_columns {
         let column = table.shape_of(bind)?;
         wanted.push(if column.can_bind {
@@ -30,6 +32,17 @@ pub(super) fn names_and_binds(
     Ok(wanted)
 }
 
+/// The place among the bind columns of a whole number that is part of the primary key: people see
+/// it as it is, so it is not read twice.
+fn among_binds(table: &Table, query: &ReadQuery, name: &str) -> Option<usize> {
+    let column = table.shape.column(name)?;
+    let whole = ["smallint", "integer", "bigint"].contains(&column.declared_type.as_str());
+    let mut binds = query.bind_columns.iter();
+    binds
+        .position(|bind| bind == name)
+        .filter(|_| whole && column.can_bind)
+}
+
 pub(super) fn source_row(
     row: &PgRow,
     table: &Table,
@@ -39,21 +52,26 @@ pub(super) fn source_row(
 }
 
 fn read(row: &PgRow, table: &Table, query: &ReadQuery) -> Result<SourceRow, sqlx::Error> {
-    let place: String = row.try_get(0)?;
-    let place = TupleId::parse(&place);
+    let place = TupleId::parse(row.try_get(0)?);
     let place = place.ok_or_else(|| sqlx::Error::Protocol("no place of a row".to_owned()))?;
-    let names = &table.shape.primary_key;
-    let binds = 1 + names.len();
+    let names: Vec<(&str, Option<usize>)> = table
+        .shape
+        .primary_key
+        .iter()
+        .map(|name| (name.as_str(), among_binds(table, query, name)))
+        .collect();
+    let binds = 1 + names.iter().filter(|(_, bind)| bind.is_none()).count();
     let values = binds + query.bind_columns.len();
     let bind = |at| bind_value(row, at);
     let value = |at| stored_value(row, at);
+    let bound: Vec<Option<BindValue>> = (binds..values).map(bind).collect::<Result<_, _>>()?;
     Ok(SourceRow {
         key: RowKey::Tuple {
             block: place.block,
             offset: place.offset,
-            name: name(row, names, place)?,
+            name: name(row, &names, &bound, place)?,
         },
-        binds: (binds..values).map(bind).collect::<Result<_, _>>()?,
+        binds: bound,
         values: (values..values + query.columns.len())
             .map(value)
             .collect::<Result<_, _>>()?,
@@ -61,28 +79,39 @@ fn read(row: &PgRow, table: &Table, query: &ReadQuery) -> Result<SourceRow, sqlx
 }
 
 /// `id=42`, `tenant=3,uuid=…`; the place where there is no primary key.
-fn name(row: &PgRow, names: &[String], place: TupleId) -> Result<String, sqlx::Error> {
+fn name(
+    row: &PgRow,
+    names: &[(&str, Option<usize>)],
+    binds: &[Option<BindValue>],
+    place: TupleId,
+) -> Result<String, sqlx::Error> {
     if names.is_empty() {
         return Ok(format!("ctid {place}"));
     }
-    let mut whole = true;
-    let mut parts = Vec::with_capacity(names.len());
-    for (at, name) in names.iter().enumerate() {
-        let mut value = text(row, 1 + at)?.unwrap_or_default();
-        if let Some((end, _)) = value.char_indices().nth(NAME_LENGTH) {
-            value.truncate(end);
-            value.push('…');
+    let (mut at, mut whole, mut all) = (1, true, String::new());
+    for (name, bind) in names {
+        let comma = if all.is_empty() { "" } else { "," };
+        all.extend([comma, name, "="]);
+        if let Some(bind) = bind {
+            if let Some(BindValue::Integer(number)) = &binds[*bind] {
+                all.push_str(&number.to_string());
+            }
+            continue;
+        }
+        let value = text(row, at)?.unwrap_or_default();
+        at += 1;
+        let end = value.char_indices().nth(NAME_LENGTH).map(|(end, _)| end);
+        all.push_str(&value[..end.unwrap_or(value.len())]);
+        if end.is_some() {
+            all.push('…');
             whole = false;
         }
-        parts.push(format!("{name}={value}"));
     }
-    let name = parts.join(",");
     // Two names that were cut may look alike.
-    Ok(if whole {
-        name
-    } else {
-        format!("{name} at {place}")
-    })
+    if !whole {
+        all.push_str(&format!(" at {place}"));
+    }
+    Ok(all)
 }
 
 fn bind_value(row: &PgRow, at: usize) -> Result<Option<BindValue>, sqlx::Error> {
@@ -90,8 +119,8 @@ fn bind_value(row: &PgRow, at: usize) -> Result<Option<BindValue>, sqlx::Error> 
     if value.is_null() {
         return Ok(None);
     }
-    let kind = value.type_info().name().to_owned();
-    Ok(match kind.as_str() {
+    let kind = value.type_info();
+    Ok(match kind.name() {
         "INT2" => Some(BindValue::Integer(row.try_get::<i16, _>(at)?.into())),
         "INT4" => Some(BindValue::Integer(row.try_get::<i32, _>(at)?.into())),
         "INT8" => Some(BindValue::Integer(row.try_get(at)?)),
@@ -103,7 +132,7 @@ fn bind_value(row: &PgRow, at: usize) -> Result<Option<BindValue>, sqlx::Error> 
             bytes.try_into().ok().map(BindValue::Uuid)
         }
         "BYTEA" => Some(BindValue::Bytes(row.try_get(at)?)),
-        _ => text(row, at)?.map(BindValue::Text),
+        _ => text(row, at)?.map(|text| BindValue::Text(text.to_owned())),
     })
 }
 
@@ -116,14 +145,16 @@ fn stored_value(row: &PgRow, at: usize) -> Result<Option<StoredValue>, sqlx::Err
         return Ok(Some(StoredValue::Bytes(row.try_get(at)?)));
     }
     let text = text(row, at)?;
-    Ok(Some(text.map_or(StoredValue::Other, StoredValue::Text)))
+    Ok(Some(text.map_or(StoredValue::Other, |text| {
+        StoredValue::Text(text.to_owned())
+    })))
 }
 
 /// Text, if it is UTF-8: a database in SQL_ASCII checks nothing.
-pub(super) fn text(row: &PgRow, at: usize) -> Result<Option<String>, sqlx::Error> {
+pub(super) fn text(row: &PgRow, at: usize) -> Result<Option<&str>, sqlx::Error> {
     let value = row.try_get_raw(at)?;
     if value.is_null() {
         return Ok(None);
     }
-    Ok(<String as Decode<Postgres>>::decode(value).ok())
+    Ok(<&str as Decode<Postgres>>::decode(value).ok())
 }

@@ -1,5 +1,8 @@
 //! Updates made ready for SQL, and the statement that carries them out.
 
+use std::{fmt::Write, sync::Arc};
+
+use rekey_domain::TextEncoding;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, postgres::PgArguments, query::QueryScalar};
 
 use super::{catalogue::Table, time, tuple::TupleId};
@@ -15,14 +18,35 @@ pub(super) struct RowSwap<'a> {
 }
 
 struct ColumnSwap<'a> {
-    column: String,
+    column: Arc<str>,
     old: Fingerprint<'a>,
     new: &'a StoredValue,
 }
 
-/// Which columns a statement writes, and what of each it compares: rows of one form share one.
-#[derive(PartialEq, Eq)]
-struct Form<'a>(Vec<(&'a str, Compared)>);
+/// Columns of updates, each looked up in the table's shape once.
+pub(super) struct Columns<'a> {
+    table: &'a Table,
+    known: Vec<(&'a str, TextEncoding, Arc<str>)>,
+}
+
+impl<'a> Columns<'a> {
+    pub(super) fn of(table: &'a Table) -> Self {
+        let known = Vec::new();
+        Self { table, known }
+    }
+
+    /// The column as an identifier.
+    fn named(&mut self, column: &'a ColumnUpdate) -> Result<Arc<str>, SourceError> {
+        let (name, encoding) = (column.name.as_str(), column.encoding);
+        let mut known = self.known.iter();
+        if let Some((.., quoted)) = known.find(|known| (known.0, known.1) == (name, encoding)) {
+            return Ok(quoted.clone());
+        }
+        let quoted: Arc<str> = self.table.protected(name, encoding)?.into();
+        self.known.push((name, encoding, quoted.clone()));
+        Ok(quoted)
+    }
+}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Compared {
@@ -35,10 +59,11 @@ impl<'a> RowSwap<'a> {
     /// # Errors
     /// [`SourceError::NotWritable`] for what cannot be compared or stored.
     pub(super) fn new(
-        table: &Table,
+        known: &mut Columns<'a>,
         index: usize,
         update: &'a RowUpdate,
     ) -> Result<Self, SourceError> {
+        let table = known.table;
         let not_writable = |column: &ColumnUpdate| SourceError::NotWritable {
             relation: table.place.relation.clone(),
             column: column.name.clone(),
@@ -50,7 +75,7 @@ impl<'a> RowSwap<'a> {
             let old = column.old.fingerprint(column.encoding).filter(|_| fits);
             Ok(ColumnSwap {
                 old: old.ok_or_else(|| not_writable(column))?,
-                column: table.protected(&column.name, column.encoding)?,
+                column: known.named(column)?,
                 new: &column.new,
             })
         };
@@ -75,21 +100,18 @@ impl<'a> RowSwap<'a> {
 
     /// Whether one statement can write both rows.
     pub(super) fn is_like(&self, other: &Self) -> bool {
-        self.form() == other.form()
+        self.form().eq(other.form())
     }
 
-    fn form(&self) -> Form<'_> {
+    /// Which columns a statement writes, and what of each it compares.
+    fn form(&self) -> impl Iterator<Item = (&str, Compared)> {
         let compared = |swap: &ColumnSwap<'_>| match swap.old {
             Fingerprint::Start(_) => Compared::Start,
             Fingerprint::Bytes(_) => Compared::Bytes,
             Fingerprint::Text(_) => Compared::Text,
         };
         let columns = self.columns.iter();
-        Form(
-            columns
-                .map(|swap| (swap.column.as_str(), compared(swap)))
-                .collect(),
-        )
+        columns.map(move |swap| (&*swap.column, compared(swap)))
     }
 }
 
@@ -101,7 +123,7 @@ pub(super) async fn swap(
     rows: &[&RowSwap<'_>],
     deadline: Deadline,
 ) -> Result<Vec<i64>, sqlx::Error> {
-    let Form(form) = rows[0].form();
+    let form: Vec<_> = rows[0].form().collect();
     let statement = statement(only, &form);
     let mut query = sqlx::query_scalar(AssertSqlSafe(statement)).bind(places(rows));
     for (at, (_, compared)) in form.iter().enumerate() {
@@ -118,15 +140,22 @@ pub(super) async fn lock(
     rows: &[&RowSwap<'_>],
 ) -> Result<Vec<i64>, sqlx::Error> {
     let statement = format!(
-        "SELECT u.i FROM unnest($1::text[]::tid[]) WITH ORDINALITY AS u (r, i) \
+        "SELECT u.i FROM unnest($1::text::tid[]) WITH ORDINALITY AS u (r, i) \
          JOIN {only} AS t ON t.ctid = u.r FOR NO KEY UPDATE OF t SKIP LOCKED"
     );
     let locked = sqlx::query_scalar(AssertSqlSafe(statement)).bind(places(rows));
     locked.fetch_all(connection).await
 }
 
-fn places(rows: &[&RowSwap<'_>]) -> Vec<String> {
-    rows.iter().map(|row| row.place.to_string()).collect()
+/// The rows' places as a literal of an array.
+fn places(rows: &[&RowSwap<'_>]) -> String {
+    let mut places = String::with_capacity(rows.len() * 16);
+    for row in rows {
+        let open = if places.is_empty() { '{' } else { ',' };
+        write!(places, "{open}\"{}\"", row.place).expect("writing to a String does not fail");
+    }
+    places.push('}');
+    places
 }
 
 fn statement(only: &str, form: &[(&str, Compared)]) -> String {
@@ -152,7 +181,7 @@ fn statement(only: &str, form: &[(&str, Compared)]) -> String {
     let before = time::before(2 * form.len() + 2);
     format!(
         "UPDATE {only} AS t SET {sets} \
-         FROM unnest($1::text[]::tid[]{arrays}) WITH ORDINALITY AS u ({names}, i) \
+         FROM unnest($1::text::tid[]{arrays}) WITH ORDINALITY AS u ({names}, i) \
          WHERE {conditions} AND {before} RETURNING u.i"
     )
 }
@@ -234,7 +263,7 @@ mod tests {
         assert_eq!(
             statement("ONLY \"p\"", &form),
             "UPDATE ONLY \"p\" AS t SET \"ssn\" = u.n0, \"notes\" = u.n1 \
-             FROM unnest($1::text[]::tid[], $2::bytea[], $3::bytea[], $4::text[], $5::text[]) \
+             FROM unnest($1::text::tid[], $2::bytea[], $3::bytea[], $4::text[], $5::text[]) \
              WITH ORDINALITY AS u (r, o0, n0, o1, n1, i) \
              WHERE t.ctid = u.r AND substr(t.\"ssn\", 1, 21) = u.o0 \
              AND t.\"notes\"::text COLLATE \"C\" = u.o1 \

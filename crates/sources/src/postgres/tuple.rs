@@ -10,13 +10,12 @@ pub(super) struct TupleId {
 }
 
 impl TupleId {
-    /// Reads what PostgreSQL writes: `(7,12)`.
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        let inner = text.strip_prefix('(')?.strip_suffix(')')?;
-        let (block, offset) = inner.split_once(',')?;
+    /// Reads what `tidsend` writes: block and number, big endian.
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+        let (block, offset) = bytes.split_first_chunk()?;
         Some(Self {
-            block: block.parse().ok()?,
-            offset: offset.parse().ok()?,
+            block: u32::from_be_bytes(*block),
+            offset: u16::from_be_bytes(offset.try_into().ok()?),
         })
     }
 
@@ -62,13 +61,14 @@ mod tests {
 
     #[test]
     fn a_place_is_read_as_it_is_written_and_found_by_its_cursor() {
-        for (block, offset) in [(0, 0), (7, 12), (u32::MAX, u16::MAX)] {
+        for (block, offset) in [(0_u32, 0_u16), (7, 12), (u32::MAX, u16::MAX)] {
             let tuple = TupleId { block, offset };
-            assert_eq!(TupleId::parse(&tuple.to_string()), Some(tuple));
+            let bytes = [&block.to_be_bytes()[..], &offset.to_be_bytes()].concat();
+            assert_eq!(TupleId::parse(&bytes), Some(tuple));
             assert_eq!(TupleId::from_cursor(tuple.cursor()), Some(tuple));
         }
         assert_eq!(TupleId::from_cursor(i64::MAX), None);
         assert_eq!(TupleId::from_cursor(-1), None);
-        assert_eq!(TupleId::parse("(1;2)"), None);
+        assert_eq!(TupleId::parse(b"(1,2)"), None);
     }
 }

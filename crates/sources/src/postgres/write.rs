@@ -8,7 +8,7 @@ use sqlx::{Connection, PgConnection, Postgres, Transaction};
 use super::{
     catalogue::Table,
     faults, parts, rights,
-    swap::{self, RowSwap},
+    swap::{self, Columns, RowSwap},
     time,
 };
 use crate::{Deadline, RowUpdate, SourceError, WriteOutcome, WriteTarget, place::Place};
@@ -28,9 +28,10 @@ pub(super) async fn all(
 ) -> Result<Vec<WriteOutcome>, SourceError> {
     let mut rows = Vec::with_capacity(updates.len());
     let mut outcomes = vec![WriteOutcome::Written; updates.len()];
+    let mut columns = Columns::of(table);
     let with_columns = updates.iter().enumerate();
     for (index, update) in with_columns.filter(|(_, update)| !update.columns.is_empty()) {
-        rows.push(RowSwap::new(table, index, update)?);
+        rows.push(RowSwap::new(&mut columns, index, update)?);
     }
     rows.sort_by_key(|row| row.place);
     let mut writer = Writer {
@@ -174,8 +175,11 @@ impl Writer<'_> {
                 .await
                 .map_err(|error| Failure::of(&error, self.table, &self.place))?,
         };
-        // A row that came too late looks lost. Time does not run back, so this finds it out.
-        time::check(&mut transaction, self.deadline, &self.place).await?;
+        // A row that came too late looks lost. Time does not run back, so this finds it out; where
+        // all rows were written, the last of them was in time.
+        if written.len() < rows.len() {
+            time::check(&mut transaction, self.deadline, &self.place).await?;
+        }
         let committed = transaction.commit().await;
         committed.map_err(|error| Failure::of(&error, self.table, &self.place))?;
         Ok(outcomes(rows, &free, &written))
@@ -187,9 +191,12 @@ fn outcomes(
     free: &[&RowSwap<'_>],
     written: &[i64],
 ) -> Vec<(usize, WriteOutcome)> {
-    let tried: HashSet<usize> = free.iter().map(|row| row.index).collect();
-    let mut outcomes = skipped(rows);
-    outcomes.retain(|(index, _)| !tried.contains(index));
+    let mut outcomes = Vec::with_capacity(rows.len());
+    if free.len() < rows.len() {
+        let tried: HashSet<usize> = free.iter().map(|row| row.index).collect();
+        outcomes = skipped(rows);
+        outcomes.retain(|(index, _)| !tried.contains(index));
+    }
     let mut lost: Vec<_> = free
         .iter()
         .map(|row| (row.index, WriteOutcome::Lost))
