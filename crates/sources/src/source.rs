@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use rekey_domain::{Found, Part, Range};
 
 use crate::{
-    CensusColumn, Deadline, Page, ReadQuery, RowUpdate, SourceError, TableShape, WriteOutcome,
+    CensusColumn, Deadline, Inspect, Page, ReadQuery, RowUpdate, SourceError, TableShape, WriteOutcome,
     WriteTarget,
 };
 
@@ -17,7 +17,7 @@ use crate::{
 /// [`SourceError::NoSuchTable`], [`SourceError::NoSuchColumn`], [`SourceError::NotATable`],
 /// [`SourceError::NoRowId`], [`SourceError::NotAllowed`].
 #[async_trait]
-pub trait Source: Send + Sync {
+pub trait Source: Inspect {
     /// The table's shape, from the catalogue.
     ///
     /// # Errors

@@ -21,6 +21,7 @@ pub mod outbox;
 pub mod quarantine;
 pub mod relay;
 pub mod rotations;
+pub mod speed;
 pub mod schedules;
 mod schema;
 mod store;
