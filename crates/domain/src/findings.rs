@@ -147,7 +147,9 @@ fn meets(subject: &str, latest: &LatestRotation) -> Option<Finding> {
     let problem = match decide_request(Some(*state)) {
         RequestDecision::Join => format!("a request would join rotation {id}, which is {state}"),
         RequestDecision::Supersede => {
-            format!("a request would supersede rotation {id}, which is {state}, and take its rows along")
+            format!(
+                "a request would supersede rotation {id}, which is {state}, and take its rows along"
+            )
         }
         RequestDecision::Start => return None,
     };
@@ -201,7 +203,8 @@ pub fn strange_values(
                 Some(key) if key.keyring.as_str() == keyring => continue,
                 Some(key) => format!("under {key}, a key of another keyring"),
                 // Whatever else starts with this byte names a key too: one line for all of them.
-                None => "unknown ciphertext: their first bytes name no key of this deployment".to_owned(),
+                None => "unknown ciphertext: their first bytes name no key of this deployment"
+                    .to_owned(),
             },
         };
         *kinds.entry(kind).or_default() += values;
@@ -271,14 +274,23 @@ mod tests {
         assert_eq!(needs(&facts()), []);
         assert_eq!(needs(&latest(RotationState::Completed, None)), []);
         // What ended says nothing of what comes, even if it was on hold.
-        assert_eq!(needs(&latest(RotationState::Cancelled, Some("by os:ana"))), []);
+        assert_eq!(
+            needs(&latest(RotationState::Cancelled, Some("by os:ana"))),
+            []
+        );
     }
 
     #[test]
     fn a_missing_standby_takes_time_and_a_missing_primary_a_person() {
-        let no_standby = KeyringFacts { has_standby: false, ..facts() };
+        let no_standby = KeyringFacts {
+            has_standby: false,
+            ..facts()
+        };
         assert_eq!(needs(&no_standby), [Need::Time]);
-        let no_primary = KeyringFacts { has_primary: false, ..facts() };
+        let no_primary = KeyringFacts {
+            has_primary: false,
+            ..facts()
+        };
         assert_eq!(needs(&no_primary), [Need::Person]);
     }
 
@@ -291,7 +303,13 @@ mod tests {
         };
         assert_eq!(needs(&with(5, PLAN_LIMIT - 5)), []);
         assert_eq!(needs(&with(5, PLAN_LIMIT - 4)), [Need::Person]);
-        assert_eq!(needs(&KeyringFacts { values: None, ..facts() }), []);
+        assert_eq!(
+            needs(&KeyringFacts {
+                values: None,
+                ..facts()
+            }),
+            []
+        );
     }
 
     #[test]
@@ -313,7 +331,10 @@ mod tests {
             always_triggers: always,
             publications,
         };
-        let said = |triggers, publications_accepted| OnUpdate { triggers, publications_accepted };
+        let said = |triggers, publications_accepted| OnUpdate {
+            triggers,
+            publications_accepted,
+        };
         let quiet = effects(&none, &none, &none);
         assert_eq!(unsaid(said(None, false), quiet), None);
         let firing = effects(&touch, &none, &none);
@@ -336,8 +357,17 @@ mod tests {
     fn only_values_of_the_keyring_are_no_finding() {
         let found = |id, values| (Found::Key(KeyId::new(id)), values);
         let of = |counts: &[_]| strange_values("c", counts, "phi", &keys(), "all were counted");
-        assert_eq!(of(&[found(1, 5), found(2, 5), (Found::NotCiphertext, 0)]), []);
-        let strange = of(&[found(1, 5), found(7, 1), found(8, 2), found(9, 3), (Found::NotCiphertext, 4)]);
+        assert_eq!(
+            of(&[found(1, 5), found(2, 5), (Found::NotCiphertext, 0)]),
+            []
+        );
+        let strange = of(&[
+            found(1, 5),
+            found(7, 1),
+            found(8, 2),
+            found(9, 3),
+            (Found::NotCiphertext, 4),
+        ]);
         let counted: Vec<_> = strange.iter().map(|f| &f.problem[..1]).collect();
         assert_eq!(counted, ["4", "3", "3"]);
         assert!(strange.iter().all(|f| f.need == Need::Person));
@@ -347,7 +377,10 @@ mod tests {
     fn a_column_is_released_only_where_nothing_names_a_key() {
         assert_eq!(not_released(&[], &keys()), None);
         assert_eq!(not_released(&[(Found::NotCiphertext, 5)], &keys()), None);
-        assert_eq!(not_released(&[(Found::Key(KeyId::new(1)), 0)], &keys()), None);
+        assert_eq!(
+            not_released(&[(Found::Key(KeyId::new(1)), 0)], &keys()),
+            None
+        );
         for id in [1, 9, 77] {
             let counted = [(Found::NotCiphertext, 5), (Found::Key(KeyId::new(id)), 1)];
             assert!(not_released(&counted, &keys()).is_some(), "{id}");

@@ -6,6 +6,8 @@ mod audit;
 mod authorise;
 mod background;
 mod census;
+mod columns_check;
+mod columns_release;
 mod desired;
 mod error;
 mod grants;
@@ -13,6 +15,7 @@ mod init;
 mod key_making;
 mod kms;
 mod leases;
+mod look;
 mod master;
 mod metered_kms;
 mod pause;
@@ -20,6 +23,7 @@ mod places;
 mod probe;
 pub mod program;
 mod rotate;
+mod rotation_plan;
 mod services;
 mod uses;
 mod views;
@@ -30,6 +34,8 @@ pub use audit::{AuditVerdict, verify_audit};
 pub use authorise::{Action, Requester, authorise};
 pub use background::background;
 pub use census::{CensusRow, census, census_of_columns};
+pub use columns_check::{ColumnView, ColumnsCheck, check_columns, column_views};
+pub use columns_release::{Released, release_column};
 pub use desired::{
     Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, STORE_SOURCE,
 };
@@ -46,6 +52,9 @@ pub use pause::{or_pause, pause_rotation, resume_rotation};
 pub use places::{Places, sqlite_url};
 pub use probe::ProcessProbe;
 pub use rotate::{publish, retry_dead_letter, retry_rotation, rotate};
+pub use rotation_plan::{
+    ColumnPlan, Encryptions, RotationPlan, TablePlan, TimePlan, rotation_plan,
+};
 pub use services::Services;
 pub use views::{
     KeyView, RotationView, Status, key_views, requested_rotation, rotation_view, rotation_views,

@@ -1,11 +1,11 @@
 //! PostgreSQL as a source: rows by their place in the heap, partition by partition.
 
+mod candidates;
 mod catalogue;
 mod census;
 mod columns;
 mod connections;
 mod effects;
-mod candidates;
 mod faults;
 mod grants;
 mod inspect;

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use rekey_domain::{Found, Part, Range};
 
 use crate::{
-    CensusColumn, Deadline, Inspect, Page, ReadQuery, RowUpdate, SourceError, TableShape, WriteOutcome,
-    WriteTarget,
+    CensusColumn, Deadline, Inspect, Page, ReadQuery, RowUpdate, SourceError, TableShape,
+    WriteOutcome, WriteTarget,
 };
 
 /// A database of the user's application.

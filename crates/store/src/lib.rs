@@ -21,9 +21,9 @@ pub mod outbox;
 pub mod quarantine;
 pub mod relay;
 pub mod rotations;
-pub mod speed;
 pub mod schedules;
 mod schema;
+pub mod speed;
 mod store;
 pub mod stored;
 #[cfg(test)]

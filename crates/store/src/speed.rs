@@ -14,7 +14,10 @@ use crate::{StoreError, entities::batch, rotations::Rotation};
 ///
 /// # Errors
 /// [`StoreError`] of the database.
-pub async fn of(db: &impl ConnectionTrait, rotation: &Rotation) -> Result<Option<Rate>, StoreError> {
+pub async fn of(
+    db: &impl ConnectionTrait,
+    rotation: &Rotation,
+) -> Result<Option<Rate>, StoreError> {
     let Some(started) = rotation.switched_at else {
         return Ok(None);
     };

@@ -26,14 +26,14 @@ columns = { ssn = { keyring = "phi", bind = "row" }, notes = { keyring = "phi", 
 "#;
 
 /// A directory with a configuration, a source and, once initialised, a deployment.
-struct Desk {
+pub struct Desk {
     dir: tempfile::TempDir,
 }
 
-struct Answer {
-    code: i32,
-    stdout: String,
-    stderr: String,
+pub struct Answer {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
 }
 
 impl Desk {
@@ -54,7 +54,7 @@ impl Desk {
         desk
     }
 
-    fn initialised() -> Self {
+    pub fn initialised() -> Self {
         let desk = Self::new();
         let answer = desk.rekey(&["init"], b"");
         assert_eq!(answer.code, 0, "{}", answer.stderr);
@@ -83,11 +83,11 @@ impl Desk {
         command
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn configure(&self, text: &str) {
+    pub fn configure(&self, text: &str) {
         fs::write(self.file("rekey.toml"), text).unwrap();
     }
 
@@ -105,7 +105,7 @@ impl Desk {
         command
     }
 
-    fn rekey(&self, arguments: &[&str], input: &[u8]) -> Answer {
+    pub fn rekey(&self, arguments: &[&str], input: &[u8]) -> Answer {
         let mut child = self.command(arguments).spawn().unwrap();
         // A command that refuses its arguments may be gone before it reads.
         let _ = child.stdin.take().unwrap().write_all(input);

@@ -11,6 +11,8 @@ mod demo;
 mod dependencies;
 mod engine;
 mod faults;
+mod look;
+mod look_postgres;
 mod master;
 mod postgres_source;
 mod process;

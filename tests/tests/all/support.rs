@@ -406,6 +406,12 @@ impl Deployment {
     }
 }
 
+/// What a deployment was made as.
+pub fn desired_of(deployment: &Deployment) -> Desired {
+    desired(&url(deployment.disks.clinic("source.db"), "rw"), short())
+        .with_store(&url(deployment.disks.state("store.db"), "rw"))
+}
+
 fn url(file: PathBuf, mode: &str) -> String {
     format!("sqlite://{}?mode={mode}", file.display())
 }

@@ -32,7 +32,10 @@ pub(super) async fn find(
     connection: &mut PgConnection,
     place: &Place,
 ) -> Result<Vec<CandidateTable>, SourceError> {
-    let rows = sqlx::query(CANDIDATES).fetch_all(connection).await.at(place)?;
+    let rows = sqlx::query(CANDIDATES)
+        .fetch_all(connection)
+        .await
+        .at(place)?;
     let mut tables: Vec<CandidateTable> = Vec::new();
     for row in &rows {
         add(row, &mut tables).at(place)?;

@@ -137,7 +137,11 @@ pub(super) fn select(only: &str, groups: &[String], ranges: &[Range]) -> String 
     )
 }
 
-pub(super) fn add(row: &PgRow, columns: &[CensusColumn], counts: &mut Counts) -> Result<(), sqlx::Error> {
+pub(super) fn add(
+    row: &PgRow,
+    columns: &[CensusColumn],
+    counts: &mut Counts,
+) -> Result<(), sqlx::Error> {
     let column = row.try_get::<i32, _>(0)?.unsigned_abs() as usize;
     // NULL: no value.
     if row.try_get_raw(1)?.is_null() {

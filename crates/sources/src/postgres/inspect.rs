@@ -4,14 +4,10 @@ use async_trait::async_trait;
 use sqlx::{Connection, PgConnection};
 
 use super::{
-    PostgresSource, candidates,
-    catalogue::Table,
-    faults::Located,
-    measure, parts, rights, sample,
+    PostgresSource, candidates, catalogue::Table, faults::Located, measure, parts, rights, sample,
 };
 use crate::{
-    CandidateTable, CensusColumn, Inspect, Measure, Sample, SourceError, TableMeasure,
-    place::Place,
+    CandidateTable, CensusColumn, Inspect, Measure, Sample, SourceError, TableMeasure, place::Place,
 };
 
 const BEGIN: &str = "BEGIN READ ONLY";

@@ -125,7 +125,11 @@ pub(super) async fn table(
         ));
     }
     measure.rows = rows.round() as u64;
-    measure.row_bytes = if rows > 0.0 { (row_bytes / rows).round() as u64 } else { 0 };
+    measure.row_bytes = if rows > 0.0 {
+        (row_bytes / rows).round() as u64
+    } else {
+        0
+    };
     for (column, (values, bytes)) in measure.columns.iter_mut().zip(sums) {
         (column.values, column.bytes) = (values.round() as u64, bytes.round() as u64);
     }
@@ -228,9 +232,16 @@ async fn count(
         Measure::Estimate => few(blocks),
         Measure::Count => all(heap, blocks),
     };
-    let looked: i64 = ranges.iter().map(|range| range.last - range.first + 1).sum();
+    let looked: i64 = ranges
+        .iter()
+        .map(|range| range.last - range.first + 1)
+        .sum();
     let mut counted = Counted {
-        basis: if looked == blocks { Basis::Counted } else { Basis::Sample },
+        basis: if looked == blocks {
+            Basis::Counted
+        } else {
+            Basis::Sample
+        },
         rows: 0.0,
         row_bytes: 0.0,
         columns: vec![(0.0, 0.0); names.len()],
@@ -239,7 +250,11 @@ async fn count(
         add(connection, table, heap, names, range, &mut counted).await?;
     }
     counted.row_bytes = row_bytes(&counted, heap, table, known, blocks, looked);
-    let scale = if looked == 0 { 0.0 } else { blocks as f64 / looked as f64 };
+    let scale = if looked == 0 {
+        0.0
+    } else {
+        blocks as f64 / looked as f64
+    };
     counted.rows *= scale;
     for (values, bytes) in &mut counted.columns {
         (*values, *bytes) = (*values * scale, *bytes * scale);

@@ -44,7 +44,11 @@ pub(super) async fn missing(
     let rows: Vec<(String, String, String, bool, String, String)> = rows.await.at(&table.place)?;
     let (mut schemas, mut tables) = (Vec::new(), BTreeMap::<_, Vec<_>>::new());
     for (schema, name, role, may_use, column, privilege) in rows {
-        let usage = format!("GRANT USAGE ON SCHEMA {} TO {}", quote(&schema), quote(&role));
+        let usage = format!(
+            "GRANT USAGE ON SCHEMA {} TO {}",
+            quote(&schema),
+            quote(&role)
+        );
         if !may_use && !schemas.contains(&usage) {
             schemas.push(usage);
         }
@@ -64,5 +68,9 @@ pub(super) async fn missing(
 }
 
 fn column_sql(name: &str) -> String {
-    if name == "ctid" { name.to_owned() } else { quote(name) }
+    if name == "ctid" {
+        name.to_owned()
+    } else {
+        quote(name)
+    }
 }

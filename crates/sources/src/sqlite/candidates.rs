@@ -20,7 +20,11 @@ pub(super) async fn find(
     let mut tables = Vec::with_capacity(names.len());
     for name in names {
         // What stands before a dot could be taken for a schema.
-        let relation = if name.contains('.') { format!("main.{name}") } else { name };
+        let relation = if name.contains('.') {
+            format!("main.{name}")
+        } else {
+            name
+        };
         let place = Place::new(database, &relation);
         let table = Table::find_to_look_at(connection, place).await?;
         let columns = table.shape.columns.iter().flat_map(|column| {

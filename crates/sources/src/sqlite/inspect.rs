@@ -4,8 +4,7 @@ use async_trait::async_trait;
 
 use super::{SqliteSource, candidates, catalogue::Table, measure, sample};
 use crate::{
-    CandidateTable, CensusColumn, Inspect, Measure, Sample, SourceError, TableMeasure,
-    place::Place,
+    CandidateTable, CensusColumn, Inspect, Measure, Sample, SourceError, TableMeasure, place::Place,
 };
 
 #[async_trait]

@@ -41,7 +41,11 @@ pub(super) async fn table(
     how: Measure,
 ) -> Result<TableMeasure, SourceError> {
     let (sums, basis, scale) = match how {
-        Measure::Count => (count(connection, table, columns).await?, Basis::Counted, 1.0),
+        Measure::Count => (
+            count(connection, table, columns).await?,
+            Basis::Counted,
+            1.0,
+        ),
         Measure::Estimate => estimate(connection, table, columns).await?,
     };
     let scaled = |figure: u64| (figure as f64 * scale).round() as u64;
@@ -68,7 +72,10 @@ pub(super) async fn table(
         toast_bytes: 0,
         // Only what our writes change: indexes on other columns stay as they are.
         index_bytes: measured.iter().map(entries).sum(),
-        indexes: measured.iter().map(|column| column.indexes.len() as u64).sum(),
+        indexes: measured
+            .iter()
+            .map(|column| column.indexes.len() as u64)
+            .sum(),
         columns: measured,
         updates: None,
         replication_slots: Vec::new(),
@@ -85,13 +92,19 @@ async fn estimate(
     let some = sample::some_rows(connection, table, &expressions, SAMPLED_ROWS).await?;
     let sums = sum(connection, table, &some.sql, columns.len()).await?;
     let found = found(connection, table, &some).await?;
-    let whole = found.iter().all(|(_, rows, ..)| *rows < i64::from(some.each));
+    let whole = found
+        .iter()
+        .all(|(_, rows, ..)| *rows < i64::from(some.each));
     let (rows, basis) = match analysed(connection, table).await? {
         _ if whole => (sums.rows as f64, Basis::Counted),
         Some(rows) => (rows as f64, Basis::Catalogue),
         None => (sample::estimate(&some, &found), Basis::Sample),
     };
-    let scale = if sums.rows == 0 { 0.0 } else { rows / sums.rows as f64 };
+    let scale = if sums.rows == 0 {
+        0.0
+    } else {
+        rows / sums.rows as f64
+    };
     Ok((sums, basis, scale))
 }
 
@@ -119,8 +132,11 @@ async fn analysed(
     if !known.await.at(&table.place)? {
         return Ok(None);
     }
-    let sql = "SELECT max(CAST(stat AS INTEGER)) FROM main.sqlite_stat1 WHERE tbl = ? COLLATE NOCASE";
-    let rows = sqlx::query_scalar(sql).bind(&table.name).fetch_one(connection);
+    let sql =
+        "SELECT max(CAST(stat AS INTEGER)) FROM main.sqlite_stat1 WHERE tbl = ? COLLATE NOCASE";
+    let rows = sqlx::query_scalar(sql)
+        .bind(&table.name)
+        .fetch_one(connection);
     rows.await.at(&table.place)
 }
 
@@ -141,9 +157,8 @@ async fn count(
         let range = ranges::next(connection, table, after, end, RANGE_ROWS).await?;
         let Some(range) = range else { break };
         let (first, last) = (range.first, range.last);
-        let rows = format!(
-            "SELECT {expressions} FROM {from} WHERE {rowid} BETWEEN {first} AND {last}"
-        );
+        let rows =
+            format!("SELECT {expressions} FROM {from} WHERE {rowid} BETWEEN {first} AND {last}");
         let sums = sum(connection, table, &rows, columns.len()).await?;
         (all.rows, all.bytes) = (all.rows + sums.rows, all.bytes + sums.bytes);
         for (all, more) in all.columns.iter_mut().zip(sums.columns) {
@@ -175,8 +190,7 @@ async fn sum(
     rows: &str,
     columns: usize,
 ) -> Result<Sums, SourceError> {
-    let of_columns =
-        (0..columns).map(|at| format!(", count(c{at}), coalesce(sum(c{at}), 0)"));
+    let of_columns = (0..columns).map(|at| format!(", count(c{at}), coalesce(sum(c{at}), 0)"));
     let of_columns: String = of_columns.collect();
     let sql = format!("SELECT count(*), coalesce(sum(row), 0){of_columns} FROM ({rows})");
     let row = sqlx::query(AssertSqlSafe(sql)).fetch_one(connection);

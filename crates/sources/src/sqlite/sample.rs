@@ -40,7 +40,8 @@ pub(super) async fn some_rows(
     }
     let rowid = table.rowid();
     // Two queries: each is the one end of the table's own b-tree.
-    let ends = format!("SELECT (SELECT min({rowid}) FROM {from}), (SELECT max({rowid}) FROM {from})");
+    let ends =
+        format!("SELECT (SELECT min({rowid}) FROM {from}), (SELECT max({rowid}) FROM {from})");
     let ends = sqlx::query_as(AssertSqlSafe(ends)).fetch_one(connection);
     let ends: (Option<i64>, Option<i64>) = ends.await.at(&table.place)?;
     let (Some(first), Some(last)) = ends else {
@@ -50,7 +51,11 @@ pub(super) async fn some_rows(
     let each = rows.div_ceil(SLICES);
     let selects = slices.iter().enumerate().map(|(slice, range)| {
         let Range { first, last } = range;
-        let order = if slice + 1 == slices.len() { "DESC" } else { "ASC" };
+        let order = if slice + 1 == slices.len() {
+            "DESC"
+        } else {
+            "ASC"
+        };
         format!(
             "SELECT * FROM (SELECT {slice} AS slice, {rowid} AS id, {expressions} FROM {from} \
              WHERE {rowid} BETWEEN {first} AND {last} ORDER BY {rowid} {order} LIMIT {each})"
@@ -67,7 +72,11 @@ fn slices(first: i64, last: i64) -> Vec<Range> {
     let at = |slice| i64::try_from(i128::from(first) + span * slice / count).unwrap_or(last);
     let slice = |slice| Range {
         first: at(slice),
-        last: if slice + 1 == count { last } else { at(slice + 1) - 1 },
+        last: if slice + 1 == count {
+            last
+        } else {
+            at(slice + 1) - 1
+        },
     };
     (0..count).map(slice).collect()
 }
@@ -113,12 +122,11 @@ pub(super) async fn of(
 }
 
 /// Rows in a table, by how many the slices gave: a slice that gave fewer than asked for has no more.
-pub(super) fn estimate(
-    some: &SomeRows,
-    found: &[(i64, i64, i64, i64)],
-) -> f64 {
+pub(super) fn estimate(some: &SomeRows, found: &[(i64, i64, i64, i64)]) -> f64 {
     let of_slice = |(slice, rows, first, last): &(i64, i64, i64, i64)| {
-        let range = usize::try_from(*slice).ok().and_then(|at| some.slices.get(at));
+        let range = usize::try_from(*slice)
+            .ok()
+            .and_then(|at| some.slices.get(at));
         match range {
             Some(range) if *rows >= i64::from(some.each) => {
                 let span = range.last as f64 - range.first as f64 + 1.0;
@@ -138,8 +146,15 @@ mod tests {
     fn slices_cover_any_span_once() {
         for (first, last) in [(1, 1), (-3, 4), (0, 1_000), (i64::MIN, i64::MAX)] {
             let slices = slices(first, last);
-            assert_eq!((slices[0].first, slices[slices.len() - 1].last), (first, last));
-            assert!(slices.windows(2).all(|pair| pair[0].last + 1 == pair[1].first));
+            assert_eq!(
+                (slices[0].first, slices[slices.len() - 1].last),
+                (first, last)
+            );
+            assert!(
+                slices
+                    .windows(2)
+                    .all(|pair| pair[0].last + 1 == pair[1].first)
+            );
         }
     }
 

@@ -48,7 +48,12 @@ pub async fn an_empty_table_is_measured_as_empty(fixture: &impl Fixture) {
     for how in [Measure::Estimate, Measure::Count] {
         let measured = measure(fixture, how).await;
         assert_eq!((measured.rows, measured.basis), (0, Basis::Counted));
-        assert!(measured.columns.iter().all(|c| (c.values, c.bytes) == (0, 0)));
+        assert!(
+            measured
+                .columns
+                .iter()
+                .all(|c| (c.values, c.bytes) == (0, 0))
+        );
     }
 }
 
@@ -58,11 +63,17 @@ pub async fn a_table_that_was_never_analysed_is_measured_by_some_rows(fixture: &
     let measured = measure(fixture, Measure::Estimate).await;
     assert_ne!(measured.basis, Basis::Counted);
     assert_near(measured.rows, MANY, "rows");
-    let [ssn, notes] = &measured.columns[..] else { panic!() };
+    let [ssn, notes] = &measured.columns[..] else {
+        panic!()
+    };
     assert_near(ssn.values, MANY, "ssn");
     assert_near(ssn.bytes, MANY * 60, "bytes of ssn");
     assert_near(notes.values, MANY * 2 / 3, "notes");
-    assert!((120..250).contains(&measured.row_bytes), "{}", measured.row_bytes);
+    assert!(
+        (120..250).contains(&measured.row_bytes),
+        "{}",
+        measured.row_bytes
+    );
 }
 
 pub async fn an_analysed_table_is_measured_by_the_catalogue(fixture: &impl Fixture) {
@@ -80,10 +91,14 @@ pub async fn counting_counts_every_row(fixture: &impl Fixture) {
     fixture.insert(&patients(1..=MANY)).await;
     fixture.execute("ANALYZE").await;
     // What the catalogue says is out of date.
-    fixture.execute("DELETE FROM patients WHERE id <= 100").await;
+    fixture
+        .execute("DELETE FROM patients WHERE id <= 100")
+        .await;
     let measured = measure(fixture, Measure::Count).await;
     assert_eq!((measured.basis, measured.rows), (Basis::Counted, 5_900));
-    let [ssn, notes] = &measured.columns[..] else { panic!() };
+    let [ssn, notes] = &measured.columns[..] else {
+        panic!()
+    };
     assert_eq!((ssn.values, ssn.bytes), (5_900, 5_900 * 60));
     assert_eq!((notes.values, notes.bytes), (3_933, 3_933 * 80));
 }
@@ -99,24 +114,40 @@ pub async fn indexes_on_the_columns_are_named(fixture: &impl Fixture) {
         fixture.execute(index).await;
     }
     let measured = measure(fixture, Measure::Estimate).await;
-    let [ssn, notes] = &measured.columns[..] else { panic!() };
+    let [ssn, notes] = &measured.columns[..] else {
+        panic!()
+    };
     assert_eq!(ssn.indexes, ["by_ssn"]);
     assert_eq!(notes.indexes, ["by_notes", "with_notes"]);
 }
 
 pub async fn what_is_not_there_cannot_be_looked_at(fixture: &impl Fixture) {
-    fixture.execute("CREATE VIEW adults AS SELECT * FROM patients").await;
+    fixture
+        .execute("CREATE VIEW adults AS SELECT * FROM patients")
+        .await;
     let source = fixture.source();
     let gone = [column("gone", TextEncoding::Binary)];
     let asked = |relation| source.measure(relation, &gone, Measure::Estimate);
-    assert!(matches!(asked("nobody").await, Err(SourceError::NoSuchTable { .. })));
-    assert!(matches!(asked("adults").await, Err(SourceError::NotATable { .. })));
-    assert!(matches!(asked("patients").await, Err(SourceError::NoSuchColumn { .. })));
+    assert!(matches!(
+        asked("nobody").await,
+        Err(SourceError::NoSuchTable { .. })
+    ));
+    assert!(matches!(
+        asked("adults").await,
+        Err(SourceError::NotATable { .. })
+    ));
+    assert!(matches!(
+        asked("patients").await,
+        Err(SourceError::NoSuchColumn { .. })
+    ));
     let sampled = source.sample("patients", &gone, 10).await;
     assert!(matches!(sampled, Err(SourceError::NoSuchColumn { .. })));
     let names = ["gone".to_owned()];
     let rights = source.missing_rights("patients", &names, &[]);
-    assert!(matches!(rights.await, Err(SourceError::NoSuchColumn { .. })));
+    assert!(matches!(
+        rights.await,
+        Err(SourceError::NoSuchColumn { .. })
+    ));
 }
 
 pub async fn a_sample_is_bounded_and_reaches_the_latest_rows(fixture: &impl Fixture) {
@@ -126,14 +157,25 @@ pub async fn a_sample_is_bounded_and_reaches_the_latest_rows(fixture: &impl Fixt
         patient.ssn = Some(ciphertext(NEW, 5, 60));
     }
     fixture.insert(&all).await;
-    let sample = fixture.source().sample("patients", &both(), 400).await.unwrap();
+    let sample = fixture
+        .source()
+        .sample("patients", &both(), 400)
+        .await
+        .unwrap();
     assert!(!sample.whole);
     assert!((200..=2_000).contains(&sample.rows), "{}", sample.rows);
     let keys: Vec<_> = sample.counts[0].iter().map(|(found, _)| *found).collect();
     assert_eq!(keys, [Found::Key(OLD), Found::Key(NEW)]);
-    let all = fixture.source().sample("patients", &both(), 1_000_000).await.unwrap();
+    let all = fixture
+        .source()
+        .sample("patients", &both(), 1_000_000)
+        .await
+        .unwrap();
     assert_eq!((all.rows, all.whole), (MANY as u64, true));
-    assert_eq!(all.counts[0], [(Found::Key(OLD), 5_980), (Found::Key(NEW), 20)]);
+    assert_eq!(
+        all.counts[0],
+        [(Found::Key(OLD), 5_980), (Found::Key(NEW), 20)]
+    );
 }
 
 /// Values of any content are told apart; a column that is computed may be a copy.
@@ -149,14 +191,24 @@ pub async fn ciphertext_is_found_in_any_column(fixture: &impl Fixture) {
     fixture.execute("INSERT INTO copies (id) VALUES (2)").await;
     let (table, sample) = sampled(fixture, "copies").await;
     let of = |name: &str, encoding| {
-        let at = table.columns.iter().position(|c| *c == column(name, encoding));
+        let at = table
+            .columns
+            .iter()
+            .position(|c| *c == column(name, encoding));
         sample.counts[at.unwrap()].clone()
     };
     assert_eq!((sample.rows, sample.whole), (2, true));
     for name in ["ssn", "copy"] {
-        assert_eq!(of(name, TextEncoding::Binary), [(Found::Key(OLD), 1)], "{name}");
+        assert_eq!(
+            of(name, TextEncoding::Binary),
+            [(Found::Key(OLD), 1)],
+            "{name}"
+        );
     }
-    assert_eq!(of("note", TextEncoding::Base64), [(Found::NotCiphertext, 1)]);
+    assert_eq!(
+        of("note", TextEncoding::Base64),
+        [(Found::NotCiphertext, 1)]
+    );
 }
 
 pub async fn hostile_names_are_candidates(fixture: &impl Fixture) {
@@ -174,15 +226,23 @@ pub async fn hostile_names_are_candidates(fixture: &impl Fixture) {
         let found = found.filter(|(_, counts)| counts.contains(&(Found::Key(OLD), 1)));
         let found: Vec<_> = found.map(|(column, _)| column.name.as_str()).collect();
         assert_eq!(found, [name]);
-        let measured = fixture.source().measure(&table.relation, &table.columns[..1], Measure::Count);
+        let measured =
+            fixture
+                .source()
+                .measure(&table.relation, &table.columns[..1], Measure::Count);
         assert_eq!(measured.await.unwrap().rows, 1, "{name}");
     }
 }
 
 pub async fn a_view_is_no_candidate(fixture: &impl Fixture) {
-    fixture.execute("CREATE VIEW adults AS SELECT * FROM patients").await;
+    fixture
+        .execute("CREATE VIEW adults AS SELECT * FROM patients")
+        .await;
     let candidates = fixture.source().candidates().await.unwrap();
-    let names: Vec<_> = candidates.iter().map(|table| table.full_name.as_str()).collect();
+    let names: Vec<_> = candidates
+        .iter()
+        .map(|table| table.full_name.as_str())
+        .collect();
     assert_eq!(names.len(), 1, "{names:?}");
     assert!(names[0].ends_with(".patients"));
 }
@@ -195,7 +255,10 @@ pub async fn looking_changes_nothing(fixture: &impl Fixture) {
     }
     sampled(fixture, "patients").await;
     let names = ["ssn".to_owned()];
-    let rights = fixture.source().missing_rights("patients", &names, &names).await;
+    let rights = fixture
+        .source()
+        .missing_rights("patients", &names, &names)
+        .await;
     assert_eq!(rights.unwrap(), [""; 0]);
     assert_eq!(fixture.patients().await, all);
 }
@@ -206,7 +269,9 @@ pub async fn sampled(fixture: &impl Fixture, name: &str) -> (CandidateTable, Sam
     let is_it = |table: &CandidateTable| table.full_name.split_once('.').unwrap().1 == name;
     let table = candidates.into_iter().find(is_it);
     let table = table.unwrap_or_else(|| panic!("no candidate {name}"));
-    let sample = fixture.source().sample(&table.relation, &table.columns, 1_000);
+    let sample = fixture
+        .source()
+        .sample(&table.relation, &table.columns, 1_000);
     let sample = sample.await.unwrap();
     (table, sample)
 }

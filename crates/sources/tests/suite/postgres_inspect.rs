@@ -18,7 +18,10 @@ fn ssn() -> CensusColumn {
 }
 
 fn names(tables: &[CandidateTable]) -> Vec<&str> {
-    tables.iter().map(|table| table.full_name.as_str()).collect()
+    tables
+        .iter()
+        .map(|table| table.full_name.as_str())
+        .collect()
 }
 
 #[tokio::test]
@@ -39,11 +42,22 @@ async fn partitions_are_one_table_in_whatever_schema_they_lie() {
         if analysed {
             fixture.execute("ANALYZE").await;
         }
-        let measured = fixture.source().measure("visits", &[ssn()], how).await.unwrap();
+        let measured = fixture
+            .source()
+            .measure("visits", &[ssn()], how)
+            .await
+            .unwrap();
         assert_eq!((measured.parts, measured.rows), (3, 290), "{how:?}");
         assert_eq!(measured.columns[0].values, 290);
-        assert_eq!((measured.indexes, &measured.columns[0].indexes[..]), (2, &["sealed".to_owned()][..]));
-        let expected = if analysed { Basis::Catalogue } else { Basis::Counted };
+        assert_eq!(
+            (measured.indexes, &measured.columns[0].indexes[..]),
+            (2, &["sealed".to_owned()][..])
+        );
+        let expected = if analysed {
+            Basis::Catalogue
+        } else {
+            Basis::Counted
+        };
         assert_eq!(measured.basis, expected);
     }
     let candidates = fixture.source().candidates().await.unwrap();
@@ -67,8 +81,15 @@ async fn copies_in_views_domains_and_what_inherits_are_found() {
     ))
     .await;
     let candidates = fixture.source().candidates().await.unwrap();
-    assert_eq!(names(&candidates), ["Far.Notes", "Far.later", "public.copy", "public.fast"]);
-    let columns: Vec<_> = candidates[1].columns.iter().map(|c| c.name.as_str()).collect();
+    assert_eq!(
+        names(&candidates),
+        ["Far.Notes", "Far.later", "public.copy", "public.fast"]
+    );
+    let columns: Vec<_> = candidates[1]
+        .columns
+        .iter()
+        .map(|c| c.name.as_str())
+        .collect();
     assert_eq!(columns, ["extra"], "what it inherits is looked at once");
     for name in ["Notes", "copy"] {
         let (_, sample) = sampled(&fixture, name).await;
@@ -101,15 +122,22 @@ async fn what_a_role_may_not_read_is_said() {
     assert_eq!(table("public.mine").unreadable, ["secret"]);
     assert_eq!(table("public.mine").columns.len(), 2);
     assert_eq!(table("public.theirs").unreadable, ["ssn"]);
-    let mine = source.sample("mine", &table("public.mine").columns, 10).await;
+    let mine = source
+        .sample("mine", &table("public.mine").columns, 10)
+        .await;
     assert_eq!(mine.unwrap().rows, 0);
     let hidden = source.sample("hidden", &[ssn()], 10).await.unwrap_err();
     assert!(hidden.to_string().contains("BYPASSRLS"), "{hidden}");
     let theirs = source.sample("theirs", &[ssn()], 10).await.unwrap_err();
     assert!(matches!(theirs, SourceError::NotAllowed { .. }), "{theirs}");
     // A table whose other columns are closed is measured all the same.
-    fixture.execute("INSERT INTO mine SELECT id, '\\x01' FROM generate_series(1, 40) id").await;
-    let measured = source.measure("mine", &[ssn()], Measure::Estimate).await.unwrap();
+    fixture
+        .execute("INSERT INTO mine SELECT id, '\\x01' FROM generate_series(1, 40) id")
+        .await;
+    let measured = source
+        .measure("mine", &[ssn()], Measure::Estimate)
+        .await
+        .unwrap();
     assert_eq!((measured.rows, measured.columns[0].values), (40, 40));
     drop(source);
     role.remove(fixture).await;
@@ -124,25 +152,43 @@ async fn missing_rights_are_the_grants_that_mend_them() {
     )
     .await;
     let role = Role::new(&fixture, "poor").await;
-    fixture.execute(&format!("GRANT SELECT, UPDATE (\"S\") ON two TO {}", role.name)).await;
+    fixture
+        .execute(&format!(
+            "GRANT SELECT, UPDATE (\"S\") ON two TO {}",
+            role.name
+        ))
+        .await;
     let source = fixture.open_as(&role.name).await;
-    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let names = |names: &[&str]| {
+        names
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect::<Vec<_>>()
+    };
     let missing = async || {
         let (read, written) = (names(&["id", "S"]), names(&["S"]));
-        source.missing_rights(r#""Far"."All""#, &read, &written).await.unwrap()
+        source
+            .missing_rights(r#""Far"."All""#, &read, &written)
+            .await
+            .unwrap()
     };
     let name = &role.name;
     let found = missing().await;
     let expected = [
         format!(r#"GRANT USAGE ON SCHEMA "Far" TO "{name}""#),
-        format!(r#"GRANT SELECT (ctid), SELECT ("id"), SELECT ("S"), UPDATE ("S") ON "Far"."one" TO "{name}""#),
+        format!(
+            r#"GRANT SELECT (ctid), SELECT ("id"), SELECT ("S"), UPDATE ("S") ON "Far"."one" TO "{name}""#
+        ),
     ];
     let sorted = |mut rights: Vec<char>| {
         rights.sort_unstable();
         rights
     };
     assert_eq!(found[0], expected[0]);
-    assert_eq!(sorted(found[1].chars().collect()), sorted(expected[1].chars().collect()));
+    assert_eq!(
+        sorted(found[1].chars().collect()),
+        sorted(expected[1].chars().collect())
+    );
     for grant in found {
         fixture.execute(&grant).await;
     }
@@ -155,7 +201,11 @@ async fn missing_rights_are_the_grants_that_mend_them() {
 async fn replication_slots_and_wide_values_are_told() {
     let fixture = PostgresFixture::new().await;
     let name = format!("slot_{}", fixture.database.name());
-    fixture.execute(&format!("SELECT pg_create_physical_replication_slot('{name}')")).await;
+    fixture
+        .execute(&format!(
+            "SELECT pg_create_physical_replication_slot('{name}')"
+        ))
+        .await;
     fixture
         .execute(
             "ALTER TABLE patients ALTER ssn SET STORAGE EXTERNAL; \
@@ -163,11 +213,20 @@ async fn replication_slots_and_wide_values_are_told() {
              FROM generate_series(1, 20) id",
         )
         .await;
-    let measured = fixture.source().measure("patients", &[ssn()], Measure::Count).await;
-    fixture.execute(&format!("SELECT pg_drop_replication_slot('{name}')")).await;
+    let measured = fixture
+        .source()
+        .measure("patients", &[ssn()], Measure::Count)
+        .await;
+    fixture
+        .execute(&format!("SELECT pg_drop_replication_slot('{name}')"))
+        .await;
     let measured = measured.unwrap();
     assert!(measured.replication_slots.contains(&name));
-    assert!(measured.toast_bytes >= 1_000_000, "{}", measured.toast_bytes);
+    assert!(
+        measured.toast_bytes >= 1_000_000,
+        "{}",
+        measured.toast_bytes
+    );
     assert_eq!(measured.columns[0].bytes, 1_000_000);
     assert!(measured.row_bytes < 200, "{}", measured.row_bytes);
 }

@@ -15,7 +15,8 @@ async fn bytes_in_a_column_of_text_and_tables_without_rowids_are_looked_at() {
     let sealed = fixture.literal(&ciphertext(OLD, 1, 60));
     let text = base64(OLD, 2);
     for sql in [
-        "CREATE TABLE odd (id TEXT PRIMARY KEY, note TEXT, number INTEGER) WITHOUT ROWID".to_owned(),
+        "CREATE TABLE odd (id TEXT PRIMARY KEY, note TEXT, number INTEGER) WITHOUT ROWID"
+            .to_owned(),
         format!("INSERT INTO odd VALUES ('a', {sealed}, '{text}')"),
     ] {
         fixture.execute(&sql).await;

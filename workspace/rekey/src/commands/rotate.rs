@@ -11,7 +11,7 @@ use rekey_operations::{RotationView, requested_rotation};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use super::rotations;
+use super::{plan, rotations};
 use crate::{
     app::App,
     exit::{Exit, NotInTime},
@@ -31,6 +31,12 @@ pub struct Args {
     /// Wait no longer than this, such as 2h; then exit code 5. The rotation goes on.
     #[arg(long, requires = "wait", value_parser = duration, value_name = "DURATION")]
     timeout: Option<Duration>,
+    /// Only say what the rotation would do and what stands in its way; exit code 3 if a person is needed.
+    #[arg(long, conflicts_with = "wait")]
+    plan: bool,
+    /// Count every row for the plan; without it the figures are estimates.
+    #[arg(long, requires = "plan")]
+    count: bool,
 }
 
 fn duration(text: &str) -> Result<Duration, DurationError> {
@@ -39,6 +45,9 @@ fn duration(text: &str) -> Result<Duration, DurationError> {
 
 /// Asks for the rotation.
 pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
+    if args.plan {
+        return plan::run(&args.keyring, args.count, app).await;
+    }
     let event = rekey_operations::rotate(
         &app.services,
         &args.keyring,
