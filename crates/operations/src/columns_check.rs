@@ -1,19 +1,18 @@
 //! Whether protected columns are as they were declared, and whether ciphertext stands where none is. Reads only.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+mod elsewhere;
+
+use std::collections::HashMap;
 
 use rekey_domain::{
-    Bind, ColumnName, Finding, Found, KeyId, KeyName, KeyringName, TextEncoding, strange_values,
+    Bind, ColumnName, Finding, KeyId, KeyName, KeyringName, TextEncoding, strange_values,
 };
-use rekey_sources::{CandidateTable, CensusColumn, Measure, Source};
+use rekey_sources::{Measure, Source};
 use rekey_store::columns::{self, Protected};
 use serde::Serialize;
 
 use crate::{
-    Desired, OperationError, STORE_SOURCE, Services,
+    Desired, OperationError, Services,
     census::tables,
     look::{
         self, census_column, column_subject, declares, find_table, key_names, missing_columns,
@@ -23,9 +22,6 @@ use crate::{
 
 /// Rows of a table that are looked at where nothing is counted.
 const SAMPLED_ROWS: u32 = 1_000;
-/// Tables named in one finding.
-const NAMED: usize = 10;
-
 /// A protected column as people see it.
 #[derive(Debug, Clone, Serialize)]
 pub struct ColumnView {
@@ -66,8 +62,14 @@ pub async fn column_views(
     services: &Services,
     desired: &Desired,
 ) -> Result<Vec<ColumnView>, OperationError> {
-    let columns = columns::all(services.store.db()).await?;
+    let columns = by_name(services).await?;
     Ok(columns.iter().map(|column| view(desired, column)).collect())
+}
+
+async fn by_name(services: &Services) -> Result<Vec<Protected>, OperationError> {
+    let mut columns = columns::all(services.store.db()).await?;
+    columns.sort_by(|one, other| one.spec.name.cmp(&other.spec.name));
+    Ok(columns)
 }
 
 fn view(desired: &Desired, column: &Protected) -> ColumnView {
@@ -99,7 +101,7 @@ pub async fn check_columns(
     for name in names {
         columns::by_name(db, &name.to_string()).await?;
     }
-    let all = columns::all(db).await?;
+    let all = by_name(services).await?;
     let is_asked = |column: &&Protected| names.is_empty() || names.contains(&column.spec.name);
     let columns: Vec<_> = all.iter().filter(is_asked).cloned().collect();
     let mut look = Look {
@@ -245,183 +247,11 @@ impl Look<'_> {
                 .push(Finding::note(column_subject(name), problem));
         }
     }
-
-    /// Every other column of the sources; gives how many tables were looked at.
-    async fn elsewhere(&mut self, columns: &[Protected]) -> Result<u64, OperationError> {
-        let mut sources: Vec<&Protected> = Vec::new();
-        for column in columns {
-            let known = sources.iter().any(|one| one.source.id == column.source.id);
-            if !known && column.source.name != STORE_SOURCE {
-                sources.push(column);
-            }
-        }
-        let mut tables = 0;
-        for column in sources {
-            // A source that is away was found to be so by its own tables.
-            let Ok(source) = self.services.source(&column.source).await else {
-                continue;
-            };
-            let of_source = columns.iter();
-            let of_source = of_source.filter(|one| one.source.id == column.source.id);
-            tables += self
-                .source(&column.source.name, source, of_source.collect())
-                .await;
-        }
-        Ok(tables)
-    }
-
-    async fn source(
-        &mut self,
-        name: &str,
-        source: Arc<dyn Source>,
-        columns: Vec<&Protected>,
-    ) -> u64 {
-        let candidates = match source.candidates().await {
-            Ok(candidates) => candidates,
-            Err(error) => {
-                note_error(&mut self.findings, format!("source {name}"), &error);
-                return 0;
-            }
-        };
-        let protected = protected(&*source, &columns).await;
-        let (mut looked, mut unreadable) = (0, Vec::new());
-        for mut table in candidates {
-            table
-                .columns
-                .retain(|column| !protected.covers(&table.full_name, &column.name));
-            table
-                .unreadable
-                .retain(|column| !protected.covers(&table.full_name, column));
-            if !table.unreadable.is_empty() {
-                unreadable.push(format!(
-                    "{} ({})",
-                    table.relation,
-                    table.unreadable.join(", ")
-                ));
-            }
-            if table.columns.is_empty() {
-                continue;
-            }
-            match source
-                .sample(&table.relation, &table.columns, SAMPLED_ROWS)
-                .await
-            {
-                Ok(sample) => {
-                    looked += 1;
-                    let how = of_rows(sample.rows, sample.whole);
-                    self.astray(name, &table, &sample.counts, &how);
-                }
-                Err(error) => unreadable.push(format!("{}: {error}", table.relation)),
-            }
-        }
-        self.findings.extend(not_looked_at(name, &unreadable));
-        looked
-    }
-
-    /// Ciphertext of ours in columns that are not protected.
-    fn astray(
-        &mut self,
-        source: &str,
-        table: &CandidateTable,
-        counts: &[Vec<(Found, u64)>],
-        how: &str,
-    ) {
-        for (column, counts) in table.columns.iter().zip(counts) {
-            let mut keys: BTreeMap<String, u64> = BTreeMap::new();
-            for (found, values) in counts {
-                let Found::Key(id) = found else { continue };
-                let Some(key) = self.keys.get(id) else {
-                    continue;
-                };
-                *keys.entry(key.to_string()).or_default() += values;
-            }
-            if !keys.is_empty() {
-                self.findings
-                    .push(undeclared(source, table, column, &keys, how));
-            }
-        }
-    }
 }
 
-fn undeclared(
-    source: &str,
-    table: &CandidateTable,
-    column: &CensusColumn,
-    keys: &BTreeMap<String, u64>,
-    how: &str,
-) -> Finding {
-    let keys: Vec<_> = keys
-        .iter()
-        .map(|(key, values)| format!("{values} under {key}"))
-        .collect();
-    let form = match column.encoding {
-        TextEncoding::Binary => "as bytes",
-        TextEncoding::Base64 => "as base64",
-    };
-    let problem = format!(
-        "holds ciphertext of ours {form} and is not protected: {}; {how}. No rotation moves it, and it is lost when its key is destroyed. Declare it, or remove it",
-        keys.join(", ")
-    );
-    let subject = format!(
-        "column {} of {} in source {source}",
-        column.name, table.relation
-    );
-    Finding::person(subject, problem)
-}
-
-fn not_looked_at(source: &str, tables: &[String]) -> Option<Finding> {
-    let more = tables.len().saturating_sub(NAMED);
-    let mut named = tables[..tables.len().min(NAMED)].join("; ");
-    if more > 0 {
-        named = format!("{named}; and {more} more");
-    }
-    let problem = format!(
-        "{} table(s) could not be looked at for ciphertext, or not every column: {named}. Look as a role that may read them, such as their owner",
-        tables.len()
-    );
-    (!tables.is_empty()).then(|| Finding::note(format!("source {source}"), problem))
-}
-
-fn of_rows(rows: u64, whole: bool) -> String {
+pub(super) fn of_rows(rows: u64, whole: bool) -> String {
     if whole {
         return format!("all of {rows} row(s) were looked at");
     }
     format!("{rows} rows from all over the table were looked at")
-}
-
-/// The protected columns of a source, as its catalogue names them.
-struct ProtectedColumns {
-    columns: Vec<(String, String)>,
-    /// Whether names in either case are one.
-    any_case: bool,
-}
-
-async fn protected(source: &dyn Source, columns: &[&Protected]) -> ProtectedColumns {
-    let mut found = ProtectedColumns {
-        columns: Vec::new(),
-        any_case: columns
-            .iter()
-            .any(|column| column.source.url.starts_with("sqlite")),
-    };
-    for column in columns {
-        // A table that is not there covers nothing.
-        let Ok(shape) = source.describe(&column.table.relation).await else {
-            continue;
-        };
-        if let Some(named) = shape.column(&column.spec.name.column) {
-            let column = (shape.full_name.clone(), named.name.clone());
-            found.columns.push(column);
-        }
-    }
-    found
-}
-
-impl ProtectedColumns {
-    fn covers(&self, table: &str, column: &str) -> bool {
-        let same = |one: &str, other: &str| {
-            one == other || self.any_case && one.eq_ignore_ascii_case(other)
-        };
-        let mut columns = self.columns.iter();
-        columns.any(|(of, name)| same(of, table) && same(name, column))
-    }
 }

@@ -1,7 +1,7 @@
 //! Releasing a column: it stops being protected once nothing in it is ciphertext of ours.
 
-use rekey_domain::{ColumnName, Principal, not_released};
-use rekey_sources::SourceError;
+use rekey_domain::{ColumnName, Principal, TextEncoding, not_released};
+use rekey_sources::{CensusColumn, SourceError};
 use rekey_store::{
     Unit,
     audit::Record,
@@ -12,8 +12,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::{
-    Action, Desired, OperationError, STORE_SOURCE, Services, authorise, census_of_columns,
-    look::{declares, key_names},
+    Action, Desired, OperationError, STORE_SOURCE, Services, authorise,
+    look::{census_column, declares, key_names},
 };
 
 /// A column that was released.
@@ -94,20 +94,33 @@ async fn refuse_live_rotation(unit: &Unit, column: &Protected) -> Result<(), Ope
     Err(refused(&column.spec.name, &why))
 }
 
-/// Values in the column, if none of them names a key.
+/// Values in the column, if none of them names a key. SQLite may hold ciphertext in the other
+/// encoding there too, which no rotation would move, and which is lost all the same.
 async fn count(services: &Services, column: &Protected) -> Result<u64, OperationError> {
-    let counted = match census_of_columns(services, std::slice::from_ref(column)).await {
-        Err(OperationError::Source(error)) if is_gone(&error) => {
+    let source = services.source(&column.source).await?;
+    let mut wanted = vec![census_column(column)];
+    if column.source.url.starts_with("sqlite") {
+        let encoding = match column.spec.encoding {
+            TextEncoding::Binary => TextEncoding::Base64,
+            TextEncoding::Base64 => TextEncoding::Binary,
+        };
+        wanted.push(CensusColumn {
+            encoding,
+            ..census_column(column)
+        });
+    }
+    let counted = match source.census(&column.table.relation, &wanted).await {
+        Err(error) if is_gone(&error) => {
             let why =
                 format!("nothing was counted: {error}. If it was dropped, say so with --gone");
             return Err(refused(&column.spec.name, &why));
         }
         counted => counted?,
     };
-    let counts: Vec<_> = counted.iter().map(|row| (row.found, row.rows)).collect();
-    match not_released(&counts, &key_names(services).await?) {
+    let values = counted[0].iter().map(|(_, values)| values).sum();
+    match not_released(&counted.concat(), &key_names(services).await?) {
         Some(why) => Err(refused(&column.spec.name, &why)),
-        None => Ok(counts.iter().map(|(_, values)| values).sum()),
+        None => Ok(values),
     }
 }
 

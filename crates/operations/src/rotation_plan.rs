@@ -1,10 +1,12 @@
 //! What a rotation would do, before it is asked for: figures, and what stands in its way. Reads only.
 
+mod view;
+
 use std::time::Duration;
 
 use rekey_domain::{
-    Basis, Finding, KeyName, KeyState, KeyringFacts, KeyringName, KmsCalls, LatestRotation,
-    PLAN_LIMIT, Rate, TableSize, Triggers, keyring_findings, kms_calls, written,
+    Basis, Finding, KeyState, KeyringFacts, KeyringName, LatestRotation, PLAN_LIMIT, Rate,
+    TableSize, keyring_findings, kms_calls, written,
 };
 use rekey_sources::{CensusColumn, Measure, TableMeasure, TableShape};
 use rekey_store::{
@@ -13,117 +15,14 @@ use rekey_store::{
     keys::{self, Key},
     rotations, speed,
 };
-use serde::Serialize;
 use uuid::Uuid;
 
+pub use self::view::{ColumnPlan, Encryptions, RotationPlan, TablePlan, TimePlan};
 use crate::{
     Desired, OperationError, Services,
     census::tables,
     look::{self, find_table, missing_columns, note_error, said, table_subject, unsaid_effects},
 };
-
-/// What a rotation of a keyring would do.
-#[derive(Debug, Clone, Serialize)]
-pub struct RotationPlan {
-    /// The keyring.
-    pub keyring: KeyringName,
-    /// The key that rows would move to: its standby, if it has one.
-    pub target: Option<KeyName>,
-    /// Its tables, those that could be looked at.
-    pub tables: Vec<TablePlan>,
-    /// Whether these are all.
-    pub complete: bool,
-    /// Values to move.
-    pub values: u64,
-    /// Bytes of write-ahead log or journal, over all tables.
-    pub wal_bytes: u64,
-    /// Bytes by which files grow, over all tables.
-    pub bloat_bytes: u64,
-    /// How long moving takes, without what a rotation waits for before and after.
-    pub time: TimePlan,
-    /// Requests to the KMS.
-    pub kms: KmsCalls,
-    /// Encryptions under the target.
-    pub encryptions: Encryptions,
-    /// What stands in the way, and what is good to know.
-    pub findings: Vec<Finding>,
-}
-
-/// What a rotation would do to a table.
-#[derive(Debug, Clone, Serialize)]
-pub struct TablePlan {
-    /// `source.table`.
-    pub table: String,
-    /// Its name in its database.
-    pub relation: String,
-    /// Its heaps.
-    pub parts: u64,
-    /// Its rows.
-    pub rows: u64,
-    /// How rows and values were found; sizes of files are always the catalogue's.
-    pub found: Basis,
-    /// Bytes of the places where rows lie.
-    pub heap_bytes: u64,
-    /// Bytes of wide values that lie apart.
-    pub toast_bytes: u64,
-    /// Bytes of its indexes; on SQLite of those that our writes change.
-    pub index_bytes: u64,
-    /// Bytes of write-ahead log or journal that are expected.
-    pub wal_bytes: u64,
-    /// Bytes by which its files grow until they are vacuumed.
-    pub bloat_bytes: u64,
-    /// The share of our updates that is expected to touch no index; null where there is no such thing.
-    pub hot_expected: Option<f64>,
-    /// The same of its updates so far; null where there were none.
-    pub hot_so_far: Option<f64>,
-    /// Triggers and rules that fire on updates.
-    pub update_triggers: Vec<String>,
-    /// What becomes of them: `fire`, `suppress`, or null where nothing was said.
-    pub triggers: Option<Triggers>,
-    /// Publications that send updates on.
-    pub publications: Vec<String>,
-    /// Replication slots of its database.
-    pub replication_slots: Vec<String>,
-    /// Its protected columns of this keyring.
-    pub columns: Vec<ColumnPlan>,
-}
-
-/// What a rotation would do to a column.
-#[derive(Debug, Clone, Serialize)]
-pub struct ColumnPlan {
-    /// Its name.
-    pub column: String,
-    /// Values to move.
-    pub values: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// The indexes that it is part of.
-    pub indexes: Vec<String>,
-}
-
-/// How long moving the values takes.
-#[derive(Debug, Clone, Serialize)]
-pub struct TimePlan {
-    /// Seconds; null where nothing was measured yet, or not all could be looked at.
-    pub seconds: Option<u64>,
-    /// Values a second, as they were once moved.
-    pub values_per_second: Option<f64>,
-    /// The rotation that this was measured at.
-    pub rotation: Option<Uuid>,
-    /// Where the figure comes from, and what it takes for granted.
-    pub assumption: String,
-}
-
-/// Encryptions under the target, beside the limit that a plan must fit in.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub struct Encryptions {
-    /// Made already.
-    pub used: u64,
-    /// Of this rotation.
-    pub planned: u64,
-    /// At most.
-    pub limit: u64,
-}
 
 /// Looks at everything that a rotation of the keyring would touch.
 ///
@@ -137,7 +36,8 @@ pub async fn rotation_plan(
 ) -> Result<RotationPlan, OperationError> {
     let db = services.store.db();
     let keyring = keyrings::by_name(db, keyring).await?;
-    let columns = columns::of_keyring(db, keyring.id).await?;
+    let mut columns = columns::of_keyring(db, keyring.id).await?;
+    columns.sort_by(|one, other| one.spec.name.cmp(&other.spec.name));
     let keys = keys::of_keyring(db, keyring.id).await?;
     let mut findings = Vec::new();
     let mut planned = Vec::new();
@@ -208,10 +108,11 @@ async fn plan_table(
         return Ok(None);
     };
     findings.extend(unsaid_effects(desired, first, &found.shape));
-    let missing = columns.iter().fold(false, |missing, column| {
-        missing_columns(column, &found.shape, findings) || missing
-    });
-    if missing {
+    let before = findings.len();
+    for column in columns {
+        missing_columns(column, &found.shape, findings);
+    }
+    if findings.len() > before {
         return Ok(None);
     }
     let wanted: Vec<CensusColumn> = columns.iter().map(|c| look::census_column(c)).collect();

@@ -37,6 +37,8 @@ pub struct PrivatePostgres {
     server: Option<Service>,
     programs: PathBuf,
     port: u16,
+    /// Lie over those of every server.
+    settings: &'static [&'static str],
     // Dropped last.
     dir: TempDir,
 }
@@ -47,6 +49,14 @@ impl PrivatePostgres {
     /// # Errors
     /// What failed and what to install.
     pub fn start() -> Result<Self, String> {
+        Self::start_with(&[])
+    }
+
+    /// The same with settings of its own, such as `full_page_writes=on`.
+    ///
+    /// # Errors
+    /// As [`PrivatePostgres::start`].
+    pub fn start_with(settings: &'static [&'static str]) -> Result<Self, String> {
         let programs = find_or_install(&["postgresql"], programs)?;
         let dir = directory()?;
         let password = dir.path().join("password");
@@ -63,6 +73,7 @@ impl PrivatePostgres {
             server: None,
             programs,
             port: free_port()?,
+            settings,
             dir,
         };
         made.restart()?;
@@ -107,7 +118,8 @@ impl PrivatePostgres {
         let mut command = as_owner(&self.programs.join("postgres"))?;
         command.arg("-D").arg(dir.join("data")).current_dir(dir);
         command.args(["-p", &self.port.to_string(), "-k"]).arg(dir);
-        command.args(SETTINGS.iter().flat_map(|setting| ["-c", setting]));
+        let settings = SETTINGS.iter().chain(self.settings);
+        command.args(settings.flat_map(|setting| ["-c", setting]));
         let mut server = Service::start(command, &dir.join("log"))?;
         let port = self.port.to_string();
         let mut asking = Command::new(self.programs.join("pg_isready"));
