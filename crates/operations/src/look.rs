@@ -62,10 +62,11 @@ pub(crate) fn missing_columns(
         None => findings.push(Finding::person(
             &subject,
             format!(
-                "{} has no such column; it has {}. If it was renamed, say so in rekey.toml with its column id; if it was dropped, rekey columns release {} --gone",
+                "{} has no such column; it has {}. If it was dropped: rekey columns release {} --gone; if it was renamed, then declare it under its new name with id = \"{}\", to which its values are bound",
                 column.table.relation,
                 known(),
-                column.spec.name
+                column.spec.name,
+                column.spec.column_id
             ),
         )),
         Some(found) if found.encoding != Some(column.spec.encoding) => {

@@ -224,7 +224,7 @@ async fn rate(
 
 fn time(rate: Option<(rotations::Rotation, Rate)>, lasts: Option<Duration>) -> TimePlan {
     let Some((rotation, rate)) = rate else {
-        let assumption = "not measured yet: no rotation has moved values of this keyring or of its sources. Assumed is nothing; the time is the number of values by the rate that a first rotation will show";
+        let assumption = "not measured yet: no rotation has moved values of this keyring or of its sources; the time is the number of values by the rate that a first one will show";
         return TimePlan {
             seconds: None,
             values_per_second: None,

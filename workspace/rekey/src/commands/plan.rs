@@ -141,13 +141,16 @@ fn sums(plan: &RotationPlan) -> [String; 4] {
     } else {
         ", without the tables that could not be looked at"
     };
+    let why = &plan.time.assumption;
     let time = match (plan.time.seconds, plan.time.values_per_second) {
         (Some(seconds), Some(rate)) => {
             let lasts = format_duration(Duration::from_secs(seconds.max(1)));
-            format!("{lasts} at {rate:.0} values a second")
+            format!("{lasts} at {rate:.0} values a second ({why})")
         }
-        (None, Some(rate)) => format!("{rate:.0} values a second; not all could be looked at"),
-        _ => "not measured yet".to_owned(),
+        (None, Some(rate)) => {
+            format!("{rate:.0} values a second ({why}); not all could be looked at")
+        }
+        _ => why.clone(),
     };
     let target = optional(plan.target.as_ref());
     [
@@ -157,7 +160,7 @@ fn sums(plan: &RotationPlan) -> [String; 4] {
             bytes(plan.wal_bytes),
             bytes(plan.bloat_bytes)
         ),
-        format!("time: {time} ({})", plan.time.assumption),
+        format!("time: {time}"),
         format!(
             "KMS: {} GenerateDataKey, and {} Decrypt of each process that moves rows",
             plan.kms.generate, plan.kms.decrypt_each_process
