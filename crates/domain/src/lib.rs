@@ -9,6 +9,8 @@ mod census;
 mod column;
 mod duration;
 mod encrypt_lease;
+mod figures;
+mod findings;
 mod key;
 mod keyring;
 mod limits;
@@ -31,6 +33,11 @@ pub use column::{
 };
 pub use duration::{DurationError, format_duration, parse_duration};
 pub use encrypt_lease::EncryptLease;
+pub use figures::{Basis, KmsCalls, Rate, Storage, TableSize, Written, kms_calls, written};
+pub use findings::{
+    Effects, Finding, KeyringFacts, LatestRotation, Need, keyring_findings, not_released,
+    strange_values, unsaid,
+};
 pub use key::{BackupProof, KeyError, KeyState};
 pub use keyring::{Algorithm, BackupPolicy, KeyringPolicy, Purpose};
 pub use limits::{Hold, Limits, Load};

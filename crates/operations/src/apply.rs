@@ -1,6 +1,6 @@
 //! `apply`: writes desired keyrings, sources and columns to the store; `plan` only says what would change.
 
-use rekey_domain::{Bind, Principal, Purpose, Triggers};
+use rekey_domain::{Bind, Effects, Principal, Purpose, unsaid};
 use rekey_messages::RotationDue;
 use rekey_sources::TableShape;
 use rekey_store::{
@@ -108,25 +108,21 @@ fn refuse_effects(
     table: &DesiredTable,
     shape: &TableShape,
 ) -> Result<(), OperationError> {
-    let problem = match table.on_update.triggers {
-        None if !shape.update_triggers.is_empty() => format!(
-            "has UPDATE triggers or rules that our writes would fire: {}; say on_update = {{ triggers = \"fire\" }} if that is right, or on PostgreSQL triggers = \"suppress\", which takes GRANT SET ON PARAMETER session_replication_role to the source's role",
-            shape.update_triggers.join(", ")
-        ),
-        Some(Triggers::Suppress) if !shape.always_triggers.is_empty() => format!(
-            "has UPDATE triggers or rules that fire even where triggers are suppressed (ENABLE ALWAYS or REPLICA): {}; enable them in the ordinary way, or say triggers = \"fire\"",
-            shape.always_triggers.join(", ")
-        ),
-        _ if !shape.publications.is_empty() && !table.on_update.publications_accepted => format!(
-            "is in publications that would send our writes on, whatever becomes of triggers: {}; say on_update = {{ publications = \"accept\" }} if the subscribers can take every row once more",
-            shape.publications.join(", ")
-        ),
-        _ => return Ok(()),
+    let Some(problem) = unsaid(table.on_update, effects(shape)) else {
+        return Ok(());
     };
     Err(OperationError::Configuration {
         place: format!("table {}.{}", source.name, table.name),
         problem,
     })
+}
+
+pub(crate) fn effects(shape: &TableShape) -> Effects<'_> {
+    Effects {
+        update_triggers: &shape.update_triggers,
+        always_triggers: &shape.always_triggers,
+        publications: &shape.publications,
+    }
 }
 
 fn resolve_column<'a>(

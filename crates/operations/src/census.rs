@@ -44,7 +44,7 @@ pub async fn census_of_columns(
 }
 
 /// The columns of each table, in the order of the first of them.
-fn tables(columns: &[Protected]) -> Vec<Vec<&Protected>> {
+pub(crate) fn tables(columns: &[Protected]) -> Vec<Vec<&Protected>> {
     let mut tables: Vec<Vec<&Protected>> = Vec::new();
     for column in columns {
         let known = tables

@@ -9,6 +9,8 @@ mod canary;
 mod cancel;
 mod census;
 pub mod certificate;
+mod columns_check;
+mod columns_release;
 mod dead_letters;
 mod desired;
 mod error;
@@ -17,6 +19,7 @@ mod init;
 mod key_making;
 mod kms;
 mod leases;
+mod look;
 mod master;
 mod metered_kms;
 mod pause;
@@ -25,6 +28,7 @@ mod probe;
 pub mod program;
 mod protected_tables;
 mod rotate;
+mod rotation_plan;
 mod services;
 mod uses;
 mod views;
@@ -37,6 +41,8 @@ pub use background::{background, tend};
 pub use canary::columns_along;
 pub use cancel::cancel_rotation;
 pub use census::{CensusRow, census, census_of_columns};
+pub use columns_check::{ColumnView, ColumnsCheck, check_columns, column_views};
+pub use columns_release::{Released, release_column};
 pub use dead_letters::{dismiss_dead_letter, retry_dead_letter};
 pub use desired::{
     Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, STORE_SOURCE,
@@ -55,6 +61,9 @@ pub use pause::{or_pause, pause_rotation, resume_rotation};
 pub use places::{Places, sqlite_url};
 pub use probe::ProcessProbe;
 pub use rotate::{publish, request_rotation, retry_rotation, rotate};
+pub use rotation_plan::{
+    ColumnPlan, Encryptions, RotationPlan, TablePlan, TimePlan, rotation_plan,
+};
 pub use services::Services;
 pub use views::{
     KeyView, RotationView, Status, key_views, requested_rotation, rotation_view, rotation_views,

@@ -8,6 +8,7 @@
 //! output of this crate holds one. Tables, columns and row keys are named, values are not.
 
 mod error;
+mod inspect;
 mod place;
 mod postgres;
 mod query;
@@ -21,6 +22,7 @@ mod value;
 use std::sync::Arc;
 
 pub use error::SourceError;
+pub use inspect::{CandidateTable, ColumnMeasure, Inspect, Measure, Sample, TableMeasure};
 pub use postgres::{GRANT_SUPPRESS, grant_of_lag, grants};
 pub use query::{CensusColumn, ReadColumn, ReadQuery, TableRights, WriteTarget};
 pub use row::{Page, RowKey, SourceRow};

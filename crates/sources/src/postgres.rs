@@ -1,5 +1,6 @@
 //! PostgreSQL as a source: rows by their place in the heap, partition by partition.
 
+mod candidates;
 mod catalogue;
 mod census;
 mod columns;
@@ -7,13 +8,17 @@ mod connections;
 mod effects;
 mod faults;
 mod grants;
+mod inspect;
 mod load;
+mod measure;
+mod missing_rights;
 mod names;
 mod parts;
 mod ranges;
 mod read;
 mod rights;
 mod rows;
+mod sample;
 mod sql;
 mod swap;
 mod time;

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use rekey_domain::{Found, Limits, Load, Part, Range};
 
 use crate::{
-    CensusColumn, Deadline, Page, ReadQuery, RowUpdate, SourceError, TableRights, TableShape,
-    WriteOutcome, WriteTarget,
+    CensusColumn, Deadline, Inspect, Page, ReadQuery, RowUpdate, SourceError, TableRights,
+    TableShape, WriteOutcome, WriteTarget,
 };
 
 /// A database of the user's application.
@@ -17,7 +17,7 @@ use crate::{
 /// [`SourceError::NoSuchTable`], [`SourceError::NoSuchColumn`], [`SourceError::NotATable`],
 /// [`SourceError::NoRowId`], [`SourceError::NotAllowed`].
 #[async_trait]
-pub trait Source: Send + Sync {
+pub trait Source: Inspect {
     /// The table's shape, from the catalogue.
     ///
     /// # Errors

@@ -1,13 +1,17 @@
 //! SQLite as a source: rows by rowid, one short write transaction at a time.
 
 mod affinity;
+mod candidates;
 mod catalogue;
 mod census;
 mod connections;
 mod faults;
+mod inspect;
+mod measure;
 mod ranges;
 mod read;
 mod rights;
+mod sample;
 mod sql;
 mod time;
 mod triggers;

@@ -11,11 +11,13 @@ mod suite {
     pub mod deadlines;
     pub mod errors;
     pub mod fixture;
+    pub mod inspect;
     pub mod names;
     pub mod pages;
     pub mod postgres;
     pub mod postgres_errors;
     pub mod postgres_fixture;
+    pub mod postgres_inspect;
     pub mod postgres_locks;
     pub mod postgres_parts;
     pub mod postgres_rights;
@@ -27,6 +29,7 @@ mod suite {
     pub mod sqlite;
     pub mod sqlite_errors;
     pub mod sqlite_fixture;
+    pub mod sqlite_inspect;
     pub mod sqlite_values;
     pub mod writes;
 }
@@ -70,6 +73,17 @@ macro_rules! conformance {
                 errors::a_constraint_names_its_row,
                 errors::a_part_that_is_not_the_tables_is_not_read,
                 application::no_update_of_the_application_is_lost,
+                inspect::an_empty_table_is_measured_as_empty,
+                inspect::a_table_that_was_never_analysed_is_measured_by_some_rows,
+                inspect::an_analysed_table_is_measured_by_the_catalogue,
+                inspect::counting_counts_every_row,
+                inspect::indexes_on_the_columns_are_named,
+                inspect::what_is_not_there_cannot_be_looked_at,
+                inspect::a_sample_is_bounded_and_reaches_the_latest_rows,
+                inspect::ciphertext_is_found_in_any_column,
+                inspect::hostile_names_are_candidates,
+                inspect::a_view_is_no_candidate,
+                inspect::looking_changes_nothing,
             ],
             properties: [
                 ranges::every_row_is_in_exactly_one_range,

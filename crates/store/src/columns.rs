@@ -13,7 +13,7 @@ pub use crate::entities::{source::Model as Source, source_table::Model as Table}
 use crate::{
     StoreError, Unit,
     entities::{protected_column, source, source_table},
-    keyrings,
+    keyrings, quarantine,
     stored::{Json, Text},
 };
 
@@ -305,6 +305,18 @@ pub async fn protect(unit: &Unit, table: Uuid, new: NewColumn) -> Result<bool, S
     Ok(true)
 }
 
+/// Forgets a protected column, and what of it is in quarantine; `false` when it was forgotten already.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn release(unit: &Unit, column: Uuid) -> Result<bool, StoreError> {
+    quarantine::resolve_column(unit, column).await?;
+    let deleted = protected_column::Entity::delete_by_id(column)
+        .exec(unit.db())
+        .await?;
+    Ok(deleted.rows_affected == 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -349,6 +361,23 @@ mod tests {
             }
             assert!(!protect_ssn(&store, keyring).await.unwrap());
             assert_eq!(all(store.db()).await.unwrap().len(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_released_column_is_forgotten_once_and_may_be_protected_again() {
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let keyring = store.keyring("phi").await.id;
+            assert!(protect_ssn(&store, keyring).await.unwrap());
+            let column = all(store.db()).await.unwrap()[0].id;
+            for released in [true, false] {
+                let unit = store.begin(now()).await.unwrap();
+                assert_eq!(release(&unit, column).await.unwrap(), released);
+                unit.commit().await.unwrap();
+                assert_eq!(all(store.db()).await.unwrap().len(), 0);
+            }
+            assert!(protect_ssn(&store, keyring).await.unwrap());
         }
     }
 }

@@ -26,6 +26,7 @@ pub mod rights;
 pub mod rotations;
 pub mod schedules;
 mod schema;
+pub mod speed;
 mod store;
 pub mod stored;
 #[cfg(test)]

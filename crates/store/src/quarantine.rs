@@ -130,3 +130,21 @@ pub async fn of_column(
         .all(db)
         .await?)
 }
+
+/// Resolves everything of a column that is in quarantine.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn resolve_column(unit: &Unit, column: Uuid) -> Result<(), StoreError> {
+    let resolved = quarantine::ActiveModel {
+        resolved_at: Set(Some(unit.now())),
+        ..Default::default()
+    };
+    quarantine::Entity::update_many()
+        .set(resolved)
+        .filter(quarantine::Column::ColumnId.eq(column))
+        .filter(quarantine::Column::ResolvedAt.is_null())
+        .exec(unit.db())
+        .await?;
+    Ok(())
+}

@@ -49,8 +49,13 @@ pub fn are_possible() -> bool {
 }
 
 /// PostgreSQL at `port`.
-pub(crate) fn postgres(port: u16, answers: Answers) -> Result<Contained, String> {
-    let settings = SETTINGS.iter().flat_map(|setting| ["-c", setting]);
+pub(crate) fn postgres(
+    port: u16,
+    answers: Answers,
+    settings: &[&'static str],
+) -> Result<Contained, String> {
+    let settings = SETTINGS.iter().chain(settings);
+    let settings = settings.flat_map(|setting| ["-c", setting]);
     let request = POSTGRES.at(&[(port, 5432)])?;
     let request = request
         .with_env_var("POSTGRES_PASSWORD", "postgres")

@@ -58,6 +58,14 @@ impl PrivatePostgres {
     /// # Errors
     /// What failed and what to install.
     pub fn start() -> Result<Self, String> {
+        Self::start_with(&[])
+    }
+
+    /// The same with settings of its own, such as `full_page_writes=on`.
+    ///
+    /// # Errors
+    /// As [`PrivatePostgres::start`].
+    pub fn start_with(settings: &'static [&'static str]) -> Result<Self, String> {
         let port = free_port()?;
         let answers = Answers {
             port,
@@ -70,9 +78,9 @@ impl PrivatePostgres {
             },
         };
         let server: Box<dyn Running> = if containers::are_possible() {
-            Box::new(containers::postgres(port, answers)?)
+            Box::new(containers::postgres(port, answers, settings)?)
         } else {
-            Box::new(local::Postgres::start(answers)?)
+            Box::new(local::Postgres::start(answers, settings)?)
         };
         Ok(Self { server, port })
     }

@@ -83,11 +83,11 @@ impl Desk {
         command
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn configure(&self, text: &str) {
+    pub fn configure(&self, text: &str) {
         fs::write(self.file("rekey.toml"), text).unwrap();
     }
 

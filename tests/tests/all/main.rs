@@ -13,6 +13,8 @@ mod demo;
 mod dependencies;
 mod engine;
 mod faults;
+mod look;
+mod look_postgres;
 mod master;
 mod ndjson;
 mod postgres_source;

@@ -439,6 +439,12 @@ impl Deployment {
     }
 }
 
+/// What a deployment was made as.
+pub fn desired_of(deployment: &Deployment) -> Desired {
+    let policy = deployment.policy.clone();
+    desired_on(&deployment.disks, Algorithm::default(), policy)
+}
+
 fn url(file: PathBuf, mode: &str) -> String {
     format!("sqlite://{}?mode={mode}", file.display())
 }

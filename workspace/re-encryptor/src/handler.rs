@@ -57,7 +57,7 @@ impl Handler for ReEncryptBatch {
         let work = self.work(job, &rotation, &batch, &lease);
         let done: Result<_, OperationError> = leased::renewed(store, &**clock, &lease, work).await;
         // A batch that ended well gave it back in its unit.
-        if !matches!(done, Ok(Turn::Done)) {
+        if !matches!(done, Ok(Turn::Go(_))) {
             leased::give_back(store, &**clock, &lease).await;
         }
         if let Ok(Turn::Wait(until)) = done {

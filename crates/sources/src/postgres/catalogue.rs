@@ -19,6 +19,22 @@ impl Table {
         connection: &mut PgConnection,
         place: Place,
     ) -> Result<Self, SourceError> {
+        Self::lookup(connection, place, &["r", "p"]).await
+    }
+
+    /// The same for what is only looked at: a materialized view has rows too.
+    pub(super) async fn find_to_look_at(
+        connection: &mut PgConnection,
+        place: Place,
+    ) -> Result<Self, SourceError> {
+        Self::lookup(connection, place, &["r", "p", "m"]).await
+    }
+
+    async fn lookup(
+        connection: &mut PgConnection,
+        place: Place,
+        kinds: &[&str],
+    ) -> Result<Self, SourceError> {
         let missing = || SourceError::NoSuchTable {
             database: place.database.to_string(),
             relation: place.relation.clone(),
@@ -35,7 +51,7 @@ impl Table {
         .fetch_optional(&mut *connection);
         let found = found.await.at(&place)?.ok_or_else(missing)?;
         let (oid, schema, table): (Oid, String, String) = read(&found).at(&place)?;
-        refuse_what_is_no_table(&found, &schema, &place)?;
+        refuse_other_kinds(&found, &schema, kinds, &place)?;
         let (primary_key, columns) = columns::of(connection, oid, &place).await?;
         Ok(Self {
             shape: TableShape {
@@ -56,15 +72,16 @@ fn read(row: &sqlx::postgres::PgRow) -> Result<(Oid, String, String), sqlx::Erro
     Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
 }
 
-fn refuse_what_is_no_table(
+fn refuse_other_kinds(
     found: &sqlx::postgres::PgRow,
     schema: &str,
+    kinds: &[&str],
     place: &Place,
 ) -> Result<(), SourceError> {
     let kind: String = found.try_get(3).at(place)?;
     let own = ["pg_catalog", "information_schema", "pg_toast"].contains(&schema);
     let kind = match kind.as_str() {
-        "r" | "p" if !own => return Ok(()),
+        kind if kinds.contains(&kind) && !own => return Ok(()),
         "r" | "p" => "table of PostgreSQL's own",
         "v" => "view",
         "m" => "materialized view",

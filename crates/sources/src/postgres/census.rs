@@ -22,7 +22,7 @@ use crate::{CensusColumn, SourceError, place::Place};
 /// Rows counted by one statement, so that none runs long.
 const RANGE_ROWS: u32 = 20_000;
 
-type Counts = BTreeMap<(usize, Found), u64>;
+pub(super) type Counts = BTreeMap<(usize, Found), u64>;
 
 /// The values of each column that are not NULL, by what they are.
 pub(super) async fn count(
@@ -48,11 +48,15 @@ pub(super) async fn count(
         .await?;
     }
     transaction.commit().await.at(&table.place)?;
-    let mut by_column = vec![Vec::new(); columns.len()];
+    Ok(by_column(counts, columns.len()))
+}
+
+pub(super) fn by_column(counts: Counts, columns: usize) -> Vec<Vec<(Found, u64)>> {
+    let mut by_column = vec![Vec::new(); columns];
     for ((column, found), values) in counts {
         by_column[column].push((found, values));
     }
-    Ok(by_column)
+    by_column
 }
 
 pub(super) async fn refuse_standby(
@@ -97,7 +101,7 @@ async fn count_heap(
     let part = heap.part(rows_per_block);
     let mut after = None;
     while let Some(range) = ranges::next(&part, after, RANGE_ROWS) {
-        let rows = sqlx::query(AssertSqlSafe(select(&only, groups, range)));
+        let rows = sqlx::query(AssertSqlSafe(select(&only, groups, &[range])));
         for row in &rows.fetch_all(&mut *connection).await.map_err(in_part)? {
             add(row, columns, counts).at(&place)?;
         }
@@ -107,7 +111,7 @@ async fn count_heap(
 }
 
 /// One scan counts every column: each is a grouping set of its own.
-fn select(only: &str, groups: &[String], range: Range) -> String {
+pub(super) fn select(only: &str, groups: &[String], ranges: &[Range]) -> String {
     let named = groups.iter().enumerate();
     let named: Vec<_> = named
         .map(|(at, group)| format!("{group} AS g{at}"))
@@ -125,15 +129,22 @@ fn select(only: &str, groups: &[String], range: Range) -> String {
         value.join(" "),
         sets.join(", "),
     );
-    let (first, behind) = (range.first, range.last + 1);
+    let rows: Vec<_> = ranges
+        .iter()
+        .map(|range| sql::rows_in(&named, only, *range))
+        .collect();
+    let rows = rows.join(" UNION ALL ");
     format!(
-        "SELECT CASE {column} END, CASE {value} END, count(*) FROM (SELECT {named} FROM {only} AS t \
-         WHERE t.ctid >= '({first},0)'::tid AND t.ctid < '({behind},0)'::tid) AS v \
+        "SELECT CASE {column} END, CASE {value} END, count(*) FROM ({rows}) AS v \
          GROUP BY GROUPING SETS ({sets})"
     )
 }
 
-fn add(row: &PgRow, columns: &[CensusColumn], counts: &mut Counts) -> Result<(), sqlx::Error> {
+pub(super) fn add(
+    row: &PgRow,
+    columns: &[CensusColumn],
+    counts: &mut Counts,
+) -> Result<(), sqlx::Error> {
     let column = row.try_get::<i32, _>(0)?.unsigned_abs() as usize;
     // NULL: no value.
     if row.try_get_raw(1)?.is_null() {

@@ -78,7 +78,7 @@ fn name(row: &PgRow) -> Result<Name, sqlx::Error> {
 
 /// Rows on another server are another source's.
 fn refuse_foreign(row: &PgRow, place: &Place) -> Result<(), SourceError> {
-    if row.try_get::<String, _>(2).at(place)? == "r" {
+    if row.try_get::<String, _>(2).at(place)? != "f" {
         return Ok(());
     }
     Err(SourceError::NotATable {

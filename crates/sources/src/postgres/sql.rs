@@ -1,6 +1,6 @@
 //! Pieces of SQL about values: what makes one settled, which key it names, what identifies it.
 
-use rekey_domain::{KeyId, TextEncoding};
+use rekey_domain::{KeyId, Range, TextEncoding};
 
 use crate::value::format_byte;
 
@@ -47,6 +47,15 @@ pub(super) fn group(value: &str, encoding: TextEncoding) -> String {
         TextEncoding::Base64 => start,
     };
     format!("CASE WHEN {value} IS NULL THEN NULL WHEN {ours} THEN {shown} ELSE '' END")
+}
+
+/// The rows of a range of blocks; `expressions` speak of the row as `t`.
+pub(super) fn rows_in(expressions: &str, only: &str, range: Range) -> String {
+    let (first, behind) = (range.first, range.last + 1);
+    format!(
+        "SELECT {expressions} FROM {only} AS t \
+         WHERE t.ctid >= '({first},0)'::tid AND t.ctid < '({behind},0)'::tid"
+    )
 }
 
 /// The key that a group stands for.

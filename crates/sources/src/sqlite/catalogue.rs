@@ -15,7 +15,8 @@ pub(super) struct Table {
     pub(super) name: String,
     /// Its shape, triggers aside.
     pub(super) shape: TableShape,
-    rowid: &'static str,
+    /// None only where a table is just looked at.
+    rowid: Option<&'static str>,
 }
 
 struct Kind {
@@ -31,15 +32,34 @@ impl Table {
         connection: &mut SqliteConnection,
         place: Place,
     ) -> Result<Self, SourceError> {
-        let kind = kind(connection, &place).await?;
-        let shape = shape(connection, &kind, &place).await?;
-        let rowid = rowid_name(&kind, &shape, &place)?;
+        let (kind, shape) = look_up(connection, &place).await?;
+        let rowid = Some(rowid_name(&kind, &shape, &place)?);
         Ok(Self {
             place,
             name: kind.name,
             shape,
             rowid,
         })
+    }
+
+    /// The same for what is only looked at: a table without rowids has rows too.
+    pub(super) async fn find_to_look_at(
+        connection: &mut SqliteConnection,
+        place: Place,
+    ) -> Result<Self, SourceError> {
+        let (kind, shape) = look_up(connection, &place).await?;
+        let rowid = rowid_name(&kind, &shape, &place).ok();
+        Ok(Self {
+            place,
+            name: kind.name,
+            shape,
+            rowid,
+        })
+    }
+
+    /// Whether its rows can be named by rowid.
+    pub(super) fn has_rowid(&self) -> bool {
+        self.rowid.is_some()
     }
 
     /// The table in a FROM or UPDATE, called `t` from there on.
@@ -49,7 +69,8 @@ impl Table {
 
     /// The rowid in an expression.
     pub(super) fn rowid(&self) -> String {
-        format!("t.{}", self.rowid)
+        let name = self.rowid.expect("whoever asks found a table with rowids");
+        format!("t.{name}")
     }
 
     /// A column in an expression. Always with its table: SQLite takes a quoted name that it does not
@@ -73,6 +94,15 @@ impl Table {
         let names = self.shape.columns.iter().map(|column| column.name.as_str());
         names.collect::<Vec<_>>().join(", ")
     }
+}
+
+async fn look_up(
+    connection: &mut SqliteConnection,
+    place: &Place,
+) -> Result<(Kind, TableShape), SourceError> {
+    let kind = kind(connection, place).await?;
+    let shape = shape(connection, &kind, place).await?;
+    Ok((kind, shape))
 }
 
 /// The table's own name. Our connections see one database, `main`; anything else before a dot is

@@ -80,13 +80,21 @@ async fn add(
 fn select(table: &Table, column: &CensusColumn) -> Result<String, SourceError> {
     let encoding = column.encoding;
     let (rowid, from, value) = (table.rowid(), table.sql(), table.column(&column.name)?);
-    let (class, length) = (sql::storage_class(encoding), sql::prefix_length(encoding));
-    let start = first_character(encoding);
+    let start = start_of_ciphertext(&value, encoding);
     Ok(format!(
-        "SELECT CASE WHEN typeof({value}) = '{class}' AND substr({value}, 1, 1) = {start} \
-         THEN substr({value}, 1, {length}) END, count(*) \
+        "SELECT {start}, count(*) \
          FROM {from} WHERE {rowid} BETWEEN ? AND ? AND {value} IS NOT NULL GROUP BY 1"
     ))
+}
+
+/// What tells a value's key; NULL for what does not start as ciphertext does.
+pub(super) fn start_of_ciphertext(value: &str, encoding: TextEncoding) -> String {
+    let (class, length) = (sql::storage_class(encoding), sql::prefix_length(encoding));
+    let start = first_character(encoding);
+    format!(
+        "CASE WHEN typeof({value}) = '{class}' AND substr({value}, 1, 1) = {start} \
+         THEN substr({value}, 1, {length}) END"
+    )
 }
 
 /// What every ciphertext starts with, as a literal.
@@ -100,7 +108,7 @@ fn first_character(encoding: TextEncoding) -> String {
     }
 }
 
-fn group(row: &SqliteRow, encoding: TextEncoding) -> Result<(Found, u64), sqlx::Error> {
+pub(super) fn group(row: &SqliteRow, encoding: TextEncoding) -> Result<(Found, u64), sqlx::Error> {
     let key = match encoding {
         TextEncoding::Binary => row.try_get::<Option<Vec<u8>>, _>(0)?.and_then(key_of_bytes),
         TextEncoding::Base64 => key_of_text(row)?,

@@ -7,7 +7,7 @@ use super::fixture::{
     Fixture, NEW, OLD, census_of, ciphertext, read_all, ssn, swap, target, whole_of, write_to,
 };
 
-const NAMES: [&str; 10] = [
+pub const NAMES: [&str; 10] = [
     "select",
     "Order By",
     "t",

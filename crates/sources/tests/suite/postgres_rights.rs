@@ -14,19 +14,19 @@ use super::{
 };
 
 /// A role of the test's own, removed with it.
-struct Role {
-    name: String,
+pub struct Role {
+    pub name: String,
 }
 
 impl Role {
-    async fn new(fixture: &PostgresFixture, name: &str) -> Self {
+    pub async fn new(fixture: &PostgresFixture, name: &str) -> Self {
         let name = format!("{name}_{}", fixture.database.name());
         let create = format!("CREATE ROLE {name} LOGIN PASSWORD '{name}'");
         fixture.execute(&create).await;
         Self { name }
     }
 
-    async fn remove(self, fixture: PostgresFixture) {
+    pub async fn remove(self, fixture: PostgresFixture) {
         let own = format!("DROP OWNED BY {0}; DROP ROLE {0}", self.name);
         fixture.execute(&own).await;
     }

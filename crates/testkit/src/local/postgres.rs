@@ -26,13 +26,18 @@ pub(crate) struct Postgres {
     server: Option<Service>,
     programs: PathBuf,
     answers: Answers,
+    /// Lie over those of every server.
+    settings: &'static [&'static str],
     // Dropped last.
     dir: TempDir,
 }
 
 impl Postgres {
     /// Makes a cluster and starts it; installs PostgreSQL where it is missing and that is allowed.
-    pub(crate) fn start(answers: Answers) -> Result<Self, String> {
+    pub(crate) fn start(
+        answers: Answers,
+        settings: &'static [&'static str],
+    ) -> Result<Self, String> {
         let programs = find_or_install(&["postgresql"], programs)?;
         let dir = directory()?;
         let password = dir.path().join("password");
@@ -49,6 +54,7 @@ impl Postgres {
             server: None,
             programs,
             answers,
+            settings,
             dir,
         };
         made.restart()?;
@@ -62,7 +68,8 @@ impl Postgres {
         let port = self.answers.port.to_string();
         command.args(["-p", &port, "-c", "listen_addresses=127.0.0.1", "-k"]);
         command.arg(dir);
-        command.args(SETTINGS.iter().flat_map(|setting| ["-c", setting]));
+        let settings = SETTINGS.iter().chain(self.settings);
+        command.args(settings.flat_map(|setting| ["-c", setting]));
         let mut server = Service::start(command, &dir.join("log"))?;
         server.wait_until(|| self.answers.now())?;
         Ok(server)

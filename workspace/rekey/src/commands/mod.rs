@@ -4,12 +4,14 @@ mod apply;
 mod audit;
 mod census;
 pub mod certificate;
+mod columns;
 mod dead_letters;
 mod grants;
 mod input;
 mod keys;
 mod master;
 mod ndjson;
+mod plan;
 mod publish;
 mod rotate;
 mod rotations;
@@ -37,6 +39,9 @@ pub enum Command {
     /// The master key: which keys are under it, and replacing it.
     #[command(subcommand)]
     Master(master::Command),
+    /// Protected columns: which there are, whether they are as declared, releasing one.
+    #[command(subcommand)]
+    Columns(columns::Command),
     /// Count the values of every protected column by key.
     Census,
     /// One screen of how things stand; exit code 3 if a person is needed.
@@ -78,6 +83,7 @@ pub async fn run(command: Command, app: &App) -> anyhow::Result<Exit> {
         Command::Rotations(command) => rotations::run(&command, app).await,
         Command::Keys(command) => keys::run(&command, app).await,
         Command::Master(command) => master::run(&command, app).await,
+        Command::Columns(command) => columns::run(&command, app).await,
         Command::Census => census::run(app).await,
         Command::Status => status::run(app).await,
         Command::Publish(args) => publish::run(&args, app).await,

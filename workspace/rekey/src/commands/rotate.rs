@@ -15,7 +15,7 @@ use rekey_operations::{RotationView, columns_along, request_rotation, requested_
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use super::rotations;
+use super::{plan, rotations};
 use crate::{
     app::App,
     exit::{Exit, NotInTime},
@@ -46,6 +46,12 @@ pub struct Args {
     /// Wait no longer than this, such as 2h; then exit code 5. The rotation goes on.
     #[arg(long, requires = "wait", value_parser = duration, value_name = "DURATION")]
     timeout: Option<Duration>,
+    /// Only say what the rotation would do and what stands in its way; exit code 3 if a person is needed.
+    #[arg(long, conflicts_with_all = ["wait", "urgent", "pause_after", "only"])]
+    plan: bool,
+    /// Count every row for the plan; without it the figures are estimates.
+    #[arg(long, requires = "plan")]
+    count: bool,
 }
 
 impl Args {
@@ -63,6 +69,9 @@ fn duration(text: &str) -> Result<Duration, DurationError> {
 
 /// Asks for the rotation.
 pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
+    if args.plan {
+        return plan::run(&args.keyring, args.count, app).await;
+    }
     let canary = args.canary();
     let request = RotationRequested {
         urgent: args.urgent,

@@ -1,0 +1,79 @@
+//! Every column of the database that could hold ciphertext.
+
+use rekey_domain::TextEncoding;
+use sqlx::{PgConnection, Row, postgres::PgRow};
+
+use super::{faults::Located, names::Name};
+use crate::{CandidateTable, CensusColumn, SourceError, place::Place};
+
+/// Tables, roots of partitions and materialized views; of what inherits, only the columns that it
+/// has of its own, as the others are looked at with what it inherits from. Domains over a type are
+/// that type. A column is readable if it is so in every part.
+const CANDIDATES: &str = "WITH RECURSIVE base (oid, text) AS ( \
+     SELECT oid, oid <> 'bytea'::regtype FROM pg_catalog.pg_type \
+     WHERE oid IN ('bytea'::regtype, 'text'::regtype, 'varchar'::regtype, 'bpchar'::regtype) \
+     UNION SELECT t.oid, base.text FROM pg_catalog.pg_type t \
+     JOIN base ON t.typbasetype = base.oid AND t.typtype = 'd') \
+ SELECT n.nspname::text, c.relname::text, a.attname::text, base.text, \
+     (SELECT coalesce(bool_and(pg_catalog.has_schema_privilege(l.relnamespace, 'USAGE') \
+          AND pg_catalog.has_column_privilege(l.oid, a.attname, 'SELECT') \
+          AND pg_catalog.has_column_privilege(l.oid, 'ctid', 'SELECT')), true) \
+      FROM pg_catalog.pg_class l WHERE l.relkind IN ('r', 'm') AND (l.oid = c.oid OR l.oid IN \
+          (SELECT relid FROM pg_catalog.pg_partition_tree(c.oid::regclass)))) \
+ FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+ JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid JOIN base ON base.oid = a.atttypid \
+ WHERE c.relkind IN ('r', 'p', 'm') AND NOT c.relispartition AND c.relpersistence <> 't' \
+     AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_toast%' \
+     AND a.attnum > 0 AND NOT a.attisdropped AND a.attinhcount = 0 \
+ ORDER BY 1, 2, a.attnum";
+
+/// Table by table, in the order of their names.
+pub(super) async fn find(
+    connection: &mut PgConnection,
+    place: &Place,
+) -> Result<Vec<CandidateTable>, SourceError> {
+    let rows = sqlx::query(CANDIDATES)
+        .fetch_all(connection)
+        .await
+        .at(place)?;
+    let mut tables: Vec<CandidateTable> = Vec::new();
+    for row in &rows {
+        add(row, &mut tables).at(place)?;
+    }
+    Ok(tables)
+}
+
+fn add(row: &PgRow, tables: &mut Vec<CandidateTable>) -> Result<(), sqlx::Error> {
+    let (schema, name): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+    let full_name = format!("{schema}.{name}");
+    let name = Name {
+        schema: Some(schema),
+        table: name,
+    };
+    let relation = name.sql();
+    if tables.last().is_none_or(|last| last.relation != relation) {
+        tables.push(CandidateTable {
+            relation,
+            full_name,
+            columns: Vec::new(),
+            unreadable: Vec::new(),
+        });
+    }
+    let table = tables.last_mut().expect("one was pushed");
+    let column: String = row.try_get(2)?;
+    if !row.try_get::<bool, _>(4)? {
+        table.unreadable.push(column);
+        return Ok(());
+    }
+    let is_text: bool = row.try_get(3)?;
+    let encoding = if is_text {
+        TextEncoding::Base64
+    } else {
+        TextEncoding::Binary
+    };
+    table.columns.push(CensusColumn {
+        name: column,
+        encoding,
+    });
+    Ok(())
+}

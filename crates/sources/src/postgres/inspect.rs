@@ -1,0 +1,62 @@
+//! Looking at a PostgreSQL source: everything in read-only transactions.
+
+use async_trait::async_trait;
+use sqlx::{Connection, PgConnection};
+
+use super::{
+    PostgresSource, candidates, catalogue::Table, faults::Located, measure, missing_rights, parts,
+    sample,
+};
+use crate::{
+    CandidateTable, CensusColumn, Inspect, Measure, Sample, SourceError, TableMeasure, place::Place,
+};
+
+const BEGIN: &str = "BEGIN READ ONLY";
+
+#[async_trait]
+impl Inspect for PostgresSource {
+    /// Counting is many statements, each with a view of its own: no transaction stays open for as
+    /// long as the table is large.
+    async fn measure(
+        &self,
+        relation: &str,
+        columns: &[CensusColumn],
+        how: Measure,
+    ) -> Result<TableMeasure, SourceError> {
+        let (mut connection, place) = self.begin(relation).await?;
+        let table = Table::find(&mut connection, place).await?;
+        parts::refuse_row_security(&mut connection, &table).await?;
+        measure::table(&mut connection, &table, columns, how).await
+    }
+
+    async fn candidates(&self) -> Result<Vec<CandidateTable>, SourceError> {
+        let (mut connection, _) = self.begin("-").await?;
+        let place = Place::database(self.connections.database());
+        candidates::find(&mut connection, &place).await
+    }
+
+    async fn sample(
+        &self,
+        relation: &str,
+        columns: &[CensusColumn],
+        rows: u32,
+    ) -> Result<Sample, SourceError> {
+        let (mut connection, place) = self.begin(relation).await?;
+        let mut transaction = connection.begin_with(BEGIN).await.at(&place)?;
+        let connection: &mut PgConnection = &mut transaction;
+        let table = Table::find_to_look_at(connection, place).await?;
+        parts::refuse_row_security(connection, &table).await?;
+        sample::of(connection, &table, columns, rows).await
+    }
+
+    async fn missing_rights(
+        &self,
+        relation: &str,
+        read: &[String],
+        written: &[String],
+    ) -> Result<Vec<String>, SourceError> {
+        let (mut connection, place) = self.begin(relation).await?;
+        let table = Table::find(&mut connection, place).await?;
+        missing_rights::missing(&mut connection, &table, read, written).await
+    }
+}

@@ -1,0 +1,44 @@
+//! Every column of the database that could hold ciphertext.
+
+use std::sync::Arc;
+
+use rekey_domain::TextEncoding;
+use sqlx::SqliteConnection;
+
+use super::{catalogue::Table, faults::Located};
+use crate::{CandidateTable, CensusColumn, SourceError, place::Place};
+
+/// Table by table, in the order of their names. Any column may hold bytes or text, whatever its type.
+pub(super) async fn find(
+    connection: &mut SqliteConnection,
+    database: &Arc<str>,
+) -> Result<Vec<CandidateTable>, SourceError> {
+    let sql = "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table' \
+               AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name";
+    let names = sqlx::query_scalar(sql).fetch_all(&mut *connection);
+    let names: Vec<String> = names.await.at(&Place::database(database))?;
+    let mut tables = Vec::with_capacity(names.len());
+    for name in names {
+        // What stands before a dot could be taken for a schema.
+        let relation = if name.contains('.') {
+            format!("main.{name}")
+        } else {
+            name
+        };
+        let place = Place::new(database, &relation);
+        let table = Table::find_to_look_at(connection, place).await?;
+        let columns = table.shape.columns.iter().flat_map(|column| {
+            [TextEncoding::Binary, TextEncoding::Base64].map(|encoding| CensusColumn {
+                name: column.name.clone(),
+                encoding,
+            })
+        });
+        tables.push(CandidateTable {
+            columns: columns.collect(),
+            full_name: table.shape.full_name,
+            relation,
+            unreadable: Vec::new(),
+        });
+    }
+    Ok(tables)
+}

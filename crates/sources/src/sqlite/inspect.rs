@@ -1,0 +1,52 @@
+//! Looking at a SQLite source: statements that only read.
+
+use async_trait::async_trait;
+
+use super::{SqliteSource, candidates, catalogue::Table, measure, sample};
+use crate::{
+    CandidateTable, CensusColumn, Inspect, Measure, Sample, SourceError, TableMeasure, place::Place,
+};
+
+#[async_trait]
+impl Inspect for SqliteSource {
+    async fn measure(
+        &self,
+        relation: &str,
+        columns: &[CensusColumn],
+        how: Measure,
+    ) -> Result<TableMeasure, SourceError> {
+        let (mut connection, table) = self.table(relation).await?;
+        measure::table(&mut connection, &table, columns, how).await
+    }
+
+    async fn candidates(&self) -> Result<Vec<CandidateTable>, SourceError> {
+        let mut connection = self.connections.acquire().await?;
+        candidates::find(&mut connection, self.connections.database()).await
+    }
+
+    async fn sample(
+        &self,
+        relation: &str,
+        columns: &[CensusColumn],
+        rows: u32,
+    ) -> Result<Sample, SourceError> {
+        let mut connection = self.connections.acquire().await?;
+        let place = Place::new(self.connections.database(), relation);
+        let table = Table::find_to_look_at(&mut connection, place).await?;
+        sample::of(&mut connection, &table, columns, rows).await
+    }
+
+    /// A file has no roles: whoever may open it may read it, and a write says so where it may not.
+    async fn missing_rights(
+        &self,
+        relation: &str,
+        read: &[String],
+        written: &[String],
+    ) -> Result<Vec<String>, SourceError> {
+        let (_, table) = self.table(relation).await?;
+        for name in read.iter().chain(written) {
+            table.column(name)?;
+        }
+        Ok(Vec::new())
+    }
+}

@@ -1,0 +1,232 @@
+//! Looking at PostgreSQL: partitions, schemas, rights, and what only it has.
+
+use rekey_domain::{Basis, Found, TextEncoding};
+use rekey_sources::{CandidateTable, CensusColumn, Measure, SourceError};
+
+use super::{
+    fixture::{Fixture, OLD},
+    inspect::sampled,
+    postgres_fixture::{PARTITIONED, PostgresFixture, old},
+    postgres_rights::Role,
+};
+
+fn ssn() -> CensusColumn {
+    CensusColumn {
+        name: "ssn".to_owned(),
+        encoding: TextEncoding::Binary,
+    }
+}
+
+fn names(tables: &[CandidateTable]) -> Vec<&str> {
+    tables
+        .iter()
+        .map(|table| table.full_name.as_str())
+        .collect()
+}
+
+#[tokio::test]
+async fn partitions_are_one_table_in_whatever_schema_they_lie() {
+    let fixture = PostgresFixture::with(PARTITIONED).await;
+    let insert = format!(
+        "INSERT INTO visits SELECT 1, id, {0} FROM generate_series(1, 90) id; \
+         INSERT INTO visits SELECT 2, id, {0} FROM generate_series(1, 200) id; \
+         CREATE INDEX sealed ON visits (ssn)",
+        old()
+    );
+    fixture.execute(&insert).await;
+    for (how, analysed) in [
+        (Measure::Estimate, false),
+        (Measure::Count, false),
+        (Measure::Estimate, true),
+    ] {
+        if analysed {
+            fixture.execute("ANALYZE").await;
+        }
+        let measured = fixture
+            .source()
+            .measure("visits", &[ssn()], how)
+            .await
+            .unwrap();
+        assert_eq!((measured.parts, measured.rows), (3, 290), "{how:?}");
+        assert_eq!(measured.columns[0].values, 290);
+        assert_eq!(
+            (measured.indexes, &measured.columns[0].indexes[..]),
+            (2, &["sealed".to_owned()][..])
+        );
+        let expected = if analysed {
+            Basis::Catalogue
+        } else {
+            Basis::Counted
+        };
+        assert_eq!(measured.basis, expected);
+    }
+    let candidates = fixture.source().candidates().await.unwrap();
+    assert_eq!(names(&candidates), ["public.visits"]);
+    let (_, sample) = sampled(&fixture, "visits").await;
+    assert_eq!((sample.rows, sample.whole), (290, true));
+    assert_eq!(sample.counts, [[(Found::Key(OLD), 290)]]);
+}
+
+#[tokio::test]
+async fn copies_in_views_domains_and_what_inherits_are_found() {
+    let sealed = old();
+    let fixture = PostgresFixture::with(&format!(
+        r#"CREATE DOMAIN sealed AS bytea; CREATE SCHEMA "Far";
+        CREATE TABLE "Far"."Notes" (id INT PRIMARY KEY, "Body" sealed);
+        CREATE TABLE "Far".later (extra TEXT) INHERITS ("Far"."Notes");
+        INSERT INTO "Far".later VALUES (1, {sealed}, 'none');
+        CREATE MATERIALIZED VIEW copy AS SELECT "Body" FROM "Far"."Notes";
+        CREATE TEMPORARY TABLE own (body BYTEA); CREATE UNLOGGED TABLE fast (body BYTEA);
+        CREATE TABLE numbers (id INT)"#
+    ))
+    .await;
+    let candidates = fixture.source().candidates().await.unwrap();
+    assert_eq!(
+        names(&candidates),
+        ["Far.Notes", "Far.later", "public.copy", "public.fast"]
+    );
+    let columns: Vec<_> = candidates[1]
+        .columns
+        .iter()
+        .map(|c| c.name.as_str())
+        .collect();
+    assert_eq!(columns, ["extra"], "what it inherits is looked at once");
+    for name in ["Notes", "copy"] {
+        let (_, sample) = sampled(&fixture, name).await;
+        assert_eq!(sample.counts, [[(Found::Key(OLD), 1)]], "{name}");
+    }
+}
+
+/// A role that may not read a table says so, and the others are looked at.
+#[tokio::test]
+async fn what_a_role_may_not_read_is_said() {
+    let fixture = PostgresFixture::with(
+        "CREATE TABLE mine (id INT PRIMARY KEY, ssn BYTEA, note TEXT, secret BYTEA);
+        CREATE TABLE theirs (id INT PRIMARY KEY, ssn BYTEA); INSERT INTO theirs VALUES (1, '\\x01');
+        CREATE TABLE hidden (id INT PRIMARY KEY, ssn BYTEA);
+        ALTER TABLE hidden ENABLE ROW LEVEL SECURITY",
+    )
+    .await;
+    let role = Role::new(&fixture, "looker").await;
+    let grant = format!(
+        "GRANT SELECT (ctid, id, ssn, note) ON mine TO {0}; GRANT SELECT ON hidden TO {0}",
+        role.name
+    );
+    fixture.execute(&grant).await;
+    let source = fixture.open_as(&role.name).await;
+    let candidates = source.candidates().await.unwrap();
+    let table = |name: &str| {
+        let mut tables = candidates.iter();
+        tables.find(|table| table.full_name == name).unwrap()
+    };
+    assert_eq!(table("public.mine").unreadable, ["secret"]);
+    assert_eq!(table("public.mine").columns.len(), 2);
+    assert_eq!(table("public.theirs").unreadable, ["ssn"]);
+    let mine = source
+        .sample("mine", &table("public.mine").columns, 10)
+        .await;
+    assert_eq!(mine.unwrap().rows, 0);
+    let hidden = source.sample("hidden", &[ssn()], 10).await.unwrap_err();
+    assert!(hidden.to_string().contains("BYPASSRLS"), "{hidden}");
+    let theirs = source.sample("theirs", &[ssn()], 10).await.unwrap_err();
+    assert!(matches!(theirs, SourceError::NotAllowed { .. }), "{theirs}");
+    // A table whose other columns are closed is measured all the same.
+    fixture
+        .execute("INSERT INTO mine SELECT id, '\\x01' FROM generate_series(1, 40) id")
+        .await;
+    let measured = source
+        .measure("mine", &[ssn()], Measure::Estimate)
+        .await
+        .unwrap();
+    assert_eq!((measured.rows, measured.columns[0].values), (40, 40));
+    drop(source);
+    role.remove(fixture).await;
+}
+
+#[tokio::test]
+async fn missing_rights_are_the_grants_that_mend_them() {
+    let fixture = PostgresFixture::with(
+        r#"CREATE SCHEMA "Far"; CREATE TABLE "Far"."All" (id INT, "S" BYTEA) PARTITION BY LIST (id);
+        CREATE TABLE "Far".one PARTITION OF "Far"."All" FOR VALUES IN (1);
+        CREATE TABLE two PARTITION OF "Far"."All" FOR VALUES IN (2)"#,
+    )
+    .await;
+    let role = Role::new(&fixture, "poor").await;
+    fixture
+        .execute(&format!(
+            "GRANT SELECT, UPDATE (\"S\") ON two TO {}",
+            role.name
+        ))
+        .await;
+    let source = fixture.open_as(&role.name).await;
+    let names = |names: &[&str]| {
+        names
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect::<Vec<_>>()
+    };
+    let missing = async || {
+        let (read, written) = (names(&["id", "S"]), names(&["S"]));
+        source
+            .missing_rights(r#""Far"."All""#, &read, &written)
+            .await
+            .unwrap()
+    };
+    let name = &role.name;
+    let found = missing().await;
+    let expected = [
+        format!(r#"GRANT USAGE ON SCHEMA "Far" TO "{name}""#),
+        format!(
+            r#"GRANT SELECT (ctid), SELECT ("id"), SELECT ("S"), UPDATE ("S") ON "Far"."one" TO "{name}""#
+        ),
+    ];
+    let sorted = |mut rights: Vec<char>| {
+        rights.sort_unstable();
+        rights
+    };
+    assert_eq!(found[0], expected[0]);
+    assert_eq!(
+        sorted(found[1].chars().collect()),
+        sorted(expected[1].chars().collect())
+    );
+    for grant in found {
+        fixture.execute(&grant).await;
+    }
+    assert_eq!(missing().await, [""; 0]);
+    drop(source);
+    role.remove(fixture).await;
+}
+
+#[tokio::test]
+async fn replication_slots_and_wide_values_are_told() {
+    let fixture = PostgresFixture::new().await;
+    let name = format!("slot_{}", fixture.database.name());
+    fixture
+        .execute(&format!(
+            "SELECT pg_create_physical_replication_slot('{name}')"
+        ))
+        .await;
+    fixture
+        .execute(
+            "ALTER TABLE patients ALTER ssn SET STORAGE EXTERNAL; \
+             INSERT INTO patients SELECT id, 'x', decode(repeat('01', 50000), 'hex'), NULL, 1 \
+             FROM generate_series(1, 20) id",
+        )
+        .await;
+    let measured = fixture
+        .source()
+        .measure("patients", &[ssn()], Measure::Count)
+        .await;
+    fixture
+        .execute(&format!("SELECT pg_drop_replication_slot('{name}')"))
+        .await;
+    let measured = measured.unwrap();
+    assert!(measured.replication_slots.contains(&name));
+    assert!(
+        measured.toast_bytes >= 1_000_000,
+        "{}",
+        measured.toast_bytes
+    );
+    assert_eq!(measured.columns[0].bytes, 1_000_000);
+    assert!(measured.row_bytes < 200, "{}", measured.row_bytes);
+}

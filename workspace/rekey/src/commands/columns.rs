@@ -1,0 +1,142 @@
+//! `rekey columns`: the protected columns, whether they are as declared, and releasing one.
+
+use rekey_domain::ColumnName;
+use rekey_operations::{ColumnView, ColumnsCheck, check_columns, column_views, release_column};
+use serde_json::json;
+
+use super::plan;
+use crate::{
+    app::App,
+    exit::Exit,
+    output::{self, Output},
+};
+
+/// What can be asked of protected columns.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Every protected column.
+    List,
+    /// Look for what is missing, unknown or not declared; exit code 3 if a person is needed.
+    Check(Check),
+    /// Stop protecting a column in which no ciphertext is left; a census decides.
+    Release(Release),
+}
+
+/// What `columns check` takes.
+#[derive(Debug, clap::Args)]
+pub struct Check {
+    /// The columns, such as clinic.patients.ssn. None: all of them, and every other column of their
+    /// sources for ciphertext.
+    #[arg(value_name = "SOURCE.TABLE.COLUMN")]
+    columns: Vec<ColumnName>,
+    /// Count every value of the protected columns, not only some of each.
+    #[arg(long)]
+    count: bool,
+}
+
+/// What `columns release` takes.
+#[derive(Debug, clap::Args)]
+pub struct Release {
+    /// The column, such as clinic.patients.ssn.
+    #[arg(value_name = "SOURCE.TABLE.COLUMN")]
+    column: ColumnName,
+    /// The column or its table was dropped, so that there is nothing to count.
+    #[arg(long)]
+    gone: bool,
+}
+
+/// Does what the command says.
+pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
+    match command {
+        Command::List => list(app).await,
+        Command::Check(args) => check(args, app).await,
+        Command::Release(args) => release(args, app).await,
+    }
+}
+
+async fn list(app: &App) -> anyhow::Result<Exit> {
+    let columns = column_views(&app.services, &app.desired).await?;
+    match app.output {
+        Output::Json => output::object("rekey.columns/v1", json!({ "columns": columns }))?,
+        Output::Table => {
+            let rows = columns.iter().map(row).collect();
+            let head = [
+                "COLUMN",
+                "KEYRING",
+                "BIND",
+                "STANDS AS",
+                "RELATION",
+                "DECLARED",
+            ];
+            output::table(head, rows)?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn row(column: &ColumnView) -> [String; 6] {
+    let bind = match serde_json::to_value(&column.bind) {
+        Ok(serde_json::Value::String(word)) => word,
+        bind => bind.map(|list| list.to_string()).unwrap_or_default(),
+    };
+    let encoding = match column.encoding {
+        rekey_domain::TextEncoding::Binary => "bytes",
+        rekey_domain::TextEncoding::Base64 => "base64",
+    };
+    [
+        column.column.to_string(),
+        column.keyring.to_string(),
+        bind,
+        encoding.to_owned(),
+        column.relation.clone(),
+        if column.declared { "yes" } else { "no" }.to_owned(),
+    ]
+}
+
+async fn check(args: &Check, app: &App) -> anyhow::Result<Exit> {
+    let how = plan::measure(args.count);
+    let checked = check_columns(&app.services, &app.desired, &args.columns, how).await?;
+    match app.output {
+        Output::Json => output::object("rekey.columns/v1", serde_json::to_value(&checked)?)?,
+        Output::Table => print(&checked)?,
+    }
+    Ok(plan::exit(&checked.findings))
+}
+
+fn print(checked: &ColumnsCheck) -> std::io::Result<()> {
+    plan::print_findings(&checked.findings, "nothing was found")?;
+    let by = match checked.values {
+        "counted" => "all of their values were counted",
+        _ => "some of their values were looked at",
+    };
+    output::line(&format!(
+        "\n{} protected column(s): {by}; {} table(s) looked at for ciphertext in other columns",
+        checked.columns.len(),
+        checked.other_tables
+    ))
+}
+
+async fn release(args: &Release, app: &App) -> anyhow::Result<Exit> {
+    let (services, desired) = (&app.services, &app.desired);
+    let released = release_column(services, desired, &args.column, args.gone, &app.principal);
+    let released = released.await?;
+    match app.output {
+        Output::Json => {
+            output::object("rekey.column-release/v1", serde_json::to_value(&released)?)?
+        }
+        Output::Table => output::line(&match released.values {
+            Some(values) => format!(
+                "released {}: a census counted {values} value(s), none of them ciphertext",
+                args.column
+            ),
+            None => format!("released {}, which is gone", args.column),
+        })?,
+    }
+    if released.still_declared {
+        output::note(&format!(
+            "rekey.toml still declares {}: take it out, or the next rekey apply protects it anew",
+            args.column
+        ));
+    }
+    Ok(Exit::Done)
+}
