@@ -29,6 +29,28 @@ impl QuarantineReason {
         Self::OtherKeyring,
         Self::NotCiphertext,
     ];
+
+    /// What it says of the value, in a sentence.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::MissingKey => "its first bytes name a key that is not there or is gone",
+            Self::Corrupt => "key and place are right, and its bytes are not what was encrypted",
+            Self::WrongContext => "it was encrypted for another row or column and copied here",
+            Self::OtherKeyring => "it was encrypted under a key of another keyring",
+            Self::NotCiphertext => "it is not ciphertext of ours; perhaps it was never encrypted",
+        }
+    }
+
+    /// What a person can do; the next rotation takes the row along once it is done.
+    pub fn what_helps(self) -> &'static str {
+        match self {
+            Self::MissingKey => "find out which deployment wrote it; restore the value or its key",
+            Self::Corrupt => "restore the value from a backup of the source, or set it anew",
+            Self::WrongContext => "put back what belongs there, from the row it was taken from",
+            Self::OtherKeyring => "have the application write it anew, under the column's keyring",
+            Self::NotCiphertext => "have the application write it anew, through encrypt",
+        }
+    }
 }
 
 impl fmt::Display for QuarantineReason {

@@ -17,6 +17,8 @@ pub enum Action {
     RetryDeadLetter,
     /// Be done with a message that is not to be sent again.
     DismissDeadLetter,
+    /// Be done with a value in quarantine.
+    ResolveQuarantined,
     /// Read the audit log.
     ReadAudit,
     /// Encrypt or decrypt a value by hand.
@@ -37,6 +39,7 @@ impl Action {
             Self::Rotate => "ask for a rotation",
             Self::RetryDeadLetter => "retry a dead letter",
             Self::DismissDeadLetter => "dismiss a dead letter",
+            Self::ResolveQuarantined => "resolve a value in quarantine",
             Self::ReadAudit => "read the audit log",
             Self::UseKeys => "encrypt or decrypt",
             Self::RotateMaster => "replace the master key",

@@ -27,6 +27,7 @@ mod places;
 mod probe;
 pub mod program;
 mod protected_tables;
+mod quarantine;
 mod rotate;
 mod rotation_plan;
 mod services;
@@ -60,6 +61,7 @@ pub use master::{
 pub use pause::{or_pause, pause_rotation, resume_rotation};
 pub use places::{Places, sqlite_url};
 pub use probe::ProcessProbe;
+pub use quarantine::{QuarantineView, quarantine_view, quarantine_views, resolve_quarantined};
 pub use rotate::{publish, request_rotation, retry_rotation, rotate};
 pub use rotation_plan::{
     ColumnPlan, Encryptions, RotationPlan, TablePlan, TimePlan, rotation_plan,

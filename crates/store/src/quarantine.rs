@@ -2,8 +2,10 @@
 
 use rekey_domain::{KeyId, QuarantineReason};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter,
-    QueryOrder, QuerySelect, sea_query::OnConflict,
+    ActiveValue::Set,
+    ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter, QueryOrder,
+    QuerySelect,
+    sea_query::{OnConflict, SimpleExpr},
 };
 use uuid::Uuid;
 
@@ -114,6 +116,65 @@ pub async fn open(db: &impl ConnectionTrait) -> Result<Vec<Quarantined>, StoreEr
         .await?)
 }
 
+/// One of them, resolved or not.
+///
+/// # Errors
+/// [`StoreError::Unknown`] when there is none of this id.
+pub async fn by_id(db: &impl ConnectionTrait, id: Uuid) -> Result<Quarantined, StoreError> {
+    let found = quarantine::Entity::find_by_id(id).one(db).await?;
+    found.ok_or_else(|| StoreError::Unknown {
+        what: format!("value {id} in quarantine"),
+        known: Vec::new(),
+    })
+}
+
+/// Marks one as resolved: a person is done with it.
+///
+/// # Errors
+/// [`StoreError::Unknown`] when there is none of this id, [`StoreError::Refused`] when it is resolved.
+pub async fn resolve(unit: &Unit, id: Uuid) -> Result<Quarantined, StoreError> {
+    let found = by_id(unit.db(), id).await?;
+    if mark(unit, quarantine::Column::Id.eq(id)).await? == 1 {
+        return Ok(found);
+    }
+    Err(StoreError::Refused(format!(
+        "value {id} in quarantine is resolved already"
+    )))
+}
+
+/// Marks those of these columns as resolved that the rotation did not meet in its present pass, which
+/// was over all rows: they were mended or are gone.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn resolve_what_was_not_met(
+    unit: &Unit,
+    rotation: &Rotation,
+    columns: impl IntoIterator<Item = Uuid>,
+) -> Result<u64, StoreError> {
+    use quarantine::Column::{ColumnId, Pass, RotationId};
+    // Rows of older programs have no pass.
+    let not_met = RotationId
+        .ne(rotation.id)
+        .or(Pass.is_null())
+        .or(Pass.ne(rotation.pass));
+    mark(unit, ColumnId.is_in(columns).and(not_met)).await
+}
+
+async fn mark(unit: &Unit, which: SimpleExpr) -> Result<u64, StoreError> {
+    let resolved = quarantine::ActiveModel {
+        resolved_at: Set(Some(unit.now())),
+        ..Default::default()
+    };
+    let marked = quarantine::Entity::update_many()
+        .set(resolved)
+        .filter(quarantine::Column::ResolvedAt.is_null())
+        .filter(which)
+        .exec(unit.db())
+        .await?;
+    Ok(marked.rows_affected)
+}
+
 /// The rows of a column in quarantine.
 ///
 /// # Errors
@@ -136,15 +197,6 @@ pub async fn of_column(
 /// # Errors
 /// [`StoreError`] of the database.
 pub async fn resolve_column(unit: &Unit, column: Uuid) -> Result<(), StoreError> {
-    let resolved = quarantine::ActiveModel {
-        resolved_at: Set(Some(unit.now())),
-        ..Default::default()
-    };
-    quarantine::Entity::update_many()
-        .set(resolved)
-        .filter(quarantine::Column::ColumnId.eq(column))
-        .filter(quarantine::Column::ResolvedAt.is_null())
-        .exec(unit.db())
-        .await?;
+    mark(unit, quarantine::Column::ColumnId.eq(column)).await?;
     Ok(())
 }

@@ -143,8 +143,10 @@ impl PrivatePostgres {
         let copy = format!(
             "pg_basebackup -R -c fast -N -D ../standby -d \"host=127.0.0.1 port=' || {inside} || ' user=postgres\""
         );
+        // It may allow no fewer connections than its primary.
+        let settings = SETTINGS.map(|setting| format!("-c {setting}")).join(" ");
         let start = format!(
-            "pg_ctl -D ../standby -w -l ../standby.log -o \"-p {} -c listen_addresses=127.0.0.1 -k \\\"\\\"\" start",
+            "pg_ctl -D ../standby -w -l ../standby.log -o \"{settings} -p {} -c listen_addresses=127.0.0.1 -k \\\"\\\"\" start",
             standby.port
         );
         self.program(&format!("{copy} && {start}"))?;

@@ -117,10 +117,13 @@ impl Cluster {
 
     /// A cluster on servers of a test's own, which it may kill.
     pub async fn on(servers: Servers, patients: i64, policy: Policy) -> Self {
-        Self::made_by(programs(), servers, patients, policy).await
+        let cluster = Self::made_by(programs(), servers, patients, policy).await;
+        cluster.fill().await;
+        cluster
     }
 
-    /// A cluster whose store and workers are those of the programs in this folder.
+    /// A cluster whose store and workers are those of the programs in this folder, and whose clinic is
+    /// empty.
     pub async fn made_by(programs: &Path, servers: Servers, patients: i64, policy: Policy) -> Self {
         let (store, source) = (&servers.store, &servers.source);
         let databases = [
@@ -163,7 +166,6 @@ impl Cluster {
             workers: Vec::new(),
         };
         cluster.grant().await;
-        cluster.fill().await;
         cluster
     }
 
@@ -220,24 +222,30 @@ impl Cluster {
     /// Gives every worker what `rekey grants` prints, and nothing else.
     async fn grant(&mut self) {
         self.rekey(&["init"]);
+        for worker in Worker::ALL {
+            let (user, _) = self.broker.user().await;
+            self.workers.push((worker, user));
+        }
+        self.grant_anew().await;
+    }
+
+    /// The same once more, as another version may need other rights.
+    pub async fn grant_anew(&self) {
         let printed = self.grants();
         let [store, source] = &self.databases;
-        for worker in Worker::ALL {
-            let grants = printed.iter();
+        for (worker, user) in &self.workers {
             let of_worker = |one: &&serde_json::Value| one["worker"] == worker.name();
-            let grants = grants.clone().find(of_worker).unwrap();
+            let grants = printed.iter().find(of_worker).unwrap();
             run_all(&store.pool().await, &grants["store"]).await;
             for one in grants["sources"].as_array().unwrap() {
                 run_all(&source.pool().await, &one["sql"]).await;
             }
-            let (user, _) = self.broker.user().await;
             let expression = |name: &str| grants["rabbitmq"][name].as_str().unwrap().to_owned();
             let [configure, write, read] = ["configure", "write", "read"].map(expression);
             self.broker
                 .management
-                .permit(&user, &configure, &write, &read)
+                .permit(user, &configure, &write, &read)
                 .await;
-            self.workers.push((worker, user));
         }
     }
 
@@ -307,7 +315,8 @@ impl Cluster {
         all
     }
 
-    async fn fill(&self) {
+    /// Takes the patients in. The store has the schema that this program knows.
+    pub async fn fill(&self) {
         let client = &self.services.client;
         let mut transaction = self.source.begin().await.unwrap();
         for first in (1..=self.patients).step_by(1_000) {

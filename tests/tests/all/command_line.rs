@@ -524,3 +524,20 @@ fn a_passphrase_seals_the_master_key_and_is_needed_from_then_on() {
     assert_eq!(desk.rekey(&["master", "passphrase"], b"").code, 2);
     assert_eq!(desk.rekey(&["audit", "verify"], b"").code, 0);
 }
+
+#[test]
+fn nothing_is_in_quarantine_and_what_is_not_there_cannot_be_resolved() {
+    let desk = Desk::initialised();
+    let list = desk.json(&["quarantine", "list", "--reason", "corrupt"]);
+    assert_eq!(list["schema"], "rekey.quarantine/v1");
+    assert_eq!(list["values"], serde_json::json!([]));
+    let id = "0198c7a0-0000-7000-8000-000000000000";
+    let nothing = desk.rekey(&["quarantine", "resolve", id, "--because", "x"], b"");
+    assert_eq!(nothing.code, 2);
+    assert!(nothing.stderr.contains(id), "{}", nothing.stderr);
+    assert_eq!(
+        desk.rekey(&["quarantine", "list", "--reason", "bad"], b"")
+            .code,
+        2
+    );
+}

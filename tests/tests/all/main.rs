@@ -25,6 +25,7 @@ mod process_rights;
 mod process_steer;
 mod process_writers;
 mod processes;
+mod quarantine;
 mod rolling_deploy;
 mod steer;
 mod support;

@@ -1,4 +1,4 @@
-//! A rolling deploy in the middle of a rotation: workers of the last schema beside new ones.
+//! A rolling deploy: workers of the last schema go on after it was expanded under them, and beside new ones.
 
 use rekey_domain::RotationState;
 use rekey_testkit::{previous_programs, programs};
@@ -6,7 +6,7 @@ use rekey_testkit::{previous_programs, programs};
 use crate::cluster::{Cluster, Policy, Servers};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn old_workers_go_on_beside_new_ones_after_the_schema_was_expanded_in_mid_rotation() {
+async fn old_workers_go_on_after_the_schema_was_expanded_and_beside_new_ones_in_mid_rotation() {
     let policy = Policy {
         batch_rows: 25,
         ..Policy::default()
@@ -16,20 +16,22 @@ async fn old_workers_go_on_beside_new_ones_after_the_schema_was_expanded_in_mid_
         .unwrap();
     let mut cluster = Cluster::made_by(old, Servers::shared(), 2_000, policy).await;
     let old_workers = cluster.start_all(1);
+    for worker in &old_workers {
+        worker.answers("/readyz", 200).await;
+    }
+    cluster.programs = programs().to_owned();
+    cluster.rekey(&["migrate"]);
+    cluster.grant_anew().await;
+    cluster.fill().await;
     cluster.rotate().await;
     cluster.moves().await;
 
-    cluster.programs = programs().to_owned();
-    cluster.rekey(&["migrate"]);
     let new_workers = cluster.start_all(1);
     for worker in &new_workers {
         worker.answers("/readyz", 200).await;
     }
     let moved = cluster.rotation().await.unwrap().moved;
-    assert!(
-        moved < cluster.values(),
-        "migrated too late to show anything"
-    );
+    assert!(moved < cluster.values(), "too late to show anything");
     for worker in old_workers {
         worker.terminate().await;
     }

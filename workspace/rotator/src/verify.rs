@@ -9,7 +9,7 @@ use rekey_store::{
     audit::Record,
     census, columns,
     columns::Protected,
-    keys,
+    keys, quarantine,
     rotations::{self, Changes},
 };
 use sea_orm::ActiveValue::Set;
@@ -118,6 +118,10 @@ pub async fn complete(advance: &Advance<'_>) -> Result<(), OperationError> {
         ..Default::default()
     };
     move_to(&unit, advance, RotationState::Completed, changes).await?;
+    // Its last pass read every row: what it did not meet in quarantine needs nobody any more.
+    let columns = columns::of_keyring(unit.db(), advance.keyring.id).await?;
+    let columns = columns.iter().map(|column| column.id);
+    quarantine::resolve_what_was_not_met(&unit, &advance.rotation, columns).await?;
     unit.send(&CertificateWanted {
         rotation: advance.rotation.id,
     })

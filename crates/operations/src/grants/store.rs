@@ -42,7 +42,7 @@ const USES_KEYS: [(&str, &str); 9] = [
     ("audit_head", "SELECT, INSERT, UPDATE (sequence, hash)"),
 ];
 
-const ROTATOR: [(&str, &str); 7] = [
+const ROTATOR: [(&str, &str); 8] = [
     ("keyring", "UPDATE (primary_key_id)"),
     (
         "key",
@@ -55,6 +55,7 @@ const ROTATOR: [(&str, &str); 7] = [
         "INSERT, UPDATE (state, resend_at, failure, ended_at)",
     ),
     ("census", "SELECT, INSERT"),
+    ("quarantine", "UPDATE (resolved_at)"),
     ("audit_detail", "SELECT (sequence, details)"),
 ];
 

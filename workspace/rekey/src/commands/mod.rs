@@ -13,6 +13,7 @@ mod master;
 mod ndjson;
 mod plan;
 mod publish;
+mod quarantine;
 mod rotate;
 mod rotations;
 pub mod shell;
@@ -57,6 +58,9 @@ pub enum Command {
     /// The audit log.
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Values that could not be re-encrypted, each with its reason.
+    #[command(subcommand)]
+    Quarantine(quarantine::Command),
     /// Messages that were given up.
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
@@ -91,6 +95,7 @@ pub async fn run(command: Command, app: &App) -> anyhow::Result<Exit> {
         Command::Decrypt(args) => value::decrypt(&args, app).await,
         Command::Grants(args) => grants::run(&args, app).await,
         Command::Audit(command) => audit::run(&command, app).await,
+        Command::Quarantine(command) => quarantine::run(&command, app).await,
         Command::DeadLetters(command) => dead_letters::run(&command, app).await,
     }
 }

@@ -1,0 +1,127 @@
+//! Values that could not be re-encrypted: what people see of them, and being done with one.
+
+use chrono::{DateTime, Utc};
+use rekey_domain::{ColumnName, KeyId, KeyName, KeyState, Principal, QuarantineReason};
+use rekey_store::{
+    StoreError,
+    audit::Record,
+    columns, keyrings, keys,
+    quarantine::{self, Quarantined},
+};
+use serde::Serialize;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::{Action, OperationError, Services, authorise};
+
+/// A value in quarantine as people see it. Never the value.
+#[derive(Debug, Clone, Serialize)]
+pub struct QuarantineView {
+    /// Its id.
+    pub id: Uuid,
+    /// The protected column.
+    pub column: ColumnName,
+    /// The row: its primary key, as its source names it.
+    pub row: String,
+    /// Why it could not be re-encrypted.
+    pub reason: QuarantineReason,
+    /// The key id that its first bytes name, if they name one.
+    pub found_key_id: Option<KeyId>,
+    /// That key, if it is one of this deployment.
+    pub found_key: Option<KeyName>,
+    /// Its state.
+    pub found_key_state: Option<KeyState>,
+    /// The rotation that met it last.
+    pub rotation: Uuid,
+    /// When that was.
+    pub found_at: DateTime<Utc>,
+    /// When a person was done with it, or a later rotation no longer met it.
+    pub resolved_at: Option<DateTime<Utc>>,
+}
+
+/// What is in quarantine and not resolved, the latest last.
+///
+/// # Errors
+/// [`OperationError::Store`].
+pub async fn quarantine_views(services: &Services) -> Result<Vec<QuarantineView>, OperationError> {
+    let mut views = Vec::new();
+    for value in quarantine::open(services.store.db()).await? {
+        views.push(view(services, value).await?);
+    }
+    Ok(views)
+}
+
+/// One of them, resolved or not.
+///
+/// # Errors
+/// [`OperationError::Store`] when there is none of this id.
+pub async fn quarantine_view(
+    services: &Services,
+    id: Uuid,
+) -> Result<QuarantineView, OperationError> {
+    view(services, quarantine::by_id(services.store.db(), id).await?).await
+}
+
+/// Is done with a value: nothing waits for a person because of it any more, and why is in the audit
+/// log. The row stays as it is; a rotation that meets it again and cannot move it says so again.
+///
+/// # Errors
+/// [`OperationError::Refused`] for no reason; [`OperationError::Store`] when there is none of this id,
+/// or it is resolved.
+pub async fn resolve_quarantined(
+    services: &Services,
+    id: Uuid,
+    because: &str,
+    principal: &Principal,
+) -> Result<(), OperationError> {
+    authorise(principal, Action::ResolveQuarantined)?;
+    let because = because.trim();
+    if because.is_empty() {
+        let why = "a value in quarantine is resolved for a reason, which goes into the audit log";
+        return Err(OperationError::Refused(why.to_owned()));
+    }
+    let pen = services.pen(principal).await?;
+    let unit = services.store.begin(services.clock.now()).await?;
+    let value = quarantine::resolve(&unit, id).await?;
+    let subject = id.to_string();
+    let details = json!({ "because": because, "row": value.row_key, "reason": value.reason.0 });
+    let record = Record {
+        action: "quarantine.resolved",
+        subject: &subject,
+        outcome: "done",
+        details,
+    };
+    pen.append(&unit, record).await?;
+    Ok(unit.commit().await?)
+}
+
+async fn view(services: &Services, value: Quarantined) -> Result<QuarantineView, OperationError> {
+    let db = services.store.db();
+    let all = columns::all(db).await?;
+    let column = all.into_iter().find(|column| column.id == value.column_id);
+    let column = column.ok_or_else(|| StoreError::Unknown {
+        what: format!("the column of value {} in quarantine", value.id),
+        known: Vec::new(),
+    })?;
+    let found_key_id = value.found_key_id.and_then(|id| u32::try_from(id).ok());
+    let found_key_id = found_key_id.map(KeyId::new);
+    let (mut found_key, mut found_key_state) = (None, None);
+    if let Some(id) = found_key_id
+        && let Some(key) = keys::find(db, id).await?
+    {
+        found_key = Some(key.name(&keyrings::by_id(db, key.keyring_id).await?));
+        found_key_state = Some(key.state.0);
+    }
+    Ok(QuarantineView {
+        id: value.id,
+        column: column.spec.name,
+        row: value.row_key,
+        reason: value.reason.0,
+        found_key_id,
+        found_key,
+        found_key_state,
+        rotation: value.rotation_id,
+        found_at: value.found_at,
+        resolved_at: value.resolved_at,
+    })
+}

@@ -1,0 +1,64 @@
+//! Values in quarantine: seen with their reason, resolved by a person, or by a rotation that no longer meets them.
+
+use rekey_domain::QuarantineReason;
+use rekey_operations::{quarantine_view, quarantine_views, resolve_quarantined, status};
+
+use crate::support::{Deployment, Engine, operator, phi};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_in_quarantine_is_resolved_by_a_person_or_once_a_rotation_no_longer_meets_it() {
+    let clinic = Deployment::of(60).await;
+    let spoilt = "UPDATE patients SET ssn = CAST('123-45-6789' AS BLOB) WHERE id IN (3, 5, 8)";
+    assert_eq!(clinic.in_source(spoilt).await, 3);
+    let engine = Engine::start(&clinic.services);
+    clinic.rotate(&phi()).await;
+    clinic.completes().await;
+
+    let met = quarantine_views(&clinic.services).await.unwrap();
+    assert_eq!(met.len(), 3);
+    for value in &met {
+        assert_eq!(value.column.to_string(), "clinic.patients.ssn");
+        assert_eq!(value.reason, QuarantineReason::NotCiphertext);
+        assert!(!format!("{value:?}").contains("6789"), "{value:?}");
+    }
+    let told = status(&clinic.services).await.unwrap().needs_a_person;
+    assert!(
+        told.iter()
+            .any(|need| need.contains("3 value(s) in quarantine")),
+        "{told:?}"
+    );
+
+    // One is gone, one is set anew; the third stays, and a person is done with it.
+    clinic.in_source("DELETE FROM patients WHERE id = 3").await;
+    clinic
+        .in_source("UPDATE patients SET ssn = NULL WHERE id = 5")
+        .await;
+    let last = met.iter().find(|value| value.row.ends_with(" 8")).unwrap();
+    let no_reason = resolve_quarantined(&clinic.services, last.id, " ", &operator()).await;
+    assert!(no_reason.is_err());
+    let resolve = async || {
+        let because = "the patient left years ago";
+        resolve_quarantined(&clinic.services, last.id, because, &operator()).await
+    };
+    resolve().await.unwrap();
+    let again = resolve().await.unwrap_err().to_string();
+    assert!(again.contains("resolved already"), "{again}");
+    let subject = last.id.to_string();
+    assert_eq!(clinic.audited("quarantine.resolved", &subject).await, 1);
+    let seen = quarantine_view(&clinic.services, last.id).await.unwrap();
+    assert!(seen.resolved_at.is_some());
+    assert_eq!(quarantine_views(&clinic.services).await.unwrap().len(), 2);
+
+    let first = clinic.rotation(&phi()).await.unwrap().id;
+    clinic.rotate(&phi()).await;
+    crate::support::until("the second rotation", async || {
+        let latest = clinic.rotation(&phi()).await?;
+        (latest.id != first && latest.ended_at.is_some()).then_some(())
+    })
+    .await;
+    engine.stop().await;
+    // What a person resolved and is as it was is met again.
+    let left = quarantine_views(&clinic.services).await.unwrap();
+    let left: Vec<_> = left.iter().map(|value| value.id).collect();
+    assert_eq!(left, [last.id]);
+}
