@@ -35,8 +35,8 @@ pub struct Args {
     /// anything else text; int:, text:, uuid: and hex: before it say so.
     #[arg(long, value_name = "VALUE", allow_hyphen_values = true, value_parser = bind_value)]
     bind: Vec<BindValue>,
-    /// Many values: a JSON object a line, {"column": "clinic.patients.ssn", "bind": [42], "value": "…"}; a result or an
-    /// error a line comes back.
+    /// Many values: a JSON object with column, bind and value a line; a result or an error a line comes
+    /// back.
     #[arg(long, conflicts_with_all = ["column", "bind"])]
     ndjson: bool,
 }
