@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    num::NonZeroU32,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -11,9 +12,11 @@ use anyhow::{Context, bail};
 use rekey_domain::{Principal, RotationReason, RotationState};
 use rekey_operations::{Places, Services, rotate, rotation_view};
 use rekey_runtime::config::Config;
+use rekey_store::rotations;
 use sqlx::{AssertSqlSafe, PgPool};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::{
     application::{self, Latency},
@@ -45,7 +48,12 @@ pub struct Run {
 
 impl Deployment {
     /// Makes the databases and the store.
-    pub async fn create(server: &str, amqp: &str, programs: &Path) -> anyhow::Result<Self> {
+    pub async fn create(
+        server: &str,
+        amqp: &str,
+        programs: &Path,
+        pace: Option<NonZeroU32>,
+    ) -> anyhow::Result<Self> {
         let name = format!("rekey_bench_{:08x}", rand::random::<u32>());
         let (host, _) = server
             .rsplit_once('/')
@@ -55,7 +63,7 @@ impl Deployment {
         }
         let dir = tempfile::tempdir()?;
         let (source, store) = (format!("{host}/{name}"), format!("{host}/{name}_store"));
-        let config = config(&source, &store, amqp, &name);
+        let config = config(&source, &store, amqp, &name, pace);
         std::fs::write(dir.path().join("rekey.toml"), config)?;
         let pool = PgPool::connect(&source).await?;
         let bench = "CREATE TABLE bench (id bigint PRIMARY KEY, v bytea, note integer)";
@@ -127,11 +135,11 @@ impl Deployment {
         watched.extend(broker.map(|pid| ("rabbitmq".to_owned(), pid)));
         let (seconds, processor) = loop {
             tokio::time::sleep(LOOK).await;
-            let view = rotation_view(&self.services, id).await?;
-            match view.state {
+            // Asking for more than the state would be work that is measured too.
+            match self.state(id).await? {
                 RotationState::ReEncrypting if moving.is_none() => {
                     // The census before the first batch is not re-encryption.
-                    if view.batches == 0 {
+                    if rotation_view(&self.services, id).await?.batches == 0 {
                         continue;
                     }
                     let watch = Watch::start(&self.source, watched.clone()).await?;
@@ -145,13 +153,16 @@ impl Deployment {
                     let (began, watch) = moving.context("it moved nothing")?;
                     break (began.elapsed().as_secs_f64(), watch.since());
                 }
-                RotationState::Failed => bail!("the rotation failed: {:?}", view.failure),
+                RotationState::Failed => {
+                    let view = rotation_view(&self.services, id).await?;
+                    bail!("the rotation failed: {:?}", view.failure)
+                }
                 _ => {}
             }
         };
         let application = application.context("it moved nothing")?.await??;
         loop {
-            if rotation_view(&self.services, id).await?.state == RotationState::Completed {
+            if self.state(id).await? == RotationState::Completed {
                 break;
             }
             tokio::time::sleep(LOOK).await;
@@ -166,6 +177,11 @@ impl Deployment {
             processor,
             memory,
         })
+    }
+
+    async fn state(&self, rotation: Uuid) -> anyhow::Result<RotationState> {
+        let rotation = rotations::by_id(self.services.store.db(), rotation).await?;
+        Ok(rotation.state.0)
     }
 
     fn start(&self, slots: u16) -> anyhow::Result<Vec<Program>> {
@@ -238,7 +254,8 @@ async fn admin(server: &str, sql: String) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn config(source: &str, store: &str, amqp: &str, prefix: &str) -> String {
+fn config(source: &str, store: &str, amqp: &str, prefix: &str, pace: Option<NonZeroU32>) -> String {
+    let pace = pace.map_or(0, NonZeroU32::get);
     format!(
         r#"
 [store]
@@ -260,6 +277,8 @@ url = "{source}"
 name = "bench"
 relation = "public.bench"
 columns = {{ v = {{ keyring = "phi", bind = "row" }} }}
+[source.limits]
+rows_per_second = {pace}
 "#
     )
 }

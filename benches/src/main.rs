@@ -6,7 +6,7 @@ mod deployment;
 mod processor;
 mod rows;
 
-use std::{collections::BTreeMap, io::Write, path::PathBuf};
+use std::{collections::BTreeMap, io::Write, num::NonZeroU32, path::PathBuf};
 
 use anyhow::Context;
 use clap::Parser;
@@ -26,6 +26,9 @@ struct Args {
     /// Batches in flight, one rotation for each.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 4])]
     in_flight: Vec<u16>,
+    /// The most rows a second, as `[source.limits]` says it.
+    #[arg(long)]
+    pace: Option<NonZeroU32>,
     /// The server, as a superuser; the database is made there.
     #[arg(long, env = "REKEY_TEST_POSTGRES_URL", hide_env_values = true)]
     postgres_url: String,
@@ -47,7 +50,13 @@ struct Args {
 async fn main() -> anyhow::Result<()> {
     rekey_runtime::hardening::install_tls_provider();
     let args = Args::parse();
-    let deployment = Deployment::create(&args.postgres_url, &args.amqp_url, &args.programs).await?;
+    let deployment = Deployment::create(
+        &args.postgres_url,
+        &args.amqp_url,
+        &args.programs,
+        args.pace,
+    )
+    .await?;
     let measured = measure(&args, &deployment).await;
     deployment.remove().await?;
     measured
@@ -127,6 +136,7 @@ async fn measure(args: &Args, deployment: &Deployment) -> anyhow::Result<()> {
         let all = serde_json::json!({
             "rows": args.rows,
             "key": format!("{:?}", args.key),
+            "pace": args.pace,
             "bare_rows_per_second": rate(args, bare).round(),
             "pgcrypto_rows_per_second": rate(args, pgcrypto).round(),
             "quiet_p99_ms": quiet.p99,

@@ -18,8 +18,8 @@ use rekey_store::{
 
 use crate::row::{self, Keys};
 
-/// Bytes of values in memory at once for a batch.
-const PAGE_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes of values read at once for a batch. What stands around short values takes several times as much.
+const PAGE_BYTES: usize = 1024 * 1024;
 /// A write may start this long after its page was read: well within the batch's lease.
 const WRITE_WITHIN: Duration = Duration::from_secs(30);
 /// Times a range is read again because the application won a race; then the attempt counts as failed.

@@ -101,7 +101,7 @@ async fn count_heap(
     let part = heap.part(rows_per_block);
     let mut after = None;
     while let Some(range) = ranges::next(&part, after, RANGE_ROWS) {
-        let rows = sqlx::query(AssertSqlSafe(select(&only, groups, &[range])));
+        let rows = sqlx::query(AssertSqlSafe(select(&only, groups, &[range]))).persistent(false);
         for row in &rows.fetch_all(&mut *connection).await.map_err(in_part)? {
             add(row, columns, counts).at(&place)?;
         }

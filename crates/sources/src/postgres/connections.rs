@@ -16,6 +16,8 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a server may take to answer before it counts as out of reach.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_CONNECTIONS: u32 = 8;
+/// Statements that a session keeps prepared: what each batch asks again, word for word.
+const STATEMENTS_KEPT: usize = 24;
 /// Ranges over a column's place in the heap are read in order since this version.
 const OLDEST_VERSION: i32 = 140_000;
 
@@ -56,9 +58,7 @@ impl Connections {
         let options = PgConnectOptions::from_str(url)
             .map_err(bad)?
             .application_name("rekey")
-            // Statements differ from rotation to rotation, and a connection pooler between us and
-            // the server may not keep prepared ones.
-            .statement_cache_capacity(0)
+            .statement_cache_capacity(STATEMENTS_KEPT)
             .disable_statement_logging();
         let connections = Self {
             database: label(&options).into(),

@@ -1,5 +1,6 @@
 //! Reading a page of rows that still have to be moved.
 
+use futures::TryStreamExt;
 use rekey_domain::Range;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
@@ -26,21 +27,19 @@ pub(super) async fn page(
     };
     let max_bytes = max_bytes.clamp(1, MOST_BYTES as usize);
     let statement = select(table, query, &place, max_bytes)?;
-    let read = sqlx::query(AssertSqlSafe(statement)).fetch_all(connection);
     let part = Place::new(&table.place.database, &query.part.name);
-    let read = read.await;
-    let read = read.map_err(|error| faults::of_part(&error, &table.place, &part))?;
-    let mut page = Page::default();
-    for row in &read {
-        page.rows.push(rows::source_row(row, table, query)?);
+    let (mut page, mut bytes) = (Page::default(), 0_i64);
+    // Each range makes it another statement: none to keep.
+    let read = sqlx::query(AssertSqlSafe(statement)).persistent(false);
+    let mut read = read.fetch(connection);
+    // Row by row: nothing is held twice.
+    let failed = |error: sqlx::Error| faults::of_part(&error, &table.place, &part);
+    while let Some(row) = read.try_next().await.map_err(failed)? {
+        page.rows.push(rows::source_row(&row, table, query)?);
+        bytes = row.try_get(BYTES_READ).at(&part)?;
     }
     // The database ended the page by its own count of bytes, so that count says whether it did.
-    let bytes: Option<i64> = read
-        .last()
-        .map(|row| row.try_get(BYTES_READ))
-        .transpose()
-        .at(&part)?;
-    if usize::try_from(bytes.unwrap_or(0)).is_ok_and(|bytes| bytes >= max_bytes) {
+    if usize::try_from(bytes).is_ok_and(|bytes| bytes >= max_bytes) {
         let last = page.rows.last().and_then(|row| TupleId::of(&row.key));
         page.next = last.map(TupleId::cursor);
     }

@@ -60,7 +60,8 @@ pub(super) async fn of(
         let counted = sqlx::query_scalar(AssertSqlSafe(counted)).fetch_one(&mut *connection);
         let counted: i64 = counted.await.map_err(in_part)?;
         sample.rows += counted.unsigned_abs();
-        let found = sqlx::query(AssertSqlSafe(census::select(&only, &groups, &places)));
+        let found = census::select(&only, &groups, &places);
+        let found = sqlx::query(AssertSqlSafe(found)).persistent(false);
         for row in &found.fetch_all(&mut *connection).await.map_err(in_part)? {
             census::add(row, columns, &mut counts).map_err(in_part)?;
         }

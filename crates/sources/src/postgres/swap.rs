@@ -116,14 +116,17 @@ impl<'a> RowSwap<'a> {
 }
 
 /// Replaces the values of each row where all of them are still there; gives the numbers of those
-/// rows, counted from 1. The rows are of one form, and there is at least one.
+/// rows, counted from 1. The rows are of one form.
 pub(super) async fn swap(
     connection: &mut PgConnection,
     only: &str,
     rows: &[&RowSwap<'_>],
     deadline: Deadline,
 ) -> Result<Vec<i64>, sqlx::Error> {
-    let form: Vec<_> = rows[0].form().collect();
+    let Some(first) = rows.first() else {
+        return Ok(Vec::new());
+    };
+    let form: Vec<_> = first.form().collect();
     let statement = statement(only, &form);
     let mut query = sqlx::query_scalar(AssertSqlSafe(statement)).bind(places(rows));
     for (at, (_, compared)) in form.iter().enumerate() {

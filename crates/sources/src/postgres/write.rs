@@ -7,7 +7,8 @@ use sqlx::{Connection, PgConnection, Postgres, Transaction};
 
 use super::{
     catalogue::Table,
-    faults, parts, rights,
+    faults::{self, Located},
+    parts, rights,
     swap::{self, Columns, RowSwap},
     time,
 };
@@ -41,11 +42,10 @@ pub(super) async fn all(
         place: Place::new(&table.place.database, &target.part.name),
         triggers: target.triggers,
         deadline,
-        is_last: true,
     };
     let chunks = chunks(&rows);
     for (at, rows) in chunks.iter().enumerate() {
-        writer.is_last = at + 1 == chunks.len();
+        writer.wait_for_the_disk(at, chunks.len()).await?;
         for (index, outcome) in writer.write(rows).await? {
             outcomes[index] = outcome;
         }
@@ -82,8 +82,6 @@ struct Writer<'a> {
     place: Place,
     triggers: Triggers,
     deadline: Deadline,
-    /// Whether no transaction comes after this one: it makes those before it durable too.
-    is_last: bool,
 }
 
 impl Writer<'_> {
@@ -139,49 +137,51 @@ impl Writer<'_> {
 
     /// Only the last commit of a write waits for the disk, and with it for all before it: then the
     /// caller may say that the rows are written. What a crash takes back before that is as it was.
-    fn begin(&self) -> &'static str {
-        if self.is_last {
-            "BEGIN"
-        } else {
-            "BEGIN; SET LOCAL synchronous_commit = off"
-        }
+    async fn wait_for_the_disk(&mut self, at: usize, chunks: usize) -> Result<(), SourceError> {
+        // Said of the first in any case: what the session was used for before may have failed midway.
+        let set = match at {
+            at if at + 1 == chunks => "RESET synchronous_commit",
+            0 => "SET synchronous_commit = off",
+            _ => return Ok(()),
+        };
+        let set = sqlx::query(set).execute(&mut *self.connection).await;
+        set.map(drop).at(self.table)
     }
 
-    /// One transaction. A failure on the way drops it, which rolls it back.
+    /// One transaction; one statement, unless something has to come before it. A failure on the way
+    /// drops it, which rolls it back.
     async fn swap(
         &mut self,
         rows: &[&RowSwap<'_>],
         skip_locked: bool,
     ) -> Result<Vec<(usize, WriteOutcome)>, Failure> {
-        let begun = self.connection.begin_with(self.begin()).await;
-        let mut transaction =
-            begun.map_err(|error| Failure::of(&error, self.table, &self.place))?;
-        if self.triggers == Triggers::Suppress {
-            suppress_triggers(&mut transaction, self.table, &self.place).await?;
-        }
-        let free: Vec<&RowSwap<'_>> = if skip_locked {
-            let locked = swap::lock(&mut transaction, &self.only, rows).await;
-            let locked = locked.map_err(|error| Failure::of(&error, self.table, &self.place))?;
-            locked
-                .iter()
-                .filter_map(|number| numbered(rows, *number))
-                .collect()
+        let (only, table, place) = (&self.only, self.table, &self.place);
+        let failed = |error| Failure::of(&error, table, place);
+        let suppress = self.triggers == Triggers::Suppress;
+        let mut free = rows.to_vec();
+        let written = if skip_locked || suppress {
+            let mut transaction = self.connection.begin().await.map_err(failed)?;
+            if suppress {
+                suppress_triggers(&mut transaction, table, place).await?;
+            }
+            if skip_locked {
+                let locked = swap::lock(&mut transaction, only, rows).await;
+                let locked = locked.map_err(failed)?;
+                free = locked.iter().filter_map(|at| numbered(rows, *at)).collect();
+            }
+            let written = swap::swap(&mut transaction, only, &free, self.deadline).await;
+            let written = written.map_err(failed)?;
+            transaction.commit().await.map_err(failed)?;
+            written
         } else {
-            rows.to_vec()
-        };
-        let written = match free.is_empty() {
-            true => Vec::new(),
-            false => swap::swap(&mut transaction, &self.only, &free, self.deadline)
-                .await
-                .map_err(|error| Failure::of(&error, self.table, &self.place))?,
+            let written = swap::swap(self.connection, only, rows, self.deadline).await;
+            written.map_err(failed)?
         };
         // A row that came too late looks lost. Time does not run back, so this finds it out; where
         // all rows were written, the last of them was in time.
         if written.len() < rows.len() {
-            time::check(&mut transaction, self.deadline, &self.place).await?;
+            time::check(self.connection, self.deadline, place).await?;
         }
-        let committed = transaction.commit().await;
-        committed.map_err(|error| Failure::of(&error, self.table, &self.place))?;
         Ok(outcomes(rows, &free, &written))
     }
 }
