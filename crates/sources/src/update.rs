@@ -1,5 +1,7 @@
 //! What a write takes and gives: new values against the ones they replace, and a deadline.
 
+use std::sync::Arc;
+
 use rekey_domain::TextEncoding;
 
 use crate::{RowKey, StoredValue};
@@ -23,8 +25,8 @@ impl RowUpdate {
 /// A value to be replaced, if it is still there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ColumnUpdate {
-    /// The column in the database.
-    pub name: String,
+    /// The column in the database; the same for each row of a page.
+    pub name: Arc<str>,
     /// How ciphertext stands in it.
     pub encoding: TextEncoding,
     /// What was read; bytes or text.

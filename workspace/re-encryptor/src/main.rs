@@ -8,11 +8,6 @@ use rekey_operations::{
 };
 use rekey_re_encryptor::QUEUES;
 
-/// Millions of short values come and go on several threads. The system's allocator spends twice the
-/// time on them, and keeps a third more memory.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const PROGRAM: Program = Program {
     worker: Worker::ReEncryptor,
     queues: QUEUES,

@@ -163,12 +163,16 @@ fn updates(
     sealed: Vec<Option<StoredValue>>,
 ) -> Vec<RowUpdate> {
     let mut sealed = sealed.into_iter();
+    let names = work.columns.iter();
+    let names: Vec<Arc<str>> = names
+        .map(|column| column.spec.name.column.as_str().into())
+        .collect();
     let update = |row: SourceRow| {
-        let values = row.values.into_iter().zip(&work.columns);
-        let columns = values.filter_map(|(old, column)| {
+        let values = row.values.into_iter().zip(&names).zip(&work.columns);
+        let columns = values.filter_map(|((old, name), column)| {
             let new = sealed.next().expect("one for each value")?;
             Some(ColumnUpdate {
-                name: column.spec.name.column.clone(),
+                name: Arc::clone(name),
                 encoding: column.spec.encoding,
                 old: old.expect("what was sealed was there"),
                 new,

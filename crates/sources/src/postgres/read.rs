@@ -33,9 +33,10 @@ pub(super) async fn page(
     let read = sqlx::query(AssertSqlSafe(statement)).persistent(false);
     let mut read = read.fetch(connection);
     // Row by row: nothing is held twice.
+    let layout = rows::Layout::of(table, query);
     let failed = |error: sqlx::Error| faults::of_part(&error, &table.place, &part);
     while let Some(row) = read.try_next().await.map_err(failed)? {
-        page.rows.push(rows::source_row(&row, table, query)?);
+        page.rows.push(layout.row(&row)?);
         bytes = row.try_get(BYTES_READ).at(&part)?;
     }
     // The database ended the page by its own count of bytes, so that count says whether it did.

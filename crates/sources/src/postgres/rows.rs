@@ -1,10 +1,12 @@
 //! Rows as they come back: place, what people know them by, bind values, protected values.
 
+use std::ops::Range;
+
 use rekey_domain::BindValue;
 use sqlx::{Decode, Postgres, Row, TypeInfo, ValueRef, postgres::PgRow};
 
 use super::{catalogue::Table, faults::Located, names::quote, tuple::TupleId};
-use crate::{ReadQuery, RowKey, SourceError, SourceRow, StoredValue};
+use crate::{ReadQuery, RowKey, SourceError, SourceRow, StoredValue, place::Place};
 
 /// What the running sum of the values' bytes is called.
 pub(super) const BYTES_READ: &str = "bytes_read";
@@ -43,39 +45,52 @@ fn among_binds(table: &Table, query: &ReadQuery, name: &str) -> Option<usize> {
         .filter(|_| whole && column.can_bind)
 }
 
-pub(super) fn source_row(
-    row: &PgRow,
-    table: &Table,
-    query: &ReadQuery,
-) -> Result<SourceRow, SourceError> {
-    read(row, table, query).at(&table.place)
+/// Where in what is read each thing stands.
+pub(super) struct Layout<'a> {
+    place: &'a Place,
+    /// Columns of the primary key, and which of them are read among the bind columns.
+    names: Vec<(&'a str, Option<usize>)>,
+    binds: Range<usize>,
+    values: Range<usize>,
 }
 
-fn read(row: &PgRow, table: &Table, query: &ReadQuery) -> Result<SourceRow, sqlx::Error> {
-    let place = TupleId::parse(row.try_get(0)?);
-    let place = place.ok_or_else(|| sqlx::Error::Protocol("no place of a row".to_owned()))?;
-    let names: Vec<(&str, Option<usize>)> = table
-        .shape
-        .primary_key
-        .iter()
-        .map(|name| (name.as_str(), among_binds(table, query, name)))
-        .collect();
-    let binds = 1 + names.iter().filter(|(_, bind)| bind.is_none()).count();
-    let values = binds + query.bind_columns.len();
-    let bind = |at| bind_value(row, at);
-    let value = |at| stored_value(row, at);
-    let bound: Vec<Option<BindValue>> = (binds..values).map(bind).collect::<Result<_, _>>()?;
-    Ok(SourceRow {
-        key: RowKey::Tuple {
-            block: place.block,
-            offset: place.offset,
-            name: name(row, &names, &bound, place)?,
-        },
-        binds: bound,
-        values: (values..values + query.columns.len())
-            .map(value)
-            .collect::<Result<_, _>>()?,
-    })
+impl<'a> Layout<'a> {
+    /// The layout of what [`names_and_binds`] asks for, with the protected columns behind it.
+    pub(super) fn of(table: &'a Table, query: &ReadQuery) -> Self {
+        let names = table.shape.primary_key.iter();
+        let names: Vec<_> = names
+            .map(|name| (name.as_str(), among_binds(table, query, name)))
+            .collect();
+        let binds = 1 + names.iter().filter(|(_, bind)| bind.is_none()).count();
+        let values = binds + query.bind_columns.len();
+        Self {
+            place: &table.place,
+            names,
+            binds: binds..values,
+            values: values..values + query.columns.len(),
+        }
+    }
+
+    pub(super) fn row(&self, row: &PgRow) -> Result<SourceRow, SourceError> {
+        self.read(row).at(self.place)
+    }
+
+    fn read(&self, row: &PgRow) -> Result<SourceRow, sqlx::Error> {
+        let place = TupleId::parse(row.try_get(0)?);
+        let place = place.ok_or_else(|| sqlx::Error::Protocol("no place of a row".to_owned()))?;
+        let binds = self.binds.clone().map(|at| bind_value(row, at));
+        let binds: Vec<Option<BindValue>> = binds.collect::<Result<_, _>>()?;
+        let values = self.values.clone().map(|at| stored_value(row, at));
+        Ok(SourceRow {
+            key: RowKey::Tuple {
+                block: place.block,
+                offset: place.offset,
+                name: name(row, &self.names, &binds, place)?,
+            },
+            binds,
+            values: values.collect::<Result<_, _>>()?,
+        })
+    }
 }
 
 /// `id=42`, `tenant=3,uuid=…`; the place where there is no primary key.

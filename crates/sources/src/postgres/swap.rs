@@ -37,7 +37,7 @@ impl<'a> Columns<'a> {
 
     /// The column as an identifier.
     fn named(&mut self, column: &'a ColumnUpdate) -> Result<Arc<str>, SourceError> {
-        let (name, encoding) = (column.name.as_str(), column.encoding);
+        let (name, encoding) = (&*column.name, column.encoding);
         let mut known = self.known.iter();
         if let Some((.., quoted)) = known.find(|known| (known.0, known.1) == (name, encoding)) {
             return Ok(quoted.clone());
@@ -66,7 +66,7 @@ impl<'a> RowSwap<'a> {
         let table = known.table;
         let not_writable = |column: &ColumnUpdate| SourceError::NotWritable {
             relation: table.place.relation.clone(),
-            column: column.name.clone(),
+            column: column.name.to_string(),
             row: update.key.clone(),
         };
         let swap = |column: &'a ColumnUpdate| {

@@ -118,7 +118,7 @@ fn swaps<'a>(table: &Table, update: &'a RowUpdate) -> Result<Vec<Swap<'a>>, Sour
             column: table.bare_column(&column.name)?,
             old: old.ok_or_else(|| SourceError::NotWritable {
                 relation: table.place.relation.clone(),
-                column: column.name.clone(),
+                column: column.name.to_string(),
                 row: update.key.clone(),
             })?,
             new: &column.new,

@@ -185,7 +185,7 @@ pub fn swap(row: &SourceRow, column: &ReadColumn, new: StoredValue) -> RowUpdate
     RowUpdate {
         key: row.key.clone(),
         columns: vec![ColumnUpdate {
-            name: column.name.clone(),
+            name: column.name.as_str().into(),
             encoding: column.encoding,
             old: row.values[0].clone().expect("the value to replace"),
             new,

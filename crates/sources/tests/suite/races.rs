@@ -104,7 +104,7 @@ async fn lose_in(fixture: &impl Fixture, columns: &[ReadColumn], meanwhile: impl
 
 fn replace((column, old): (&ReadColumn, &Option<StoredValue>)) -> ColumnUpdate {
     ColumnUpdate {
-        name: column.name.clone(),
+        name: column.name.as_str().into(),
         encoding: column.encoding,
         old: old.clone().expect("the value to replace"),
         new: match column.encoding {

@@ -36,7 +36,7 @@ pub async fn two_columns_are_written_together(fixture: &impl Fixture) {
         .zip(&rows[0].values)
         .zip(values);
     let columns = columns.map(|((column, old), new)| ColumnUpdate {
-        name: column.name,
+        name: column.name.into(),
         encoding: column.encoding,
         old: old.clone().unwrap(),
         new: new.unwrap(),
