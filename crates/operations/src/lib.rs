@@ -3,6 +3,7 @@
 mod admit;
 mod apply;
 mod audit;
+mod audited;
 mod authorise;
 mod background;
 mod canary;
