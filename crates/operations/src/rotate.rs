@@ -141,11 +141,7 @@ pub async fn retry_rotation(
         )));
     }
     batches::replan_failed(unit, &rotation).await?;
-    let next = if rotation.pass == 0 {
-        RotationState::ReEncrypting
-    } else {
-        RotationState::Verifying
-    };
+    let next = rotation.kind.0.retried_in(rotation.pass == 0);
     rotations::change_state(unit, &rotation, next, rotations::Changes::default()).await?;
     // Its plan is complete, so nobody else would dispatch what is planned again.
     let keyring = keyrings::by_id(unit.db(), rotation.keyring_id).await?;
