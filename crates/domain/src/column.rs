@@ -30,6 +30,13 @@ pub struct ColumnName {
     pub column: String,
 }
 
+impl ColumnName {
+    /// Whether values of both stand in the same rows, which one statement writes (rule 5).
+    pub fn shares_rows_with(&self, other: &Self) -> bool {
+        (&self.source, &self.table) == (&other.source, &other.table)
+    }
+}
+
 impl fmt::Display for ColumnName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}.{}", self.source, self.table, self.column)

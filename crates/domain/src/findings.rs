@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Basis, Found, KeyId, KeyName, OnUpdate, PLAN_LIMIT, RequestDecision, RotationState, Triggers,
-    decide_request, plan_fits,
+    Basis, Found, KeyId, KeyName, OnUpdate, PLAN_LIMIT, RequestDecision, RotationKind,
+    RotationState, Triggers, decide_request, plan_fits,
 };
 
 /// What a finding asks for.
@@ -90,6 +90,8 @@ pub struct KeyringFacts {
 pub struct LatestRotation {
     /// Its id.
     pub id: String,
+    /// Whether it makes a switch.
+    pub kind: RotationKind,
     /// Where it stands.
     pub state: RotationState,
     /// Why it is on hold, if it is.
@@ -135,20 +137,27 @@ pub fn keyring_findings(facts: &KeyringFacts) -> Vec<Finding> {
 fn meets(subject: &str, latest: &LatestRotation) -> Option<Finding> {
     let LatestRotation {
         id,
+        kind,
         state,
         paused_because,
     } = latest;
+    let decision = decide_request(Some(*state));
+    let kind = kind.noun();
     if let Some(why) = paused_because.as_ref().filter(|_| state.is_live()) {
+        let does = match decision {
+            RequestDecision::Join => "join",
+            RequestDecision::Supersede | RequestDecision::Start => "supersede",
+        };
         let problem = format!(
-            "rotation {id} is paused ({why}), and a request would join it; to go on: rekey rotations resume {id}"
+            "{kind} {id} is paused ({why}), and a request would {does} it; to go on with it: rekey rotations resume {id}"
         );
         return Some(Finding::person(subject, problem));
     }
-    let problem = match decide_request(Some(*state)) {
-        RequestDecision::Join => format!("a request would join rotation {id}, which is {state}"),
+    let problem = match decision {
+        RequestDecision::Join => format!("a request would join {kind} {id}, which is {state}"),
         RequestDecision::Supersede => {
             format!(
-                "a request would supersede rotation {id}, which is {state}, and take its rows along"
+                "a request would supersede {kind} {id}, which is {state}, and take its rows along"
             )
         }
         RequestDecision::Start => return None,
@@ -260,6 +269,7 @@ mod tests {
     fn latest(state: RotationState, paused: Option<&str>) -> KeyringFacts {
         let latest = LatestRotation {
             id: "r".to_owned(),
+            kind: RotationKind::Switch,
             state,
             paused_because: paused.map(str::to_owned),
         };
@@ -320,7 +330,11 @@ mod tests {
         assert_eq!(needs_of(RotationState::Grace, Some("KMS")), [Need::Person]);
         let text = |state| keyring_findings(&latest(state, None))[0].problem.clone();
         assert!(text(RotationState::ReEncrypting).contains("join"));
-        assert!(text(RotationState::Grace).contains("supersede"));
+        assert!(text(RotationState::Grace).contains("supersede rotation r"));
+        let mut sweep = latest(RotationState::Verifying, None);
+        sweep.latest.as_mut().unwrap().kind = RotationKind::Sweep;
+        let problem = &keyring_findings(&sweep)[0].problem;
+        assert!(problem.contains("supersede sweep r"), "{problem}");
     }
 
     #[test]

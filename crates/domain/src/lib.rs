@@ -21,6 +21,7 @@ mod quarantine;
 mod retry;
 mod rotation;
 mod schedule;
+mod sweep;
 mod usage;
 mod window;
 
@@ -51,6 +52,7 @@ pub use rotation::{
     Step, Timing, decide_request, next_step,
 };
 pub use schedule::{Schedule, ScheduleError};
+pub use sweep::{RotationKind, SweepDecision, decide_sweep};
 pub use usage::{
     FIRST_BLOCK, Forecast, HARD_LIMIT, LARGEST_BLOCK, PLAN_LIMIT, UsageBlock, UsageError, forecast,
     next_block_size, plan_fits, take_block,

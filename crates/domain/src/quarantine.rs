@@ -41,7 +41,7 @@ impl QuarantineReason {
         }
     }
 
-    /// What a person can do; the next rotation takes the row along once it is done.
+    /// What a person can do; then it can be tried again.
     pub fn what_helps(self) -> &'static str {
         match self {
             Self::MissingKey => "find out which deployment wrote it; restore the value or its key",

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
 
 use super::*;
-use crate::KeyState;
+use crate::{KeyState, RotationKind, SweepDecision, decide_sweep};
 
 const RANGES: u64 = 4;
 
@@ -17,6 +17,8 @@ enum Event {
     Advance,
     /// Another request arrives; a canary is one for a part of the rows first.
     Request { canary: bool },
+    /// A person asks for a sweep.
+    Sweep,
     /// The ordered standby is made.
     StandbyMade,
     /// One batch in flight ends well.
@@ -39,6 +41,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     let event = prop_oneof![
         12 => Just(Event::Advance),
         1 => any::<bool>().prop_map(|canary| Event::Request { canary }),
+        1 => Just(Event::Sweep),
         3 => Just(Event::StandbyMade),
         6 => Just(Event::BatchDone),
         1 => Just(Event::BatchFailed),
@@ -52,12 +55,22 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 }
 
 struct Live {
+    kind: RotationKind,
     rotation: Rotation,
+    first_pass: bool,
     target: Option<usize>,
     planned: bool,
     open: u64,
     failed: u64,
     census: Option<PassCensus>,
+}
+
+impl Live {
+    fn begin_pass(&mut self, due_at: Option<DateTime<Utc>>) {
+        self.rotation.due_at = due_at;
+        (self.first_pass, self.planned, self.census) = (false, false, None);
+        (self.open, self.failed) = (0, 0);
+    }
 }
 
 struct World {
@@ -100,6 +113,7 @@ impl World {
         match event {
             Event::Advance => self.advance(),
             Event::Request { canary } => self.request(canary),
+            Event::Sweep => self.sweep(),
             Event::StandbyMade if self.standby_ordered => {
                 self.standby_ordered = false;
                 self.keys.push(KeyState::Pending);
@@ -145,25 +159,44 @@ impl World {
     fn request(&mut self, canary: bool) {
         match decide_request(self.rotations.last().map(|live| live.rotation.state)) {
             RequestDecision::Join => return,
-            RequestDecision::Supersede => {
-                let last = self.rotations.last_mut().unwrap();
-                last.rotation.state = last
-                    .rotation
-                    .state
-                    .become_state(RotationState::Superseded)
-                    .unwrap();
-            }
+            RequestDecision::Supersede => self.supersede(),
             RequestDecision::Start => {}
         }
+        self.start(RotationKind::Switch, canary, None);
+    }
+
+    fn sweep(&mut self) {
+        let latest = self.rotations.last();
+        match decide_sweep(latest.map(|live| (live.kind, live.rotation.state))) {
+            SweepDecision::Join | SweepDecision::RetryFirst => {
+                assert!(latest.unwrap().kind == RotationKind::Switch);
+            }
+            SweepDecision::AnotherPass => self.rotations.last_mut().unwrap().begin_pass(None),
+            SweepDecision::Supersede => {
+                self.supersede();
+                self.start(RotationKind::Sweep, false, self.primary());
+            }
+            SweepDecision::Start => self.start(RotationKind::Sweep, false, self.primary()),
+        }
+    }
+
+    fn supersede(&mut self) {
+        let last = &mut self.rotations.last_mut().unwrap().rotation;
+        last.state = last.state.become_state(RotationState::Superseded).unwrap();
+    }
+
+    fn start(&mut self, kind: RotationKind, canary: bool, target: Option<usize>) {
         let rotation = Rotation {
-            state: RotationState::Requested,
+            state: kind.starts_in(),
             paused: false,
             canary,
             due_at: None,
         };
         self.rotations.push(Live {
+            kind,
             rotation,
-            target: None,
+            first_pass: true,
+            target,
             planned: false,
             open: 0,
             failed: 0,
@@ -188,9 +221,8 @@ impl World {
         };
         if live.rotation.state == RotationState::Failed {
             live.open = std::mem::take(&mut live.failed);
-            live.rotation.state = RotationState::Failed
-                .become_state(RotationState::ReEncrypting)
-                .unwrap();
+            let next = live.kind.retried_in(live.first_pass);
+            live.rotation.state = RotationState::Failed.become_state(next).unwrap();
         }
     }
 
@@ -242,6 +274,14 @@ impl World {
             live.rotation.state = live.rotation.state.become_state(state).unwrap();
             live.rotation.due_at = due_at;
         };
+        let of_a_switch = matches!(
+            step,
+            Step::OrderStandby | Step::Distribute { .. } | Step::Restart | Step::Switch
+        );
+        assert!(
+            !of_a_switch || live.kind == RotationKind::Switch,
+            "a sweep, and {step:?}"
+        );
         match step {
             Step::WaitUntil(due) => {
                 assert!(due > self.now && due <= self.now + self.timing.grace_period)
@@ -270,16 +310,13 @@ impl World {
             Step::BeginGrace { until } => go(live, RotationState::Grace, Some(until)),
             Step::BeginVerifying => {
                 go(live, RotationState::Verifying, None);
-                live.planned = false;
+                live.begin_pass(None);
             }
             Step::TakeCensus => {
                 let below_target = self.rows[..live.target.unwrap()].iter().sum();
                 live.census = Some(PassCensus { below_target });
             }
-            Step::SweepAgain { at } => {
-                live.rotation.due_at = Some(at);
-                (live.planned, live.census) = (false, None);
-            }
+            Step::SweepAgain { at } => live.begin_pass(Some(at)),
             Step::Complete => {
                 assert_eq!(
                     self.rows[..live.target.unwrap()].iter().sum::<u64>(),
@@ -287,6 +324,10 @@ impl World {
                     "completed with old rows"
                 );
                 go(live, RotationState::Completed, None);
+                assert_eq!(
+                    live.target, primary,
+                    "completed under another key than the primary"
+                );
                 self.completed += 1;
             }
             Step::Fail => go(live, RotationState::Failed, None),
@@ -351,6 +392,26 @@ proptest! {
         }
         prop_assert!(world.completed > completed);
         let primary = world.primary().unwrap();
+        prop_assert_eq!(world.rows[..primary].iter().sum::<u64>(), 0);
+    }
+
+    /// After any past that left a rotation behind, rows reach the primary key without a switch.
+    #[test]
+    fn after_any_past_a_sweep_leaves_nothing_below_the_primary_and_switches_nothing(events in events()) {
+        let mut world = World::new();
+        events.into_iter().for_each(|event| world.apply(event));
+        world.apply(Event::Cancel);
+        let (keys, primary) = (world.keys.clone(), world.primary().unwrap());
+        world.apply(Event::Sweep);
+        for _ in 0..50 {
+            for event in [Event::Pause(false), Event::Advance, Event::BatchDone] {
+                world.apply(event);
+            }
+            world.apply(Event::Clock(3_600 * 6));
+        }
+        let last = world.rotations.last().unwrap();
+        prop_assert_eq!((last.kind, last.rotation.state), (RotationKind::Sweep, RotationState::Completed));
+        prop_assert_eq!(&world.keys, &keys);
         prop_assert_eq!(world.rows[..primary].iter().sum::<u64>(), 0);
     }
 

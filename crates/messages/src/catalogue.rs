@@ -1,6 +1,6 @@
 //! The messages themselves.
 
-use rekey_domain::{Canary, KeyId, KeyName, KeyringName, RotationReason};
+use rekey_domain::{Canary, KeyId, KeyName, KeyringName, RotationKind, RotationReason};
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -90,8 +90,11 @@ pub struct BatchReady {
 pub struct RotationCompleted {
     /// The rotation.
     pub rotation: Uuid,
-    /// The keyring's new primary key.
+    /// The keyring's primary key, a new one unless it was a sweep.
     pub key: KeyName,
+    /// Whether the rotation made a switch.
+    #[serde(default)]
+    pub kind: RotationKind,
 }
 
 /// A rotation stopped; a person is needed.
@@ -103,6 +106,9 @@ pub struct RotationFailed {
     pub keyring: KeyringName,
     /// Why, without any value of a row.
     pub reason: String,
+    /// Whether the rotation makes a switch.
+    #[serde(default)]
+    pub kind: RotationKind,
 }
 
 /// A rotation completed, and its certificate wants its signature.

@@ -19,6 +19,8 @@ pub enum Action {
     DismissDeadLetter,
     /// Be done with a value in quarantine.
     ResolveQuarantined,
+    /// Have values in quarantine tried again.
+    RetryQuarantined,
     /// Read the audit log.
     ReadAudit,
     /// Encrypt or decrypt a value by hand.
@@ -40,6 +42,7 @@ impl Action {
             Self::RetryDeadLetter => "retry a dead letter",
             Self::DismissDeadLetter => "dismiss a dead letter",
             Self::ResolveQuarantined => "resolve a value in quarantine",
+            Self::RetryQuarantined => "retry values in quarantine",
             Self::ReadAudit => "read the audit log",
             Self::UseKeys => "encrypt or decrypt",
             Self::RotateMaster => "replace the master key",

@@ -1,11 +1,14 @@
 //! Cancelling a rotation: it stops where it is, and the next one takes the rest along.
 
 use rekey_domain::{Principal, RotationState};
-use rekey_store::{audit::Record, rotations};
+use rekey_store::rotations;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::{Action, OperationError, Services, authorise};
+use crate::{
+    Action, OperationError, Services,
+    audited::{Audited, reason},
+};
 
 /// Ends a rotation that is under way or has failed. Nothing is taken back: before the switch the
 /// standby stays the standby; after it the new key stays the primary, and rows under older ones stay
@@ -20,29 +23,18 @@ pub async fn cancel_rotation(
     because: &str,
     principal: &Principal,
 ) -> Result<(), OperationError> {
-    authorise(principal, Action::Rotate)?;
-    let because = because.trim();
-    if because.is_empty() {
-        let why = "a rotation is cancelled for a reason; say it, it is audited";
-        return Err(OperationError::Refused(why.to_owned()));
-    }
-    let pen = services.pen(principal).await?;
-    let unit = services.store.begin(services.clock.now()).await?;
-    let rotation = rotations::lock(&unit, id).await?;
+    let because = reason(because, "a rotation is cancelled")?;
+    let asked = Audited::begin(services, principal, Action::Rotate).await?;
+    let rotation = rotations::lock(&asked.unit, id).await?;
     let state = rotation.state.0;
     if !state.may_become(RotationState::Cancelled) {
         return Err(OperationError::Refused(format!(
             "rotation {id} is {state}; only one that is under way or has failed is cancelled"
         )));
     }
-    rotations::cancel(&unit, &rotation, because).await?;
-    let subject = id.to_string();
-    let record = Record {
-        action: "rotation.cancelled",
-        subject: &subject,
-        outcome: "done",
-        details: json!({ "because": because, "was": state }),
-    };
-    pen.append(&unit, record).await?;
-    Ok(unit.commit().await?)
+    rotations::cancel(&asked.unit, &rotation, because).await?;
+    let details = json!({ "because": because, "was": state });
+    asked
+        .commit("rotation.cancelled", &id.to_string(), details)
+        .await
 }

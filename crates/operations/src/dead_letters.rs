@@ -1,11 +1,14 @@
 //! What a person does with a message that was given up: sends it again, or is done with it.
 
 use rekey_domain::Principal;
-use rekey_store::{audit::Record, dead_letters};
+use rekey_store::dead_letters;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::{Action, OperationError, Services, authorise};
+use crate::{
+    Action, OperationError, Services,
+    audited::{Audited, reason},
+};
 
 /// Sends a dead letter again.
 ///
@@ -16,19 +19,11 @@ pub async fn retry_dead_letter(
     id: Uuid,
     principal: &Principal,
 ) -> Result<(), OperationError> {
-    authorise(principal, Action::RetryDeadLetter)?;
-    let pen = services.pen(principal).await?;
-    let unit = services.store.begin(services.clock.now()).await?;
-    dead_letters::retry(&unit, id).await?;
-    let subject = id.to_string();
-    let record = Record {
-        action: "dead-letter.retried",
-        subject: &subject,
-        outcome: "done",
-        details: json!({}),
-    };
-    pen.append(&unit, record).await?;
-    Ok(unit.commit().await?)
+    let asked = Audited::begin(services, principal, Action::RetryDeadLetter).await?;
+    dead_letters::retry(&asked.unit, id).await?;
+    asked
+        .commit("dead-letter.retried", &id.to_string(), json!({}))
+        .await
 }
 
 /// Is done with a dead letter that is not to be sent again, such as a request from outside. Nothing
@@ -43,23 +38,11 @@ pub async fn dismiss_dead_letter(
     because: &str,
     principal: &Principal,
 ) -> Result<(), OperationError> {
-    authorise(principal, Action::DismissDeadLetter)?;
-    let because = because.trim();
-    if because.is_empty() {
-        let why = "a dead letter is dismissed for a reason, which goes into the audit log";
-        return Err(OperationError::Refused(why.to_owned()));
-    }
-    let pen = services.pen(principal).await?;
-    let unit = services.store.begin(services.clock.now()).await?;
-    let letter = dead_letters::dismiss(&unit, id).await?;
-    let subject = id.to_string();
+    let because = reason(because, "a dead letter is dismissed")?;
+    let asked = Audited::begin(services, principal, Action::DismissDeadLetter).await?;
+    let letter = dead_letters::dismiss(&asked.unit, id).await?;
     let details = json!({ "because": because, "queue": letter.queue, "type": letter.type_ });
-    let record = Record {
-        action: "dead-letter.dismissed",
-        subject: &subject,
-        outcome: "done",
-        details,
-    };
-    pen.append(&unit, record).await?;
-    Ok(unit.commit().await?)
+    asked
+        .commit("dead-letter.dismissed", &id.to_string(), details)
+        .await
 }

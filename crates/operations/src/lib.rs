@@ -3,6 +3,7 @@
 mod admit;
 mod apply;
 mod audit;
+mod audited;
 mod authorise;
 mod background;
 mod canary;
@@ -28,9 +29,11 @@ mod probe;
 pub mod program;
 mod protected_tables;
 mod quarantine;
+mod quarantine_retry;
 mod rotate;
 mod rotation_plan;
 mod services;
+mod sweep;
 mod uses;
 mod views;
 
@@ -62,11 +65,13 @@ pub use pause::{or_pause, pause_rotation, resume_rotation};
 pub use places::{Places, sqlite_url};
 pub use probe::ProcessProbe;
 pub use quarantine::{QuarantineView, quarantine_view, quarantine_views, resolve_quarantined};
+pub use quarantine_retry::{QuarantineRetry, Retry, retry_quarantined};
 pub use rotate::{publish, request_rotation, retry_rotation, rotate};
 pub use rotation_plan::{
     ColumnPlan, Encryptions, RotationPlan, TablePlan, TimePlan, rotation_plan,
 };
 pub use services::Services;
+pub use sweep::SweepOutcome;
 pub use views::{
     KeyView, RotationView, Status, key_views, requested_rotation, rotation_view, rotation_views,
     status,

@@ -6,15 +6,13 @@ use rekey_domain::Principal;
 use rekey_messages::RotationDue;
 use rekey_runtime::{Job, JobError};
 use rekey_store::{
-    Unit,
-    audit::Record,
-    batches,
+    Unit, batches,
     rotations::{self, Rotation},
 };
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::{Action, OperationError, Services, authorise};
+use crate::{Action, OperationError, Services, audited::Audited};
 
 /// Until work whose failure is out of date is done again.
 const TRY_AGAIN: Duration = Duration::from_millis(100);
@@ -28,14 +26,12 @@ pub async fn pause_rotation(
     id: Uuid,
     principal: &Principal,
 ) -> Result<(), OperationError> {
-    authorise(principal, Action::Rotate)?;
-    let pen = services.pen(principal).await?;
-    let unit = services.store.begin(services.clock.now()).await?;
-    let rotation = live(&unit, id).await?;
-    rotations::pause(&unit, &rotation, &format!("by {principal}")).await?;
-    pen.append(&unit, record("rotation.paused", &id.to_string()))
-        .await?;
-    Ok(unit.commit().await?)
+    let asked = Audited::begin(services, principal, Action::Rotate).await?;
+    let rotation = live(&asked.unit, id).await?;
+    rotations::pause(&asked.unit, &rotation, &format!("by {principal}")).await?;
+    asked
+        .commit("rotation.paused", &id.to_string(), json!({}))
+        .await
 }
 
 /// Lets a rotation go on where it stopped.
@@ -47,21 +43,19 @@ pub async fn resume_rotation(
     id: Uuid,
     principal: &Principal,
 ) -> Result<(), OperationError> {
-    authorise(principal, Action::Rotate)?;
-    let pen = services.pen(principal).await?;
-    let unit = services.store.begin(services.clock.now()).await?;
-    let rotation = live(&unit, id).await?;
+    let asked = Audited::begin(services, principal, Action::Rotate).await?;
+    let rotation = live(&asked.unit, id).await?;
     if !rotation.paused {
         return Err(OperationError::Refused(format!(
             "rotation {id} is not paused"
         )));
     }
-    rotations::resume(&unit, &rotation).await?;
-    batches::resend_now(&unit, &rotation).await?;
-    unit.send(&RotationDue { rotation: id }).await?;
-    pen.append(&unit, record("rotation.resumed", &id.to_string()))
-        .await?;
-    Ok(unit.commit().await?)
+    rotations::resume(&asked.unit, &rotation).await?;
+    batches::resend_now(&asked.unit, &rotation).await?;
+    asked.unit.send(&RotationDue { rotation: id }).await?;
+    asked
+        .commit("rotation.resumed", &id.to_string(), json!({}))
+        .await
 }
 
 /// Ends a job that worked for the rotation it had `seen` before. An error that every further attempt
@@ -100,13 +94,4 @@ async fn live(unit: &Unit, id: Uuid) -> Result<Rotation, OperationError> {
     Err(OperationError::Refused(format!(
         "rotation {id} is {state}; only one that is under way is paused or resumed"
     )))
-}
-
-fn record<'a>(action: &'a str, subject: &'a str) -> Record<'a> {
-    Record {
-        action,
-        subject,
-        outcome: "done",
-        details: json!({}),
-    }
 }

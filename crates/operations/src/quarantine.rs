@@ -3,16 +3,17 @@
 use chrono::{DateTime, Utc};
 use rekey_domain::{ColumnName, KeyId, KeyName, KeyState, Principal, QuarantineReason};
 use rekey_store::{
-    StoreError,
-    audit::Record,
-    columns, keyrings, keys,
+    StoreError, columns, keyrings, keys,
     quarantine::{self, Quarantined},
 };
 use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::{Action, OperationError, Services, authorise};
+use crate::{
+    Action, OperationError, Services,
+    audited::{Audited, reason},
+};
 
 /// A value in quarantine as people see it. Never the value.
 #[derive(Debug, Clone, Serialize)]
@@ -74,25 +75,13 @@ pub async fn resolve_quarantined(
     because: &str,
     principal: &Principal,
 ) -> Result<(), OperationError> {
-    authorise(principal, Action::ResolveQuarantined)?;
-    let because = because.trim();
-    if because.is_empty() {
-        let why = "a value in quarantine is resolved for a reason, which goes into the audit log";
-        return Err(OperationError::Refused(why.to_owned()));
-    }
-    let pen = services.pen(principal).await?;
-    let unit = services.store.begin(services.clock.now()).await?;
-    let value = quarantine::resolve(&unit, id).await?;
-    let subject = id.to_string();
+    let because = reason(because, "a value in quarantine is resolved")?;
+    let asked = Audited::begin(services, principal, Action::ResolveQuarantined).await?;
+    let value = quarantine::resolve(&asked.unit, id).await?;
     let details = json!({ "because": because, "row": value.row_key, "reason": value.reason.0 });
-    let record = Record {
-        action: "quarantine.resolved",
-        subject: &subject,
-        outcome: "done",
-        details,
-    };
-    pen.append(&unit, record).await?;
-    Ok(unit.commit().await?)
+    asked
+        .commit("quarantine.resolved", &id.to_string(), details)
+        .await
 }
 
 async fn view(services: &Services, value: Quarantined) -> Result<QuarantineView, OperationError> {

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use rekey_domain::{KeyringName, Principal, RotationReason, RotationState};
 use rekey_messages::{Event, Message, RotationDue, RotationRequested, route_of};
-use rekey_store::{audit::Record, batches, inbox, keyrings, rotations};
+use rekey_store::{batches, inbox, keyrings, rotations};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::{Action, OperationError, Services, authorise, canary};
+use crate::{Action, OperationError, Services, audited::Audited, authorise, canary};
 
 /// Where events of our own programs come from.
 const SOURCE: &str = "/rekey";
@@ -112,23 +112,14 @@ async fn send(
     details: Value,
 ) -> Result<(), OperationError> {
     let route = route_of(event).expect("requests are in the catalogue");
-    let pen = services.pen(principal).await?;
-    let unit = services.store.begin(services.clock.now()).await?;
-    if !inbox::first_sight(&unit, event, PUBLISH).await? {
+    let asked = Audited::begin(services, principal, Action::Rotate).await?;
+    if !inbox::first_sight(&asked.unit, event, PUBLISH).await? {
         return Ok(());
     }
-    unit.send_event(event, route, Duration::ZERO).await?;
-    pen.append(
-        &unit,
-        Record {
-            action: "rotation.requested",
-            subject: keyring.as_str(),
-            outcome: "done",
-            details,
-        },
-    )
-    .await?;
-    Ok(unit.commit().await?)
+    asked.unit.send_event(event, route, Duration::ZERO).await?;
+    asked
+        .commit("rotation.requested", keyring.as_str(), details)
+        .await
 }
 
 /// Queues the failed batches of a rotation again.
@@ -140,9 +131,8 @@ pub async fn retry_rotation(
     id: Uuid,
     principal: &Principal,
 ) -> Result<(), OperationError> {
-    authorise(principal, Action::Rotate)?;
-    let pen = services.pen(principal).await?;
-    let unit = services.store.begin(services.clock.now()).await?;
+    let asked = Audited::begin(services, principal, Action::Rotate).await?;
+    let unit = &asked.unit;
     let rotation = rotations::by_id(unit.db(), id).await?;
     if rotation.state.0 != RotationState::Failed {
         return Err(OperationError::Refused(format!(
@@ -150,29 +140,16 @@ pub async fn retry_rotation(
             rotation.state.0
         )));
     }
-    batches::replan_failed(&unit, &rotation).await?;
-    let next = if rotation.pass == 0 {
-        RotationState::ReEncrypting
-    } else {
-        RotationState::Verifying
-    };
-    rotations::change_state(&unit, &rotation, next, rotations::Changes::default()).await?;
+    batches::replan_failed(unit, &rotation).await?;
+    let next = rotation.kind.0.retried_in(rotation.pass == 0);
+    rotations::change_state(unit, &rotation, next, rotations::Changes::default()).await?;
     // Its plan is complete, so nobody else would dispatch what is planned again.
     let keyring = keyrings::by_id(unit.db(), rotation.keyring_id).await?;
-    batches::dispatch(&unit, &rotation, keyring.policy.0.concurrency).await?;
+    batches::dispatch(unit, &rotation, keyring.policy.0.concurrency).await?;
     unit.send(&RotationDue { rotation: id }).await?;
-    let subject = id.to_string();
-    pen.append(
-        &unit,
-        Record {
-            action: "rotation.retried",
-            subject: &subject,
-            outcome: "done",
-            details: json!({}),
-        },
-    )
-    .await?;
-    Ok(unit.commit().await?)
+    asked
+        .commit("rotation.retried", &id.to_string(), json!({}))
+        .await
 }
 
 #[cfg(test)]

@@ -186,6 +186,7 @@ async fn latest(
     let rotations = rotations::of_keyring(services.store.db(), keyring.id).await?;
     Ok(rotations.into_iter().next().map(|rotation| LatestRotation {
         id: rotation.id.to_string(),
+        kind: rotation.kind.0,
         state: rotation.state.0,
         paused_because: rotation.paused.then(|| {
             rotation

@@ -4,14 +4,15 @@ use std::num::NonZeroU64;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rekey_domain::{
-    Algorithm, BatchState, ColumnName, HARD_LIMIT, KeyId, KeyName, KeyState, RotationState,
-    forecast,
+    Algorithm, BatchState, ColumnName, HARD_LIMIT, KeyId, KeyName, KeyState, RotationKind,
+    RotationState, forecast,
 };
 use rekey_store::{
     StoreError, batches, certificates, dead_letters,
     keyrings::{self, Keyring},
     keys::{self, Key},
     outbox, quarantine, rotations,
+    stored::Json,
 };
 use serde::Serialize;
 use uuid::Uuid;
@@ -61,6 +62,11 @@ pub struct RotationView {
     pub id: Uuid,
     /// Its keyring.
     pub keyring: String,
+    /// Whether it makes a switch.
+    pub kind: RotationKind,
+    /// The columns that a sweep is limited to, with what else of the keyring stands in their rows;
+    /// none: all that its keyring protects.
+    pub columns: Vec<ColumnName>,
     /// Where it stands.
     pub state: RotationState,
     /// Why it was asked for.
@@ -228,6 +234,10 @@ async fn view(
         certificate_signature: signature(&rotation),
         target: key_name(services, &keyring, rotation.target_key_id).await?,
         keyring: keyring.name.0.to_string(),
+        kind: rotation.kind.0,
+        columns: rotation
+            .sweep_columns
+            .map_or_else(Vec::new, |Json(columns)| columns),
         state: rotation.state.0,
         reason: rotation.reason.0.to_string(),
         urgent: rotation.urgent,
@@ -327,20 +337,25 @@ fn needs(status: &Status) -> Vec<String> {
             .as_deref()
             .unwrap_or("batches were given up");
         format!(
-            "rotation {} failed ({why}): mend the cause, then rekey rotations retry {}",
-            rotation.id, rotation.id
+            "{} {} failed ({why}): mend the cause, then rekey rotations retry {}",
+            rotation.kind.noun(),
+            rotation.id,
+            rotation.id
         )
     }));
     let paused = status.rotations.iter();
     needs.extend(paused.filter_map(|rotation| {
         let why = rotation.paused_because.as_deref()?;
-        let id = rotation.id;
+        let (kind, id) = (rotation.kind.noun(), rotation.id);
         Some(format!(
-            "rotation {id} is paused ({why}); to go on: rekey rotations resume {id}"
+            "{kind} {id} is paused ({why}); to go on: rekey rotations resume {id}"
         ))
     }));
     if status.quarantined > 0 {
-        needs.push(format!("{} value(s) in quarantine", status.quarantined));
+        needs.push(format!(
+            "{} value(s) in quarantine: rekey quarantine list",
+            status.quarantined
+        ));
     }
     if status.dead_letters > 0 {
         needs.push(format!(

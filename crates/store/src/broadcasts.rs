@@ -92,6 +92,7 @@ fn millis(duration: Duration) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use rekey_domain::RotationKind;
     use rekey_messages::{KeyringChanged, RotationCompleted, RotationDue};
     use sea_orm::sea_query::{Expr, ExprTrait};
 
@@ -135,10 +136,13 @@ mod tests {
             let (mut here, mut there) = (Broadcasts::default(), Broadcasts::default());
             let unit = store.unit().await;
             change(&unit).await;
-            let (rotation, key) = (Uuid::now_v7(), "phi/2".parse().unwrap());
-            unit.send(&RotationCompleted { rotation, key })
-                .await
-                .unwrap();
+            let rotation = Uuid::now_v7();
+            let completed = RotationCompleted {
+                rotation,
+                key: "phi/2".parse().unwrap(),
+                kind: RotationKind::default(),
+            };
+            unit.send(&completed).await.unwrap();
             unit.send(&RotationDue { rotation }).await.unwrap();
             unit.commit().await.unwrap();
             for (reader, store) in [(&mut here, &*store), (&mut there, &elsewhere)] {

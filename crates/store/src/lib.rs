@@ -29,6 +29,7 @@ mod schema;
 pub mod speed;
 mod store;
 pub mod stored;
+pub mod sweeps;
 #[cfg(test)]
 mod test_store;
 mod time;

@@ -110,6 +110,7 @@ pub async fn postpone(
 mod tests {
     use std::collections::HashSet;
 
+    use rekey_domain::RotationKind;
     use rekey_messages::{KeyringChanged, RotationCompleted, RotationDue};
 
     use super::*;
@@ -140,8 +141,11 @@ mod tests {
             let unit = store.unit().await;
             let keyring = "phi".parse().unwrap();
             unit.send(&KeyringChanged { keyring }).await.unwrap();
-            let (rotation, key) = (Uuid::now_v7(), "phi/2".parse().unwrap());
-            let completed = RotationCompleted { rotation, key };
+            let completed = RotationCompleted {
+                rotation: Uuid::now_v7(),
+                key: "phi/2".parse().unwrap(),
+                kind: RotationKind::default(),
+            };
             unit.send(&completed).await.unwrap();
             unit.commit().await.unwrap();
             send(&store, 1).await;

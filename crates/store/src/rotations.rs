@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU64;
 
-use rekey_domain::{Canary, Principal, RotationReason, RotationState};
+use rekey_domain::{Canary, Principal, RotationKind, RotationReason, RotationState};
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::Set,
@@ -115,10 +115,22 @@ pub async fn start(
     reason: RotationReason,
     principal: &Principal,
 ) -> Result<Rotation, StoreError> {
-    let row = rotation::ActiveModel {
+    insert(unit, new(unit, keyring, reason, principal)).await
+}
+
+/// The row of one that starts with a switch ahead of it.
+pub(crate) fn new(
+    unit: &Unit,
+    keyring: Uuid,
+    reason: RotationReason,
+    principal: &Principal,
+) -> Changes {
+    let kind = RotationKind::Switch;
+    Changes {
         id: Set(Uuid::now_v7()),
         keyring_id: Set(keyring),
-        state: Set(Text(RotationState::Requested)),
+        kind: Set(Text(kind)),
+        state: Set(Text(kind.starts_in())),
         reason: Set(Json(reason)),
         principal: Set(Text(principal.clone())),
         paused: Set(false),
@@ -131,7 +143,11 @@ pub async fn start(
         resend_at: Set(0),
         requested_at: Set(unit.now()),
         ..Default::default()
-    };
+    }
+}
+
+/// Stores a rotation that starts.
+pub(crate) async fn insert(unit: &Unit, row: Changes) -> Result<Rotation, StoreError> {
     let taken = |error| StoreError::stale_if_taken(error, "the keyring's live rotation");
     row.insert(unit.db()).await.map_err(taken)
 }
@@ -315,6 +331,26 @@ pub async fn cancel(unit: &Unit, rotation: &Rotation, why: &str) -> Result<(), S
         ..Default::default()
     };
     change_state(unit, rotation, RotationState::Cancelled, changes).await
+}
+
+/// Has the ranges of the present pass planned anew; what has ranges in it already keeps them.
+pub fn planned_anew() -> Changes {
+    Changes {
+        planned: Set(false),
+        plan_table: Set(0),
+        plan_part: Set(None),
+        plan_after: Set(None),
+        ..Default::default()
+    }
+}
+
+/// Has all ranges gone over once more, in another pass.
+pub fn next_pass(rotation: &Rotation) -> Changes {
+    Changes {
+        pass: Set(rotation.pass + 1),
+        due_at: Set(None),
+        ..planned_anew()
+    }
 }
 
 /// Changes a rotation that stays in the state it was read in.

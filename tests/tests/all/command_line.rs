@@ -526,6 +526,77 @@ fn a_passphrase_seals_the_master_key_and_is_needed_from_then_on() {
 }
 
 #[test]
+fn a_retry_of_quarantine_says_what_tries_it_again_and_nothing_to_try_is_no_failure() {
+    let desk = Desk::initialised();
+    let nothing = desk.json(&["quarantine", "retry"]);
+    assert_eq!(nothing["schema"], "rekey.quarantine-retry/v1");
+    assert_eq!(nothing["retries"], serde_json::json!([]));
+    let says = desk.rekey(&["quarantine", "retry", "--keyring", "phi"], b"");
+    assert_eq!(says.code, 0, "{}", says.stderr);
+    assert!(
+        says.stdout.contains("nothing to try again"),
+        "{}",
+        says.stdout
+    );
+    let id = "0198c7a0-0000-7000-8000-000000000000";
+    for (arguments, expected) in [
+        (vec!["--keyring", "ghost"], "phi"),
+        (
+            vec!["--column", "clinic.patients.sssn"],
+            "clinic.patients.ssn",
+        ),
+        (vec!["--column", "ssn"], "SOURCE.TABLE.COLUMN"),
+        (vec![id], id),
+        (vec![id, "--keyring", "phi"], "cannot be used with"),
+    ] {
+        let arguments = [vec!["quarantine", "retry"], arguments].concat();
+        let wrong = desk.rekey(&arguments, b"");
+        assert_eq!(wrong.code, 2, "{arguments:?}: {}", wrong.stderr);
+        assert!(wrong.stderr.contains(expected), "{}", wrong.stderr);
+    }
+
+    desk.on_store(
+        "INSERT INTO quarantine (id, rotation_id, column_id, row_key, reason, found_at)
+         SELECT randomblob(16), randomblob(16), id, 'id 4', 'corrupt', '2026-03-29 01:30:00+00:00'
+         FROM protected_column WHERE name = 'ssn'",
+    );
+    let column = ["quarantine", "retry", "--column", "clinic.patients.ssn"];
+    let retried = desk.json(&column);
+    let retry = &retried["retries"][0];
+    assert_eq!(
+        (&retry["outcome"], &retry["kind"], &retry["values"]),
+        (&"started".into(), &"sweep".into(), &1.into())
+    );
+    let sweep = retry["rotation"].as_str().unwrap();
+    let shown = desk.json(&["rotations", "show", sweep]);
+    assert_eq!(
+        (&shown["kind"], &shown["columns"][0], &shown["target"]),
+        (
+            &"sweep".into(),
+            &"clinic.patients.ssn".into(),
+            &"phi/1".into()
+        )
+    );
+    for command in [
+        &["rotations", "show", sweep][..],
+        &["rotations", "list"],
+        &["status"],
+    ] {
+        let page = desk.rekey(command, b"");
+        assert!(
+            page.stdout.contains("sweep"),
+            "{command:?}: {}",
+            page.stdout
+        );
+    }
+    let audit = desk.rekey(&["audit", "list"], b"");
+    assert!(audit.stdout.contains("sweep.started"), "{}", audit.stdout);
+    let plan = desk.rekey(&["rotate", "phi", "--plan"], b"");
+    let supersedes = format!("a request would supersede sweep {sweep}");
+    assert!(plan.stdout.contains(&supersedes), "{}", plan.stdout);
+}
+
+#[test]
 fn nothing_is_in_quarantine_and_what_is_not_there_cannot_be_resolved() {
     let desk = Desk::initialised();
     let list = desk.json(&["quarantine", "list", "--reason", "corrupt"]);

@@ -29,5 +29,6 @@ mod quarantine;
 mod rolling_deploy;
 mod steer;
 mod support;
+mod sweep;
 mod tink;
 mod usage;

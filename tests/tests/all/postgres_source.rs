@@ -9,8 +9,9 @@ use rekey_domain::{
 use rekey_envelope::{decode_base64, encode_base64};
 use rekey_kms::LocalKms;
 use rekey_operations::{
-    Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, OperationError,
-    RotationView, Services, apply, census, init, key_views, rotate, rotation_views,
+    Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, OperationError, Retry,
+    RotationView, Services, apply, census, init, key_views, retry_quarantined, rotate,
+    rotation_views,
 };
 use rekey_runtime::SystemClock;
 use rekey_store::{Store, quarantine};
@@ -171,6 +172,24 @@ impl Clinic {
             (view.state == RotationState::Completed).then_some(view)
         })
         .await
+    }
+
+    /// Has what is in quarantine tried again, and waits for the end of that.
+    async fn retry_quarantined(&self) -> RotationView {
+        let asked = retry_quarantined(&self.services, &Retry::All, &operator()).await;
+        let id = asked.unwrap()[0].rotation;
+        until("the end of the sweep", async || {
+            let view = self.completes().await;
+            (view.id == id).then_some(view)
+        })
+        .await
+    }
+
+    /// The transaction that wrote each row last.
+    async fn writers(&self) -> Vec<(Uuid, String)> {
+        let writers = r#"SELECT id, xmin::text FROM "Visits" ORDER BY id"#;
+        let writers = sqlx::query_as(writers).fetch_all(&self.application);
+        writers.await.unwrap()
     }
 
     async fn in_store(&self, sql: &'static str) -> i64 {
@@ -371,6 +390,54 @@ async fn a_value_in_quarantine_is_named_by_its_key_and_counted_once() {
     let listed = quarantine::open(clinic.services.store.db()).await.unwrap();
     let rows: Vec<_> = listed.iter().map(|value| value.row_key.as_str()).collect();
     assert_eq!(rows, [format!("tenant=1,id={id}")]);
+}
+
+/// By the database's own record of who wrote a row last.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_in_quarantine_is_moved_after_its_cause_is_mended_and_no_other_row_is_written() {
+    let clinic = Clinic::new(ACCEPTED).await;
+    clinic.insert(r#""Visits""#, 1, 100).await;
+    clinic.insert(r#""Visits""#, 2, 50).await;
+    clinic.execute(
+        "CREATE TABLE backup AS SELECT id, finding FROM visits_1 WHERE ctid IN ('(0,2)', '(0,4)');
+         UPDATE visits_1 SET finding = set_byte(finding, length(finding) - 1, get_byte(finding, length(finding) - 1) # 1)
+             WHERE ctid = '(0,2)';
+         UPDATE visits_1 SET finding = overlay(finding PLACING '\\xdeadbeef' FROM 2) WHERE ctid = '(0,4)'",
+    )
+    .await;
+    let engine = Engine::start(&clinic.services);
+    clinic.rotate().await;
+    let rotation = clinic.completes().await;
+    let db = clinic.services.store.db();
+    let reasons = async || {
+        let open = quarantine::open(db).await.unwrap();
+        let mut reasons: Vec<_> = open.iter().map(|one| one.reason.0.to_string()).collect();
+        reasons.sort_unstable();
+        reasons
+    };
+    assert_eq!(reasons().await, ["corrupt", "missing-key"]);
+
+    let mended = r#"UPDATE "Visits" SET finding = backup.finding FROM backup
+        WHERE backup.id = "Visits".id AND substr("Visits".finding, 2, 4) <> '\xdeadbeef'"#;
+    clinic.execute(mended).await;
+    let before = clinic.writers().await;
+    let sweep = clinic.retry_quarantined().await;
+    assert_ne!(sweep.id, rotation.id);
+    assert_eq!((sweep.rows, sweep.moved, sweep.quarantined), (1, 1, 1));
+    let after = clinic.writers().await;
+    let written = before
+        .iter()
+        .zip(&after)
+        .filter(|(one, other)| one != other);
+    assert_eq!((written.count(), before.len()), (1, 150));
+    assert_eq!(reasons().await, ["missing-key"]);
+
+    let again = clinic.retry_quarantined().await;
+    engine.stop().await;
+    assert_eq!((again.rows, again.quarantined), (0, 1));
+    assert_eq!(clinic.writers().await, after);
+    assert_eq!(reasons().await, ["missing-key"]);
+    assert_eq!(clinic.touched().await, 2, "by the application alone");
 }
 
 /// A transaction that stays open holds its row, and nothing else.

@@ -41,6 +41,49 @@ async fn processes_over_the_store_alone_share_the_batches() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_try_a_value_in_quarantine_again_with_no_more_rights_than_granted() {
+    let cluster = Cluster::of(600, Policy::default()).await;
+    let on_source = async |sql: &'static str| {
+        let done = sqlx::raw_sql(sql).execute(&cluster.source).await;
+        done.unwrap();
+    };
+    on_source(
+        "CREATE TABLE backup AS SELECT id, ssn FROM patients WHERE id = 7;
+         UPDATE patients SET ssn = set_byte(ssn, 40, get_byte(ssn, 40) # 1) WHERE id = 7",
+    )
+    .await;
+    let workers = cluster.start_all(2);
+    cluster.rotate().await;
+    let rotation = cluster.reaches(RotationState::Completed).await;
+    assert_eq!(rotation.quarantined, 1);
+    on_source("UPDATE patients SET ssn = backup.ssn FROM backup WHERE backup.id = patients.id")
+        .await;
+    let asked = cluster.rekey(&["quarantine", "retry"]);
+    assert!(
+        asked.contains("tries 1 value(s) of clinic.patients.ssn again"),
+        "{asked}"
+    );
+    let sweep = until("the end of the sweep", async || {
+        let view = cluster.reaches(RotationState::Completed).await;
+        (view.id != rotation.id).then_some(view)
+    })
+    .await;
+    assert_eq!((sweep.rows, sweep.moved, sweep.quarantined), (1, 1, 0));
+    assert_eq!(
+        cluster
+            .count("SELECT count(*) FROM quarantine WHERE resolved_at IS NULL")
+            .await,
+        0
+    );
+    assert_eq!(cluster.count("SELECT count(*) FROM dead_letter").await, 0);
+    assert_eq!(cluster.under(2).await, cluster.values());
+    cluster.assert_reads_back().await;
+    for worker in workers {
+        worker.terminate().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn batches_of_an_urgent_rotation_go_through_the_urgent_queue() {
     let cluster = Cluster::of(800, Policy::default()).await;
     let _planners = [

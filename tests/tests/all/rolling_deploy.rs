@@ -1,9 +1,12 @@
 //! A rolling deploy: workers of the last schema go on after it was expanded under them, and beside new ones.
 
-use rekey_domain::RotationState;
+use rekey_domain::{RotationKind, RotationState};
 use rekey_testkit::{previous_programs, programs};
 
-use crate::cluster::{Cluster, Policy, Servers};
+use crate::{
+    cluster::{Cluster, Policy, Servers},
+    support::until,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn old_workers_go_on_after_the_schema_was_expanded_and_beside_new_ones_in_mid_rotation() {
@@ -37,4 +40,51 @@ async fn old_workers_go_on_after_the_schema_was_expanded_and_beside_new_ones_in_
     }
     cluster.reaches(RotationState::Completed).await;
     cluster.assert_rotated_once().await;
+}
+
+/// They read no kind of rotation: it is what a sweep looks like to them that counts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn old_workers_make_no_switch_of_a_sweep_that_a_new_program_asks_for() {
+    let old = tokio::task::spawn_blocking(previous_programs)
+        .await
+        .unwrap();
+    let mut cluster = Cluster::made_by(old, Servers::shared(), 300, Policy::default()).await;
+    let old_workers = cluster.start_all(1);
+    for worker in &old_workers {
+        worker.answers("/readyz", 200).await;
+    }
+    cluster.programs = programs().to_owned();
+    cluster.rekey(&["migrate"]);
+    cluster.grant_anew().await;
+    cluster.fill().await;
+    let on_source = async |sql: &'static str| {
+        let done = sqlx::raw_sql(sql).execute(&cluster.source).await;
+        done.unwrap();
+    };
+    on_source(
+        "CREATE TABLE backup AS SELECT id, ssn FROM patients WHERE id = 7;
+         UPDATE patients SET ssn = set_byte(ssn, 40, get_byte(ssn, 40) # 1) WHERE id = 7",
+    )
+    .await;
+    cluster.rotate().await;
+    let rotation = cluster.reaches(RotationState::Completed).await;
+    assert_eq!(rotation.quarantined, 1);
+    on_source("UPDATE patients SET ssn = backup.ssn FROM backup WHERE backup.id = patients.id")
+        .await;
+    cluster.rekey(&["quarantine", "retry"]);
+    let sweep = until("the end of the sweep", async || {
+        let view = cluster.reaches(RotationState::Completed).await;
+        (view.id != rotation.id).then_some(view)
+    })
+    .await;
+    assert_eq!((sweep.kind, sweep.moved), (RotationKind::Sweep, 1));
+    let switched =
+        "SELECT count(*) FROM audit_entry WHERE action = 'key.activated' AND subject = 'phi/3'";
+    assert_eq!(cluster.count(switched).await, 0);
+    assert_eq!(cluster.under(2).await, cluster.values());
+    let open = "SELECT count(*) FROM quarantine WHERE resolved_at IS NULL";
+    assert_eq!(cluster.count(open).await, 0);
+    for worker in old_workers {
+        worker.terminate().await;
+    }
 }

@@ -183,8 +183,12 @@ impl ReEncryptBatch {
             return Ok(());
         };
         leases::release(&unit, lease).await?;
-        for value in &outcome.quarantine {
-            quarantine::add(&unit, rotation, value.clone()).await?;
+        let now = rotations::by_id(unit.db(), rotation.id).await?;
+        // A later pass or rotation reads the same rows, and what it says of them counts.
+        if now.pass == rotation.pass && now.state.0 != RotationState::Superseded {
+            for value in &outcome.quarantine {
+                quarantine::add(&unit, rotation, value.clone()).await?;
+            }
         }
         if outcome.void {
             batches::void(&unit, batch, outcome.tally).await?;

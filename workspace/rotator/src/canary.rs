@@ -18,10 +18,7 @@ pub fn tables<'a>(rotation: &Rotation, tables: Vec<&'a Protected>) -> Vec<&'a Pr
     let Some(only) = rotation.canary().only else {
         return tables;
     };
-    let is_its = |column: &&Protected| {
-        let name = &column.spec.name;
-        (&name.source, &name.table) == (&only.source, &only.table)
-    };
+    let is_its = |column: &&Protected| column.spec.name.shares_rows_with(&only);
     tables.into_iter().filter(is_its).collect()
 }
 
@@ -42,11 +39,7 @@ pub async fn end(advance: &Advance<'_>) -> Result<(), OperationError> {
         paused: Set(true),
         paused_because: Set(Some(why.clone())),
         only_column: Set(None),
-        planned: Set(false),
-        plan_table: Set(0),
-        plan_part: Set(None),
-        plan_after: Set(None),
-        ..Default::default()
+        ..rotations::planned_anew()
     };
     rotations::update(&unit, &advance.rotation, changes).await?;
     let subject = advance.rotation.id.to_string();

@@ -17,11 +17,13 @@ use rekey_operations::{
 use rekey_store::{
     ConnectionTrait, audit, batches,
     census::{self, Counted},
-    columns::{self, Protected},
+    columns::Protected,
     keyrings::{self, Keyring},
     keys::{self, Key},
     quarantine,
     rotations::Rotation,
+    stored::Json,
+    sweeps,
 };
 
 /// Values in quarantine that a certificate lists; of more it says how many.
@@ -35,7 +37,7 @@ pub async fn write(
     now: DateTime<Utc>,
 ) -> Result<Certificate, OperationError> {
     let keys = keys::of_keyring(db, keyring.id).await?;
-    let columns = columns::of_keyring(db, keyring.id).await?;
+    let columns = sweeps::columns_of(db, rotation).await?;
     let before = census::of_pass(db, rotation.id, census::BEFORE).await?;
     let after = census::of_pass(db, rotation.id, rotation.pass).await?;
     let tally = batches::tally(db, rotation).await?;
@@ -49,6 +51,11 @@ pub async fn write(
     let mut certificate = Certificate {
         schema: SCHEMA.to_owned(),
         rotation: rotation.id,
+        kind: rotation.kind.0,
+        columns: match &rotation.sweep_columns {
+            Some(Json(columns)) => columns.iter().map(ToString::to_string).collect(),
+            None => Vec::new(),
+        },
         deployment: Some(keyrings::deployment(db).await?),
         written_by: Some(format!("rekey-rotator {}", env!("CARGO_PKG_VERSION"))),
         keyring: keyring.name.0.clone(),

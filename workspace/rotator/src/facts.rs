@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use rekey_domain::{BatchState, Facts, Found, KeyId, PassCensus, Rotation as Rule, RotationState};
 use rekey_store::{
-    ConnectionTrait, StoreError, batches, census, columns, keys, quarantine, rotations::Rotation,
+    ConnectionTrait, StoreError, batches, census, keys, quarantine, rotations::Rotation, sweeps,
 };
 
 /// The rotation as the rules see it.
@@ -56,7 +56,7 @@ async fn pass_census(
     db: &impl ConnectionTrait,
     rotation: &Rotation,
 ) -> Result<Option<PassCensus>, StoreError> {
-    let columns = columns::of_keyring(db, rotation.keyring_id).await?;
+    let columns = sweeps::columns_of(db, rotation).await?;
     if columns.is_empty() {
         return Ok(Some(PassCensus { below_target: 0 }));
     }

@@ -1,14 +1,15 @@
 //! Planning: cuts the keyring's tables into ranges, a few ahead of the work.
 
-use rekey_domain::{BatchState, Found, KeyId, Part, PartId, Range, plan_fits};
+use rekey_domain::{BatchState, Found, KeyId, Part, PartId, Range, RotationKind, plan_fits};
 use rekey_operations::{OperationError, census_of_columns};
 use rekey_runtime::crash;
 use rekey_store::{
     Unit, batches, census,
-    columns::{self, Protected},
+    columns::Protected,
     keys,
     rotations::{self, Changes},
     stored::Json,
+    sweeps,
 };
 use sea_orm::ActiveValue::Set;
 use uuid::Uuid;
@@ -21,7 +22,7 @@ const AHEAD: u64 = 64;
 /// Plans the next ranges of the current pass, and dispatches what may be in flight.
 pub async fn plan(advance: &Advance<'_>) -> Result<(), OperationError> {
     let db = advance.services.store.db();
-    let columns = columns::of_keyring(db, advance.keyring.id).await?;
+    let columns = sweeps::columns_of(db, &advance.rotation).await?;
     let first_plan = advance.rotation.pass == 0
         && census::of_pass(db, advance.rotation.id, census::BEFORE)
             .await?
@@ -55,15 +56,24 @@ async fn count_before(advance: &Advance<'_>, columns: &[Protected]) -> Result<()
             .await?
             .map_or(0, |key| key.used.unsigned_abs());
         if !plan_fits(used, values) {
-            let why = format!(
-                "{values} values do not fit under one key (SP 800-38D §8.3); split the keyring"
-            );
-            return steps::give_up(advance, &why).await;
+            return steps::give_up(advance, &does_not_fit(advance, values)).await;
         }
     }
     verify::record(advance, census::BEFORE, columns, &counted).await?;
     crash::point("rotator.counted-before");
     Ok(())
+}
+
+fn does_not_fit(advance: &Advance<'_>, values: u64) -> String {
+    match advance.rotation.kind.0 {
+        RotationKind::Switch => {
+            format!("{values} values do not fit under one key (SP 800-38D §8.3); split the keyring")
+        }
+        RotationKind::Sweep => format!(
+            "{values} values do not fit under the primary key beside what it encrypted (SP 800-38D §8.3); rekey rotate {} moves them to a new one",
+            advance.keyring.name.0
+        ),
+    }
 }
 
 /// How far the plan of a pass has come.
@@ -175,7 +185,7 @@ async fn next_part(
 /// since this pass was planned; `false` when there are none, and what the pass proved holds.
 pub async fn plan_changed_parts(advance: &Advance<'_>) -> Result<bool, OperationError> {
     let db = advance.services.store.db();
-    let columns = columns::of_keyring(db, advance.keyring.id).await?;
+    let columns = sweeps::columns_of(db, &advance.rotation).await?;
     for column in tables(&columns) {
         let parts = parts_with_rows(advance, column).await?;
         let Some(part) = next_part(advance, column, &parts, None).await? else {
@@ -184,13 +194,7 @@ pub async fn plan_changed_parts(advance: &Advance<'_>) -> Result<bool, Operation
         let Some(unit) = advance.begin().await? else {
             return Ok(true);
         };
-        let changes = Changes {
-            planned: Set(false),
-            plan_table: Set(0),
-            plan_part: Set(None),
-            plan_after: Set(None),
-            ..Default::default()
-        };
+        let changes = rotations::planned_anew();
         rotations::update(&unit, &advance.rotation, changes).await?;
         unit.send(&advance.due()).await?;
         unit.commit().await?;

@@ -225,17 +225,19 @@ pub async fn give_up(advance: &Advance<'_>, why: &str) -> Result<(), OperationEr
     };
     move_to(&unit, advance, RotationState::Failed, changes).await?;
     let (rotation, keyring) = (advance.rotation.id, advance.keyring.name.0.clone());
+    let kind = advance.rotation.kind.0;
     unit.send(&RotationFailed {
         rotation,
         keyring: keyring.clone(),
         reason: why.to_owned(),
+        kind,
     })
     .await?;
     let details = json!({ "rotation": rotation, "reason": why });
     pen.append(
         &unit,
         Record {
-            action: "rotation.failed",
+            action: &format!("{}.failed", kind.noun()),
             subject: keyring.as_str(),
             outcome: "failed",
             details,
@@ -243,7 +245,7 @@ pub async fn give_up(advance: &Advance<'_>, why: &str) -> Result<(), OperationEr
     )
     .await?;
     unit.commit().await?;
-    tracing::error!(%rotation, why, "rotation failed");
+    tracing::error!(%rotation, %kind, why, "rotation failed");
     Ok(())
 }
 

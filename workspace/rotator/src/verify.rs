@@ -7,10 +7,11 @@ use rekey_operations::{CensusRow, OperationError, census_of_columns};
 use rekey_runtime::crash;
 use rekey_store::{
     audit::Record,
-    census, columns,
+    census,
     columns::Protected,
     keys, quarantine,
     rotations::{self, Changes},
+    sweeps,
 };
 use sea_orm::ActiveValue::Set;
 use serde_json::json;
@@ -21,36 +22,25 @@ use crate::{
     steps::{move_to, until},
 };
 
-fn next_pass(advance: &Advance<'_>) -> Changes {
-    Changes {
-        pass: Set(advance.rotation.pass + 1),
-        planned: Set(false),
-        plan_table: Set(0),
-        plan_part: Set(None),
-        plan_after: Set(None),
-        due_at: Set(None),
-        ..Default::default()
-    }
-}
-
 /// The grace period is over: the first sweep is planned.
 pub async fn begin(advance: &Advance<'_>) -> Result<(), OperationError> {
     let Some(unit) = advance.begin().await? else {
         return Ok(());
     };
-    move_to(&unit, advance, RotationState::Verifying, next_pass(advance)).await?;
+    let changes = rotations::next_pass(&advance.rotation);
+    move_to(&unit, advance, RotationState::Verifying, changes).await?;
     unit.send(&advance.due()).await?;
     unit.commit().await?;
     crash::point("rotator.verifying");
     Ok(())
 }
 
-/// Counts every value of the keyring's columns. Figures on a certificate come from here only.
+/// Counts every value of the columns that it is about. Figures on a certificate come from here only.
 pub async fn take_census(advance: &Advance<'_>) -> Result<(), OperationError> {
     if plan::plan_changed_parts(advance).await? {
         return Ok(());
     }
-    let columns = columns::of_keyring(advance.services.store.db(), advance.keyring.id).await?;
+    let columns = sweeps::columns_of(advance.services.store.db(), &advance.rotation).await?;
     let counted = census_of_columns(advance.services, &columns).await?;
     record(advance, advance.rotation.pass, &columns, &counted).await?;
     crash::point("rotator.counted");
@@ -91,7 +81,7 @@ pub async fn sweep_again(advance: &Advance<'_>, at: DateTime<Utc>) -> Result<(),
     };
     let changes = Changes {
         due_at: Set(Some(at)),
-        ..next_pass(advance)
+        ..rotations::next_pass(&advance.rotation)
     };
     rotations::update(&unit, &advance.rotation, changes).await?;
     unit.send_after(&advance.due(), until(at, unit.now()))
@@ -108,6 +98,7 @@ pub async fn complete(advance: &Advance<'_>) -> Result<(), OperationError> {
     let now = advance.services.clock.now();
     let certificate = certificate::write(db, &advance.rotation, &advance.keyring, now).await?;
     let certificate = serde_json::to_value(certificate).expect("a certificate has text keys");
+    let kind = advance.rotation.kind.0;
     let Some(unit) = advance.begin().await? else {
         return Ok(());
     };
@@ -119,7 +110,7 @@ pub async fn complete(advance: &Advance<'_>) -> Result<(), OperationError> {
     };
     move_to(&unit, advance, RotationState::Completed, changes).await?;
     // Its last pass read every row: what it did not meet in quarantine needs nobody any more.
-    let columns = columns::of_keyring(unit.db(), advance.keyring.id).await?;
+    let columns = sweeps::columns_of(unit.db(), &advance.rotation).await?;
     let columns = columns.iter().map(|column| column.id);
     quarantine::resolve_what_was_not_met(&unit, &advance.rotation, columns).await?;
     unit.send(&CertificateWanted {
@@ -135,6 +126,7 @@ pub async fn complete(advance: &Advance<'_>) -> Result<(), OperationError> {
         unit.send(&RotationCompleted {
             rotation: advance.rotation.id,
             key,
+            kind,
         })
         .await?;
     }
@@ -143,7 +135,7 @@ pub async fn complete(advance: &Advance<'_>) -> Result<(), OperationError> {
     pen.append(
         &unit,
         Record {
-            action: "rotation.completed",
+            action: &format!("{}.completed", kind.noun()),
             subject,
             outcome: "done",
             details,
@@ -152,6 +144,6 @@ pub async fn complete(advance: &Advance<'_>) -> Result<(), OperationError> {
     .await?;
     unit.commit().await?;
     crash::point("rotator.completed");
-    tracing::info!(rotation = %advance.rotation.id, "rotation completed");
+    tracing::info!(rotation = %advance.rotation.id, %kind, "rotation completed");
     Ok(())
 }

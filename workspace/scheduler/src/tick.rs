@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use rekey_domain::{KeyState, Principal, RotationReason, RotationState, Schedule};
+use rekey_domain::{KeyState, Principal, RotationKind, RotationReason, RotationState, Schedule};
 use rekey_messages::{
     CertificateWanted, Event, Message, RotationDue, RotationRequested, StandbyWanted,
 };
@@ -71,8 +71,10 @@ async fn fire_triggers(unit: &Unit, keyring: &Keyring) -> Result<(), StoreError>
         .await?
         .into_iter()
         .next();
-    let at_work =
-        latest.is_some_and(|last| last.state.0.is_live() || last.state.0 == RotationState::Failed);
+    // A sweep makes no switch, so it answers neither; a request supersedes it.
+    let switches = latest.filter(|last| last.kind.0 == RotationKind::Switch);
+    let at_work = switches
+        .is_some_and(|last| last.state.0.is_live() || last.state.0 == RotationState::Failed);
     let keys = keys::of_keyring(unit.db(), keyring.id).await?;
     let Some(primary) = keys.iter().find(|key| key.state.0 == KeyState::Active) else {
         return Ok(());

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use rekey_broker::Settlement;
+use rekey_domain::RotationKind;
 use rekey_messages::{Queue, RotationCompleted};
 use rekey_store::{Store, outbox, relay};
 use rekey_testkit::TestDatabase;
@@ -46,8 +47,12 @@ async fn a_message_that_finds_no_queue_stays_until_there_is_one() {
 async fn a_fact_that_nobody_listens_for_is_shipped_all_the_same() {
     let world = Rabbit::new().await;
     let process = world.process(&[]).await;
-    let (rotation, key) = (Uuid::now_v7(), "phi/2".parse().unwrap());
-    send(world.store(), &RotationCompleted { rotation, key }).await;
+    let completed = RotationCompleted {
+        rotation: Uuid::now_v7(),
+        key: "phi/2".parse().unwrap(),
+        kind: RotationKind::default(),
+    };
+    send(world.store(), &completed).await;
     outbox_empties(world.store()).await;
     assert_eq!(process.transport.health(), Ok(()));
 }

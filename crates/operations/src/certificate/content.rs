@@ -2,7 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use rekey_domain::{
-    Algorithm, KeyId, KeyName, KeyringName, Principal, Purpose, QuarantineReason, RotationReason,
+    Algorithm, KeyId, KeyName, KeyringName, Principal, Purpose, QuarantineReason, RotationKind,
+    RotationReason,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -17,6 +18,13 @@ pub struct Certificate {
     pub schema: String,
     /// The rotation.
     pub rotation: Uuid,
+    /// Whether a key was replaced; absent where one was.
+    #[serde(default, skip_serializing_if = "is_switch")]
+    pub kind: RotationKind,
+    /// The columns that a sweep was limited to, with what else of the keyring stands in their rows; all
+    /// figures are of these. Absent: all that the keyring protects.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<String>,
     /// The deployment.
     #[serde(default)]
     pub deployment: Option<Uuid>,
@@ -28,9 +36,9 @@ pub struct Certificate {
     /// What its keys are for.
     #[serde(default)]
     pub purpose: Option<Purpose>,
-    /// The key that was primary before; none: there was none.
+    /// The key that was primary before; none: there was none, or it was a sweep.
     pub from: Option<KeyName>,
-    /// The key that is primary since.
+    /// The key that is primary since; of a sweep, that was and is.
     pub to: Option<KeyName>,
     /// Both, as far as there are two, in this order.
     #[serde(default)]
@@ -80,6 +88,10 @@ pub struct Certificate {
     /// Who signed; absent from one that is not signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signed_by: Option<SignedBy>,
+}
+
+fn is_switch(kind: &RotationKind) -> bool {
+    *kind == RotationKind::Switch
 }
 
 /// A key of the rotation, as it was at the end.

@@ -1,6 +1,8 @@
 //! The golden file of certificates, and hostile files beside it.
 
-use rekey_domain::{Algorithm, KeyId, KeyState, Purpose, QuarantineReason, RotationReason};
+use rekey_domain::{
+    Algorithm, KeyId, KeyState, Purpose, QuarantineReason, RotationKind, RotationReason,
+};
 use rekey_envelope::{Jwk, JwkSet, Jws, JwsError, KeyMaterial, SigningKey};
 use serde_json::{Value, json};
 
@@ -37,6 +39,8 @@ pub fn example() -> Certificate {
     Certificate {
         schema: SCHEMA.to_owned(),
         rotation: "0195e7c8-0000-7000-8000-000000000001".parse().unwrap(),
+        kind: RotationKind::Switch,
+        columns: Vec::new(),
         deployment: "0192f0c1-0000-7000-8000-000000000001".parse().ok(),
         written_by: Some("rekey-rotator 0.1.0".to_owned()),
         keyring: "phi".parse().unwrap(),

@@ -1,6 +1,6 @@
-//! The work that replaces a keyring's primary key.
+//! The work that replaces a keyring's primary key, or moves rows to the present one.
 
-use rekey_domain::{ColumnName, Part, Principal, RotationReason, RotationState};
+use rekey_domain::{ColumnName, Part, Principal, RotationKind, RotationReason, RotationState};
 use sea_orm::entity::prelude::*;
 
 use crate::stored::{Json, Text};
@@ -16,6 +16,7 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: Uuid,
     pub keyring_id: Uuid,
+    pub kind: Text<RotationKind>,
     pub state: Text<RotationState>,
     pub reason: Json<RotationReason>,
     pub principal: Text<Principal>,
@@ -43,6 +44,7 @@ pub struct Model {
     pub pause_after: Option<i64>,
     pub only_column: Option<Text<ColumnName>>,
     pub cancelled_because: Option<String>,
+    pub sweep_columns: Option<Json<Vec<ColumnName>>>,
 }
 
 /// No relations: queries name what they join.

@@ -6,6 +6,8 @@ use rekey_operations::{
 use serde_json::json;
 use uuid::Uuid;
 
+use rekey_domain::RotationKind;
+
 use super::certificate;
 use crate::{
     app::App,
@@ -106,6 +108,7 @@ pub fn table(views: &[RotationView]) -> std::io::Result<()> {
         [
             view.id.to_string(),
             view.keyring.clone(),
+            view.kind.to_string(),
             view.state.to_string(),
             optional(view.target.as_ref()),
             format!("{}/{}", view.batches_done, view.batches),
@@ -118,6 +121,7 @@ pub fn table(views: &[RotationView]) -> std::io::Result<()> {
         [
             "ROTATION",
             "KEYRING",
+            "KIND",
             "STATE",
             "TARGET",
             "BATCHES",
@@ -127,6 +131,21 @@ pub fn table(views: &[RotationView]) -> std::io::Result<()> {
         ],
         views.iter().map(row).collect(),
     )
+}
+
+/// What it does, for people.
+fn kind(view: &RotationView) -> String {
+    let columns: Vec<_> = view.columns.iter().map(ToString::to_string).collect();
+    match view.kind {
+        RotationKind::Switch => "switch: a new primary key, and all rows to it".to_owned(),
+        RotationKind::Sweep if columns.is_empty() => {
+            "sweep: no switch; all rows to the primary key".to_owned()
+        }
+        RotationKind::Sweep => format!(
+            "sweep: no switch; the rows of {} to the primary key",
+            columns.join(", ")
+        ),
+    }
 }
 
 /// Prints one rotation.
@@ -141,6 +160,7 @@ pub fn print(view: &RotationView, output: Output) -> anyhow::Result<()> {
     let mut rows = vec![
         ["rotation", &view.id.to_string()].map(str::to_owned),
         ["keyring", &view.keyring].map(str::to_owned),
+        ["kind", &kind(view)].map(str::to_owned),
         ["state", &view.state.to_string()].map(str::to_owned),
         [
             "reason",

@@ -103,7 +103,8 @@ fn good(verified: &Verified, output: Output) -> anyhow::Result<()> {
         .map_or_else(String::new, |name| format!("{name}, "));
     output::line(&format!("good: signed by {name}key id {}", key.kid))?;
     output::line(&format!(
-        "rotation {} of keyring {}, completed {}",
+        "{} {} of keyring {}, completed {}",
+        certificate.kind.noun(),
         certificate.rotation,
         certificate.keyring,
         time(certificate.completed_at)

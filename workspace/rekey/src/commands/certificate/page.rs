@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use rekey_domain::RotationKind;
 use rekey_operations::certificate::{
     Signature,
     content::{Certificate, KeyFacts},
@@ -26,34 +27,26 @@ pub fn page(certificate: &Certificate, signature: Signature) -> String {
 
 fn head(certificate: &Certificate, signature: Signature) -> String {
     let mut rows = vec![
-        ["certificate", "of a completed key rotation"].map(str::to_owned),
+        ["certificate".to_owned(), title(certificate)],
         ["signature".to_owned(), signed(certificate, signature)],
         ["rotation".to_owned(), certificate.rotation.to_string()],
         ["deployment".to_owned(), optional(certificate.deployment)],
         ["keyring".to_owned(), keyring(certificate)],
-        [
-            "from".to_owned(),
-            key(certificate.from_key(), optional(certificate.from.as_ref())),
-        ],
-        [
-            "to".to_owned(),
-            key(certificate.to_key(), optional(certificate.to.as_ref())),
-        ],
+    ];
+    rows.extend(keys(certificate));
+    rows.extend([
         [
             "asked for".to_owned(),
             format!("by {} ({})", certificate.requested_by, certificate.reason),
         ],
         ["requested".to_owned(), time(certificate.requested_at)],
-        [
-            "switched".to_owned(),
-            optional(certificate.switched_at.map(time)),
-        ],
+        ["switched".to_owned(), switched(certificate)],
         ["counted".to_owned(), counted(certificate)],
         ["completed".to_owned(), time(certificate.completed_at)],
         ["values".to_owned(), values(certificate)],
         ["quarantine".to_owned(), quarantine(certificate)],
         ["gates off".to_owned(), gates_off(certificate)],
-    ];
+    ]);
     rows.extend(certificate.acts.iter().map(|act| {
         [
             "by hand".to_owned(),
@@ -61,6 +54,35 @@ fn head(certificate: &Certificate, signature: Signature) -> String {
         ]
     }));
     format_table(["", ""], rows)
+}
+
+fn title(certificate: &Certificate) -> String {
+    match certificate.kind {
+        RotationKind::Switch => "of a completed key rotation",
+        RotationKind::Sweep => "of a completed sweep: values moved to the primary key, no switch",
+    }
+    .to_owned()
+}
+
+/// The keys, and what a sweep was limited to.
+fn keys(certificate: &Certificate) -> Vec<[String; 2]> {
+    let from = key(certificate.from_key(), optional(certificate.from.as_ref()));
+    let to = key(certificate.to_key(), optional(certificate.to.as_ref()));
+    let mut rows = vec![["to".to_owned(), to]];
+    if certificate.kind == RotationKind::Switch {
+        rows.insert(0, ["from".to_owned(), from]);
+    }
+    // Each in a line of its own: they are long, and may be many.
+    let columns = certificate.columns.iter();
+    rows.extend(columns.map(|column| ["only rows of".to_owned(), column.clone()]));
+    rows
+}
+
+fn switched(certificate: &Certificate) -> String {
+    match certificate.kind {
+        RotationKind::Switch => optional(certificate.switched_at.map(time)),
+        RotationKind::Sweep => "no key".to_owned(),
+    }
 }
 
 fn signed(certificate: &Certificate, signature: Signature) -> String {
@@ -253,6 +275,24 @@ mod tests {
             "{page}"
         );
         assert!(page.ends_with("keys.json a JWK set\n"), "{page}");
+    }
+
+    #[test]
+    fn the_page_of_a_sweep_says_that_no_key_was_replaced_and_what_it_was_limited_to() {
+        let mut sweep = golden();
+        sweep.kind = RotationKind::Sweep;
+        sweep.columns = vec!["clinic.patients.ssn".to_owned()];
+        (sweep.from, sweep.switched_at) = (None, None);
+        let page = page(&sweep, Signature::Signed);
+        for says in [
+            "of a completed sweep: values moved to the primary key, no switch",
+            "switched      no key",
+            "only rows of  clinic.patients.ssn",
+            "to            phi/2",
+        ] {
+            assert!(page.contains(says), "{says:?} in\n{page}");
+        }
+        assert!(!page.contains("\nfrom "), "{page}");
     }
 
     #[test]

@@ -1,4 +1,6 @@
-//! `rekey quarantine`: values that could not be re-encrypted, why, and being done with one.
+//! `rekey quarantine`: values that could not be re-encrypted, why, trying them again, being done with one.
+
+mod retry;
 
 use rekey_domain::QuarantineReason;
 use rekey_operations::{QuarantineView, quarantine_view, quarantine_views, resolve_quarantined};
@@ -28,6 +30,8 @@ pub enum Command {
         /// Its id.
         id: Uuid,
     },
+    /// Try those again whose cause is mended; what can be moved now is moved and resolved.
+    Retry(retry::Args),
     /// Be done with one; the row itself stays as it is.
     Resolve {
         /// Its id.
@@ -52,6 +56,7 @@ pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
             list(&views, app.output)?;
         }
         Command::Show { id } => show(&quarantine_view(&app.services, *id).await?, app.output)?,
+        Command::Retry(args) => return retry::run(args, app).await,
         Command::Resolve { id, because } => {
             resolve_quarantined(&app.services, *id, because, &app.principal).await?;
             show(&quarantine_view(&app.services, *id).await?, app.output)?;
@@ -90,7 +95,7 @@ fn show(view: &QuarantineView, output: Output) -> anyhow::Result<()> {
         ("row", view.row.clone()),
         ("reason", view.reason.to_string()),
         ("meaning", view.reason.meaning().to_owned()),
-        ("what helps", view.reason.what_helps().to_owned()),
+        ("what helps", what_helps(view)),
         ("key", key(view)),
         ("key's state", optional(view.found_key_state)),
         ("rotation", view.rotation.to_string()),
@@ -99,6 +104,14 @@ fn show(view: &QuarantineView, output: Output) -> anyhow::Result<()> {
     ];
     let rows = rows.map(|(name, value)| [name.to_owned(), value]);
     Ok(output::table(["", ""], rows.to_vec())?)
+}
+
+fn what_helps(view: &QuarantineView) -> String {
+    let helps = view.reason.what_helps();
+    match view.resolved_at {
+        Some(_) => helps.to_owned(),
+        None => format!("{helps}; then rekey quarantine retry {}", view.id),
+    }
 }
 
 /// The key as people name it; of one that is not ours its id.

@@ -1,0 +1,68 @@
+//! What someone asks for: allowed, in one unit, and not without its entry in the audit log.
+
+use rekey_domain::Principal;
+use rekey_store::{
+    Unit,
+    audit::{AuditPen, Record},
+};
+use serde_json::Value;
+
+use crate::{Action, OperationError, Services, authorise};
+
+/// A unit that someone's request is carried out in. Dropped, nothing was done.
+pub(crate) struct Audited {
+    /// What is changed is changed in here.
+    pub unit: Unit,
+    pen: AuditPen,
+}
+
+impl Audited {
+    /// Begins what `principal` asks for.
+    ///
+    /// # Errors
+    /// [`OperationError::NotAllowed`], and any other where no entry could be written (rule 8).
+    pub async fn begin(
+        services: &Services,
+        principal: &Principal,
+        action: Action,
+    ) -> Result<Self, OperationError> {
+        authorise(principal, action)?;
+        // Asks for keys where it must, so before the unit.
+        let pen = services.pen(principal).await?;
+        let unit = services.store.begin(services.clock.now()).await?;
+        Ok(Self { unit, pen })
+    }
+
+    /// Commits it, with what the audit log says of it.
+    ///
+    /// # Errors
+    /// [`OperationError::Store`]; then nothing was done.
+    pub async fn commit(
+        self,
+        action: &str,
+        subject: &str,
+        details: Value,
+    ) -> Result<(), OperationError> {
+        let record = Record {
+            action,
+            subject,
+            outcome: "done",
+            details,
+        };
+        self.pen.append(&self.unit, record).await?;
+        Ok(self.unit.commit().await?)
+    }
+}
+
+/// The reason that someone gave, without white space around it.
+///
+/// # Errors
+/// [`OperationError::Refused`] where there is none: what is done for a reason has it in the audit log.
+pub(crate) fn reason<'a>(because: &'a str, done: &str) -> Result<&'a str, OperationError> {
+    let because = because.trim();
+    if because.is_empty() {
+        let why = format!("{done} for a reason, which goes into the audit log; say it");
+        return Err(OperationError::Refused(why));
+    }
+    Ok(because)
+}
