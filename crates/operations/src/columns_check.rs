@@ -165,22 +165,15 @@ impl Look<'_> {
     }
 
     async fn lacks_rights(&mut self, columns: &[&Protected], found: &look::Found) -> bool {
-        let mut read = found.shape.primary_key.clone();
-        let mut written = Vec::new();
-        for column in columns {
-            read.extend(column.spec.bind_columns.iter().cloned());
-            written.push(column.spec.name.column.clone());
-        }
-        read.extend(written.iter().cloned());
-        read.sort_unstable();
-        read.dedup();
+        let read = columns.iter().map(|column| column.spec.name.column.clone());
+        let read: Vec<_> = read.collect();
         let subject = table_subject(columns[0]);
         let relation = &columns[0].table.relation;
-        match found.source.missing_rights(relation, &read, &written).await {
+        match found.source.missing_rights(relation, &read, &[]).await {
             Ok(missing) if missing.is_empty() => false,
             Ok(missing) => {
                 let problem = format!(
-                    "the role of this program lacks rights that moving rows takes: {}; rekey grants prints what each worker needs",
+                    "the role of this program lacks rights that looking takes: {}; rekey grants prints what it needs, and /readyz of a worker says what that lacks",
                     missing.join("; ")
                 );
                 self.findings.push(Finding::person(subject, problem));

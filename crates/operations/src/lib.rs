@@ -49,7 +49,7 @@ pub use desired::{
     Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, STORE_SOURCE,
 };
 pub use error::OperationError;
-pub use grants::{Grants, RabbitMqGrant, SourceGrants, Worker, grants};
+pub use grants::{Grantee, Grants, RabbitMqGrant, SourceGrants, Worker, grants};
 pub use init::init;
 pub use key_making::{MadeKey, make_key};
 pub use kms::{connect_kms, create_kms};

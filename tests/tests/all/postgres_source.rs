@@ -14,12 +14,14 @@ use rekey_operations::{
 };
 use rekey_runtime::SystemClock;
 use rekey_store::{Store, quarantine};
-use rekey_testkit::TestDatabase;
 use sqlx::{AssertSqlSafe, PgPool, Row, SqlitePool};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::support::{Engine, operator, phi, short, until};
+use crate::{
+    roles::{self, APPLICATION, Database, OPERATOR, UP},
+    support::{Engine, operator, phi, short, until},
+};
 
 const VISITS: &str = r#"
     CREATE TABLE "Visits" (tenant INT NOT NULL, id UUID NOT NULL, finding BYTEA, "Note" TEXT,
@@ -29,15 +31,17 @@ const VISITS: &str = r#"
     CREATE TABLE visits_3 (LIKE "Visits" INCLUDING ALL);
     CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS
         'BEGIN NEW.updated_at := ''touched''; RETURN NEW; END';
-    CREATE TRIGGER touch BEFORE UPDATE ON "Visits" FOR EACH ROW EXECUTE FUNCTION touch();
-    CREATE PUBLICATION warehouse FOR ALL TABLES"#;
+    CREATE TRIGGER touch BEFORE UPDATE ON "Visits" FOR EACH ROW EXECUTE FUNCTION touch()"#;
 
 /// A clinic on PostgreSQL, with the store on SQLite.
 struct Clinic {
     dir: TempDir,
+    /// The command line's.
     services: Services,
+    /// The workers', which all run in this process and share a role.
+    workers: Services,
     application: PgPool,
-    database: TestDatabase,
+    database: Database,
 }
 
 impl Clinic {
@@ -46,14 +50,24 @@ impl Clinic {
         apply(&clinic.services, &clinic.desired(on_update), &operator())
             .await
             .unwrap();
+        clinic.grant().await;
         clinic
+    }
+
+    /// Gives the roles what is printed for them; partitions are of it.
+    async fn grant(&self) {
+        let printed = roles::printed(&self.services, self.database.roles()).await;
+        self.database.give_source("clinic", &printed).await;
     }
 
     async fn unprotected() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let database = TestDatabase::create().await;
-        let application = database.pool().await;
+        let database = Database::create(APPLICATION).await;
+        let application = database.pool_as(APPLICATION).await;
         sqlx::raw_sql(VISITS).execute(&application).await.unwrap();
+        // A publication of everything is a superuser's.
+        let publish = "CREATE PUBLICATION warehouse FOR ALL TABLES";
+        roles::run(&database.administrator().await, publish).await;
         let kms = LocalKms::create(dir.path().join("master.key"))
             .await
             .unwrap();
@@ -64,12 +78,12 @@ impl Clinic {
         let store = Store::connect(&url).await.unwrap();
         store.migrate().await.unwrap();
         // The store keeps the URL without its password.
-        let sources = HashMap::from([("clinic".to_owned(), database.url().into())]);
-        let services = Services::new(store, Arc::new(kms), Arc::new(SystemClock), operator())
-            .with_source_urls(sources);
+        let as_role = |role| HashMap::from([("clinic".to_owned(), database.url_as(role).into())]);
+        let services = Services::new(store, Arc::new(kms), Arc::new(SystemClock), operator());
         let clinic = Self {
             dir,
-            services,
+            workers: services.clone().with_source_urls(as_role(UP)),
+            services: services.with_source_urls(as_role(OPERATOR)),
             application,
             database,
         };
@@ -113,7 +127,7 @@ impl Clinic {
         };
         let source = DesiredSource {
             name: "clinic".to_owned(),
-            url: self.database.url().into(),
+            url: self.database.url_as(OPERATOR).into(),
             limits: Limits::default(),
             tables: vec![table],
         };
@@ -289,7 +303,7 @@ async fn triggers_are_treated_as_it_was_said() {
         .await;
         clinic.insert(r#""Visits""#, 1, 60).await;
         clinic.insert(r#""Visits""#, 2, 40).await;
-        let engine = Engine::start(&clinic.services);
+        let engine = Engine::start(&clinic.workers);
         clinic.rotate().await;
         let view = clinic.completes().await;
         engine.stop().await;
@@ -309,7 +323,7 @@ async fn a_rewrite_and_an_attached_partition_in_mid_rotation_lose_no_row() {
     clinic
         .execute("DELETE FROM visits_1 WHERE ctid < '(8,0)'")
         .await;
-    let engine = Engine::start(&clinic.services);
+    let engine = Engine::start(&clinic.workers);
     clinic.rotate().await;
     until("some batches that are done", async || {
         let done = "SELECT count(*) FROM batch WHERE state = 'DONE' AND last > 8";
@@ -320,12 +334,19 @@ async fn a_rewrite_and_an_attached_partition_in_mid_rotation_lose_no_row() {
     let open = "SELECT count(*) FROM batch WHERE state IN ('PLANNED', 'DISPATCHED')";
     assert!(clinic.in_store(open).await > 0, "the rotation was too fast");
     clinic.execute("VACUUM FULL visits_1").await;
+    // A partition gets its grants before it is attached.
+    let up = clinic.database.roles().name(UP);
+    let grant = format!(
+        r#"GRANT SELECT (ctid, tenant, id, finding, "Note"), UPDATE (finding, "Note") ON visits_3 TO {up}"#
+    );
+    roles::run(&clinic.application, &grant).await;
     clinic
         .execute(r#"ALTER TABLE "Visits" ATTACH PARTITION visits_3 FOR VALUES IN (3)"#)
         .await;
-    let engine = Engine::start(&clinic.services);
+    let engine = Engine::start(&clinic.workers);
     let view = clinic.completes().await;
     engine.stop().await;
+    clinic.grant().await;
     assert!(clinic.assert_rotated().await > 500);
     assert_eq!((view.failure, view.quarantined), (None, 0));
     let swept = "SELECT coalesce(sum(moved), 0) FROM batch WHERE pass > 0";
@@ -350,7 +371,7 @@ async fn a_value_in_quarantine_is_named_by_its_key_and_counted_once() {
     clinic.insert(r#""Visits""#, 1, 200).await;
     let corrupt = "UPDATE visits_1 SET finding = 'penicillin' WHERE ctid = '(1,3)'";
     clinic.execute(corrupt).await;
-    let engine = Engine::start(&clinic.services);
+    let engine = Engine::start(&clinic.workers);
     clinic.rotate().await;
     let met = "SELECT count(*) FROM quarantine";
     until("the quarantine", async || {
@@ -359,7 +380,7 @@ async fn a_value_in_quarantine_is_named_by_its_key_and_counted_once() {
     .await;
     engine.stop().await;
     clinic.execute("VACUUM FULL visits_1").await;
-    let engine = Engine::start(&clinic.services);
+    let engine = Engine::start(&clinic.workers);
     let view = clinic.completes().await;
     engine.stop().await;
     assert_eq!(view.certificate.unwrap()["quarantined"], 1);
@@ -383,7 +404,7 @@ async fn a_row_that_the_application_has_locked_is_moved_when_it_is_free() {
         .execute(&mut *application)
         .await
         .unwrap();
-    let engine = Engine::start(&clinic.services);
+    let engine = Engine::start(&clinic.workers);
     clinic.rotate().await;
     until("all batches but one", async || {
         let open = "SELECT count(*) FROM batch WHERE state <> 'DONE'";
