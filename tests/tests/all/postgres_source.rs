@@ -12,7 +12,7 @@ use rekey_operations::{
     Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, OperationError,
     RotationView, Services, apply, census, init, key_views, rotate, rotation_views,
 };
-use rekey_runtime::SystemClock;
+use rekey_runtime::{SystemClock, config::SecretUrl};
 use rekey_store::{Store, quarantine};
 use sqlx::{AssertSqlSafe, PgPool, Row, SqlitePool};
 use tempfile::TempDir;
@@ -420,4 +420,42 @@ async fn a_row_that_the_application_has_locked_is_moved_when_it_is_free() {
     engine.stop().await;
     assert_eq!(clinic.assert_rotated().await, 120);
     assert_eq!((view.moved, view.quarantined), (216, 0));
+}
+
+/// As a job that replaces passwords does it: at the server, in the file, and no old session stays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_that_is_replaced_in_mid_rotation_is_taken_up_without_a_restart() {
+    let mut clinic = Clinic::new(ACCEPTED).await;
+    clinic.insert(r#""Visits""#, 1, 700).await;
+    let file = clinic.dir.path().join("url");
+    let url = clinic.database.url_as(UP);
+    std::fs::write(&file, &url).unwrap();
+    let in_file = SecretUrl::in_file(&file).unwrap();
+    let urls = HashMap::from([("clinic".to_owned(), in_file)]);
+    clinic.workers = clinic.workers.with_source_urls(urls);
+    let engine = Engine::start(&clinic.workers);
+    clinic.rotate().await;
+    until("some batches that are done", async || {
+        let done = "SELECT count(*) FROM batch WHERE state = 'DONE'";
+        (clinic.in_store(done).await > 2).then_some(())
+    })
+    .await;
+    let role = clinic.database.roles().name(UP);
+    let administrator = clinic.database.administrator().await;
+    let replace = format!("ALTER ROLE {role} PASSWORD 'the-next-one'");
+    roles::run(&administrator, &replace).await;
+    let end =
+        format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'");
+    roles::run(&administrator, &end).await;
+    let open = "SELECT count(*) FROM batch WHERE state IN ('PLANNED', 'DISPATCHED')";
+    assert!(clinic.in_store(open).await > 0, "the rotation was too fast");
+    let next = url.replace("only-in-tests", "the-next-one");
+    assert_ne!(next, url);
+    std::fs::write(&file, next).unwrap();
+    let view = clinic.completes().await;
+    engine.stop().await;
+    assert_eq!(clinic.assert_rotated().await, 700);
+    assert_eq!((view.moved, view.quarantined), (1_260, 0));
+    let given_up = "SELECT count(*) FROM dead_letter";
+    assert_eq!(clinic.in_store(given_up).await, 0);
 }
