@@ -37,18 +37,6 @@ pub trait Inspect: Send + Sync {
         columns: &[CensusColumn],
         rows: u32,
     ) -> Result<Sample, SourceError>;
-
-    /// The statements that would give our role what it lacks to read the columns in `read` and to
-    /// write those in `written`, which the table has. Empty: it lacks nothing.
-    ///
-    /// # Errors
-    /// As any call.
-    async fn missing_rights(
-        &self,
-        relation: &str,
-        read: &[String],
-        written: &[String],
-    ) -> Result<Vec<String>, SourceError>;
 }
 
 /// How a table is measured.

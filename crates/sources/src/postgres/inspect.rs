@@ -4,8 +4,7 @@ use async_trait::async_trait;
 use sqlx::{Connection, PgConnection};
 
 use super::{
-    PostgresSource, candidates, catalogue::Table, faults::Located, measure, missing_rights, parts,
-    sample,
+    PostgresSource, candidates, catalogue::Table, faults::Located, measure, parts, sample,
 };
 use crate::{
     CandidateTable, CensusColumn, Inspect, Measure, Sample, SourceError, TableMeasure, place::Place,
@@ -47,16 +46,5 @@ impl Inspect for PostgresSource {
         let table = Table::find_to_look_at(connection, place).await?;
         parts::refuse_row_security(connection, &table).await?;
         sample::of(connection, &table, columns, rows).await
-    }
-
-    async fn missing_rights(
-        &self,
-        relation: &str,
-        read: &[String],
-        written: &[String],
-    ) -> Result<Vec<String>, SourceError> {
-        let (mut connection, place) = self.begin(relation).await?;
-        let table = Table::find(&mut connection, place).await?;
-        missing_rights::missing(&mut connection, &table, read, written).await
     }
 }

@@ -35,18 +35,4 @@ impl Inspect for SqliteSource {
         let table = Table::find_to_look_at(&mut connection, place).await?;
         sample::of(&mut connection, &table, columns, rows).await
     }
-
-    /// A file has no roles: whoever may open it may read it, and a write says so where it may not.
-    async fn missing_rights(
-        &self,
-        relation: &str,
-        read: &[String],
-        written: &[String],
-    ) -> Result<Vec<String>, SourceError> {
-        let (_, table) = self.table(relation).await?;
-        for name in read.iter().chain(written) {
-            table.column(name)?;
-        }
-        Ok(Vec::new())
-    }
 }
