@@ -18,6 +18,7 @@ mod m0013_resumptions;
 mod m0014_steering;
 mod m0016_urgent_and_dismissed;
 mod m0017_certificates;
+mod m0020_publications_accepted;
 mod table;
 
 /// Every migration, in order.
@@ -44,6 +45,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0014_steering::Migration),
             Box::new(m0016_urgent_and_dismissed::Migration),
             Box::new(m0017_certificates::Migration),
+            Box::new(m0020_publications_accepted::Migration),
         ]
     }
 }

@@ -241,34 +241,17 @@ impl Cluster {
     pub async fn grant_anew(&self) {
         let [store, source] = &self.databases;
         let printed = self.grants();
-        self.know_operator(&printed).await;
         store.give_store(&printed).await;
         source.give_source("clinic", &printed).await;
         for (who, user) in &self.users {
             let is_theirs = |one: &&Value| one["worker"] == who.name();
-            let Some(grants) = printed.iter().find(is_theirs) else {
-                continue;
-            };
+            let grants = printed.iter().find(is_theirs).unwrap();
             let expression = |name: &str| grants["rabbitmq"][name].as_str().unwrap().to_owned();
             let [configure, write, read] = ["configure", "write", "read"].map(expression);
             self.broker
                 .management
                 .permit(user, &configure, &write, &read)
                 .await;
-        }
-    }
-
-    /// Versions that print nothing for the command line had it own the store, and look as whoever may
-    /// read the clinic.
-    async fn know_operator(&self, printed: &[Value]) {
-        let [store, source] = &self.databases;
-        let is_known = printed.iter().any(|one| one["worker"] == OPERATOR);
-        let verb = if is_known { "REVOKE" } else { "GRANT" };
-        let to = if is_known { "FROM" } else { "TO" };
-        for (database, owner) in [(store, OWNER), (source, APPLICATION)] {
-            let [owner, operator] = [owner, OPERATOR].map(|role| database.roles().name(role));
-            let sql = format!("{verb} {owner} {to} {operator}");
-            roles::run(&database.administrator().await, &sql).await;
         }
     }
 

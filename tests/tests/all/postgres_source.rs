@@ -10,7 +10,8 @@ use rekey_envelope::{decode_base64, encode_base64};
 use rekey_kms::LocalKms;
 use rekey_operations::{
     Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, OperationError,
-    RotationView, Services, apply, census, init, key_views, rotate, rotation_views,
+    RotationView, Services, apply, census, init, key_views, resume_rotation, rotate,
+    rotation_views,
 };
 use rekey_runtime::{SystemClock, config::SecretUrl};
 use rekey_store::{Store, quarantine};
@@ -458,4 +459,54 @@ async fn a_password_that_is_replaced_in_mid_rotation_is_taken_up_without_a_resta
     assert_eq!((view.moved, view.quarantined), (1_260, 0));
     let given_up = "SELECT count(*) FROM dead_letter";
     assert_eq!(clinic.in_store(given_up).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_appears_on_a_table_after_it_was_applied_puts_the_rotation_on_hold_until_it_is_spoken_of()
+ {
+    let clinic = Clinic::unprotected().await;
+    let administrator = clinic.database.administrator().await;
+    roles::run(&administrator, "DROP PUBLICATION warehouse").await;
+    clinic.execute(r#"DROP TRIGGER touch ON "Visits""#).await;
+    let mut said = OnUpdate::default();
+    let apply = async |said| {
+        apply(&clinic.services, &clinic.desired(said), &operator())
+            .await
+            .unwrap();
+        clinic.grant().await;
+    };
+    apply(said).await;
+    clinic.insert(r#""Visits""#, 1, 60).await;
+    let engine = Engine::start(&clinic.workers);
+    let publish = "CREATE PUBLICATION lake FOR ALL TABLES";
+    roles::run(&administrator, publish).await;
+    clinic
+        .execute(r#"CREATE TRIGGER late BEFORE UPDATE ON "Visits" FOR EACH ROW EXECUTE FUNCTION touch()"#)
+        .await;
+    clinic.rotate().await;
+    for (name, remedy) in [("late", "on_update"), ("lake", "publications = \"accept\"")] {
+        let view = until(name, async || {
+            let view = clinic.rotation().await?;
+            let why = view.paused_because.as_ref()?;
+            why.contains(name).then_some(view)
+        })
+        .await;
+        let why = view.paused_because.unwrap();
+        for part in ["clinic.visits", remedy, "rekey apply"] {
+            assert!(why.contains(part), "{why}");
+        }
+        assert_eq!(clinic.in_store("SELECT count(*) FROM batch").await, 0);
+        match name {
+            "late" => said.triggers = Some(Triggers::Fire),
+            _ => said.publications_accepted = true,
+        }
+        apply(said).await;
+        resume_rotation(&clinic.services, view.id, &operator())
+            .await
+            .unwrap();
+    }
+    clinic.completes().await;
+    engine.stop().await;
+    assert_eq!(clinic.assert_rotated().await, 60);
+    assert_eq!(clinic.touched().await, 60);
 }

@@ -1,7 +1,7 @@
 //! Planning: cuts the keyring's tables into ranges, a few ahead of the work.
 
 use rekey_domain::{BatchState, Found, KeyId, Part, PartId, Range, plan_fits};
-use rekey_operations::{OperationError, census_of_columns};
+use rekey_operations::{OperationError, census_of_columns, refuse_unsaid_effects};
 use rekey_runtime::crash;
 use rekey_store::{
     Unit, batches, census,
@@ -75,6 +75,8 @@ struct Walk {
     complete: bool,
     /// The parts of a table, asked for once a step.
     listed: Option<(i32, Vec<Part>)>,
+    /// The table whose triggers, rules and publications were looked at in this step.
+    looked_at: Option<i32>,
 }
 
 /// Walks on from where the plan stands: table by table, part by part.
@@ -91,6 +93,7 @@ async fn next_ranges(
         after: advance.rotation.plan_after,
         complete: false,
         listed: None,
+        looked_at: None,
     };
     while (walk.found.len() as u64) < most {
         let index = usize::try_from(walk.table).ok();
@@ -98,6 +101,10 @@ async fn next_ranges(
             walk.complete = true;
             break;
         };
+        // Some may have come since the table was applied, and what is planned is written.
+        if walk.looked_at.replace(walk.table) != Some(walk.table) {
+            refuse_unsaid_effects(advance.services, column).await?;
+        }
         walk.step(advance, column).await?;
     }
     Ok(walk)

@@ -99,7 +99,7 @@ const OPERATOR: [(&str, &str); 17] = [
     ("source", "SELECT, INSERT, UPDATE (url, limits)"),
     (
         "source_table",
-        "SELECT, INSERT, UPDATE (relation, triggers)",
+        "SELECT, INSERT, UPDATE (relation, triggers, publications_accepted)",
     ),
     ("protected_column", "SELECT, INSERT, DELETE"),
     ("quarantine", "SELECT, UPDATE (resolved_at)"),
