@@ -13,6 +13,7 @@ mod columns_check;
 mod columns_release;
 mod dead_letters;
 mod desired;
+mod dispatch;
 mod effects;
 mod error;
 mod grants;
@@ -49,6 +50,7 @@ pub use dead_letters::{dismiss_dead_letter, retry_dead_letter};
 pub use desired::{
     Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, STORE_SOURCE,
 };
+pub use dispatch::Dispatch;
 pub use effects::refuse_unsaid_effects;
 pub use error::OperationError;
 pub use grants::{Grantee, Grants, RabbitMqGrant, SourceGrants, Worker, grants};

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::{Action, OperationError, Services, authorise, canary};
+use crate::{Action, Dispatch, OperationError, Services, authorise, canary};
 
 /// Where events of our own programs come from.
 const SOURCE: &str = "/rekey";
@@ -141,15 +141,19 @@ pub async fn retry_rotation(
     principal: &Principal,
 ) -> Result<(), OperationError> {
     authorise(principal, Action::Rotate)?;
-    let pen = services.pen(principal).await?;
-    let unit = services.store.begin(services.clock.now()).await?;
-    let rotation = rotations::by_id(unit.db(), id).await?;
+    let db = services.store.db();
+    let rotation = rotations::by_id(db, id).await?;
     if rotation.state.0 != RotationState::Failed {
         return Err(OperationError::Refused(format!(
             "rotation {id} is {}, not FAILED",
             rotation.state.0
         )));
     }
+    let keyring = keyrings::by_id(db, rotation.keyring_id).await?;
+    let concurrency = keyring.policy.0.concurrency;
+    let pen = services.pen(principal).await?;
+    let dispatch = Dispatch::of(services, &rotation, concurrency, principal).await?;
+    let unit = services.store.begin(services.clock.now()).await?;
     batches::replan_failed(&unit, &rotation).await?;
     let next = if rotation.pass == 0 {
         RotationState::ReEncrypting
@@ -158,8 +162,7 @@ pub async fn retry_rotation(
     };
     rotations::change_state(&unit, &rotation, next, rotations::Changes::default()).await?;
     // Its plan is complete, so nobody else would dispatch what is planned again.
-    let keyring = keyrings::by_id(unit.db(), rotation.keyring_id).await?;
-    batches::dispatch(&unit, &rotation, keyring.policy.0.concurrency).await?;
+    dispatch.run(&unit, &rotation).await?;
     unit.send(&RotationDue { rotation: id }).await?;
     let subject = id.to_string();
     pen.append(

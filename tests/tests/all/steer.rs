@@ -177,6 +177,15 @@ async fn a_rotation_pauses_after_the_rows_it_was_told_and_resumed_moves_the_rest
     let why = paused.paused_because.clone().unwrap();
     assert!(why.contains("pause after 250"), "{why}");
     assert_eq!(paused.pause_after, None, "said once");
+    let by_whom = "SELECT count(*) FROM audit_entry WHERE action = 'rotation.paused'
+        AND principal IN ('worker:re-encryptor', 'worker:rotator')";
+    assert_eq!(clinic.count(by_whom).await, 1);
+    assert_eq!(
+        clinic
+            .audited("rotation.paused", &paused.id.to_string())
+            .await,
+        1
+    );
     assert!(clinic.under_old().await > 0);
     resume(&clinic, &paused).await;
     let completed = clinic.completes().await;

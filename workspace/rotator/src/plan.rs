@@ -219,6 +219,7 @@ fn tables(columns: &[Protected]) -> Vec<&Protected> {
 }
 
 async fn store(advance: &Advance<'_>, walk: Walk) -> Result<(), OperationError> {
+    let dispatch = advance.dispatch().await?;
     let Some(unit) = advance.begin().await? else {
         return Ok(());
     };
@@ -234,12 +235,7 @@ async fn store(advance: &Advance<'_>, walk: Walk) -> Result<(), OperationError> 
         ..Default::default()
     };
     rotations::update(&unit, &advance.rotation, changes).await?;
-    batches::dispatch(
-        &unit,
-        &advance.rotation,
-        advance.keyring.policy.0.concurrency,
-    )
-    .await?;
+    dispatch.run(&unit, &advance.rotation).await?;
     go_on(&unit, advance, &walk).await?;
     unit.commit().await?;
     crash::point("rotator.planned");
