@@ -189,6 +189,8 @@ impl ReEncryptBatch {
         let principal = Worker::ReEncryptor.principal();
         let dispatch = Dispatch::of(&self.services, rotation, concurrency, &principal).await?;
         let Some(unit) = job.begin().await? else {
+            // It took effect before, and this one had to take the lease to find out.
+            leased::give_back(store, &*self.services.clock, lease).await;
             return Ok(());
         };
         leases::release(&unit, lease).await?;
