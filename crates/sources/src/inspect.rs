@@ -27,6 +27,12 @@ pub trait Inspect: Send + Sync {
     /// As any call.
     async fn candidates(&self) -> Result<Vec<CandidateTable>, SourceError>;
 
+    /// The heaps that the table's rows lie in now, by name, as SQL. Takes no right on any of them.
+    ///
+    /// # Errors
+    /// As any call.
+    async fn part_names(&self, relation: &str) -> Result<Vec<String>, SourceError>;
+
     /// What stands in these columns, in about `rows` rows from all over the table.
     ///
     /// # Errors

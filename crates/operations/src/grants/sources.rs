@@ -53,7 +53,7 @@ async fn on_table(
         return Ok(Vec::new());
     };
     let source = services.source(&table.source).await?;
-    let parts = source.parts(&table.relation).await?;
+    let parts = source.part_names(&table.relation).await?;
     let mut statements = rekey_sources::grants(role, &parts, &rights.read, &rights.written);
     if rights.triggers == Triggers::Suppress && !rights.written.is_empty() {
         statements.push(format!("{GRANT_SUPPRESS} {}", quote(role)));

@@ -34,6 +34,13 @@ impl Inspect for PostgresSource {
         candidates::find(&mut connection, &place).await
     }
 
+    async fn part_names(&self, relation: &str) -> Result<Vec<String>, SourceError> {
+        let (mut connection, place) = self.begin(relation).await?;
+        let table = Table::find(&mut connection, place).await?;
+        let heaps = parts::find(&mut connection, &table).await?;
+        Ok(heaps.into_iter().map(parts::Heap::into_name).collect())
+    }
+
     async fn sample(
         &self,
         relation: &str,

@@ -24,6 +24,11 @@ impl Inspect for SqliteSource {
         candidates::find(&mut connection, self.connections.database()).await
     }
 
+    async fn part_names(&self, relation: &str) -> Result<Vec<String>, SourceError> {
+        let (_, table) = self.table(relation).await?;
+        Ok(vec![table.name])
+    }
+
     async fn sample(
         &self,
         relation: &str,

@@ -119,7 +119,7 @@ async fn the_rights_that_are_listed_are_enough() {
     )
     .await;
     let role = Role::new(&fixture, "listed").await;
-    let parts = fixture.source().parts(r#""All""#).await.unwrap();
+    let parts = fixture.source().part_names(r#""All""#).await.unwrap();
     let names = |names: &[&str]| {
         names
             .iter()
