@@ -1,6 +1,6 @@
 //! `apply`: writes desired keyrings, sources and columns to the store; `plan` only says what would change.
 
-use rekey_domain::{Bind, Effects, Principal, Purpose, unsaid};
+use rekey_domain::{Bind, Principal, Purpose, unsaid};
 use rekey_messages::RotationDue;
 use rekey_sources::TableShape;
 use rekey_store::{
@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     Action, Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, OperationError,
-    Services, authorise,
+    Services, authorise, effects::effects,
 };
 
 mod algorithm;
@@ -115,14 +115,6 @@ fn refuse_effects(
         place: format!("table {}.{}", source.name, table.name),
         problem,
     })
-}
-
-pub(crate) fn effects(shape: &TableShape) -> Effects<'_> {
-    Effects {
-        update_triggers: &shape.update_triggers,
-        always_triggers: &shape.always_triggers,
-        publications: &shape.publications,
-    }
 }
 
 fn resolve_column<'a>(
@@ -235,13 +227,18 @@ async fn write(
                 change: "limits changed".to_owned(),
             });
         }
-        let triggers = table.on_update.triggers;
-        let (stored, changed) =
-            columns::ensure_table(unit, stored.id, &table.name, &table.relation, triggers).await?;
+        let (stored, changed) = columns::ensure_table(
+            unit,
+            stored.id,
+            &table.name,
+            &table.relation,
+            table.on_update,
+        )
+        .await?;
         if changed {
             changes.push(Change {
                 subject: format!("table {}.{}", source.name, table.name),
-                change: "relation or treatment of triggers changed".to_owned(),
+                change: "relation, or what was said of its updates, changed".to_owned(),
             });
         }
         let new = NewColumn {

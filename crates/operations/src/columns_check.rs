@@ -5,9 +5,9 @@ mod elsewhere;
 use std::collections::HashMap;
 
 use rekey_domain::{
-    Bind, ColumnName, Finding, KeyId, KeyName, KeyringName, TextEncoding, strange_values,
+    Bind, ColumnName, Finding, KeyId, KeyName, KeyringName, TextEncoding, Triggers, strange_values,
 };
-use rekey_sources::{Measure, Source};
+use rekey_sources::{Measure, Source, TableRights};
 use rekey_store::columns::{self, Protected};
 use serde::Serialize;
 
@@ -164,30 +164,19 @@ impl Look<'_> {
         Ok(())
     }
 
+    /// Whether our role may not look; what a worker's may not do, that one's readiness says.
     async fn lacks_rights(&mut self, columns: &[&Protected], found: &look::Found) -> bool {
-        let mut read = found.shape.primary_key.clone();
-        let mut written = Vec::new();
-        for column in columns {
-            read.extend(column.spec.bind_columns.iter().cloned());
-            written.push(column.spec.name.column.clone());
-        }
-        read.extend(written.iter().cloned());
-        read.sort_unstable();
-        read.dedup();
-        let subject = table_subject(columns[0]);
-        let relation = &columns[0].table.relation;
-        match found.source.missing_rights(relation, &read, &written).await {
-            Ok(missing) if missing.is_empty() => false,
-            Ok(missing) => {
-                let problem = format!(
-                    "the role of this program lacks rights that moving rows takes: {}; rekey grants prints what each worker needs",
-                    missing.join("; ")
-                );
-                self.findings.push(Finding::person(subject, problem));
-                true
-            }
+        let read = columns.iter().map(|column| column.spec.name.column.clone());
+        let needed = TableRights {
+            relation: columns[0].table.relation.clone(),
+            read: read.collect(),
+            written: Vec::new(),
+            triggers: Triggers::Fire,
+        };
+        match found.source.check_rights(&needed).await {
+            Ok(()) => false,
             Err(error) => {
-                note_error(&mut self.findings, subject, &error);
+                note_error(&mut self.findings, table_subject(columns[0]), &error);
                 true
             }
         }

@@ -55,6 +55,14 @@ pub enum OperationError {
     /// A safety rule forbids it.
     #[error("refused: {0}")]
     Refused(String),
+    /// Our updates of a table would set something off that nobody spoke of.
+    #[error("table {table} {problem}; then rekey apply, or take away what was found")]
+    Unsaid {
+        /// The table.
+        table: String,
+        /// What was found, and what to say.
+        problem: String,
+    },
     /// The configuration contradicts itself or the store.
     #[error("{place}: {problem}")]
     Configuration {
@@ -79,6 +87,7 @@ impl OperationError {
             | Self::NotASigningKey(_)
             | Self::NotAllowed { .. }
             | Self::Refused(_)
+            | Self::Unsaid { .. }
             | Self::Configuration { .. } => false,
         }
     }
@@ -105,7 +114,7 @@ impl OperationError {
         }
     }
 
-    /// Whether the KMS, a key itself or a right at a source stands in the way: every further attempt fails alike until a
+    /// Whether the KMS, a key itself, a right at a source or what nobody spoke of stands in the way: every further attempt fails alike until a
     /// person mends it, so work is put on hold rather than given up piece by piece.
     pub fn pauses(&self) -> bool {
         match self {
@@ -113,6 +122,7 @@ impl OperationError {
             Self::Client(ClientError::WrongKeyMaterial { .. }) => true,
             // A right that is missing at a source is missing for every row.
             Self::Source(SourceError::NotAllowed { .. }) => true,
+            Self::Unsaid { .. } => true,
             _ => false,
         }
     }

@@ -1,4 +1,4 @@
-//! The rights that each worker needs, and no more: SQL for the store and the sources, KMS policy, RabbitMQ permissions.
+//! The rights that each worker and the command line need, and no more: SQL for the store and the sources, KMS policy, RabbitMQ permissions.
 
 mod kms;
 mod sources;
@@ -46,18 +46,61 @@ impl Worker {
     pub fn uses_keys(self) -> bool {
         self != Self::Scheduler
     }
+}
+
+/// Whoever needs rights at the systems of a deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Grantee {
+    /// A person or a pipeline with the command line. Migrating is the store's owner's.
+    Operator,
+    /// A worker program.
+    #[serde(untagged)]
+    Worker(Worker),
+}
+
+impl Grantee {
+    /// Each of them.
+    pub const ALL: [Self; 4] = [
+        Self::Worker(Worker::Scheduler),
+        Self::Worker(Worker::Rotator),
+        Self::Worker(Worker::ReEncryptor),
+        Self::Operator,
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Worker(worker) => worker.name(),
+            Self::Operator => "operator",
+        }
+    }
 
     /// Its role in databases: `rekey_re_encryptor`.
     pub fn role(self, prefix: &str) -> String {
         format!("{prefix}{}", self.name().replace('-', "_"))
     }
+
+    /// What it is to RabbitMQ: `rekey init` and `rekey migrate` declare.
+    fn at_rabbitmq(self) -> &'static str {
+        match self {
+            Self::Worker(worker) => worker.name(),
+            Self::Operator => "declare",
+        }
+    }
 }
 
-/// Everything one worker needs.
+impl From<Worker> for Grantee {
+    fn from(worker: Worker) -> Self {
+        Self::Worker(worker)
+    }
+}
+
+/// Everything one worker, or the command line, needs.
 #[derive(Debug, Clone, Serialize)]
 pub struct Grants {
-    /// The worker.
-    pub worker: Worker,
+    /// Who. The name is that of a field of `rekey.grants/v1`, from before there was an operator.
+    pub worker: Grantee,
     /// Its role at the databases.
     pub role: String,
     /// SQL to run on the store, as its owner. Empty for a SQLite store.
@@ -70,7 +113,7 @@ pub struct Grants {
     pub rabbitmq: RabbitMqGrant,
 }
 
-/// What a worker needs of one source.
+/// What it needs of one source.
 #[derive(Debug, Clone, Serialize)]
 pub struct SourceGrants {
     /// The source.
@@ -109,7 +152,7 @@ impl RabbitMqGrant {
     }
 }
 
-/// The rights of every worker in this deployment; `role_prefix` is put before their roles' names,
+/// The rights of everyone in this deployment; `role_prefix` is put before their roles' names,
 /// `vhost` is where RabbitMQ carries the messages.
 ///
 /// # Errors
@@ -125,17 +168,16 @@ pub async fn grants(
     let brokers = rekey_broker::grants(&places.config.broker.prefix)?;
     let schema = rekey_store::rights::schema(services.store.db()).await?;
     let mut all = Vec::new();
-    for worker in Worker::ALL {
-        let role = worker.role(role_prefix);
-        let rabbitmq = brokers.iter().find(|grant| grant.who == worker.name());
-        let rabbitmq = rabbitmq.expect("every worker has its grant").clone();
+    for who in Grantee::ALL {
+        let role = who.role(role_prefix);
+        let rabbitmq = brokers.iter().find(|grant| grant.who == who.at_rabbitmq());
+        let rabbitmq = rabbitmq.expect("everyone has a grant").clone();
         let on_store = schema.as_deref();
         all.push(Grants {
-            worker,
-            store: on_store
-                .map_or_else(Vec::new, |schema| store::statements(worker, &role, schema)),
-            sources: sources::statements(worker, &role, &tables, services).await?,
-            kms: kms::statement(worker),
+            worker: who,
+            store: on_store.map_or_else(Vec::new, |schema| store::statements(who, &role, schema)),
+            sources: sources::statements(who, &role, &tables, services).await?,
+            kms: kms::statement(who),
             rabbitmq: RabbitMqGrant::new(rabbitmq, vhost),
             role,
         });

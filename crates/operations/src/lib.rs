@@ -14,6 +14,8 @@ mod columns_check;
 mod columns_release;
 mod dead_letters;
 mod desired;
+mod dispatch;
+mod effects;
 mod error;
 mod grants;
 mod init;
@@ -51,8 +53,10 @@ pub use dead_letters::{dismiss_dead_letter, retry_dead_letter};
 pub use desired::{
     Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, STORE_SOURCE,
 };
+pub use dispatch::Dispatch;
+pub use effects::refuse_unsaid_effects;
 pub use error::OperationError;
-pub use grants::{Grants, RabbitMqGrant, SourceGrants, Worker, grants};
+pub use grants::{Grantee, Grants, RabbitMqGrant, SourceGrants, Worker, grants};
 pub use init::init;
 pub use key_making::{MadeKey, make_key};
 pub use kms::{connect_kms, create_kms};

@@ -4,9 +4,9 @@ use std::{collections::HashMap, sync::Arc};
 
 use rekey_domain::{ColumnName, Finding, KeyId, KeyName, OnUpdate, unsaid};
 use rekey_sources::{CensusColumn, Source, SourceError, TableShape};
-use rekey_store::columns::{Protected, Table};
+use rekey_store::columns::Protected;
 
-use crate::{Desired, DesiredTable, OperationError, Services, apply::effects, key_views};
+use crate::{Desired, DesiredTable, OperationError, Services, effects::effects, key_views};
 
 /// A protected table that was found at its source.
 pub(crate) struct Found {
@@ -107,17 +107,10 @@ pub(crate) fn unsaid_effects(
 }
 
 /// What the configuration says of a table's effects; where it says nothing of the table, what the
-/// store does, which keeps of publications only that they were accepted when they were looked at.
+/// store does.
 pub(crate) fn said(desired: &Desired, column: &Protected) -> OnUpdate {
     let declared = declared_table(desired, &column.source.name, &column.table.name);
-    declared.map_or_else(|| stored(&column.table), |table| table.on_update)
-}
-
-fn stored(table: &Table) -> OnUpdate {
-    OnUpdate {
-        triggers: table.triggers.as_ref().map(|said| said.0),
-        publications_accepted: true,
-    }
+    declared.map_or_else(|| column.table.on_update(), |table| table.on_update)
 }
 
 fn declared_table<'a>(desired: &'a Desired, source: &str, table: &str) -> Option<&'a DesiredTable> {

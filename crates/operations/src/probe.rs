@@ -183,7 +183,7 @@ async fn kms(services: &Services) -> Option<String> {
 }
 
 async fn store_rights(services: &Services, worker: Worker) -> Option<String> {
-    let checked = rights::check(services.store.db(), &grants::store_rights(worker)).await;
+    let checked = rights::check(services.store.db(), &grants::store_rights(worker.into())).await;
     checked.err().map(|error| error.to_string())
 }
 
@@ -215,7 +215,7 @@ async fn look_at(
     worker: Worker,
     services: &Services,
 ) -> Result<(), OperationError> {
-    let Some(rights) = table.rights(worker, services).await? else {
+    let Some(rights) = table.rights(worker.into(), services).await? else {
         return Ok(());
     };
     let source = services.source(&table.source).await?;

@@ -1,4 +1,4 @@
-//! The protected tables of the sources, and what each worker does with them.
+//! The protected tables of the sources, and what each worker and the command line do with them.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use rekey_domain::Triggers;
 use rekey_sources::TableRights;
 use rekey_store::columns::{self, Source};
 
-use crate::{OperationError, STORE_SOURCE, Services, Worker};
+use crate::{Grantee, OperationError, STORE_SOURCE, Services, Worker};
 
 /// A protected table of a source; not the store's own.
 pub(crate) struct ProtectedTable {
@@ -47,18 +47,18 @@ pub(crate) async fn protected_tables(
 }
 
 impl ProtectedTable {
-    /// What a worker does with the table; the scheduler does nothing there.
+    /// What one does with the table; the scheduler does nothing there.
     pub(crate) async fn rights(
         &self,
-        worker: Worker,
+        who: Grantee,
         services: &Services,
     ) -> Result<Option<TableRights>, OperationError> {
         let mut read = self.protected.clone();
-        let written = match worker {
-            Worker::Scheduler => return Ok(None),
-            // It counts values by their first bytes; which row each is of it need not know.
-            Worker::Rotator => BTreeSet::new(),
-            Worker::ReEncryptor => {
+        let written = match who {
+            Grantee::Worker(Worker::Scheduler) => return Ok(None),
+            // They count values by their first bytes; which row each is of they need not know.
+            Grantee::Worker(Worker::Rotator) | Grantee::Operator => BTreeSet::new(),
+            Grantee::Worker(Worker::ReEncryptor) => {
                 let source = services.source(&self.source).await?;
                 read.extend(source.describe(&self.relation).await?.primary_key);
                 read.extend(self.bound.iter().cloned());

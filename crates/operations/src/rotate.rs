@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::{Action, OperationError, Services, audited::Audited, authorise, canary};
+use crate::{Action, Dispatch, OperationError, Services, audited::Audited, authorise, canary};
 
 /// Where events of our own programs come from.
 const SOURCE: &str = "/rekey";
@@ -131,21 +131,25 @@ pub async fn retry_rotation(
     id: Uuid,
     principal: &Principal,
 ) -> Result<(), OperationError> {
-    let asked = Audited::begin(services, principal, Action::Rotate).await?;
-    let unit = &asked.unit;
-    let rotation = rotations::by_id(unit.db(), id).await?;
+    authorise(principal, Action::Rotate)?;
+    let db = services.store.db();
+    let rotation = rotations::by_id(db, id).await?;
     if rotation.state.0 != RotationState::Failed {
         return Err(OperationError::Refused(format!(
             "rotation {id} is {}, not FAILED",
             rotation.state.0
         )));
     }
+    let keyring = keyrings::by_id(db, rotation.keyring_id).await?;
+    let concurrency = keyring.policy.0.concurrency;
+    let dispatch = Dispatch::of(services, &rotation, concurrency, principal).await?;
+    let asked = Audited::begin(services, principal, Action::Rotate).await?;
+    let unit = &asked.unit;
     batches::replan_failed(unit, &rotation).await?;
     let next = rotation.kind.0.retried_in(rotation.pass == 0);
     rotations::change_state(unit, &rotation, next, rotations::Changes::default()).await?;
     // Its plan is complete, so nobody else would dispatch what is planned again.
-    let keyring = keyrings::by_id(unit.db(), rotation.keyring_id).await?;
-    batches::dispatch(unit, &rotation, keyring.policy.0.concurrency).await?;
+    dispatch.run(unit, &rotation).await?;
     unit.send(&RotationDue { rotation: id }).await?;
     asked
         .commit("rotation.retried", &id.to_string(), json!({}))

@@ -9,7 +9,7 @@ use rekey_client::Client;
 use rekey_domain::{KeyringName, Principal};
 use rekey_kms::Kms;
 use rekey_runtime::{Clock, config::SecretUrl};
-use rekey_sources::Source;
+use rekey_sources::{Source, SourceError};
 use rekey_store::{Store, audit::AuditPen, columns};
 
 use crate::{Desired, OperationError, STORE_SOURCE, StoreLeases, metered_kms::MeteredKms};
@@ -28,7 +28,14 @@ pub struct Services {
     /// This process, for leases and logs.
     pub holder: String,
     source_urls: Arc<HashMap<String, SecretUrl>>,
-    sources: Arc<Mutex<HashMap<String, Arc<dyn Source>>>>,
+    sources: Arc<Mutex<HashMap<String, Open>>>,
+}
+
+/// A source, and the URL it was opened by.
+#[derive(Clone)]
+struct Open {
+    url: SecretUrl,
+    source: Arc<dyn Source>,
 }
 
 impl Services {
@@ -67,6 +74,7 @@ impl Services {
     pub fn with_source_urls(self, urls: HashMap<String, SecretUrl>) -> Self {
         Self {
             source_urls: Arc::new(urls),
+            sources: Arc::default(),
             ..self
         }
     }
@@ -83,7 +91,8 @@ impl Services {
         Ok(AuditPen::new(key, principal.clone()))
     }
 
-    /// The source, opened once a process.
+    /// The source, opened once a process, and anew where its URL file says another URL now. While that
+    /// cannot be read, what is open goes on.
     ///
     /// # Errors
     /// [`OperationError::Source`] when it cannot be opened.
@@ -91,22 +100,51 @@ impl Services {
         &self,
         source: &columns::Source,
     ) -> Result<Arc<dyn Source>, OperationError> {
-        let url = self.url_of(source);
-        let known = || self.sources.lock().expect("no holder panics");
-        if let Some(open) = known().get(url) {
-            return Ok(open.clone());
+        let open = self.open_source(&source.name);
+        let url = match (self.url_of(source), open) {
+            (Ok(url), Some(open)) if open.url == url => return Ok(open.source),
+            (Err(problem), Some(open)) => {
+                tracing::warn!(source = source.name, problem, "the URL file of a source");
+                return Ok(open.source);
+            }
+            (url, _) => url.map_err(|problem| out_of_reach(&source.name, problem))?,
+        };
+        let opened = rekey_sources::open(url.expose_url()).await?;
+        let mut known = self.sources.lock().expect("no holder panics");
+        // Who opened it meanwhile was first: its writers take turns.
+        if let Some(open) = known.get(&source.name).filter(|open| open.url == url) {
+            return Ok(open.source.clone());
         }
-        let opened = rekey_sources::open(url).await?;
-        Ok(known().entry(url.to_owned()).or_insert(opened).clone())
+        let open = Open {
+            url,
+            source: opened.clone(),
+        };
+        known.insert(source.name.clone(), open);
+        Ok(opened)
     }
 
-    fn url_of<'a>(&'a self, source: &'a columns::Source) -> &'a str {
-        if source.name == STORE_SOURCE {
-            return self.store.url();
-        }
-        let ours = self.source_urls.get(&source.name);
-        ours.map_or(&source.url, SecretUrl::expose_url)
+    fn open_source(&self, name: &str) -> Option<Open> {
+        let known = self.sources.lock().expect("no holder panics");
+        known.get(name).cloned()
     }
+
+    fn url_of(&self, source: &columns::Source) -> Result<SecretUrl, String> {
+        if source.name == STORE_SOURCE {
+            return Ok(self.store.url().to_owned().into());
+        }
+        match self.source_urls.get(&source.name) {
+            Some(ours) => ours.now(),
+            None => Ok(source.url.clone().into()),
+        }
+    }
+}
+
+/// As a source that is away: it is looked for again, and no work is given up for it.
+fn out_of_reach(name: &str, problem: String) -> OperationError {
+    OperationError::Source(SourceError::OutOfReach {
+        database: format!("source {name}"),
+        reason: problem,
+    })
 }
 
 fn client(

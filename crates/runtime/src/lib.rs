@@ -1,5 +1,6 @@
 //! Handlers, workers, retry, configuration, telemetry and shutdown.
 
+mod account;
 pub mod clock;
 pub mod config;
 pub mod crash;
@@ -13,6 +14,7 @@ pub mod shutdown;
 pub mod telemetry;
 mod worker;
 
+pub use account::account;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use handler::Handler;
 pub use job::{Job, JobError};

@@ -27,6 +27,12 @@ pub trait Inspect: Send + Sync {
     /// As any call.
     async fn candidates(&self) -> Result<Vec<CandidateTable>, SourceError>;
 
+    /// The heaps that the table's rows lie in now, by name, as SQL. Takes no right on any of them.
+    ///
+    /// # Errors
+    /// As any call.
+    async fn part_names(&self, relation: &str) -> Result<Vec<String>, SourceError>;
+
     /// What stands in these columns, in about `rows` rows from all over the table.
     ///
     /// # Errors
@@ -37,18 +43,6 @@ pub trait Inspect: Send + Sync {
         columns: &[CensusColumn],
         rows: u32,
     ) -> Result<Sample, SourceError>;
-
-    /// The statements that would give our role what it lacks to read the columns in `read` and to
-    /// write those in `written`, which the table has. Empty: it lacks nothing.
-    ///
-    /// # Errors
-    /// As any call.
-    async fn missing_rights(
-        &self,
-        relation: &str,
-        read: &[String],
-        written: &[String],
-    ) -> Result<Vec<String>, SourceError>;
 }
 
 /// How a table is measured.

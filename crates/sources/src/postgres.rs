@@ -11,7 +11,6 @@ mod grants;
 mod inspect;
 mod load;
 mod measure;
-mod missing_rights;
 mod names;
 mod parts;
 mod ranges;

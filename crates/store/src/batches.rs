@@ -218,7 +218,8 @@ pub async fn plan(
     Ok(())
 }
 
-/// Dispatches planned batches until `concurrency` are in flight.
+/// Dispatches planned batches until `concurrency` are in flight. Gives why the rotation is on hold from
+/// now on, where it was asked to pause; whoever dispatches writes that into the audit log.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
@@ -226,13 +227,14 @@ pub async fn dispatch(
     unit: &Unit,
     rotation: &Rotation,
     concurrency: u32,
-) -> Result<(), StoreError> {
+) -> Result<Option<String>, StoreError> {
     let rotation = &rotations::lock(unit, rotation.id).await?;
     if rotation.paused || !rotation.state.0.is_live() {
-        return Ok(());
+        return Ok(None);
     }
-    let Some(concurrency) = may_be_in_flight(unit, rotation, concurrency).await? else {
-        return Ok(());
+    let concurrency = match may_be_in_flight(unit, rotation, concurrency).await? {
+        Ok(concurrency) => concurrency,
+        Err(why) => return Ok(Some(why)),
     };
     let in_flight = count(unit.db(), rotation, BatchState::Dispatched).await?;
     let ready = batch::Entity::find()
@@ -253,28 +255,27 @@ pub async fn dispatch(
         .await?;
         send(unit, rotation, &batch).await?;
     }
-    Ok(())
+    Ok(None)
 }
 
 /// How many batches may be in flight. Where it is time for a person to look, the rotation is on hold
-/// from now on.
+/// from now on, and this is why.
 async fn may_be_in_flight(
     unit: &Unit,
     rotation: &Rotation,
     concurrency: u32,
-) -> Result<Option<u32>, StoreError> {
+) -> Result<Result<u32, String>, StoreError> {
     let canary = rotation.canary();
     if canary.pause_after.is_none() {
-        return Ok(Some(concurrency));
+        return Ok(Ok(concurrency));
     }
     let keyring = keyrings::by_id(unit.db(), rotation.keyring_id).await?;
     let moved = rows_moved(unit.db(), rotation).await?;
     let batch_rows = canary.batch_rows(keyring.policy.0.batch_rows);
-    let most = canary.in_flight(moved, batch_rows, concurrency);
-    if most.is_none() {
-        rotations::pause_after(unit, rotation, moved).await?;
-    }
-    Ok(most)
+    Ok(match canary.in_flight(moved, batch_rows, concurrency) {
+        Some(most) => Ok(most),
+        None => Err(rotations::pause_after(unit, rotation, moved).await?),
+    })
 }
 
 /// Rows that a rotation moved, over all passes.

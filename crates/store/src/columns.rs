@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use rekey_domain::{Bind, ColumnName, ColumnSpec, Limits, TextEncoding, Triggers};
+use rekey_domain::{Bind, ColumnName, ColumnSpec, Limits, OnUpdate, TextEncoding, Triggers};
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait,
     QueryFilter, QueryOrder,
@@ -213,10 +213,19 @@ impl Table {
             .as_ref()
             .map_or(Triggers::Fire, |Text(said)| *said)
     }
+
+    /// What was said of the effects that our updates have beyond its rows. Of publications nothing is
+    /// known that was said to an older program, which saw to it that it was.
+    pub fn on_update(&self) -> OnUpdate {
+        OnUpdate {
+            triggers: self.triggers.as_ref().map(|Text(said)| *said),
+            publications_accepted: self.publications_accepted.unwrap_or(true),
+        }
+    }
 }
 
-/// The table of this name, made or brought to this relation and treatment of triggers; `true` where
-/// it was there and is another now.
+/// The table of this name, made or brought to this relation and to what was said of its updates; `true`
+/// where it was there and is another now.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
@@ -225,9 +234,10 @@ pub async fn ensure_table(
     source: Uuid,
     name: &str,
     relation: &str,
-    triggers: Option<Triggers>,
+    said: OnUpdate,
 ) -> Result<(Table, bool), StoreError> {
-    let triggers = triggers.map(Text);
+    let triggers = said.triggers.map(Text);
+    let accepted = Some(said.publications_accepted);
     let named = source_table::Column::SourceId
         .eq(source)
         .and(source_table::Column::Name.eq(name));
@@ -236,7 +246,11 @@ pub async fn ensure_table(
         .one(unit.db())
         .await?
     {
-        Some(found) if found.relation == relation && found.triggers == triggers => {
+        Some(found)
+            if found.relation == relation
+                && found.triggers == triggers
+                && found.publications_accepted == accepted =>
+        {
             Ok((found, false))
         }
         Some(found) => {
@@ -245,6 +259,7 @@ pub async fn ensure_table(
                 id: Set(found.id),
                 relation,
                 triggers: Set(triggers),
+                publications_accepted: Set(accepted),
                 ..Default::default()
             };
             Ok((row.update(unit.db()).await?, true))
@@ -256,6 +271,7 @@ pub async fn ensure_table(
                 name: Set(name.to_owned()),
                 relation: Set(relation.to_owned()),
                 triggers: Set(triggers),
+                publications_accepted: Set(accepted),
             };
             let taken = |error| StoreError::stale_if_taken(error, format!("table {name}"));
             Ok((row.insert(unit.db()).await.map_err(taken)?, false))
@@ -328,7 +344,13 @@ mod tests {
     async fn protect_ssn(store: &Store, keyring: Uuid) -> Result<bool, StoreError> {
         let unit = store.begin(now()).await?;
         let (source, _) = ensure_source(&unit, "clinic", "sqlite://clinic.db").await?;
-        let table = ensure_table(&unit, source.id, "patients", "patients", None);
+        let table = ensure_table(
+            &unit,
+            source.id,
+            "patients",
+            "patients",
+            OnUpdate::default(),
+        );
         let (table, _) = table.await?;
         let new = NewColumn {
             name: "ssn".to_owned(),

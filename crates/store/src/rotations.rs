@@ -300,22 +300,27 @@ pub async fn hurry(unit: &Unit, rotation: &Rotation) -> Result<(), StoreError> {
 }
 
 /// Puts a rotation on hold as it was asked to, once about so many rows are moved; resumed, it goes on
-/// to its end.
+/// to its end. Gives why.
 ///
 /// # Errors
 /// [`StoreError::Stale`] where the rotation moved meanwhile.
-pub async fn pause_after(unit: &Unit, rotation: &Rotation, moved: u64) -> Result<(), StoreError> {
+pub async fn pause_after(
+    unit: &Unit,
+    rotation: &Rotation,
+    moved: u64,
+) -> Result<String, StoreError> {
     let asked = rotation.pause_after.unwrap_or_default();
     let why = format!(
         "{moved} rows are moved, and it was to pause after {asked}; resumed, it moves all the others"
     );
     let changes = Changes {
         paused: Set(true),
-        paused_because: Set(Some(why)),
+        paused_because: Set(Some(why.clone())),
         pause_after: Set(None),
         ..Default::default()
     };
-    update(unit, rotation, changes).await
+    update(unit, rotation, changes).await?;
+    Ok(why)
 }
 
 /// Ends a rotation where it is: what is in flight finds that out, and nothing is taken back.

@@ -11,7 +11,8 @@ const ONE_AT_A_TIME: &str = "SET LOCAL lock_timeout = 0; SET LOCAL statement_tim
      SELECT pg_advisory_xact_lock(7305522);";
 
 impl Store {
-    /// Brings the schema up to date, all of it or nothing; expands only.
+    /// Brings the schema up to date, all of it or nothing; expands only. A schema that is up to date takes
+    /// no right to change it.
     ///
     /// # Errors
     /// [`StoreError::Schema`] when the schema is newer than this program.
@@ -20,8 +21,9 @@ impl Store {
         if tx.get_database_backend() == DbBackend::Postgres {
             tx.execute_unprepared(ONE_AT_A_TIME).await?;
         }
-        missing(&tx).await?;
-        Migrator::up(&tx, None).await?;
+        if missing(&tx).await? > 0 {
+            Migrator::up(&tx, None).await?;
+        }
         Ok(tx.commit().await?)
     }
 

@@ -52,6 +52,22 @@ fn every_path_of_the_page_is_there() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
+/// Whoever reaches a database as its superuser does so in one file, whose databases give no such URL.
+#[test]
+fn only_the_fixture_of_roles_reaches_a_database_as_a_superuser() {
+    let folder = at_root("tests/tests/all");
+    for file in fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        if path.ends_with("roles.rs") || path.ends_with("architecture.rs") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        for way in ["TestDatabase", "services::POSTGRES"] {
+            assert!(!text.contains(way), "{}: {way}", path.display());
+        }
+    }
+}
+
 #[test]
 fn a_row_that_is_not_true_is_found() {
     let problems = |row: &str| Row::parse(row).map_or(0, |row| row.problems().len());

@@ -4,7 +4,6 @@ use std::{
     collections::HashMap,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    str::FromStr,
     sync::Arc,
 };
 
@@ -14,21 +13,23 @@ use rekey_domain::{Algorithm, Found, RotationReason, RotationState};
 use rekey_envelope::{decode_base64, encode_base64};
 use rekey_kms::AwsKms;
 use rekey_operations::{
-    RotationView, Services, Worker, census, key_views, rotate, rotation_views, verify_audit,
+    Grantee, RotationView, Services, Worker, census, key_views, rotate, rotation_views,
+    verify_audit,
 };
 use rekey_runtime::SystemClock;
 use rekey_store::Store;
-use rekey_testkit::{TestDatabase, programs, rabbitmq::TestBroker, services};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Row, postgres::PgConnectOptions};
+use rekey_testkit::{programs, rabbitmq::TestBroker, services};
+use serde_json::Value;
+use sqlx::{PgPool, Row};
 use tempfile::TempDir;
 
 use crate::{
     process::Process,
+    roles::{self, APPLICATION, Database, OPERATOR, OWNER, Roles},
     support::{operator, phi, until},
 };
 
 const CONFIG: &str = "rekey.toml";
-const PASSWORD: &str = "only-in-tests";
 
 /// What carries messages between the processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,11 +76,11 @@ pub struct Cluster {
     /// The folder of the programs that are started from now on.
     pub programs: PathBuf,
     dir: TempDir,
-    databases: [TestDatabase; 2],
-    roles: Roles,
+    databases: [Database; 2],
     /// Where the workers find the services; a proxy may stand there.
     pub places: Urls,
-    workers: Vec<(Worker, String)>,
+    /// Users at the broker.
+    users: Vec<(Grantee, String)>,
 }
 
 /// Host and port of each service.
@@ -102,8 +103,8 @@ impl Servers {
     /// Those of all tests.
     pub fn shared() -> Self {
         Self {
-            store: services::url(services::POSTGRES),
-            source: services::url(services::POSTGRES),
+            store: roles::server(),
+            source: roles::server(),
             amqp: services::url(services::AMQP),
             rabbitmq_api: services::url(services::RABBITMQ_API),
         }
@@ -126,11 +127,11 @@ impl Cluster {
     /// empty.
     pub async fn made_by(programs: &Path, servers: Servers, patients: i64, policy: Policy) -> Self {
         let (store, source) = (&servers.store, &servers.source);
+        let roles = Roles::create(&[store, source]).await;
         let databases = [
-            TestDatabase::on(store).await,
-            TestDatabase::on(source).await,
+            Database::with(&roles, store, OWNER).await,
+            Database::with(&roles, source, APPLICATION).await,
         ];
-        let roles = Roles::create([store.clone(), source.clone()]).await;
         let places = Urls {
             store: place(store),
             source: place(source),
@@ -138,32 +139,28 @@ impl Cluster {
         };
         let broker = TestBroker::on(servers.amqp, servers.rabbitmq_api).await;
         let [store, source] = &databases;
-        own(store, &roles.name("operator")).await;
-        own(source, &roles.name("application")).await;
         let dir = tempfile::tempdir().unwrap();
         let alias = format!("alias/{}", store.name());
         std::fs::write(dir.path().join(CONFIG), config(&alias, policy)).unwrap();
-        let application = source.url_as(&roles.name("application"), PASSWORD);
-        let source_pool = PgPool::connect(&application).await.unwrap();
+        let source_pool = source.pool_as(APPLICATION).await;
         let tables =
             "CREATE TABLE patients (id bigint PRIMARY KEY, ssn bytea, notes text, updated_at text)
                  WITH (fillfactor = 70);
              CREATE TABLE visits (uuid uuid PRIMARY KEY, finding bytea)";
         sqlx::raw_sql(tables).execute(&source_pool).await.unwrap();
-        let operator_url = store.url_as(&roles.name("operator"), PASSWORD);
+        let urls = [store, source].map(|database| database.url_as(OPERATOR));
         let mut cluster = Self {
             programs: programs.to_owned(),
-            services: operators(&operator_url, &application, &alias).await,
+            services: operators(&urls, &alias).await,
             source: source_pool,
-            store: store.pool().await,
+            store: store.administrator().await,
             broker,
             policy,
             patients,
             dir,
             databases,
-            roles,
             places,
-            workers: Vec::new(),
+            users: Vec::new(),
         };
         cluster.grant().await;
         cluster
@@ -182,19 +179,22 @@ impl Cluster {
 
     /// A command as the operator gives it; answers what it prints.
     pub fn rekey(&self, arguments: &[&str]) -> String {
+        self.rekey_as(OPERATOR, arguments)
+    }
+
+    /// Brings the store's schema up to date, as its owner.
+    pub fn migrate(&self) {
+        self.rekey_as(OWNER, &["migrate"]);
+    }
+
+    fn rekey_as(&self, role: &str, arguments: &[&str]) -> String {
         let mut command = self.command("rekey");
         let [store, source] = &self.databases;
         command.args(arguments).stdin(Stdio::null());
-        command.env(
-            "REKEY__STORE__URL",
-            store.url_as(&self.roles.name("operator"), PASSWORD),
-        );
-        command.env(
-            "REKEY__SOURCE__CLINIC__URL",
-            source.url_as(&self.roles.name("application"), PASSWORD),
-        );
-        if self.policy.messages == Messages::RabbitMq {
-            command.env("REKEY__BROKER__URL", self.broker.url());
+        command.env("REKEY__STORE__URL", store.url_as(role));
+        command.env("REKEY__SOURCE__CLINIC__URL", source.url_as(OPERATOR));
+        if let Some(url) = self.broker_url(Grantee::Operator) {
+            command.env("REKEY__BROKER__URL", url);
         }
         let done = command.output().unwrap();
         let (said, wrong) = (
@@ -219,27 +219,33 @@ impl Cluster {
         command
     }
 
-    /// Gives every worker what `rekey grants` prints, and nothing else.
+    /// Gives every worker and the command line what `rekey grants` prints, and nothing else.
     async fn grant(&mut self) {
-        self.rekey(&["init"]);
-        for worker in Worker::ALL {
+        for who in Grantee::ALL {
             let (user, _) = self.broker.user().await;
-            self.workers.push((worker, user));
+            if who == Grantee::Operator {
+                // Whoever declares has this before there is anything that could print it.
+                let ours = r"^rekey(\..*)?$";
+                self.broker.management.permit(&user, ours, ours, ours).await;
+            }
+            self.users.push((who, user));
         }
+        self.migrate();
+        // Nothing is protected yet: what the operator needs to make keyrings and to apply.
+        self.grant_anew().await;
+        self.rekey(&["init"]);
         self.grant_anew().await;
     }
 
     /// The same once more, as another version may need other rights.
     pub async fn grant_anew(&self) {
-        let printed = self.grants();
         let [store, source] = &self.databases;
-        for (worker, user) in &self.workers {
-            let of_worker = |one: &&serde_json::Value| one["worker"] == worker.name();
-            let grants = printed.iter().find(of_worker).unwrap();
-            run_all(&store.pool().await, &grants["store"]).await;
-            for one in grants["sources"].as_array().unwrap() {
-                run_all(&source.pool().await, &one["sql"]).await;
-            }
+        let printed = self.grants();
+        store.give_store(&printed).await;
+        source.give_source("clinic", &printed).await;
+        for (who, user) in &self.users {
+            let is_theirs = |one: &&Value| one["worker"] == who.name();
+            let grants = printed.iter().find(is_theirs).unwrap();
             let expression = |name: &str| grants["rabbitmq"][name].as_str().unwrap().to_owned();
             let [configure, write, read] = ["configure", "write", "read"].map(expression);
             self.broker
@@ -251,15 +257,25 @@ impl Cluster {
 
     /// The role of a worker at the databases.
     pub fn role(&self, worker: Worker) -> String {
-        worker.role(&self.roles.prefix())
+        Grantee::from(worker).role(self.databases[0].roles().prefix())
     }
 
-    /// What `rekey grants` prints.
-    fn grants(&self) -> Vec<serde_json::Value> {
-        let prefix = self.roles.prefix();
-        let printed = self.rekey(&["--output", "json", "grants", "--role-prefix", &prefix]);
-        let printed: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    /// What `rekey grants` prints. The store's owner asks, as it may be what the operator lacks.
+    fn grants(&self) -> Vec<Value> {
+        let prefix = self.databases[0].roles().prefix();
+        let ask = ["--output", "json", "grants", "--role-prefix", prefix];
+        let printed = self.rekey_as(OWNER, &ask);
+        let printed: Value = serde_json::from_str(&printed).unwrap();
         printed["grants"].as_array().unwrap().clone()
+    }
+
+    /// The broker's URL for one of its users, where there is a broker.
+    fn broker_url(&self, who: Grantee) -> Option<String> {
+        if self.policy.messages == Messages::Local {
+            return None;
+        }
+        let (_, user) = self.users.iter().find(|(one, _)| *one == who).unwrap();
+        Some(self.broker.url_as(user, "password"))
     }
 
     /// Gives the clinic limits, and the workers the rights that these take there.
@@ -269,11 +285,7 @@ impl Cluster {
         std::fs::write(&file, format!("{config}[source.limits]\n{limits}\n")).unwrap();
         self.rekey(&["apply"]);
         let [_, source] = &self.databases;
-        for grants in self.grants() {
-            for one in grants["sources"].as_array().unwrap() {
-                run_all(&source.pool().await, &one["sql"]).await;
-            }
-        }
+        source.give_source("clinic", &self.grants()).await;
     }
 
     /// Starts a worker with its own rights.
@@ -290,17 +302,14 @@ impl Cluster {
                 command.env_remove(credential);
             }
         }
-        let role = self.role(worker);
+        let role = Grantee::from(worker).role("");
         let [store, source] = &self.databases;
         let at = |url: String, there: &str| url.replace(&place(&url), there);
-        let url = at(store.url_as(&role, PASSWORD), &self.places.store);
+        let url = at(store.url_as(&role), &self.places.store);
         command.env("REKEY__STORE__URL", url);
-        let url = at(source.url_as(&role, PASSWORD), &self.places.source);
+        let url = at(source.url_as(&role), &self.places.source);
         command.env("REKEY__SOURCE__CLINIC__URL", url);
-        if self.policy.messages == Messages::RabbitMq {
-            let users = self.workers.iter();
-            let (_, user) = users.clone().find(|(one, _)| *one == worker).unwrap();
-            let url = self.broker.url_as(user, "password");
+        if let Some(url) = self.broker_url(worker.into()) {
             command.env("REKEY__BROKER__URL", at(url, &self.places.amqp));
         }
         command.env("REKEY_LOG", "info").env("NO_COLOR", "1");
@@ -543,7 +552,7 @@ columns = {{ finding = {{ keyring = "phi", bind = ["uuid"] }} }}
     )
 }
 
-async fn operators(store: &str, source: &str, alias: &str) -> Services {
+async fn operators([store, source]: &[String; 2], alias: &str) -> Services {
     let credentials = Credentials::new("test", "test", None, None, "test");
     let sdk = SdkConfig::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
@@ -554,89 +563,6 @@ async fn operators(store: &str, source: &str, alias: &str) -> Services {
     let kms = AwsKms::with_sdk_config(&sdk, alias.parse().unwrap());
     kms.ensure_master_key().await.unwrap();
     let store = Store::connect(store).await.unwrap();
-    let sources = HashMap::from([("clinic".to_owned(), source.to_owned().into())]);
+    let sources = HashMap::from([("clinic".to_owned(), source.clone().into())]);
     Services::new(store, Arc::new(kms), Arc::new(SystemClock), operator()).with_source_urls(sources)
-}
-
-async fn run_all(pool: &PgPool, statements: &serde_json::Value) {
-    for statement in statements.as_array().unwrap() {
-        let sql = statement.as_str().unwrap().to_owned();
-        let done = sqlx::raw_sql(AssertSqlSafe(sql.clone()))
-            .execute(pool)
-            .await;
-        done.unwrap_or_else(|error| panic!("{sql}: {error}"));
-    }
-}
-
-async fn own(database: &TestDatabase, role: &str) {
-    let sql = format!("ALTER DATABASE {} OWNER TO {role}", database.name());
-    let pool = database.pool().await;
-    sqlx::raw_sql(AssertSqlSafe(sql))
-        .execute(&pool)
-        .await
-        .unwrap();
-}
-
-/// Roles of one test, removed at its end.
-struct Roles {
-    prefix: String,
-    servers: Vec<String>,
-}
-
-impl Roles {
-    const NAMES: [&str; 5] = [
-        "operator",
-        "application",
-        "scheduler",
-        "rotator",
-        "re_encryptor",
-    ];
-
-    async fn create(servers: [String; 2]) -> Self {
-        let prefix = format!("test_{:016x}_", rand::random::<u64>());
-        let mut servers = servers.to_vec();
-        servers.dedup();
-        let roles = Self { prefix, servers };
-        let create = Self::NAMES.map(|name| {
-            let role = roles.name(name);
-            format!("CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}';")
-        });
-        roles.execute(create.concat()).await.unwrap();
-        roles
-    }
-
-    fn prefix(&self) -> String {
-        self.prefix.clone()
-    }
-
-    fn name(&self, name: &str) -> String {
-        format!("{}{name}", self.prefix)
-    }
-
-    async fn execute(&self, sql: String) -> sqlx::Result<()> {
-        for server in &self.servers {
-            let options = PgConnectOptions::from_str(server)?;
-            let mut connection = PgConnection::connect_with(&options).await?;
-            let done = sqlx::raw_sql(AssertSqlSafe(sql.clone()));
-            done.execute(&mut connection).await?;
-        }
-        Ok(())
-    }
-}
-
-/// After the databases, so that nothing depends on the roles any more.
-impl Drop for Roles {
-    fn drop(&mut self) {
-        let drop = Self::NAMES.map(|name| format!("DROP ROLE IF EXISTS {};", self.name(name)));
-        let roles = Self {
-            prefix: self.prefix.clone(),
-            servers: self.servers.clone(),
-        };
-        let dropping = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Runtime::new().unwrap();
-            let _ = runtime.block_on(roles.execute(drop.concat()));
-            std::mem::forget(roles);
-        });
-        let _ = dropping.join();
-    }
 }

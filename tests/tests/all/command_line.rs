@@ -222,6 +222,31 @@ fn a_value_goes_through_stdin_and_opens_only_in_its_place() {
 }
 
 #[test]
+fn the_operator_is_the_account_that_the_system_knows_whatever_the_environment_says() {
+    let id = Command::new("id").arg("-un").output().unwrap();
+    let account = String::from_utf8(id.stdout).unwrap();
+    let expected = format!("os:{}@", account.trim());
+    for environment in [&[][..], &[("USER", "mallory"), ("LOGNAME", "mallory")]] {
+        let desk = Desk::new();
+        // As `env -i` does it.
+        let run = |arguments: &[&str]| {
+            let mut command = desk.command(arguments);
+            command
+                .env_clear()
+                .env("REKEY_STATE_DIR", desk.file("state"));
+            command.envs(environment.iter().copied()).output().unwrap()
+        };
+        assert!(run(&["init"]).status.success());
+        let listed = run(&["--output", "json", "audit", "list"]);
+        let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
+        for entry in listed["entries"].as_array().unwrap() {
+            let principal = entry["principal"].as_str().unwrap();
+            assert!(principal.starts_with(&expected), "{principal}");
+        }
+    }
+}
+
+#[test]
 fn what_is_not_there_is_named_with_what_is() {
     let desk = Desk::initialised();
     let keyring = desk.rekey(&["rotate", "ghost"], b"");

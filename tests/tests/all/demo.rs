@@ -2,11 +2,15 @@
 
 use std::process::{Command, Stdio};
 
-use rekey_testkit::{TestDatabase, program, rabbitmq::TestBroker};
+use rekey_testkit::{program, rabbitmq::TestBroker};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{process::Process, support::until};
+use crate::{
+    process::Process,
+    roles::{Database, OWNER},
+    support::until,
+};
 
 const DATABASE: &str = "REKEY_DEMO_DATABASE_URL";
 const SOURCE: &str = "REKEY_DEMO_SOURCE_URL";
@@ -80,20 +84,23 @@ impl Demo {
     }
 }
 
-async fn has_schema(database: &TestDatabase) -> bool {
+async fn has_schema(database: &Database) -> bool {
     let look = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'rekey_demo')";
-    let pool = database.pool().await;
+    let pool = database.administrator().await;
     sqlx::query_scalar(look).fetch_one(&pool).await.unwrap()
 }
 
-async fn create_schema(database: &TestDatabase) {
+async fn create_schema(database: &Database) {
     let create = sqlx::query("CREATE SCHEMA rekey_demo");
-    create.execute(&database.pool().await).await.unwrap();
+    create
+        .execute(&database.administrator().await)
+        .await
+        .unwrap();
 }
 
 /// Every table of the database that is not the server's own, as `schema.table` and a digest of its rows.
-async fn contents(database: &TestDatabase) -> Vec<(String, String)> {
-    let pool = database.pool().await;
+async fn contents(database: &Database) -> Vec<(String, String)> {
+    let pool = database.administrator().await;
     let tables = "SELECT n.nspname::text, c.relname::text, \
          md5(query_to_xml(format('SELECT * FROM %I.%I ORDER BY 1', n.nspname, c.relname), true, false, '')::text) \
          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r' \
@@ -133,8 +140,8 @@ async fn is_used(broker: &TestBroker) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_demo_over_postgresql_and_rabbitmq_stays_in_its_schema_and_a_second_is_refused() {
-    let (database, broker) = (TestDatabase::create().await, TestBroker::create().await);
-    let demo = Demo::with(&[(DATABASE, &database.url()), (AMQP, &broker.url())]);
+    let (database, broker) = (Database::create(OWNER).await, TestBroker::create().await);
+    let demo = Demo::with(&[(DATABASE, &database.url_as(OWNER)), (AMQP, &broker.url())]);
     let (first, names) = tokio::join!(demo.completes("1000"), is_used(&broker));
     let foreign = names.iter().find(|name| !name.starts_with("rekey_demo."));
     assert_eq!(foreign, None);
@@ -171,8 +178,8 @@ async fn the_demo_over_postgresql_and_rabbitmq_stays_in_its_schema_and_a_second_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_demo_that_is_stopped_leaves_nothing_at_the_broker_and_says_what_stays() {
-    let (database, broker) = (TestDatabase::create().await, TestBroker::create().await);
-    let demo = Demo::with(&[(DATABASE, &database.url()), (AMQP, &broker.url())]);
+    let (database, broker) = (Database::create(OWNER).await, TestBroker::create().await);
+    let demo = Demo::with(&[(DATABASE, &database.url_as(OWNER)), (AMQP, &broker.url())]);
     let mut running = Process::spawn(demo.command(&["demo", "--rows", "1000"]));
     is_used(&broker).await;
     running.signal("TERM");
@@ -185,9 +192,12 @@ async fn a_demo_that_is_stopped_leaves_nothing_at_the_broker_and_says_what_stays
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_demo_with_the_patients_elsewhere_can_be_looked_at_by_its_stores_url() {
-    let databases = [TestDatabase::create().await, TestDatabase::create().await];
+    let databases = [Database::create(OWNER).await, Database::create(OWNER).await];
     let [store, source] = &databases;
-    let mut demo = Demo::with(&[(DATABASE, &store.url()), (SOURCE, &source.url())]);
+    let mut demo = Demo::with(&[
+        (DATABASE, &store.url_as(OWNER)),
+        (SOURCE, &source.url_as(OWNER)),
+    ]);
     demo.completes("20").await;
     let patients: Vec<_> = contents(source).await;
     let tables: Vec<_> = patients.iter().map(|(table, _)| table.as_str()).collect();
@@ -199,8 +209,11 @@ async fn a_demo_with_the_patients_elsewhere_can_be_looked_at_by_its_stores_url()
             .all(|(table, _)| table != "rekey_demo.patients")
     );
 
-    let url = format!("{}?options=-c%20search_path%3Drekey_demo", store.url());
-    let server = source.url();
+    let url = format!(
+        "{}?options=-c%20search_path%3Drekey_demo",
+        store.url_as(OWNER)
+    );
+    let server = source.url_as(OWNER);
     let (_, server) = server.split_once("://").unwrap();
     let password = server.split([':', '@']).nth(1).unwrap().to_owned();
     demo.environment = vec![("REKEY__STORE__URL", url), ("PGPASSWORD", password)];
@@ -215,12 +228,16 @@ async fn a_demo_with_the_patients_elsewhere_can_be_looked_at_by_its_stores_url()
 
 #[tokio::test]
 async fn a_schema_in_either_database_refuses_the_demo_before_it_makes_anything() {
-    let (store, source) = (TestDatabase::create().await, TestDatabase::create().await);
+    let (store, source) = (Database::create(OWNER).await, Database::create(OWNER).await);
     create_schema(&source).await;
     let broker = TestBroker::create().await;
     let amqp = (AMQP, &*broker.url());
     for (one, other) in [(&store, &source), (&source, &store)] {
-        let demo = Demo::with(&[(DATABASE, &one.url()), (SOURCE, &other.url()), amqp]);
+        let demo = Demo::with(&[
+            (DATABASE, &one.url_as(OWNER)),
+            (SOURCE, &other.url_as(OWNER)),
+            amqp,
+        ]);
         let answer = demo.rekey(&["demo"]).await;
         assert_eq!(answer.code, 4, "{}", answer.stderr);
         assert!(answer.stderr.contains(source.name()), "{}", answer.stderr);
@@ -231,10 +248,10 @@ async fn a_schema_in_either_database_refuses_the_demo_before_it_makes_anything()
 
 #[tokio::test]
 async fn one_database_under_two_urls_is_a_wrong_argument_and_nothing_stays() {
-    let (database, broker) = (TestDatabase::create().await, TestBroker::create().await);
-    let other = format!("{}?application_name=clinic", database.url());
+    let (database, broker) = (Database::create(OWNER).await, TestBroker::create().await);
+    let other = format!("{}?application_name=clinic", database.url_as(OWNER));
     let demo = Demo::with(&[
-        (DATABASE, &database.url()),
+        (DATABASE, &database.url_as(OWNER)),
         (SOURCE, &other),
         (AMQP, &broker.url()),
     ]);
@@ -247,8 +264,8 @@ async fn one_database_under_two_urls_is_a_wrong_argument_and_nothing_stays() {
 
 #[tokio::test]
 async fn a_password_in_an_argument_is_refused_with_the_variable_to_use() {
-    let database = TestDatabase::create().await;
-    let url = database.url_as("ana", "hunter2");
+    let database = Database::create(OWNER).await;
+    let url = database.url_as(OWNER).replace("only-in-tests", "hunter2");
     let as_option = "postgres://ana@db.clinic/x?password=hunter2";
     for (arguments, variable) in [
         (vec!["--database-url", url.as_str()], DATABASE),

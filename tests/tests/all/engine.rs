@@ -868,3 +868,37 @@ impl Transport for Unruly {
         self.inner.health()
     }
 }
+
+/// As when the message of a batch comes twice, and both find it open: the one that is late had its effect.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_took_effect_before_gives_the_lease_of_its_batch_back() {
+    let clinic = Deployment::of(300).await;
+    let transport = Arc::new(LocalTransport::new(clinic.services.store.clone()));
+    let mut engine = Engine::default();
+    engine.listen(&clinic.services, transport.clone());
+    engine.scheduler(&clinic.services);
+    engine.rotator(&clinic.services, transport.clone());
+    clinic.rotate(&phi()).await;
+    const READY: &str = "SELECT count(*) FROM outbox WHERE type = 'rekey.batch.ready.v1'";
+    until("batches that are ready", async || {
+        (clinic.count(READY).await >= 3).then_some(())
+    })
+    .await;
+    let seen = "INSERT INTO inbox (id, source, message_id, attempt, handler, seen_at)
+        SELECT randomblob(16), json_extract(event, '$.source'), json_extract(event, '$.id'), 0,
+            're-encryptor.batch', 9e15 FROM outbox WHERE type = 'rekey.batch.ready.v1'";
+    assert!(clinic.in_store(seen).await >= 3);
+    engine.re_encryptor(&clinic.services, transport);
+    until("messages that were handled", async || {
+        (clinic.count(READY).await == 0).then_some(())
+    })
+    .await;
+    const OPEN: &str = "SELECT count(*) FROM batch WHERE state = 'DISPATCHED'";
+    assert!(clinic.count(OPEN).await >= 3);
+    const HELD: &str = "SELECT count(*) FROM lease WHERE name LIKE 'batch/%'";
+    assert_eq!(clinic.count(HELD).await, 0);
+    clinic.in_store("UPDATE batch SET resend_at = 0").await;
+    clinic.completes().await;
+    clinic.assert_rotated_once().await;
+    engine.stop().await;
+}

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use rekey_domain::{
-    Algorithm, Bind, BindValue, KeyringName, KeyringPolicy, Limits, OnUpdate, Purpose,
+    Algorithm, Bind, BindValue, KeyringName, KeyringPolicy, Limits, Need, OnUpdate, Purpose,
     RotationReason, RotationState,
 };
 use rekey_kms::LocalKms;
@@ -14,11 +14,14 @@ use rekey_operations::{
 use rekey_runtime::SystemClock;
 use rekey_sources::Measure;
 use rekey_store::Store;
-use rekey_testkit::{PrivatePostgres, TestDatabase};
+use rekey_testkit::PrivatePostgres;
 use sqlx::{AssertSqlSafe, PgPool};
 use tempfile::TempDir;
 
-use crate::support::{Engine, operator, short, until};
+use crate::{
+    roles::{self, APPLICATION, Database, OPERATOR, UP},
+    support::{Engine, operator, short, until},
+};
 
 const ROWS: i64 = 10_000;
 
@@ -44,17 +47,20 @@ const SHAPES: [(&str, &str, &str, usize); 5] = [
 
 struct Clinic {
     _dir: TempDir,
+    /// The command line's.
     services: Services,
+    /// The workers', which all run in this process and share a role.
+    workers: Services,
     desired: Desired,
     application: PgPool,
-    _database: TestDatabase,
+    database: Database,
 }
 
 impl Clinic {
     async fn on(server: &str, shapes: &[(&str, &str, &str, usize)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let database = TestDatabase::on(server).await;
-        let application = database.pool().await;
+        let database = Database::on(server, APPLICATION).await;
+        let application = database.pool_as(APPLICATION).await;
         for (name, with, more, _) in shapes {
             let table = format!(
                 "CREATE TABLE {name} (id BIGINT PRIMARY KEY, name TEXT NOT NULL, ssn BYTEA) {with}; \
@@ -74,19 +80,22 @@ impl Clinic {
         );
         let store = Store::connect(&store).await.unwrap();
         store.migrate().await.unwrap();
-        let sources = HashMap::from([("clinic".to_owned(), database.url().into())]);
-        let services = Services::new(store, Arc::new(kms), Arc::new(SystemClock), operator())
-            .with_source_urls(sources);
+        let services = Services::new(store, Arc::new(kms), Arc::new(SystemClock), operator());
+        let workers = as_role(&services, &database, UP);
+        let services = as_role(&services, &database, OPERATOR);
         let names = shapes.iter().map(|(name, ..)| *name);
-        let desired = desired(&database.url(), names);
+        let desired = desired(&database.url_as(OPERATOR), names);
         init(&services, &desired, &operator()).await.unwrap();
         apply(&services, &desired, &operator()).await.unwrap();
+        let printed = roles::printed(&services, database.roles()).await;
+        database.give_source("clinic", &printed).await;
         let clinic = Self {
             _dir: dir,
             services,
+            workers,
             desired,
             application,
-            _database: database,
+            database,
         };
         for (name, .., bytes) in shapes {
             clinic.fill(name, *bytes).await;
@@ -144,7 +153,7 @@ impl Clinic {
     /// Rotates a keyring; gives what was written to the log, and by how much its table grew.
     async fn rotate(&self, keyring: &str) -> (i64, i64) {
         let size = format!("SELECT pg_total_relation_size('{keyring}')");
-        self.execute("CHECKPOINT").await;
+        roles::run(&self.database.administrator().await, "CHECKPOINT").await;
         let written = "SELECT (pg_current_wal_lsn() - '0/0'::pg_lsn)::int8";
         let (log, before) = (self.number(written).await, self.number(&size).await);
         let name = keyring.parse().unwrap();
@@ -163,6 +172,14 @@ impl Clinic {
             self.number(&size).await - before,
         )
     }
+}
+
+/// The same deployment, reaching the clinic as one of the roles.
+fn as_role(services: &Services, database: &Database, role: &str) -> Services {
+    let url = database.url_as(role).into();
+    services
+        .clone()
+        .with_source_urls(HashMap::from([("clinic".to_owned(), url)]))
 }
 
 fn desired<'a>(url: &str, names: impl Iterator<Item = &'a str>) -> Desired {
@@ -215,7 +232,7 @@ async fn what_a_plan_expects_is_about_what_the_rotation_writes() {
     let settings = &["full_page_writes=on", "wal_level=replica"];
     let server = PrivatePostgres::start_with(settings).unwrap();
     let clinic = Clinic::on(&server.url(), &SHAPES).await;
-    let engine = Engine::start(&clinic.services);
+    let engine = Engine::start(&clinic.workers);
     let mut told = Vec::new();
     for (name, ..) in SHAPES {
         let plan = clinic.plan(name).await;
@@ -269,16 +286,24 @@ async fn what_a_plan_expects_is_about_what_the_rotation_writes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_check_of_postgresql_finds_effects_that_nobody_spoke_of_and_copies_in_other_schemas() {
-    let server = rekey_testkit::services::url(rekey_testkit::services::POSTGRES);
-    let clinic = Clinic::on(&server, &[("packed", "", "", 20)]).await;
-    let check = async || {
-        let (services, desired) = (&clinic.services, &clinic.desired);
+    let clinic = Clinic::on(&roles::server(), &[("packed", "", "", 20)]).await;
+    let check = async |role| {
+        let services = as_role(&clinic.services, &clinic.database, role);
+        let (services, desired) = (&services, &clinic.desired);
         let check = check_columns(services, desired, &[], Measure::Count)
             .await
             .unwrap();
         check.findings
     };
-    assert_eq!(check().await, []);
+    // What is granted shows the protected columns, and says that it shows no more.
+    let found = check(OPERATOR).await;
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(
+        (found[0].need, found[0].subject.as_str()),
+        (Need::Note, "source clinic")
+    );
+    assert!(found[0].problem.contains(r#""packed" (name)"#), "{found:?}");
+    assert_eq!(check(APPLICATION).await, []);
     clinic
         .execute(
             "CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; \
@@ -287,7 +312,7 @@ async fn a_check_of_postgresql_finds_effects_that_nobody_spoke_of_and_copies_in_
              CREATE TABLE plain AS SELECT name FROM packed",
         )
         .await;
-    let found = check().await;
+    let found = check(APPLICATION).await;
     let subjects: Vec<_> = found
         .iter()
         .map(|finding| finding.subject.as_str())

@@ -26,6 +26,7 @@ mod process_steer;
 mod process_writers;
 mod processes;
 mod quarantine;
+mod roles;
 mod rolling_deploy;
 mod steer;
 mod support;

@@ -22,9 +22,12 @@ use rekey_store::{
     Store, audit, keyrings,
     keys::{self, Key},
 };
-use rekey_testkit::{TestDatabase, services};
+use rekey_testkit::services;
 
-use crate::support::{Deployment, operator};
+use crate::{
+    roles::{Database, OPERATOR, OWNER, printed},
+    support::{Deployment, operator},
+};
 
 /// Four keyrings, each with a primary and a standby.
 const KEYS: usize = 8;
@@ -203,18 +206,25 @@ async fn two_at_once_lose_no_key() {
 async fn in_aws_it_is_the_same_cut_short_and_gone_on_with() {
     let dir = tempfile::tempdir().unwrap();
     let store = dir.path().join("store.db");
-    in_aws_over(&format!("sqlite://{}?mode=rwc", store.display())).await;
+    let url = format!("sqlite://{}?mode=rwc", store.display());
+    Store::connect(&url).await.unwrap().migrate().await.unwrap();
+    in_aws_over(&url).await;
 }
 
 #[tokio::test]
 async fn in_aws_over_postgresql_it_is_the_same_cut_short_and_gone_on_with() {
-    let database = TestDatabase::create().await;
-    in_aws_over(&database.url()).await;
+    let database = Database::create(OWNER).await;
+    let owned = Store::connect(&database.url_as(OWNER)).await.unwrap();
+    owned.migrate().await.unwrap();
+    let kms = AwsKms::with_sdk_config(&emulator(), "alias/unused".parse().unwrap());
+    let owner = Services::new(owned, Arc::new(kms), Arc::new(SystemClock), operator());
+    let printed = printed(&owner, database.roles()).await;
+    database.give_store(&printed).await;
+    in_aws_over(&database.url_as(OPERATOR)).await;
 }
 
 async fn in_aws_over(url: &str) {
     let store = Store::connect(url).await.unwrap();
-    store.migrate().await.unwrap();
     let alias = format!("alias/rekey-test-{}", uuid::Uuid::new_v4());
     let kms = AwsKms::with_sdk_config(&emulator(), alias.parse().unwrap());
     let first = kms.ensure_master_key().await.unwrap();

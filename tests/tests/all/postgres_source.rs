@@ -10,17 +10,19 @@ use rekey_envelope::{decode_base64, encode_base64};
 use rekey_kms::LocalKms;
 use rekey_operations::{
     Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, OperationError, Retry,
-    RotationView, Services, apply, census, init, key_views, retry_quarantined, rotate,
-    rotation_views,
+    RotationView, Services, apply, census, init, key_views, resume_rotation, retry_quarantined,
+    rotate, rotation_views,
 };
-use rekey_runtime::SystemClock;
+use rekey_runtime::{SystemClock, config::SecretUrl};
 use rekey_store::{Store, quarantine};
-use rekey_testkit::TestDatabase;
 use sqlx::{AssertSqlSafe, PgPool, Row, SqlitePool};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::support::{Engine, operator, phi, short, until};
+use crate::{
+    roles::{self, APPLICATION, Database, OPERATOR, UP},
+    support::{Engine, operator, phi, short, until},
+};
 
 const VISITS: &str = r#"
     CREATE TABLE "Visits" (tenant INT NOT NULL, id UUID NOT NULL, finding BYTEA, "Note" TEXT,
@@ -30,15 +32,17 @@ const VISITS: &str = r#"
     CREATE TABLE visits_3 (LIKE "Visits" INCLUDING ALL);
     CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS
         'BEGIN NEW.updated_at := ''touched''; RETURN NEW; END';
-    CREATE TRIGGER touch BEFORE UPDATE ON "Visits" FOR EACH ROW EXECUTE FUNCTION touch();
-    CREATE PUBLICATION warehouse FOR ALL TABLES"#;
+    CREATE TRIGGER touch BEFORE UPDATE ON "Visits" FOR EACH ROW EXECUTE FUNCTION touch()"#;
 
 /// A clinic on PostgreSQL, with the store on SQLite.
 struct Clinic {
     dir: TempDir,
+    /// The command line's.
     services: Services,
+    /// The workers', which all run in this process and share a role.
+    workers: Services,
     application: PgPool,
-    database: TestDatabase,
+    database: Database,
 }
 
 impl Clinic {
@@ -47,14 +51,24 @@ impl Clinic {
         apply(&clinic.services, &clinic.desired(on_update), &operator())
             .await
             .unwrap();
+        clinic.grant().await;
         clinic
+    }
+
+    /// Gives the roles what is printed for them; partitions are of it.
+    async fn grant(&self) {
+        let printed = roles::printed(&self.services, self.database.roles()).await;
+        self.database.give_source("clinic", &printed).await;
     }
 
     async fn unprotected() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let database = TestDatabase::create().await;
-        let application = database.pool().await;
+        let database = Database::create(APPLICATION).await;
+        let application = database.pool_as(APPLICATION).await;
         sqlx::raw_sql(VISITS).execute(&application).await.unwrap();
+        // A publication of everything is a superuser's.
+        let publish = "CREATE PUBLICATION warehouse FOR ALL TABLES";
+        roles::run(&database.administrator().await, publish).await;
         let kms = LocalKms::create(dir.path().join("master.key"))
             .await
             .unwrap();
@@ -65,12 +79,12 @@ impl Clinic {
         let store = Store::connect(&url).await.unwrap();
         store.migrate().await.unwrap();
         // The store keeps the URL without its password.
-        let sources = HashMap::from([("clinic".to_owned(), database.url().into())]);
-        let services = Services::new(store, Arc::new(kms), Arc::new(SystemClock), operator())
-            .with_source_urls(sources);
+        let as_role = |role| HashMap::from([("clinic".to_owned(), database.url_as(role).into())]);
+        let services = Services::new(store, Arc::new(kms), Arc::new(SystemClock), operator());
         let clinic = Self {
             dir,
-            services,
+            workers: services.clone().with_source_urls(as_role(UP)),
+            services: services.with_source_urls(as_role(OPERATOR)),
             application,
             database,
         };
@@ -114,7 +128,7 @@ impl Clinic {
         };
         let source = DesiredSource {
             name: "clinic".to_owned(),
-            url: self.database.url().into(),
+            url: self.database.url_as(OPERATOR).into(),
             limits: Limits::default(),
             tables: vec![table],
         };
@@ -308,7 +322,7 @@ async fn triggers_are_treated_as_it_was_said() {
         .await;
         clinic.insert(r#""Visits""#, 1, 60).await;
         clinic.insert(r#""Visits""#, 2, 40).await;
-        let engine = Engine::start(&clinic.services);
+        let engine = Engine::start(&clinic.workers);
         clinic.rotate().await;
         let view = clinic.completes().await;
         engine.stop().await;
@@ -328,7 +342,7 @@ async fn a_rewrite_and_an_attached_partition_in_mid_rotation_lose_no_row() {
     clinic
         .execute("DELETE FROM visits_1 WHERE ctid < '(8,0)'")
         .await;
-    let engine = Engine::start(&clinic.services);
+    let engine = Engine::start(&clinic.workers);
     clinic.rotate().await;
     until("some batches that are done", async || {
         let done = "SELECT count(*) FROM batch WHERE state = 'DONE' AND last > 8";
@@ -339,12 +353,19 @@ async fn a_rewrite_and_an_attached_partition_in_mid_rotation_lose_no_row() {
     let open = "SELECT count(*) FROM batch WHERE state IN ('PLANNED', 'DISPATCHED')";
     assert!(clinic.in_store(open).await > 0, "the rotation was too fast");
     clinic.execute("VACUUM FULL visits_1").await;
+    // A partition gets its grants before it is attached.
+    let up = clinic.database.roles().name(UP);
+    let grant = format!(
+        r#"GRANT SELECT (ctid, tenant, id, finding, "Note"), UPDATE (finding, "Note") ON visits_3 TO {up}"#
+    );
+    roles::run(&clinic.application, &grant).await;
     clinic
         .execute(r#"ALTER TABLE "Visits" ATTACH PARTITION visits_3 FOR VALUES IN (3)"#)
         .await;
-    let engine = Engine::start(&clinic.services);
+    let engine = Engine::start(&clinic.workers);
     let view = clinic.completes().await;
     engine.stop().await;
+    clinic.grant().await;
     assert!(clinic.assert_rotated().await > 500);
     assert_eq!((view.failure, view.quarantined), (None, 0));
     let swept = "SELECT coalesce(sum(moved), 0) FROM batch WHERE pass > 0";
@@ -369,7 +390,7 @@ async fn a_value_in_quarantine_is_named_by_its_key_and_counted_once() {
     clinic.insert(r#""Visits""#, 1, 200).await;
     let corrupt = "UPDATE visits_1 SET finding = 'penicillin' WHERE ctid = '(1,3)'";
     clinic.execute(corrupt).await;
-    let engine = Engine::start(&clinic.services);
+    let engine = Engine::start(&clinic.workers);
     clinic.rotate().await;
     let met = "SELECT count(*) FROM quarantine";
     until("the quarantine", async || {
@@ -378,7 +399,7 @@ async fn a_value_in_quarantine_is_named_by_its_key_and_counted_once() {
     .await;
     engine.stop().await;
     clinic.execute("VACUUM FULL visits_1").await;
-    let engine = Engine::start(&clinic.services);
+    let engine = Engine::start(&clinic.workers);
     let view = clinic.completes().await;
     engine.stop().await;
     assert_eq!(view.certificate.unwrap()["quarantined"], 1);
@@ -450,7 +471,7 @@ async fn a_row_that_the_application_has_locked_is_moved_when_it_is_free() {
         .execute(&mut *application)
         .await
         .unwrap();
-    let engine = Engine::start(&clinic.services);
+    let engine = Engine::start(&clinic.workers);
     clinic.rotate().await;
     until("all batches but one", async || {
         let open = "SELECT count(*) FROM batch WHERE state <> 'DONE'";
@@ -466,4 +487,114 @@ async fn a_row_that_the_application_has_locked_is_moved_when_it_is_free() {
     engine.stop().await;
     assert_eq!(clinic.assert_rotated().await, 120);
     assert_eq!((view.moved, view.quarantined), (216, 0));
+}
+
+/// As a job that replaces passwords does it: at the server, in the file, and no old session stays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_that_is_replaced_in_mid_rotation_is_taken_up_without_a_restart() {
+    let mut clinic = Clinic::new(ACCEPTED).await;
+    clinic.insert(r#""Visits""#, 1, 700).await;
+    let file = clinic.dir.path().join("url");
+    let url = clinic.database.url_as(UP);
+    std::fs::write(&file, &url).unwrap();
+    let in_file = SecretUrl::in_file(&file).unwrap();
+    let urls = HashMap::from([("clinic".to_owned(), in_file)]);
+    clinic.workers = clinic.workers.with_source_urls(urls);
+    let engine = Engine::start(&clinic.workers);
+    clinic.rotate().await;
+    until("some batches that are done", async || {
+        let done = "SELECT count(*) FROM batch WHERE state = 'DONE'";
+        (clinic.in_store(done).await > 2).then_some(())
+    })
+    .await;
+    let role = clinic.database.roles().name(UP);
+    let administrator = clinic.database.administrator().await;
+    let replace = format!("ALTER ROLE {role} PASSWORD 'the-next-one'");
+    roles::run(&administrator, &replace).await;
+    let end =
+        format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'");
+    roles::run(&administrator, &end).await;
+    let open = "SELECT count(*) FROM batch WHERE state IN ('PLANNED', 'DISPATCHED')";
+    assert!(clinic.in_store(open).await > 0, "the rotation was too fast");
+    let next = url.replace("only-in-tests", "the-next-one");
+    assert_ne!(next, url);
+    std::fs::write(&file, next).unwrap();
+    let view = clinic.completes().await;
+    engine.stop().await;
+    assert_eq!(clinic.assert_rotated().await, 700);
+    assert_eq!((view.moved, view.quarantined), (1_260, 0));
+    let given_up = "SELECT count(*) FROM dead_letter";
+    assert_eq!(clinic.in_store(given_up).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_appears_on_a_table_after_it_was_applied_puts_the_rotation_on_hold_until_it_is_spoken_of()
+ {
+    let clinic = Clinic::unprotected().await;
+    let administrator = clinic.database.administrator().await;
+    roles::run(&administrator, "DROP PUBLICATION warehouse").await;
+    clinic.execute(r#"DROP TRIGGER touch ON "Visits""#).await;
+    let mut said = OnUpdate::default();
+    let apply = async |said| {
+        apply(&clinic.services, &clinic.desired(said), &operator())
+            .await
+            .unwrap();
+        clinic.grant().await;
+    };
+    apply(said).await;
+    clinic.insert(r#""Visits""#, 1, 60).await;
+    let engine = Engine::start(&clinic.workers);
+    clinic
+        .execute(r#"CREATE TRIGGER late BEFORE UPDATE ON "Visits" FOR EACH ROW EXECUTE FUNCTION touch()"#)
+        .await;
+    clinic.rotate().await;
+    for (name, remedy) in [("late", "on_update"), ("lake", "publications = \"accept\"")] {
+        let view = until(name, async || {
+            let view = clinic.rotation().await?;
+            let why = view.paused_because.as_ref()?;
+            why.contains(name).then_some(view)
+        })
+        .await;
+        let why = view.paused_because.unwrap();
+        for part in ["clinic.visits", remedy, "rekey apply"] {
+            assert!(why.contains(part), "{why}");
+        }
+        assert_eq!(clinic.in_store("SELECT count(*) FROM batch").await, 0);
+        if name == "late" {
+            said.triggers = Some(Triggers::Fire);
+            apply(said).await;
+            roles::run(&administrator, "CREATE PUBLICATION lake FOR ALL TABLES").await;
+        } else {
+            said.publications_accepted = true;
+            apply(said).await;
+        }
+        resume_rotation(&clinic.services, view.id, &operator())
+            .await
+            .unwrap();
+    }
+    clinic.completes().await;
+    engine.stop().await;
+    assert_eq!(clinic.assert_rotated().await, 60);
+    assert_eq!(clinic.touched().await, 60);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn grants_are_printed_for_a_table_whose_rows_nobody_of_us_may_read_yet() {
+    let clinic = Clinic::unprotected().await;
+    clinic
+        .execute(
+            "INSERT INTO visits_1 SELECT 1, gen_random_uuid(), 'x' FROM generate_series(1, 100)",
+        )
+        .await;
+    let applied = apply(&clinic.services, &clinic.desired(ACCEPTED), &operator()).await;
+    applied.unwrap();
+    census(&clinic.services).await.unwrap_err();
+    clinic.grant().await;
+    let counted: u64 = census(&clinic.services)
+        .await
+        .unwrap()
+        .iter()
+        .map(|row| row.rows)
+        .sum();
+    assert_eq!(counted, 100);
 }

@@ -1,4 +1,4 @@
-//! A right that is missing: readiness says it with its remedy, the work waits and goes on.
+//! What is granted is enough; a right that is missing: readiness says it with its remedy, the work waits and goes on.
 
 use rekey_domain::RotationState;
 use rekey_operations::Worker;
@@ -79,4 +79,41 @@ async fn a_right_taken_away_at_the_store_is_said_by_who_needs_it() {
     rotator.answers("/readyz", 200).await;
     run(&cluster.store, remedy).await;
     scheduler.answers("/readyz", 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_line_looks_and_steers_with_no_more_rights_than_granted() {
+    let cluster = Cluster::of(50, Policy::default()).await;
+    let asked = cluster.rekey(&["--output", "json", "rotate", "phi"]);
+    assert!(asked.contains("request"), "{asked}");
+    let _rotator = cluster.start(Worker::Rotator);
+    // Nobody moves anything, so it stays where a person can steer it.
+    let view = cluster.reaches(RotationState::ReEncrypting).await;
+    let id = view.id.to_string();
+    for command in [
+        &["rotate", "audit", "--plan"][..],
+        &["columns", "list"],
+        &["columns", "check", "--count"],
+        &["keys", "list"],
+        &["keys", "show", "phi/1"],
+        &["census"],
+        &["master", "show"],
+        &["status"],
+        &["rotations", "list"],
+        &["rotations", "show", &id],
+        &["quarantine", "list"],
+        &["dead-letters", "list"],
+        &["rotations", "pause", &id],
+        &["rotations", "resume", &id],
+        &["rotations", "cancel", &id, "--because", "a test"],
+        &["master", "rotate"],
+        &["apply"],
+        &["init"],
+        &["audit", "verify"],
+    ] {
+        cluster.rekey(command);
+    }
+    let dropped = "ALTER TABLE visits DROP COLUMN finding";
+    run(&cluster.source, dropped.to_owned()).await;
+    cluster.rekey(&["columns", "release", "clinic.visits.finding", "--gone"]);
 }

@@ -23,7 +23,7 @@ async fn old_workers_go_on_after_the_schema_was_expanded_and_beside_new_ones_in_
         worker.answers("/readyz", 200).await;
     }
     cluster.programs = programs().to_owned();
-    cluster.rekey(&["migrate"]);
+    cluster.migrate();
     cluster.grant_anew().await;
     cluster.fill().await;
     cluster.rotate().await;

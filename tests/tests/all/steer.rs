@@ -8,14 +8,16 @@ use std::{
 
 use chrono::TimeDelta;
 use rekey_broker::LocalTransport;
-use rekey_domain::{Canary, Found, KeyState, KeyringPolicy, RotationReason, RotationState, Timing};
+use rekey_domain::{
+    Canary, Found, KeyState, KeyringPolicy, RotationReason, RotationState, Timing, Triggers,
+};
 use rekey_messages::RotationRequested;
 use rekey_operations::{
-    RotationView, cancel_rotation, request_rotation, resume_rotation, verify_audit,
+    RotationView, apply, cancel_rotation, request_rotation, resume_rotation, verify_audit,
 };
 use rekey_runtime::{Clock, SystemClock};
 
-use crate::support::{Deployment, Engine, operator, phi, short, until};
+use crate::support::{Deployment, Engine, desired_of, operator, phi, short, until};
 
 fn request(canary: &Canary) -> RotationRequested {
     RotationRequested {
@@ -175,6 +177,15 @@ async fn a_rotation_pauses_after_the_rows_it_was_told_and_resumed_moves_the_rest
     let why = paused.paused_because.clone().unwrap();
     assert!(why.contains("pause after 250"), "{why}");
     assert_eq!(paused.pause_after, None, "said once");
+    let by_whom = "SELECT count(*) FROM audit_entry WHERE action = 'rotation.paused'
+        AND principal IN ('worker:re-encryptor', 'worker:rotator')";
+    assert_eq!(clinic.count(by_whom).await, 1);
+    assert_eq!(
+        clinic
+            .audited("rotation.paused", &paused.id.to_string())
+            .await,
+        1
+    );
     assert!(clinic.under_old().await > 0);
     resume(&clinic, &paused).await;
     let completed = clinic.completes().await;
@@ -335,5 +346,32 @@ async fn all_processes_together_keep_the_pace_of_a_source() {
     assert!(waited, "it did not say what it waits for");
     clinic.completes().await;
     elsewhere.stop().await;
+    engine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trigger_that_appears_after_apply_puts_the_rotation_on_hold_until_it_is_spoken_of() {
+    let clinic = Deployment::of(200).await;
+    let engine = Engine::start(&clinic.services);
+    clinic
+        .in_source("CREATE TRIGGER late AFTER UPDATE ON patients BEGIN SELECT 1; END")
+        .await;
+    clinic.rotate(&phi()).await;
+    let paused = pauses(&clinic).await;
+    let why = paused.paused_because.clone().unwrap();
+    for part in ["clinic.patients", "late", "on_update", "rekey apply"] {
+        assert!(why.contains(part), "{why}");
+    }
+    assert_eq!(clinic.count("SELECT count(*) FROM batch").await, 0);
+    let mut desired = desired_of(&clinic);
+    let source = desired.sources.iter_mut().find(|one| one.name == "clinic");
+    for table in &mut source.unwrap().tables {
+        table.on_update.triggers = Some(Triggers::Fire);
+    }
+    let applied = apply(&clinic.services, &desired, &operator()).await;
+    applied.unwrap();
+    resume(&clinic, &paused).await;
+    clinic.completes().await;
+    clinic.assert_rotated_once().await;
     engine.stop().await;
 }

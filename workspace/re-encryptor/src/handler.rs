@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rekey_domain::{BatchState, KeyId, RetryPolicy, RotationState};
 use rekey_messages::{BatchReady, RotationDue};
-use rekey_operations::{OperationError, Services, or_pause};
+use rekey_operations::{Dispatch, OperationError, Services, Worker, or_pause};
 use rekey_runtime::{Handler, Job, JobError, crash, leased, metrics as names};
 use rekey_store::{
     StoreError, Unit,
@@ -100,7 +100,11 @@ impl Handler for ReEncryptBatch {
             .await?
             .policy
             .0;
-        batches::dispatch(unit, &rotation, policy.concurrency).await?;
+        // A pause that was asked for is audited, for which nobody can ask the KMS here: the rotator
+        // dispatches then.
+        if rotation.pause_after.is_none() {
+            batches::dispatch(unit, &rotation, policy.concurrency).await?;
+        }
         unit.send(&RotationDue {
             rotation: rotation.id,
         })
@@ -179,7 +183,14 @@ impl ReEncryptBatch {
         lease: &Lease,
         outcome: Outcome,
     ) -> Result<(), OperationError> {
+        let store = &self.services.store;
+        let keyring = keyrings::by_id(store.db(), rotation.keyring_id).await?;
+        let concurrency = keyring.policy.0.concurrency;
+        let principal = Worker::ReEncryptor.principal();
+        let dispatch = Dispatch::of(&self.services, rotation, concurrency, &principal).await?;
         let Some(unit) = job.begin().await? else {
+            // It took effect before, and this one had to take the lease to find out.
+            leased::give_back(store, &*self.services.clock, lease).await;
             return Ok(());
         };
         leases::release(&unit, lease).await?;
@@ -196,11 +207,7 @@ impl ReEncryptBatch {
             batches::finish(&unit, batch, outcome.tally).await?;
         }
         let rotation = rotations::by_id(unit.db(), rotation.id).await?;
-        let policy = keyrings::by_id(unit.db(), rotation.keyring_id)
-            .await?
-            .policy
-            .0;
-        batches::dispatch(&unit, &rotation, policy.concurrency).await?;
+        dispatch.run(&unit, &rotation).await?;
         let planned = batches::count(unit.db(), &rotation, BatchState::Planned).await?;
         let in_flight = batches::count(unit.db(), &rotation, BatchState::Dispatched).await?;
         let wants_more = !rotation.planned && planned < LOW_WATER;

@@ -6,6 +6,7 @@ use rekey_broker::Transport;
 use rekey_domain::Principal;
 use rekey_messages::Queue;
 use rekey_operations::{Desired, OperationError, Places, Services, program::as_many_as_processors};
+use rekey_runtime::account;
 
 use crate::output::Output;
 
@@ -27,7 +28,7 @@ pub struct App {
     pub places: Places,
     /// What the configuration says there should be.
     pub desired: Desired,
-    /// Who runs this program.
+    /// Who runs this program, as the system knows it: no variable can say another name.
     pub principal: Principal,
     /// How results are printed.
     pub output: Output,
@@ -76,10 +77,7 @@ impl App {
 
 /// Who runs this program.
 pub fn person() -> Principal {
-    let user = std::env::var("USER")
-        .or_else(|_| std::env::var("LOGNAME"))
-        .unwrap_or_else(|_| "unknown".to_owned());
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = host.trim();
-    Principal::os(&user, if host.is_empty() { "localhost" } else { host })
+    Principal::os(&account(), if host.is_empty() { "localhost" } else { host })
 }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use rekey_domain::{Step, next_step};
 use rekey_messages::RotationDue;
-use rekey_operations::{OperationError, Services, or_pause};
+use rekey_operations::{Dispatch, OperationError, Services, or_pause};
 use rekey_runtime::{Handler, Job, JobError, leased};
 use rekey_store::{
     Unit, keyrings,
@@ -43,6 +43,13 @@ impl Advance<'_> {
         };
         leases::release(&unit, &self.lease).await?;
         Ok(Some(unit))
+    }
+
+    /// What dispatching takes, made before the unit begins.
+    pub async fn dispatch(&self) -> Result<Dispatch, OperationError> {
+        let concurrency = self.keyring.policy.0.concurrency;
+        let principal = crate::principal();
+        Dispatch::of(self.services, &self.rotation, concurrency, &principal).await
     }
 
     /// Whoever looks at the rotation next.

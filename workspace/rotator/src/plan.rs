@@ -1,7 +1,7 @@
 //! Planning: cuts the keyring's tables into ranges, a few ahead of the work.
 
 use rekey_domain::{BatchState, Found, KeyId, Part, PartId, Range, RotationKind, plan_fits};
-use rekey_operations::{OperationError, census_of_columns};
+use rekey_operations::{OperationError, census_of_columns, refuse_unsaid_effects};
 use rekey_runtime::crash;
 use rekey_store::{
     Unit, batches, census,
@@ -85,6 +85,8 @@ struct Walk {
     complete: bool,
     /// The parts of a table, asked for once a step.
     listed: Option<(i32, Vec<Part>)>,
+    /// The table whose triggers, rules and publications were looked at in this step.
+    looked_at: Option<i32>,
 }
 
 /// Walks on from where the plan stands: table by table, part by part.
@@ -101,6 +103,7 @@ async fn next_ranges(
         after: advance.rotation.plan_after,
         complete: false,
         listed: None,
+        looked_at: None,
     };
     while (walk.found.len() as u64) < most {
         let index = usize::try_from(walk.table).ok();
@@ -108,6 +111,10 @@ async fn next_ranges(
             walk.complete = true;
             break;
         };
+        // Some may have come since the table was applied, and what is planned is written.
+        if walk.looked_at.replace(walk.table) != Some(walk.table) {
+            refuse_unsaid_effects(advance.services, column).await?;
+        }
         walk.step(advance, column).await?;
     }
     Ok(walk)
@@ -216,6 +223,7 @@ fn tables(columns: &[Protected]) -> Vec<&Protected> {
 }
 
 async fn store(advance: &Advance<'_>, walk: Walk) -> Result<(), OperationError> {
+    let dispatch = advance.dispatch().await?;
     let Some(unit) = advance.begin().await? else {
         return Ok(());
     };
@@ -231,12 +239,7 @@ async fn store(advance: &Advance<'_>, walk: Walk) -> Result<(), OperationError> 
         ..Default::default()
     };
     rotations::update(&unit, &advance.rotation, changes).await?;
-    batches::dispatch(
-        &unit,
-        &advance.rotation,
-        advance.keyring.policy.0.concurrency,
-    )
-    .await?;
+    dispatch.run(&unit, &advance.rotation).await?;
     go_on(&unit, advance, &walk).await?;
     unit.commit().await?;
     crash::point("rotator.planned");

@@ -7,7 +7,7 @@ use rekey_domain::{BackupPolicy, BackupProof, RotationState};
 use rekey_messages::{KeyringChanged, RotationFailed, StandbyWanted};
 use rekey_operations::OperationError;
 use rekey_runtime::crash;
-use rekey_store::{Unit, audit::Record, batches, keys, rotations, rotations::Changes};
+use rekey_store::{Unit, audit::Record, keys, rotations, rotations::Changes};
 use sea_orm::ActiveValue::Set;
 use serde_json::json;
 
@@ -38,6 +38,7 @@ pub async fn look_again(
 /// Nothing to do now but what should be under way anyhow: batches that wait though there is room,
 /// as after `rotations retry`.
 pub async fn wait(advance: &Advance<'_>, due: Option<DateTime<Utc>>) -> Result<(), OperationError> {
+    let dispatch = advance.dispatch().await?;
     let Some(unit) = advance.begin().await? else {
         return Ok(());
     };
@@ -55,12 +56,7 @@ pub async fn wait(advance: &Advance<'_>, due: Option<DateTime<Utc>>) -> Result<(
     };
     rotations::update(&unit, &advance.rotation, changes).await?;
     if due.is_none() && advance.rotation.state.0.is_live() {
-        batches::dispatch(
-            &unit,
-            &advance.rotation,
-            advance.keyring.policy.0.concurrency,
-        )
-        .await?;
+        dispatch.run(&unit, &advance.rotation).await?;
     }
     Ok(unit.commit().await?)
 }

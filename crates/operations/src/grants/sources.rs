@@ -1,9 +1,9 @@
-//! What each worker does with the protected tables of the sources, as SQL.
+//! What each worker and the command line do with the protected tables of the sources, as SQL.
 
 use rekey_domain::Triggers;
 use rekey_sources::GRANT_SUPPRESS;
 
-use super::{SourceGrants, Worker, store::quote};
+use super::{Grantee, SourceGrants, Worker, store::quote};
 use crate::{
     OperationError, Services,
     protected_tables::{ProtectedTable, protected_tables},
@@ -16,9 +16,9 @@ pub(super) async fn tables(services: &Services) -> Result<Vec<ProtectedTable>, O
     Ok(tables)
 }
 
-/// The statements for a worker's role, source by source. A table's partitions are looked up.
+/// The statements for a role, source by source. A table's partitions are looked up.
 pub(super) async fn statements(
-    worker: Worker,
+    who: Grantee,
     role: &str,
     tables: &[ProtectedTable],
     services: &Services,
@@ -26,7 +26,7 @@ pub(super) async fn statements(
     let mut all: Vec<SourceGrants> = Vec::new();
     for table in tables {
         let name = &table.source.name;
-        let sql = on_table(worker, role, table, services).await?;
+        let sql = on_table(who, role, table, services).await?;
         match all.iter_mut().find(|one| one.source == *name) {
             _ if sql.is_empty() => {}
             Some(one) => one.sql.extend(sql),
@@ -44,22 +44,22 @@ pub(super) async fn statements(
 }
 
 async fn on_table(
-    worker: Worker,
+    who: Grantee,
     role: &str,
     table: &ProtectedTable,
     services: &Services,
 ) -> Result<Vec<String>, OperationError> {
-    let Some(rights) = table.rights(worker, services).await? else {
+    let Some(rights) = table.rights(who, services).await? else {
         return Ok(Vec::new());
     };
     let source = services.source(&table.source).await?;
-    let parts = source.parts(&table.relation).await?;
+    let parts = source.part_names(&table.relation).await?;
     let mut statements = rekey_sources::grants(role, &parts, &rights.read, &rights.written);
     if rights.triggers == Triggers::Suppress && !rights.written.is_empty() {
         statements.push(format!("{GRANT_SUPPRESS} {}", quote(role)));
     }
     let sees_lag = table.source.limits().max_replica_lag.is_some();
-    if sees_lag && worker == Worker::ReEncryptor {
+    if sees_lag && who == Grantee::Worker(Worker::ReEncryptor) {
         statements.push(rekey_sources::grant_of_lag(role));
     }
     let ended = statements.into_iter().map(|sql| format!("{sql};"));

@@ -1,8 +1,8 @@
-//! What each worker does with the store's tables, column by column.
+//! What each worker and the command line do with the store's tables, column by column.
 
 use rekey_store::rights::Right;
 
-use super::Worker;
+use super::{Grantee, Worker};
 
 /// Every worker reads these, leases work and ships its messages.
 const EVERY: [(&str, &str); 8] = [
@@ -77,32 +77,66 @@ const RE_ENCRYPTOR: [(&str, &str); 6] = [
     ("pace", "SELECT, INSERT, UPDATE (owed, as_of)"),
 ];
 
+/// The command line: it makes and applies, shows everything, and steers. Migrating is the owner's.
+const OPERATOR: [(&str, &str); 17] = [
+    ("deployment", "INSERT"),
+    (
+        "keyring",
+        "INSERT, UPDATE (primary_key_id, algorithm, policy)",
+    ),
+    (
+        "key",
+        "INSERT, UPDATE (state, used, used_by_applications, activated_at, deactivated_at, expires_at, wrapped, master_key)",
+    ),
+    (
+        "rotation",
+        "UPDATE (state, resend_at, paused, paused_because, resumptions, pause_after, cancelled_because, due_at, failure, ended_at)",
+    ),
+    ("batch", "UPDATE (state, resend_at, failure)"),
+    ("rotation_request", "SELECT"),
+    ("inbox", "SELECT, INSERT"),
+    ("dead_letter", "SELECT, UPDATE (retried_at, dismissed_at)"),
+    ("source", "SELECT, INSERT, UPDATE (url, limits)"),
+    (
+        "source_table",
+        "SELECT, INSERT, UPDATE (relation, triggers, publications_accepted)",
+    ),
+    ("protected_column", "SELECT, INSERT, DELETE"),
+    ("quarantine", "SELECT, UPDATE (resolved_at)"),
+    ("census", "SELECT"),
+    ("schedule", "SELECT"),
+    ("audit_entry", "SELECT, INSERT"),
+    ("audit_detail", "SELECT, INSERT"),
+    ("audit_head", "SELECT, INSERT, UPDATE (sequence, hash)"),
+];
+
 /// Its rows are read and written in place, as any source's are: `audit_detail` is a protected table of the store itself.
 const IN_PLACE: [(&str, &str); 1] = [("audit_detail", "SELECT (ctid)")];
 
-/// Tables, each with what a worker does there.
-fn of(worker: Worker) -> Vec<(&'static str, &'static str)> {
-    let own: [&[(&str, &str)]; 4] = match worker {
-        Worker::Scheduler => [&EVERY, &SCHEDULER, &[], &[]],
-        Worker::Rotator => [&EVERY, &USES_KEYS, &ROTATOR, &IN_PLACE],
-        Worker::ReEncryptor => [&EVERY, &USES_KEYS, &RE_ENCRYPTOR, &IN_PLACE],
+/// Tables, each with what is done there.
+fn of(who: Grantee) -> Vec<(&'static str, &'static str)> {
+    let own: [&[(&str, &str)]; 4] = match who {
+        Grantee::Worker(Worker::Scheduler) => [&EVERY, &SCHEDULER, &[], &[]],
+        Grantee::Worker(Worker::Rotator) => [&EVERY, &USES_KEYS, &ROTATOR, &IN_PLACE],
+        Grantee::Worker(Worker::ReEncryptor) => [&EVERY, &USES_KEYS, &RE_ENCRYPTOR, &IN_PLACE],
+        Grantee::Operator => [&EVERY, &OPERATOR, &[], &IN_PLACE],
     };
     own.concat()
 }
 
-/// The statements for a worker's role, in the schema where the store is.
-pub(super) fn statements(worker: Worker, role: &str, schema: &str) -> Vec<String> {
+/// The statements for a role, in the schema where the store is.
+pub(super) fn statements(who: Grantee, role: &str, schema: &str) -> Vec<String> {
     let (role, schema) = (quote(role), quote(schema));
     let usage = format!("GRANT USAGE ON SCHEMA {schema} TO {role};");
     let on = |(table, rights): (&str, &str)| {
         format!("GRANT {rights} ON {schema}.{} TO {role};", quote(table))
     };
-    let tables = of(worker).into_iter().map(on);
+    let tables = of(who).into_iter().map(on);
     [usage].into_iter().chain(tables).collect()
 }
 
 /// The same, right by right.
-pub(crate) fn rights(worker: Worker) -> Vec<Right> {
+pub(crate) fn rights(who: Grantee) -> Vec<Right> {
     let of_table = |(table, rights): (&'static str, &'static str)| {
         let each = split(rights);
         each.into_iter().map(move |(privilege, columns)| Right {
@@ -111,7 +145,7 @@ pub(crate) fn rights(worker: Worker) -> Vec<Right> {
             columns,
         })
     };
-    of(worker).into_iter().flat_map(of_table).collect()
+    of(who).into_iter().flat_map(of_table).collect()
 }
 
 /// `SELECT, UPDATE (state, used)`, privilege by privilege.
@@ -152,8 +186,8 @@ mod tests {
     }
 
     #[test]
-    fn every_right_of_a_worker_is_one_that_there_is() {
-        for right in Worker::ALL.into_iter().flat_map(rights) {
+    fn every_right_is_one_that_there_is() {
+        for right in Grantee::ALL.into_iter().flat_map(rights) {
             let known = ["SELECT", "INSERT", "UPDATE", "DELETE"];
             assert!(known.contains(&right.privilege), "{right:?}");
         }

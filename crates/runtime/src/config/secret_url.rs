@@ -1,17 +1,66 @@
-//! A URL that may hold a password: shown without it.
+//! A URL that may hold a password: shown without it, and read anew from its file.
 
-use std::fmt;
+use std::{
+    fmt,
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
 
 use secrecy::{ExposeSecret, SecretString};
 
+/// URLs are short; what is longer is not one.
+const FILE_LIMIT: u64 = 4_096;
+
 /// A URL of a service. `Debug` and `Display` show no password.
 #[derive(Clone)]
-pub struct SecretUrl(SecretString);
+pub struct SecretUrl {
+    url: SecretString,
+    /// Where it was read; what stands there now may be another.
+    file: Option<PathBuf>,
+}
 
 impl SecretUrl {
     /// The whole URL, to connect with.
     pub fn expose_url(&self) -> &str {
-        self.0.expose_secret()
+        self.url.expose_secret()
+    }
+
+    /// The URL that stands in a file.
+    ///
+    /// # Errors
+    /// What is wrong with the file, without a word of what stands in it.
+    pub fn in_file(file: &Path) -> Result<Self, String> {
+        let mut text = String::new();
+        let read =
+            File::open(file).and_then(|open| open.take(FILE_LIMIT + 1).read_to_string(&mut text));
+        match read {
+            Err(error) => Err(format!(
+                "{file:?} cannot be read: {}; expected a file with the URL in it",
+                error.kind()
+            )),
+            Ok(length) if length as u64 > FILE_LIMIT => Err(format!(
+                "{file:?} has more than {FILE_LIMIT} bytes; expected a file with only the URL in it"
+            )),
+            Ok(_) if text.trim().is_empty() => Err(format!(
+                "{file:?} is empty; expected a file with the URL in it"
+            )),
+            Ok(_) => Ok(Self {
+                url: text.trim().into(),
+                file: Some(file.to_owned()),
+            }),
+        }
+    }
+
+    /// The URL as it is now: where it stands in a file, what stands there. The file is small.
+    ///
+    /// # Errors
+    /// As [`SecretUrl::in_file`].
+    pub fn now(&self) -> Result<Self, String> {
+        match &self.file {
+            Some(file) => Self::in_file(file),
+            None => Ok(self.clone()),
+        }
     }
 
     /// The URL without its passwords, to store and to show.
@@ -51,7 +100,10 @@ fn without_userinfo_password(url: &str) -> String {
 
 impl From<String> for SecretUrl {
     fn from(url: String) -> Self {
-        Self(url.into())
+        Self {
+            url: url.into(),
+            file: None,
+        }
     }
 }
 
@@ -78,6 +130,21 @@ impl fmt::Display for SecretUrl {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_url_in_a_file_is_what_stands_there_now() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("url");
+        std::fs::write(&file, "postgres://ana:old@db/x\n").unwrap();
+        let url = SecretUrl::in_file(&file).unwrap();
+        std::fs::write(&file, "postgres://ana:new@db/x\n").unwrap();
+        assert_eq!(url.expose_url(), "postgres://ana:old@db/x");
+        assert_eq!(url.now().unwrap().expose_url(), "postgres://ana:new@db/x");
+        std::fs::write(&file, " \n").unwrap();
+        assert!(url.now().unwrap_err().contains("is empty"));
+        std::fs::remove_file(&file).unwrap();
+        assert!(url.now().unwrap_err().contains("cannot be read"));
+    }
 
     #[test]
     fn a_password_is_neither_shown_nor_stored() {

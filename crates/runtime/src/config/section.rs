@@ -1,14 +1,12 @@
 //! One table of the configuration, read key by key; what nobody asked for is unknown.
 
-use std::{io::Read, ops::RangeInclusive, time::Duration};
+use std::{ops::RangeInclusive, path::Path, time::Duration};
 
 use config::{Map, Value, ValueKind};
 use rekey_domain::parse_duration;
 
 use super::{SecretUrl, problems::Problems};
 
-/// URLs are short; what is longer is not one.
-const SECRET_FILE_LIMIT: u64 = 4_096;
 /// What `[broker] url` says where messages travel through the store.
 const LOCAL: &str = "local";
 
@@ -224,37 +222,19 @@ impl<'a> Section<'a> {
             return None;
         }
         let (name, url) = match (url, file) {
-            (Some(url), _) => ("url", url),
-            (None, Some(file)) => ("url_file", self.read_secret("url_file", &file)?),
+            (Some(url), _) => ("url", url.into()),
+            (None, Some(file)) => ("url_file", self.url_in(&file)?),
             (None, None) => return None,
         };
-        check(&url)
+        check(url.expose_url())
             .map_err(|problem| self.wrong(name, problem))
             .ok()
-            .map(|()| url.into())
+            .map(|()| url)
     }
 
-    fn read_secret(&self, name: &str, path: &str) -> Option<String> {
-        let mut text = String::new();
-        let read = std::fs::File::open(path)
-            .and_then(|file| file.take(SECRET_FILE_LIMIT + 1).read_to_string(&mut text));
-        let problem = match read {
-            Err(error) => format!(
-                "{path:?} cannot be read: {}; expected a file with the URL in it",
-                error.kind()
-            ),
-            Ok(length) if length as u64 > SECRET_FILE_LIMIT => {
-                format!(
-                    "{path:?} has more than {SECRET_FILE_LIMIT} bytes; expected a file with only the URL in it"
-                )
-            }
-            Ok(_) if text.trim().is_empty() => {
-                format!("{path:?} is empty; expected a file with the URL in it")
-            }
-            Ok(_) => return Some(text.trim().to_owned()),
-        };
-        self.wrong(name, problem);
-        None
+    fn url_in(&self, file: &str) -> Option<SecretUrl> {
+        let read = SecretUrl::in_file(Path::new(file));
+        read.map_err(|problem| self.wrong("url_file", problem)).ok()
     }
 
     /// Whatever is left is unknown.

@@ -119,6 +119,8 @@ fn of_code(code: &str, message: &str, place: &Place) -> SourceError {
         },
         // Terminated by an administrator, crashed, starting up, dropped; and all of the connection's.
         "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "53200" | "53400" => gone(code, place),
+        // A password that is being replaced, here or there.
+        "28000" | "28P01" => gone(code, place),
         _ if code.starts_with("08") || code.starts_with("58") => gone(code, place),
         _ => other(format!("{} (SQLSTATE {code})", meaning(code)), place),
     }
@@ -130,6 +132,9 @@ fn gone(code: &str, place: &Place) -> SourceError {
         "57P03" => "the server is starting up or shutting down",
         "53200" | "53400" => "the server has no resources left",
         "25P03" | "57P05" => "the connection was idle for too long",
+        "28000" | "28P01" => {
+            "the login was refused; check user and password in the URL, and pg_hba.conf"
+        }
         _ => "the connection failed",
     };
     SourceError::OutOfReach {
@@ -175,9 +180,6 @@ fn other(reason: String, place: &Place) -> SourceError {
 
 fn meaning(code: &str) -> &'static str {
     match code {
-        "28000" | "28P01" => {
-            "the login was refused; check user and password in the URL, and pg_hba.conf"
-        }
         "3D000" => "there is no such database; check its name in the URL",
         "42703" => "a column is missing",
         "42883" | "42804" | "42846" => "a column is of another type than it was",
@@ -210,12 +212,12 @@ mod tests {
     fn what_passes_by_itself_is_retryable() {
         for code in [
             "55P03", "40P01", "40001", "57014", "53300", "53100", "57P01", "57P03", "08006",
-            "25006", "58030",
+            "25006", "58030", "28P01",
         ] {
             assert!(error(code, "").is_retryable(), "{code}");
         }
         for code in [
-            "28P01", "3D000", "42501", "42703", "42P01", "55000", "XX001", "22P02",
+            "3D000", "42501", "42703", "42P01", "55000", "XX001", "22P02",
         ] {
             assert!(!error(code, "").is_retryable(), "{code}");
         }

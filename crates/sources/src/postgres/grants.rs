@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use rekey_domain::Part;
-
 use super::names::{Name, quote};
 
 /// What lets a role write to tables whose triggers are suppressed; `TO` whom follows.
@@ -13,7 +11,7 @@ pub const GRANT_SUPPRESS: &str = "GRANT SET ON PARAMETER session_replication_rol
 /// by partition: it reads the columns in `read` and the place of each row, and writes those in
 /// `written`. A census reads the protected columns and writes nothing; re-encryption reads the
 /// primary key and the bind columns too, and writes the protected ones.
-pub fn grants(role: &str, parts: &[Part], read: &[String], written: &[String]) -> Vec<String> {
+pub fn grants(role: &str, parts: &[String], read: &[String], written: &[String]) -> Vec<String> {
     let role = quote(role);
     let list = |names: Vec<&String>| {
         let mut seen = BTreeSet::new();
@@ -26,7 +24,7 @@ pub fn grants(role: &str, parts: &[Part], read: &[String], written: &[String]) -
         columns => format!(", UPDATE ({columns})"),
     };
     let mut statements = Vec::new();
-    let names = parts.iter().filter_map(|part| Name::parse(&part.id.name));
+    let names = parts.iter().filter_map(|part| Name::parse(part));
     let schemas: BTreeSet<String> = names.filter_map(|name| name.schema).collect();
     for schema in schemas {
         statements.push(format!(
@@ -34,8 +32,7 @@ pub fn grants(role: &str, parts: &[Part], read: &[String], written: &[String]) -
             quote(&schema)
         ));
     }
-    for part in parts {
-        let table = &part.id.name;
+    for table in parts {
         statements.push(format!(
             "GRANT SELECT (ctid, {read}){updates} ON {table} TO {role}"
         ));
@@ -50,21 +47,11 @@ pub fn grant_of_lag(role: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use rekey_domain::PartId;
-
     use super::*;
 
     #[test]
     fn each_part_is_granted_by_column_and_each_name_quoted() {
-        let part = |name: &str| Part {
-            id: PartId {
-                name: name.to_owned(),
-                form: "1".to_owned(),
-            },
-            end: None,
-            rows_per_block: 1,
-        };
-        let parts = [part(r#""public"."a""#), part(r#""public"."B""#)];
+        let parts = [r#""public"."a""#, r#""public"."B""#].map(str::to_owned);
         let names = |names: &[&str]| {
             names
                 .iter()

@@ -4,8 +4,7 @@ use async_trait::async_trait;
 use sqlx::{Connection, PgConnection};
 
 use super::{
-    PostgresSource, candidates, catalogue::Table, faults::Located, measure, missing_rights, parts,
-    sample,
+    PostgresSource, candidates, catalogue::Table, faults::Located, measure, parts, sample,
 };
 use crate::{
     CandidateTable, CensusColumn, Inspect, Measure, Sample, SourceError, TableMeasure, place::Place,
@@ -35,6 +34,13 @@ impl Inspect for PostgresSource {
         candidates::find(&mut connection, &place).await
     }
 
+    async fn part_names(&self, relation: &str) -> Result<Vec<String>, SourceError> {
+        let (mut connection, place) = self.begin(relation).await?;
+        let table = Table::find(&mut connection, place).await?;
+        let heaps = parts::find(&mut connection, &table).await?;
+        Ok(heaps.into_iter().map(parts::Heap::into_name).collect())
+    }
+
     async fn sample(
         &self,
         relation: &str,
@@ -47,16 +53,5 @@ impl Inspect for PostgresSource {
         let table = Table::find_to_look_at(connection, place).await?;
         parts::refuse_row_security(connection, &table).await?;
         sample::of(connection, &table, columns, rows).await
-    }
-
-    async fn missing_rights(
-        &self,
-        relation: &str,
-        read: &[String],
-        written: &[String],
-    ) -> Result<Vec<String>, SourceError> {
-        let (mut connection, place) = self.begin(relation).await?;
-        let table = Table::find(&mut connection, place).await?;
-        missing_rights::missing(&mut connection, &table, read, written).await
     }
 }

@@ -149,7 +149,8 @@ fn estimate(
     Some(Counted {
         basis: Basis::Catalogue,
         rows,
-        row_bytes: known_row_bytes(table, known).unwrap_or(heap.bytes as f64 / rows.max(1.0)),
+        row_bytes: known_row_bytes(table, known)
+            .unwrap_or(heap.bytes as f64 * heap.fill / rows.max(1.0)),
         columns: columns?,
     })
 }
@@ -164,7 +165,7 @@ fn known_row_bytes(table: &Table, known: &Statistics) -> Option<f64> {
     Some((bytes / 8.0).ceil() * 8.0)
 }
 
-/// As was found, else as the statistics say, else as if the heap was full.
+/// As was found, else as the statistics say, else as if the heap was as full as new rows may make it.
 fn row_bytes(
     counted: &Counted,
     heap: &Heap,
@@ -180,7 +181,7 @@ fn row_bytes(
         let bytes = counted.row_bytes / counted.rows + ROW_HEADER;
         return (bytes / 8.0).ceil() * 8.0;
     }
-    let full = heap.bytes as f64 * looked as f64 / blocks.max(1) as f64 / counted.rows;
+    let full = heap.bytes as f64 * heap.fill * looked as f64 / blocks.max(1) as f64 / counted.rows;
     known_row_bytes(table, known).unwrap_or(full)
 }
 

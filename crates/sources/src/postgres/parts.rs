@@ -113,6 +113,10 @@ impl Heap {
         })
     }
 
+    pub(super) fn into_name(self) -> String {
+        self.id.name
+    }
+
     pub(super) fn part(self, rows_per_block: u32) -> Part {
         Part {
             id: self.id,

@@ -1,6 +1,6 @@
 //! Whether our role may do what a table is there for, by the catalogue.
 
-use rekey_domain::{Part, PartId, Triggers};
+use rekey_domain::Triggers;
 use sqlx::{AssertSqlSafe, PgConnection, Row, postgres::PgRow};
 
 use super::{
@@ -27,7 +27,7 @@ pub(super) async fn check(
         let statements = grants(role, &parts, &read, &written).join("; ");
         return Err(SourceError::NotAllowed {
             database: table.place.database.to_string(),
-            relation: part.id.name.clone(),
+            relation: part.clone(),
             what: if written.is_empty() {
                 "read"
             } else {
@@ -56,7 +56,7 @@ async fn lacking(
     table: &Table,
     read: &[String],
     written: &[String],
-) -> Result<Vec<(Part, String)>, SourceError> {
+) -> Result<Vec<(String, String)>, SourceError> {
     let sql = format!(
         "{TREE}, needed (name, privilege) AS (SELECT unnest($2::text[]), 'SELECT' \
          UNION ALL SELECT 'ctid', 'SELECT' UNION ALL SELECT unnest($3::text[]), 'UPDATE') \
@@ -77,21 +77,12 @@ async fn lacking(
     found.at(&table.place)
 }
 
-fn part_and_role(row: &PgRow) -> Result<(Part, String), sqlx::Error> {
+fn part_and_role(row: &PgRow) -> Result<(String, String), sqlx::Error> {
     let name = Name {
         schema: Some(row.try_get(0)?),
         table: row.try_get(1)?,
     };
-    let id = PartId {
-        name: name.sql(),
-        form: String::new(),
-    };
-    let part = Part {
-        id,
-        end: None,
-        rows_per_block: 1,
-    };
-    Ok((part, row.try_get(2)?))
+    Ok((name.sql(), row.try_get(2)?))
 }
 
 /// Before PostgreSQL 15 there is no such right, and only superusers may.

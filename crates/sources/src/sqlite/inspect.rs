@@ -24,6 +24,11 @@ impl Inspect for SqliteSource {
         candidates::find(&mut connection, self.connections.database()).await
     }
 
+    async fn part_names(&self, relation: &str) -> Result<Vec<String>, SourceError> {
+        let (_, table) = self.table(relation).await?;
+        Ok(vec![table.name])
+    }
+
     async fn sample(
         &self,
         relation: &str,
@@ -34,19 +39,5 @@ impl Inspect for SqliteSource {
         let place = Place::new(self.connections.database(), relation);
         let table = Table::find_to_look_at(&mut connection, place).await?;
         sample::of(&mut connection, &table, columns, rows).await
-    }
-
-    /// A file has no roles: whoever may open it may read it, and a write says so where it may not.
-    async fn missing_rights(
-        &self,
-        relation: &str,
-        read: &[String],
-        written: &[String],
-    ) -> Result<Vec<String>, SourceError> {
-        let (_, table) = self.table(relation).await?;
-        for name in read.iter().chain(written) {
-            table.column(name)?;
-        }
-        Ok(Vec::new())
     }
 }

@@ -1,7 +1,9 @@
 //! Looking at a source: figures are near the truth or exact, and ciphertext is found where it stands.
 
-use rekey_domain::{Basis, Found, TextEncoding};
-use rekey_sources::{CandidateTable, CensusColumn, Measure, Sample, SourceError, TableMeasure};
+use rekey_domain::{Basis, Found, TextEncoding, Triggers};
+use rekey_sources::{
+    CandidateTable, CensusColumn, Measure, Sample, SourceError, TableMeasure, TableRights,
+};
 
 use super::{
     fixture::{Fixture, NEW, OLD, Patient, ciphertext, patient},
@@ -142,10 +144,14 @@ pub async fn what_is_not_there_cannot_be_looked_at(fixture: &impl Fixture) {
     ));
     let sampled = source.sample("patients", &gone, 10).await;
     assert!(matches!(sampled, Err(SourceError::NoSuchColumn { .. })));
-    let names = ["gone".to_owned()];
-    let rights = source.missing_rights("patients", &names, &[]);
+    let rights = TableRights {
+        relation: "patients".to_owned(),
+        read: vec!["gone".to_owned()],
+        written: Vec::new(),
+        triggers: Triggers::Fire,
+    };
     assert!(matches!(
-        rights.await,
+        source.check_rights(&rights).await,
         Err(SourceError::NoSuchColumn { .. })
     ));
 }
@@ -254,12 +260,14 @@ pub async fn looking_changes_nothing(fixture: &impl Fixture) {
         measure(fixture, how).await;
     }
     sampled(fixture, "patients").await;
-    let names = ["ssn".to_owned()];
-    let rights = fixture
-        .source()
-        .missing_rights("patients", &names, &names)
-        .await;
-    assert_eq!(rights.unwrap(), [""; 0]);
+    let names = vec!["ssn".to_owned()];
+    let rights = TableRights {
+        relation: "patients".to_owned(),
+        read: names.clone(),
+        written: names,
+        triggers: Triggers::Fire,
+    };
+    fixture.source().check_rights(&rights).await.unwrap();
     assert_eq!(fixture.patients().await, all);
 }
 

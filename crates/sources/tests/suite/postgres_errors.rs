@@ -65,7 +65,7 @@ async fn a_database_that_cannot_be_reached_says_why_and_not_its_password() {
     let nowhere = "postgres://postgres:s3cret@127.0.0.1:1/clinic".to_owned();
     let none = format!("{}/no_such_database", server.rsplit_once('/').unwrap().0);
     for (url, says, retryable) in [
-        (wrong, "login was refused", false),
+        (wrong, "login was refused", true),
         (nowhere, "out of reach", true),
         (none, "no such database", false),
         (

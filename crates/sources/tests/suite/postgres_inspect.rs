@@ -144,60 +144,6 @@ async fn what_a_role_may_not_read_is_said() {
 }
 
 #[tokio::test]
-async fn missing_rights_are_the_grants_that_mend_them() {
-    let fixture = PostgresFixture::with(
-        r#"CREATE SCHEMA "Far"; CREATE TABLE "Far"."All" (id INT, "S" BYTEA) PARTITION BY LIST (id);
-        CREATE TABLE "Far".one PARTITION OF "Far"."All" FOR VALUES IN (1);
-        CREATE TABLE two PARTITION OF "Far"."All" FOR VALUES IN (2)"#,
-    )
-    .await;
-    let role = Role::new(&fixture, "poor").await;
-    fixture
-        .execute(&format!(
-            "GRANT SELECT, UPDATE (\"S\") ON two TO {}",
-            role.name
-        ))
-        .await;
-    let source = fixture.open_as(&role.name).await;
-    let names = |names: &[&str]| {
-        names
-            .iter()
-            .map(|name| (*name).to_owned())
-            .collect::<Vec<_>>()
-    };
-    let missing = async || {
-        let (read, written) = (names(&["id", "S"]), names(&["S"]));
-        source
-            .missing_rights(r#""Far"."All""#, &read, &written)
-            .await
-            .unwrap()
-    };
-    let name = &role.name;
-    let found = missing().await;
-    let expected = [
-        format!(r#"GRANT USAGE ON SCHEMA "Far" TO "{name}""#),
-        format!(
-            r#"GRANT SELECT (ctid), SELECT ("id"), SELECT ("S"), UPDATE ("S") ON "Far"."one" TO "{name}""#
-        ),
-    ];
-    let sorted = |mut rights: Vec<char>| {
-        rights.sort_unstable();
-        rights
-    };
-    assert_eq!(found[0], expected[0]);
-    assert_eq!(
-        sorted(found[1].chars().collect()),
-        sorted(expected[1].chars().collect())
-    );
-    for grant in found {
-        fixture.execute(&grant).await;
-    }
-    assert_eq!(missing().await, [""; 0]);
-    drop(source);
-    role.remove(fixture).await;
-}
-
-#[tokio::test]
 async fn replication_slots_and_wide_values_are_told() {
     let fixture = PostgresFixture::new().await;
     let name = format!("slot_{}", fixture.database.name());

@@ -119,7 +119,7 @@ async fn the_rights_that_are_listed_are_enough() {
     )
     .await;
     let role = Role::new(&fixture, "listed").await;
-    let parts = fixture.source().parts(r#""All""#).await.unwrap();
+    let parts = fixture.source().part_names(r#""All""#).await.unwrap();
     let names = |names: &[&str]| {
         names
             .iter()
@@ -284,6 +284,44 @@ async fn a_right_that_is_missing_is_found_before_it_is_needed_and_said_as_sql() 
         lacks.to_string().contains("session_replication_role"),
         "{lacks}"
     );
+    drop(source);
+    role.remove(fixture).await;
+}
+
+#[tokio::test]
+async fn missing_rights_are_the_grants_that_mend_them() {
+    let fixture = PostgresFixture::with(
+        r#"CREATE SCHEMA "Far"; CREATE TABLE "Far"."All" (id INT, "S" BYTEA) PARTITION BY LIST (id);
+        CREATE TABLE "Far".one PARTITION OF "Far"."All" FOR VALUES IN (1);
+        CREATE TABLE two PARTITION OF "Far"."All" FOR VALUES IN (2)"#,
+    )
+    .await;
+    let role = Role::new(&fixture, "poor").await;
+    let on_two = format!("GRANT SELECT, UPDATE (\"S\") ON two TO {}", role.name);
+    fixture.execute(&on_two).await;
+    let source = fixture.open_as(&role.name).await;
+    let needed = TableRights {
+        relation: r#""Far"."All""#.to_owned(),
+        read: vec!["id".to_owned(), "S".to_owned()],
+        written: vec!["S".to_owned()],
+        triggers: Triggers::Fire,
+    };
+    let lacks = source.check_rights(&needed).await.unwrap_err().to_string();
+    let (_, grants) = lacks.split_once("have its owner run ").unwrap();
+    let name = &role.name;
+    // Nothing of the partition that lacks nothing.
+    let expected = [
+        format!(r#"GRANT USAGE ON SCHEMA "Far" TO "{name}""#),
+        format!(r#"GRANT SELECT (ctid, "S", "id"), UPDATE ("S") ON "Far"."one" TO "{name}""#),
+    ];
+    let sorted = |text: &str| {
+        let mut letters: Vec<char> = text.chars().collect();
+        letters.sort_unstable();
+        letters
+    };
+    assert_eq!(sorted(grants), sorted(&expected.join("; ")), "{grants}");
+    fixture.execute(grants).await;
+    source.check_rights(&needed).await.unwrap();
     drop(source);
     role.remove(fixture).await;
 }

@@ -19,6 +19,7 @@ pub struct Model {
     pub name: String,
     pub relation: String,
     pub triggers: Option<Text<Triggers>>,
+    pub publications_accepted: Option<bool>,
 }
 
 /// No relations: queries name what they join.

@@ -1,4 +1,4 @@
-//! `rekey grants`: the rights that each worker needs, and no more.
+//! `rekey grants`: the rights that each worker and the command line need, and no more.
 
 use rekey_operations::{Grants, grants};
 use serde_json::json;
@@ -12,7 +12,7 @@ use crate::{
 /// What `grants` takes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Put before the workers' roles at the databases: rekey_ makes rekey_rotator.
+    /// Put before the roles at the databases: rekey_ makes rekey_rotator.
     #[arg(long, default_value = "rekey_", value_name = "PREFIX")]
     role_prefix: String,
     /// The virtual host at RabbitMQ. Default: that of broker.url, or /.
@@ -89,20 +89,20 @@ fn quote(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use rekey_operations::{RabbitMqGrant, SourceGrants, Worker};
+    use rekey_operations::{Grantee, RabbitMqGrant, SourceGrants, Worker};
 
     use super::*;
 
-    fn grants_of(worker: Worker) -> Grants {
-        let role = worker.role("re'key_");
+    fn grants_of(who: Grantee) -> Grants {
+        let role = who.role("re'key_");
         Grants {
-            worker,
+            worker: who,
             store: vec![format!("GRANT SELECT ON \"key\" TO \"{role}\";")],
             sources: vec![SourceGrants {
                 source: "clinic".to_owned(),
                 sql: vec![format!("GRANT SELECT (ssn) ON patients TO \"{role}\";")],
             }],
-            kms: (worker != Worker::Scheduler).then(|| json!({ "Sid": role })),
+            kms: (who != Grantee::Worker(Worker::Scheduler)).then(|| json!({ "Sid": role })),
             rabbitmq: RabbitMqGrant {
                 vhost: "clinic".to_owned(),
                 configure: "^$".to_owned(),
@@ -115,14 +115,14 @@ mod tests {
 
     #[test]
     fn each_part_is_of_one_kind_and_can_be_pasted() {
-        let lines = lines(&Worker::ALL.map(grants_of)).unwrap();
+        let lines = lines(&Grantee::ALL.map(grants_of)).unwrap();
         let parts: Vec<_> = lines.split(String::is_empty).collect();
         let [store, clinic, rabbitmq, kms, rest] = parts[..] else {
             panic!("{lines:#?}")
         };
         assert!(rest.is_empty());
         for sql in [store, clinic] {
-            assert_eq!(sql.len(), 1 + Worker::ALL.len());
+            assert_eq!(sql.len(), 1 + Grantee::ALL.len());
             assert!(sql[0].starts_with("-- "), "{sql:?}");
             assert!(sql[1..].iter().all(|line| line.ends_with(';')), "{sql:?}");
         }
@@ -131,6 +131,6 @@ mod tests {
             r"rabbitmqctl set_permissions -p 'clinic' 're'\''key_scheduler' '^$' '^$' '^$'";
         assert_eq!(rabbitmq[1], scheduler);
         let policy: Vec<serde_json::Value> = serde_json::from_str(&kms[1..].join("\n")).unwrap();
-        assert_eq!(policy.len(), 2);
+        assert_eq!(policy.len(), 3);
     }
 }

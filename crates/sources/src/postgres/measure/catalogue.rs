@@ -20,7 +20,9 @@ const HEAPS: &str = "SELECT n.nspname::text, c.relname::text, c.oid, \
      pg_catalog.pg_stat_get_tuples_updated(c.oid), pg_catalog.pg_stat_get_tuples_hot_updated(c.oid), \
      current_setting('block_size')::int8, \
      (SELECT bool_and(pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT')) \
-      FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) \
+      FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), \
+     coalesce((SELECT o.option_value::float8 FROM pg_catalog.pg_options_to_table(c.reloptions) o \
+      WHERE o.option_name = 'fillfactor'), 100) / 100 \
  FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid \
  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r' ORDER BY 1, 2";
 
@@ -58,6 +60,8 @@ pub(super) struct Heap {
     pub(super) block: i64,
     /// Whether every column may be read.
     pub(super) open: bool,
+    /// How much of a block new rows may fill.
+    pub(super) fill: f64,
 }
 
 /// By column: the share of NULLs, and the bytes of a value.
@@ -89,6 +93,7 @@ fn heap(row: &PgRow) -> Result<Heap, sqlx::Error> {
         hot: row.try_get(9)?,
         block: row.try_get(10)?,
         open: row.try_get(11)?,
+        fill: row.try_get(12)?,
     })
 }
 

@@ -1,0 +1,60 @@
+//! Sending planned batches on their way, and writing down that a rotation paused there as it was asked to.
+
+use rekey_domain::Principal;
+use rekey_store::{
+    Unit,
+    audit::{AuditPen, Record},
+    batches,
+    rotations::Rotation,
+};
+use serde_json::json;
+
+use crate::{OperationError, Services};
+
+/// What dispatching a rotation's batches takes. It may ask for keys, so it is made before a unit begins.
+pub struct Dispatch {
+    concurrency: u32,
+    /// Where the rotation is to pause by itself, as this may be when.
+    pen: Option<AuditPen>,
+}
+
+impl Dispatch {
+    /// Of a rotation as it was read, with so many batches in flight at most.
+    ///
+    /// # Errors
+    /// As [`Services::pen`].
+    pub async fn of(
+        services: &Services,
+        rotation: &Rotation,
+        concurrency: u32,
+        principal: &Principal,
+    ) -> Result<Self, OperationError> {
+        let pen = match rotation.pause_after {
+            Some(_) => Some(services.pen(principal).await?),
+            None => None,
+        };
+        Ok(Self { concurrency, pen })
+    }
+
+    /// Dispatches what may be in flight.
+    ///
+    /// # Errors
+    /// [`OperationError::Store`].
+    pub async fn run(&self, unit: &Unit, rotation: &Rotation) -> Result<(), OperationError> {
+        let Some(why) = batches::dispatch(unit, rotation, self.concurrency).await? else {
+            return Ok(());
+        };
+        let pen = self.pen.as_ref();
+        let pen = pen.expect("a rotation is asked to pause when it starts, and never later");
+        let subject = rotation.id.to_string();
+        let record = Record {
+            action: "rotation.paused",
+            subject: &subject,
+            outcome: "done",
+            details: json!({ "because": why }),
+        };
+        pen.append(unit, record).await?;
+        tracing::info!(rotation = subject, why, "paused");
+        Ok(())
+    }
+}

@@ -1,0 +1,10 @@
+//! Who runs this process, as the system knows it and the environment cannot say.
+
+use nix::unistd::{User, geteuid};
+
+/// The name of the account whose rights this process has; `uid-10001` where the system has no name.
+pub fn account() -> String {
+    let uid = geteuid();
+    let known = User::from_uid(uid).ok().flatten();
+    known.map_or_else(|| format!("uid-{uid}"), |user| user.name)
+}

@@ -1,0 +1,205 @@
+//! Databases of tests, and the roles that reach them: each has what `rekey grants` prints, and none is a superuser.
+
+use std::{path::PathBuf, str::FromStr, sync::Arc};
+
+use rekey_operations::{Places, Services, grants};
+use rekey_runtime::config::Config;
+use rekey_testkit::{TestDatabase, services};
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, postgres::PgConnectOptions};
+
+/// Owns the store's database and migrates it; no program of ours runs as it otherwise.
+pub const OWNER: &str = "owner";
+/// Owns the clinic's database, and makes and writes its tables.
+pub const APPLICATION: &str = "application";
+/// Whoever runs the command line.
+pub const OPERATOR: &str = "operator";
+/// `rekey up`, and the workers that run in a test's own process: what each of them has, and no more.
+pub const UP: &str = "up";
+
+const ALL: [&str; 7] = [
+    OWNER,
+    APPLICATION,
+    OPERATOR,
+    "scheduler",
+    "rotator",
+    "re_encryptor",
+    UP,
+];
+const PASSWORD: &str = "only-in-tests";
+
+/// The server of all tests.
+pub fn server() -> String {
+    services::url(services::POSTGRES)
+}
+
+/// Roles of one test, removed at its end.
+pub struct Roles {
+    prefix: String,
+    servers: Vec<String>,
+}
+
+/// A database of a test's own. It gives no URL but those of the roles: its superuser is for the test's
+/// own hands, in connections that no program of ours is given.
+pub struct Database {
+    database: TestDatabase,
+    /// After the database, so that nothing depends on them any more.
+    roles: Arc<Roles>,
+}
+
+impl Database {
+    /// A database on the server of all tests, with roles of its own.
+    pub async fn create(owner: &str) -> Self {
+        Self::on(&server(), owner).await
+    }
+
+    /// The same on another server.
+    pub async fn on(server: &str, owner: &str) -> Self {
+        Self::with(&Roles::create(&[server]).await, server, owner).await
+    }
+
+    /// A database that these roles reach.
+    pub async fn with(roles: &Arc<Roles>, server: &str, owner: &str) -> Self {
+        let database = TestDatabase::on(server).await;
+        let owner = roles.name(owner);
+        let own = format!("ALTER DATABASE {} OWNER TO {owner}", database.name());
+        let created = Self {
+            database,
+            roles: roles.clone(),
+        };
+        run(&created.administrator().await, &own).await;
+        created
+    }
+
+    pub fn name(&self) -> &str {
+        self.database.name()
+    }
+
+    pub fn roles(&self) -> &Roles {
+        &self.roles
+    }
+
+    /// Its URL, as one of the roles.
+    pub fn url_as(&self, role: &str) -> String {
+        self.database.url_as(&self.roles.name(role), PASSWORD)
+    }
+
+    /// Connections to it, as one of the roles.
+    pub async fn pool_as(&self, role: &str) -> PgPool {
+        PgPool::connect(&self.url_as(role)).await.unwrap()
+    }
+
+    /// Connections to it, as the superuser.
+    pub async fn administrator(&self) -> PgPool {
+        self.database.pool().await
+    }
+
+    /// Gives everyone what `rekey grants` prints for it as the source of this name.
+    pub async fn give_source(&self, name: &str, printed: &[Value]) {
+        for grants in printed {
+            let sources = grants["sources"].as_array().unwrap();
+            for source in sources.iter().filter(|one| one["source"] == name) {
+                self.run_all(&source["sql"]).await;
+            }
+        }
+    }
+
+    /// Gives everyone what `rekey grants` prints for it as the store.
+    pub async fn give_store(&self, printed: &[Value]) {
+        for grants in printed {
+            self.run_all(&grants["store"]).await;
+        }
+    }
+
+    async fn run_all(&self, statements: &Value) {
+        let administrator = self.administrator().await;
+        for statement in statements.as_array().unwrap() {
+            run(&administrator, statement.as_str().unwrap()).await;
+        }
+    }
+}
+
+/// Runs statements that have to succeed.
+pub async fn run(pool: &PgPool, sql: &str) {
+    let done = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(pool);
+    done.await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+}
+
+/// What `rekey grants` prints for these roles.
+pub async fn printed(services: &Services, roles: &Roles) -> Vec<Value> {
+    let config = Config::load(None).unwrap();
+    let places = Places::resolve(Some(PathBuf::from("nowhere")), config).unwrap();
+    let all = grants(services, &places, &roles.prefix, "/").await.unwrap();
+    let all = all.iter().map(|one| serde_json::to_value(one).unwrap());
+    all.collect()
+}
+
+impl Roles {
+    /// Makes them at each of these servers.
+    pub async fn create(servers: &[&str]) -> Arc<Self> {
+        let mut servers: Vec<_> = servers.iter().map(|server| (*server).to_owned()).collect();
+        servers.dedup();
+        let prefix = format!("test_{:016x}_", rand::random::<u64>());
+        let roles = Self { prefix, servers };
+        let create = ALL.map(|role| {
+            let role = roles.name(role);
+            format!("CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}';")
+        });
+        let workers = ["scheduler", "rotator", "re_encryptor"].map(|role| roles.name(role));
+        let union = format!("GRANT {} TO {};", workers.join(", "), roles.name(UP));
+        roles.execute(create.concat() + &union).await.unwrap();
+        Arc::new(roles)
+    }
+
+    /// As `rekey grants --role-prefix` takes it.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// A role's name at the servers.
+    pub fn name(&self, role: &str) -> String {
+        assert!(ALL.contains(&role), "no role {role}");
+        format!("{}{role}", self.prefix)
+    }
+
+    async fn execute(&self, sql: String) -> sqlx::Result<()> {
+        for server in &self.servers {
+            let options = PgConnectOptions::from_str(server)?;
+            let mut connection = PgConnection::connect_with(&options).await?;
+            let done = sqlx::raw_sql(AssertSqlSafe(sql.clone()));
+            done.execute(&mut connection).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Roles {
+    fn drop(&mut self) {
+        let all = ALL.map(|role| self.name(role)).join(", ");
+        // Rights on parameters of the server outlive its databases.
+        let drop = format!("DROP OWNED BY {all}; DROP ROLE {all};");
+        let roles = Self {
+            prefix: self.prefix.clone(),
+            servers: std::mem::take(&mut self.servers),
+        };
+        let dropping = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            let _ = runtime.block_on(roles.execute(drop));
+            std::mem::forget(roles);
+        });
+        let _ = dropping.join();
+    }
+}
+
+#[tokio::test]
+async fn no_role_that_a_program_of_ours_connects_as_is_a_superuser_or_goes_around_rights() {
+    let database = Database::create(OWNER).await;
+    for role in ALL {
+        let more = "SELECT rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb \
+             OR pg_has_role(current_user, 'pg_read_all_data', 'MEMBER') \
+             FROM pg_roles WHERE rolname = current_user";
+        let pool = database.pool_as(role).await;
+        let more: bool = sqlx::query_scalar(more).fetch_one(&pool).await.unwrap();
+        assert!(!more, "{role}");
+    }
+}
