@@ -7,6 +7,11 @@ use rekey_domain::TextEncoding;
 pub struct TableShape {
     /// Schema and name: `public.patients`, `main.patients`.
     pub full_name: String,
+    /// The same as it stands in default column ids, see [`id_part`](rekey_domain::id_part).
+    pub id_name: String,
+    /// The physical heaps that its rows lie in now, by the names of their parts. A heap of two tables
+    /// is moved by both.
+    pub heaps: Vec<String>,
     /// The columns of the declared primary key, in its order. Empty: it has none, and nothing that
     /// stays the same names its rows.
     pub primary_key: Vec<String>,

@@ -1,24 +1,21 @@
 //! A plan beside the rotation that it was made for, on PostgreSQL, in tables of several shapes.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use rekey_domain::{
     Algorithm, Bind, BindValue, KeyringName, KeyringPolicy, Limits, OnUpdate, Purpose,
     RotationReason, RotationState,
 };
-use rekey_kms::LocalKms;
 use rekey_operations::{
     Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, RotationPlan, Services,
     apply, check_columns, init, rotate, rotation_plan, rotation_views,
 };
 use rekey_runtime::SystemClock;
 use rekey_sources::Measure;
-use rekey_store::Store;
 use rekey_testkit::{PrivatePostgres, TestDatabase};
 use sqlx::{AssertSqlSafe, PgPool};
-use tempfile::TempDir;
 
-use crate::support::{Engine, operator, short, until};
+use crate::support::{Disks, Engine, operator, services_on, short, until};
 
 const ROWS: i64 = 10_000;
 
@@ -43,7 +40,7 @@ const SHAPES: [(&str, &str, &str, usize); 5] = [
 ];
 
 struct Clinic {
-    _dir: TempDir,
+    _disks: Disks,
     services: Services,
     desired: Desired,
     application: PgPool,
@@ -52,7 +49,7 @@ struct Clinic {
 
 impl Clinic {
     async fn on(server: &str, shapes: &[(&str, &str, &str, usize)]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let disks = Disks::new();
         let database = TestDatabase::on(server).await;
         let application = database.pool().await;
         for (name, with, more, _) in shapes {
@@ -65,24 +62,14 @@ impl Clinic {
                 .await
                 .unwrap();
         }
-        let kms = LocalKms::create(dir.path().join("master.key"))
-            .await
-            .unwrap();
-        let store = format!(
-            "sqlite://{}?mode=rwc",
-            dir.path().join("store.db").display()
-        );
-        let store = Store::connect(&store).await.unwrap();
-        store.migrate().await.unwrap();
-        let sources = HashMap::from([("clinic".to_owned(), database.url().into())]);
-        let services = Services::new(store, Arc::new(kms), Arc::new(SystemClock), operator())
-            .with_source_urls(sources);
+        let sources = [("clinic", database.url())];
+        let services = services_on(&disks, Arc::new(SystemClock), &sources).await;
         let names = shapes.iter().map(|(name, ..)| *name);
         let desired = desired(&database.url(), names);
         init(&services, &desired, &operator()).await.unwrap();
         apply(&services, &desired, &operator()).await.unwrap();
         let clinic = Self {
-            _dir: dir,
+            _disks: disks,
             services,
             desired,
             application,

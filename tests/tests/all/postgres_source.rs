@@ -1,25 +1,23 @@
 //! Whole rotations over a clinic on PostgreSQL, whose administrators go on with their own work.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use rekey_domain::{
     Algorithm, Bind, BindValue, Found, KeyringPolicy, Limits, OnUpdate, Purpose, RotationReason,
     RotationState, Triggers,
 };
 use rekey_envelope::{decode_base64, encode_base64};
-use rekey_kms::LocalKms;
 use rekey_operations::{
     Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, OperationError,
     RotationView, Services, apply, census, init, key_views, rotate, rotation_views,
 };
 use rekey_runtime::SystemClock;
-use rekey_store::{Store, quarantine};
+use rekey_store::quarantine;
 use rekey_testkit::TestDatabase;
-use sqlx::{AssertSqlSafe, PgPool, Row, SqlitePool};
-use tempfile::TempDir;
+use sqlx::{AssertSqlSafe, PgPool, Row};
 use uuid::Uuid;
 
-use crate::support::{Engine, operator, phi, short, until};
+use crate::support::{Disks, Engine, open, operator, phi, services_on, short, until};
 
 const VISITS: &str = r#"
     CREATE TABLE "Visits" (tenant INT NOT NULL, id UUID NOT NULL, finding BYTEA, "Note" TEXT,
@@ -34,7 +32,7 @@ const VISITS: &str = r#"
 
 /// A clinic on PostgreSQL, with the store on SQLite.
 struct Clinic {
-    dir: TempDir,
+    disks: Disks,
     services: Services,
     application: PgPool,
     database: TestDatabase,
@@ -50,25 +48,14 @@ impl Clinic {
     }
 
     async fn unprotected() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let disks = Disks::new();
         let database = TestDatabase::create().await;
         let application = database.pool().await;
         sqlx::raw_sql(VISITS).execute(&application).await.unwrap();
-        let kms = LocalKms::create(dir.path().join("master.key"))
-            .await
-            .unwrap();
-        let url = format!(
-            "sqlite://{}?mode=rwc",
-            dir.path().join("store.db").display()
-        );
-        let store = Store::connect(&url).await.unwrap();
-        store.migrate().await.unwrap();
-        // The store keeps the URL without its password.
-        let sources = HashMap::from([("clinic".to_owned(), database.url().into())]);
-        let services = Services::new(store, Arc::new(kms), Arc::new(SystemClock), operator())
-            .with_source_urls(sources);
+        let sources = [("clinic", database.url())];
+        let services = services_on(&disks, Arc::new(SystemClock), &sources).await;
         let clinic = Self {
-            dir,
+            disks,
             services,
             application,
             database,
@@ -174,8 +161,7 @@ impl Clinic {
     }
 
     async fn in_store(&self, sql: &'static str) -> i64 {
-        let url = format!("sqlite://{}", self.dir.path().join("store.db").display());
-        let store = SqlitePool::connect(&url).await.unwrap();
+        let store = open(self.disks.state("store.db"), false).await;
         sqlx::query_scalar(sql).fetch_one(&store).await.unwrap()
     }
 

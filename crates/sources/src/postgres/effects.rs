@@ -4,7 +4,11 @@ use std::collections::BTreeSet;
 
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
-use super::{catalogue::Table, faults::Located, parts::TREE};
+use super::{
+    catalogue::Table,
+    faults::Located,
+    parts::{self, Heap, TREE},
+};
 use crate::{SourceError, TableShape};
 
 /// When a trigger or rule fires: `O` on ordinary updates, `R` while triggers are suppressed, `A`
@@ -24,11 +28,12 @@ const PUBLICATIONS: &str = "SELECT DISTINCT p.pubname::text FROM pg_catalog.pg_p
      OR c.oid IN (SELECT relid FROM pg_catalog.pg_partition_ancestors($1::oid::regclass))) \
      ORDER BY 1";
 
-/// The table's shape, with what its updates do; partitions included.
+/// The table's shape, with its heaps and what its updates do; partitions included.
 pub(super) async fn describe(
     connection: &mut PgConnection,
     table: Table,
 ) -> Result<TableShape, SourceError> {
+    let heaps = parts::find(connection, &table).await?;
     let firing = sqlx::query(AssertSqlSafe(format!("{TREE} {FIRING}"))).bind(table.oid);
     let firing = firing.fetch_all(&mut *connection).await.at(&table.place)?;
     let mut update_triggers = BTreeSet::new();
@@ -46,6 +51,7 @@ pub(super) async fn describe(
     let published = sqlx::query_scalar(AssertSqlSafe(format!("{TREE} {PUBLICATIONS}")));
     let published = published.bind(table.oid).fetch_all(connection);
     Ok(TableShape {
+        heaps: heaps.into_iter().map(Heap::into_name).collect(),
         update_triggers: update_triggers.into_iter().collect(),
         always_triggers: always_triggers.into_iter().collect(),
         publications: published.await.at(&table.place)?,
