@@ -170,7 +170,9 @@ fn updates(
             Some(ColumnUpdate {
                 name: column.spec.name.column.clone(),
                 encoding: column.spec.encoding,
-                old: old.expect("what was sealed was there"),
+                old: old
+                    .expect("what was sealed was there")
+                    .to_compare(column.spec.encoding),
                 new,
             })
         });

@@ -13,10 +13,11 @@ use rekey_operations::{census, key_views};
 use super::clinic::{Clinic, Kind, Values, column, keyring, table};
 use crate::support::{Engine, open, until};
 
-const AT_FIRST: i64 = 300;
+const AT_FIRST: i64 = 200;
 /// So that the rotation is the slower of the two.
-const MOVED_A_SECOND: u32 = 300;
-const AT_ONCE: i64 = 40;
+const MOVED_A_SECOND: u32 = 200;
+const AT_ONCE: i64 = 20;
+const STALE_AT_ONCE: i64 = 3;
 const BETWEEN: Duration = Duration::from_millis(20);
 
 /// An application that inserts and inserts, until it is told to stop.
@@ -28,9 +29,9 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     /// Under `stale`, where it has not heard of the new key yet.
-    async fn insert(&self, stale: Option<&DataKey>) {
-        let first = self.last.fetch_add(AT_ONCE, Ordering::SeqCst) + 1;
-        let rows = (first..first + AT_ONCE).map(|n| {
+    async fn insert(&self, rows: i64, stale: Option<&DataKey>) {
+        let first = self.last.fetch_add(rows, Ordering::SeqCst) + 1;
+        let rows = (first..first + rows).map(|n| {
             let values: Values = vec![("n".to_owned(), n.into()), ("id".to_owned(), (-n).into())];
             (n, values)
         });
@@ -41,7 +42,7 @@ impl Writer<'_> {
 
     async fn write(&self) {
         while !self.stop.load(Ordering::SeqCst) {
-            self.insert(None).await;
+            self.insert(AT_ONCE, None).await;
             tokio::time::sleep(BETWEEN).await;
         }
     }
@@ -67,7 +68,7 @@ async fn a_table_that_grows_faster_than_it_is_swept_is_rotated_all_the_same() {
             stop: &stop,
         };
         while last.load(Ordering::SeqCst) < AT_FIRST {
-            writer.insert(None).await;
+            writer.insert(AT_ONCE, None).await;
         }
         let old = key(&clinic, 1).await;
         let engine = Engine::start(&clinic.services);
@@ -83,9 +84,9 @@ async fn a_table_that_grows_faster_than_it_is_swept_is_rotated_all_the_same() {
             let (before, mut rows) = (last.load(Ordering::SeqCst), 0);
             // It refreshes its key within the grace period.
             until("the end of the batches", async || {
-                writer.insert(Some(&old)).await;
+                writer.insert(STALE_AT_ONCE, Some(&old)).await;
                 tokio::time::sleep(BETWEEN).await;
-                rows += AT_ONCE;
+                rows += STALE_AT_ONCE;
                 let view = clinic.latest("phi").await?;
                 (view.state != RotationState::ReEncrypting).then_some(())
             })
@@ -112,11 +113,11 @@ async fn a_table_that_grows_faster_than_it_is_swept_is_rotated_all_the_same() {
         );
         assert!(view.passes > 0, "stale rows take a sweep");
         let store = open(clinic.disks.state("store.db"), false).await;
-        let swept = "SELECT coalesce(sum(rows), 0) FROM batch WHERE pass > 0";
+        let swept = "SELECT coalesce(sum(moved), 0) FROM batch WHERE pass > 0";
         let swept: i64 = sqlx::query_scalar(swept).fetch_one(&store).await.unwrap();
         assert!(
             swept >= stale,
-            "{kind:?}: {swept} rows of {stale} were swept"
+            "{kind:?}: {swept} values of {stale} rows were swept"
         );
         assert_all_new(&clinic, last.load(Ordering::SeqCst)).await;
     }
