@@ -155,6 +155,11 @@ fn resolve_column<'a>(
             found.declared_type
         ))
     })?;
+    if let Some(tie) = tied(shape, &found.name) {
+        return Err(wrong(format!(
+            "{tie} ties it to another table, whose values would not change with it, or would be changed behind everyone's back; drop the foreign key, or tie the tables by another column"
+        )));
+    }
     let bind_columns = match &column.bind {
         Bind::Column => Vec::new(),
         Bind::Row if shape.primary_key.is_empty() => {
@@ -179,6 +184,13 @@ fn resolve_column<'a>(
         encoding,
         column_id: column_id(source, column, shape),
     })
+}
+
+/// The foreign key that a column is part of.
+fn tied<'a>(shape: &'a TableShape, column: &str) -> Option<&'a str> {
+    let mut ties = shape.foreign_keys.iter();
+    let tie = ties.find(|(tied, _)| shape.column(tied).is_some_and(|tied| tied.name == column));
+    tie.map(|(_, name)| name.as_str())
 }
 
 /// Why a column's values cannot bind others, and what to do; None if they can.

@@ -17,6 +17,9 @@ pub struct TableShape {
     pub primary_key: Vec<String>,
     /// All columns, in their order.
     pub columns: Vec<ColumnShape>,
+    /// Columns that a foreign key ties to another table, whichever of the two refers to the other, each
+    /// with what the foreign key is called.
+    pub foreign_keys: Vec<(String, String)>,
     /// The triggers and rules that an update of the table may fire; ours are updates too.
     pub update_triggers: Vec<String>,
     /// Those of them that fire even where triggers are suppressed.

@@ -10,7 +10,7 @@ use crate::{SourceError, TableShape, place::Place};
 pub(super) struct Table {
     pub(super) place: Place,
     pub(super) oid: Oid,
-    /// Its shape, without its heaps and what updates do beyond its rows.
+    /// Its shape, without its heaps and what updates mean beyond its rows.
     pub(super) shape: TableShape,
 }
 
@@ -61,6 +61,7 @@ impl Table {
                 heaps: Vec::new(),
                 primary_key,
                 columns,
+                foreign_keys: Vec::new(),
                 update_triggers: Vec::new(),
                 always_triggers: Vec::new(),
                 publications: Vec::new(),

@@ -1,4 +1,4 @@
-//! What an update does beyond its row: triggers, rules, publications.
+//! What an update does beyond its row: triggers, rules, foreign keys, publications.
 
 use std::collections::BTreeSet;
 
@@ -18,6 +18,13 @@ const FIRING: &str = "SELECT tgname::text, tgenabled::text FROM pg_catalog.pg_tr
      WHERE NOT tgisinternal AND (tgtype::int & 16) <> 0 AND tgenabled <> 'D' \
      UNION SELECT 'rule ' || rulename, ev_enabled::text FROM pg_catalog.pg_rewrite \
      JOIN tree ON ev_class = tree.oid WHERE ev_type = '2' AND ev_enabled <> 'D' ORDER BY 1";
+
+/// An update of either side is checked against the other, or cascades into it.
+const FOREIGN_KEYS: &str = "SELECT DISTINCT a.attname::text, f.conname || ' of ' || f.conrelid::regclass \
+     FROM pg_catalog.pg_constraint f JOIN pg_catalog.pg_attribute a \
+     ON a.attrelid = f.conrelid AND a.attnum = ANY (f.conkey) \
+     OR a.attrelid = f.confrelid AND a.attnum = ANY (f.confkey) \
+     WHERE f.contype = 'f' AND a.attrelid IN (SELECT oid FROM tree) ORDER BY 1, 2";
 
 /// Publications name a table, its partitions, or what it is a partition of.
 const PUBLICATIONS: &str = "SELECT DISTINCT p.pubname::text FROM pg_catalog.pg_publication p \
@@ -49,12 +56,16 @@ pub(super) async fn describe(
         }
     }
     let published = sqlx::query_scalar(AssertSqlSafe(format!("{TREE} {PUBLICATIONS}")));
-    let published = published.bind(table.oid).fetch_all(connection);
+    let published = published.bind(table.oid).fetch_all(&mut *connection);
+    let published = published.await.at(&table.place)?;
+    let tied = sqlx::query_as(AssertSqlSafe(format!("{TREE} {FOREIGN_KEYS}"))).bind(table.oid);
+    let tied = tied.fetch_all(&mut *connection).await.at(&table.place)?;
     Ok(TableShape {
+        foreign_keys: tied,
         heaps: heaps.into_iter().map(Heap::into_name).collect(),
         update_triggers: update_triggers.into_iter().collect(),
         always_triggers: always_triggers.into_iter().collect(),
-        publications: published.await.at(&table.place)?,
+        publications: published,
         ..table.shape
     })
 }

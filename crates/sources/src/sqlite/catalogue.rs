@@ -175,6 +175,7 @@ async fn shape(
         heaps: vec![kind.name.clone()],
         primary_key: primary_key(&rows).at(place)?,
         columns: Result::<_, sqlx::Error>::at(columns, place)?,
+        foreign_keys: Vec::new(),
         update_triggers: Vec::new(),
         always_triggers: Vec::new(),
         publications: Vec::new(),

@@ -70,6 +70,26 @@ async fn rules_defaults_and_keys_of_other_tables_stay_as_they_are() {
     }
 }
 
+/// The other table's value would not move along, or would be moved by a cascade.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_column_that_a_foreign_key_ties_to_another_table_is_refused_with_advice() {
+    let sql = "CREATE TABLE cards (n INT PRIMARY KEY, token BYTEA UNIQUE, ssn BYTEA); \
+               CREATE TABLE uses (n INT PRIMARY KEY, ssn BYTEA, \
+                   token BYTEA REFERENCES cards (token) ON UPDATE CASCADE);";
+    for kind in Kind::BOTH {
+        let mut clinic = Clinic::on(kind, sql).await;
+        for name in ["cards", "uses"] {
+            let of = |protected| vec![table(name, name, vec![column(protected, Bind::Row)])];
+            let said = clinic.refusal(of("token")).await;
+            let place = format!("column clinic.{name}.token");
+            for part in [&*place, "of uses", "drop the foreign key"] {
+                assert!(said.contains(part), "{said}");
+            }
+            clinic.protect(of("ssn")).await;
+        }
+    }
+}
+
 /// A key of another algorithm makes longer values. What the database refuses is a person's to mend;
 /// until then every row can be read, and what was mended goes on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
