@@ -81,6 +81,12 @@ impl From<ColumnName> for String {
     }
 }
 
+/// A name of the database as it stands between the dots of a default column id: its own dots, and
+/// the signs that encode them, are percent-encoded, so that no two columns share an id.
+pub fn id_part(name: &str) -> String {
+    name.replace('%', "%25").replace('.', "%2E")
+}
+
 /// What of its row a value is bound to by associated data. Said for each column, without a default,
 /// as it is for ever.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

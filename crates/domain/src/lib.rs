@@ -30,7 +30,7 @@ pub use canary::Canary;
 pub use census::{CensusCount, Found};
 pub use column::{
     Bind, BindError, BindValue, ColumnName, ColumnNameError, ColumnSpec, OnUpdate, TextEncoding,
-    Triggers,
+    Triggers, id_part,
 };
 pub use duration::{DurationError, format_duration, parse_duration};
 pub use encrypt_lease::EncryptLease;

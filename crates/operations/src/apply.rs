@@ -1,6 +1,8 @@
 //! `apply`: writes desired keyrings, sources and columns to the store; `plan` only says what would change.
 
-use rekey_domain::{Bind, Principal, Purpose, unsaid};
+use std::sync::Arc;
+
+use rekey_domain::{Bind, Principal, Purpose, id_part, unsaid};
 use rekey_messages::RotationDue;
 use rekey_sources::TableShape;
 use rekey_store::{
@@ -18,6 +20,7 @@ use crate::{
 };
 
 mod algorithm;
+mod overlaps;
 
 use algorithm::Retired;
 
@@ -82,6 +85,7 @@ struct Resolved<'a> {
     source: &'a DesiredSource,
     table: &'a DesiredTable,
     column: &'a DesiredColumn,
+    shape: Arc<TableShape>,
     bind_columns: Vec<String>,
     encoding: rekey_domain::TextEncoding,
     column_id: String,
@@ -92,13 +96,14 @@ async fn resolve(desired: &Desired) -> Result<Vec<Resolved<'_>>, OperationError>
     for source in &desired.sources {
         let open = rekey_sources::open(source.url.expose_url()).await?;
         for table in &source.tables {
-            let shape = open.describe(&table.relation).await?;
+            let shape = Arc::new(open.describe(&table.relation).await?);
             refuse_effects(source, table, &shape)?;
             for column in &table.columns {
                 resolved.push(resolve_column(source, table, column, &shape)?);
             }
         }
     }
+    overlaps::refuse_twice(&resolved)?;
     Ok(resolved)
 }
 
@@ -121,7 +126,7 @@ fn resolve_column<'a>(
     source: &'a DesiredSource,
     table: &'a DesiredTable,
     column: &'a DesiredColumn,
-    shape: &TableShape,
+    shape: &Arc<TableShape>,
 ) -> Result<Resolved<'a>, OperationError> {
     let place = format!("column {}.{}.{}", source.name, table.name, column.name);
     let wrong = |problem: String| OperationError::Configuration {
@@ -142,31 +147,54 @@ fn resolve_column<'a>(
             found.declared_type
         ))
     })?;
+    if let Some(tie) = tied(shape, &found.name) {
+        return Err(wrong(format!(
+            "{tie} ties it to another table, whose values would not change with it, or would be changed behind everyone's back; drop the foreign key, or tie the tables by another column"
+        )));
+    }
     let bind_columns = match &column.bind {
         Bind::Column => Vec::new(),
         Bind::Row if shape.primary_key.is_empty() => {
             return Err(wrong(
-                "bind = \"row\" needs a declared primary key, and the table has none".to_owned(),
+                "bind = \"row\" needs a declared primary key, and the table has none: add one, name columns that never change, bind = [\"…\"], or say bind = \"column\"".to_owned(),
             ));
         }
         Bind::Row => shape.primary_key.clone(),
         Bind::Columns(columns) => columns.clone(),
     };
     for name in &bind_columns {
-        if !shape.column(name).is_some_and(|column| column.can_bind) {
-            return Err(wrong(format!(
-                "{name} cannot bind a value: expected an integer, UUID, text, bytea or BLOB column"
-            )));
+        if let Some(problem) = cannot_bind(shape, name) {
+            return Err(wrong(problem));
         }
     }
     Ok(Resolved {
         source,
         table,
         column,
+        shape: Arc::clone(shape),
         bind_columns,
         encoding,
         column_id: column_id(source, column, shape),
     })
+}
+
+/// The foreign key that a column is part of.
+fn tied<'a>(shape: &'a TableShape, column: &str) -> Option<&'a str> {
+    let mut ties = shape.foreign_keys.iter();
+    let tie = ties.find(|(tied, _)| shape.column(tied).is_some_and(|tied| tied.name == column));
+    tie.map(|(_, name)| name.as_str())
+}
+
+/// Why a column's values cannot bind others, and what to do; None if they can.
+fn cannot_bind(shape: &TableShape, name: &str) -> Option<String> {
+    let found = match shape.column(name) {
+        Some(column) if column.can_bind => return None,
+        Some(column) => format!("a column of type {:?}", column.declared_type),
+        None => "no such column".to_owned(),
+    };
+    Some(format!(
+        "{name} cannot bind a value: found {found}, expected one of integers, UUID, text, bytea or BLOB that the database does not compute; name such columns that never change, bind = [\"…\"], or say bind = \"column\""
+    ))
 }
 
 /// What was written.
@@ -206,6 +234,7 @@ async fn write(
         bind_columns,
         encoding,
         column_id,
+        ..
     } in resolved
     {
         let keyring = keyrings::by_name(unit.db(), &column.keyring).await?;
@@ -244,6 +273,7 @@ async fn write(
         let new = NewColumn {
             name: column.name.clone(),
             column_id: column_id.clone(),
+            is_id_said: column.column_id.is_some(),
             keyring: keyring.id,
             bind: column.bind.clone(),
             bind_columns: bind_columns.clone(),
@@ -256,6 +286,7 @@ async fn write(
             });
         }
     }
+    overlaps::refuse_moving_binds(unit, resolved).await?;
     Ok(Written { changes, retired })
 }
 
@@ -287,8 +318,15 @@ async fn wake_rotation(unit: &Unit, keyring: Uuid) -> Result<(), OperationError>
     Ok(())
 }
 
-/// What was said, or `source.schema.table.column` as the catalogue has them.
+/// What was said, or `source.schema.table.column` as the catalogue has them; no two columns share it.
 fn column_id(source: &DesiredSource, column: &DesiredColumn, shape: &TableShape) -> String {
-    let default = || format!("{}.{}.{}", source.name, shape.full_name, column.name);
+    let default = || {
+        format!(
+            "{}.{}.{}",
+            source.name,
+            shape.id_name,
+            id_part(&column.name)
+        )
+    };
     column.column_id.clone().unwrap_or_else(default)
 }

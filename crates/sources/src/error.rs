@@ -96,6 +96,16 @@ pub enum SourceError {
         /// What it is.
         kind: String,
     },
+    /// A partition, or a table that inherits, whose rows are another server's.
+    #[error(
+        "{part}, a part of {relation}, is a foreign table: no rotation here would move its rows, which lie on another server; detach it and declare it in the source that it lies in, or declare the other parts as tables of their own"
+    )]
+    ForeignPart {
+        /// The table.
+        relation: String,
+        /// The part.
+        part: String,
+    },
     /// The rows cannot be named by rowid.
     #[error("table {relation} has no rowid we can use: {reason}")]
     NoRowId {

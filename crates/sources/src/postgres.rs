@@ -33,8 +33,8 @@ use sqlx::{Connection, Postgres, pool::PoolConnection};
 pub use self::grants::{GRANT_SUPPRESS, grant_of_lag, grants};
 use self::{catalogue::Table, connections::Connections, faults::Located};
 use crate::{
-    CensusColumn, Deadline, Page, ReadQuery, RowUpdate, Source, SourceError, TableRights,
-    TableShape, WriteOutcome, WriteTarget, place::Place,
+    CensusColumn, Deadline, Page, ReadQuery, RowUpdate, Source, SourceError, SourceRow,
+    TableRights, TableShape, WriteOutcome, WriteTarget, place::Place,
 };
 
 /// A PostgreSQL database of the user's.
@@ -106,6 +106,7 @@ impl Source for PostgresSource {
         // Reading locked the part against being written anew until here.
         parts::check(&mut transaction, &table, &query.part).await?;
         transaction.commit().await.at(&table.place)?;
+        connections::shrink(&mut connection, page.rows.iter().map(SourceRow::size).sum());
         Ok(page)
     }
 
@@ -129,7 +130,9 @@ impl Source for PostgresSource {
     ) -> Result<Vec<WriteOutcome>, SourceError> {
         let (mut connection, place) = self.begin(&target.relation).await?;
         let table = Table::find(&mut connection, place).await?;
-        write::all(&mut connection, &table, target, updates, deadline).await
+        let written = write::all(&mut connection, &table, target, updates, deadline).await;
+        connections::shrink(&mut connection, updates.iter().map(RowUpdate::size).sum());
+        written
     }
 
     async fn census(

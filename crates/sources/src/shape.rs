@@ -7,11 +7,19 @@ use rekey_domain::TextEncoding;
 pub struct TableShape {
     /// Schema and name: `public.patients`, `main.patients`.
     pub full_name: String,
+    /// The same as it stands in default column ids, see [`id_part`](rekey_domain::id_part).
+    pub id_name: String,
+    /// The physical heaps that its rows lie in now, by the names of their parts. A heap of two tables
+    /// is moved by both.
+    pub heaps: Vec<String>,
     /// The columns of the declared primary key, in its order. Empty: it has none, and nothing that
     /// stays the same names its rows.
     pub primary_key: Vec<String>,
     /// All columns, in their order.
     pub columns: Vec<ColumnShape>,
+    /// Columns that a foreign key ties to another table, whichever of the two refers to the other, each
+    /// with what the foreign key is called.
+    pub foreign_keys: Vec<(String, String)>,
     /// The triggers and rules that an update of the table may fire; ours are updates too.
     pub update_triggers: Vec<String>,
     /// Those of them that fire even where triggers are suppressed.

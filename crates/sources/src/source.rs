@@ -21,14 +21,14 @@ pub trait Source: Inspect {
     /// The table's shape, from the catalogue.
     ///
     /// # Errors
-    /// If it is missing, or its rows cannot be named.
+    /// If it is missing, its rows cannot be named, or some of them lie on another server.
     async fn describe(&self, relation: &str) -> Result<TableShape, SourceError>;
 
     /// The physical heaps that the table's rows lie in now, in the order of their names: on
     /// PostgreSQL each partition and each table that inherits, on SQLite the table itself.
     ///
     /// # Errors
-    /// [`SourceError::NotATable`] where one of them lies on another server; [`SourceError::Standby`]:
+    /// [`SourceError::ForeignPart`] where one of them lies on another server; [`SourceError::Standby`]:
     /// a standby may lag behind; as any call.
     async fn parts(&self, relation: &str) -> Result<Vec<Part>, SourceError>;
 

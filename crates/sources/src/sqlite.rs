@@ -64,7 +64,9 @@ impl Source for SqliteSource {
     async fn describe(&self, relation: &str) -> Result<TableShape, SourceError> {
         let (mut connection, table) = self.table(relation).await?;
         let update_triggers = triggers::of_updates(&mut connection, &table).await?;
+        let foreign_keys = triggers::foreign_keys(&mut connection, &table).await?;
         Ok(TableShape {
+            foreign_keys,
             update_triggers,
             ..table.shape
         })

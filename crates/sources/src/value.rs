@@ -44,6 +44,15 @@ impl StoredValue {
         )
     }
 
+    /// As much of the value as a compare-and-swap looks at: of a wide one, little.
+    #[must_use]
+    pub fn to_compare(self, encoding: TextEncoding) -> Self {
+        match self.fingerprint(encoding) {
+            Some(Fingerprint::Start(start)) => Self::Bytes(start.to_vec()),
+            _ => self,
+        }
+    }
+
     /// What identifies this value in a compare-and-swap; None if nothing does.
     pub(crate) fn fingerprint(&self, encoding: TextEncoding) -> Option<Fingerprint<'_>> {
         match self {
@@ -101,5 +110,22 @@ mod tests {
         assert!(!start(&[1; 20]));
         assert!(!start(b"Patient is allergic to penicillin"));
         assert!(!start(b""));
+    }
+
+    #[test]
+    fn what_is_kept_to_compare_compares_the_same() {
+        for bytes in [
+            &[1; 40][..],
+            &[1; 21],
+            &[1; 20],
+            b"Patient is allergic to penicillin",
+            b"",
+        ] {
+            for encoding in [TextEncoding::Binary, TextEncoding::Base64] {
+                let whole = StoredValue::Bytes(bytes.to_vec());
+                let kept = whole.clone().to_compare(encoding);
+                assert!(kept.fingerprint(encoding) == whole.fingerprint(encoding));
+            }
+        }
     }
 }

@@ -39,6 +39,9 @@ pub struct NewColumn {
     pub name: String,
     /// The stable string that stands first in associated data.
     pub column_id: String,
+    /// Whether a person said so. A default counts when the column is first protected only, so that a
+    /// table may be renamed.
+    pub is_id_said: bool,
     /// Its keyring.
     pub keyring: Uuid,
     /// What its values are bound to.
@@ -296,7 +299,8 @@ pub async fn protect(unit: &Unit, table: Uuid, new: NewColumn) -> Result<bool, S
         let same = old.keyring_id == new.keyring
             && old.bind.0 == new.bind
             && old.encoding.0 == new.encoding;
-        if same && old.column_id == new.column_id && old.bind_columns.0 == new.bind_columns {
+        let same_id = !new.is_id_said || old.column_id == new.column_id;
+        if same && same_id && old.bind_columns.0 == new.bind_columns {
             return Ok(false);
         }
         let name = new.name;
@@ -304,6 +308,7 @@ pub async fn protect(unit: &Unit, table: Uuid, new: NewColumn) -> Result<bool, S
             "column {name} is protected already with another keyring, bind, encoding or id, which are frozen at first use"
         )));
     }
+    refuse_taken_id(unit, table, &new).await?;
     let column = format!("column {}", new.name);
     let row = protected_column::ActiveModel {
         id: Set(Uuid::now_v7()),
@@ -319,6 +324,22 @@ pub async fn protect(unit: &Unit, table: Uuid, new: NewColumn) -> Result<bool, S
     let taken = |error| StoreError::stale_if_taken(error, column);
     row.insert(unit.db()).await.map_err(taken)?;
     Ok(true)
+}
+
+/// Ids tell columns apart: values bound to one could stand in another's place.
+async fn refuse_taken_id(unit: &Unit, table: Uuid, new: &NewColumn) -> Result<(), StoreError> {
+    let columns = all(unit.db()).await?;
+    let mut others = columns.iter().filter(|other| {
+        // Itself: somebody else has just protected it.
+        other.table.id != table || other.spec.name.column != new.name
+    });
+    let Some(taken) = others.find(|other| other.spec.column_id == new.column_id) else {
+        return Ok(());
+    };
+    Err(StoreError::Refused(format!(
+        "column {} would have the id {}, which is that of {}; give it another, id = \"…\", or keep the table's name in rekey.toml",
+        new.name, new.column_id, taken.spec.name
+    )))
 }
 
 /// Forgets a protected column, and what of it is in quarantine; `false` when it was forgotten already.
@@ -355,6 +376,7 @@ mod tests {
         let new = NewColumn {
             name: "ssn".to_owned(),
             column_id: "clinic.main.patients.ssn".to_owned(),
+            is_id_said: true,
             keyring,
             bind: Bind::Column,
             bind_columns: Vec::new(),

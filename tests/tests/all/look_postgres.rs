@@ -6,21 +6,18 @@ use rekey_domain::{
     Algorithm, Bind, BindValue, KeyringName, KeyringPolicy, Limits, Need, OnUpdate, Purpose,
     RotationReason, RotationState,
 };
-use rekey_kms::LocalKms;
 use rekey_operations::{
     Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, RotationPlan, Services,
     apply, check_columns, init, rotate, rotation_plan, rotation_views,
 };
 use rekey_runtime::SystemClock;
 use rekey_sources::Measure;
-use rekey_store::Store;
 use rekey_testkit::PrivatePostgres;
 use sqlx::{AssertSqlSafe, PgPool};
-use tempfile::TempDir;
 
 use crate::{
     roles::{self, APPLICATION, Database, OPERATOR, UP},
-    support::{Engine, operator, short, until},
+    support::{Disks, Engine, operator, services_on, short, until},
 };
 
 const ROWS: i64 = 10_000;
@@ -46,7 +43,7 @@ const SHAPES: [(&str, &str, &str, usize); 5] = [
 ];
 
 struct Clinic {
-    _dir: TempDir,
+    _disks: Disks,
     /// The command line's.
     services: Services,
     /// The workers', which all run in this process and share a role.
@@ -58,7 +55,7 @@ struct Clinic {
 
 impl Clinic {
     async fn on(server: &str, shapes: &[(&str, &str, &str, usize)]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let disks = Disks::new();
         let database = Database::on(server, APPLICATION).await;
         let application = database.pool_as(APPLICATION).await;
         for (name, with, more, _) in shapes {
@@ -71,16 +68,7 @@ impl Clinic {
                 .await
                 .unwrap();
         }
-        let kms = LocalKms::create(dir.path().join("master.key"))
-            .await
-            .unwrap();
-        let store = format!(
-            "sqlite://{}?mode=rwc",
-            dir.path().join("store.db").display()
-        );
-        let store = Store::connect(&store).await.unwrap();
-        store.migrate().await.unwrap();
-        let services = Services::new(store, Arc::new(kms), Arc::new(SystemClock), operator());
+        let services = services_on(&disks, Arc::new(SystemClock), &[]).await;
         let workers = as_role(&services, &database, UP);
         let services = as_role(&services, &database, OPERATOR);
         let names = shapes.iter().map(|(name, ..)| *name);
@@ -90,7 +78,7 @@ impl Clinic {
         let printed = roles::printed(&services, database.roles()).await;
         database.give_source("clinic", &printed).await;
         let clinic = Self {
-            _dir: dir,
+            _disks: disks,
             services,
             workers,
             desired,

@@ -12,6 +12,7 @@ mod crash;
 mod demo;
 mod dependencies;
 mod engine;
+mod every_table;
 mod faults;
 mod look;
 mod look_postgres;

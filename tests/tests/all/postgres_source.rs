@@ -7,21 +7,19 @@ use rekey_domain::{
     RotationState, Triggers,
 };
 use rekey_envelope::{decode_base64, encode_base64};
-use rekey_kms::LocalKms;
 use rekey_operations::{
     Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, OperationError, Retry,
     RotationView, Services, apply, census, init, key_views, resume_rotation, retry_quarantined,
     rotate, rotation_views,
 };
 use rekey_runtime::{SystemClock, config::SecretUrl};
-use rekey_store::{Store, quarantine};
-use sqlx::{AssertSqlSafe, PgPool, Row, SqlitePool};
-use tempfile::TempDir;
+use rekey_store::quarantine;
+use sqlx::{AssertSqlSafe, PgPool, Row};
 use uuid::Uuid;
 
 use crate::{
     roles::{self, APPLICATION, Database, OPERATOR, UP},
-    support::{Engine, operator, phi, short, until},
+    support::{Disks, Engine, open, operator, phi, services_on, short, until},
 };
 
 const VISITS: &str = r#"
@@ -36,7 +34,7 @@ const VISITS: &str = r#"
 
 /// A clinic on PostgreSQL, with the store on SQLite.
 struct Clinic {
-    dir: TempDir,
+    disks: Disks,
     /// The command line's.
     services: Services,
     /// The workers', which all run in this process and share a role.
@@ -62,27 +60,18 @@ impl Clinic {
     }
 
     async fn unprotected() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let disks = Disks::new();
         let database = Database::create(APPLICATION).await;
         let application = database.pool_as(APPLICATION).await;
         sqlx::raw_sql(VISITS).execute(&application).await.unwrap();
         // A publication of everything is a superuser's.
         let publish = "CREATE PUBLICATION warehouse FOR ALL TABLES";
         roles::run(&database.administrator().await, publish).await;
-        let kms = LocalKms::create(dir.path().join("master.key"))
-            .await
-            .unwrap();
-        let url = format!(
-            "sqlite://{}?mode=rwc",
-            dir.path().join("store.db").display()
-        );
-        let store = Store::connect(&url).await.unwrap();
-        store.migrate().await.unwrap();
         // The store keeps the URL without its password.
         let as_role = |role| HashMap::from([("clinic".to_owned(), database.url_as(role).into())]);
-        let services = Services::new(store, Arc::new(kms), Arc::new(SystemClock), operator());
+        let services = services_on(&disks, Arc::new(SystemClock), &[]).await;
         let clinic = Self {
-            dir,
+            disks,
             workers: services.clone().with_source_urls(as_role(UP)),
             services: services.with_source_urls(as_role(OPERATOR)),
             application,
@@ -207,8 +196,7 @@ impl Clinic {
     }
 
     async fn in_store(&self, sql: &'static str) -> i64 {
-        let url = format!("sqlite://{}", self.dir.path().join("store.db").display());
-        let store = SqlitePool::connect(&url).await.unwrap();
+        let store = open(self.disks.state("store.db"), false).await;
         sqlx::query_scalar(sql).fetch_one(&store).await.unwrap()
     }
 
@@ -494,7 +482,7 @@ async fn a_row_that_the_application_has_locked_is_moved_when_it_is_free() {
 async fn a_password_that_is_replaced_in_mid_rotation_is_taken_up_without_a_restart() {
     let mut clinic = Clinic::new(ACCEPTED).await;
     clinic.insert(r#""Visits""#, 1, 700).await;
-    let file = clinic.dir.path().join("url");
+    let file = clinic.disks.state("url");
     let url = clinic.database.url_as(UP);
     std::fs::write(&file, &url).unwrap();
     let in_file = SecretUrl::in_file(&file).unwrap();

@@ -92,6 +92,15 @@ impl Process {
         lines.filter_map(read).collect()
     }
 
+    /// The most memory that it ever had in use, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(status).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+        let kilobytes = line.unwrap().split_whitespace().nth(1).unwrap();
+        kilobytes.parse::<u64>().unwrap() * 1024
+    }
+
     /// Sends a signal, such as `TERM`.
     pub fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();

@@ -86,6 +86,22 @@ impl Disks {
     }
 }
 
+/// What a deployment on these disks has before it has a key: a KMS, a store, and the sources whose URLs
+/// the store keeps without their passwords.
+pub async fn services_on(
+    disks: &Disks,
+    clock: Arc<dyn Clock>,
+    sources: &[(&str, String)],
+) -> Services {
+    let kms = LocalKms::create(disks.state("master.key")).await.unwrap();
+    let store = Store::connect(&url(disks.state("store.db"), "rwc")).await;
+    let store = store.unwrap();
+    store.migrate().await.unwrap();
+    let sources = sources.iter();
+    let sources = sources.map(|(name, url)| ((*name).to_owned(), url.clone().into()));
+    Services::new(store, Arc::new(kms), clock, operator()).with_source_urls(sources.collect())
+}
+
 /// A clinic whose patients stand under `phi/1`: BLOB and base64 text, with NULLs, in two tables.
 pub struct Deployment {
     /// Where everything is.
@@ -138,12 +154,7 @@ impl Deployment {
             "CREATE TABLE patients (id INTEGER PRIMARY KEY, ssn BLOB, notes TEXT, updated_at TEXT);
             CREATE TABLE visits (uuid TEXT PRIMARY KEY, finding BLOB)";
         sqlx::raw_sql(tables).execute(&source).await.unwrap();
-        let kms = LocalKms::create(disks.state("master.key")).await.unwrap();
-        let store = Store::connect(&url(disks.state("store.db"), "rwc"))
-            .await
-            .unwrap();
-        store.migrate().await.unwrap();
-        let services = Services::new(store, Arc::new(kms), clock.clone(), operator());
+        let services = services_on(&disks, clock.clone(), &[]).await;
         let desired = desired_on(&disks, algorithm, policy.clone());
         init(&services, &desired, &operator()).await.unwrap();
         apply(&services, &desired, &operator()).await.unwrap();
@@ -445,11 +456,11 @@ pub fn desired_of(deployment: &Deployment) -> Desired {
     desired_on(&deployment.disks, Algorithm::default(), policy)
 }
 
-fn url(file: PathBuf, mode: &str) -> String {
+pub fn url(file: PathBuf, mode: &str) -> String {
     format!("sqlite://{}?mode={mode}", file.display())
 }
 
-async fn open(file: PathBuf, create: bool) -> SqlitePool {
+pub async fn open(file: PathBuf, create: bool) -> SqlitePool {
     let options = SqliteConnectOptions::new()
         .filename(file)
         .create_if_missing(create);

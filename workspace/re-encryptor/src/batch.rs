@@ -16,10 +16,15 @@ use rekey_store::{
     rotations::Rotation,
 };
 
+use tokio::sync::{Semaphore, SemaphorePermit};
+
 use crate::row::{self, Keys};
 
-/// Bytes of values read at once for a batch. What stands around short values takes several times as much.
+/// Bytes of values in memory at once for a batch; a page's last row may go beyond. On its way a value
+/// is there up to six times.
 const PAGE_BYTES: usize = 1024 * 1024;
+/// A page of more bytes has a row that is wide by itself: such pages are worked on one at a time.
+const WIDE_BYTES: usize = 2 * PAGE_BYTES;
 /// A write may start this long after its page was read: well within the batch's lease.
 const WRITE_WITHIN: Duration = Duration::from_secs(30);
 /// Times a range is read again because the application won a race; then the attempt counts as failed.
@@ -60,16 +65,19 @@ pub struct Work<'a> {
     pub keys: Keys,
     target_part: WriteTarget,
     source: std::sync::Arc<dyn Source>,
+    wide: &'a Semaphore,
 }
 
-/// Moves all values of the batch's range to `target`.
+/// Moves all values of the batch's range to `target`; `wide` lets one batch of the process at a time
+/// work on wide rows.
 pub async fn re_encrypt(
     services: &Services,
     rotation: &Rotation,
     batch: &Batch,
     target: KeyId,
+    wide: &Semaphore,
 ) -> Result<Outcome, OperationError> {
-    let mut work = prepare(services, rotation, batch, target).await?;
+    let mut work = prepare(services, rotation, batch, target, wide).await?;
     let mut tally = Tally::default();
     match work.rounds(&mut tally).await {
         Ok(quarantine) => {
@@ -95,6 +103,7 @@ async fn prepare<'a>(
     rotation: &Rotation,
     batch: &Batch,
     target: KeyId,
+    wide: &'a Semaphore,
 ) -> Result<Work<'a>, OperationError> {
     let db = services.store.db();
     let mut columns = columns::of_keyring(db, rotation.keyring_id).await?;
@@ -128,6 +137,7 @@ async fn prepare<'a>(
         columns,
         query,
         source,
+        wide,
     })
 }
 
@@ -152,7 +162,7 @@ fn query(columns: &[Protected], settled: &[KeyId], batch: &Batch) -> ReadQuery {
     }
 }
 
-impl Work<'_> {
+impl<'a> Work<'a> {
     /// Reads the range and moves what it can, until reading finds nothing that can be moved; gives
     /// what is left.
     async fn rounds(&mut self, tally: &mut Tally) -> Result<Vec<NewQuarantine>, OperationError> {
@@ -186,16 +196,32 @@ impl Work<'_> {
     /// Reads the range once, page by page, and moves what it can.
     async fn round(&mut self) -> Result<Round, OperationError> {
         let mut outcome = Round::default();
-        let mut after = None;
+        let (mut after, mut is_wide) = (None, false);
         loop {
+            // Where one page was wide, the next will be.
+            let mut turn = self.turn(is_wide).await;
             let page = self.source.read(&self.query, after, PAGE_BYTES).await?;
             crash::point("re-encryptor.read");
             after = page.next;
+            is_wide = page.rows.iter().map(SourceRow::size).sum::<usize>() > WIDE_BYTES;
+            if turn.is_none() {
+                turn = self.turn(is_wide).await;
+            }
             self.move_page(page.rows, &mut outcome).await?;
+            drop(turn);
             if after.is_none() {
                 return Ok(outcome);
             }
         }
+    }
+
+    /// Waits for the right to work on wide rows, if that is what comes.
+    async fn turn(&self, is_wide: bool) -> Option<SemaphorePermit<'a>> {
+        if !is_wide {
+            return None;
+        }
+        let turn = self.wide.acquire().await;
+        Some(turn.expect("nobody closes it"))
     }
 
     async fn move_page(

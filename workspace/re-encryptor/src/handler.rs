@@ -16,6 +16,8 @@ use rekey_store::{
     rotations::Rotation,
 };
 
+use tokio::sync::Semaphore;
+
 use crate::{
     batch::{self, Outcome},
     limits::{self, Turn},
@@ -31,6 +33,8 @@ const LOW_WATER: u64 = 16;
 /// Re-encrypts batches.
 pub struct ReEncryptBatch {
     pub services: Services,
+    /// Lets one batch at a time work on wide rows.
+    pub wide: Semaphore,
 }
 
 #[async_trait]
@@ -165,7 +169,8 @@ impl ReEncryptBatch {
         };
         let id = rotation.target_key_id.and_then(|id| u32::try_from(id).ok());
         let target = KeyId::new(id.expect("`current` compared the target"));
-        let outcome = batch::re_encrypt(&self.services, rotation, batch, target).await?;
+        let outcome =
+            batch::re_encrypt(&self.services, rotation, batch, target, &self.wide).await?;
         let rows = outcome.tally.rows;
         self.finish(job, rotation, batch, lease, outcome).await?;
         if let Some(taken) = taken {

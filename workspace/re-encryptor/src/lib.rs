@@ -12,6 +12,7 @@ use rekey_broker::Transport;
 use rekey_messages::Queue;
 use rekey_operations::Services;
 use rekey_runtime::Worker;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// What the re-encryptor takes messages of, urgent ones first.
@@ -43,7 +44,10 @@ pub async fn run(deps: Deps, shutdown: CancellationToken) {
         services.store.clone(),
         services.clock.clone(),
     )
-    .handle(handler::ReEncryptBatch { services })
+    .handle(handler::ReEncryptBatch {
+        services,
+        wide: Semaphore::new(1),
+    })
     .run(shutdown)
     .await;
 }

@@ -174,7 +174,9 @@ fn updates(
             Some(ColumnUpdate {
                 name: Arc::clone(name),
                 encoding: column.spec.encoding,
-                old: old.expect("what was sealed was there"),
+                old: old
+                    .expect("what was sealed was there")
+                    .to_compare(column.spec.encoding),
                 new,
             })
         });

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use rekey_domain::Bind;
+use rekey_domain::{Bind, id_part};
 
 use super::{KeyringConfig, SourceConfig, TableConfig, keyring::is_ours, problems::Problems};
 
@@ -50,7 +50,7 @@ pub(super) fn check(
         }
         check_tables(place, source, problems);
         for (place, table) in tables(place, source) {
-            check_columns(&place, table, keyrings, problems);
+            check_columns(&place, (source, table), keyrings, problems);
         }
     }
 }
@@ -82,7 +82,7 @@ fn check_tables(place: &str, source: &SourceConfig, problems: &Problems) {
         .map(|(place, table)| (format!("{place}.name"), table.name.to_lowercase()));
     twice(names, "a table of this source has this name", problems);
     let relations = tables(place, source)
-        .map(|(place, table)| (format!("{place}.relation"), relation_of(table)));
+        .map(|(place, table)| (format!("{place}.relation"), relation_of(source, table)));
     twice(
         relations,
         "a table of this source is this one; put its columns there",
@@ -91,12 +91,23 @@ fn check_tables(place: &str, source: &SourceConfig, problems: &Problems) {
 }
 
 /// SQLite tells no capitals from small letters, and its schema is `main`.
-fn relation_of(table: &TableConfig) -> String {
-    let relation = table.relation.to_lowercase();
+fn relation_of(source: &SourceConfig, table: &TableConfig) -> String {
+    let relation = case_of(source, &table.relation);
     if relation.contains('.') {
         relation
     } else {
         format!("main.{relation}")
+    }
+}
+
+/// A name by which its database tells it from others: on PostgreSQL `"Note"` is not `note`. What of
+/// that names one thing all the same is found where the database is asked.
+fn case_of(source: &SourceConfig, name: &str) -> String {
+    let url = source.url.expose_url();
+    if url.starts_with("postgres") {
+        name.to_owned()
+    } else {
+        name.to_lowercase()
     }
 }
 
@@ -110,7 +121,7 @@ fn column_ids(place: &str, source: &SourceConfig) -> Vec<(String, String)> {
             format!("main.{}", table.relation)
         };
         for column in &table.columns {
-            let default = || format!("{}.{relation}.{}", source.name, column.name);
+            let default = || format!("{}.{relation}.{}", source.name, id_part(&column.name));
             let id = column.column_id.clone().unwrap_or_else(default);
             ids.push((format!("{place}.columns.{}.id", column.name), id));
         }
@@ -120,7 +131,7 @@ fn column_ids(place: &str, source: &SourceConfig) -> Vec<(String, String)> {
 
 fn check_columns(
     place: &str,
-    table: &TableConfig,
+    (source, table): (&SourceConfig, &TableConfig),
     keyrings: &[(String, KeyringConfig)],
     problems: &Problems,
 ) {
@@ -128,7 +139,7 @@ fn check_columns(
     let names = table.columns.iter().map(|column| {
         (
             format!("{place}.columns.{}", column.name),
-            column.name.to_lowercase(),
+            case_of(source, &column.name),
         )
     });
     twice(
@@ -170,27 +181,26 @@ fn check_columns(
             );
         }
         if let Bind::Columns(names) = &column.bind {
-            check_bind(&key(&column.name, "bind"), names, table, problems);
+            check_bind(&key(&column.name, "bind"), names, (source, table), problems);
         }
     }
 }
 
-fn check_bind(key: &str, names: &[String], table: &TableConfig, problems: &Problems) {
+fn check_bind(
+    key: &str,
+    names: &[String],
+    (source, table): (&SourceConfig, &TableConfig),
+    problems: &Problems,
+) {
+    let same = |one: &str, other: &str| case_of(source, one) == case_of(source, other);
     for (index, name) in names.iter().enumerate() {
-        if names[..index]
-            .iter()
-            .any(|earlier| earlier.eq_ignore_ascii_case(name))
-        {
+        if names[..index].iter().any(|earlier| same(earlier, name)) {
             problems.add(
                 key,
                 format!("{name} is named twice; expected each column once"),
             );
         }
-        if table
-            .columns
-            .iter()
-            .any(|column| column.name.eq_ignore_ascii_case(name))
-        {
+        if table.columns.iter().any(|column| same(&column.name, name)) {
             problems.add(
                 key,
                 format!("{name} is a protected column, whose value changes with every rotation; expected an immutable one"),

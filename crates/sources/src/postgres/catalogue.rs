@@ -1,5 +1,6 @@
 //! A table as the catalogue has it now.
 
+use rekey_domain::id_part;
 use sqlx::{PgConnection, Row, postgres::types::Oid};
 
 use super::{columns, faults::Located, names::Name};
@@ -9,7 +10,7 @@ use crate::{SourceError, TableShape, place::Place};
 pub(super) struct Table {
     pub(super) place: Place,
     pub(super) oid: Oid,
-    /// Its shape, without what updates do beyond its rows.
+    /// Its shape, without its heaps and what updates mean beyond its rows.
     pub(super) shape: TableShape,
 }
 
@@ -55,9 +56,12 @@ impl Table {
         let (primary_key, columns) = columns::of(connection, oid, &place).await?;
         Ok(Self {
             shape: TableShape {
+                id_name: format!("{}.{}", id_part(&schema), id_part(&table)),
                 full_name: format!("{schema}.{table}"),
+                heaps: Vec::new(),
                 primary_key,
                 columns,
+                foreign_keys: Vec::new(),
                 update_triggers: Vec::new(),
                 always_triggers: Vec::new(),
                 publications: Vec::new(),

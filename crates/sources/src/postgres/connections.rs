@@ -18,6 +18,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_CONNECTIONS: u32 = 8;
 /// Statements that a session keeps prepared: what each batch asks again, word for word.
 const STATEMENTS_KEPT: usize = 24;
+/// Bytes of values for which a connection's buffers may stay as large as they grew.
+const ROOM_KEPT: usize = 1 << 20;
 /// Ranges over a column's place in the heap are read in order since this version.
 const OLDEST_VERSION: i32 = 140_000;
 
@@ -124,6 +126,14 @@ impl Connections {
                 version / 10_000
             ),
         })
+    }
+}
+
+/// Gives back what the connection's buffers grew by, after so many bytes of values went through: they
+/// would keep it, on each connection of the pool.
+pub(super) fn shrink(connection: &mut PgConnection, bytes: usize) {
+    if bytes > ROOM_KEPT {
+        connection.shrink_buffers();
     }
 }
 

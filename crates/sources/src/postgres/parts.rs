@@ -81,9 +81,9 @@ fn refuse_foreign(row: &PgRow, place: &Place) -> Result<(), SourceError> {
     if row.try_get::<String, _>(2).at(place)? != "f" {
         return Ok(());
     }
-    Err(SourceError::NotATable {
-        relation: name(row).at(place)?.sql(),
-        kind: format!("foreign table below {}", place.relation),
+    Err(SourceError::ForeignPart {
+        relation: place.relation.clone(),
+        part: name(row).at(place)?.sql(),
     })
 }
 
@@ -95,6 +95,11 @@ impl Heap {
 
     pub(super) fn place(&self, table: &Place) -> Place {
         Place::new(&table.database, &self.id.name)
+    }
+
+    /// Its name as that of a part.
+    pub(super) fn into_name(self) -> String {
+        self.id.name
     }
 
     /// The heap as it is now, its name known to be its own.
@@ -111,10 +116,6 @@ impl Heap {
             blocks: blocks.unwrap_or(0),
             ..self
         })
-    }
-
-    pub(super) fn into_name(self) -> String {
-        self.id.name
     }
 
     pub(super) fn part(self, rows_per_block: u32) -> Part {

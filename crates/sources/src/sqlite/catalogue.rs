@@ -1,5 +1,6 @@
 //! A table as the catalogue has it now, and the names by which SQL may speak of it.
 
+use rekey_domain::id_part;
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::{affinity::Affinity, faults::Located, sql::quote};
@@ -170,8 +171,11 @@ async fn shape(
     let columns = rows.iter().map(|row| column(row, kind.strict)).collect();
     Ok(TableShape {
         full_name: full_name(&place.relation),
+        id_name: format!("main.{}", id_part(table_name(&place.relation))),
+        heaps: vec![kind.name.clone()],
         primary_key: primary_key(&rows).at(place)?,
         columns: Result::<_, sqlx::Error>::at(columns, place)?,
+        foreign_keys: Vec::new(),
         update_triggers: Vec::new(),
         always_triggers: Vec::new(),
         publications: Vec::new(),

@@ -77,13 +77,16 @@ async fn add(
 }
 
 /// Groups by prefix only what starts like ciphertext: a column full of plaintext is one group.
+///
+/// SQLite sorts what it groups, with all columns that the expressions speak of: whole values. `LIMIT`
+/// keeps it from drawing the inner statement into the outer, so that only starts are sorted.
 fn select(table: &Table, column: &CensusColumn) -> Result<String, SourceError> {
     let encoding = column.encoding;
     let (rowid, from, value) = (table.rowid(), table.sql(), table.column(&column.name)?);
     let start = start_of_ciphertext(&value, encoding);
     Ok(format!(
-        "SELECT {start}, count(*) \
-         FROM {from} WHERE {rowid} BETWEEN ? AND ? AND {value} IS NOT NULL GROUP BY 1"
+        "SELECT start, count(*) FROM (SELECT {start} AS start \
+         FROM {from} WHERE {rowid} BETWEEN ? AND ? AND {value} IS NOT NULL LIMIT -1) GROUP BY 1"
     ))
 }
 

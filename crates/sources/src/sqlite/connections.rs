@@ -23,7 +23,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(3);
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_CONNECTIONS: u32 = 4;
 /// Rows read ahead of the page that is being filled. Values may be megabytes each.
-const ROWS_AHEAD: usize = 8;
+const ROWS_AHEAD: usize = 4;
 
 /// The connections of one source.
 pub(super) struct Connections {

@@ -107,7 +107,8 @@ pub(super) async fn of(
         let value = format!("v{at}");
         let start = census::start_of_ciphertext(&value, column.encoding);
         let sql = format!(
-            "SELECT {start}, count(*) FROM ({}) WHERE {value} IS NOT NULL GROUP BY 1",
+            "SELECT start, count(*) FROM (SELECT {start} AS start FROM ({}) \
+             WHERE {value} IS NOT NULL LIMIT -1) GROUP BY 1",
             some.sql
         );
         let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(&mut *connection);

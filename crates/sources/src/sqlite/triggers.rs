@@ -1,4 +1,4 @@
-//! Which triggers an update of a table may fire.
+//! What an update of a table means beyond its row: the triggers it may fire, the foreign keys it may break.
 
 use sqlx::{Row, SqliteConnection};
 
@@ -21,6 +21,21 @@ pub(super) async fn of_updates(
     let mut triggers = triggers.at(&table.place)?;
     triggers.retain(|(_, sql)| is_for_updates(sql));
     Ok(triggers.into_iter().map(|(name, _)| name).collect())
+}
+
+/// Columns that a foreign key ties to another table, each with what to call it: SQLite keeps no name. We
+/// update with foreign keys off, so what should follow would not.
+pub(super) async fn foreign_keys(
+    connection: &mut SqliteConnection,
+    table: &Table,
+) -> Result<Vec<(String, String)>, SourceError> {
+    let sql = "SELECT CASE WHEN m.name = ?1 THEN f.\"from\" ELSE f.\"to\" END AS tied, \
+                   'a foreign key of ' || m.name \
+               FROM main.sqlite_schema m, pragma_foreign_key_list(m.name, 'main') f \
+               WHERE m.type = 'table' AND tied IS NOT NULL \
+               AND (m.name = ?1 OR f.\"table\" = ?1 COLLATE NOCASE) ORDER BY 1, 2";
+    let tied = sqlx::query_as(sql).bind(&table.name).fetch_all(connection);
+    tied.await.at(&table.place)
 }
 
 /// SQLite keeps `CREATE TRIGGER name …` as it was written. The first event behind the name decides;

@@ -32,7 +32,7 @@ pub async fn a_missing_column_is_named_with_those_there_are(fixture: &impl Fixtu
     fixture.insert(&[patient(1, OLD)]).await;
     let source = fixture.source();
     let mut snn = ssn();
-    snn.name = "snn".to_owned();
+    snn.name = "snn".into();
     let error = census_of(source, "patients", &snn).await.unwrap_err();
     let found = "id, name, ssn, notes, updated_at";
     let message = format!("table patients has no column snn; it has {found}");
@@ -45,7 +45,7 @@ pub async fn a_missing_column_is_named_with_those_there_are(fixture: &impl Fixtu
     query.bind_columns.clear();
     let rows = read_all(source, &query).await;
     let mut update = swap(&rows[0], &ssn(), StoredValue::Bytes(ciphertext(NEW, 1, 60)));
-    update.columns[0].name = "snn".to_owned();
+    update.columns[0].name = "snn".into();
     let deadline = in_a_minute(source).await;
     let updates = [update];
     let target = target(&query);

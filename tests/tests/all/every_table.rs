@@ -1,0 +1,10 @@
+//! Every table: whatever its shape, all its values move and nothing else of its rows changes.
+
+mod apart;
+mod beside;
+mod clinic;
+mod growing;
+mod keys;
+mod names;
+mod trees;
+mod wide;

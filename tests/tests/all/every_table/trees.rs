@@ -1,0 +1,180 @@
+//! Tables whose rows lie in several: partitions and inheritance, all of them or none; and hidden rows.
+
+use rekey_domain::{Bind, BindValue};
+use rekey_operations::DesiredTable;
+
+use super::clinic::{Clinic, Kind, column, listed, table};
+
+/// Partitions of partitions in two schemas, one that takes what no other does, one whose columns were
+/// made in another order, one that was emptied.
+const VISITS: &str = r#"
+    CREATE TABLE visits (ward INT NOT NULL, n INT NOT NULL, finding BYTEA, note TEXT, day DATE DEFAULT '2024-02-29',
+        PRIMARY KEY (ward, n)) PARTITION BY LIST (ward);
+    CREATE TABLE visits_1 PARTITION OF visits FOR VALUES IN (1);
+    CREATE TABLE visits_2 PARTITION OF visits FOR VALUES IN (2) PARTITION BY RANGE (n);
+    CREATE TABLE visits_2_low PARTITION OF visits_2 FOR VALUES FROM (0) TO (40) PARTITION BY HASH (n);
+    CREATE TABLE visits_2_low_0 PARTITION OF visits_2_low FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+    CREATE TABLE visits_2_low_1 PARTITION OF visits_2_low FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+    CREATE SCHEMA "Archive";
+    CREATE TABLE "Archive"."visits.2" PARTITION OF visits_2 DEFAULT;
+    CREATE TABLE visits_3 (note TEXT, gone INT, day DATE DEFAULT '2024-02-29', n INT NOT NULL, finding BYTEA,
+        ward INT NOT NULL);
+    ALTER TABLE visits_3 DROP COLUMN gone;
+    ALTER TABLE visits ATTACH PARTITION visits_3 FOR VALUES IN (3);
+    CREATE TABLE visits_4 PARTITION OF visits FOR VALUES IN (4);
+    CREATE TABLE visits_rest PARTITION OF visits DEFAULT;"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn partitions_of_partitions_and_default_ones_are_part_of_the_table() {
+    let mut clinic = Clinic::on(Kind::Postgres, VISITS).await;
+    let columns = vec![column("finding", Bind::Row), column("note", listed(&["n"]))];
+    clinic
+        .protect(vec![table("visits", "visits", columns)])
+        .await;
+    for n in 1..=120 {
+        let ward = [1, 2, 3, 5][usize::try_from(n).unwrap() % 4];
+        clinic
+            .insert("visits", n, &[("ward", BindValue::Integer(ward))])
+            .await;
+    }
+    let parts = "SELECT DISTINCT tableoid::regclass::text FROM visits ORDER BY 1";
+    assert_eq!(clinic.texts(parts).await.len(), 6);
+    clinic.rotates().await;
+}
+
+/// A child has no primary key of its own and columns that its parent has not; it inherits from two.
+const PEOPLE: &str = r#"
+    CREATE TABLE people (n INT NOT NULL, id INT PRIMARY KEY, ssn BYTEA, note TEXT);
+    CREATE TABLE places (room INT DEFAULT 7);
+    CREATE TABLE patients (ward INT DEFAULT 3, diagnosis BYTEA) INHERITS (people, places);
+    CREATE SCHEMA "Old"; CREATE TABLE "Old"."Patients" (since DATE DEFAULT '2001-01-01') INHERITS (patients);"#;
+
+fn people() -> DesiredTable {
+    let columns = vec![column("ssn", Bind::Row), column("note", Bind::Column)];
+    table("people", "people", columns)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_of_tables_that_inherit_are_rows_of_the_table() {
+    let mut clinic = Clinic::on(Kind::Postgres, PEOPLE).await;
+    clinic.protect(vec![people()]).await;
+    for (first, relation) in [
+        (1, "people"),
+        (100, "patients"),
+        (200, "\"Old\".\"Patients\""),
+    ] {
+        for n in first..first + 30 {
+            let values = [("id", n.into())];
+            clinic.insert_into(relation, "people", n, &values).await;
+        }
+    }
+    let view = clinic.rotates().await;
+    assert_eq!(view.rows, 90 - 12, "each seventh row has NULLs alone");
+}
+
+/// A column of the child's own is the child's; one of the parent's is declared at the parent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_is_not_declared_beside_the_table_that_it_is_part_of() {
+    let mut clinic = Clinic::on(Kind::Postgres, &format!("{PEOPLE}{VISITS}")).await;
+    let own = |name| table("patients", "patients", vec![column(name, Bind::Column)]);
+    let said = clinic.refusal(vec![people(), own("ssn")]).await;
+    for part in [
+        "column clinic.patients.ssn",
+        "clinic.people.ssn",
+        "declare it once",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+    let visits = |name, relation| table(name, relation, vec![column("finding", Bind::Row)]);
+    let said = clinic
+        .refusal(vec![visits("one", "visits_2"), visits("all", "visits")])
+        .await;
+    assert!(said.contains("clinic.one.finding"), "{said}");
+    clinic
+        .protect(vec![visits("one", "visits_1"), visits("two", "visits_2")])
+        .await;
+    clinic.protect(vec![people(), own("diagnosis")]).await;
+    for n in 1..=40 {
+        clinic.insert("people", n, &[("id", n.into())]).await;
+    }
+    clinic.rotates().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_with_rows_on_another_server_is_refused_with_advice() {
+    let far = "CREATE EXTENSION postgres_fdw; CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw;
+        CREATE FOREIGN TABLE visits_9 PARTITION OF visits FOR VALUES IN (9) SERVER far;
+        CREATE FOREIGN TABLE aliens () INHERITS (people) SERVER far;";
+    // A partition by another server's rows bears no unique index.
+    let visits = VISITS.replace(",\n        PRIMARY KEY (ward, n)", "");
+    let sql = format!("{visits}{PEOPLE}{far}");
+    let mut clinic = Clinic::on(Kind::Postgres, &sql).await;
+    let visits = table("visits", "visits", vec![column("finding", Bind::Column)]);
+    for (wanted, part) in [(visits, "visits_9"), (people(), "aliens")] {
+        let name = wanted.name.clone();
+        let said = clinic.refusal(vec![wanted]).await;
+        for part in [
+            &*name,
+            part,
+            "foreign table",
+            "declare it in the source that it lies in",
+        ] {
+            assert!(said.contains(part), "{said}");
+        }
+    }
+}
+
+/// Whether a policy hides rows from others, or with FORCE from the owner itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_hides_rows_from_us_is_refused_with_the_remedy() {
+    let sql = "CREATE TABLE patients (n INT PRIMARY KEY, ssn BYTEA); \
+        ALTER TABLE patients ENABLE ROW LEVEL SECURITY; CREATE POLICY partly ON patients USING (n > 3);";
+    let mut clinic = Clinic::on(Kind::Postgres, sql).await;
+    let patients = || {
+        vec![table(
+            "patients",
+            "patients",
+            vec![column("ssn", Bind::Row)],
+        )]
+    };
+    let role = format!("rls_{}", clinic.url.rsplit_once('/').unwrap().1);
+    let place = clinic.url.split_once('@').unwrap().1.to_owned();
+    clinic.url = format!("postgres://{role}:{role}@{place}");
+    let create = format!(
+        "CREATE ROLE {role} LOGIN PASSWORD '{role}'; GRANT SELECT, UPDATE ON patients TO {role}"
+    );
+    clinic.execute(&create).await;
+    for owner in ["", "OWNER", "FORCE"] {
+        match owner {
+            "OWNER" => {
+                clinic
+                    .execute(&format!("ALTER TABLE patients OWNER TO {role}"))
+                    .await
+            }
+            "FORCE" => {
+                clinic
+                    .execute("ALTER TABLE patients FORCE ROW LEVEL SECURITY")
+                    .await
+            }
+            _ => {}
+        }
+        if owner == "OWNER" {
+            // Who sees all rows.
+            clinic.try_protect(patients()).await.unwrap();
+            continue;
+        }
+        let said = clinic.refusal(patients()).await;
+        let remedy = format!("ALTER ROLE {role} BYPASSRLS");
+        assert!(
+            said.contains("patients") && said.contains(&remedy),
+            "{said}"
+        );
+    }
+    clinic
+        .execute(&format!("ALTER ROLE {role} BYPASSRLS"))
+        .await;
+    clinic.try_protect(patients()).await.unwrap();
+    clinic
+        .execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}"))
+        .await;
+}

@@ -1,0 +1,198 @@
+//! Wide rows: a process moves them in bounded memory, however many there are.
+
+use std::process::Command;
+
+use rekey_domain::{Bind, BindValue, RotationState};
+use rekey_testkit::program;
+use sqlx::AssertSqlSafe;
+
+use super::clinic::{Clinic, Database, Kind, column, keyring, table};
+use crate::{process::Process, support::until};
+
+const MIB: usize = 1 << 20;
+
+/// Many values of 5 MB.
+const WIDE: Shape = Shape {
+    columns: 1,
+    bytes: 5_000_000,
+    rows: 60,
+};
+/// Ten values of 500 KB a row.
+const MANY: Shape = Shape {
+    columns: 10,
+    bytes: 500_000,
+    rows: 12,
+};
+/// Of so many rows one is read back; which key each is under, the rotation counts.
+const SEEN: usize = 6;
+/// What all workers in one process may use at most: about 100 MiB on PostgreSQL, 140 MiB on SQLite, of
+/// which 40 MiB are there before the first row. Ten rows of 5 MB and what becomes of them are more.
+const MOST: u64 = 180 << 20;
+
+#[derive(Clone, Copy)]
+struct Shape {
+    columns: usize,
+    bytes: usize,
+    rows: i64,
+}
+
+impl Shape {
+    fn names(self) -> Vec<String> {
+        (0..self.columns).map(|at| format!("v{at}")).collect()
+    }
+
+    /// As many rows in a block as in any table.
+    fn create(self, name: &str, kind: Kind) -> String {
+        let columns = self
+            .names()
+            .iter()
+            .map(|name| format!(", {name} BYTEA"))
+            .collect::<String>();
+        let mut sql = format!("CREATE TABLE {name} (n INT PRIMARY KEY, pad TEXT {columns});");
+        if kind == Kind::Postgres {
+            for name_of in self.names() {
+                sql += &format!("ALTER TABLE {name} ALTER {name_of} SET STORAGE EXTERNAL;");
+            }
+        }
+        sql
+    }
+
+    /// What a value says.
+    fn plain(self, n: i64, column: usize) -> Vec<u8> {
+        let mut plain = format!("{column} of {n};")
+            .into_bytes()
+            .repeat(self.bytes / 5);
+        plain.truncate(self.bytes);
+        plain
+    }
+
+    async fn fill(self, clinic: &Clinic, table: &str) {
+        for n in 1..=self.rows {
+            let mut values = Vec::new();
+            for (at, name) in self.names().iter().enumerate() {
+                let name = format!("clinic.{table}.{name}");
+                let (bind, plain) = ([BindValue::Integer(n)], self.plain(n, at));
+                let sealed = clinic.services.client.encrypt(&name, &bind, &plain);
+                values.push(sealed.await.unwrap());
+            }
+            insert(clinic, table, n, values).await;
+        }
+    }
+
+    async fn assert_says_the_same(self, clinic: &Clinic, table: &str) {
+        clinic.services.client.keyring_changed(&keyring("phi"));
+        for n in (1..=self.rows).step_by(SEEN) {
+            for (at, name) in self.names().iter().enumerate() {
+                let value =
+                    value(clinic, &format!("SELECT {name} FROM {table} WHERE n = {n}")).await;
+                let name = format!("clinic.{table}.{name}");
+                let opened = clinic
+                    .services
+                    .client
+                    .decrypt(&name, &[BindValue::Integer(n)], &value)
+                    .await;
+                assert!(*opened.unwrap() == self.plain(n, at), "{name} of {n}");
+            }
+        }
+    }
+}
+
+async fn insert(clinic: &Clinic, table: &str, n: i64, values: Vec<Vec<u8>>) {
+    let pad = "x".repeat(900);
+    match &clinic.database {
+        Database::Postgres(_, pool) => {
+            let places: String = (0..values.len())
+                .map(|at| format!(", ${}", at + 3))
+                .collect();
+            let insert = AssertSqlSafe(format!("INSERT INTO {table} VALUES ($1, $2{places})"));
+            let mut insert = sqlx::query(insert)
+                .bind(i32::try_from(n).unwrap())
+                .bind(pad);
+            for value in values {
+                insert = insert.bind(value);
+            }
+            insert.execute(pool).await.unwrap();
+        }
+        Database::Sqlite(_, pool) => {
+            let insert = AssertSqlSafe(format!(
+                "INSERT INTO {table} VALUES (?, ?{})",
+                ", ?".repeat(values.len())
+            ));
+            let mut insert = sqlx::query(insert).bind(n).bind(pad);
+            for value in values {
+                insert = insert.bind(value);
+            }
+            insert.execute(pool).await.unwrap();
+        }
+    }
+}
+
+async fn value(clinic: &Clinic, sql: &str) -> Vec<u8> {
+    let sql = AssertSqlSafe(sql);
+    match &clinic.database {
+        Database::Postgres(_, pool) => sqlx::query_scalar(sql).fetch_one(pool).await.unwrap(),
+        Database::Sqlite(_, pool) => sqlx::query_scalar(sql).fetch_one(pool).await.unwrap(),
+    }
+}
+
+/// Every worker, in a process of its own.
+fn up(clinic: &Clinic) -> Process {
+    let mut command = Command::new(program("rekey"));
+    let state = clinic.disks.state("");
+    command
+        .arg("--state-dir")
+        .arg(&state)
+        .arg("up")
+        .current_dir(&state);
+    // The store keeps no password; the file says it.
+    let file = format!(
+        "[[keyring]]\nname = \"phi\"\npurpose = \"PHI\"\n[[source]]\nname = \"clinic\"\nurl = \"{}\"\n\
+         [[source.table]]\nname = \"wide\"\ncolumns = {{ v0 = {{ keyring = \"phi\", bind = \"row\" }} }}\n",
+        clinic.url
+    );
+    std::fs::write(clinic.disks.state("rekey.toml"), file).unwrap();
+    Process::spawn(command)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::print_stdout, reason = "what it took is worth knowing")]
+async fn wide_rows_are_moved_in_bounded_memory() {
+    for kind in Kind::BOTH {
+        let sql = WIDE.create("wide", kind) + &MANY.create("many", kind);
+        let mut clinic = Clinic::on(kind, &sql).await;
+        let columns = |shape: Shape| {
+            let names = shape.names();
+            names.iter().map(|name| column(name, Bind::Row)).collect()
+        };
+        let tables = vec![
+            table("wide", "wide", columns(WIDE)),
+            table("many", "many", columns(MANY)),
+        ];
+        clinic.policy.concurrency = 4;
+        clinic.protect(tables).await;
+        WIDE.fill(&clinic, "wide").await;
+        MANY.fill(&clinic, "many").await;
+        let process = up(&clinic);
+        until("it to work", async || {
+            let said = process.said();
+            said.iter()
+                .any(|line| line.contains("running"))
+                .then_some(())
+        })
+        .await;
+        let idle = process.peak_memory();
+        clinic.ask("phi").await;
+        let view = clinic.reaches("phi", RotationState::Completed).await;
+        let peak = process.peak_memory();
+        process.terminate().await;
+        println!(
+            "{kind:?}: {} MiB, idle {} MiB",
+            peak / MIB as u64,
+            idle / MIB as u64
+        );
+        assert_eq!((view.rows, view.quarantined), (72, 0));
+        WIDE.assert_says_the_same(&clinic, "wide").await;
+        MANY.assert_says_the_same(&clinic, "many").await;
+        assert!(peak < MOST, "{kind:?}: {} MiB", peak / MIB as u64);
+    }
+}
