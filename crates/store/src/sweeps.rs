@@ -85,7 +85,7 @@ pub async fn columns_of(
 
 #[cfg(test)]
 mod tests {
-    use rekey_domain::{BackupProof, Bind, KeyringPolicy, TextEncoding};
+    use rekey_domain::{BackupProof, Bind, KeyringPolicy, OnUpdate, TextEncoding};
 
     use super::*;
     use crate::{
@@ -130,10 +130,11 @@ mod tests {
             ("patients", &["ssn", "notes"][..]),
             ("visits", &["finding"]),
         ] {
-            let table = columns::ensure_table(unit, source, table, table, None).await;
+            let table = columns::ensure_table(unit, source, table, table, OnUpdate::default()).await;
             for name in names {
                 let column = NewColumn {
                     name: (*name).to_owned(),
+                    is_id_said: false,
                     column_id: format!("clinic.{name}"),
                     keyring: keyring.id,
                     bind: Bind::Row,
