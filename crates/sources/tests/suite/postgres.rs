@@ -6,10 +6,37 @@ use rekey_sources::{SourceError, StoredValue, WriteOutcome};
 use super::{
     fixture::{
         Fixture, NEW, census_of, ciphertext, notes, read_all, ssn, swap, target_of, whole_of,
-        write_to,
+        write, write_to,
     },
-    postgres_fixture::{PARTITIONED, PostgresFixture, old, read_parts},
+    postgres_fixture::{PARTITIONED, PostgresFixture, old, patients, read_parts},
 };
+
+/// A caller that is told of a write may rely on it (decision 0015).
+#[tokio::test]
+async fn only_the_last_transaction_of_a_write_waits_for_the_disk() {
+    let (fixture, _, updates) = patients(1_200).await;
+    fixture
+        .execute(
+            "CREATE TABLE waits (number SERIAL, waits TEXT);
+            CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                INSERT INTO waits (waits) VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$;
+            CREATE TRIGGER note AFTER UPDATE ON patients FOR EACH STATEMENT EXECUTE FUNCTION note()",
+        )
+        .await;
+    let waits = async || -> Vec<String> {
+        let waits = "SELECT waits FROM waits ORDER BY number";
+        sqlx::query_scalar(waits)
+            .fetch_all(&fixture.application)
+            .await
+            .unwrap()
+    };
+    let (many, one) = updates.split_at(1_199);
+    let written = write(fixture.source(), many).await;
+    assert!(written.iter().all(|one| *one == WriteOutcome::Written));
+    assert_eq!(waits().await, ["off", "off", "on"]);
+    write(fixture.source(), one).await;
+    assert_eq!(waits().await, ["off", "off", "on", "on"]);
+}
 
 /// The name of a table or partition may be one that SQL has to quote.
 #[tokio::test]
