@@ -19,6 +19,7 @@ mod m0014_steering;
 mod m0016_urgent_and_dismissed;
 mod m0017_certificates;
 mod m0018_sweeps;
+mod m0021_totals;
 mod table;
 
 /// Every migration, in order.
@@ -46,6 +47,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0016_urgent_and_dismissed::Migration),
             Box::new(m0017_certificates::Migration),
             Box::new(m0018_sweeps::Migration),
+            Box::new(m0021_totals::Migration),
         ]
     }
 }

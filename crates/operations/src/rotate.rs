@@ -133,7 +133,7 @@ pub async fn retry_rotation(
 ) -> Result<(), OperationError> {
     let asked = Audited::begin(services, principal, Action::Rotate).await?;
     let unit = &asked.unit;
-    let rotation = rotations::by_id(unit.db(), id).await?;
+    let rotation = rotations::lock(unit, id).await?;
     if rotation.state.0 != RotationState::Failed {
         return Err(OperationError::Refused(format!(
             "rotation {id} is {}, not FAILED",
@@ -145,7 +145,8 @@ pub async fn retry_rotation(
     rotations::change_state(unit, &rotation, next, rotations::Changes::default()).await?;
     // Its plan is complete, so nobody else would dispatch what is planned again.
     let keyring = keyrings::by_id(unit.db(), rotation.keyring_id).await?;
-    batches::dispatch(unit, &rotation, keyring.policy.0.concurrency).await?;
+    let live = rotations::lock(unit, id).await?;
+    batches::dispatch(unit, &live, keyring.policy.0.concurrency).await?;
     unit.send(&RotationDue { rotation: id }).await?;
     asked
         .commit("rotation.retried", &id.to_string(), json!({}))
