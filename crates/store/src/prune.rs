@@ -5,7 +5,7 @@ use rekey_domain::RotationState;
 use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
-    sea_query::{Expr, ExprTrait, Query, SelectStatement},
+    sea_query::{Expr, ExprTrait, Order, Query, SelectStatement},
 };
 use uuid::Uuid;
 
@@ -86,12 +86,15 @@ async fn keep_totals(unit: &Unit, rotation: &Rotation) -> Result<(), StoreError>
     rotations::update(unit, rotation, changes).await
 }
 
-/// The ids of a rotation's batch rows.
+/// The ids of a rotation's batch rows, in the order of an index: so no step reads past what earlier
+/// ones removed.
 fn of(rotation: Uuid) -> SelectStatement {
     Query::select()
         .column(batch::Column::Id)
         .from(batch::Entity)
         .and_where(batch::Column::RotationId.eq(rotation))
+        .order_by(batch::Column::Pass, Order::Asc)
+        .order_by(batch::Column::State, Order::Asc)
         .to_owned()
 }
 
