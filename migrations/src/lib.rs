@@ -20,6 +20,7 @@ mod m0016_urgent_and_dismissed;
 mod m0017_certificates;
 mod m0018_sweeps;
 mod m0020_publications_accepted;
+mod m0021_totals;
 mod table;
 
 /// Every migration, in order.
@@ -48,6 +49,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0017_certificates::Migration),
             Box::new(m0018_sweeps::Migration),
             Box::new(m0020_publications_accepted::Migration),
+            Box::new(m0021_totals::Migration),
         ]
     }
 }

@@ -160,7 +160,7 @@ fn share(of: u64, share: f64) -> u64 {
 }
 
 /// How fast values were moved once.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rate {
     /// Values that were moved.
     pub values: u64,

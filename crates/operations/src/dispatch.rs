@@ -4,8 +4,9 @@ use rekey_domain::Principal;
 use rekey_store::{
     Unit,
     audit::{AuditPen, Record},
-    batches,
-    rotations::Rotation,
+    batches::{self, Dispatched},
+    progress::Unfinished,
+    rotations::{Locked, Rotation},
 };
 use serde_json::json;
 
@@ -36,13 +37,15 @@ impl Dispatch {
         Ok(Self { concurrency, pen })
     }
 
-    /// Dispatches what may be in flight.
+    /// Dispatches what may be in flight; gives what is left of the pass.
     ///
     /// # Errors
     /// [`OperationError::Store`].
-    pub async fn run(&self, unit: &Unit, rotation: &Rotation) -> Result<(), OperationError> {
-        let Some(why) = batches::dispatch(unit, rotation, self.concurrency).await? else {
-            return Ok(());
+    pub async fn run(&self, unit: &Unit, rotation: &Locked) -> Result<Unfinished, OperationError> {
+        let Dispatched { left, paused } =
+            batches::dispatch(unit, rotation, self.concurrency).await?;
+        let Some(why) = paused else {
+            return Ok(left);
         };
         let pen = self.pen.as_ref();
         let pen = pen.expect("a rotation is asked to pause when it starts, and never later");
@@ -55,6 +58,6 @@ impl Dispatch {
         };
         pen.append(unit, record).await?;
         tracing::info!(rotation = subject, why, "paused");
-        Ok(())
+        Ok(left)
     }
 }

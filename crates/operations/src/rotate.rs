@@ -134,22 +134,24 @@ pub async fn retry_rotation(
     authorise(principal, Action::Rotate)?;
     let db = services.store.db();
     let rotation = rotations::by_id(db, id).await?;
+    let keyring = keyrings::by_id(db, rotation.keyring_id).await?;
+    let concurrency = keyring.policy.0.concurrency;
+    let dispatch = Dispatch::of(services, &rotation, concurrency, principal).await?;
+    let asked = Audited::begin(services, principal, Action::Rotate).await?;
+    let unit = &asked.unit;
+    let rotation = rotations::lock(unit, id).await?;
     if rotation.state.0 != RotationState::Failed {
         return Err(OperationError::Refused(format!(
             "rotation {id} is {}, not FAILED",
             rotation.state.0
         )));
     }
-    let keyring = keyrings::by_id(db, rotation.keyring_id).await?;
-    let concurrency = keyring.policy.0.concurrency;
-    let dispatch = Dispatch::of(services, &rotation, concurrency, principal).await?;
-    let asked = Audited::begin(services, principal, Action::Rotate).await?;
-    let unit = &asked.unit;
     batches::replan_failed(unit, &rotation).await?;
     let next = rotation.kind.0.retried_in(rotation.pass == 0);
     rotations::change_state(unit, &rotation, next, rotations::Changes::default()).await?;
     // Its plan is complete, so nobody else would dispatch what is planned again.
-    dispatch.run(unit, &rotation).await?;
+    let live = rotations::lock(unit, id).await?;
+    dispatch.run(unit, &live).await?;
     unit.send(&RotationDue { rotation: id }).await?;
     asked
         .commit("rotation.retried", &id.to_string(), json!({}))

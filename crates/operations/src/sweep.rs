@@ -68,7 +68,7 @@ pub(crate) async fn sweep(
 async fn latest(unit: &Unit, keyring: Uuid) -> Result<Option<Rotation>, OperationError> {
     let of_keyring = rotations::of_keyring(unit.db(), keyring).await?;
     match of_keyring.first() {
-        Some(latest) => Ok(Some(rotations::lock(unit, latest.id).await?)),
+        Some(latest) => Ok(Some(rotations::lock(unit, latest.id).await?.into())),
         None => Ok(None),
     }
 }

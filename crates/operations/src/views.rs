@@ -4,14 +4,16 @@ use std::num::NonZeroU64;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rekey_domain::{
-    Algorithm, BatchState, ColumnName, HARD_LIMIT, KeyId, KeyName, KeyState, RotationKind,
-    RotationState, forecast,
+    Algorithm, ColumnName, HARD_LIMIT, KeyId, KeyName, KeyState, RotationKind, RotationState,
+    forecast,
 };
 use rekey_store::{
     StoreError, batches, certificates, dead_letters,
     keyrings::{self, Keyring},
     keys::{self, Key},
-    outbox, quarantine, rotations,
+    outbox,
+    progress::{self, Progress},
+    quarantine, rotations,
     stored::Json,
 };
 use serde::Serialize;
@@ -218,17 +220,17 @@ async fn view(
 ) -> Result<RotationView, OperationError> {
     let db = services.store.db();
     let keyring = keyrings::by_id(db, rotation.keyring_id).await?;
-    let tally = batches::tally(db, &rotation).await?;
-    let done = batches::count(db, &rotation, BatchState::Done).await?;
-    let of_pass = batches::of_pass(db, &rotation).await?;
+    let Progress {
+        tally,
+        batches,
+        done,
+    } = progress::of(db, &rotation).await?;
     let waiting = if rotation.paused || !rotation.state.0.is_live() {
         Vec::new()
     } else {
         batches::waiting(db, &rotation).await?
     };
     let canary = rotation.canary();
-    let void = |batch: &&batches::Batch| batch.state.0 == BatchState::Void;
-    let batches = (of_pass.len() - of_pass.iter().filter(void).count()) as u64;
     Ok(RotationView {
         id: rotation.id,
         certificate_signature: signature(&rotation),
@@ -287,9 +289,10 @@ pub async fn status(services: &Services) -> Result<Status, OperationError> {
         let primary = key_name(services, &keyring, keyring.primary_key_id).await?;
         keyrings.push((keyring.name.0.to_string(), primary));
     }
-    let mut rotations = rotation_views(services).await?;
-    rotations
-        .retain(|rotation| rotation.state.is_live() || rotation.state == RotationState::Failed);
+    let mut rotations = Vec::new();
+    for rotation in rotations::not_over(db).await? {
+        rotations.push(view(services, rotation).await?);
+    }
     let quarantined = quarantine::open(db).await?.len() as u64;
     let dead_letters = dead_letters::open(db).await?.len() as u64;
     let unsigned = certificates::unsigned(db).await?;

@@ -4,16 +4,17 @@ use std::str::FromStr;
 
 use rekey_domain::{Bind, ColumnName, ColumnSpec, Limits, OnUpdate, TextEncoding, Triggers};
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait,
-    QueryFilter, QueryOrder,
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DbErr,
+    EntityTrait, ExprTrait, FromQueryResult, IdenStatic, Iterable, JoinType, QueryFilter,
+    QueryOrder, QueryResult, QuerySelect, QueryTrait, RelationDef, Select,
 };
 use uuid::Uuid;
 
 pub use crate::entities::{source::Model as Source, source_table::Model as Table};
 use crate::{
     StoreError, Unit,
-    entities::{protected_column, source, source_table},
-    keyrings, quarantine,
+    entities::{keyring, protected_column, source, source_table},
+    quarantine,
     stored::{Json, Text},
 };
 
@@ -52,51 +53,12 @@ pub struct NewColumn {
     pub encoding: TextEncoding,
 }
 
-/// Every protected column, by name.
+/// Every protected column, oldest first.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
 pub async fn all(db: &impl ConnectionTrait) -> Result<Vec<Protected>, StoreError> {
-    let sources = source::Entity::find().all(db).await?;
-    let tables = source_table::Entity::find().all(db).await?;
-    let keyrings = keyrings::all(db).await?;
-    let columns = protected_column::Entity::find()
-        .order_by_asc(protected_column::Column::Id)
-        .all(db)
-        .await?;
-    let joined = columns.into_iter().filter_map(|column| {
-        let table = tables
-            .iter()
-            .find(|table| table.id == column.table_id)?
-            .clone();
-        let source = sources
-            .iter()
-            .find(|source| source.id == table.source_id)?
-            .clone();
-        let keyring = keyrings
-            .iter()
-            .find(|keyring| keyring.id == column.keyring_id)?;
-        let spec = ColumnSpec {
-            name: ColumnName {
-                source: source.name.clone(),
-                table: table.name.clone(),
-                column: column.name,
-            },
-            column_id: column.column_id,
-            keyring: keyring.name.0.clone(),
-            bind: column.bind.0,
-            bind_columns: column.bind_columns.0,
-            encoding: column.encoding.0,
-        };
-        Some(Protected {
-            id: column.id,
-            source,
-            table,
-            keyring_id: column.keyring_id,
-            spec,
-        })
-    });
-    Ok(joined.collect())
+    joined(db, Condition::all()).await
 }
 
 /// The protected columns of a keyring.
@@ -107,9 +69,77 @@ pub async fn of_keyring(
     db: &impl ConnectionTrait,
     keyring: Uuid,
 ) -> Result<Vec<Protected>, StoreError> {
-    let mut columns = all(db).await?;
-    columns.retain(|column| column.keyring_id == keyring);
-    Ok(columns)
+    let of_keyring = protected_column::Column::KeyringId.eq(keyring);
+    joined(db, Condition::all().add(of_keyring)).await
+}
+
+/// Each with its table, source and keyring, by one statement: every batch asks for them.
+async fn joined(db: &impl ConnectionTrait, which: Condition) -> Result<Vec<Protected>, StoreError> {
+    use protected_column::Column::{Id, KeyringId, TableId};
+    let in_table = protected_column::Entity::belongs_to(source_table::Entity)
+        .from(TableId)
+        .to(source_table::Column::Id);
+    let under_keyring = protected_column::Entity::belongs_to(keyring::Entity)
+        .from(KeyringId)
+        .to(keyring::Column::Id);
+    let select = protected_column::Entity::find()
+        .join(JoinType::InnerJoin, in_table.into())
+        .join(JoinType::InnerJoin, in_source())
+        .join(JoinType::InnerJoin, under_keyring.into())
+        .column_as(keyring::Column::Name, "keyring.name")
+        .filter(which)
+        .order_by_asc(Id);
+    let select = with::<source_table::Entity>(select, "table.");
+    let select = with::<source::Entity>(select, "source.");
+    let statement = select.build(db.get_database_backend());
+    let rows = db.query_all_raw(statement).await?;
+    rows.iter()
+        .map(|row| Ok(protected(row)?))
+        .collect::<Result<_, _>>()
+}
+
+/// The source of a table.
+fn in_source() -> RelationDef {
+    source_table::Entity::belongs_to(source::Entity)
+        .from(source_table::Column::SourceId)
+        .to(source::Column::Id)
+        .into()
+}
+
+/// Selects all columns of another table too.
+fn with<E: EntityTrait>(
+    select: Select<protected_column::Entity>,
+    prefix: &str,
+) -> Select<protected_column::Entity> {
+    E::Column::iter().fold(select, |select, column| {
+        select.column_as(column, format!("{prefix}{}", column.as_str()))
+    })
+}
+
+fn protected(row: &QueryResult) -> Result<Protected, DbErr> {
+    let column = protected_column::Model::from_query_result(row, "")?;
+    let table = Table::from_query_result(row, "table.")?;
+    let source = Source::from_query_result(row, "source.")?;
+    let Text(keyring) = row.try_get("keyring.", "name")?;
+    let spec = ColumnSpec {
+        name: ColumnName {
+            source: source.name.clone(),
+            table: table.name.clone(),
+            column: column.name,
+        },
+        column_id: column.column_id,
+        keyring,
+        bind: column.bind.0,
+        bind_columns: column.bind_columns.0,
+        encoding: column.encoding.0,
+    };
+    Ok(Protected {
+        id: column.id,
+        source,
+        table,
+        keyring_id: column.keyring_id,
+        spec,
+    })
 }
 
 /// The protected column of this name, `source.table.column`.
@@ -140,10 +170,15 @@ pub async fn table(db: &impl ConnectionTrait, id: Uuid) -> Result<(Source, Table
         what: format!("table with id {id}"),
         known: Vec::new(),
     };
-    let table = source_table::Entity::find_by_id(id).one(db).await?;
-    let table = table.ok_or_else(unknown)?;
-    let source = source::Entity::find_by_id(table.source_id).one(db).await?;
-    Ok((source.ok_or_else(unknown)?, table))
+    let found = source_table::Entity::find_by_id(id)
+        .join(JoinType::InnerJoin, in_source())
+        .select_also(source::Entity)
+        .one(db)
+        .await?;
+    match found {
+        Some((table, Some(source))) => Ok((source, table)),
+        _ => Err(unknown()),
+    }
 }
 
 /// The source of this name, made or brought to this URL; `true` where it was there and is

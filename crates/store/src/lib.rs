@@ -20,6 +20,8 @@ pub mod keys;
 pub mod leases;
 pub mod outbox;
 pub mod pace;
+pub mod progress;
+pub mod prune;
 pub mod quarantine;
 pub mod relay;
 pub mod rights;

@@ -1,6 +1,6 @@
 //! Rotations: started, moved on by compare-and-swap, ended.
 
-use std::num::NonZeroU64;
+use std::{num::NonZeroU64, ops::Deref};
 
 use rekey_domain::{Canary, Principal, RotationKind, RotationReason, RotationState};
 use sea_orm::{
@@ -42,19 +42,37 @@ pub async fn by_id(db: &impl ConnectionTrait, id: Uuid) -> Result<Rotation, Stor
         .ok_or_else(unknown)
 }
 
-/// The rotation of this id, held until the unit ends: units that count its batches do so one after
-/// another. Comes before any of its batches is changed.
+/// A rotation that is held until the unit ends: units that change or count its batches do so one
+/// after another.
+#[derive(Debug, Clone)]
+pub struct Locked(Rotation);
+
+impl Deref for Locked {
+    type Target = Rotation;
+
+    fn deref(&self) -> &Rotation {
+        &self.0
+    }
+}
+
+impl From<Locked> for Rotation {
+    fn from(locked: Locked) -> Self {
+        locked.0
+    }
+}
+
+/// The rotation of this id, held from now on. Comes before any of its batches is changed.
 ///
 /// # Errors
 /// [`StoreError::Unknown`] when there is none.
-pub async fn lock(unit: &Unit, id: Uuid) -> Result<Rotation, StoreError> {
+pub async fn lock(unit: &Unit, id: Uuid) -> Result<Locked, StoreError> {
     let found = rotation::Entity::find_by_id(id)
         .lock(LockType::Update)
         .one(unit.db())
         .await?;
     match found {
-        Some(found) => Ok(found),
-        None => by_id(unit.db(), id).await,
+        Some(found) => Ok(Locked(found)),
+        None => by_id(unit.db(), id).await.map(Locked),
     }
 }
 
@@ -79,6 +97,20 @@ pub async fn of_keyring(
 /// [`StoreError`] of the database.
 pub async fn all(db: &impl ConnectionTrait) -> Result<Vec<Rotation>, StoreError> {
     Ok(rotation::Entity::find()
+        .order_by_desc(rotation::Column::Id)
+        .all(db)
+        .await?)
+}
+
+/// Rotations that are not over, latest first: live ones, and those that failed.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn not_over(db: &impl ConnectionTrait) -> Result<Vec<Rotation>, StoreError> {
+    let states = LIVE.into_iter().chain([RotationState::Failed]);
+    let states = states.map(|state| state.to_string());
+    Ok(rotation::Entity::find()
+        .filter(rotation::Column::State.is_in(states))
         .order_by_desc(rotation::Column::Id)
         .all(db)
         .await?)

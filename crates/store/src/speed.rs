@@ -2,12 +2,10 @@
 
 use rekey_domain::{BatchState, Rate};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect,
-    prelude::DateTimeUtc,
-    sea_query::{Expr, ExprTrait},
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect, prelude::DateTimeUtc,
 };
 
-use crate::{StoreError, entities::batch, rotations::Rotation};
+use crate::{StoreError, entities::batch, progress, rotations::Rotation, stored::Json};
 
 /// The rate of a rotation's first pass, from its switch to the last batch that ended: what it
 /// waited for counts too. None where it moved nothing.
@@ -18,14 +16,15 @@ pub async fn of(
     db: &impl ConnectionTrait,
     rotation: &Rotation,
 ) -> Result<Option<Rate>, StoreError> {
+    if let Some(Json(totals)) = &rotation.totals {
+        return Ok(totals.rate);
+    }
     let Some(started) = rotation.switched_at else {
         return Ok(None);
     };
-    // A sum of 64-bit numbers is of another type on PostgreSQL.
-    let moved = Expr::col(batch::Column::Moved).sum().cast_as("bigint");
     let found = batch::Entity::find()
         .select_only()
-        .column_as(moved, "moved")
+        .column_as(progress::sum(batch::Column::Moved), "moved")
         .column_as(batch::Column::EndedAt.max(), "ended")
         .filter(batch::Column::RotationId.eq(rotation.id))
         .filter(batch::Column::Pass.eq(0))

@@ -902,3 +902,41 @@ async fn a_message_that_took_effect_before_gives_the_lease_of_its_batch_back() {
     clinic.assert_rotated_once().await;
     engine.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_month_after_its_end_a_rotation_has_no_batch_rows_and_the_same_figures() {
+    const ROWS: &str = "SELECT count(*) FROM batch";
+    let clinic = Deployment::of(300).await;
+    let mut engine = Engine::start(&clinic.services);
+    clinic.rotate(&phi()).await;
+    let ended = clinic.completes().await.ended_at;
+    until("a signed certificate", async || {
+        let waiting = status(&clinic.services).await.unwrap();
+        let of_schedule = "SELECT count(*) FROM schedule WHERE name = 'prune/batches'";
+        let looked = clinic.count(of_schedule).await == 1;
+        (looked && waiting.unsigned_certificates.is_empty()).then_some(())
+    })
+    .await;
+    engine.stop().await;
+    assert!(ended.is_some() && clinic.count(ROWS).await > 0);
+
+    let month_ago = "UPDATE rotation SET ended_at = '2020-02-29T00:00:00+00:00'";
+    clinic.in_store(month_ago).await;
+    let before = json!(clinic.rotation(&phi()).await);
+    let hour_ago = "UPDATE schedule SET fired_up_to = '2020-02-29T00:00:00+00:00' \
+         WHERE name = 'prune/batches'";
+    clinic.in_store(hour_ago).await;
+    engine = Engine::default();
+    engine.scheduler(&clinic.services);
+    until("no batch rows and an hour's rest", async || {
+        let rest = "SELECT count(*) FROM schedule \
+             WHERE name = 'prune/batches' AND fired_up_to > '2020-03'";
+        let rests = clinic.count(rest).await == 1;
+        (rests && clinic.count(ROWS).await == 0).then_some(())
+    })
+    .await;
+    engine.stop().await;
+    let after = json!(clinic.rotation(&phi()).await);
+    assert_eq!(after, before);
+    assert_eq!(after["moved"], json!(clinic.values()));
+}

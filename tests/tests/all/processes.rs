@@ -134,3 +134,33 @@ async fn an_urgent_request_hurries_the_rotation_it_joins() {
     assert!(cluster.reaches(RotationState::Completed).await.urgent);
     cluster.assert_rotated_once().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn batches_of_a_rotation_that_ended_long_ago_are_removed_with_no_more_rights_than_granted() {
+    let policy = Policy {
+        messages: Messages::Local,
+        ..Policy::default()
+    };
+    let cluster = Cluster::of(300, policy).await;
+    let workers = cluster.start_all(1);
+    cluster.rotate().await;
+    let view = cluster.reaches(RotationState::Completed).await;
+    for long_ago in [
+        "UPDATE rotation SET ended_at = '2020-02-29'",
+        "UPDATE schedule SET fired_up_to = '2020-02-29' WHERE name = 'prune/batches'",
+    ] {
+        sqlx::query(long_ago).execute(&cluster.store).await.unwrap();
+    }
+    until("no batch rows", async || {
+        (cluster.count("SELECT count(*) FROM batch").await == 0).then_some(())
+    })
+    .await;
+    let now = cluster.reaches(RotationState::Completed).await;
+    assert_eq!(
+        (now.moved, now.rows, now.batches, now.batches_done),
+        (cluster.values(), view.rows, view.batches, view.batches_done)
+    );
+    for worker in workers {
+        worker.terminate().await;
+    }
+}

@@ -9,9 +9,10 @@ use rekey_sources::{
     ReadColumn, ReadQuery, RowUpdate, Source, SourceError, SourceRow, WriteOutcome, WriteTarget,
 };
 use rekey_store::{
-    batches::{Batch, Tally},
+    batches::Batch,
     columns::{self, Protected},
     keys,
+    progress::Tally,
     quarantine::NewQuarantine,
     rotations::Rotation,
 };

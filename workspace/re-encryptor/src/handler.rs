@@ -9,9 +9,10 @@ use rekey_operations::{Dispatch, OperationError, Services, Worker, or_pause};
 use rekey_runtime::{Handler, Job, JobError, crash, leased, metrics as names};
 use rekey_store::{
     StoreError, Unit,
-    batches::{self, Batch, Tally},
+    batches::{self, Batch},
     keyrings,
     leases::{self, Lease},
+    progress::Tally,
     quarantine, rotations,
     rotations::Rotation,
 };
@@ -97,9 +98,9 @@ impl Handler for ReEncryptBatch {
         if batch.state.0 != BatchState::Dispatched {
             return Ok(());
         }
-        batches::fail(unit, &batch, why).await?;
+        let rotation = rotations::lock(unit, batch.rotation_id).await?;
+        batches::fail(unit, &rotation, &batch, why).await?;
         count(&Tally::default(), "failed");
-        let rotation = rotations::by_id(unit.db(), command.rotation).await?;
         let policy = keyrings::by_id(unit.db(), rotation.keyring_id)
             .await?
             .policy
@@ -143,17 +144,21 @@ impl ReEncryptBatch {
     async fn current(&self, command: &BatchReady) -> Result<Option<(Rotation, Batch)>, StoreError> {
         let db = self.services.store.db();
         let rotation = rotations::by_id(db, command.rotation).await?;
-        let batch = batches::by_id(db, command.batch).await?;
         let runs = matches!(
             rotation.state.0,
             RotationState::ReEncrypting | RotationState::Verifying
         );
+        // Of one that is over the batches may be gone.
+        if !runs || rotation.paused {
+            return Ok(None);
+        }
+        let batch = batches::by_id(db, command.batch).await?;
         let same = rotation.generation.unsigned_abs() == command.generation
             && rotation.target_key_id == Some(i64::from(command.target.value()))
             && batch.rotation_id == rotation.id
             && batch.pass == rotation.pass;
         let open = batch.state.0 == BatchState::Dispatched;
-        Ok((runs && same && open && !rotation.paused).then_some((rotation, batch)))
+        Ok((same && open).then_some((rotation, batch)))
     }
 
     async fn work(
@@ -199,7 +204,7 @@ impl ReEncryptBatch {
             return Ok(());
         };
         leases::release(&unit, lease).await?;
-        let now = rotations::by_id(unit.db(), rotation.id).await?;
+        let now = rotations::lock(&unit, rotation.id).await?;
         // A later pass or rotation reads the same rows, and what it says of them counts.
         if now.pass == rotation.pass && now.state.0 != RotationState::Superseded {
             for value in &outcome.quarantine {
@@ -207,16 +212,13 @@ impl ReEncryptBatch {
             }
         }
         if outcome.void {
-            batches::void(&unit, batch, outcome.tally).await?;
+            batches::void(&unit, &now, batch, outcome.tally).await?;
         } else {
-            batches::finish(&unit, batch, outcome.tally).await?;
+            batches::finish(&unit, &now, batch, outcome.tally).await?;
         }
-        let rotation = rotations::by_id(unit.db(), rotation.id).await?;
-        dispatch.run(&unit, &rotation).await?;
-        let planned = batches::count(unit.db(), &rotation, BatchState::Planned).await?;
-        let in_flight = batches::count(unit.db(), &rotation, BatchState::Dispatched).await?;
-        let wants_more = !rotation.planned && planned < LOW_WATER;
-        if wants_more || planned + in_flight == 0 {
+        let left = dispatch.run(&unit, &now).await?;
+        let wants_more = !now.planned && left.planned < LOW_WATER;
+        if wants_more || left.open() == 0 {
             unit.send(&RotationDue {
                 rotation: rotation.id,
             })

@@ -15,12 +15,12 @@ use rekey_operations::{
     },
 };
 use rekey_store::{
-    ConnectionTrait, audit, batches,
+    ConnectionTrait, audit,
     census::{self, Counted},
     columns::Protected,
     keyrings::{self, Keyring},
     keys::{self, Key},
-    quarantine,
+    progress, quarantine,
     rotations::Rotation,
     stored::Json,
     sweeps,
@@ -40,7 +40,7 @@ pub async fn write(
     let columns = sweeps::columns_of(db, rotation).await?;
     let before = census::of_pass(db, rotation.id, census::BEFORE).await?;
     let after = census::of_pass(db, rotation.id, rotation.pass).await?;
-    let tally = batches::tally(db, rotation).await?;
+    let tally = progress::of(db, rotation).await?.tally;
     let mut quarantined = 0;
     for column in &columns {
         quarantined += quarantine::of_pass(db, rotation, column.id).await?;

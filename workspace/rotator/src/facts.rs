@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use rekey_domain::{BatchState, Facts, Found, KeyId, PassCensus, Rotation as Rule, RotationState};
+use rekey_domain::{Facts, Found, KeyId, PassCensus, Rotation as Rule, RotationState};
 use rekey_store::{
-    ConnectionTrait, StoreError, batches, census, keys, quarantine, rotations::Rotation, sweeps,
+    ConnectionTrait, StoreError, census, keys, progress, quarantine, rotations::Rotation, sweeps,
 };
 
 /// The rotation as the rules see it.
@@ -23,14 +23,13 @@ pub async fn gather(db: &impl ConnectionTrait, rotation: &Rotation) -> Result<Fa
         .await?
         .map(|key| key.key_id);
     let distributing = rotation.state.0 == RotationState::Distributing;
-    let planned = batches::count(db, rotation, BatchState::Planned).await?;
-    let dispatched = batches::count(db, rotation, BatchState::Dispatched).await?;
+    let unfinished = progress::unfinished(db, rotation).await?;
     Ok(Facts {
         // What was distributed is what may become primary, and nothing else.
         standby_ready: standby.is_some() && (!distributing || standby == rotation.target_key_id),
         planned: rotation.planned,
-        open_batches: planned + dispatched,
-        failed_batches: batches::count(db, rotation, BatchState::Failed).await?,
+        open_batches: unfinished.open(),
+        failed_batches: unfinished.failed,
         census: pass_census(db, rotation).await?,
     })
 }

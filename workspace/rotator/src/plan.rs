@@ -1,12 +1,12 @@
 //! Planning: cuts the keyring's tables into ranges, a few ahead of the work.
 
-use rekey_domain::{BatchState, Found, KeyId, Part, PartId, Range, RotationKind, plan_fits};
+use rekey_domain::{Found, KeyId, Part, PartId, Range, RotationKind, plan_fits};
 use rekey_operations::{OperationError, census_of_columns, refuse_unsaid_effects};
 use rekey_runtime::crash;
 use rekey_store::{
     Unit, batches, census,
     columns::Protected,
-    keys,
+    keys, progress,
     rotations::{self, Changes},
     stored::Json,
     sweeps,
@@ -30,7 +30,7 @@ pub async fn plan(advance: &Advance<'_>) -> Result<(), OperationError> {
     if first_plan && !columns.is_empty() {
         return count_before(advance, &columns).await;
     }
-    let waiting = batches::count(db, &advance.rotation, BatchState::Planned).await?;
+    let waiting = progress::unfinished(db, &advance.rotation).await?.planned;
     let walk = next_ranges(advance, &columns, AHEAD.saturating_sub(waiting)).await?;
     store(advance, walk).await
 }
@@ -239,7 +239,8 @@ async fn store(advance: &Advance<'_>, walk: Walk) -> Result<(), OperationError> 
         ..Default::default()
     };
     rotations::update(&unit, &advance.rotation, changes).await?;
-    dispatch.run(&unit, &advance.rotation).await?;
+    let held = rotations::lock(&unit, advance.rotation.id).await?;
+    dispatch.run(&unit, &held).await?;
     go_on(&unit, advance, &walk).await?;
     unit.commit().await?;
     crash::point("rotator.planned");

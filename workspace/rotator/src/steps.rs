@@ -7,7 +7,7 @@ use rekey_domain::{BackupPolicy, BackupProof, RotationState};
 use rekey_messages::{KeyringChanged, RotationFailed, StandbyWanted};
 use rekey_operations::OperationError;
 use rekey_runtime::crash;
-use rekey_store::{Unit, audit::Record, keys, rotations, rotations::Changes};
+use rekey_store::{Unit, audit::Record, batches, keys, rotations, rotations::Changes};
 use sea_orm::ActiveValue::Set;
 use serde_json::json;
 
@@ -56,7 +56,8 @@ pub async fn wait(advance: &Advance<'_>, due: Option<DateTime<Utc>>) -> Result<(
     };
     rotations::update(&unit, &advance.rotation, changes).await?;
     if due.is_none() && advance.rotation.state.0.is_live() {
-        dispatch.run(&unit, &advance.rotation).await?;
+        let held = rotations::lock(&unit, advance.rotation.id).await?;
+        dispatch.run(&unit, &held).await?;
     }
     Ok(unit.commit().await?)
 }
@@ -196,12 +197,8 @@ pub async fn begin_grace(advance: &Advance<'_>, due: DateTime<Utc>) -> Result<()
 
 /// Batches were given up: the rotation says so, and waits for a person.
 pub async fn fail(advance: &Advance<'_>) -> Result<(), OperationError> {
-    let failed =
-        rekey_store::batches::of_pass(advance.services.store.db(), &advance.rotation).await?;
-    let why = failed
-        .iter()
-        .filter_map(|batch| batch.failure.clone())
-        .next();
+    let db = advance.services.store.db();
+    let why = batches::why_failed(db, &advance.rotation).await?;
     give_up(
         advance,
         &why.unwrap_or_else(|| "a batch was given up".to_owned()),

@@ -1,5 +1,6 @@
 //! Fires what is due: schedules, expiries, and messages whose job gave no sign of life.
 
+mod prune;
 mod tick;
 
 use std::{sync::Arc, time::Duration};

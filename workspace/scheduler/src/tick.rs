@@ -17,6 +17,8 @@ use rekey_store::{
     rotations, schedules,
 };
 
+use crate::prune;
+
 /// Jobs are looked at again after this at the latest.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// No date of ours lies further ahead; one that does was set before the clock was stepped back.
@@ -43,7 +45,12 @@ pub async fn tick(services: &Services, lease: &Lease) -> Result<(), StoreError> 
     let unit = services.store.begin(services.clock.now()).await?;
     crate::still_leading(&unit, lease).await?;
     send_again(&unit).await?;
-    unit.commit().await
+    let prunes = prune::is_due(&unit).await?;
+    unit.commit().await?;
+    if prunes {
+        prune::step(services, lease).await?;
+    }
+    Ok(())
 }
 
 async fn fire_schedule(unit: &Unit, keyring: &Keyring) -> Result<(), StoreError> {

@@ -24,8 +24,8 @@ const EVERY: [(&str, &str); 8] = [
 
 const SCHEDULER: [(&str, &str); 4] = [
     ("schedule", "SELECT, INSERT, UPDATE (fired_up_to)"),
-    ("rotation", "UPDATE (resend_at, certificate_due)"),
-    ("batch", "UPDATE (resend_at)"),
+    ("rotation", "UPDATE (resend_at, certificate_due, totals)"),
+    ("batch", "DELETE, UPDATE (resend_at)"),
     ("inbox", "SELECT, DELETE"),
 ];
 

@@ -3,7 +3,10 @@
 use rekey_domain::{ColumnName, Part, Principal, RotationKind, RotationReason, RotationState};
 use sea_orm::entity::prelude::*;
 
-use crate::stored::{Json, Text};
+use crate::{
+    progress::Totals,
+    stored::{Json, Text},
+};
 
 /// One row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -45,6 +48,7 @@ pub struct Model {
     pub only_column: Option<Text<ColumnName>>,
     pub cancelled_because: Option<String>,
     pub sweep_columns: Option<Json<Vec<ColumnName>>>,
+    pub totals: Option<Json<Totals>>,
 }
 
 /// No relations: queries name what they join.

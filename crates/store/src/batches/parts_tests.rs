@@ -71,19 +71,23 @@ async fn a_void_batch_is_over_and_keeps_what_it_moved() {
         let store = TestStore::new(kind).await;
         let (rotation, _) = planned(&store).await;
         let unit = store.unit().await;
-        dispatch(&unit, &rotation, 1).await.unwrap();
-        let batch = of_pass(unit.db(), &rotation).await.unwrap().remove(0);
+        let held = rotations::lock(&unit, rotation.id).await.unwrap();
+        dispatch(&unit, &held, 1).await.unwrap();
+        let in_flight = to_resend(unit.db(), i64::MAX, i64::MAX).await;
+        let batch = in_flight.unwrap().remove(0);
         let tally = Tally {
             moved: 7,
             ..Tally::default()
         };
-        void(&unit, &batch, tally).await.unwrap();
+        void(&unit, &held, &batch, tally).await.unwrap();
         unit.commit().await.unwrap();
         let batch = by_id(store.db(), batch.id).await.unwrap();
         assert!(!batch.state.0.is_open());
         assert_eq!((batch.state.0, batch.moved), (BatchState::Void, 7));
         assert_eq!(batch.ended_at, Some(now()));
         let unit = store.unit().await;
-        assert!(finish(&unit, &batch, Tally::default()).await.is_err());
+        let held = rotations::lock(&unit, rotation.id).await.unwrap();
+        let tally = Tally::default();
+        assert!(finish(&unit, &held, &batch, tally).await.is_err());
     }
 }
