@@ -130,7 +130,8 @@ mod tests {
             ("patients", &["ssn", "notes"][..]),
             ("visits", &["finding"]),
         ] {
-            let table = columns::ensure_table(unit, source, table, table, OnUpdate::default()).await;
+            let table =
+                columns::ensure_table(unit, source, table, table, OnUpdate::default()).await;
             for name in names {
                 let column = NewColumn {
                     name: (*name).to_owned(),

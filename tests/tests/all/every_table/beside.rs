@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rekey_domain::{Algorithm, Bind, BindValue, RotationState};
+use rekey_domain::{Algorithm, Bind, RotationState};
 use rekey_operations::retry_rotation;
 
 use super::clinic::{Clinic, Dumped, Kind, column, listed, table};
@@ -37,13 +37,8 @@ async fn rules_defaults_and_keys_of_other_tables_stay_as_they_are() {
         clinic
             .protect(vec![table("patients", "patients", columns)])
             .await;
-        for n in 1..=60 {
-            let values = [
-                ("id", BindValue::Integer(1_000 + n)),
-                ("ward", (n % 3).into()),
-            ];
-            clinic.insert("patients", n, &values).await;
-        }
+        let values = |n: i64| vec![("id", (1_000 + n).into()), ("ward", (n % 3).into())];
+        clinic.fill("patients", 1..=60, values).await;
         clinic
             .execute("INSERT INTO visits (patient) SELECT id FROM patients")
             .await;
@@ -114,9 +109,8 @@ async fn a_rule_that_refuses_a_longer_value_is_one_clear_failure() {
                 vec![column("ssn", Bind::Row)],
             )])
             .await;
-        for n in 1..=30 {
-            clinic.insert("patients", n, &[("id", n.into())]).await;
-        }
+        let values = |n: i64| vec![("id", n.into())];
+        clinic.fill("patients", 1..=30, values).await;
         // GCM adds 33 bytes, CBC at least 54. Only the longest values are too long.
         let before = clinic.dump().await;
         clinic.algorithm = Algorithm::Aes256Cbc;
@@ -127,7 +121,7 @@ async fn a_rule_that_refuses_a_longer_value_is_one_clear_failure() {
                 vec![column("ssn", Bind::Row)],
             )])
             .await;
-        let engine = Engine::start(&clinic.services);
+        let engine = Engine::start(&clinic.workers);
         clinic.ask("phi").await;
         let view = clinic.reaches("phi", RotationState::Failed).await;
         let why = view.failure.clone().unwrap();

@@ -79,10 +79,9 @@ async fn a_table_may_be_called_anything() {
                     .into_iter()
                     .map(|one| one.spec.column_id),
             );
-            for n in 1..=3 {
-                let (id, ..) = named(name);
-                clinic.insert(&in_file, n, &[(&*id, n.into())]).await;
-            }
+            let (id, ..) = named(name);
+            let values = |n: i64| vec![(&*id, n.into())];
+            clinic.fill(&in_file, 1..=3, values).await;
         }
         assert_eq!(ids.len(), 2 * NAMES.len());
         clinic.rotates().await;
@@ -109,9 +108,7 @@ async fn ids_of_dotted_names_are_told_apart() {
     let mut ids = Vec::new();
     for name in ["one", "two", "three", "four"] {
         ids.push(clinic.columns_of(name).await[0].spec.column_id.clone());
-        for n in 1..=3 {
-            clinic.insert(name, n, &[]).await;
-        }
+        clinic.fill(name, 1..=3, |_| vec![]).await;
     }
     let expected = ["a.b%2Ec.d", "a%2Eb.c.d", "a%252Eb.c.d", "a.b.c%2Ed"];
     assert_eq!(ids, expected.map(|id| format!("clinic.{id}")));
@@ -137,11 +134,10 @@ async fn names_that_differ_by_capitals_alone_are_two() {
         table("capital", "\"Visits\"", vec![column("note", Bind::Row)]),
     ];
     clinic.protect(tables).await;
-    for n in 1..=10 {
-        let values = [("id", n.into()), ("Id", (100 - n).into())];
-        clinic.insert("small", n, &values).await;
-        clinic.insert("capital", n, &values[..1]).await;
-    }
+    let values = |n: i64| vec![("id", n.into()), ("Id", (100 - n).into())];
+    clinic.fill("small", 1..=10, values).await;
+    let values = |n: i64| vec![("id", n.into())];
+    clinic.fill("capital", 1..=10, values).await;
     clinic.rotates().await;
 }
 
@@ -197,9 +193,8 @@ async fn a_table_that_was_renamed_keeps_its_ids() {
         let mut clinic = Clinic::on(kind, sql).await;
         let patients = |relation| vec![table("patients", relation, vec![column("ssn", Bind::Row)])];
         clinic.protect(patients("patients")).await;
-        for n in 1..=5 {
-            clinic.insert("patients", n, &[("id", n.into())]).await;
-        }
+        let values = |n: i64| vec![("id", n.into())];
+        clinic.fill("patients", 1..=5, values).await;
         let id = clinic.columns_of("patients").await[0]
             .spec
             .column_id

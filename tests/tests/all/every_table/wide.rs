@@ -7,7 +7,7 @@ use rekey_testkit::program;
 use sqlx::AssertSqlSafe;
 
 use super::clinic::{Clinic, Database, Kind, column, keyring, table};
-use crate::{process::Process, support::until};
+use crate::{process::Process, roles::UP, support::until};
 
 const MIB: usize = 1 << 20;
 
@@ -148,7 +148,7 @@ fn up(clinic: &Clinic) -> Process {
     let file = format!(
         "[[keyring]]\nname = \"phi\"\npurpose = \"PHI\"\n[[source]]\nname = \"clinic\"\nurl = \"{}\"\n\
          [[source.table]]\nname = \"wide\"\ncolumns = {{ v0 = {{ keyring = \"phi\", bind = \"row\" }} }}\n",
-        clinic.url
+        clinic.database.url_as(UP)
     );
     std::fs::write(clinic.disks.state("rekey.toml"), file).unwrap();
     Process::spawn(command)
