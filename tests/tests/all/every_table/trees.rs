@@ -96,6 +96,33 @@ async fn a_part_is_not_declared_beside_the_table_that_it_is_part_of() {
     clinic.rotates().await;
 }
 
+/// Named as it is, in an expression, and where partitions are partitioned.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_column_that_decides_in_which_partition_a_row_lies_is_refused_with_advice() {
+    let sql = "
+        CREATE TABLE visits (n INT, finding BYTEA, note TEXT, \"No.te\" TEXT, ssn BYTEA) PARTITION BY HASH (finding);
+        CREATE TABLE visits_0 (note TEXT, n INT, finding BYTEA, ssn BYTEA, \"No.te\" TEXT)
+            PARTITION BY RANGE (n, \"No.te\", length(note));
+        ALTER TABLE visits ATTACH PARTITION visits_0 FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+        CREATE TABLE visits_0_all PARTITION OF visits_0 DEFAULT;";
+    let mut clinic = Clinic::on(Kind::Postgres, sql).await;
+    let visits = |name| vec![table("visits", "visits", vec![column(name, Bind::Column)])];
+    for name in ["finding", "note", "No.te"] {
+        let said = clinic.refusal(visits(name)).await;
+        let place = format!("column clinic.visits.{name}:");
+        for part in [
+            &*place,
+            "in which partition",
+            "partition the table by another column",
+        ] {
+            assert!(said.contains(part), "{said}");
+        }
+    }
+    clinic.protect(visits("ssn")).await;
+    clinic.fill("visits", 1..=20, |_| vec![]).await;
+    assert_eq!(clinic.rotates().await.rows, 18);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_table_with_rows_on_another_server_is_refused_with_advice() {
     let far = "CREATE FOREIGN TABLE visits_9 PARTITION OF visits FOR VALUES IN (9) SERVER far;
