@@ -174,6 +174,8 @@ pub struct Effects<'a> {
     pub always_triggers: &'a [String],
     /// Publications that send updates on.
     pub publications: &'a [String],
+    /// Tables and partitions that are published without a replica identity.
+    pub unidentified: &'a [String],
 }
 
 /// What has to be said, and was not, before our updates may set these effects off.
@@ -190,6 +192,14 @@ pub fn unsaid(said: OnUpdate, effects: Effects<'_>) -> Option<String> {
         _ if !effects.publications.is_empty() && !said.publications_accepted => Some(format!(
             "is in publications that would send our writes on, whatever becomes of triggers: {}; say on_update = {{ publications = \"accept\" }} if the subscribers can take every row once more",
             effects.publications.join(", ")
+        )),
+        _ if !effects.unidentified.is_empty() => Some(format!(
+            "is published without a replica identity, so the database refuses every update of {0}: have its owner run ALTER TABLE {0} REPLICA IDENTITY FULL, or give it a primary key, or take it out of the publication{1}",
+            effects.unidentified[0],
+            match effects.unidentified.len() {
+                1 => String::new(),
+                parts => format!("; and so with {} more parts", parts - 1),
+            }
         )),
         _ => None,
     }
@@ -344,6 +354,7 @@ mod tests {
             update_triggers: triggers,
             always_triggers: always,
             publications,
+            unidentified: &[],
         };
         let said = |triggers, publications_accepted| OnUpdate {
             triggers,
@@ -360,6 +371,13 @@ mod tests {
         let published = effects(&none, &none, &touch);
         assert!(unsaid(said(Some(Triggers::Fire), false), published).is_some());
         assert!(unsaid(said(None, true), published).is_none());
+        // Whatever is said, that one cannot be updated.
+        let unidentified = Effects {
+            unidentified: &touch,
+            ..published
+        };
+        let problem = unsaid(said(None, true), unidentified).unwrap();
+        assert!(problem.contains("ALTER TABLE touch REPLICA IDENTITY FULL"));
     }
 
     fn keys() -> HashMap<KeyId, KeyName> {

@@ -152,6 +152,11 @@ fn resolve_column<'a>(
             "{tie} ties it to another table, whose values would not change with it, or would be changed behind everyone's back; drop the foreign key, or tie the tables by another column"
         )));
     }
+    if shape.partition_key.contains(&found.name) {
+        return Err(wrong(
+            "it decides in which partition a row lies, and a new value would move the row or fit in none; partition the table by another column".to_owned(),
+        ));
+    }
     let bind_columns = match &column.bind {
         Bind::Column => Vec::new(),
         Bind::Row if shape.primary_key.is_empty() => {

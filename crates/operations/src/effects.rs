@@ -30,5 +30,6 @@ pub(crate) fn effects(shape: &TableShape) -> Effects<'_> {
         update_triggers: &shape.update_triggers,
         always_triggers: &shape.always_triggers,
         publications: &shape.publications,
+        unidentified: &shape.unidentified,
     }
 }

@@ -26,6 +26,10 @@ pub struct TableShape {
     pub always_triggers: Vec<String>,
     /// The publications that send updates of the table on.
     pub publications: Vec<String>,
+    /// Its heaps that are published without a replica identity: the database refuses to update them.
+    pub unidentified: Vec<String>,
+    /// The columns that decide in which of its partitions a row lies.
+    pub partition_key: Vec<String>,
 }
 
 impl TableShape {

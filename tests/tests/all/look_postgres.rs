@@ -1,6 +1,6 @@
 //! A plan beside the rotation that it was made for, on PostgreSQL, in tables of several shapes.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use rekey_domain::{
     Algorithm, Bind, BindValue, KeyringName, KeyringPolicy, Limits, Need, OnUpdate, Purpose,
@@ -69,14 +69,13 @@ impl Clinic {
                 .unwrap();
         }
         let services = services_on(&disks, Arc::new(SystemClock), &[]).await;
-        let workers = as_role(&services, &database, UP);
-        let services = as_role(&services, &database, OPERATOR);
+        let workers = database.services_as(UP, &services);
+        let services = database.services_as(OPERATOR, &services);
         let names = shapes.iter().map(|(name, ..)| *name);
         let desired = desired(&database.url_as(OPERATOR), names);
         init(&services, &desired, &operator()).await.unwrap();
         apply(&services, &desired, &operator()).await.unwrap();
-        let printed = roles::printed(&services, database.roles()).await;
-        database.give_source("clinic", &printed).await;
+        database.grant(&services).await;
         let clinic = Self {
             _disks: disks,
             services,
@@ -160,14 +159,6 @@ impl Clinic {
             self.number(&size).await - before,
         )
     }
-}
-
-/// The same deployment, reaching the clinic as one of the roles.
-fn as_role(services: &Services, database: &Database, role: &str) -> Services {
-    let url = database.url_as(role).into();
-    services
-        .clone()
-        .with_source_urls(HashMap::from([("clinic".to_owned(), url)]))
 }
 
 fn desired<'a>(url: &str, names: impl Iterator<Item = &'a str>) -> Desired {
@@ -276,7 +267,7 @@ async fn what_a_plan_expects_is_about_what_the_rotation_writes() {
 async fn a_check_of_postgresql_finds_effects_that_nobody_spoke_of_and_copies_in_other_schemas() {
     let clinic = Clinic::on(&roles::server(), &[("packed", "", "", 20)]).await;
     let check = async |role| {
-        let services = as_role(&clinic.services, &clinic.database, role);
+        let services = clinic.database.services_as(role, &clinic.services);
         let (services, desired) = (&services, &clinic.desired);
         let check = check_columns(services, desired, &[], Measure::Count)
             .await

@@ -55,8 +55,7 @@ impl Clinic {
 
     /// Gives the roles what is printed for them; partitions are of it.
     async fn grant(&self) {
-        let printed = roles::printed(&self.services, self.database.roles()).await;
-        self.database.give_source("clinic", &printed).await;
+        self.database.grant(&self.services).await;
     }
 
     async fn unprotected() -> Self {
@@ -67,13 +66,11 @@ impl Clinic {
         // A publication of everything is a superuser's.
         let publish = "CREATE PUBLICATION warehouse FOR ALL TABLES";
         roles::run(&database.administrator().await, publish).await;
-        // The store keeps the URL without its password.
-        let as_role = |role| HashMap::from([("clinic".to_owned(), database.url_as(role).into())]);
         let services = services_on(&disks, Arc::new(SystemClock), &[]).await;
         let clinic = Self {
             disks,
-            workers: services.clone().with_source_urls(as_role(UP)),
-            services: services.with_source_urls(as_role(OPERATOR)),
+            workers: database.services_as(UP, &services),
+            services: database.services_as(OPERATOR, &services),
             application,
             database,
         };
@@ -414,7 +411,7 @@ async fn a_value_in_quarantine_is_moved_after_its_cause_is_mended_and_no_other_r
          UPDATE visits_1 SET finding = overlay(finding PLACING '\\xdeadbeef' FROM 2) WHERE ctid = '(0,4)'",
     )
     .await;
-    let engine = Engine::start(&clinic.services);
+    let engine = Engine::start(&clinic.workers);
     clinic.rotate().await;
     let rotation = clinic.completes().await;
     let db = clinic.services.store.db();

@@ -1,6 +1,6 @@
 //! Databases of tests, and the roles that reach them: each has what `rekey grants` prints, and none is a superuser.
 
-use std::{path::PathBuf, str::FromStr, sync::Arc};
+use std::{collections::HashMap, path::PathBuf, str::FromStr, sync::Arc};
 
 use rekey_operations::{Places, Services, grants};
 use rekey_runtime::config::Config;
@@ -27,6 +27,8 @@ const ALL: [&str; 7] = [
     UP,
 ];
 const PASSWORD: &str = "only-in-tests";
+/// What a clinic's database is called where a test has one source.
+const CLINIC: &str = "clinic";
 
 /// The server of all tests.
 pub fn server() -> String {
@@ -92,6 +94,19 @@ impl Database {
     /// Connections to it, as the superuser.
     pub async fn administrator(&self) -> PgPool {
         self.database.pool().await
+    }
+
+    /// The same deployment, reaching the source `clinic`, which this is, as one of the roles. The store
+    /// keeps its URL without a password.
+    pub fn services_as(&self, role: &str, services: &Services) -> Services {
+        let urls = HashMap::from([(CLINIC.to_owned(), self.url_as(role).into())]);
+        services.clone().with_source_urls(urls)
+    }
+
+    /// Gives everyone what `rekey grants` prints now for the source `clinic`, which this is.
+    pub async fn grant(&self, services: &Services) {
+        let printed = printed(services, self.roles()).await;
+        self.give_source(CLINIC, &printed).await;
     }
 
     /// Gives everyone what `rekey grants` prints for it as the source of this name.

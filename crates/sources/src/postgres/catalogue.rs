@@ -65,6 +65,8 @@ impl Table {
                 update_triggers: Vec::new(),
                 always_triggers: Vec::new(),
                 publications: Vec::new(),
+                unidentified: Vec::new(),
+                partition_key: Vec::new(),
             },
             place,
             oid,

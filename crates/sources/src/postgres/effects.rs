@@ -1,4 +1,4 @@
-//! What an update does beyond its row: triggers, rules, foreign keys, publications.
+//! What an update does beyond its row: triggers, rules, foreign keys, publications, a move to another partition.
 
 use std::collections::BTreeSet;
 
@@ -35,6 +35,29 @@ const PUBLICATIONS: &str = "SELECT DISTINCT p.pubname::text FROM pg_catalog.pg_p
      OR c.oid IN (SELECT relid FROM pg_catalog.pg_partition_ancestors($1::oid::regclass))) \
      ORDER BY 1";
 
+/// Heaps that are published, themselves or as partitions, with nothing that tells subscribers which
+/// row an update is of: a primary key by default, an index that was named, or FULL.
+const UNIDENTIFIED: &str = "SELECT c.oid::regclass::text FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid \
+     WHERE c.relkind = 'r' AND EXISTS ( \
+         SELECT FROM pg_catalog.pg_publication p \
+         JOIN pg_catalog.pg_publication_tables pt ON pt.pubname = p.pubname \
+         JOIN pg_catalog.pg_namespace n ON n.nspname = pt.schemaname \
+         JOIN pg_catalog.pg_class t ON t.relnamespace = n.oid AND t.relname = pt.tablename \
+         WHERE p.pubupdate AND (t.oid = c.oid \
+         OR t.oid IN (SELECT relid FROM pg_catalog.pg_partition_ancestors(c.oid::regclass)))) \
+     AND CASE c.relreplident WHEN 'f' THEN false WHEN 'n' THEN true ELSE NOT EXISTS ( \
+         SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisvalid \
+         AND CASE c.relreplident WHEN 'd' THEN i.indisprimary ELSE i.indisreplident END) END ORDER BY 1";
+
+/// Columns that a partition key names, or that an expression in it does: PostgreSQL ties them to their
+/// table, so that neither goes without the other.
+const PARTITION_KEY: &str = "SELECT DISTINCT a.attname::text FROM tree \
+     JOIN pg_catalog.pg_partitioned_table k ON k.partrelid = tree.oid \
+     JOIN pg_catalog.pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = tree.oid \
+     AND d.objsubid > 0 AND d.refclassid = d.classid AND d.refobjid = d.objid \
+     AND d.refobjsubid = 0 AND d.deptype = 'i' \
+     JOIN pg_catalog.pg_attribute a ON a.attrelid = tree.oid AND a.attnum = d.objsubid ORDER BY 1";
+
 /// The table's shape, with its heaps and what its updates do; partitions included.
 pub(super) async fn describe(
     connection: &mut PgConnection,
@@ -58,6 +81,12 @@ pub(super) async fn describe(
     let published = sqlx::query_scalar(AssertSqlSafe(format!("{TREE} {PUBLICATIONS}")));
     let published = published.bind(table.oid).fetch_all(&mut *connection);
     let published = published.await.at(&table.place)?;
+    let unidentified = sqlx::query_scalar(AssertSqlSafe(format!("{TREE} {UNIDENTIFIED}")));
+    let unidentified = unidentified.bind(table.oid).fetch_all(&mut *connection);
+    let unidentified = unidentified.await.at(&table.place)?;
+    let partition_key = sqlx::query_scalar(AssertSqlSafe(format!("{TREE} {PARTITION_KEY}")));
+    let partition_key = partition_key.bind(table.oid).fetch_all(&mut *connection);
+    let partition_key = partition_key.await.at(&table.place)?;
     let tied = sqlx::query_as(AssertSqlSafe(format!("{TREE} {FOREIGN_KEYS}"))).bind(table.oid);
     let tied = tied.fetch_all(&mut *connection).await.at(&table.place)?;
     Ok(TableShape {
@@ -66,6 +95,8 @@ pub(super) async fn describe(
         update_triggers: update_triggers.into_iter().collect(),
         always_triggers: always_triggers.into_iter().collect(),
         publications: published,
+        unidentified,
+        partition_key,
         ..table.shape
     })
 }

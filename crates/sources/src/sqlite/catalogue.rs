@@ -179,6 +179,8 @@ async fn shape(
         update_triggers: Vec::new(),
         always_triggers: Vec::new(),
         publications: Vec::new(),
+        unidentified: Vec::new(),
+        partition_key: Vec::new(),
     })
 }
 

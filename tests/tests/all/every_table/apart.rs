@@ -30,14 +30,14 @@ async fn of(kind: Kind, columns: Vec<DesiredColumn>, rows: i64) -> Clinic {
     clinic
         .protect(vec![table("patients", "patients", columns)])
         .await;
-    for n in 1..=rows {
+    let values = |n: i64| {
         let uuid = format!("00000000-0000-7000-8000-{n:012}");
-        let values = [
+        vec![
             ("id", BindValue::Integer(-n)),
             ("uuid", uuid.as_str().into()),
-        ];
-        clinic.insert("patients", n, &values).await;
-    }
+        ]
+    };
+    clinic.fill("patients", 1..=rows, values).await;
     clinic
 }
 
@@ -74,7 +74,7 @@ async fn two_keyrings_rotate_one_table_at_once() {
         }
         let clinic = of(kind, columns, 60).await;
         let before = clinic.dump().await;
-        let engine = Engine::start(&clinic.services);
+        let engine = Engine::start(&clinic.workers);
         for keyring in ["phi", "other"] {
             clinic.ask(keyring).await;
         }

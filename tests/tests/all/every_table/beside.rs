@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use rekey_domain::{Algorithm, Bind, BindValue, RotationState};
-use rekey_operations::retry_rotation;
+use rekey_domain::{Algorithm, Bind, RotationState};
+use rekey_operations::{resume_rotation, retry_rotation};
 
 use super::clinic::{Clinic, Dumped, Kind, column, listed, table};
-use crate::support::{Engine, operator};
+use crate::support::{Engine, operator, until};
 
 /// A table with everything around it that an update could set off.
 const PATIENTS: &str = "
@@ -37,13 +37,8 @@ async fn rules_defaults_and_keys_of_other_tables_stay_as_they_are() {
         clinic
             .protect(vec![table("patients", "patients", columns)])
             .await;
-        for n in 1..=60 {
-            let values = [
-                ("id", BindValue::Integer(1_000 + n)),
-                ("ward", (n % 3).into()),
-            ];
-            clinic.insert("patients", n, &values).await;
-        }
+        let values = |n: i64| vec![("id", (1_000 + n).into()), ("ward", (n % 3).into())];
+        clinic.fill("patients", 1..=60, values).await;
         clinic
             .execute("INSERT INTO visits (patient) SELECT id FROM patients")
             .await;
@@ -90,6 +85,48 @@ async fn a_column_that_a_foreign_key_ties_to_another_table_is_refused_with_advic
     }
 }
 
+/// The server refuses every update of it, so a batch could only fail.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_is_published_without_a_replica_identity_is_refused_and_a_rotation_waits() {
+    let sql =
+        "CREATE TABLE log (ward INT NOT NULL, n INT NOT NULL, line BYTEA) PARTITION BY LIST (ward);
+        CREATE TABLE log_1 PARTITION OF log FOR VALUES IN (1);
+        CREATE TABLE \"Log 2\" PARTITION OF log FOR VALUES IN (2);
+        ALTER TABLE log_1 REPLICA IDENTITY FULL;";
+    let mut clinic = Clinic::on(Kind::Postgres, sql).await;
+    let mut log = table("log", "log", vec![column("line", Bind::Column)]);
+    log.on_update.publications_accepted = true;
+    clinic.protect(vec![log.clone()]).await;
+    let publish = "CREATE PUBLICATION lake FOR TABLE log WITH (publish_via_partition_root)";
+    clinic.administer(publish).await;
+    let remedy = "ALTER TABLE \"Log 2\" REPLICA IDENTITY FULL";
+    let said = clinic.refusal(vec![log.clone()]).await;
+    assert!(
+        said.contains("clinic.log") && said.contains(remedy),
+        "{said}"
+    );
+
+    let values = |n: i64| vec![("ward", (n % 2 + 1).into())];
+    clinic.fill("log", 1..=40, values).await;
+    let before = clinic.dump().await;
+    let engine = Engine::start(&clinic.workers);
+    clinic.ask("phi").await;
+    let view = until("the rotation to wait", async || {
+        let view = clinic.latest("phi").await?;
+        view.paused_because.is_some().then_some(view)
+    })
+    .await;
+    let why = view.paused_because.unwrap();
+    assert!(why.contains("clinic.log") && why.contains(remedy), "{why}");
+    clinic.execute(remedy).await;
+    resume_rotation(&clinic.services, view.id, &operator())
+        .await
+        .unwrap();
+    let view = clinic.completes("phi").await;
+    engine.stop().await;
+    clinic.assert_moved("phi", &before, &view).await;
+}
+
 /// A key of another algorithm makes longer values. What the database refuses is a person's to mend;
 /// until then every row can be read, and what was mended goes on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -114,9 +151,8 @@ async fn a_rule_that_refuses_a_longer_value_is_one_clear_failure() {
                 vec![column("ssn", Bind::Row)],
             )])
             .await;
-        for n in 1..=30 {
-            clinic.insert("patients", n, &[("id", n.into())]).await;
-        }
+        let values = |n: i64| vec![("id", n.into())];
+        clinic.fill("patients", 1..=30, values).await;
         // GCM adds 33 bytes, CBC at least 54. Only the longest values are too long.
         let before = clinic.dump().await;
         clinic.algorithm = Algorithm::Aes256Cbc;
@@ -127,7 +163,7 @@ async fn a_rule_that_refuses_a_longer_value_is_one_clear_failure() {
                 vec![column("ssn", Bind::Row)],
             )])
             .await;
-        let engine = Engine::start(&clinic.services);
+        let engine = Engine::start(&clinic.workers);
         clinic.ask("phi").await;
         let view = clinic.reaches("phi", RotationState::Failed).await;
         let why = view.failure.clone().unwrap();

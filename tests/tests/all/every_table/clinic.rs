@@ -16,10 +16,12 @@ use rekey_operations::{
 };
 use rekey_runtime::SystemClock;
 use rekey_store::columns::{self, Protected};
-use rekey_testkit::TestDatabase;
 use sqlx::{AssertSqlSafe, Column, PgPool, Row, SqlitePool, TypeInfo, ValueRef};
 
-use crate::support::{Disks, Engine, open, operator, services_on, short, until, url};
+use crate::{
+    roles::{self, APPLICATION, OPERATOR, UP},
+    support::{Disks, Engine, open, operator, services_on, short, until, url},
+};
 
 /// The kinds of database that tables lie in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,20 +34,24 @@ impl Kind {
     pub const BOTH: [Self; 2] = [Self::Postgres, Self::Sqlite];
 }
 
+/// With connections of the application, which made its tables and owns them.
 pub enum Database {
-    Postgres(TestDatabase, PgPool),
+    Postgres(roles::Database, PgPool),
     Sqlite(String, SqlitePool),
 }
 
 /// A deployment with the keyrings `phi` and `other`, and a database that has what the test made there.
 pub struct Clinic {
     pub disks: Disks,
+    /// The command line's.
     pub services: Services,
+    /// The workers', which all run in one process and share a role.
+    pub workers: Services,
     pub algorithm: Algorithm,
     /// Columns that the database computes from protected ones.
     pub computed: Vec<&'static str>,
     pub database: Database,
-    /// As what role the operator looks at the database.
+    /// As whom the operator applies.
     pub url: String,
     pub policy: KeyringPolicy,
     pub limits: Limits,
@@ -103,8 +109,8 @@ impl Clinic {
         let disks = Disks::new();
         let database = match kind {
             Kind::Postgres => {
-                let database = TestDatabase::create().await;
-                let pool = database.pool().await;
+                let database = roles::Database::create(APPLICATION).await;
+                let pool = database.pool_as(APPLICATION).await;
                 Database::Postgres(database, pool)
             }
             Kind::Sqlite => {
@@ -112,13 +118,14 @@ impl Clinic {
                 Database::Sqlite(url(file.clone(), "rw"), open(file, true).await)
             }
         };
-        let sources = [("clinic", database.url())];
+        let services = services_on(&disks, Arc::new(SystemClock), &[]).await;
         let clinic = Self {
-            services: services_on(&disks, Arc::new(SystemClock), &sources).await,
+            services: database.services_as(OPERATOR, &services),
+            workers: database.services_as(UP, &services),
             disks,
             algorithm: Algorithm::default(),
             computed: Vec::new(),
-            url: database.url(),
+            url: database.url_as(OPERATOR),
             policy: KeyringPolicy {
                 batch_rows: 10,
                 retry_attempts: 2,
@@ -160,11 +167,13 @@ impl Clinic {
         }
     }
 
-    /// Protects these tables.
+    /// Protects these tables, and gives everyone their rights.
     pub async fn protect(&mut self, tables: Vec<DesiredTable>) {
         self.try_protect(tables).await.unwrap();
+        self.grant().await;
         self.nullable.clear();
-        let source = rekey_sources::open(&self.database.url()).await.unwrap();
+        let source = self.database.url_as(OPERATOR);
+        let source = rekey_sources::open(&source).await.unwrap();
         for table in &self.tables {
             let shape = source.describe(&table.relation).await.unwrap();
             let columns = shape.columns.into_iter();
@@ -182,6 +191,13 @@ impl Clinic {
         apply(&self.services, &self.desired(), &operator()).await
     }
 
+    /// Gives the roles what is printed for them; parts of tables are of it.
+    pub async fn grant(&self) {
+        if let Database::Postgres(database, _) = &self.database {
+            database.grant(&self.services).await;
+        }
+    }
+
     /// Why these tables are refused.
     pub async fn refusal(&mut self, tables: Vec<DesiredTable>) -> String {
         let refused = self.try_protect(tables).await;
@@ -190,6 +206,14 @@ impl Clinic {
 
     pub async fn execute(&self, sql: &str) {
         self.database.execute(sql).await;
+    }
+
+    /// As the administrator of a database on PostgreSQL.
+    pub async fn administer(&self, sql: &str) {
+        let Database::Postgres(database, _) = &self.database else {
+            panic!("SQLite has no administrator");
+        };
+        roles::run(&database.administrator().await, sql).await;
     }
 
     /// The first column of the rows of a query, as text.
@@ -205,28 +229,36 @@ impl Clinic {
         columns
     }
 
-    /// Inserts row `n` as an application does: with a value in every protected column, but NULL in
-    /// those of each seventh row that may be.
-    pub async fn insert(&self, table: &str, n: i64, values: &[(&str, BindValue)]) {
+    /// Inserts rows of these numbers as an application does: with a value in every protected column,
+    /// but NULL in those of each seventh row that may be.
+    pub async fn fill<'a>(
+        &self,
+        table: &str,
+        numbers: impl IntoIterator<Item = i64>,
+        values: impl Fn(i64) -> Vec<(&'a str, BindValue)>,
+    ) {
         let relation = self.relation(table).to_owned();
-        self.insert_into(&relation, table, n, values).await;
+        self.fill_part(&relation, table, numbers, values).await;
     }
 
     /// The same into what is a part of the table.
-    pub async fn insert_into(
+    pub async fn fill_part<'a>(
         &self,
         relation: &str,
         table: &str,
-        n: i64,
-        values: &[(&str, BindValue)],
+        numbers: impl IntoIterator<Item = i64>,
+        values: impl Fn(i64) -> Vec<(&'a str, BindValue)>,
     ) {
-        let values = values.iter();
-        let mut values: Values = values
-            .map(|(name, value)| ((*name).to_owned(), value.clone()))
-            .collect();
-        values.push(("n".to_owned(), n.into()));
-        self.insert_all(relation, table, vec![(n, values)], None)
-            .await;
+        let row = |n: i64| {
+            let values = values(n).into_iter().chain([("n", n.into())]);
+            let values = values.map(|(name, value)| (name.to_owned(), value));
+            (n, values.collect())
+        };
+        let rows: Vec<_> = numbers.into_iter().map(row).collect();
+        if rows.is_empty() {
+            return;
+        }
+        self.insert_all(relation, table, rows, None).await;
     }
 
     /// Inserts rows of the same columns in one statement; where a key is given, under that one.
@@ -318,7 +350,7 @@ impl Clinic {
     /// Rotates `phi` with workers of this process, and looks at everything.
     pub async fn rotates(&self) -> RotationView {
         let before = self.dump().await;
-        let engine = Engine::start(&self.services);
+        let engine = Engine::start(&self.workers);
         self.ask("phi").await;
         let view = self.completes("phi").await;
         engine.stop().await;
@@ -472,10 +504,18 @@ fn bytes(hex: &str) -> Vec<u8> {
 }
 
 impl Database {
-    fn url(&self) -> String {
+    /// Its URL, as one of the roles; a file has none.
+    pub fn url_as(&self, role: &str) -> String {
         match self {
-            Self::Postgres(database, _) => database.url(),
+            Self::Postgres(database, _) => database.url_as(role),
             Self::Sqlite(url, _) => url.clone(),
+        }
+    }
+
+    fn services_as(&self, role: &str, services: &Services) -> Services {
+        match self {
+            Self::Postgres(database, _) => database.services_as(role, services),
+            Self::Sqlite(..) => services.clone(),
         }
     }
 

@@ -71,7 +71,7 @@ async fn a_table_that_grows_faster_than_it_is_swept_is_rotated_all_the_same() {
             writer.insert(AT_ONCE, None).await;
         }
         let old = key(&clinic, 1).await;
-        let engine = Engine::start(&clinic.services);
+        let engine = Engine::start(&clinic.workers);
         clinic.ask("phi").await;
         let stale = async {
             clinic.reaches("phi", RotationState::ReEncrypting).await;

@@ -88,10 +88,12 @@ async fn a_key_of_every_type_binds_its_row() {
         let mut clinic = Clinic::on(kind, &sql).await;
         clinic.protect(tables).await;
         for (at, key) in types.iter().enumerate() {
-            for (n, value) in (1..).zip(&key.values) {
-                let values = [("id", value.clone())];
-                clinic.insert(&format!("t{at}"), n, &values).await;
-            }
+            let values = |n: i64| {
+                let value = &key.values[usize::try_from(n).unwrap()];
+                vec![("id", value.clone())]
+            };
+            let rows = 0..i64::try_from(key.values.len()).unwrap();
+            clinic.fill(&format!("t{at}"), rows, values).await;
         }
         clinic.rotates().await;
     }
@@ -113,14 +115,14 @@ async fn a_composite_key_binds_by_all_its_columns_in_its_order() {
             .await;
         let bound = clinic.columns_of("visits").await;
         assert_eq!(bound[0].spec.bind_columns, ["tag", "ward", "day"]);
-        for n in 1..=40 {
-            let values = [
+        let values = |n: i64| {
+            vec![
                 ("day", format!("2024-02-{:02}", n % 29 + 1).as_str().into()),
-                ("ward", BindValue::Integer(n % 3)),
+                ("ward", (n % 3).into()),
                 ("tag", BindValue::Bytes(n.to_be_bytes().to_vec())),
-            ];
-            clinic.insert("visits", n, &values).await;
-        }
+            ]
+        };
+        clinic.fill("visits", 1..=40, values).await;
         clinic.rotates().await;
     }
 }
@@ -179,9 +181,7 @@ async fn without_a_primary_key_a_row_binds_nothing_and_a_column_does() {
             assert!(said.contains(part), "{said}");
         }
         clinic.protect(log(Bind::Column)).await;
-        for n in 1..=40 {
-            clinic.insert("log", n, &[]).await;
-        }
+        clinic.fill("log", 1..=40, |_| vec![]).await;
         clinic.rotates().await;
     }
 }

@@ -1,10 +1,16 @@
 //! Names: reserved words, signs, capitals and dots in tables, columns and schemas.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    io::Write,
+    process::{Command, Stdio},
+};
 
 use rekey_domain::Bind;
+use rekey_envelope::decode_base64;
 use rekey_operations::DesiredTable;
 use rekey_runtime::config::Config;
+use rekey_testkit::program;
 
 use super::clinic::{Clinic, Kind, column, listed, quoted, table};
 
@@ -79,14 +85,60 @@ async fn a_table_may_be_called_anything() {
                     .into_iter()
                     .map(|one| one.spec.column_id),
             );
-            for n in 1..=3 {
-                let (id, ..) = named(name);
-                clinic.insert(&in_file, n, &[(&*id, n.into())]).await;
-            }
+            let (id, ..) = named(name);
+            let values = |n: i64| vec![(&*id, n.into())];
+            clinic.fill(&in_file, 1..=3, values).await;
         }
         assert_eq!(ids.len(), 2 * NAMES.len());
         clinic.rotates().await;
     }
+}
+
+/// As a shell passes them on, whatever the sign.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_line_encrypts_and_decrypts_for_columns_of_any_name() {
+    let create = |(at, name): (usize, &&str)| create(&format!("t{at}"), name);
+    let sql: String = NAMES.iter().enumerate().map(create).collect();
+    let mut clinic = Clinic::on(Kind::Sqlite, &sql).await;
+    let tables = NAMES.iter().enumerate().map(|(at, name)| {
+        let in_file = format!("t{at}");
+        table(&in_file, &in_file, columns(name))
+    });
+    clinic.protect(tables.collect()).await;
+    for (at, name) in NAMES.iter().enumerate() {
+        let column = format!("clinic.t{at}.{}", named(name).1);
+        let sealed = rekey(
+            &clinic,
+            &["encrypt", "--column", &column, "--bind", "7"],
+            b"42",
+        );
+        let text = std::str::from_utf8(&sealed).unwrap().trim();
+        let value = decode_base64(text).unwrap();
+        let client = &clinic.services.client;
+        let opened = client.decrypt(&column, &[7.into()], &value).await;
+        assert_eq!(&**opened.unwrap(), b"42", "{column}");
+        let opened = rekey(
+            &clinic,
+            &["decrypt", "--column", &column, "--bind", "7"],
+            &sealed,
+        );
+        assert_eq!(opened, b"42", "{column}");
+    }
+}
+
+/// What a command that has to succeed writes.
+fn rekey(clinic: &Clinic, arguments: &[&str], input: &[u8]) -> Vec<u8> {
+    let state = clinic.disks.state("");
+    let mut command = Command::new(program("rekey"));
+    let command = command.arg("--state-dir").arg(&state).args(arguments);
+    let command = command.current_dir(&state).stdin(Stdio::piped());
+    let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = piped.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {said}");
+    output.stdout
 }
 
 /// `a.b` and `c` make the same letters as `a` and `b.c`.
@@ -109,9 +161,7 @@ async fn ids_of_dotted_names_are_told_apart() {
     let mut ids = Vec::new();
     for name in ["one", "two", "three", "four"] {
         ids.push(clinic.columns_of(name).await[0].spec.column_id.clone());
-        for n in 1..=3 {
-            clinic.insert(name, n, &[]).await;
-        }
+        clinic.fill(name, 1..=3, |_| vec![]).await;
     }
     let expected = ["a.b%2Ec.d", "a%2Eb.c.d", "a%252Eb.c.d", "a.b.c%2Ed"];
     assert_eq!(ids, expected.map(|id| format!("clinic.{id}")));
@@ -137,11 +187,10 @@ async fn names_that_differ_by_capitals_alone_are_two() {
         table("capital", "\"Visits\"", vec![column("note", Bind::Row)]),
     ];
     clinic.protect(tables).await;
-    for n in 1..=10 {
-        let values = [("id", n.into()), ("Id", (100 - n).into())];
-        clinic.insert("small", n, &values).await;
-        clinic.insert("capital", n, &values[..1]).await;
-    }
+    let values = |n: i64| vec![("id", n.into()), ("Id", (100 - n).into())];
+    clinic.fill("small", 1..=10, values).await;
+    let values = |n: i64| vec![("id", n.into())];
+    clinic.fill("capital", 1..=10, values).await;
     clinic.rotates().await;
 }
 
@@ -197,9 +246,8 @@ async fn a_table_that_was_renamed_keeps_its_ids() {
         let mut clinic = Clinic::on(kind, sql).await;
         let patients = |relation| vec![table("patients", relation, vec![column("ssn", Bind::Row)])];
         clinic.protect(patients("patients")).await;
-        for n in 1..=5 {
-            clinic.insert("patients", n, &[("id", n.into())]).await;
-        }
+        let values = |n: i64| vec![("id", n.into())];
+        clinic.fill("patients", 1..=5, values).await;
         let id = clinic.columns_of("patients").await[0]
             .spec
             .column_id

@@ -3,7 +3,8 @@
 use rekey_domain::{Bind, BindValue};
 use rekey_operations::DesiredTable;
 
-use super::clinic::{Clinic, Kind, column, listed, table};
+use super::clinic::{Clinic, Database, Kind, column, listed, table};
+use crate::roles::{APPLICATION, OPERATOR, UP};
 
 /// Partitions of partitions in two schemas, one that takes what no other does, one whose columns were
 /// made in another order, one that was emptied.
@@ -31,12 +32,9 @@ async fn partitions_of_partitions_and_default_ones_are_part_of_the_table() {
     clinic
         .protect(vec![table("visits", "visits", columns)])
         .await;
-    for n in 1..=120 {
-        let ward = [1, 2, 3, 5][usize::try_from(n).unwrap() % 4];
-        clinic
-            .insert("visits", n, &[("ward", BindValue::Integer(ward))])
-            .await;
-    }
+    let ward = |n: i64| [1, 2, 3, 5][usize::try_from(n).unwrap() % 4];
+    let values = |n| vec![("ward", BindValue::Integer(ward(n)))];
+    clinic.fill("visits", 1..=120, values).await;
     let parts = "SELECT DISTINCT tableoid::regclass::text FROM visits ORDER BY 1";
     assert_eq!(clinic.texts(parts).await.len(), 6);
     clinic.rotates().await;
@@ -63,10 +61,9 @@ async fn rows_of_tables_that_inherit_are_rows_of_the_table() {
         (100, "patients"),
         (200, "\"Old\".\"Patients\""),
     ] {
-        for n in first..first + 30 {
-            let values = [("id", n.into())];
-            clinic.insert_into(relation, "people", n, &values).await;
-        }
+        let values = |n: i64| vec![("id", n.into())];
+        let rows = first..first + 30;
+        clinic.fill_part(relation, "people", rows, values).await;
     }
     let view = clinic.rotates().await;
     assert_eq!(view.rows, 90 - 12, "each seventh row has NULLs alone");
@@ -94,21 +91,50 @@ async fn a_part_is_not_declared_beside_the_table_that_it_is_part_of() {
         .protect(vec![visits("one", "visits_1"), visits("two", "visits_2")])
         .await;
     clinic.protect(vec![people(), own("diagnosis")]).await;
-    for n in 1..=40 {
-        clinic.insert("people", n, &[("id", n.into())]).await;
-    }
+    let values = |n: i64| vec![("id", n.into())];
+    clinic.fill("people", 1..=40, values).await;
     clinic.rotates().await;
+}
+
+/// Named as it is, in an expression, and where partitions are partitioned.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_column_that_decides_in_which_partition_a_row_lies_is_refused_with_advice() {
+    let sql = "
+        CREATE TABLE visits (n INT, finding BYTEA, note TEXT, \"No.te\" TEXT, ssn BYTEA) PARTITION BY HASH (finding);
+        CREATE TABLE visits_0 (note TEXT, n INT, finding BYTEA, ssn BYTEA, \"No.te\" TEXT)
+            PARTITION BY RANGE (n, \"No.te\", length(note));
+        ALTER TABLE visits ATTACH PARTITION visits_0 FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+        CREATE TABLE visits_0_all PARTITION OF visits_0 DEFAULT;";
+    let mut clinic = Clinic::on(Kind::Postgres, sql).await;
+    let visits = |name| vec![table("visits", "visits", vec![column(name, Bind::Column)])];
+    for name in ["finding", "note", "No.te"] {
+        let said = clinic.refusal(visits(name)).await;
+        let place = format!("column clinic.visits.{name}:");
+        for part in [
+            &*place,
+            "in which partition",
+            "partition the table by another column",
+        ] {
+            assert!(said.contains(part), "{said}");
+        }
+    }
+    clinic.protect(visits("ssn")).await;
+    clinic.fill("visits", 1..=20, |_| vec![]).await;
+    assert_eq!(clinic.rotates().await.rows, 18);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_table_with_rows_on_another_server_is_refused_with_advice() {
-    let far = "CREATE EXTENSION postgres_fdw; CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw;
-        CREATE FOREIGN TABLE visits_9 PARTITION OF visits FOR VALUES IN (9) SERVER far;
+    let far = "CREATE FOREIGN TABLE visits_9 PARTITION OF visits FOR VALUES IN (9) SERVER far;
         CREATE FOREIGN TABLE aliens () INHERITS (people) SERVER far;";
     // A partition by another server's rows bears no unique index.
     let visits = VISITS.replace(",\n        PRIMARY KEY (ward, n)", "");
-    let sql = format!("{visits}{PEOPLE}{far}");
+    let sql = format!("{visits}{PEOPLE}");
     let mut clinic = Clinic::on(Kind::Postgres, &sql).await;
+    let server = "CREATE EXTENSION postgres_fdw; CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw; \
+        GRANT USAGE ON FOREIGN SERVER far TO PUBLIC";
+    clinic.administer(server).await;
+    clinic.execute(far).await;
     let visits = table("visits", "visits", vec![column("finding", Bind::Column)]);
     for (wanted, part) in [(visits, "visits_9"), (people(), "aliens")] {
         let name = wanted.name.clone();
@@ -131,50 +157,35 @@ async fn a_table_that_hides_rows_from_us_is_refused_with_the_remedy() {
         ALTER TABLE patients ENABLE ROW LEVEL SECURITY; CREATE POLICY partly ON patients USING (n > 3);";
     let mut clinic = Clinic::on(Kind::Postgres, sql).await;
     let patients = || {
-        vec![table(
-            "patients",
-            "patients",
-            vec![column("ssn", Bind::Row)],
-        )]
+        let columns = vec![column("ssn", Bind::Row)];
+        vec![table("patients", "patients", columns)]
     };
-    let role = format!("rls_{}", clinic.url.rsplit_once('/').unwrap().1);
-    let place = clinic.url.split_once('@').unwrap().1.to_owned();
-    clinic.url = format!("postgres://{role}:{role}@{place}");
-    let create = format!(
-        "CREATE ROLE {role} LOGIN PASSWORD '{role}'; GRANT SELECT, UPDATE ON patients TO {role}"
-    );
-    clinic.execute(&create).await;
-    for owner in ["", "OWNER", "FORCE"] {
-        match owner {
-            "OWNER" => {
-                clinic
-                    .execute(&format!("ALTER TABLE patients OWNER TO {role}"))
-                    .await
-            }
-            "FORCE" => {
-                clinic
-                    .execute("ALTER TABLE patients FORCE ROW LEVEL SECURITY")
-                    .await
-            }
-            _ => {}
+    let bypass = |clinic: &Clinic, role| match &clinic.database {
+        Database::Postgres(database, _) => {
+            format!("ALTER ROLE {} BYPASSRLS", database.roles().name(role))
         }
-        if owner == "OWNER" {
-            // Who sees all rows.
-            clinic.try_protect(patients()).await.unwrap();
-            continue;
-        }
+        Database::Sqlite(..) => unreachable!("it is on PostgreSQL"),
+    };
+    let refused = async |clinic: &mut Clinic, role| {
+        clinic.url = clinic.database.url_as(role);
         let said = clinic.refusal(patients()).await;
-        let remedy = format!("ALTER ROLE {role} BYPASSRLS");
-        assert!(
-            said.contains("patients") && said.contains(&remedy),
-            "{said}"
-        );
-    }
-    clinic
-        .execute(&format!("ALTER ROLE {role} BYPASSRLS"))
-        .await;
+        for part in ["patients", &bypass(clinic, role)] {
+            assert!(said.contains(part), "{said}");
+        }
+    };
+    refused(&mut clinic, OPERATOR).await;
+    // An owner sees all rows, but by its own wish.
+    clinic.url = clinic.database.url_as(APPLICATION);
     clinic.try_protect(patients()).await.unwrap();
     clinic
-        .execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}"))
+        .execute("ALTER TABLE patients FORCE ROW LEVEL SECURITY")
         .await;
+    refused(&mut clinic, APPLICATION).await;
+    for role in [OPERATOR, UP, APPLICATION] {
+        clinic.administer(&bypass(&clinic, role)).await;
+    }
+    clinic.url = clinic.database.url_as(OPERATOR);
+    clinic.protect(patients()).await;
+    clinic.fill("patients", 1..=10, |_| vec![]).await;
+    assert_eq!(clinic.rotates().await.rows, 9);
 }
