@@ -16,7 +16,6 @@ use rekey_store::{
     quarantine::NewQuarantine,
     rotations::Rotation,
 };
-
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::row::{self, Keys};

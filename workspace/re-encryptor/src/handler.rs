@@ -16,7 +16,6 @@ use rekey_store::{
     quarantine, rotations,
     rotations::Rotation,
 };
-
 use tokio::sync::Semaphore;
 
 use crate::{
