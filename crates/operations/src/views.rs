@@ -293,8 +293,8 @@ pub async fn status(services: &Services) -> Result<Status, OperationError> {
     for rotation in rotations::not_over(db).await? {
         rotations.push(view(services, rotation).await?);
     }
-    let quarantined = quarantine::open(db).await?.len() as u64;
-    let dead_letters = dead_letters::open(db).await?.len() as u64;
+    let quarantined = quarantine::count_open(db).await?;
+    let dead_letters = dead_letters::count_open(db).await?;
     let unsigned = certificates::unsigned(db).await?;
     let mut status = Status {
         keyrings,

@@ -2,8 +2,8 @@
 
 use rekey_messages::{Event, Queue, route_of};
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter,
-    Select,
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait,
+    QueryFilter, Select,
 };
 use uuid::Uuid;
 
@@ -42,10 +42,19 @@ pub async fn file(
 /// # Errors
 /// [`StoreError`] of the database.
 pub async fn open(db: &impl ConnectionTrait) -> Result<Vec<DeadLetter>, StoreError> {
-    Ok(not_retried()
-        .filter(dead_letter::Column::DismissedAt.is_null())
-        .all(db)
-        .await?)
+    Ok(not_over().all(db).await?)
+}
+
+/// How many messages wait for a person.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn count_open(db: &impl ConnectionTrait) -> Result<u64, StoreError> {
+    Ok(not_over().count(db).await?)
+}
+
+fn not_over() -> Select<dead_letter::Entity> {
+    not_retried().filter(dead_letter::Column::DismissedAt.is_null())
 }
 
 fn not_retried() -> Select<dead_letter::Entity> {

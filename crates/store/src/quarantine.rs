@@ -116,6 +116,15 @@ pub async fn open(db: &impl ConnectionTrait) -> Result<Vec<Quarantined>, StoreEr
         .await?)
 }
 
+/// How many values are in quarantine.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn count_open(db: &impl ConnectionTrait) -> Result<u64, StoreError> {
+    let open = quarantine::Entity::find().filter(quarantine::Column::ResolvedAt.is_null());
+    Ok(open.count(db).await?)
+}
+
 /// One of them, resolved or not.
 ///
 /// # Errors
