@@ -54,7 +54,7 @@ async fn old_workers_make_no_switch_of_a_sweep_that_a_new_program_asks_for() {
         worker.answers("/readyz", 200).await;
     }
     cluster.programs = programs().to_owned();
-    cluster.rekey(&["migrate"]);
+    cluster.migrate();
     cluster.grant_anew().await;
     cluster.fill().await;
     let on_source = async |sql: &'static str| {

@@ -90,7 +90,7 @@ const OPERATOR: [(&str, &str); 17] = [
     ),
     (
         "rotation",
-        "UPDATE (state, resend_at, paused, paused_because, resumptions, pause_after, cancelled_because, due_at, failure, ended_at)",
+        "INSERT, UPDATE (state, resend_at, paused, paused_because, resumptions, pause_after, cancelled_because, due_at, failure, ended_at, pass, planned, plan_table, plan_part, plan_after)",
     ),
     ("batch", "UPDATE (state, resend_at, failure)"),
     ("rotation_request", "SELECT"),

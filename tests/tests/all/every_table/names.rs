@@ -105,8 +105,9 @@ async fn the_command_line_encrypts_and_decrypts_for_columns_of_any_name() {
         table(&in_file, &in_file, columns(name))
     });
     clinic.protect(tables.collect()).await;
-    for (at, name) in NAMES.iter().enumerate() {
-        let column = format!("clinic.t{at}.{}", named(name).1);
+    // Each costs two processes: quotes, dots, letters beyond ASCII, signs of a shell.
+    for at in [0, 3, 7, 8] {
+        let column = format!("clinic.t{at}.{}", NAMES[at]);
         let sealed = rekey(
             &clinic,
             &["encrypt", "--column", &column, "--bind", "7"],

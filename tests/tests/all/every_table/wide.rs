@@ -16,7 +16,7 @@ const MIB: usize = 1 << 20;
 const WIDE: Shape = Shape {
     columns: 1,
     bytes: 5_000_000,
-    rows: 30,
+    rows: 16,
     text: false,
 };
 /// The same as base64 text.
@@ -29,7 +29,7 @@ const TEXT: Shape = Shape {
 const MANY: Shape = Shape {
     columns: 10,
     bytes: 500_000,
-    rows: 12,
+    rows: 8,
     text: false,
 };
 /// Of so many rows one is read back; which key each is under, the rotation counts.
@@ -217,7 +217,7 @@ async fn wide_rows_are_moved_in_bounded_memory() {
             peak / MIB as u64,
             idle / MIB as u64
         );
-        assert_eq!((view.rows, view.quarantined), (30 + 10 + 12, 0));
+        assert_eq!((view.rows, view.quarantined), (16 + 10 + 8, 0));
         for (name, shape) in shapes {
             shape.assert_says_the_same(&clinic, name).await;
         }
