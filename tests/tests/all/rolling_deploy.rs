@@ -42,7 +42,7 @@ async fn old_workers_go_on_after_the_schema_was_expanded_and_beside_new_ones_in_
     cluster.assert_rotated_once().await;
 }
 
-/// They read no kind of rotation: it is what a sweep looks like to them that counts.
+/// Programs from before sweeps read no kind of rotation: it is what one looks like to old ones that counts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn old_workers_make_no_switch_of_a_sweep_that_a_new_program_asks_for() {
     let old = tokio::task::spawn_blocking(previous_programs)
