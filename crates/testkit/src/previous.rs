@@ -8,8 +8,8 @@ use std::{
 
 use crate::programs;
 
-/// The folder with the programs of the commit before the one that added the newest migration, built
-/// once into `target/previous`.
+/// The folder with the programs of the commit before the one that added the newest migration, or of
+/// the commit that `REKEY_TEST_PREVIOUS` names, built once into `target/previous`.
 ///
 /// # Panics
 /// Without the history of the repository, or when they do not build.
@@ -17,7 +17,8 @@ pub fn previous_programs() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
         let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let commit = commit_before_newest_migration(&workspace);
+        let named = std::env::var("REKEY_TEST_PREVIOUS");
+        let commit = named.unwrap_or_else(|_| commit_before_newest_migration(&workspace));
         let target = programs::target_folder(&workspace).join("previous");
         let source = target.join("source");
         let _ = std::fs::remove_dir_all(&source);
