@@ -7,7 +7,6 @@ use std::{
 };
 
 use async_trait::async_trait;
-use chrono::{DateTime, TimeDelta, Utc};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use rekey_broker::{BrokerError, Delivery, LocalTransport, Receipt, Settlement, Transport};
 use rekey_client::ClientError;
@@ -17,9 +16,8 @@ use rekey_kms::{LocalKms, MasterKeyState};
 use rekey_messages::{Event, MAX_EVENT_BYTES, Message, Queue, RotationRequested, route_of};
 use rekey_operations::{
     OperationError, Services, pause_rotation, publish, requested_rotation, resume_rotation, status,
-    verify_audit,
 };
-use rekey_runtime::{Clock, ManualClock, SystemClock};
+use rekey_runtime::SystemClock;
 use rekey_store::{audit, dead_letters, quarantine};
 use serde_json::json;
 use tokio::sync::broadcast;
@@ -574,204 +572,6 @@ async fn a_rotation_whose_source_goes_away_goes_on_when_it_is_back() {
     clinic.assert_rotated_once().await;
     engine.stop().await;
     assert_eq!(clinic.count("SELECT count(*) FROM dead_letter").await, 0);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_clock_that_jumps_back_and_forth_neither_stops_a_rotation_nor_makes_two() {
-    let clock = Arc::new(ManualClock::at(SystemClock.now()));
-    let clinic = Deployment::with(150, short(), clock.clone()).await;
-    let engine = Engine::start(&clinic.services);
-    let ticking = tokio::spawn({
-        let clock = clock.clone();
-        async move {
-            loop {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-                clock.step(TimeDelta::milliseconds(10));
-            }
-        }
-    });
-    clinic.rotate(&phi()).await;
-    let mut seen = Vec::new();
-    until("a rotation under a bad clock", async || {
-        let view = clinic.rotation(&phi()).await?;
-        if !seen.contains(&view.state) {
-            clock.step(match view.state {
-                RotationState::Distributing | RotationState::Grace => -TimeDelta::hours(1),
-                RotationState::ReEncrypting => TimeDelta::days(1),
-                RotationState::Verifying => -TimeDelta::days(1),
-                _ => TimeDelta::hours(1),
-            });
-            seen.push(view.state);
-        }
-        (view.state == RotationState::Completed).then_some(())
-    })
-    .await;
-    clinic.assert_rotated_once().await;
-    engine.stop().await;
-    ticking.abort();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_tick_fires_once_though_two_schedulers_run_and_missed_ticks_fire_once() {
-    let noon: DateTime<Utc> = "2026-03-01T12:00:00Z".parse().unwrap();
-    let clock = Arc::new(ManualClock::at(noon));
-    let policy = KeyringPolicy {
-        rotate: Some("0 0 * * *".to_owned()),
-        ..short()
-    };
-    let clinic = Deployment::with(0, policy, clock.clone()).await;
-    let [mut one, mut two] = [Engine::default(), Engine::default()];
-    one.scheduler(&clinic.process("one").await);
-    two.scheduler(&clinic.process("two").await);
-
-    ticks(&clinic).await;
-    assert_eq!(requests(&clinic).await, 0, "nothing is due");
-    clock.step(TimeDelta::hours(12));
-    ticks(&clinic).await;
-    assert_eq!(requests(&clinic).await, 1, "midnight");
-    clock.step(TimeDelta::days(5));
-    ticks(&clinic).await;
-    assert_eq!(requests(&clinic).await, 2, "five midnights, late");
-    clock.step(-TimeDelta::days(3));
-    ticks(&clinic).await;
-    assert_eq!(requests(&clinic).await, 2, "stepped back");
-    one.stop().await;
-    clock.step(TimeDelta::days(4));
-    ticks(&clinic).await;
-    assert_eq!(requests(&clinic).await, 3, "the other leads");
-    two.stop().await;
-    assert_eq!(clinic.count("SELECT count(*) FROM lease").await, 0);
-}
-
-/// Waits until a scheduler has led through two whole ticks.
-async fn ticks(clinic: &Deployment) {
-    // Each tick renews the lease, after what it found to do.
-    const RENEWED: &str = "SELECT coalesce(max(until), 0) FROM lease WHERE name = 'scheduler'";
-    let mut seen = HashSet::new();
-    until("ticks", async || {
-        seen.insert(clinic.count(RENEWED).await);
-        seen.remove(&0);
-        // Four renewals are a tick's; what was there before, and half a tick, do not count.
-        (seen.len() > 9).then_some(())
-    })
-    .await;
-}
-
-async fn requests(clinic: &Deployment) -> i64 {
-    clinic
-        .count("SELECT count(*) FROM outbox WHERE type = 'rekey.rotation.requested.v1'")
-        .await
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_a_rotation_the_audit_log_is_whole_and_tampering_is_told() {
-    let clinic = Deployment::of(60).await;
-    let engine = Engine::start(&clinic.services);
-    clinic.rotate(&phi()).await;
-    clinic.completes().await;
-    clinic.has_a_new_standby().await;
-    engine.stop().await;
-    clinic.services.client.flush().await.unwrap();
-    let entries = clinic.count("SELECT max(sequence) FROM audit_entry").await;
-    assert!(entries > 8);
-    assert_eq!(problems(&clinic).await, Vec::<String>::new());
-
-    for (tampering, expected) in [
-        (
-            "UPDATE audit_entry SET outcome = 'undone' WHERE sequence = 3",
-            "entry 3 was changed",
-        ),
-        (
-            "UPDATE audit_entry SET principal = 'os:eve@clinic' WHERE sequence = 3",
-            "entry 3 was changed",
-        ),
-        (
-            "UPDATE audit_entry SET previous_hash = randomblob(32) WHERE sequence = 4",
-            "entry 4 does not continue",
-        ),
-        (
-            "DELETE FROM audit_entry WHERE sequence = 2",
-            "entries are missing",
-        ),
-        (
-            "DELETE FROM audit_entry WHERE sequence = (SELECT max(sequence) FROM audit_entry)",
-            "the log ends at",
-        ),
-        (
-            "DELETE FROM audit_detail WHERE sequence = 5",
-            "entry 5 has lost its details",
-        ),
-        (
-            "UPDATE audit_detail SET details = (SELECT details FROM audit_detail d WHERE d.sequence = 6) WHERE sequence = 5",
-            "the details of entry 5 were changed",
-        ),
-        (
-            "UPDATE audit_detail SET details = x'00' WHERE sequence = 5",
-            "entry 5 are not ciphertext",
-        ),
-    ] {
-        let backup = clinic.disks.state("backup.db");
-        let keep = format!("VACUUM INTO '{}'", backup.display());
-        sqlx::raw_sql(sqlx::AssertSqlSafe(keep))
-            .execute(&clinic.store)
-            .await
-            .unwrap();
-        assert_eq!(clinic.in_store(tampering).await, 1, "{tampering}");
-        let found = problems(&clinic).await;
-        assert!(
-            found.iter().any(|problem| problem.contains(expected)),
-            "{expected}: {found:?}"
-        );
-        let restore = format!(
-            "ATTACH '{}' AS backup; DELETE FROM audit_entry; DELETE FROM audit_detail;
-             INSERT INTO audit_entry SELECT * FROM backup.audit_entry;
-             INSERT INTO audit_detail SELECT * FROM backup.audit_detail; DETACH backup",
-            backup.display()
-        );
-        sqlx::raw_sql(sqlx::AssertSqlSafe(restore))
-            .execute(&clinic.store)
-            .await
-            .unwrap();
-        std::fs::remove_file(backup).unwrap();
-        assert_eq!(problems(&clinic).await, Vec::<String>::new());
-    }
-}
-
-async fn problems(clinic: &Deployment) -> Vec<String> {
-    let verdict = verify_audit(&clinic.services, &operator()).await;
-    verdict.unwrap().problems
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rotating_the_audit_keyring_re_encrypts_details_and_leaves_the_chain_as_it_was() {
-    let clinic = Deployment::of(0).await;
-    let audit: KeyringName = "audit".parse().unwrap();
-    let engine = Engine::start(&clinic.services);
-    let hashes = "SELECT hex(hash) FROM audit_entry ORDER BY sequence";
-    let before: Vec<String> = sqlx::query_scalar(hashes)
-        .fetch_all(&clinic.store)
-        .await
-        .unwrap();
-    clinic.rotate(&audit).await;
-    let view = clinic.reaches(&audit, RotationState::Completed).await;
-    engine.stop().await;
-
-    let after: Vec<String> = sqlx::query_scalar(hashes)
-        .fetch_all(&clinic.store)
-        .await
-        .unwrap();
-    assert_eq!(after[..before.len()], before);
-    assert!(after.len() > before.len() && view.moved >= before.len() as u64);
-    assert_eq!(problems(&clinic).await, Vec::<String>::new());
-    let old = clinic.key_id(&audit, 1).await;
-    let left =
-        sqlx::query_scalar("SELECT count(*) FROM audit_detail WHERE substr(details, 2, 4) = ?");
-    let left: i64 = left
-        .bind(old.value().to_be_bytes().to_vec())
-        .fetch_one(&clinic.store)
-        .await
-        .unwrap();
-    assert_eq!(left, 0);
 }
 
 /// Delivers every message twice, at random times: now with the id it has, now as another.

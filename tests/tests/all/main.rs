@@ -4,8 +4,10 @@
 
 mod algorithms;
 mod architecture;
+mod audit;
 mod broker;
 mod certificate;
+mod clocks;
 mod cluster;
 mod command_line;
 mod crash;

@@ -55,6 +55,13 @@ async fn pauses(clinic: &Deployment) -> RotationView {
     .await
 }
 
+async fn resumed_it_moves_the_rest(clinic: &Deployment, paused: &RotationView) {
+    resume(clinic, paused).await;
+    let completed = clinic.completes().await;
+    assert_eq!(completed.moved, clinic.values());
+    clinic.assert_rotated_once().await;
+}
+
 async fn resume(clinic: &Deployment, view: &RotationView) {
     let resumed = resume_rotation(&clinic.services, view.id, &operator()).await;
     resumed.unwrap();
@@ -187,10 +194,7 @@ async fn a_rotation_pauses_after_the_rows_it_was_told_and_resumed_moves_the_rest
         1
     );
     assert!(clinic.under_old().await > 0);
-    resume(&clinic, &paused).await;
-    let completed = clinic.completes().await;
-    assert_eq!(completed.moved, clinic.values());
-    clinic.assert_rotated_once().await;
+    resumed_it_moves_the_rest(&clinic, &paused).await;
     engine.stop().await;
 }
 
@@ -210,10 +214,7 @@ async fn a_canary_moves_one_columns_rows_and_resumed_all_the_others() {
     );
     assert_eq!(clinic.under_old().await, clinic.values() - 100);
     clinic.assert_reads_back().await;
-    resume(&clinic, &paused).await;
-    let completed = clinic.completes().await;
-    assert_eq!(completed.moved, clinic.values());
-    clinic.assert_rotated_once().await;
+    resumed_it_moves_the_rest(&clinic, &paused).await;
     engine.stop().await;
 }
 
