@@ -81,6 +81,9 @@ pub struct Cluster {
     pub places: Urls,
     /// Users at the broker.
     users: Vec<(Grantee, String)>,
+    /// Whether the programs that made it print no grants for the command line, as those from before
+    /// decision 0026: then the owners of the databases give its commands.
+    made_by_owners: bool,
 }
 
 /// Host and port of each service.
@@ -161,6 +164,7 @@ impl Cluster {
             databases,
             places,
             users: Vec::new(),
+            made_by_owners: false,
         };
         cluster.grant().await;
         cluster
@@ -179,20 +183,27 @@ impl Cluster {
 
     /// A command as the operator gives it; answers what it prints.
     pub fn rekey(&self, arguments: &[&str]) -> String {
-        self.rekey_as(OPERATOR, arguments)
+        let is_old = self.made_by_owners && self.programs != programs();
+        let roles = if is_old {
+            [OWNER, APPLICATION]
+        } else {
+            [OPERATOR; 2]
+        };
+        self.rekey_as(roles, arguments)
     }
 
     /// Brings the store's schema up to date, as its owner.
     pub fn migrate(&self) {
-        self.rekey_as(OWNER, &["migrate"]);
+        self.rekey_as([OWNER, OPERATOR], &["migrate"]);
     }
 
-    fn rekey_as(&self, role: &str, arguments: &[&str]) -> String {
+    /// As these roles at the store and at the source.
+    fn rekey_as(&self, roles: [&str; 2], arguments: &[&str]) -> String {
         let mut command = self.command("rekey");
         let [store, source] = &self.databases;
         command.args(arguments).stdin(Stdio::null());
-        command.env("REKEY__STORE__URL", store.url_as(role));
-        command.env("REKEY__SOURCE__CLINIC__URL", source.url_as(OPERATOR));
+        command.env("REKEY__STORE__URL", store.url_as(roles[0]));
+        command.env("REKEY__SOURCE__CLINIC__URL", source.url_as(roles[1]));
         if let Some(url) = self.broker_url(Grantee::Operator) {
             command.env("REKEY__BROKER__URL", url);
         }
@@ -231,6 +242,8 @@ impl Cluster {
             self.users.push((who, user));
         }
         self.migrate();
+        let operator = Grantee::Operator.name();
+        self.made_by_owners = self.grants().iter().all(|one| one["worker"] != operator);
         // Nothing is protected yet: what the operator needs to make keyrings and to apply.
         self.grant_anew().await;
         self.rekey(&["init"]);
@@ -245,7 +258,10 @@ impl Cluster {
         source.give_source("clinic", &printed).await;
         for (who, user) in &self.users {
             let is_theirs = |one: &&Value| one["worker"] == who.name();
-            let grants = printed.iter().find(is_theirs).unwrap();
+            let Some(grants) = printed.iter().find(is_theirs) else {
+                assert!(self.made_by_owners && *who == Grantee::Operator);
+                continue;
+            };
             let expression = |name: &str| grants["rabbitmq"][name].as_str().unwrap().to_owned();
             let [configure, write, read] = ["configure", "write", "read"].map(expression);
             self.broker
@@ -260,11 +276,14 @@ impl Cluster {
         Grantee::from(worker).role(self.databases[0].roles().prefix())
     }
 
-    /// What `rekey grants` prints. The store's owner asks, as it may be what the operator lacks.
+    /// What `rekey grants` prints. The store's owner asks, as it may be what the operator lacks; old
+    /// programs look at the tables, too.
     fn grants(&self) -> Vec<Value> {
+        let is_old = self.programs != programs();
+        let at_source = if is_old { APPLICATION } else { OPERATOR };
         let prefix = self.databases[0].roles().prefix();
         let ask = ["--output", "json", "grants", "--role-prefix", prefix];
-        let printed = self.rekey_as(OWNER, &ask);
+        let printed = self.rekey_as([OWNER, at_source], &ask);
         let printed: Value = serde_json::from_str(&printed).unwrap();
         printed["grants"].as_array().unwrap().clone()
     }
