@@ -8,6 +8,9 @@ use std::{
 
 use crate::programs;
 
+/// The file that says of which commit the source is.
+const COMMIT: &str = "commit";
+
 /// The folder with the programs of the commit before the one that added the newest migration, or of
 /// the commit that `REKEY_TEST_PREVIOUS` names, built once into `target/previous`.
 ///
@@ -19,23 +22,36 @@ pub fn previous_programs() -> &'static Path {
         let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let named = std::env::var("REKEY_TEST_PREVIOUS");
         let commit = named.unwrap_or_else(|_| commit_before_newest_migration(&workspace));
+        let commit = run(Command::new("git")
+            .args(["rev-parse", &commit])
+            .current_dir(&workspace));
         let target = programs::target_folder(&workspace).join("previous");
         let source = target.join("source");
-        let _ = std::fs::remove_dir_all(&source);
-        std::fs::create_dir_all(&source).expect("the target folder is ours");
-        let archive = target.join("source.tar");
-        let written = format!("--output={}", archive.display());
-        run(Command::new("git")
-            .args(["archive", &written, &commit])
-            .current_dir(&workspace));
-        run(Command::new("tar")
-            .arg("-xf")
-            .arg(&archive)
-            .arg("-C")
-            .arg(&source));
+        if std::fs::read_to_string(target.join(COMMIT)).ok().as_ref() != Some(&commit) {
+            extract(&workspace, commit.trim(), &target);
+            std::fs::write(target.join(COMMIT), &commit).expect("the target folder is ours");
+        }
         programs::build(&source, &target);
         target.join("debug")
     })
+}
+
+/// The source of a commit. Its files are as of now: by the dates of another commit's, cargo would take
+/// what it built of that one for this one's.
+fn extract(workspace: &Path, commit: &str, target: &Path) {
+    let source = target.join("source");
+    let _ = std::fs::remove_dir_all(&source);
+    std::fs::create_dir_all(&source).expect("the target folder is ours");
+    let archive = target.join("source.tar");
+    let written = format!("--output={}", archive.display());
+    run(Command::new("git")
+        .args(["archive", &written, commit])
+        .current_dir(workspace));
+    run(Command::new("tar")
+        .arg("-xmf")
+        .arg(&archive)
+        .arg("-C")
+        .arg(&source));
 }
 
 fn commit_before_newest_migration(workspace: &Path) -> String {
