@@ -137,6 +137,11 @@ impl Client {
         Err(LeaseError::keeps_changing(keyring).into())
     }
 
+    /// Whether an encryption under `key` may start now, by the lease that is held.
+    pub fn may_encrypt(&self, keyring: &KeyringName, key: KeyId) -> bool {
+        self.keyring(keyring).right.covers(key)
+    }
+
     /// A key of the keyring by id, asking the leases once more when it is not known. What it
     /// decrypts is counted by [`decrypted`](Self::decrypted).
     ///

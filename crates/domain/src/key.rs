@@ -62,6 +62,11 @@ impl KeyState {
         Self::Destroyed,
     ];
 
+    /// Whether its material has to be there: it was primary, and values may stand under it.
+    pub fn is_kept(self) -> bool {
+        matches!(self, Self::Active | Self::Inactive | Self::Compromised)
+    }
+
     /// Whether the machine has an arrow from this state to `next`.
     pub fn may_become(self, next: Self) -> bool {
         use KeyState::*;

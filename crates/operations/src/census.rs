@@ -1,10 +1,20 @@
 //! A census: counts values by key id, column by column, table by table.
 
-use rekey_domain::{ColumnName, Found};
-use rekey_sources::CensusColumn;
-use rekey_store::columns::{self, Protected};
+use std::collections::{HashMap, HashSet};
 
-use crate::{OperationError, Services};
+use chrono::{DateTime, Utc};
+use rekey_domain::{ColumnName, Found, KeyId};
+use rekey_sources::{CensusColumn, Counted, PassToShow, Source, SourceError, ValueId};
+use rekey_store::{
+    columns::{self, Protected},
+    database_time,
+};
+use uuid::Uuid;
+
+use crate::{OperationError, Services, look::census_column};
+
+/// How often a census is begun anew where a part of a table was written anew under it.
+const ATTEMPTS: usize = 5;
 
 /// How many values of a column stand under one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,11 +22,26 @@ pub struct CensusRow {
     /// The column.
     pub column: ColumnName,
     /// The column's id in the store.
-    pub column_id: uuid::Uuid,
+    pub column_id: Uuid,
     /// What the values are.
     pub found: Found,
     /// How many.
     pub rows: u64,
+    /// How many of them were seen to be what the pass had left; of a census beside a pass, none.
+    pub left: u64,
+    /// The store's time when the table began to be counted: not before the moment that is shown.
+    pub taken_at: DateTime<Utc>,
+}
+
+/// What a census has to show of a pass over the rows.
+#[derive(Debug, Default)]
+pub struct PassToProve {
+    /// The key ids at or above the target.
+    pub settled: Vec<KeyId>,
+    /// What the pass left of each column, by the column's id in the store.
+    pub left: HashMap<Uuid, HashSet<ValueId>>,
+    /// The mark of each source, by its id in the store.
+    pub fences: HashMap<Uuid, String>,
 }
 
 /// Counts every protected column.
@@ -25,7 +50,7 @@ pub struct CensusRow {
 /// [`OperationError::Source`] when a source is not reached: half a census is none.
 pub async fn census(services: &Services) -> Result<Vec<CensusRow>, OperationError> {
     let columns = columns::all(services.store.db()).await?;
-    census_of_columns(services, &columns).await
+    census_of_columns(services, &columns, None).await
 }
 
 /// Counts these columns.
@@ -35,10 +60,11 @@ pub async fn census(services: &Services) -> Result<Vec<CensusRow>, OperationErro
 pub async fn census_of_columns(
     services: &Services,
     columns: &[Protected],
+    pass: Option<&PassToProve>,
 ) -> Result<Vec<CensusRow>, OperationError> {
     let mut rows = Vec::new();
     for table in tables(columns) {
-        rows.extend(count_table(services, &table).await?);
+        rows.extend(count_table(services, &table, pass).await?);
     }
     Ok(rows)
 }
@@ -62,23 +88,55 @@ pub(crate) fn tables(columns: &[Protected]) -> Vec<Vec<&Protected>> {
 async fn count_table(
     services: &Services,
     columns: &[&Protected],
+    pass: Option<&PassToProve>,
 ) -> Result<Vec<CensusRow>, OperationError> {
+    let wanted: Vec<_> = columns.iter().map(|column| census_column(column)).collect();
+    let to_show = pass.map(|pass| pass.of(columns));
     let source = services.source(&columns[0].source).await?;
-    let wanted = columns.iter().map(|column| CensusColumn {
-        name: column.spec.name.column.clone(),
-        encoding: column.spec.encoding,
-    });
-    let wanted: Vec<_> = wanted.collect();
     let relation = &columns[0].table.relation;
-    let counted = source.census(relation, &wanted).await?;
+    let taken_at = moment(database_time(services.store.db()).await?);
+    let counted = counted(&*source, relation, &wanted, to_show.as_ref()).await?;
     let mut rows = Vec::new();
     for (column, counts) in columns.iter().zip(counted) {
-        rows.extend(counts.into_iter().map(|(found, rows)| CensusRow {
+        rows.extend(counts.into_iter().map(|counted| CensusRow {
             column: column.spec.name.clone(),
             column_id: column.id,
-            found,
-            rows,
+            found: counted.found,
+            rows: counted.values,
+            left: counted.left,
+            taken_at,
         }));
     }
     Ok(rows)
+}
+
+/// A census of one table, begun anew where a part of it was written anew meanwhile.
+pub(crate) async fn counted(
+    source: &dyn Source,
+    relation: &str,
+    columns: &[CensusColumn],
+    pass: Option<&PassToShow>,
+) -> Result<Vec<Vec<Counted>>, SourceError> {
+    for _ in 1..ATTEMPTS {
+        match source.census(relation, columns, pass).await {
+            Err(SourceError::PartChanged { .. }) => {}
+            counted => return counted,
+        }
+    }
+    source.census(relation, columns, pass).await
+}
+
+impl PassToProve {
+    fn of(&self, columns: &[&Protected]) -> PassToShow {
+        let left = columns.iter().map(|column| self.left.get(&column.id));
+        PassToShow {
+            settled: self.settled.clone(),
+            left: left.map(|left| left.cloned().unwrap_or_default()).collect(),
+            fence: self.fences.get(&columns[0].source.id).cloned(),
+        }
+    }
+}
+
+fn moment(millis: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(millis).expect("a database's time is within a calendar's years")
 }

@@ -1,7 +1,9 @@
 //! Releasing a column: it stops being protected once nothing in it is ciphertext of ours.
 
+use std::collections::HashSet;
+
 use rekey_domain::{ColumnName, Principal, TextEncoding, not_released};
-use rekey_sources::{CensusColumn, SourceError};
+use rekey_sources::{CensusColumn, CountedBy, PassToShow, SourceError};
 use rekey_store::{
     Unit,
     audit::Record,
@@ -13,6 +15,7 @@ use serde_json::json;
 
 use crate::{
     Action, Desired, OperationError, STORE_SOURCE, Services, authorise,
+    census::counted,
     look::{census_column, declares, key_names},
 };
 
@@ -94,22 +97,19 @@ async fn refuse_live_rotation(unit: &Unit, column: &Protected) -> Result<(), Ope
     Err(refused(&column.spec.name, &why))
 }
 
-/// Values in the column, if none of them names a key. SQLite may hold ciphertext in the other
-/// encoding there too, which no rotation would move, and which is lost all the same.
+/// Values in the column, if none of them names a key. Whatever begins as ciphertext counts, as it is
+/// lost with its key though no rotation could open it; on SQLite in either encoding. Transactions that
+/// are open now might still add some, so none may be left.
 async fn count(services: &Services, column: &Protected) -> Result<u64, OperationError> {
     let source = services.source(&column.source).await?;
-    let mut wanted = vec![census_column(column)];
-    if column.source.url.starts_with("sqlite") {
-        let encoding = match column.spec.encoding {
-            TextEncoding::Binary => TextEncoding::Base64,
-            TextEncoding::Base64 => TextEncoding::Binary,
-        };
-        wanted.push(CensusColumn {
-            encoding,
-            ..census_column(column)
-        });
-    }
-    let counted = match source.census(&column.table.relation, &wanted).await {
+    let wanted = wanted(column);
+    let pass = PassToShow {
+        left: vec![HashSet::new(); wanted.len()],
+        fence: Some(source.fence().await?),
+        ..PassToShow::default()
+    };
+    let relation = &column.table.relation;
+    let counted = match counted(&*source, relation, &wanted, Some(&pass)).await {
         Err(error) if is_gone(&error) => {
             let why =
                 format!("nothing was counted: {error}. If it was dropped, say so with --gone");
@@ -117,11 +117,27 @@ async fn count(services: &Services, column: &Protected) -> Result<u64, Operation
         }
         counted => counted?,
     };
-    let values = counted[0].iter().map(|(_, values)| values).sum();
-    match not_released(&counted.concat(), &key_names(services).await?) {
+    let values = counted[0].iter().map(|counted| counted.values).sum();
+    let found = counted.concat();
+    let found: Vec<_> = found.iter().map(|one| (one.found, one.values)).collect();
+    match not_released(&found, &key_names(services).await?) {
         Some(why) => Err(refused(&column.spec.name, &why)),
         None => Ok(values),
     }
+}
+
+fn wanted(column: &Protected) -> Vec<CensusColumn> {
+    let encodings = match column.spec.encoding {
+        own if !column.source.url.starts_with("sqlite") => vec![own],
+        TextEncoding::Binary => vec![TextEncoding::Binary, TextEncoding::Base64],
+        TextEncoding::Base64 => vec![TextEncoding::Base64, TextEncoding::Binary],
+    };
+    let each = encodings.into_iter().map(|encoding| CensusColumn {
+        encoding,
+        by: CountedBy::Start,
+        ..census_column(column)
+    });
+    each.collect()
 }
 
 async fn check_gone(services: &Services, column: &Protected) -> Result<(), OperationError> {

@@ -106,25 +106,35 @@ impl Desired {
         }
         let details = DesiredColumn {
             name: "details".to_owned(),
-            keyring: audit.name,
+            keyring: audit.name.clone(),
             bind: Bind::Row,
             column_id: Some(rekey_store::audit::DETAILS_COLUMN_ID.to_owned()),
         };
-        let table = DesiredTable {
-            name: "audit_detail".to_owned(),
-            relation: "audit_detail".to_owned(),
+        let row_name = DesiredColumn {
+            name: "row_name".to_owned(),
+            keyring: audit.name,
+            bind: Bind::Columns(vec!["row_key".to_owned()]),
+            column_id: Some(rekey_store::quarantine::ROW_NAME_COLUMN_ID.to_owned()),
+        };
+        let table = |name: &str, column| DesiredTable {
+            name: name.to_owned(),
+            relation: name.to_owned(),
             // The store is ours: who replicates all of it replicates this too.
             on_update: OnUpdate {
                 triggers: None,
                 publications_accepted: true,
             },
-            columns: vec![details],
+            columns: vec![column],
         };
+        let tables = vec![
+            table("audit_detail", details),
+            table("quarantine", row_name),
+        ];
         let source = DesiredSource {
             name: STORE_SOURCE.to_owned(),
             url: url.to_owned().into(),
             limits: Limits::default(),
-            tables: vec![table],
+            tables,
         };
         self.sources.insert(0, source);
         self

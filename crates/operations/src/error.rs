@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rekey_broker::BrokerError;
 use rekey_client::{ClientError, LeaseError};
+use rekey_domain::{KeyId, KeyState, KeyringName};
 use rekey_envelope::{NotASigningKey, SignsOnly};
 use rekey_kms::KmsError;
 use rekey_sources::SourceError;
@@ -63,6 +64,18 @@ pub enum OperationError {
         /// What was found, and what to say.
         problem: String,
     },
+    /// A key that has to be there has no material in the store, though the KMS answers.
+    #[error(
+        "key {key} of keyring {keyring} is {state} and has no material in the store: its values are not lost with a rotation, but cannot be read; restore the key from a backup of the store, then try again"
+    )]
+    NoMaterial {
+        /// The keyring.
+        keyring: KeyringName,
+        /// The key.
+        key: KeyId,
+        /// Its state.
+        state: KeyState,
+    },
     /// The configuration contradicts itself or the store.
     #[error("{place}: {problem}")]
     Configuration {
@@ -88,6 +101,7 @@ impl OperationError {
             | Self::NotAllowed { .. }
             | Self::Refused(_)
             | Self::Unsaid { .. }
+            | Self::NoMaterial { .. }
             | Self::Configuration { .. } => false,
         }
     }

@@ -46,7 +46,7 @@ pub use authorise::{Action, Requester, authorise};
 pub use background::{background, tend};
 pub use canary::columns_along;
 pub use cancel::cancel_rotation;
-pub use census::{CensusRow, census, census_of_columns};
+pub use census::{CensusRow, PassToProve, census, census_of_columns};
 pub use columns_check::{ColumnView, ColumnsCheck, check_columns, column_views};
 pub use columns_release::{Released, release_column};
 pub use dead_letters::{dismiss_dead_letter, retry_dead_letter};

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use rekey_domain::{ColumnName, Finding, KeyId, KeyName, OnUpdate, unsaid};
-use rekey_sources::{CensusColumn, Source, SourceError, TableShape};
+use rekey_sources::{CensusColumn, CountedBy, Source, SourceError, TableShape};
 use rekey_store::columns::Protected;
 
 use crate::{Desired, DesiredTable, OperationError, Services, effects::effects, key_views};
@@ -141,6 +141,7 @@ pub(crate) fn census_column(column: &Protected) -> CensusColumn {
     CensusColumn {
         name: column.spec.name.column.clone(),
         encoding: column.spec.encoding,
+        by: CountedBy::Form,
     }
 }
 

@@ -1,17 +1,18 @@
 //! Values that could not be re-encrypted: what people see of them, and being done with one.
 
 use chrono::{DateTime, Utc};
-use rekey_domain::{ColumnName, KeyId, KeyName, KeyState, Principal, QuarantineReason};
+use rekey_domain::{BindValue, ColumnName, KeyId, KeyName, KeyState, Principal, QuarantineReason};
+use rekey_envelope::{Ciphertext, associated_data};
 use rekey_store::{
     StoreError, columns, keyrings, keys,
-    quarantine::{self, Quarantined},
+    quarantine::{self, Quarantined, ROW_NAME_COLUMN_ID},
 };
 use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
-    Action, OperationError, Services,
+    Action, Desired, OperationError, Services,
     audited::{Audited, reason},
 };
 
@@ -22,8 +23,11 @@ pub struct QuarantineView {
     pub id: Uuid,
     /// The protected column.
     pub column: ColumnName,
-    /// The row: its primary key, as its source names it.
+    /// The row: its primary key, as its source names it; its place where it has none, or where the name
+    /// cannot be opened.
     pub row: String,
+    /// Where the value stood when it was met: its part and place there, and a hash that tells it from others.
+    pub place: String,
     /// Why it could not be re-encrypted.
     pub reason: QuarantineReason,
     /// The key id that its first bytes name, if they name one.
@@ -78,10 +82,38 @@ pub async fn resolve_quarantined(
     let because = reason(because, "a value in quarantine is resolved")?;
     let asked = Audited::begin(services, principal, Action::ResolveQuarantined).await?;
     let value = quarantine::resolve(&asked.unit, id).await?;
-    let details = json!({ "because": because, "row": value.row_key, "reason": value.reason.0 });
+    let details = json!({ "because": because, "place": value.row_key, "reason": value.reason.0 });
     asked
         .commit("quarantine.resolved", &id.to_string(), details)
         .await
+}
+
+/// What people know its row by. Where no key opens it, the place has to do.
+async fn row_name(services: &Services, value: &Quarantined) -> Result<String, OperationError> {
+    let place = || value.row_key.clone();
+    let sealed = value.row_name.as_deref().map(Ciphertext::parse);
+    let Some(Ok(sealed)) = sealed else {
+        return Ok(place());
+    };
+    let audit = Desired::audit_keyring().name;
+    let key = match services
+        .client
+        .decryption_key(&audit, sealed.key_id())
+        .await
+    {
+        Ok(key) => key,
+        Err(error) => {
+            tracing::warn!(%error, "the names of rows in quarantine cannot be opened");
+            return Ok(place());
+        }
+    };
+    let bound = associated_data(
+        ROW_NAME_COLUMN_ID,
+        &[BindValue::from(value.row_key.as_str())],
+    );
+    let name = key.decrypt(&sealed, &bound).ok();
+    let name = name.and_then(|name| String::from_utf8(name.to_vec()).ok());
+    Ok(name.unwrap_or_else(place))
 }
 
 async fn view(services: &Services, value: Quarantined) -> Result<QuarantineView, OperationError> {
@@ -104,7 +136,8 @@ async fn view(services: &Services, value: Quarantined) -> Result<QuarantineView,
     Ok(QuarantineView {
         id: value.id,
         column: column.spec.name,
-        row: value.row_key,
+        row: row_name(services, &value).await?,
+        place: value.row_key,
         reason: value.reason.0,
         found_key_id,
         found_key,

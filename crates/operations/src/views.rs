@@ -24,6 +24,8 @@ use crate::{
     certificate::{Signature, signature},
 };
 
+/// Transactions that a census waits for end by then; later a person looks whose they are.
+const COUNTED_WITHIN: TimeDelta = TimeDelta::hours(1);
 /// What is signed by itself is signed by then; later a person looks why not.
 const SIGNED_WITHIN: TimeDelta = TimeDelta::minutes(5);
 
@@ -99,8 +101,10 @@ pub struct RotationView {
     pub requested_at: DateTime<Utc>,
     /// When it ended.
     pub ended_at: Option<DateTime<Utc>>,
-    /// What its batches wait for, if they do; they go on by themselves.
+    /// What it or its batches wait for, if they do; they go on by themselves.
     pub waiting: Vec<String>,
+    /// Since when its census waits for what may never end by itself.
+    pub waiting_since: Option<DateTime<Utc>>,
     /// Rows after which it pauses, if it was asked to and has not yet.
     pub pause_after: Option<u64>,
     /// The column whose rows go first, if it was asked to and they have not yet.
@@ -225,11 +229,12 @@ async fn view(
         batches,
         done,
     } = progress::of(db, &rotation).await?;
-    let waiting = if rotation.paused || !rotation.state.0.is_live() {
-        Vec::new()
-    } else {
-        batches::waiting(db, &rotation).await?
-    };
+    let goes_on = !rotation.paused && rotation.state.0.is_live();
+    let mut waiting = Vec::new();
+    if goes_on {
+        waiting = batches::waiting(db, &rotation).await?;
+        waiting.extend(rotation.waiting_because.clone());
+    }
     let canary = rotation.canary();
     Ok(RotationView {
         id: rotation.id,
@@ -255,6 +260,10 @@ async fn view(
         requested_at: rotation.requested_at,
         ended_at: rotation.ended_at,
         waiting,
+        waiting_since: rotation
+            .waiting_since
+            .filter(|_| goes_on)
+            .and_then(DateTime::from_timestamp_millis),
         pause_after: canary.pause_after.map(NonZeroU64::get),
         only: canary.only,
         paused_because: rotation.paused_because,
@@ -306,6 +315,9 @@ pub async fn status(services: &Services) -> Result<Status, OperationError> {
         needs_a_person: Vec::new(),
     };
     status.needs_a_person = needs(&status);
+    status
+        .needs_a_person
+        .extend(stuck(&status, services.clock.now()));
     let late = services.clock.now() - SIGNED_WITHIN;
     let overdue = unsigned
         .iter()
@@ -317,6 +329,18 @@ pub async fn status(services: &Services) -> Result<Status, OperationError> {
         )
     }));
     Ok(status)
+}
+
+/// Rotations that wait for what should have ended long ago.
+fn stuck(status: &Status, now: DateTime<Utc>) -> Vec<String> {
+    let late = now - COUNTED_WITHIN;
+    let waits = |one: &&RotationView| one.waiting_since.is_some_and(|since| since < late);
+    let stuck = status.rotations.iter().filter(waits);
+    let say = |one: &RotationView| {
+        let (kind, id, what) = (one.kind.noun(), one.id, one.waiting.join("; "));
+        format!("{kind} {id} has waited for over an hour: {what}")
+    };
+    stuck.map(say).collect()
 }
 
 fn needs(status: &Status) -> Vec<String> {

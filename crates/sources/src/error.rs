@@ -64,6 +64,25 @@ pub enum SourceError {
         /// The part.
         part: String,
     },
+    /// Transactions that may still write what no census sees yet. Retryable once they end.
+    #[error(
+        "{database}: transactions that were open when the last encrypt lease ended still are ({who}); what they write is counted only after they end: commit or roll them back"
+    )]
+    OpenTransactions {
+        /// The database.
+        database: String,
+        /// Which: by name where our role may know it, else by process.
+        who: String,
+    },
+    /// The database's transactions are numbered otherwise than when the mark was taken: it was restored
+    /// or replaced since. Retryable with a new mark.
+    #[error(
+        "{database} counts its transactions otherwise than it did: it was restored or replaced meanwhile; a new mark is taken"
+    )]
+    FenceLost {
+        /// The database.
+        database: String,
+    },
     /// The disk of the database is full. Retryable; nothing of the transaction was written.
     #[error("the disk of {database} is full: free some space, the work goes on where it stopped")]
     DiskFull {
@@ -184,6 +203,8 @@ impl SourceError {
                 | Self::DiskFull { .. }
                 | Self::Standby { .. }
                 | Self::PartChanged { .. }
+                | Self::OpenTransactions { .. }
+                | Self::FenceLost { .. }
                 | Self::DeadlinePassed { .. }
         )
     }

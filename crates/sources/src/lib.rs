@@ -5,9 +5,12 @@
 //! those only values that are still what was read.
 //!
 //! Values, bind values and what a database says about them are PHI: no error, log line or `Debug`
-//! output of this crate holds one. Tables, columns and row keys are named, values are not.
+//! output of this crate holds one. Tables and columns are named, rows by their places; a row's own name
+//! is given to who asks for its values, and shown by nothing.
 
+mod census;
 mod error;
+mod identity;
 mod inspect;
 mod place;
 mod postgres;
@@ -21,10 +24,14 @@ mod value;
 
 use std::sync::Arc;
 
+pub use census::Counted;
 pub use error::SourceError;
+pub use identity::ValueId;
 pub use inspect::{CandidateTable, ColumnMeasure, Inspect, Measure, Sample, TableMeasure};
 pub use postgres::{GRANT_SUPPRESS, grant_of_lag, grants};
-pub use query::{CensusColumn, ReadColumn, ReadQuery, TableRights, WriteTarget};
+pub use query::{
+    CensusColumn, CountedBy, PassToShow, ReadColumn, ReadQuery, TableRights, WriteTarget,
+};
 pub use row::{Page, RowKey, SourceRow};
 pub use shape::{ColumnShape, TableShape};
 pub use source::Source;

@@ -7,8 +7,10 @@ mod columns;
 mod connections;
 mod effects;
 mod faults;
+mod fence;
 mod grants;
 mod inspect;
+mod leftovers;
 mod load;
 mod measure;
 mod names;
@@ -27,14 +29,14 @@ mod write;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rekey_domain::{Found, Limits, Load, Part, Range};
+use rekey_domain::{Limits, Load, Part, Range};
 use sqlx::{Connection, Postgres, pool::PoolConnection};
 
 pub use self::grants::{GRANT_SUPPRESS, grant_of_lag, grants};
 use self::{catalogue::Table, connections::Connections, faults::Located};
 use crate::{
-    CensusColumn, Deadline, Page, ReadQuery, RowUpdate, Source, SourceError, SourceRow,
-    TableRights, TableShape, WriteOutcome, WriteTarget, place::Place,
+    CensusColumn, Counted, Deadline, Page, PassToShow, ReadQuery, RowUpdate, Source, SourceError,
+    SourceRow, TableRights, TableShape, WriteOutcome, WriteTarget, place::Place,
 };
 
 /// A PostgreSQL database of the user's.
@@ -139,9 +141,16 @@ impl Source for PostgresSource {
         &self,
         relation: &str,
         columns: &[CensusColumn],
-    ) -> Result<Vec<Vec<(Found, u64)>>, SourceError> {
+        pass: Option<&PassToShow>,
+    ) -> Result<Vec<Vec<Counted>>, SourceError> {
         let (mut connection, place) = self.begin(relation).await?;
-        census::count(&mut connection, place, columns).await
+        census::count(&mut connection, place, columns, pass).await
+    }
+
+    async fn fence(&self) -> Result<String, SourceError> {
+        let (mut connection, _) = self.begin("-").await?;
+        let place = Place::database(self.connections.database());
+        fence::take(&mut connection, &place).await
     }
 
     async fn load(&self, relation: &str, limits: &Limits) -> Result<Load, SourceError> {

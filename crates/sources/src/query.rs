@@ -1,7 +1,11 @@
 //! What to read, write and count: a part of a table, the columns to move and those that bind them; and the rights
 //! that this takes.
 
+use std::collections::HashSet;
+
 use rekey_domain::{KeyId, PartId, Range, TextEncoding, Triggers};
+
+use crate::ValueId;
 
 /// A protected column of a read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,7 +14,8 @@ pub struct ReadColumn {
     pub name: String,
     /// How ciphertext stands in it.
     pub encoding: TextEncoding,
-    /// The key ids at or above the target; values under them are left where they are.
+    /// The key ids at or above the target; ciphertext under them, as far as its form tells, is left
+    /// where it is. Empty: every value is read.
     pub settled: Vec<KeyId>,
 }
 
@@ -60,4 +65,26 @@ pub struct CensusColumn {
     pub name: String,
     /// How ciphertext stands in it.
     pub encoding: TextEncoding,
+    /// What counts as ciphertext.
+    pub by: CountedBy,
+}
+
+/// What a census takes for ciphertext.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CountedBy {
+    /// What has the form of one from its start to its end: what can be opened.
+    Form,
+    /// Whatever begins as one: it may have been one, and is lost with its key.
+    Start,
+}
+
+/// What a census shows of a pass over the rows, beside counting.
+#[derive(Debug, Clone, Default)]
+pub struct PassToShow {
+    /// The key ids at or above the target.
+    pub settled: Vec<KeyId>,
+    /// What the pass had to leave of each column, in their order.
+    pub left: Vec<HashSet<ValueId>>,
+    /// From [`Source::fence`](crate::Source::fence): transactions that were open then must have ended.
+    pub fence: Option<String>,
 }

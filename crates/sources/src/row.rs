@@ -6,8 +6,9 @@ use rekey_domain::BindValue;
 
 use crate::StoredValue;
 
-/// What names a row in its table while the table keeps its physical form.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// The place of a row in its part, while that keeps its physical form. A primary key may be a name or
+/// a record number: errors and logs have the place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum RowKey {
     /// SQLite's rowid.
@@ -18,8 +19,6 @@ pub enum RowKey {
         block: u32,
         /// The row's number in the block.
         offset: u16,
-        /// What people know the row by: its primary key.
-        name: String,
     },
 }
 
@@ -27,16 +26,18 @@ impl fmt::Display for RowKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::RowId(id) => write!(f, "rowid {id}"),
-            Self::Tuple { name, .. } => f.write_str(name),
+            Self::Tuple { block, offset } => write!(f, "ctid ({block},{offset})"),
         }
     }
 }
 
-/// A row with at least one value that is not settled. `Debug` shows no bind value.
+/// A row with at least one value that is not settled. `Debug` shows neither its name nor a bind value.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SourceRow {
-    /// What names it.
+    /// Its place.
     pub key: RowKey,
+    /// What people know it by: its primary key, `id=42`. PHI, perhaps. None: the place has to do.
+    pub name: Option<String>,
     /// The bind columns, in the order of the query. None: NULL, or a value that cannot bind.
     pub binds: Vec<Option<BindValue>>,
     /// The protected columns, in the order of the query. None: NULL, or settled.

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rekey_domain::{Found, Limits, Load, Part, Range};
+use rekey_domain::{Limits, Load, Part, Range};
 
 use crate::{
-    CensusColumn, Deadline, Inspect, Page, ReadQuery, RowUpdate, SourceError, TableRights,
-    TableShape, WriteOutcome, WriteTarget,
+    CensusColumn, Counted, Deadline, Inspect, Page, PassToShow, ReadQuery, RowUpdate, SourceError,
+    TableRights, TableShape, WriteOutcome, WriteTarget,
 };
 
 /// A database of the user's application.
@@ -93,17 +93,28 @@ pub trait Source: Inspect {
         deadline: Deadline,
     ) -> Result<Vec<WriteOutcome>, SourceError>;
 
-    /// How many values of each column stand under which key, by what their first bytes say, in the
-    /// order of [`Found`]; over all parts, and as of one moment wherever rows can move while they
-    /// are counted. NULLs are not counted.
+    /// How many values of each column stand under which key, by their form and what their first bytes
+    /// say, in the order of [`Found`]; over all parts, as of one moment. NULLs are not counted. Of a
+    /// pass it says too how many of the values below the target are those that it had to leave.
     ///
     /// # Errors
-    /// [`SourceError::Standby`]: a standby may lag behind.
+    /// [`SourceError::Standby`]: a standby may lag behind; [`SourceError::PartChanged`] where a part was
+    /// written anew since that moment, and may look empty: count again;
+    /// [`SourceError::OpenTransactions`] where the pass has a fence, and something that was open then
+    /// still is; [`SourceError::FenceLost`].
     async fn census(
         &self,
         relation: &str,
         columns: &[CensusColumn],
-    ) -> Result<Vec<Vec<(Found, u64)>>, SourceError>;
+        pass: Option<&PassToShow>,
+    ) -> Result<Vec<Vec<Counted>>, SourceError>;
+
+    /// A mark of now, for [`PassToShow::fence`]: what transactions that are open now write is in no
+    /// census until they end.
+    ///
+    /// # Errors
+    /// As any call.
+    async fn fence(&self) -> Result<String, SourceError>;
 
     /// How the database and the table are, as far as `limits` ask for it.
     ///

@@ -7,6 +7,7 @@ mod census;
 mod connections;
 mod faults;
 mod inspect;
+mod leftovers;
 mod measure;
 mod ranges;
 mod read;
@@ -21,13 +22,13 @@ mod write;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rekey_domain::{Found, Limits, Load, Part, PartId, Range, Triggers};
+use rekey_domain::{Limits, Load, Part, PartId, Range, Triggers};
 use sqlx::{Sqlite, pool::PoolConnection};
 
 use self::{catalogue::Table, connections::Connections, turns::Turns};
 use crate::{
-    CensusColumn, Deadline, Page, ReadQuery, RowUpdate, Source, SourceError, TableRights,
-    TableShape, WriteOutcome, WriteTarget, place::Place,
+    CensusColumn, Counted, Deadline, Page, PassToShow, ReadQuery, RowUpdate, Source, SourceError,
+    TableRights, TableShape, WriteOutcome, WriteTarget, place::Place,
 };
 
 /// The physical form of every table: rows keep their rowids.
@@ -143,9 +144,16 @@ impl Source for SqliteSource {
         &self,
         relation: &str,
         columns: &[CensusColumn],
-    ) -> Result<Vec<Vec<(Found, u64)>>, SourceError> {
+        pass: Option<&PassToShow>,
+    ) -> Result<Vec<Vec<Counted>>, SourceError> {
         let (mut connection, table) = self.table(relation).await?;
-        census::count(&mut connection, &table, columns).await
+        census::count(&mut connection, &table, columns, pass).await
+    }
+
+    async fn fence(&self) -> Result<String, SourceError> {
+        let mut connection = self.connections.acquire().await?;
+        let place = Place::database(self.connections.database());
+        census::fence(&mut connection, &place).await
     }
 
     /// A file has no standbys, and a row that is updated leaves no dead one.

@@ -14,7 +14,9 @@ mod suite {
     pub mod inspect;
     pub mod names;
     pub mod pages;
+    pub mod passes;
     pub mod postgres;
+    pub mod postgres_census;
     pub mod postgres_errors;
     pub mod postgres_fixture;
     pub mod postgres_inspect;
@@ -50,6 +52,10 @@ macro_rules! conformance {
                 reads::binds_come_in_the_order_of_the_query,
                 pages::a_page_ends_at_its_bytes,
                 pages::a_page_holds_at_least_one_row,
+                census::what_only_begins_as_ciphertext_is_none,
+                passes::what_a_pass_left_is_known_by_place_and_nonce,
+                passes::more_than_a_pass_left_is_not_looked_at,
+                passes::a_mark_lets_a_census_count_once_nothing_is_open,
                 writes::nothing_but_the_columns_is_written,
                 writes::two_columns_are_written_together,
                 writes::more_rows_than_a_transaction_takes,

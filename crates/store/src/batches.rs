@@ -137,6 +137,7 @@ pub async fn plan(
         ended_at: Set(None),
         rows_moved: Set(None),
         waiting_because: Set(None),
+        opened: Set(None),
     };
     batch::Entity::insert(row)
         .exec_without_returning(unit.db())
@@ -234,6 +235,7 @@ pub async fn finish(
 ) -> Result<(), StoreError> {
     let changes = batch::ActiveModel {
         quarantined: Set(signed(tally.quarantined)),
+        opened: Set(Some(signed(tally.opened))),
         ..ended(unit, batch, tally)
     };
     change_state(unit, batch, BatchState::Done, changes).await

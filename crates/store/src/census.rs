@@ -1,5 +1,6 @@
 //! Censuses that rotations took.
 
+use chrono::{DateTime, Utc};
 use rekey_domain::{Found, KeyId};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder,
@@ -20,7 +21,19 @@ impl Counted {
     }
 }
 
-/// Stores how many values of a column were found under each key; a column without values as zero.
+/// How many values of a column are the same thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Count {
+    /// What they are.
+    pub found: Found,
+    /// How many there are.
+    pub rows: u64,
+    /// How many of them were seen, in the same census, to be in quarantine since the pass before it.
+    pub quarantined: u64,
+}
+
+/// Stores how many values of a column were found under each key, as of `taken_at`; a column without
+/// values as zero.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
@@ -29,10 +42,11 @@ pub async fn record(
     rotation: Uuid,
     pass: i32,
     column: Uuid,
-    counts: &[(Found, u64)],
+    counts: &[Count],
+    taken_at: DateTime<Utc>,
 ) -> Result<(), StoreError> {
-    for (found, rows) in counts {
-        let found_key_id = match found {
+    for count in counts {
+        let found_key_id = match count.found {
             Found::Key(id) => Some(i64::from(id.value())),
             Found::NotCiphertext => None,
         };
@@ -42,8 +56,9 @@ pub async fn record(
             pass: Set(pass),
             column_id: Set(column),
             found_key_id: Set(found_key_id),
-            rows: Set(i64::try_from(*rows).unwrap_or(i64::MAX)),
-            taken_at: Set(unit.now()),
+            rows: Set(i64::try_from(count.rows).unwrap_or(i64::MAX)),
+            taken_at: Set(taken_at),
+            quarantined: Set(Some(i64::try_from(count.quarantined).unwrap_or(i64::MAX))),
         };
         census::Entity::insert(row)
             .exec_without_returning(unit.db())

@@ -25,13 +25,17 @@ pub struct Tally {
     pub conflicts: u64,
     /// Values left as they were, with a reason.
     pub quarantined: u64,
+    /// Values under the target key, or a later one, that opened at their place when they were last
+    /// read. Only passes that verify open them.
+    #[serde(default)]
+    pub opened: u64,
 }
 
 /// How far a rotation is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// What all batches did, over all passes; of quarantine, what the latest pass left there, as each
-    /// pass meets the same values again.
+    /// What all batches did, over all passes; of quarantine and of what was opened, what the latest pass
+    /// did, as each pass meets the same values again.
     pub tally: Tally,
     /// Batches of the current pass that still count: those that are void were planned again.
     pub batches: u64,
@@ -75,6 +79,7 @@ struct Group {
     moved: i64,
     conflicts: i64,
     quarantined: i64,
+    opened: Option<i64>,
 }
 
 /// How far a rotation is. Reads through all of its batches: for people, not for each batch.
@@ -95,6 +100,7 @@ pub async fn of(db: &impl ConnectionTrait, rotation: &Rotation) -> Result<Progre
         .column_as(sum(batch::Column::Moved), "moved")
         .column_as(sum(batch::Column::Conflicts), "conflicts")
         .column_as(sum(batch::Column::Quarantined), "quarantined")
+        .column_as(sum(batch::Column::Opened), "opened")
         .filter(batch::Column::RotationId.eq(rotation.id))
         .group_by(batch::Column::State)
         .group_by(Expr::col(of_pass));
@@ -115,6 +121,7 @@ impl Progress {
         tally.conflicts += group.conflicts.unsigned_abs();
         if group.of_pass {
             tally.quarantined += group.quarantined.unsigned_abs();
+            tally.opened += group.opened.unwrap_or_default().unsigned_abs();
             let batches = group.batches.unsigned_abs();
             match group.state.0 {
                 BatchState::Void => {}
@@ -206,6 +213,7 @@ mod tests {
         moved: 20,
         conflicts: 300,
         quarantined: 4_000,
+        opened: 50_000,
     };
 
     #[tokio::test]
@@ -243,6 +251,7 @@ mod tests {
                 moved: 80,
                 conflicts: 1_200,
                 quarantined: 4_000,
+                opened: 50_000,
             };
             assert_eq!(progress.tally, expected);
             assert_eq!((progress.done, progress.batches), (1, 6), "one is void");

@@ -1,6 +1,6 @@
 //! The list of values that could not be re-encrypted.
 
-use rekey_domain::{KeyId, QuarantineReason};
+use rekey_domain::{KeyId, PartId, QuarantineReason};
 use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter, QueryOrder,
@@ -12,13 +12,19 @@ use uuid::Uuid;
 pub use crate::entities::quarantine::Model as Quarantined;
 use crate::{StoreError, Unit, entities::quarantine, rotations::Rotation, stored::Text};
 
+/// The column id that names of rows are bound to: `quarantine` is a protected table of the store itself.
+pub const ROW_NAME_COLUMN_ID: &str = "rekey.quarantine.row_name";
+
 /// A value to put in quarantine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewQuarantine {
     /// The protected column.
     pub column: Uuid,
-    /// The row, as its source names it.
+    /// Where it stands, and what tells it from other values there: holds nothing in clear of it or of
+    /// its row's key.
     pub row_key: String,
+    /// The row's name for people, sealed.
+    pub row_name: Option<Vec<u8>>,
     /// The key id its first bytes name, if they name one.
     pub found: Option<KeyId>,
     /// Why.
@@ -31,7 +37,7 @@ pub struct NewQuarantine {
 /// [`StoreError`] of the database.
 pub async fn add(unit: &Unit, rotation: &Rotation, new: NewQuarantine) -> Result<(), StoreError> {
     use quarantine::Column::{
-        ColumnId, FoundAt, FoundKeyId, Pass, Reason, ResolvedAt, RotationId, RowKey,
+        ColumnId, FoundAt, FoundKeyId, Pass, Reason, ResolvedAt, RotationId, RowKey, RowName,
     };
     let row = quarantine::ActiveModel {
         id: Set(Uuid::now_v7()),
@@ -43,9 +49,12 @@ pub async fn add(unit: &Unit, rotation: &Rotation, new: NewQuarantine) -> Result
         reason: Set(Text(new.reason)),
         found_at: Set(unit.now()),
         resolved_at: Set(None),
+        row_name: Set(new.row_name),
     };
     let again = OnConflict::columns([ColumnId, RowKey])
-        .update_columns([RotationId, Pass, FoundKeyId, Reason, FoundAt, ResolvedAt])
+        .update_columns([
+            RotationId, Pass, FoundKeyId, Reason, FoundAt, ResolvedAt, RowName,
+        ])
         .to_owned();
     quarantine::Entity::insert(row)
         .on_conflict(again)
@@ -69,6 +78,26 @@ pub async fn of_pass(
         .filter(quarantine::Column::Pass.eq(rotation.pass))
         .filter(quarantine::Column::ColumnId.eq(column))
         .count(db)
+        .await?)
+}
+
+/// Which they are: their row keys.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn keys_of_pass(
+    db: &impl ConnectionTrait,
+    rotation: &Rotation,
+    column: Uuid,
+) -> Result<Vec<String>, StoreError> {
+    Ok(quarantine::Entity::find()
+        .select_only()
+        .column(quarantine::Column::RowKey)
+        .filter(quarantine::Column::RotationId.eq(rotation.id))
+        .filter(quarantine::Column::Pass.eq(rotation.pass))
+        .filter(quarantine::Column::ColumnId.eq(column))
+        .into_tuple()
+        .all(db)
         .await?)
 }
 
@@ -149,6 +178,27 @@ pub async fn resolve(unit: &Unit, id: Uuid) -> Result<Quarantined, StoreError> {
     Err(StoreError::Refused(format!(
         "value {id} in quarantine is resolved already"
     )))
+}
+
+/// Forgets that the present pass met values of a part, which was written anew: it is read again, where
+/// they have other places.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn forget_part(unit: &Unit, rotation: &Rotation, part: &PartId) -> Result<(), StoreError> {
+    use quarantine::Column::{Pass, RotationId, RowKey};
+    let unmet = quarantine::ActiveModel {
+        pass: Set(None),
+        ..Default::default()
+    };
+    quarantine::Entity::update_many()
+        .set(unmet)
+        .filter(RotationId.eq(rotation.id))
+        .filter(Pass.eq(rotation.pass))
+        .filter(RowKey.starts_with(format!("{part} ")))
+        .exec(unit.db())
+        .await?;
+    Ok(())
 }
 
 /// Marks those of these columns as resolved that the rotation did not meet in its present pass, which

@@ -16,10 +16,11 @@ use crate::{
 
 /// Killed processes lose nothing without fsync, only a killed machine does. But a commit is not to
 /// return before it is written, as it would with `synchronous_commit=off`.
-pub(crate) const SETTINGS: [&str; 4] = [
+pub(crate) const SETTINGS: [&str; 5] = [
     "fsync=off",
     "full_page_writes=off",
     "max_connections=300",
+    "max_prepared_transactions=10",
     "wal_level=logical",
 ];
 /// `admin:admin`, as HTTP says it.

@@ -330,7 +330,7 @@ async fn values_that_cannot_be_moved_are_left_as_they_were_each_with_its_reason(
     for (id, reason) in expected {
         let found: Vec<_> = reasons
             .iter()
-            .filter(|(row, _)| row.rsplit(' ').next() == Some(&id.to_string()))
+            .filter(|(row, _)| row.split(' ').nth(2) == Some(&id.to_string()))
             .collect();
         assert!(
             found.len() == 1 && found[0].1 == reason,

@@ -28,6 +28,7 @@ mod process_rights;
 mod process_steer;
 mod process_writers;
 mod processes;
+mod proof;
 mod quarantine;
 mod roles;
 mod rolling_deploy;

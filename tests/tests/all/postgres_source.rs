@@ -9,7 +9,8 @@ use rekey_domain::{
 use rekey_envelope::{decode_base64, encode_base64};
 use rekey_operations::{
     Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, OperationError, Retry,
-    RotationView, Services, apply, census, init, key_views, resume_rotation, retry_quarantined,
+    RotationView, Services, apply, census, init, key_views, quarantine_views, resume_rotation,
+    retry_quarantined,
     rotate, rotation_views,
 };
 use rekey_runtime::{SystemClock, config::SecretUrl};
@@ -33,18 +34,18 @@ const VISITS: &str = r#"
     CREATE TRIGGER touch BEFORE UPDATE ON "Visits" FOR EACH ROW EXECUTE FUNCTION touch()"#;
 
 /// A clinic on PostgreSQL, with the store on SQLite.
-struct Clinic {
+pub struct Clinic {
     disks: Disks,
     /// The command line's.
-    services: Services,
+    pub services: Services,
     /// The workers', which all run in this process and share a role.
-    workers: Services,
-    application: PgPool,
+    pub workers: Services,
+    pub application: PgPool,
     database: Database,
 }
 
 impl Clinic {
-    async fn new(on_update: OnUpdate) -> Self {
+    pub async fn new(on_update: OnUpdate) -> Self {
         let clinic = Self::unprotected().await;
         apply(&clinic.services, &clinic.desired(on_update), &operator())
             .await
@@ -125,7 +126,7 @@ impl Clinic {
     }
 
     /// Inserts visits under the present primary key, into any table of their shape.
-    async fn insert(&self, table: &'static str, tenant: i32, visits: usize) {
+    pub async fn insert(&self, table: &'static str, tenant: i32, visits: usize) {
         let client = &self.services.client;
         let mut transaction = self.application.begin().await.unwrap();
         for number in 0..visits {
@@ -149,23 +150,23 @@ impl Clinic {
         transaction.commit().await.unwrap();
     }
 
-    async fn execute(&self, sql: &'static str) {
+    pub async fn execute(&self, sql: &'static str) {
         sqlx::raw_sql(sql).execute(&self.application).await.unwrap();
     }
 
-    async fn rotate(&self) {
+    pub async fn rotate(&self) {
         let reason = RotationReason::Request;
         rotate(&self.services, &phi(), reason, &operator())
             .await
             .unwrap();
     }
 
-    async fn rotation(&self) -> Option<RotationView> {
+    pub async fn rotation(&self) -> Option<RotationView> {
         let views = rotation_views(&self.services).await.unwrap();
         views.into_iter().find(|view| view.keyring == "phi")
     }
 
-    async fn completes(&self) -> RotationView {
+    pub async fn completes(&self) -> RotationView {
         until("the end of the rotation", async || {
             let view = self.rotation().await?;
             assert_ne!(view.state, RotationState::Failed, "{:?}", view.failure);
@@ -198,7 +199,7 @@ impl Clinic {
     }
 
     /// Every value is under `phi/2` and says what it said; gives how many rows there are.
-    async fn assert_rotated(&self) -> usize {
+    pub async fn assert_rotated(&self) -> usize {
         let keys = key_views(&self.services).await.unwrap();
         let new = keys.iter().find(|view| view.key.to_string() == "phi/2");
         let new = Found::Key(new.unwrap().key_id);
@@ -245,7 +246,7 @@ fn plain(id: Uuid) -> Vec<u8> {
     format!("visit {id}").repeat(5).into_bytes()
 }
 
-const ACCEPTED: OnUpdate = OnUpdate {
+pub const ACCEPTED: OnUpdate = OnUpdate {
     triggers: Some(Triggers::Suppress),
     publications_accepted: true,
 };
@@ -393,9 +394,12 @@ async fn a_value_in_quarantine_is_named_by_its_key_and_counted_once() {
         .fetch_one(&clinic.application)
         .await
         .unwrap();
-    let listed = quarantine::open(clinic.services.store.db()).await.unwrap();
-    let rows: Vec<_> = listed.iter().map(|value| value.row_key.as_str()).collect();
+    let listed = quarantine_views(&clinic.services).await.unwrap();
+    let rows: Vec<_> = listed.iter().map(|value| value.row.as_str()).collect();
     assert_eq!(rows, [format!("tenant=1,id={id}")]);
+    // In clear it stands nowhere.
+    let in_clear = "SELECT count(*) FROM quarantine WHERE row_key LIKE '%tenant%' OR row_name LIKE '%tenant%'";
+    assert_eq!(clinic.in_store(in_clear).await, 0);
 }
 
 /// By the database's own record of who wrote a row last.

@@ -11,8 +11,7 @@ use std::{
 
 use rekey_domain::{BindValue, RotationState};
 use rekey_envelope::{associated_data, encode_base64};
-use rekey_operations::Worker;
-use rekey_store::quarantine;
+use rekey_operations::{Worker, quarantine_views};
 use rekey_testkit::rabbitmq::Echo;
 use sqlx::Row;
 use tokio::task::JoinSet;
@@ -205,10 +204,10 @@ async fn bad_rows_among_good_ones_are_quarantined_with_their_reason_and_the_rest
     let _workers = cluster.start_all(1);
     cluster.rotate().await;
     let view = cluster.reaches(RotationState::Completed).await;
-    let quarantined = quarantine::open(cluster.services.store.db()).await.unwrap();
+    let quarantined = quarantine_views(&cluster.services).await.unwrap();
     let reasons: BTreeMap<String, String> = quarantined
         .iter()
-        .map(|value| (value.row_key.clone(), value.reason.0.to_string()))
+        .map(|value| (value.row.clone(), value.reason.to_string()))
         .collect();
     let expected = [
         ("id=3", "corrupt"),

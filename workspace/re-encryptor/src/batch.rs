@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use rekey_domain::KeyId;
+use std::collections::{HashMap, HashSet};
+
+use rekey_domain::{KeyId, RotationState};
 use rekey_operations::{OperationError, Services};
 use rekey_runtime::crash;
 use rekey_sources::{
@@ -13,12 +15,11 @@ use rekey_store::{
     columns::{self, Protected},
     keys,
     progress::Tally,
-    quarantine::NewQuarantine,
     rotations::Rotation,
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::row::{self, Keys};
+use crate::row::{self, Keys, Unmoved};
 
 /// Bytes of values in memory at once for a batch; a page's last row may go beyond. On its way a value
 /// is there up to six times.
@@ -36,14 +37,14 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// What became of a batch.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Outcome {
     /// Its part is not what it was: nothing is proved of its range.
     pub void: bool,
     /// Counts.
     pub tally: Tally,
     /// What could not be moved.
-    pub quarantine: Vec<NewQuarantine>,
+    pub quarantine: Vec<Unmoved>,
 }
 
 /// What reading a range once came to.
@@ -53,13 +54,16 @@ struct Round {
     moved: u64,
     conflicts: u64,
     skipped: u64,
-    quarantine: Vec<NewQuarantine>,
+    opened: u64,
+    quarantine: Vec<Unmoved>,
 }
 
 /// A batch with everything it takes.
 pub struct Work<'a> {
     pub services: &'a Services,
     pub target: KeyId,
+    /// The target and later keys: values under them are not moved.
+    pub settled: HashSet<KeyId>,
     pub columns: Vec<Protected>,
     pub query: ReadQuery,
     pub keys: Keys,
@@ -118,16 +122,23 @@ async fn prepare<'a>(
         .iter()
         .find(|key| key.id() == target)
         .map_or(i32::MAX, |key| key.version);
-    let settled: Vec<KeyId> = keys
+    let settled: HashSet<KeyId> = keys
         .iter()
         .filter(|key| key.version >= least)
         .map(|key| key.id())
         .collect();
-    let query = query(&columns, &settled, batch);
-    let ours = keys.iter().map(|key| key.id()).collect();
+    // Every value is opened once a rotation: who verifies reads them all.
+    let left_alone = if rotation.state.0 == RotationState::Verifying {
+        Vec::new()
+    } else {
+        settled.iter().copied().collect()
+    };
+    let query = query(&columns, &left_alone, batch);
+    let ours: HashMap<_, _> = keys.iter().map(|key| (key.id(), key.state.0)).collect();
     Ok(Work {
         services,
         target,
+        settled,
         keys: Keys::new(first.spec.keyring.clone(), ours),
         target_part: WriteTarget {
             relation: query.relation.clone(),
@@ -141,7 +152,7 @@ async fn prepare<'a>(
     })
 }
 
-fn query(columns: &[Protected], settled: &[KeyId], batch: &Batch) -> ReadQuery {
+fn query(columns: &[Protected], left_alone: &[KeyId], batch: &Batch) -> ReadQuery {
     let mut bind_columns: Vec<String> = Vec::new();
     for name in columns.iter().flat_map(|column| &column.spec.bind_columns) {
         if !bind_columns.contains(name) {
@@ -151,7 +162,7 @@ fn query(columns: &[Protected], settled: &[KeyId], batch: &Batch) -> ReadQuery {
     let read = columns.iter().map(|column| ReadColumn {
         name: column.spec.name.column.clone(),
         encoding: column.spec.encoding,
-        settled: settled.to_vec(),
+        settled: left_alone.to_vec(),
     });
     ReadQuery {
         relation: columns[0].table.relation.clone(),
@@ -165,7 +176,7 @@ fn query(columns: &[Protected], settled: &[KeyId], batch: &Batch) -> ReadQuery {
 impl<'a> Work<'a> {
     /// Reads the range and moves what it can, until reading finds nothing that can be moved; gives
     /// what is left.
-    async fn rounds(&mut self, tally: &mut Tally) -> Result<Vec<NewQuarantine>, OperationError> {
+    async fn rounds(&mut self, tally: &mut Tally) -> Result<Vec<Unmoved>, OperationError> {
         let (mut pause, mut locked) = (FIRST_PAUSE, false);
         for _ in 0..ROUNDS {
             let round = self.round().await?;
@@ -177,6 +188,7 @@ impl<'a> Work<'a> {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             } else if round.moved == 0 && round.conflicts == 0 {
+                tally.opened = round.opened;
                 return Ok(round.quarantine);
             }
         }
@@ -235,6 +247,7 @@ impl<'a> Work<'a> {
         let deadline = self.source.deadline(WRITE_WITHIN).await?;
         let moved = row::re_encrypt(self, rows).await?;
         outcome.quarantine.extend(moved.quarantine);
+        outcome.opened += moved.opened;
         if moved.updates.is_empty() {
             return Ok(());
         }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use rekey_domain::{BatchState, KeyId, RetryPolicy, RotationState};
 use rekey_messages::{BatchReady, RotationDue};
 use rekey_operations::{Dispatch, OperationError, Services, Worker, or_pause};
-use rekey_runtime::{Handler, Job, JobError, crash, leased, metrics as names};
+use rekey_runtime::{Handler, Job, JobError, crash, leased, metrics as metric};
 use rekey_store::{
     StoreError, Unit,
     batches::{self, Batch},
@@ -21,6 +21,7 @@ use tokio::sync::Semaphore;
 use crate::{
     batch::{self, Outcome},
     limits::{self, Turn},
+    names,
 };
 
 /// Another process works on the batch; the message is kept for the case that it dies.
@@ -119,22 +120,22 @@ impl Handler for ReEncryptBatch {
 /// Says zero of what was not done yet.
 pub fn count_from_zero() {
     for name in [
-        names::VALUES_MOVED,
-        names::ROW_CONFLICTS,
-        names::VALUES_QUARANTINED,
+        metric::VALUES_MOVED,
+        metric::ROW_CONFLICTS,
+        metric::VALUES_QUARANTINED,
     ] {
         metrics::counter!(name).increment(0);
     }
     for outcome in ["done", "failed"] {
-        metrics::counter!(names::BATCHES, "outcome" => outcome).increment(0);
+        metrics::counter!(metric::BATCHES, "outcome" => outcome).increment(0);
     }
 }
 
 fn count(tally: &Tally, outcome: &'static str) {
-    metrics::counter!(names::VALUES_MOVED).increment(tally.moved);
-    metrics::counter!(names::ROW_CONFLICTS).increment(tally.conflicts);
-    metrics::counter!(names::VALUES_QUARANTINED).increment(tally.quarantined);
-    metrics::counter!(names::BATCHES, "outcome" => outcome).increment(1);
+    metrics::counter!(metric::VALUES_MOVED).increment(tally.moved);
+    metrics::counter!(metric::ROW_CONFLICTS).increment(tally.conflicts);
+    metrics::counter!(metric::VALUES_QUARANTINED).increment(tally.quarantined);
+    metrics::counter!(metric::BATCHES, "outcome" => outcome).increment(1);
 }
 
 impl ReEncryptBatch {
@@ -197,6 +198,7 @@ impl ReEncryptBatch {
         let concurrency = keyring.policy.0.concurrency;
         let principal = Worker::ReEncryptor.principal();
         let dispatch = Dispatch::of(&self.services, rotation, concurrency, &principal).await?;
+        let left = names::seal(&self.services, outcome.quarantine).await?;
         let Some(unit) = job.begin().await? else {
             // It took effect before, and this one had to take the lease to find out.
             leased::give_back(store, &*self.services.clock, lease).await;
@@ -206,8 +208,8 @@ impl ReEncryptBatch {
         let now = rotations::lock(&unit, rotation.id).await?;
         // A later pass or rotation reads the same rows, and what it says of them counts.
         if now.pass == rotation.pass && now.state.0 != RotationState::Superseded {
-            for value in &outcome.quarantine {
-                quarantine::add(&unit, rotation, value.clone()).await?;
+            for value in left {
+                quarantine::add(&unit, rotation, value).await?;
             }
         }
         if outcome.void {

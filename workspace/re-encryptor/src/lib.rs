@@ -3,6 +3,7 @@
 mod batch;
 mod handler;
 mod limits;
+mod names;
 mod row;
 mod value;
 

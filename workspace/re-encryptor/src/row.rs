@@ -1,13 +1,14 @@
 //! Rows: which values are moved in one statement, which go to quarantine.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use rekey_client::ClientError;
-use rekey_domain::{BindValue, KeyId, KeyringName, QuarantineReason};
+use rekey_domain::{BindValue, KeyId, KeyState, KeyringName, QuarantineReason};
 use rekey_envelope::{DataKey, associated_data};
 use rekey_operations::{OperationError, Services};
-use rekey_sources::{ColumnUpdate, RowUpdate, SourceRow, StoredValue};
-use rekey_store::{columns::Protected, keys, quarantine::NewQuarantine};
+use rekey_sources::{ColumnUpdate, RowUpdate, SourceRow, StoredValue, ValueId};
+use rekey_store::{columns::Protected, keys};
+use uuid::Uuid;
 
 use crate::{
     batch::Work,
@@ -22,42 +23,51 @@ const YIELD_EVERY: usize = 64;
 /// The keys of the batch's keyring, unwrapped as they are met.
 pub struct Keys {
     keyring: KeyringName,
-    ours: HashSet<KeyId>,
-    open: Vec<Arc<DataKey>>,
+    ours: HashMap<KeyId, KeyState>,
+    met: HashMap<KeyId, Result<Arc<DataKey>, QuarantineReason>>,
 }
 
 impl Keys {
-    /// Keys of `keyring`, whose ids are `ours`.
-    pub fn new(keyring: KeyringName, ours: HashSet<KeyId>) -> Self {
+    /// Keys of `keyring`, whose ids and states are `ours`.
+    pub fn new(keyring: KeyringName, ours: HashMap<KeyId, KeyState>) -> Self {
         Self {
             keyring,
             ours,
-            open: Vec::new(),
+            met: HashMap::new(),
         }
     }
 
-    /// The key, or why values under it stay as they are.
-    async fn key(
-        &mut self,
+    /// Gets a key, or why values under it stay as they are.
+    async fn meet(&mut self, services: &Services, id: KeyId) -> Result<(), OperationError> {
+        if self.met.contains_key(&id) {
+            return Ok(());
+        }
+        let met = match self.ours.get(&id) {
+            Some(state) => self.ours(services, id, *state).await?,
+            None if keys::find(services.store.db(), id).await?.is_some() => {
+                Err(QuarantineReason::OtherKeyring)
+            }
+            None => Err(QuarantineReason::MissingKey),
+        };
+        self.met.insert(id, met);
+        Ok(())
+    }
+
+    async fn ours(
+        &self,
         services: &Services,
         id: KeyId,
+        state: KeyState,
     ) -> Result<Result<Arc<DataKey>, QuarantineReason>, OperationError> {
-        if let Some(key) = self.open.iter().find(|key| key.id() == id) {
-            return Ok(Ok(key.clone()));
-        }
-        if !self.ours.contains(&id) {
-            let foreign = keys::find(services.store.db(), id).await?.is_some();
-            let reason = if foreign {
-                QuarantineReason::OtherKeyring
-            } else {
-                QuarantineReason::MissingKey
-            };
-            return Ok(Err(reason));
-        }
         match services.client.decryption_key(&self.keyring, id).await {
-            Ok(key) => {
-                self.open.push(key.clone());
-                Ok(Ok(key))
+            Ok(key) => Ok(Ok(key)),
+            // A key that is in use has to be there: its values are no quarantine's, but lost for now.
+            Err(ClientError::UnknownKey { .. }) if state.is_kept() => {
+                Err(OperationError::NoMaterial {
+                    keyring: self.keyring.clone(),
+                    key: id,
+                    state,
+                })
             }
             Err(ClientError::UnknownKey { .. }) => Ok(Err(QuarantineReason::MissingKey)),
             Err(error) => Err(error.into()),
@@ -71,18 +81,41 @@ pub struct Moved {
     /// One update a row.
     pub updates: Vec<RowUpdate>,
     /// Values left as they are.
-    pub quarantine: Vec<NewQuarantine>,
+    pub quarantine: Vec<Unmoved>,
+    /// Values that opened and need not be moved.
+    pub opened: u64,
 }
 
-/// Decrypts and encrypts every value of the rows; writes nothing.
+/// A value left as it is, with a reason.
+pub struct Unmoved {
+    /// The protected column.
+    pub column: Uuid,
+    /// Which it is.
+    pub id: ValueId,
+    /// What people know its row by.
+    pub row_name: Option<String>,
+    /// The key id its first bytes name, if they name one.
+    pub found: Option<KeyId>,
+    /// Why.
+    pub reason: QuarantineReason,
+}
+
+/// Opens every value of the rows, and seals anew those that are to be moved; writes nothing.
+///
+/// Keys are unwrapped first, so that nothing long is awaited between the right to encrypt and
+/// encrypting. The right is looked at again before each few rows and at the end.
 pub async fn re_encrypt(
     work: &mut Work<'_>,
     rows: Vec<SourceRow>,
 ) -> Result<Moved, OperationError> {
-    let values: u64 = rows
-        .iter()
-        .map(|row| row.values.iter().flatten().count() as u64)
-        .sum();
+    let found = meet_keys(work, &rows).await?;
+    let is_moved = |id: &Option<KeyId>| id.is_some_and(|id| !work.settled.contains(&id));
+    let values = found.iter().filter(|found| is_moved(found)).count() as u64;
+    if values == 0 {
+        let mut moved = Moved::default();
+        seal(work, None, &rows, &found, &mut moved).await?;
+        return Ok(moved);
+    }
     // Drawn before the first encryption, and refused when the key is no longer primary or the lease
     // to encrypt is over (rule 8).
     let keyring = work.keys.keyring.clone();
@@ -91,60 +124,98 @@ pub async fn re_encrypt(
         .client
         .encryption_key(&keyring, values)
         .await?;
-    if target.id() != work.target {
-        let what = format!("the primary key of {keyring}");
-        return Err(OperationError::Store(rekey_store::StoreError::Stale {
-            what,
-        }));
-    }
+    hold_right(work).await?;
     let mut moved = Moved::default();
-    let sealed = seal(work, &target, &rows, &mut moved.quarantine).await?;
+    let sealed = seal(work, Some(&target), &rows, &found, &mut moved).await?;
+    hold_right(work).await?;
     moved.updates = updates(work, rows, sealed);
     Ok(moved)
 }
 
+/// Sees that the target may encrypt now, with a new lease where the last has ended.
+async fn hold_right(work: &Work<'_>) -> Result<(), OperationError> {
+    let (client, keyring) = (&work.services.client, &work.keys.keyring);
+    if client.may_encrypt(keyring, work.target)
+        || client.encryption_key(keyring, 0).await?.id() == work.target
+    {
+        return Ok(());
+    }
+    let what = format!("the primary key of {keyring}");
+    Err(OperationError::Store(rekey_store::StoreError::Stale {
+        what,
+    }))
+}
+
+/// The key id that each value names, row by row and column by column, with the keys at hand.
+async fn meet_keys(
+    work: &mut Work<'_>,
+    rows: &[SourceRow],
+) -> Result<Vec<Option<KeyId>>, OperationError> {
+    let mut found = Vec::with_capacity(rows.len() * work.columns.len());
+    for row in rows {
+        for (stored, column) in row.values.iter().zip(&work.columns) {
+            let id = stored
+                .as_ref()
+                .and_then(|stored| value::key_id(stored, column.spec.encoding));
+            if let Some(id) = id {
+                work.keys.meet(work.services, id).await?;
+            }
+            found.push(id);
+        }
+    }
+    Ok(found)
+}
+
 /// The new values, row by row and column by column; None where a value stays as it is.
 async fn seal(
-    work: &mut Work<'_>,
-    target: &DataKey,
+    work: &Work<'_>,
+    target: Option<&DataKey>,
     rows: &[SourceRow],
-    quarantine: &mut Vec<NewQuarantine>,
+    found: &[Option<KeyId>],
+    moved: &mut Moved,
 ) -> Result<Vec<Option<StoredValue>>, OperationError> {
     let places = Places {
         rows,
         columns: &work.columns,
         bind_columns: &work.query.bind_columns,
     };
-    let mut sealed = Vec::with_capacity(rows.len() * work.columns.len());
+    let mut sealed = Vec::with_capacity(found.len());
+    let mut found = found.iter();
     let mut looked_for = 0;
     for (count, row) in rows.iter().enumerate() {
         if count % YIELD_EVERY == 0 {
             // Ciphering is all work and no waiting; who holds a source's lock must get its turn.
             tokio::task::yield_now().await;
+            if target.is_some() {
+                hold_right(work).await?;
+            }
         }
         for (index, stored) in row.values.iter().enumerate() {
+            let found = *found.next().expect("one for each value");
             let Some(stored) = stored else {
                 sealed.push(None);
                 continue;
             };
             let column = &work.columns[index];
-            let found = value::key_id(stored, column.spec.encoding);
-            let opened = match found {
+            let opened = match found.map(|id| &work.keys.met[&id]) {
                 None => Opened::Not(QuarantineReason::NotCiphertext),
-                Some(id) => match work.keys.key(work.services, id).await? {
-                    Err(reason) => Opened::Not(reason),
-                    Ok(key) => places.open(&key, row, index, stored, &mut looked_for),
-                },
+                Some(Err(reason)) => Opened::Not(*reason),
+                Some(Ok(key)) => places.open(key, row, index, stored, &mut looked_for),
             };
-            sealed.push(match opened {
-                Opened::Moved { plaintext, aad } => {
-                    let encoding = column.spec.encoding;
-                    Some(value::seal(target, &plaintext, &aad, encoding)?)
+            sealed.push(match (opened, target) {
+                (Opened::Moved { .. }, _) if found.is_some_and(|id| work.settled.contains(&id)) => {
+                    moved.opened += 1;
+                    None
                 }
-                Opened::Not(reason) => {
-                    quarantine.push(NewQuarantine {
+                (Opened::Moved { plaintext, aad }, Some(target)) => {
+                    Some(value::seal(target, &plaintext, &aad, column.spec.encoding)?)
+                }
+                (Opened::Moved { .. }, None) => unreachable!("what moves was counted"),
+                (Opened::Not(reason), _) => {
+                    moved.quarantine.push(Unmoved {
                         column: column.id,
-                        row_key: row.key.to_string(),
+                        id: ValueId::of(&work.query.part, row.key, stored, column.spec.encoding),
+                        row_name: row.name.clone(),
                         found,
                         reason,
                     });

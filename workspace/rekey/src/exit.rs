@@ -95,7 +95,7 @@ fn of_operation(error: &OperationError) -> Exit {
         | OperationError::Refused(_)
         | OperationError::SignsOnly(_) => Exit::Refused,
         OperationError::NotASigningKey(_) | OperationError::Certificate(_) => Exit::Failed,
-        OperationError::Unsaid { .. } => Exit::PersonNeeded,
+        OperationError::Unsaid { .. } | OperationError::NoMaterial { .. } => Exit::PersonNeeded,
         OperationError::Configuration { .. } => Exit::Usage,
     }
 }

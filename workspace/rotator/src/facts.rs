@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use rekey_domain::{Facts, Found, KeyId, PassCensus, Rotation as Rule, RotationState};
 use rekey_store::{
-    ConnectionTrait, StoreError, census, keys, progress, quarantine, rotations::Rotation, sweeps,
+    ConnectionTrait, StoreError, census, keys, progress, rotations::Rotation, sweeps,
 };
 
 /// The rotation as the rules see it.
@@ -68,13 +68,11 @@ async fn pass_census(
     let mut below_target = 0;
     for column in columns {
         let of_column = counted.iter().filter(|count| count.column_id == column.id);
-        let unsettled: u64 = of_column
+        // Nothing is taken off by number: only what the census itself saw to be in quarantine.
+        below_target += of_column
             .filter(|count| !is_settled(count.found()))
-            .map(|count| count.rows.unsigned_abs())
-            .sum();
-        // Both were counted in this pass: what it could not move is in quarantine.
-        let left = quarantine::of_pass(db, rotation, column.id).await?;
-        below_target += unsettled.saturating_sub(left);
+            .map(|count| (count.rows - count.quarantined.unwrap_or_default()).unsigned_abs())
+            .sum::<u64>();
     }
     Ok(Some(PassCensus { below_target }))
 }

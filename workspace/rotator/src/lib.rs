@@ -7,6 +7,7 @@ mod certificate;
 mod facts;
 mod key_created;
 mod plan;
+mod proof;
 mod request;
 mod sign;
 mod standby;

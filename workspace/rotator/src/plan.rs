@@ -6,7 +6,7 @@ use rekey_runtime::crash;
 use rekey_store::{
     Unit, batches, census,
     columns::Protected,
-    keys, progress,
+    keys, progress, quarantine,
     rotations::{self, Changes},
     stored::Json,
     sweeps,
@@ -38,7 +38,7 @@ pub async fn plan(advance: &Advance<'_>) -> Result<(), OperationError> {
 /// The census before the first batch, and whether all of it fits the target key's budget.
 async fn count_before(advance: &Advance<'_>, columns: &[Protected]) -> Result<(), OperationError> {
     let db = advance.services.store.db();
-    let counted = census_of_columns(advance.services, columns).await?;
+    let counted = census_of_columns(advance.services, columns, None).await?;
     let settled = facts::settled(db, &advance.rotation).await?;
     let to_move = |found: Found| !matches!(found, Found::Key(id) if settled.contains(&id));
     let values: u64 = counted
@@ -203,6 +203,7 @@ pub async fn plan_changed_parts(advance: &Advance<'_>) -> Result<bool, Operation
         };
         let changes = rotations::planned_anew();
         rotations::update(&unit, &advance.rotation, changes).await?;
+        quarantine::forget_part(&unit, &advance.rotation, &part.id).await?;
         unit.send(&advance.due()).await?;
         unit.commit().await?;
         tracing::info!(rotation = %advance.rotation.id, part = %part.id, "a part is new or was written anew; planning it");

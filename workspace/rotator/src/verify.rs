@@ -7,7 +7,7 @@ use rekey_operations::{CensusRow, OperationError, census_of_columns};
 use rekey_runtime::crash;
 use rekey_store::{
     audit::Record,
-    census,
+    census::{self, Count},
     columns::Protected,
     keys, quarantine,
     rotations::{self, Changes},
@@ -18,7 +18,7 @@ use serde_json::json;
 
 use crate::{
     advance::Advance,
-    certificate, plan, sign,
+    certificate, plan, proof, sign,
     steps::{move_to, until},
 };
 
@@ -41,7 +41,13 @@ pub async fn take_census(advance: &Advance<'_>) -> Result<(), OperationError> {
         return Ok(());
     }
     let columns = sweeps::columns_of(advance.services.store.db(), &advance.rotation).await?;
-    let counted = census_of_columns(advance.services, &columns).await?;
+    let Some(pass) = proof::of_pass(advance, &columns).await? else {
+        return Ok(());
+    };
+    let counted = match census_of_columns(advance.services, &columns, Some(&pass)).await {
+        Err(error) if proof::waits_for(&error) => return proof::wait(advance, &error).await,
+        counted => counted?,
+    };
     record(advance, advance.rotation.pass, &columns, &counted).await?;
     crash::point("rotator.counted");
     Ok(())
@@ -59,19 +65,46 @@ pub async fn record(
     };
     for column in columns {
         let of_column = counted.iter().filter(|row| row.column_id == column.id);
-        let mut counts: Vec<(Found, u64)> = of_column.map(|row| (row.found, row.rows)).collect();
+        let of_column: Vec<_> = of_column.collect();
+        let mut counts: Vec<Count> = of_column.iter().map(|row| count(row)).collect();
         if counts.is_empty() {
-            let target = advance
-                .rotation
-                .target_key_id
-                .and_then(|id| u32::try_from(id).ok())
-                .unwrap_or_default();
-            counts.push((Found::Key(KeyId::new(target)), 0));
+            counts.push(nothing(advance));
         }
-        census::record(&unit, advance.rotation.id, pass, column.id, &counts).await?;
+        let taken_at = of_column.first().map_or(unit.now(), |row| row.taken_at);
+        census::record(
+            &unit,
+            advance.rotation.id,
+            pass,
+            column.id,
+            &counts,
+            taken_at,
+        )
+        .await?;
+    }
+    if advance.rotation.waiting_because.is_some() {
+        rotations::update(&unit, &advance.rotation, proof::waits_no_more()).await?;
     }
     unit.send(&advance.due()).await?;
     Ok(unit.commit().await?)
+}
+
+fn count(row: &CensusRow) -> Count {
+    Count {
+        found: row.found,
+        rows: row.rows,
+        quarantined: row.left,
+    }
+}
+
+/// A column without values was counted too.
+fn nothing(advance: &Advance<'_>) -> Count {
+    let target = advance.rotation.target_key_id;
+    let target = target.and_then(|id| u32::try_from(id).ok());
+    Count {
+        found: Found::Key(KeyId::new(target.unwrap_or_default())),
+        rows: 0,
+        quarantined: 0,
+    }
 }
 
 /// Rows were written under an old key since: another sweep, later.

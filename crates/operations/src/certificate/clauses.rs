@@ -64,6 +64,9 @@ fn encryption_at_rest(certificate: &Certificate) -> Option<Support> {
     let counted: i64 = after.iter().map(|line| line.rows).sum();
     let under = Certificate::under(after, Some(&to.key));
     let columns: BTreeSet<_> = after.iter().map(|line| &line.column).collect();
+    let opened = certificate.opened.map_or_else(String::new, |values| {
+        format!("; the pass before it opened {values} value(s) at their place under this key or a later one")
+    });
     let rest = match counted - under {
         0 => String::new(),
         rest => format!("; {rest} were found otherwise, as its census and its quarantine say"),
@@ -72,7 +75,7 @@ fn encryption_at_rest(certificate: &Certificate) -> Option<Support> {
         "HIPAA 45 CFR §164.312(a)(2)(iv)",
         "encryption and decryption of electronic PHI",
         format!(
-            "of {counted} values in {} protected column(s), {under} were found encrypted under {} with {} at {}{rest}.",
+            "of {counted} values in {} protected column(s), {under} had the form of ciphertext under {} ({}) at {}{opened}{rest}.",
             columns.len(),
             to.key,
             to.algorithm,
@@ -153,7 +156,7 @@ mod tests {
             (invocations, "4096 encryptions were counted under phi/1"),
             (
                 at_rest,
-                "of 1000 values in 1 protected column(s), 998 were found encrypted under phi/2 with AES-256-GCM at 2026-04-07T00:02:00Z; 2 were found otherwise",
+                "of 1000 values in 1 protected column(s), 998 had the form of ciphertext under phi/2 (AES-256-GCM) at 2026-04-07T00:02:00Z; the pass before it opened 998 value(s) at their place under this key or a later one; 2 were found otherwise",
             ),
             (
                 change,

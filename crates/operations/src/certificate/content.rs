@@ -51,10 +51,10 @@ pub struct Certificate {
     pub requested_at: DateTime<Utc>,
     /// When the new key became primary.
     pub switched_at: Option<DateTime<Utc>>,
-    /// When the values were counted before the first was moved.
+    /// The moment of the count of all values before the first was moved; of several tables, of the first.
     #[serde(default)]
     pub counted_before_at: Option<DateTime<Utc>>,
-    /// When they were counted at the end.
+    /// The moment of that count at the end; of several tables, of the first.
     #[serde(default)]
     pub counted_after_at: Option<DateTime<Utc>>,
     /// When the rotation completed.
@@ -66,6 +66,9 @@ pub struct Certificate {
     pub passes: i64,
     /// Values moved.
     pub moved: u64,
+    /// Values that the last pass read and opened at their place, under `to` or a later key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opened: Option<u64>,
     /// Rows that the application changed at the same moment; moved later, or left to it.
     pub conflicts: u64,
     /// Values that could not be moved.

@@ -55,7 +55,7 @@ const ROTATOR: [(&str, &str); 8] = [
         "INSERT, UPDATE (state, resend_at, failure, ended_at)",
     ),
     ("census", "SELECT, INSERT"),
-    ("quarantine", "UPDATE (resolved_at)"),
+    ("quarantine", "UPDATE (resolved_at, pass)"),
     ("audit_detail", "SELECT (sequence, details)"),
 ];
 
@@ -67,11 +67,11 @@ const RE_ENCRYPTOR: [(&str, &str); 6] = [
     ),
     (
         "batch",
-        "UPDATE (state, resend_at, rows_moved, moved, conflicts, quarantined, failure, ended_at, waiting_because)",
+        "UPDATE (state, resend_at, rows_moved, moved, conflicts, quarantined, opened, failure, ended_at, waiting_because)",
     ),
     (
         "quarantine",
-        "INSERT, UPDATE (rotation_id, pass, found_key_id, reason, found_at, resolved_at)",
+        "INSERT, UPDATE (rotation_id, pass, found_key_id, reason, found_at, resolved_at, row_name)",
     ),
     ("audit_detail", "SELECT, UPDATE (details)"),
     ("pace", "SELECT, INSERT, UPDATE (owed, as_of)"),
@@ -110,8 +110,11 @@ const OPERATOR: [(&str, &str); 17] = [
     ("audit_head", "SELECT, INSERT, UPDATE (sequence, hash)"),
 ];
 
-/// Its rows are read and written in place, as any source's are: `audit_detail` is a protected table of the store itself.
-const IN_PLACE: [(&str, &str); 1] = [("audit_detail", "SELECT (ctid)")];
+/// Their rows are read and written in place, as any source's are: protected tables of the store itself.
+const IN_PLACE: [(&str, &str); 2] = [
+    ("audit_detail", "SELECT (ctid)"),
+    ("quarantine", "SELECT (ctid)"),
+];
 
 /// Tables, each with what is done there.
 fn of(who: Grantee) -> Vec<(&'static str, &'static str)> {

@@ -4,7 +4,7 @@ use rekey_domain::TextEncoding;
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
 use super::{faults::Located, names::Name};
-use crate::{CandidateTable, CensusColumn, SourceError, place::Place};
+use crate::{CandidateTable, CensusColumn, CountedBy, SourceError, place::Place};
 
 /// Tables, roots of partitions and materialized views; of what inherits, only the columns that it
 /// has of its own, as the others are looked at with what it inherits from. Domains over a type are
@@ -74,6 +74,7 @@ fn add(row: &PgRow, tables: &mut Vec<CandidateTable>) -> Result<(), sqlx::Error>
     table.columns.push(CensusColumn {
         name: column,
         encoding,
+        by: CountedBy::Form,
     });
     Ok(())
 }

@@ -4,59 +4,67 @@
 //! statements that each see another moment, it could be missed, or counted twice. So all of them
 //! see one moment. Each is short; their transaction is as long as the table is large.
 
-use std::collections::BTreeMap;
-
 use rekey_domain::{Found, Range, TextEncoding};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, ValueRef, postgres::PgRow};
 
 use super::{
     catalogue::Table,
     faults::{self, Located},
+    fence,
+    leftovers::Leftovers,
     parts::{self, Heap},
     ranges,
     rows::text,
     sql,
 };
-use crate::{CensusColumn, SourceError, place::Place};
+use crate::{
+    CensusColumn, Counted, PassToShow, SourceError,
+    census::{Counting, Counts},
+    place::Place,
+};
 
 /// Rows counted by one statement, so that none runs long.
 const RANGE_ROWS: u32 = 20_000;
-
-pub(super) type Counts = BTreeMap<(usize, Found), u64>;
 
 /// The values of each column that are not NULL, by what they are.
 pub(super) async fn count(
     connection: &mut PgConnection,
     place: Place,
     columns: &[CensusColumn],
-) -> Result<Vec<Vec<(Found, u64)>>, SourceError> {
+    pass: Option<&PassToShow>,
+) -> Result<Vec<Vec<Counted>>, SourceError> {
     let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
     let mut transaction = connection.begin_with(begin).await.at(&place)?;
+    // The first statement takes the snapshot that all others see.
     refuse_standby(&mut transaction, &place).await?;
+    if let Some(fence) = pass.and_then(|pass| pass.fence.as_deref()) {
+        fence::check(&mut transaction, fence, &place).await?;
+    }
     let table = Table::find(&mut transaction, place).await?;
     let groups = groups(&table, columns)?;
-    let mut counts = Counts::new();
+    let mut counting = Counting::new(pass);
+    let mut counted = Vec::new();
     for heap in parts::find(&mut transaction, &table).await? {
+        let heap = lock(&mut transaction, &table, heap).await?;
         count_heap(
             &mut transaction,
             &table,
-            heap,
+            &heap,
             &groups,
             columns,
-            &mut counts,
+            &mut counting.counts,
         )
         .await?;
+        counted.push(heap);
+    }
+    if let Some(pass) = counting.to_look_for() {
+        let leftovers = Leftovers::new(&table, columns, &pass.settled)?;
+        leftovers
+            .look(&mut transaction, &counted, &mut counting)
+            .await?;
     }
     transaction.commit().await.at(&table.place)?;
-    Ok(by_column(counts, columns.len()))
-}
-
-pub(super) fn by_column(counts: Counts, columns: usize) -> Vec<Vec<(Found, u64)>> {
-    let mut by_column = vec![Vec::new(); columns];
-    for ((column, found), values) in counts {
-        by_column[column].push((found, values));
-    }
-    by_column
+    Ok(counting.into_columns(columns.len()))
 }
 
 pub(super) async fn refuse_standby(
@@ -76,36 +84,56 @@ pub(super) async fn refuse_standby(
 fn groups(table: &Table, columns: &[CensusColumn]) -> Result<Vec<String>, SourceError> {
     let group = |column: &CensusColumn| {
         let value = format!("t.{}", table.protected(&column.name, column.encoding)?);
-        Ok(sql::group(&value, column.encoding))
+        Ok(sql::group(&value, column.encoding, column.by))
     };
     columns.iter().map(group).collect()
+}
+
+/// A heap that stays what it is until the transaction ends, and the ranges of its blocks.
+pub(super) struct Locked {
+    pub(super) heap: Heap,
+    pub(super) ranges: Vec<Range>,
+}
+
+/// Locks a heap against being written anew, so that its blocks are what they are from here on; what is
+/// added behind them is of a later moment than ours.
+///
+/// A rewrite that committed between our snapshot and the lock would have left a heap in which our
+/// snapshot sees no row at all (`ALTER TABLE … TYPE`, `TRUNCATE`): that is no count.
+async fn lock(
+    connection: &mut PgConnection,
+    table: &Table,
+    heap: Heap,
+) -> Result<Locked, SourceError> {
+    let place = heap.place(&table.place);
+    let lock = format!("SELECT FROM {} AS t LIMIT 0", heap.only());
+    let locked = sqlx::query(AssertSqlSafe(lock)).execute(&mut *connection);
+    let in_part = |error| faults::of_part(&error, &table.place, &place);
+    locked.await.map_err(in_part)?;
+    parts::refuse_rewritten(connection, table, &heap).await?;
+    let heap = heap.now(connection, &place).await?;
+    let rows_per_block = heap.rows_per_block(connection, &table.place).await?;
+    let part = heap.part(rows_per_block);
+    let next = |range: &Range| ranges::next(&part, Some(range.last), RANGE_ROWS);
+    let ranges = std::iter::successors(ranges::next(&part, None, RANGE_ROWS), next).collect();
+    Ok(Locked { heap, ranges })
 }
 
 async fn count_heap(
     connection: &mut PgConnection,
     table: &Table,
-    heap: Heap,
+    locked: &Locked,
     groups: &[String],
     columns: &[CensusColumn],
     counts: &mut Counts,
 ) -> Result<(), SourceError> {
-    let (place, only) = (heap.place(&table.place), heap.only());
-    // This locks the heap against being written anew, so that its blocks are what they are from
-    // here on; what is added behind them is of a later moment than ours.
-    let lock = format!("SELECT FROM {only} AS t LIMIT 0");
-    let locked = sqlx::query(AssertSqlSafe(lock)).execute(&mut *connection);
+    let (place, only) = (locked.heap.place(&table.place), locked.heap.only());
     let in_part = |error| faults::of_part(&error, &table.place, &place);
-    locked.await.map_err(in_part)?;
-    let heap = heap.now(connection, &place).await?;
-    let rows_per_block = heap.rows_per_block(connection, &table.place).await?;
-    let part = heap.part(rows_per_block);
-    let mut after = None;
-    while let Some(range) = ranges::next(&part, after, RANGE_ROWS) {
-        let rows = sqlx::query(AssertSqlSafe(select(&only, groups, &[range]))).persistent(false);
+    for range in &locked.ranges {
+        let rows = sqlx::query(AssertSqlSafe(select(&only, groups, &[*range]))).persistent(false);
         for row in &rows.fetch_all(&mut *connection).await.map_err(in_part)? {
             add(row, columns, counts).at(&place)?;
         }
-        after = Some(range.last);
     }
     Ok(())
 }
@@ -117,10 +145,10 @@ pub(super) fn select(only: &str, groups: &[String], ranges: &[Range]) -> String 
         .map(|(at, group)| format!("{group} AS g{at}"))
         .collect();
     let column: Vec<_> = (0..groups.len())
-        .map(|at| format!("WHEN GROUPING(g{at}) = 0 THEN {at}"))
+        .map(|at| format!("WHEN GROUPING(g{at}) OPERATOR(pg_catalog.=) 0 THEN {at}"))
         .collect();
     let value: Vec<_> = (0..groups.len())
-        .map(|at| format!("WHEN GROUPING(g{at}) = 0 THEN g{at}"))
+        .map(|at| format!("WHEN GROUPING(g{at}) OPERATOR(pg_catalog.=) 0 THEN g{at}"))
         .collect();
     let sets: Vec<_> = (0..groups.len()).map(|at| format!("(g{at})")).collect();
     let (named, column, value, sets) = (
@@ -135,7 +163,7 @@ pub(super) fn select(only: &str, groups: &[String], ranges: &[Range]) -> String 
         .collect();
     let rows = rows.join(" UNION ALL ");
     format!(
-        "SELECT CASE {column} END, CASE {value} END, count(*) FROM ({rows}) AS v \
+        "SELECT CASE {column} END, CASE {value} END, pg_catalog.count(*) FROM ({rows}) AS v \
          GROUP BY GROUPING SETS ({sets})"
     )
 }

@@ -51,7 +51,7 @@ pub(super) fn is_forbidden(error: &Error) -> bool {
 pub(super) fn refused(row: &RowKey, rule: &'static str, place: &Place) -> SourceError {
     SourceError::Refused {
         relation: place.relation.clone(),
-        row: row.clone(),
+        row: *row,
         rule,
     }
 }

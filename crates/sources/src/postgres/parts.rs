@@ -1,7 +1,10 @@
 //! The heaps that a table's rows lie in: itself, its partitions, the tables that inherit from it.
 
 use rekey_domain::{Part, PartId};
-use sqlx::{AssertSqlSafe, PgConnection, Row, postgres::PgRow};
+use sqlx::{
+    AssertSqlSafe, PgConnection, Row,
+    postgres::{PgRow, types::Oid},
+};
 
 use super::{
     catalogue::Table,
@@ -20,6 +23,9 @@ const SAMPLED_BLOCKS: i64 = 16;
 /// A heap.
 pub(super) struct Heap {
     id: PartId,
+    oid: Oid,
+    /// Its file as our snapshot has it; `id` has the present one.
+    file: Oid,
     name: Name,
     blocks: i64,
     counted: Option<u32>,
@@ -34,7 +40,7 @@ pub(super) async fn find(
         "{TREE} SELECT n.nspname::text, c.relname::text, c.relkind::text, \
          pg_catalog.pg_relation_filenode(c.oid)::text, \
          pg_catalog.pg_relation_size(c.oid) / current_setting('block_size')::int8, \
-         (c.reltuples / nullif(c.relpages, 0))::float8 \
+         (c.reltuples / nullif(c.relpages, 0))::float8, c.oid, c.relfilenode \
          FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          WHERE c.relkind <> 'p' ORDER BY 1, 2"
@@ -63,6 +69,8 @@ fn heap(row: &PgRow) -> Result<Option<Heap>, sqlx::Error> {
     };
     Ok(Some(Heap {
         id,
+        oid: row.try_get(6)?,
+        file: row.try_get(7)?,
         name,
         blocks,
         counted: per_block.and_then(ranges::whole_rows),
@@ -97,6 +105,11 @@ impl Heap {
         Place::new(&table.database, &self.id.name)
     }
 
+    /// What names it as a part.
+    pub(super) fn id(&self) -> &PartId {
+        &self.id
+    }
+
     /// Its name as that of a part.
     pub(super) fn into_name(self) -> String {
         self.id.name
@@ -118,9 +131,9 @@ impl Heap {
         })
     }
 
-    pub(super) fn part(self, rows_per_block: u32) -> Part {
+    pub(super) fn part(&self, rows_per_block: u32) -> Part {
         Part {
-            id: self.id,
+            id: self.id.clone(),
             end: (self.blocks > 0).then(|| self.blocks - 1),
             rows_per_block,
         }
@@ -180,6 +193,29 @@ pub(super) async fn check(
         return Ok(());
     }
     Err(changed(table, part))
+}
+
+/// Sees that a heap, which is locked, lies where our snapshot says: one that was written anew since
+/// has rows that the snapshot does not show.
+///
+/// # Errors
+/// [`SourceError::PartChanged`].
+pub(super) async fn refuse_rewritten(
+    connection: &mut PgConnection,
+    table: &Table,
+    heap: &Heap,
+) -> Result<(), SourceError> {
+    let sql = "SELECT pg_catalog.to_regclass($1)::pg_catalog.oid IS NOT DISTINCT FROM $2 \
+               AND pg_catalog.pg_relation_filenode($2::pg_catalog.regclass) IS NOT DISTINCT FROM $3";
+    let same = sqlx::query_scalar(sql)
+        .bind(heap.name.sql())
+        .bind(heap.oid)
+        .bind(heap.file)
+        .fetch_one(connection);
+    if same.await.at(&heap.place(&table.place))? {
+        return Ok(());
+    }
+    Err(changed(table, &heap.id))
 }
 
 fn changed(table: &Table, part: &PartId) -> SourceError {

@@ -59,14 +59,17 @@ fn condition(range: Range, after: Option<i64>) -> Option<String> {
         offset: 0,
     };
     let (after, behind) = (after.sql(), behind.sql());
-    Some(format!("t.ctid > {after} AND t.ctid < {behind}"))
+    Some(format!(
+        "t.ctid OPERATOR(pg_catalog.>) {after} AND t.ctid OPERATOR(pg_catalog.<) {behind}"
+    ))
 }
 
 /// The most that one value adds to the running sum of a page: the sum stays in cheap integers, and
 /// a value that large ends its page anyway.
 const MOST_BYTES: i32 = 1 << 24;
 
-/// Two steps in one statement. Inside, values are still where they lie, and their lengths are known
+/// Two steps in one statement, both in the order of places: an index that happens to answer has another,
+/// and a page that ends by bytes would leave rows behind it unread. Inside, values are still where they lie, and their lengths are known
 /// without fetching them; so outside, only those are fetched that the page has room for.
 fn select(
     table: &Table,
@@ -76,7 +79,7 @@ fn select(
 ) -> Result<String, SourceError> {
     let from = parts::only(table, &query.part)?;
     let mut inside = vec!["t.ctid AS r".to_owned()];
-    let mut outside = vec!["tidsend(r)".to_owned()];
+    let mut outside = vec!["pg_catalog.tidsend(r)".to_owned()];
     for (at, wanted) in rows::names_and_binds(table, query)?.iter().enumerate() {
         inside.push(format!("{wanted} AS w{at}"));
         outside.push(format!("w{at}"));
@@ -86,9 +89,8 @@ fn select(
     let single = query.columns.len() == 1;
     for (at, column) in query.columns.iter().enumerate() {
         let value = format!("t.{}", table.protected(&column.name, column.encoding)?);
-        let settled = sql::settled(&value, column.encoding, &column.settled);
-        let moves = format!("({value} IS NOT NULL AND NOT {settled})");
-        let size = format!("least(octet_length({value}), {MOST_BYTES})");
+        let moves = sql::moves(&value, column.encoding, &column.settled);
+        let size = format!("least(pg_catalog.octet_length({value}), {MOST_BYTES})");
         inside.push(format!("{value} AS v{at}"));
         if single {
             outside.push(format!("v{at}"));
@@ -102,11 +104,14 @@ fn select(
     }
     outside.push(BYTES_READ.to_owned());
     let (inside, outside) = (inside.join(", "), outside.join(", "));
-    let (unsettled, size) = (unsettled.join(" OR "), sizes.join(" + "));
+    let (unsettled, size) = (
+        unsettled.join(" OR "),
+        sizes.join(" OPERATOR(pg_catalog.+) "),
+    );
     Ok(format!(
         "SELECT {outside} FROM (SELECT {inside}, {size} AS size, \
-         sum({size}) OVER (ROWS UNBOUNDED PRECEDING) AS {BYTES_READ} \
+         pg_catalog.sum({size}) OVER (ORDER BY t.ctid ROWS UNBOUNDED PRECEDING) AS {BYTES_READ} \
          FROM {from} AS t WHERE {place} AND ({unsettled})) AS page \
-         WHERE {BYTES_READ} - size < {max_bytes}"
+         WHERE {BYTES_READ} OPERATOR(pg_catalog.-) size OPERATOR(pg_catalog.<) {max_bytes} ORDER BY r"
     ))
 }

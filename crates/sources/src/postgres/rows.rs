@@ -6,11 +6,11 @@ use rekey_domain::BindValue;
 use sqlx::{Decode, Postgres, Row, TypeInfo, ValueRef, postgres::PgRow};
 
 use super::{catalogue::Table, faults::Located, names::quote, tuple::TupleId};
-use crate::{ReadQuery, RowKey, SourceError, SourceRow, StoredValue, place::Place};
+use crate::{ReadQuery, SourceError, SourceRow, StoredValue, place::Place};
 
 /// What the running sum of the values' bytes is called.
 pub(super) const BYTES_READ: &str = "bytes_read";
-/// A part of a row's name is cut behind this many characters, and then its place stands there too.
+/// A part of a row's name is cut behind this many characters; its place tells it from others.
 const NAME_LENGTH: usize = 80;
 
 /// What is read beside the protected columns: the primary key for people, then the bind columns.
@@ -19,7 +19,12 @@ pub(super) fn names_and_binds(
     query: &ReadQuery,
 ) -> Result<Vec<String>, SourceError> {
     let longer = NAME_LENGTH + 1;
-    let name = |name: &String| format!("left(t.{}::text, {longer})", quote(name));
+    let name = |name: &String| {
+        format!(
+            "pg_catalog.left(t.{}::pg_catalog.text, {longer})",
+            quote(name)
+        )
+    };
     let names = table.shape.primary_key.iter();
     let names = names.filter(|name| among_binds(table, query, name).is_none());
     let mut wanted: Vec<String> = names.map(name).collect();
@@ -28,7 +33,7 @@ pub(super) fn names_and_binds(
         wanted.push(if column.can_bind {
             format!("t.{}", quote(&column.name))
         } else {
-            "NULL::text".to_owned()
+            "NULL::pg_catalog.text".to_owned()
         });
     }
     Ok(wanted)
@@ -76,34 +81,29 @@ impl<'a> Layout<'a> {
     }
 
     fn read(&self, row: &PgRow) -> Result<SourceRow, sqlx::Error> {
-        let place = TupleId::parse(row.try_get(0)?);
-        let place = place.ok_or_else(|| sqlx::Error::Protocol("no place of a row".to_owned()))?;
+        let place = TupleId::read(row, 0)?;
         let binds = self.binds.clone().map(|at| bind_value(row, at));
         let binds: Vec<Option<BindValue>> = binds.collect::<Result<_, _>>()?;
         let values = self.values.clone().map(|at| stored_value(row, at));
         Ok(SourceRow {
-            key: RowKey::Tuple {
-                block: place.block,
-                offset: place.offset,
-                name: name(row, &self.names, &binds, place)?,
-            },
+            key: place.key(),
+            name: name(row, &self.names, &binds)?,
             binds,
             values: values.collect::<Result<_, _>>()?,
         })
     }
 }
 
-/// `id=42`, `tenant=3,uuid=…`; the place where there is no primary key.
+/// `id=42`, `tenant=3,uuid=…`; None where there is no primary key.
 fn name(
     row: &PgRow,
     names: &[(&str, Option<usize>)],
     binds: &[Option<BindValue>],
-    place: TupleId,
-) -> Result<String, sqlx::Error> {
+) -> Result<Option<String>, sqlx::Error> {
     if names.is_empty() {
-        return Ok(format!("ctid {place}"));
+        return Ok(None);
     }
-    let (mut at, mut whole, mut all) = (1, true, String::new());
+    let (mut at, mut all) = (1, String::new());
     for (name, bind) in names {
         let comma = if all.is_empty() { "" } else { "," };
         all.extend([comma, name, "="]);
@@ -119,14 +119,9 @@ fn name(
         all.push_str(&value[..end.unwrap_or(value.len())]);
         if end.is_some() {
             all.push('…');
-            whole = false;
         }
     }
-    // Two names that were cut may look alike.
-    if !whole {
-        all.push_str(&format!(" at {place}"));
-    }
-    Ok(all)
+    Ok(Some(all))
 }
 
 fn bind_value(row: &PgRow, at: usize) -> Result<Option<BindValue>, sqlx::Error> {

@@ -3,14 +3,12 @@
 use rekey_domain::{Part, Range};
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::{
-    catalogue::Table,
-    census::{self, Counts},
-    faults,
-    names::quote,
-    parts, ranges, sql,
+use super::{catalogue::Table, census, faults, names::quote, parts, ranges, sql};
+use crate::{
+    CensusColumn, Sample, SourceError,
+    census::{Counts, by_column},
+    inspect::spread,
 };
-use crate::{CensusColumn, Sample, SourceError, inspect::spread};
 
 /// Of more partitions, as many from the first to the last are looked at.
 const PARTS: usize = 16;
@@ -66,14 +64,15 @@ pub(super) async fn of(
             census::add(row, columns, &mut counts).map_err(in_part)?;
         }
     }
-    sample.counts = census::by_column(counts, columns.len());
+    sample.counts = by_column(counts, columns.len());
     Ok(sample)
 }
 
 /// Any column whose type fits, a generated one too: what PostgreSQL computes may be a copy of ours.
 fn group(table: &Table, column: &CensusColumn) -> Result<String, SourceError> {
     let name = &table.shape_of(&column.name)?.name;
-    Ok(sql::group(&format!("t.{}", quote(name)), column.encoding))
+    let value = format!("t.{}", quote(name));
+    Ok(sql::group(&value, column.encoding, column.by))
 }
 
 /// Where to look for about `rows` rows of a part; None where it has none.

@@ -2,9 +2,9 @@
 
 use rekey_domain::{KeyId, Range, TextEncoding};
 
-use crate::value::format_byte;
+use crate::{CountedBy, identity::START_CHARACTERS, value::format_byte};
 
-/// A condition, never NULL where the value is not: it is ciphertext under one of `keys`.
+/// A condition, never NULL where the value is not: it has the form of ciphertext under one of `keys`.
 ///
 /// Key ids are written out, not bound: they are hex and base64 of our own making.
 pub(super) fn settled(value: &str, encoding: TextEncoding, keys: &[KeyId]) -> String {
@@ -23,30 +23,105 @@ pub(super) fn settled(value: &str, encoding: TextEncoding, keys: &[KeyId]) -> St
             texts.map(|text| format!("'{text}'")).collect()
         }
     };
-    format!("{} IN ({})", start(value, encoding), prefixes.join(", "))
+    let named = format!("{} IN ({})", prefix(value, encoding), prefixes.join(", "));
+    format!("({named} AND {})", well_formed(value, encoding))
+}
+
+/// A condition, never NULL: there is a value, and it is not settled.
+pub(super) fn moves(value: &str, encoding: TextEncoding, keys: &[KeyId]) -> String {
+    format!(
+        "({value} IS NOT NULL AND NOT {})",
+        settled(value, encoding, keys)
+    )
 }
 
 /// What a census groups a value by: NULL for NULL, '' for no ciphertext, else the key's hex digits
 /// or first characters. Nothing is decoded here, as one bad value would fail the statement; and a
 /// column full of plaintext is one group.
-pub(super) fn group(value: &str, encoding: TextEncoding) -> String {
-    let start = start(value, encoding);
-    let ours = match encoding {
-        TextEncoding::Binary => format!(
-            "octet_length({value}) >= {} AND substr({value}, 1, 1) = {}",
-            rekey_envelope::PREFIX_LEN,
-            bytes(&[format_byte()])
-        ),
-        TextEncoding::Base64 => {
-            let [prefix, ..] = rekey_envelope::text_prefixes(KeyId::new(0));
-            format!("left({value}, 1) COLLATE \"C\" = '{}'", &prefix[..1])
-        }
+pub(super) fn group(value: &str, encoding: TextEncoding, by: CountedBy) -> String {
+    let ours = match by {
+        CountedBy::Form => is_ciphertext(value, encoding),
+        CountedBy::Start => begins_as_ciphertext(value, encoding),
     };
     let shown = match encoding {
-        TextEncoding::Binary => format!("encode({start}, 'hex')"),
-        TextEncoding::Base64 => start,
+        TextEncoding::Binary => format!("pg_catalog.encode({}, 'hex')", prefix(value, encoding)),
+        TextEncoding::Base64 => prefix(value, encoding),
     };
     format!("CASE WHEN {value} IS NULL THEN NULL WHEN {ours} THEN {shown} ELSE '' END")
+}
+
+/// The start of a ciphertext, through its nonce; empty for what has not the form of one.
+pub(super) fn start_of_ciphertext(value: &str, encoding: TextEncoding) -> String {
+    let ours = is_ciphertext(value, encoding);
+    let start = match encoding {
+        TextEncoding::Binary => first_bytes(value, rekey_envelope::FINGERPRINT_LEN),
+        TextEncoding::Base64 => first_characters(value, START_CHARACTERS),
+    };
+    format!("CASE WHEN {ours} THEN {start} ELSE '' END")
+}
+
+/// Whether a value that is not NULL has the form of a ciphertext of ours, under whatever key.
+fn is_ciphertext(value: &str, encoding: TextEncoding) -> String {
+    let begins = begins_as_ciphertext(value, encoding);
+    format!("({begins} AND {})", well_formed(value, encoding))
+}
+
+/// Whether the first bytes of a value that is not NULL are those of a ciphertext, and name a key.
+fn begins_as_ciphertext(value: &str, encoding: TextEncoding) -> String {
+    match encoding {
+        TextEncoding::Binary => {
+            let (first, least) = (first_bytes(value, 1), rekey_envelope::PREFIX_LEN);
+            format!(
+                "pg_catalog.octet_length({value}) OPERATOR(pg_catalog.>=) {least} \
+                 AND {first} OPERATOR(pg_catalog.=) {}",
+                bytes(&[format_byte()])
+            )
+        }
+        TextEncoding::Base64 => {
+            let [prefix, ..] = rekey_envelope::text_prefixes(KeyId::new(0));
+            let first = first_characters(value, 1);
+            format!("{first} OPERATOR(pg_catalog.=) '{}'", &prefix[..1])
+        }
+    }
+}
+
+/// Whether a value that is not NULL is as long as a ciphertext at least, and whole base64 where it is
+/// text: what [`rekey_envelope::Ciphertext`] and [`rekey_envelope::decode_base64`] accept behind the
+/// first bytes.
+fn well_formed(value: &str, encoding: TextEncoding) -> String {
+    let least = rekey_envelope::MIN_LEN;
+    match encoding {
+        TextEncoding::Binary => {
+            format!("pg_catalog.octet_length({value}) OPERATOR(pg_catalog.>=) {least}")
+        }
+        TextEncoding::Base64 => {
+            let text = text(value);
+            let length = format!("pg_catalog.octet_length({text})");
+            let digits = format!("pg_catalog.octet_length(pg_catalog.rtrim({text}, '='))");
+            let least = (least * 8).div_ceil(6);
+            format!(
+                "{digits} OPERATOR(pg_catalog.>=) {least} \
+                 AND {length} OPERATOR(pg_catalog.%) 4 OPERATOR(pg_catalog.=) 0 \
+                 AND {text} OPERATOR(pg_catalog.~) '{WHOLE_BASE64}'"
+            )
+        }
+    }
+}
+
+/// Of a length that four divides. The last character before padding leaves no stray bits.
+const WHOLE_BASE64: &str = "^[A-Za-z0-9+/]+([AQgw]==|[AEIMQUYcgkosw048]=)?$";
+
+/// A value as plain text, whatever kind of text its column is: then the operators are PostgreSQL's own.
+fn text(value: &str) -> String {
+    format!("{value}::pg_catalog.text COLLATE pg_catalog.\"C\"")
+}
+
+fn first_bytes(value: &str, count: usize) -> String {
+    format!("pg_catalog.substr({value}::pg_catalog.bytea, 1, {count})")
+}
+
+fn first_characters(value: &str, count: usize) -> String {
+    format!("pg_catalog.left({value}::pg_catalog.text, {count}) COLLATE pg_catalog.\"C\"")
 }
 
 /// The rows of a range of blocks; `expressions` speak of the row as `t`.
@@ -54,7 +129,8 @@ pub(super) fn rows_in(expressions: &str, only: &str, range: Range) -> String {
     let (first, behind) = (range.first, range.last + 1);
     format!(
         "SELECT {expressions} FROM {only} AS t \
-         WHERE t.ctid >= '({first},0)'::tid AND t.ctid < '({behind},0)'::tid"
+         WHERE t.ctid OPERATOR(pg_catalog.>=) '({first},0)'::pg_catalog.tid \
+         AND t.ctid OPERATOR(pg_catalog.<) '({behind},0)'::pg_catalog.tid"
     )
 }
 
@@ -67,12 +143,12 @@ pub(super) fn key_of_group(group: &str, encoding: TextEncoding) -> Option<KeyId>
 }
 
 /// The bytes or characters that tell a value's key.
-fn start(value: &str, encoding: TextEncoding) -> String {
+fn prefix(value: &str, encoding: TextEncoding) -> String {
     match encoding {
-        TextEncoding::Binary => format!("substr({value}, 1, {})", rekey_envelope::PREFIX_LEN),
+        TextEncoding::Binary => first_bytes(value, rekey_envelope::PREFIX_LEN),
         TextEncoding::Base64 => {
-            let length = rekey_envelope::text_prefixes(KeyId::new(0))[0].len();
-            format!("left({value}, {length}) COLLATE \"C\"")
+            let [prefix, ..] = rekey_envelope::text_prefixes(KeyId::new(0));
+            first_characters(value, prefix.len())
         }
     }
 }
@@ -80,7 +156,7 @@ fn start(value: &str, encoding: TextEncoding) -> String {
 /// Bytes as a literal.
 fn bytes(bytes: &[u8]) -> String {
     let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("'\\x{digits}'::bytea")
+    format!("'\\x{digits}'::pg_catalog.bytea")
 }
 
 #[cfg(test)]
@@ -88,17 +164,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settled_compares_prefixes() {
+    fn settled_compares_prefixes_and_looks_at_the_form() {
         let keys = [KeyId::new(0x0a1b_2c3d), KeyId::new(1)];
         assert_eq!(
             settled("c", TextEncoding::Binary, &keys),
-            r"substr(c, 1, 5) IN ('\x010a1b2c3d'::bytea, '\x0100000001'::bytea)"
+            r"(pg_catalog.substr(c::pg_catalog.bytea, 1, 5) IN ('\x010a1b2c3d'::pg_catalog.bytea, '\x0100000001'::pg_catalog.bytea) AND pg_catalog.octet_length(c) OPERATOR(pg_catalog.>=) 33)"
         );
         let text = settled("c", TextEncoding::Base64, &keys[..1]);
-        assert!(
-            text.starts_with(r#"left(c, 7) COLLATE "C" IN ('AQobLD0'"#),
-            "{text}"
-        );
+        let start =
+            r#"(pg_catalog.left(c::pg_catalog.text, 7) COLLATE pg_catalog."C" IN ('AQobLD0'"#;
+        assert!(text.starts_with(start), "{text}");
+        assert!(text.contains(WHOLE_BASE64), "{text}");
         assert_eq!(settled("c", TextEncoding::Binary, &[]), "false");
     }
 

@@ -67,7 +67,7 @@ impl<'a> RowSwap<'a> {
         let not_writable = |column: &ColumnUpdate| SourceError::NotWritable {
             relation: table.place.relation.clone(),
             column: column.name.to_string(),
-            row: update.key.clone(),
+            row: update.key,
         };
         let swap = |column: &'a ColumnUpdate| {
             table.shape_of(&column.name)?;
@@ -84,7 +84,7 @@ impl<'a> RowSwap<'a> {
         let place = place.ok_or_else(|| SourceError::NotWritable {
             relation: table.place.relation.clone(),
             column: "-".to_owned(),
-            row: update.key.clone(),
+            row: update.key,
         })?;
         Ok(Self {
             index,

@@ -1,5 +1,7 @@
 //! A row version's place: a block and a number in it.
 
+use sqlx::{Row, postgres::PgRow};
+
 use crate::RowKey;
 
 /// A `ctid`.
@@ -19,10 +21,24 @@ impl TupleId {
         })
     }
 
+    /// The place that a query gave as `tidsend` at this index.
+    pub(super) fn read(row: &PgRow, at: usize) -> Result<Self, sqlx::Error> {
+        let place = Self::parse(row.try_get(at)?);
+        place.ok_or_else(|| sqlx::Error::Protocol("no place of a row".to_owned()))
+    }
+
+    /// The row there.
+    pub(super) fn key(self) -> RowKey {
+        RowKey::Tuple {
+            block: self.block,
+            offset: self.offset,
+        }
+    }
+
     /// The place of a row; None if it is another kind of source's.
     pub(super) fn of(key: &RowKey) -> Option<Self> {
         match key {
-            RowKey::Tuple { block, offset, .. } => Some(Self {
+            RowKey::Tuple { block, offset } => Some(Self {
                 block: *block,
                 offset: *offset,
             }),
@@ -45,7 +61,7 @@ impl TupleId {
 
     /// The place as a literal.
     pub(super) fn sql(self) -> String {
-        format!("'{self}'::tid")
+        format!("'{self}'::pg_catalog.tid")
     }
 }
 

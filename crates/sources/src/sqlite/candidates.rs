@@ -6,7 +6,7 @@ use rekey_domain::TextEncoding;
 use sqlx::SqliteConnection;
 
 use super::{catalogue::Table, faults::Located};
-use crate::{CandidateTable, CensusColumn, SourceError, place::Place};
+use crate::{CandidateTable, CensusColumn, CountedBy, SourceError, place::Place};
 
 /// Table by table, in the order of their names. Any column may hold bytes or text, whatever its type.
 pub(super) async fn find(
@@ -31,6 +31,7 @@ pub(super) async fn find(
             [TextEncoding::Binary, TextEncoding::Base64].map(|encoding| CensusColumn {
                 name: column.name.clone(),
                 encoding,
+                by: CountedBy::Form,
             })
         });
         tables.push(CandidateTable {

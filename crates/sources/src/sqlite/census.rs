@@ -1,79 +1,86 @@
 //! Counting the values of a column by the key their first bytes name.
 
-use std::collections::BTreeMap;
-
 use rekey_domain::{Found, KeyId, Range, TextEncoding};
 use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection, sqlite::SqliteRow};
 
-use super::{catalogue::Table, faults::Located, ranges, sql};
-use crate::{CensusColumn, SourceError, value::format_byte};
+use super::{catalogue::Table, faults::Located, leftovers, ranges, sql};
+use crate::{
+    CensusColumn, Counted, CountedBy, PassToShow, SourceError, census::Counting, place::Place,
+};
 
 /// Rows counted by one statement, so that none runs long.
 const RANGE_ROWS: u32 = 20_000;
 
 /// The values of each column that are not NULL, by what they are.
 ///
-/// In one read transaction where that stops nobody, which is in WAL mode. In the other journal
-/// modes no application could commit until it ends, and a row that keeps its rowid is counted once
-/// all the same.
+/// In one read transaction, so that all is of one moment: `INSERT OR REPLACE` gives a row another
+/// rowid. In WAL mode that stops nobody. In the other journal modes no application can commit until it
+/// ends, some seconds for a large table.
 pub(super) async fn count(
     connection: &mut SqliteConnection,
     table: &Table,
     columns: &[CensusColumn],
-) -> Result<Vec<Vec<(Found, u64)>>, SourceError> {
-    let journal = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut *connection);
-    let journal: String = journal.await.at(&table.place)?;
-    if journal != "wal" {
-        return ranges_of(connection, table, columns).await;
-    }
+    pass: Option<&PassToShow>,
+) -> Result<Vec<Vec<Counted>>, SourceError> {
     let mut transaction = connection.begin().await.at(&table.place)?;
-    let counts = ranges_of(&mut transaction, table, columns).await?;
+    let mut counting = Counting::new(pass);
+    count_ranges(&mut transaction, table, columns, &mut counting).await?;
+    if let Some(pass) = counting.to_look_for() {
+        leftovers::look(&mut transaction, table, columns, pass, &mut counting).await?;
+    }
     transaction.commit().await.at(&table.place)?;
-    Ok(counts)
+    Ok(counting.into_columns(columns.len()))
 }
 
-/// Range by range, up to the greatest rowid at the start.
-async fn ranges_of(
+/// Takes the write lock once: whoever held it before has committed or given up. SQLite has no other
+/// open transaction that can still write.
+pub(super) async fn fence(
+    connection: &mut SqliteConnection,
+    place: &Place,
+) -> Result<String, SourceError> {
+    let transaction = connection.begin_with("BEGIN IMMEDIATE").await.at(place)?;
+    transaction.rollback().await.at(place)?;
+    Ok("write lock".to_owned())
+}
+
+/// Range by range, up to the greatest rowid.
+async fn count_ranges(
     connection: &mut SqliteConnection,
     table: &Table,
     columns: &[CensusColumn],
-) -> Result<Vec<Vec<(Found, u64)>>, SourceError> {
+    counting: &mut Counting<'_>,
+) -> Result<(), SourceError> {
     let selects: Result<Vec<_>, _> = columns.iter().map(|column| select(table, column)).collect();
     let selects = selects?;
-    let mut counts = vec![BTreeMap::new(); columns.len()];
     let end = ranges::end(connection, table).await?;
     let mut after = None;
     while let Some(end) = end {
         let range = ranges::next(connection, table, after, end, RANGE_ROWS).await?;
         let Some(range) = range else { break };
-        for ((select, column), counts) in selects.iter().zip(columns).zip(&mut counts) {
-            add(connection, table, select, column.encoding, range, counts).await?;
+        for (at, (select, column)) in selects.iter().zip(columns).enumerate() {
+            for (found, values) in groups(connection, table, select, column, range).await? {
+                *counting.counts.entry((at, found)).or_default() += values;
+            }
         }
         after = Some(range.last);
     }
-    Ok(counts
-        .into_iter()
-        .map(|counts| counts.into_iter().collect())
-        .collect())
+    Ok(())
 }
 
-async fn add(
+async fn groups(
     connection: &mut SqliteConnection,
     table: &Table,
     select: &str,
-    encoding: TextEncoding,
+    column: &CensusColumn,
     range: Range,
-    counts: &mut BTreeMap<Found, u64>,
-) -> Result<(), SourceError> {
+) -> Result<Vec<(Found, u64)>, SourceError> {
     let rows = sqlx::query(AssertSqlSafe(select))
         .bind(range.first)
         .bind(range.last)
         .fetch_all(connection);
-    for row in &rows.await.at(&table.place)? {
-        let (found, values) = group(row, encoding).at(&table.place)?;
-        *counts.entry(found).or_default() += values;
-    }
-    Ok(())
+    let rows = rows.await.at(&table.place)?;
+    let groups = rows.iter().map(|row| group(row, column.encoding));
+    groups.collect::<Result<_, sqlx::Error>>().at(&table.place)
 }
 
 /// Groups by prefix only what starts like ciphertext: a column full of plaintext is one group.
@@ -83,32 +90,21 @@ async fn add(
 fn select(table: &Table, column: &CensusColumn) -> Result<String, SourceError> {
     let encoding = column.encoding;
     let (rowid, from, value) = (table.rowid(), table.sql(), table.column(&column.name)?);
-    let start = start_of_ciphertext(&value, encoding);
+    let start = start_of_ciphertext(&value, encoding, column.by);
     Ok(format!(
         "SELECT start, count(*) FROM (SELECT {start} AS start \
          FROM {from} WHERE {rowid} BETWEEN ? AND ? AND {value} IS NOT NULL LIMIT -1) GROUP BY 1"
     ))
 }
 
-/// What tells a value's key; NULL for what does not start as ciphertext does.
-pub(super) fn start_of_ciphertext(value: &str, encoding: TextEncoding) -> String {
-    let (class, length) = (sql::storage_class(encoding), sql::prefix_length(encoding));
-    let start = first_character(encoding);
-    format!(
-        "CASE WHEN typeof({value}) = '{class}' AND substr({value}, 1, 1) = {start} \
-         THEN substr({value}, 1, {length}) END"
-    )
-}
-
-/// What every ciphertext starts with, as a literal.
-fn first_character(encoding: TextEncoding) -> String {
-    match encoding {
-        TextEncoding::Binary => format!("x'{:02x}'", format_byte()),
-        TextEncoding::Base64 => {
-            let [prefix, ..] = rekey_envelope::text_prefixes(KeyId::new(0));
-            format!("'{}'", &prefix[..1])
-        }
-    }
+/// What tells a value's key; NULL for what has not the form of ciphertext.
+pub(super) fn start_of_ciphertext(value: &str, encoding: TextEncoding, by: CountedBy) -> String {
+    let ours = match by {
+        CountedBy::Form => sql::is_ciphertext(value, encoding),
+        CountedBy::Start => sql::begins_as_ciphertext(value, encoding),
+    };
+    let length = sql::prefix_length(encoding);
+    format!("CASE WHEN {ours} THEN substr({value}, 1, {length}) END")
 }
 
 pub(super) fn group(row: &SqliteRow, encoding: TextEncoding) -> Result<(Found, u64), sqlx::Error> {

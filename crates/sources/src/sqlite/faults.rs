@@ -42,7 +42,7 @@ impl<T> Located<T> for Result<T, Error> {
         self.map_err(|error| match refusal(&error) {
             Some(rule) => SourceError::Refused {
                 relation: place.relation.clone(),
-                row: row.clone(),
+                row: *row,
                 rule,
             },
             None => translate(&error, place),

@@ -7,7 +7,7 @@ use sqlx::{
 };
 
 use super::{FORM, catalogue::Table, faults::Located, sql};
-use crate::{Page, ReadColumn, ReadQuery, RowKey, SourceError, SourceRow, StoredValue};
+use crate::{Page, ReadQuery, RowKey, SourceError, SourceRow, StoredValue};
 
 /// Reads rows until their values reach `max_bytes`.
 pub(super) async fn page(
@@ -68,9 +68,10 @@ fn select(table: &Table, query: &ReadQuery) -> Result<String, SourceError> {
     }
     let mut unsettled = vec!["0".to_owned()];
     for column in &query.columns {
-        let (value, settled) = value_and_settled(table, column)?;
-        wanted.push(format!("CASE WHEN {settled} THEN NULL ELSE {value} END"));
-        unsettled.push(format!("({value} IS NOT NULL AND NOT {settled})"));
+        let value = table.column(&column.name)?;
+        let moves = sql::moves(&value, column.encoding, &column.settled);
+        wanted.push(format!("CASE WHEN {moves} THEN {value} END"));
+        unsettled.push(moves);
     }
     let (wanted, unsettled) = (wanted.join(", "), unsettled.join(" OR "));
     Ok(format!(
@@ -78,17 +79,12 @@ fn select(table: &Table, query: &ReadQuery) -> Result<String, SourceError> {
     ))
 }
 
-fn value_and_settled(table: &Table, column: &ReadColumn) -> Result<(String, String), SourceError> {
-    let value = table.column(&column.name)?;
-    let settled = sql::settled(&value, column.encoding, &column.settled);
-    Ok((value, settled))
-}
-
 fn source_row(row: &SqliteRow, query: &ReadQuery) -> Result<(i64, SourceRow), sqlx::Error> {
     let rowid = row.try_get(0)?;
     let (binds, values) = (query.bind_columns.len(), query.columns.len());
     let row = SourceRow {
         key: RowKey::RowId(rowid),
+        name: None,
         binds: (1..=binds)
             .map(|at| bind_value(row, at))
             .collect::<Result<_, _>>()?,

@@ -105,7 +105,7 @@ pub(super) async fn of(
     };
     for (at, column) in columns.iter().enumerate() {
         let value = format!("v{at}");
-        let start = census::start_of_ciphertext(&value, column.encoding);
+        let start = census::start_of_ciphertext(&value, column.encoding, column.by);
         let sql = format!(
             "SELECT start, count(*) FROM (SELECT {start} AS start FROM ({}) \
              WHERE {value} IS NOT NULL LIMIT -1) GROUP BY 1",

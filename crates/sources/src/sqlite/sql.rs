@@ -2,12 +2,14 @@
 
 use rekey_domain::{KeyId, TextEncoding};
 
+use crate::{identity::START_CHARACTERS, value::format_byte};
+
 /// A name as an identifier.
 pub(super) fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A condition, never NULL: the value of `column` is ciphertext under one of `keys`.
+/// A condition, never NULL: the value of `column` has the form of ciphertext under one of `keys`.
 ///
 /// Key ids are written out, not bound: they are hex and base64 of our own making, and a rotation
 /// has one list of them.
@@ -19,10 +21,58 @@ pub(super) fn settled(column: &str, encoding: TextEncoding, keys: &[KeyId]) -> S
         TextEncoding::Binary => keys.iter().map(|key| blob_prefix(*key)).collect(),
         TextEncoding::Base64 => text_prefixes(keys),
     };
-    let (class, length) = (storage_class(encoding), prefix_length(encoding));
+    let (ours, length) = (is_ciphertext(column, encoding), prefix_length(encoding));
     let list = prefixes.join(", ");
-    // The start of an empty BLOB is NULL, and so would be the condition.
-    format!("ifnull(typeof({column}) = '{class}' AND substr({column}, 1, {length}) IN ({list}), 0)")
+    format!("({ours} AND substr({column}, 1, {length}) IN ({list}))")
+}
+
+/// A condition, never NULL: there is a value, and it is not settled.
+pub(super) fn moves(column: &str, encoding: TextEncoding, keys: &[KeyId]) -> String {
+    let settled = settled(column, encoding, keys);
+    format!("({column} IS NOT NULL AND NOT {settled})")
+}
+
+/// A condition, never NULL: the value has the form of a ciphertext of ours, under whatever key. It is
+/// what [`rekey_envelope::Ciphertext`] and [`rekey_envelope::decode_base64`] accept, as far as the
+/// first bytes and the length go, and whole base64 where it is text.
+pub(super) fn is_ciphertext(value: &str, encoding: TextEncoding) -> String {
+    let (class, least) = (storage_class(encoding), rekey_envelope::MIN_LEN);
+    let form = match encoding {
+        TextEncoding::Binary => {
+            let first = format!("x'{:02x}'", format_byte());
+            format!("length({value}) >= {least} AND substr({value}, 1, 1) = {first}")
+        }
+        TextEncoding::Base64 => base64(value, (least * 8).div_ceil(6)),
+    };
+    // What has no first byte is NULL, and so would be the condition.
+    format!("ifnull(typeof({value}) = '{class}' AND {form}, 0)")
+}
+
+/// A condition, never NULL: the first bytes of the value are those of a ciphertext.
+pub(super) fn begins_as_ciphertext(value: &str, encoding: TextEncoding) -> String {
+    let class = storage_class(encoding);
+    let first = match encoding {
+        TextEncoding::Binary => format!("x'{:02x}'", format_byte()),
+        TextEncoding::Base64 => {
+            let [prefix, ..] = rekey_envelope::text_prefixes(KeyId::new(0));
+            format!("'{}'", &prefix[..1])
+        }
+    };
+    format!("ifnull(typeof({value}) = '{class}' AND substr({value}, 1, 1) = {first}, 0)")
+}
+
+/// Whole base64 of at least so many digits. Behind a NUL, most of SQLite's functions see nothing. The last character before padding leaves no stray bits.
+fn base64(value: &str, least: usize) -> String {
+    let [prefix, ..] = rekey_envelope::text_prefixes(KeyId::new(0));
+    let (first, last) = (&prefix[..1], format!("substr(rtrim({value}, '='), -1)"));
+    format!(
+        "length(rtrim({value}, '=')) >= {least} AND length({value}) % 4 = 0 \
+         AND instr({value}, char(0)) = 0 \
+         AND substr({value}, 1, 1) COLLATE BINARY = '{first}' \
+         AND rtrim({value}, '=') NOT GLOB '*[^A-Za-z0-9+/]*' \
+         AND CASE length({value}) - length(rtrim({value}, '=')) WHEN 0 THEN 1 \
+         WHEN 1 THEN {last} GLOB '[AEIMQUYcgkosw048]' WHEN 2 THEN {last} GLOB '[AQgw]' ELSE 0 END"
+    )
 }
 
 /// The storage class of ciphertext, as `typeof` says it.
@@ -38,6 +88,14 @@ pub(super) fn prefix_length(encoding: TextEncoding) -> usize {
     match encoding {
         TextEncoding::Binary => rekey_envelope::PREFIX_LEN,
         TextEncoding::Base64 => rekey_envelope::text_prefixes(KeyId::new(0))[0].len(),
+    }
+}
+
+/// How many bytes or characters hold a ciphertext's prefix and nonce.
+pub(super) fn start_length(encoding: TextEncoding) -> usize {
+    match encoding {
+        TextEncoding::Binary => rekey_envelope::FINGERPRINT_LEN,
+        TextEncoding::Base64 => START_CHARACTERS,
     }
 }
 
@@ -64,15 +122,15 @@ mod tests {
     }
 
     #[test]
-    fn settled_compares_prefixes_by_storage_class() {
+    fn settled_compares_prefixes_and_looks_at_the_form() {
         let keys = [KeyId::new(0x0a1b_2c3d), KeyId::new(1)];
         assert_eq!(
             settled("t.c", TextEncoding::Binary, &keys),
-            "ifnull(typeof(t.c) = 'blob' AND substr(t.c, 1, 5) IN (x'010a1b2c3d', x'0100000001'), 0)"
+            "(ifnull(typeof(t.c) = 'blob' AND length(t.c) >= 33 AND substr(t.c, 1, 1) = x'01', 0) \
+             AND substr(t.c, 1, 5) IN (x'010a1b2c3d', x'0100000001'))"
         );
         let text = settled("t.c", TextEncoding::Base64, &keys[..1]);
-        let start = "ifnull(typeof(t.c) = 'text' AND substr(t.c, 1, 7) IN ('AQobLD0'";
-        assert!(text.starts_with(start));
+        assert!(text.contains("substr(t.c, 1, 7) IN ('AQobLD0'"), "{text}");
         assert_eq!(settled("t.c", TextEncoding::Binary, &[]), "0");
     }
 }

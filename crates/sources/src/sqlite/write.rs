@@ -119,7 +119,7 @@ fn swaps<'a>(table: &Table, update: &'a RowUpdate) -> Result<Vec<Swap<'a>>, Sour
             old: old.ok_or_else(|| SourceError::NotWritable {
                 relation: table.place.relation.clone(),
                 column: column.name.to_string(),
-                row: update.key.clone(),
+                row: update.key,
             })?,
             new: &column.new,
         })

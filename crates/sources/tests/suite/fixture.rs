@@ -5,8 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rekey_domain::{BindValue, Found, KeyId, Part, PartId, Range, TextEncoding, Triggers};
 use rekey_sources::{
-    CensusColumn, ColumnUpdate, Deadline, ReadColumn, ReadQuery, RowUpdate, Source, SourceError,
-    SourceRow, StoredValue, WriteOutcome, WriteTarget,
+    CensusColumn, ColumnUpdate, Counted, CountedBy, Deadline, ReadColumn, ReadQuery, RowUpdate,
+    Source, SourceError, SourceRow, StoredValue, WriteOutcome, WriteTarget,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -98,6 +98,21 @@ fn column(name: &str, encoding: TextEncoding) -> ReadColumn {
     }
 }
 
+/// A column of a read, to be counted.
+pub trait ReadColumnExt {
+    fn to_count(&self) -> CensusColumn;
+}
+
+impl ReadColumnExt for ReadColumn {
+    fn to_count(&self) -> CensusColumn {
+        CensusColumn {
+            name: self.name.clone(),
+            encoding: self.encoding,
+            by: CountedBy::Form,
+        }
+    }
+}
+
 /// The only part of a table that has no partitions.
 pub async fn only_part(source: &Arc<dyn Source>, relation: &str) -> Part {
     let mut parts = source.parts(relation).await.unwrap();
@@ -153,10 +168,19 @@ pub async fn census_of(
     let column = CensusColumn {
         name: column.name.clone(),
         encoding: column.encoding,
+        by: CountedBy::Form,
     };
-    let mut counts = source.census(relation, &[column]).await?;
+    let mut counts = source.census(relation, &[column], None).await?;
     assert_eq!(counts.len(), 1);
-    Ok(counts.remove(0))
+    Ok(found(counts.remove(0)))
+}
+
+/// What was counted, without what of it a pass had left.
+pub fn found(counted: Vec<Counted>) -> Vec<(Found, u64)> {
+    counted
+        .into_iter()
+        .map(|one| (one.found, one.values))
+        .collect()
 }
 
 /// Reads a query to its end.
@@ -183,7 +207,7 @@ pub fn id(row: &SourceRow) -> i64 {
 /// The update that replaces the first value of `row` by `new`.
 pub fn swap(row: &SourceRow, column: &ReadColumn, new: StoredValue) -> RowUpdate {
     RowUpdate {
-        key: row.key.clone(),
+        key: row.key,
         columns: vec![ColumnUpdate {
             name: column.name.as_str().into(),
             encoding: column.encoding,

@@ -2,7 +2,8 @@
 
 use rekey_domain::{Basis, Found, TextEncoding, Triggers};
 use rekey_sources::{
-    CandidateTable, CensusColumn, Measure, Sample, SourceError, TableMeasure, TableRights,
+    CandidateTable, CensusColumn, CountedBy, Measure, Sample, SourceError, TableMeasure,
+    TableRights,
 };
 
 use super::{
@@ -17,6 +18,7 @@ fn column(name: &str, encoding: TextEncoding) -> CensusColumn {
     CensusColumn {
         name: name.to_owned(),
         encoding,
+        by: CountedBy::Form,
     }
 }
 

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use rekey_domain::{Found, TextEncoding};
-use rekey_sources::{CensusColumn, Page, ReadQuery, RowUpdate, Source, SourceRow, StoredValue};
+use rekey_sources::{
+    CensusColumn, CountedBy, Page, ReadQuery, RowUpdate, Source, SourceRow, StoredValue,
+};
 use rekey_testkit::TestDatabase;
 use sqlx::{AssertSqlSafe, PgPool, Row, postgres::PgRow};
 
 use super::fixture::{
-    Fixture, NEW, OLD, Patient, ciphertext, id, patient, read_all, ssn, swap, whole,
+    Fixture, NEW, OLD, Patient, ciphertext, found, id, patient, read_all, ssn, swap, whole,
 };
 
 const PATIENTS: &str = "CREATE TABLE patients (
@@ -210,9 +212,10 @@ pub async fn census(source: &dyn Source, relation: &str) -> Vec<(Found, u64)> {
     let column = CensusColumn {
         name: "ssn".to_owned(),
         encoding: TextEncoding::Binary,
+        by: CountedBy::Form,
     };
-    let mut counts = source.census(relation, &[column]).await.unwrap();
-    counts.remove(0)
+    let mut counts = source.census(relation, &[column], None).await.unwrap();
+    found(counts.remove(0))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -1,7 +1,7 @@
 //! Looking at PostgreSQL: partitions, schemas, rights, and what only it has.
 
 use rekey_domain::{Basis, Found, TextEncoding};
-use rekey_sources::{CandidateTable, CensusColumn, Measure, SourceError};
+use rekey_sources::{CandidateTable, CensusColumn, CountedBy, Measure, SourceError};
 
 use super::{
     fixture::{Fixture, OLD},
@@ -14,6 +14,7 @@ fn ssn() -> CensusColumn {
     CensusColumn {
         name: "ssn".to_owned(),
         encoding: TextEncoding::Binary,
+        by: CountedBy::Form,
     }
 }
 

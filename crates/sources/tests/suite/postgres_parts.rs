@@ -36,7 +36,7 @@ async fn every_leaf_partition_is_a_part() {
     }
     assert_eq!(census(&**source, "visits").await, [(Found::Key(NEW), 300)]);
     assert!(read_parts(&**source, "visits", &[]).await.is_empty());
-    assert_eq!(rows[0].1.key.to_string(), "clinic=2,id=100");
+    assert_eq!(rows[0].1.name.as_deref(), Some("clinic=2,id=100"));
 }
 
 #[tokio::test]

@@ -95,7 +95,7 @@ async fn lose_in(fixture: &impl Fixture, columns: &[ReadColumn], meanwhile: impl
     let before = fixture.patients().await;
     let columns = columns.iter().zip(&row.values).map(replace);
     let update = RowUpdate {
-        key: row.key.clone(),
+        key: row.key,
         columns: columns.collect(),
     };
     assert_eq!(write(source, &[update]).await, [WriteOutcome::Lost]);

@@ -42,7 +42,7 @@ pub async fn two_columns_are_written_together(fixture: &impl Fixture) {
         new: new.unwrap(),
     });
     let update = RowUpdate {
-        key: rows[0].key.clone(),
+        key: rows[0].key,
         columns: columns.collect(),
     };
     let outcomes = write(fixture.source(), &[update]).await;

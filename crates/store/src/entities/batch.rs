@@ -31,6 +31,7 @@ pub struct Model {
     pub ended_at: Option<DateTimeUtc>,
     pub rows_moved: Option<i64>,
     pub waiting_because: Option<String>,
+    pub opened: Option<i64>,
 }
 
 /// No relations: queries name what they join.

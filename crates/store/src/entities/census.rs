@@ -18,6 +18,7 @@ pub struct Model {
     pub found_key_id: Option<i64>,
     pub rows: i64,
     pub taken_at: DateTimeUtc,
+    pub quarantined: Option<i64>,
 }
 
 /// No relations: queries name what they join.

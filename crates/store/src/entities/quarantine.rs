@@ -23,6 +23,7 @@ pub struct Model {
     pub reason: Text<QuarantineReason>,
     pub found_at: DateTimeUtc,
     pub resolved_at: Option<DateTimeUtc>,
+    pub row_name: Option<Vec<u8>>,
 }
 
 /// No relations: queries name what they join.

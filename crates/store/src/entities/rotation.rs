@@ -1,5 +1,7 @@
 //! The work that replaces a keyring's primary key, or moves rows to the present one.
 
+use std::collections::HashMap;
+
 use rekey_domain::{ColumnName, Part, Principal, RotationKind, RotationReason, RotationState};
 use sea_orm::entity::prelude::*;
 
@@ -49,6 +51,9 @@ pub struct Model {
     pub cancelled_because: Option<String>,
     pub sweep_columns: Option<Json<Vec<ColumnName>>>,
     pub totals: Option<Json<Totals>>,
+    pub fences: Option<Json<HashMap<Uuid, String>>>,
+    pub waiting_because: Option<String>,
+    pub waiting_since: Option<i64>,
 }
 
 /// No relations: queries name what they join.

@@ -93,6 +93,7 @@ fn show(view: &QuarantineView, output: Output) -> anyhow::Result<()> {
         ("value", view.id.to_string()),
         ("column", view.column.to_string()),
         ("row", view.row.clone()),
+        ("place", view.place.clone()),
         ("reason", view.reason.to_string()),
         ("meaning", view.reason.meaning().to_owned()),
         ("what helps", what_helps(view)),

@@ -1,0 +1,145 @@
+//! What a census gives back: counts by key, and whether the values below the target are those that a pass had to leave.
+
+use std::collections::BTreeMap;
+
+use rekey_domain::Found;
+
+use crate::{PassToShow, ValueId};
+
+/// The values of a column that are the same thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counted {
+    /// What they are.
+    pub found: Found,
+    /// How many there are.
+    pub values: u64,
+    /// How many of them were seen to be what the pass had to leave. Looking ends at the first other
+    /// value, so where this is less than `values` of what is below the target, there are stragglers.
+    pub left: u64,
+}
+
+/// How many values of each column are what.
+pub(crate) type Counts = BTreeMap<(usize, Found), u64>;
+
+/// A census while it is taken.
+pub(crate) struct Counting<'a> {
+    pass: Option<&'a PassToShow>,
+    pub(crate) counts: Counts,
+    left: Counts,
+}
+
+impl<'a> Counting<'a> {
+    pub(crate) fn new(pass: Option<&'a PassToShow>) -> Self {
+        Self {
+            pass,
+            counts: Counts::new(),
+            left: Counts::new(),
+        }
+    }
+
+    /// The pass, if its values below the target have to be looked at one by one: there are some, and no
+    /// more of any column than the pass had to leave, which would be stragglers without a look.
+    pub(crate) fn to_look_for(&self) -> Option<&'a PassToShow> {
+        let pass = self.pass?;
+        let mut unsettled = vec![0; pass.left.len()];
+        for ((column, found), values) in &self.counts {
+            if !is_settled(pass, *found) {
+                unsettled[*column] += values;
+            }
+        }
+        let known = pass.left.iter().map(|left| left.len() as u64);
+        let few = unsettled
+            .iter()
+            .zip(known)
+            .all(|(found, known)| *found <= known);
+        (few && unsettled.iter().any(|values| *values > 0)).then_some(pass)
+    }
+
+    /// Looks at a value below the target; false: it is a straggler.
+    pub(crate) fn look(&mut self, column: usize, found: Found, id: &ValueId) -> bool {
+        let known = self.pass.is_some_and(|pass| pass.left[column].contains(id));
+        if known {
+            *self.left.entry((column, found)).or_default() += 1;
+        }
+        known
+    }
+
+    pub(crate) fn into_columns(self, columns: usize) -> Vec<Vec<Counted>> {
+        let mut by_column = vec![Vec::new(); columns];
+        for ((column, found), values) in self.counts {
+            let left = self.left.get(&(column, found)).copied().unwrap_or_default();
+            let counted = Counted {
+                found,
+                values,
+                left,
+            };
+            by_column[column].push(counted);
+        }
+        by_column
+    }
+}
+
+fn is_settled(pass: &PassToShow, found: Found) -> bool {
+    matches!(found, Found::Key(key) if pass.settled.contains(&key))
+}
+
+/// The same counts, column by column.
+pub(crate) fn by_column(counts: Counts, columns: usize) -> Vec<Vec<(Found, u64)>> {
+    let mut by_column = vec![Vec::new(); columns];
+    for ((column, found), values) in counts {
+        by_column[column].push((found, values));
+    }
+    by_column
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use rekey_domain::KeyId;
+
+    use super::*;
+
+    fn id(text: &str) -> ValueId {
+        text.to_owned().into()
+    }
+
+    fn pass(left: &[&str]) -> PassToShow {
+        PassToShow {
+            settled: vec![KeyId::new(2)],
+            left: vec![left.iter().map(|text| id(text)).collect::<HashSet<_>>()],
+            fence: None,
+        }
+    }
+
+    fn counting<'a>(pass: &'a PassToShow, below: u64) -> Counting<'a> {
+        let mut counting = Counting::new(Some(pass));
+        counting.counts.insert((0, Found::Key(KeyId::new(2))), 10);
+        counting
+            .counts
+            .insert((0, Found::Key(KeyId::new(1))), below);
+        counting
+    }
+
+    #[test]
+    fn values_are_looked_at_one_by_one_only_where_that_decides() {
+        let pass = pass(&["a", "b"]);
+        for (below, looks) in [(0, false), (1, true), (2, true), (3, false)] {
+            let asked = counting(&pass, below).to_look_for().is_some();
+            assert_eq!(asked, looks, "{below} below the target, 2 left");
+        }
+        assert!(Counting::new(None).to_look_for().is_none());
+    }
+
+    #[test]
+    fn only_what_the_pass_left_counts_as_left() {
+        let pass = pass(&["a", "b"]);
+        let mut counting = counting(&pass, 2);
+        let old = Found::Key(KeyId::new(1));
+        assert!(counting.look(0, old, &id("a")));
+        assert!(!counting.look(0, old, &id("c")));
+        let columns = counting.into_columns(1);
+        let counted = columns[0].iter().find(|counted| counted.found == old);
+        assert_eq!(counted.map(|one| (one.values, one.left)), Some((2, 1)));
+    }
+}

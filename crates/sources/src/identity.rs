@@ -1,0 +1,150 @@
+//! What tells a value that a pass had to leave from every other: its part, its place and, of ciphertext, its start.
+
+use std::fmt;
+
+use rekey_domain::{KeyId, PartId, TextEncoding};
+use rekey_envelope::{Ciphertext, FINGERPRINT_LEN, decode_base64};
+use sha2::{Digest, Sha256};
+
+use crate::{RowKey, StoredValue};
+
+/// A value's identity within its column and a pass. Holds nothing of a value or a row's key in clear:
+/// only of ciphertext is something hashed, as a hash of plaintext could be guessed.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ValueId(String);
+
+impl ValueId {
+    /// The identity of a value that was read.
+    pub fn of(part: &PartId, key: RowKey, value: &StoredValue, encoding: TextEncoding) -> Self {
+        Self::new(part, key, start(value, encoding).as_ref())
+    }
+
+    /// By the start of a ciphertext; None: it is none.
+    pub(crate) fn new(part: &PartId, key: RowKey, start: Option<&Start>) -> Self {
+        let mut text = format!("{part} {key}");
+        if let Some(start) = start {
+            text.push(' ');
+            let hash = Sha256::digest(start.0);
+            text.extend(hash.iter().map(|byte| format!("{byte:02x}")));
+        }
+        Self(text)
+    }
+
+    /// As it is stored: part, place, and a hash.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for ValueId {
+    /// What was stored.
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for ValueId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The first bytes of a ciphertext: prefix and nonce, which no other shares.
+pub(crate) struct Start([u8; FINGERPRINT_LEN]);
+
+impl Start {
+    /// The first bytes of a binary ciphertext.
+    pub(crate) fn of_bytes(start: &[u8]) -> Option<Self> {
+        let start = start.get(..FINGERPRINT_LEN)?;
+        start.try_into().ok().map(Self)
+    }
+
+    /// The first characters of one in base64: whole groups of four.
+    pub(crate) fn of_text(start: &str) -> Option<Self> {
+        Self::of_bytes(&decode_base64(start.get(..START_CHARACTERS)?).ok()?)
+    }
+
+    /// The key that it names.
+    pub(crate) fn key(&self) -> KeyId {
+        let [_, a, b, c, d, ..] = self.0;
+        KeyId::new(u32::from_be_bytes([a, b, c, d]))
+    }
+}
+
+/// Characters of base64 that hold a start.
+pub(crate) const START_CHARACTERS: usize = FINGERPRINT_LEN / 3 * 4;
+
+fn start(value: &StoredValue, encoding: TextEncoding) -> Option<Start> {
+    match (value, encoding) {
+        (StoredValue::Bytes(bytes), TextEncoding::Binary) => of_ciphertext(bytes),
+        (StoredValue::Text(text), TextEncoding::Base64) => {
+            of_ciphertext(&decode_base64(text).ok()?)
+        }
+        _ => None,
+    }
+}
+
+fn of_ciphertext(bytes: &[u8]) -> Option<Start> {
+    Start::of_bytes(Ciphertext::parse(bytes).ok()?.fingerprint())
+}
+
+#[cfg(test)]
+mod tests {
+    use rekey_envelope::{encode_base64, prefix};
+
+    use super::*;
+
+    fn part() -> PartId {
+        let (name, form) = ("p".to_owned(), "1".to_owned());
+        PartId { name, form }
+    }
+
+    fn ciphertext() -> Vec<u8> {
+        [&prefix(KeyId::new(7))[..], &[9; 40]].concat()
+    }
+
+    #[test]
+    fn a_start_in_base64_is_the_same_start() {
+        let text = encode_base64(&ciphertext());
+        let (one, other) = (
+            Start::of_bytes(&ciphertext()).unwrap(),
+            Start::of_text(&text).unwrap(),
+        );
+        assert!(one.0 == other.0 && one.key() == KeyId::new(7));
+        assert!(Start::of_bytes(&[1; 20]).is_none() && Start::of_text(&text[..27]).is_none());
+    }
+
+    #[test]
+    fn another_place_or_nonce_is_another_value() {
+        let id = |key, bytes: Vec<u8>| {
+            ValueId::of(
+                &part(),
+                key,
+                &StoredValue::Bytes(bytes),
+                TextEncoding::Binary,
+            )
+        };
+        let one = id(RowKey::RowId(1), ciphertext());
+        let mut other_nonce = ciphertext();
+        other_nonce[20] ^= 1;
+        assert_ne!(one, id(RowKey::RowId(2), ciphertext()));
+        assert_ne!(one, id(RowKey::RowId(1), other_nonce));
+        let mut other_text = ciphertext();
+        other_text[21] ^= 1;
+        assert_eq!(
+            one,
+            id(RowKey::RowId(1), other_text),
+            "the nonce identifies it"
+        );
+    }
+
+    #[test]
+    fn nothing_of_plaintext_is_in_it() {
+        let ssn = StoredValue::Text("123-45-6789".to_owned());
+        let id = ValueId::of(&part(), RowKey::RowId(1), &ssn, TextEncoding::Base64);
+        assert_eq!(id.as_str(), "p rowid 1");
+        let copied = StoredValue::Text(format!("{} 123", encode_base64(&ciphertext())));
+        let id = ValueId::of(&part(), RowKey::RowId(1), &copied, TextEncoding::Base64);
+        assert_eq!(id.as_str(), "p rowid 1");
+    }
+}

@@ -1,0 +1,117 @@
+//! What a census says of a pass: whether values below the target are those that it had to leave.
+
+use std::collections::HashSet;
+
+use rekey_domain::Found;
+use rekey_sources::{CensusColumn, Counted, PassToShow, Source, SourceError, ValueId};
+
+use super::fixture::{
+    Fixture, NEW, OLD, Patient, ReadColumnExt, ciphertext, notes, patient, read_all, ssn, whole,
+};
+
+fn columns() -> [CensusColumn; 2] {
+    [ssn().to_count(), notes().to_count()]
+}
+
+/// A pass that had to leave all that there is now.
+pub async fn pass_over(source: &std::sync::Arc<dyn Source>) -> PassToShow {
+    let query = whole(source, vec![ssn(), notes()]).await;
+    let mut left = vec![HashSet::new(), HashSet::new()];
+    for row in read_all(source, &query).await {
+        for (at, column) in query.columns.iter().enumerate() {
+            if let Some(value) = &row.values[at] {
+                left[at].insert(ValueId::of(&query.part, row.key, value, column.encoding));
+            }
+        }
+    }
+    PassToShow {
+        settled: vec![NEW],
+        left,
+        fence: None,
+    }
+}
+
+async fn census(fixture: &impl Fixture, pass: &PassToShow) -> Vec<Vec<Counted>> {
+    let columns = columns();
+    let counted = fixture.source().census("patients", &columns, Some(pass));
+    counted.await.unwrap()
+}
+
+fn counted_as(key: rekey_domain::KeyId, values: u64) -> Counted {
+    counted(Found::Key(key), values, 0)
+}
+
+fn counted(found: Found, values: u64, left: u64) -> Counted {
+    Counted {
+        found,
+        values,
+        left,
+    }
+}
+
+pub async fn what_a_pass_left_is_known_by_place_and_nonce(fixture: &impl Fixture) {
+    let bad = Patient {
+        notes: Some("plain".to_owned()),
+        ..patient(3, OLD)
+    };
+    fixture
+        .insert(&[patient(1, NEW), patient(2, OLD), bad])
+        .await;
+    let pass = pass_over(fixture.source()).await;
+    let found = census(fixture, &pass).await;
+    let old = Found::Key(OLD);
+    assert_eq!(
+        found[0],
+        [counted(old, 2, 2), counted(Found::Key(NEW), 1, 0)]
+    );
+    assert_eq!(found[1][0], counted(old, 1, 1));
+    assert_eq!(found[1][2], counted(Found::NotCiphertext, 1, 1));
+
+    // As many as before, but others: one is mended, another comes.
+    fixture.store_ssn(2, &ciphertext(NEW, 9, 60)).await;
+    fixture
+        .insert(&[Patient {
+            notes: None,
+            ..patient(4, OLD)
+        }])
+        .await;
+    let found = census(fixture, &pass).await;
+    let below = found[0].iter().find(|one| one.found == old).unwrap();
+    assert_eq!(below.values, 2);
+    assert!(below.left < 2, "{below:?}");
+
+    // The same place, another nonce.
+    fixture.execute("DELETE FROM patients WHERE id = 4").await;
+    fixture.store_ssn(3, &ciphertext(OLD, 999, 60)).await;
+    let below = census(fixture, &pass).await[0][0];
+    assert_eq!((below.found, below.values, below.left), (old, 1, 0));
+}
+
+pub async fn more_than_a_pass_left_is_not_looked_at(fixture: &impl Fixture) {
+    fixture.insert(&[patient(1, OLD), patient(2, OLD)]).await;
+    let mut pass = pass_over(fixture.source()).await;
+    pass.left[0].clear();
+    let found = census(fixture, &pass).await;
+    assert_eq!(found[0], [counted(Found::Key(OLD), 2, 0)]);
+    assert_eq!(
+        found[1],
+        [counted(Found::Key(OLD), 2, 0)],
+        "one column's decides"
+    );
+}
+
+pub async fn a_mark_lets_a_census_count_once_nothing_is_open(fixture: &impl Fixture) {
+    fixture.insert(&[patient(1, NEW)]).await;
+    let mut pass = pass_over(fixture.source()).await;
+    // On a server that others use, theirs have to end too.
+    pass.fence = Some(fixture.source().fence().await.unwrap());
+    let columns = columns();
+    let counted = loop {
+        let counted = fixture.source().census("patients", &columns, Some(&pass));
+        match counted.await {
+            Err(SourceError::OpenTransactions { .. }) => tokio::task::yield_now().await,
+            counted => break counted.unwrap(),
+        }
+    };
+    assert_eq!(counted[0], [counted_as(NEW, 1)]);
+}

@@ -1,0 +1,135 @@
+//! What a completed rotation rests on: who was open at the count, what was opened, and which values were left.
+
+use std::time::Duration;
+
+use rekey_domain::{KeyringPolicy, QuarantineReason, RotationState, Timing};
+use rekey_operations::{quarantine_views, status};
+use rekey_runtime::SystemClock;
+
+use crate::{
+    postgres_source::{ACCEPTED, Clinic as PostgresClinic},
+    support::{Deployment, Engine, phi, short, until},
+};
+
+/// A grace period in which a test can do something.
+fn patient() -> KeyringPolicy {
+    KeyringPolicy {
+        timing: Timing {
+            grace_period: Duration::from_secs(2),
+            ..short().timing
+        },
+        ..short()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotation_waits_for_open_transactions_and_takes_nothing_off_by_number() {
+    let clinic = PostgresClinic::new(ACCEPTED).await;
+    clinic.insert(r#""Visits""#, 1, 60).await;
+    // Three good rows under the old key that come late, and three that cannot be opened.
+    clinic
+        .execute(
+            "CREATE TABLE late AS SELECT * FROM visits_1 WHERE ctid IN ('(0,5)', '(0,6)', '(0,7)');
+             DELETE FROM visits_1 WHERE id IN (SELECT id FROM late);
+             UPDATE visits_1 SET finding = 'penicillin' WHERE ctid IN ('(0,2)', '(0,3)', '(0,4)')",
+        )
+        .await;
+    let mut open = clinic.application.begin().await.unwrap();
+    sqlx::query(r#"INSERT INTO "Visits" SELECT * FROM late"#)
+        .execute(&mut *open)
+        .await
+        .unwrap();
+    let engine = Engine::start(&clinic.workers);
+    clinic.rotate().await;
+    let view = until("a rotation that waits", async || {
+        let view = clinic.rotation().await?;
+        assert_ne!(view.state, RotationState::Completed, "it did not wait");
+        (!view.waiting.is_empty()).then_some(view)
+    })
+    .await;
+    assert_eq!(view.state, RotationState::Verifying);
+    assert!(view.waiting[0].contains("process"), "{:?}", view.waiting);
+    assert_eq!(view.quarantined, 3);
+
+    // As many are mended as come: nothing is to be left of either.
+    clinic
+        .execute("UPDATE visits_1 SET finding = NULL WHERE finding = 'penicillin'")
+        .await;
+    open.commit().await.unwrap();
+    let view = clinic.completes().await;
+    engine.stop().await;
+    let certificate = view.certificate.unwrap();
+    assert_eq!(certificate["quarantined"], 0, "{certificate}");
+    assert!(certificate["passes"].as_u64().unwrap() > 2, "{certificate}");
+    assert_eq!(view.waiting, [""; 0]);
+    assert_eq!(clinic.assert_rotated().await, 60);
+    let open = quarantine_views(&clinic.services).await.unwrap();
+    assert!(open.is_empty(), "{open:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_value_is_opened_whatever_its_first_bytes_say() {
+    let clinic = Deployment::with(60, patient(), std::sync::Arc::new(SystemClock)).await;
+    let engine = Engine::start(&clinic.services);
+    clinic.rotate(&phi()).await;
+    clinic.reaches(&phi(), RotationState::Grace).await;
+    // All are under the new key by now. The first bytes stay, in one the length too.
+    clinic
+        .in_source("UPDATE patients SET notes = substr(notes, 1, 7) || ' plain text' WHERE id = 3")
+        .await;
+    clinic
+        .in_source("UPDATE patients SET ssn = CAST(substr(ssn, 1, 30) || x'00' || substr(ssn, 32) AS BLOB) WHERE id = 5")
+        .await;
+    let view = clinic.completes().await;
+    engine.stop().await;
+    let mut left: Vec<_> = quarantine_views(&clinic.services)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|value| (value.row, value.reason))
+        .collect();
+    left.sort();
+    assert_eq!(left.len(), 2, "{left:?}");
+    assert!(left[0].0.starts_with("patients rowid 3"), "{left:?}");
+    assert_eq!(left[0].1, QuarantineReason::NotCiphertext);
+    assert!(left[1].0.starts_with("patients rowid 5"), "{left:?}");
+    assert_eq!(left[1].1, QuarantineReason::Corrupt);
+    let certificate = view.certificate.unwrap();
+    assert_eq!(certificate["quarantined"], 2);
+    assert_eq!(certificate["opened"], clinic.values() - 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn values_under_a_key_that_lost_its_material_are_no_quarantine_and_fail_the_rotation() {
+    let clinic = Deployment::of(20).await;
+    clinic
+        .in_store("UPDATE key SET wrapped = NULL WHERE version = 1 AND keyring_id = (SELECT id FROM keyring WHERE name = 'phi')")
+        .await;
+    let workers = clinic.process("rotator").await;
+    let engine = Engine::start(&workers);
+    clinic.rotate(&phi()).await;
+    let view = clinic.reaches(&phi(), RotationState::Failed).await;
+    engine.stop().await;
+    let failure = view.failure.unwrap();
+    assert!(failure.contains("has no material"), "{failure}");
+    assert_eq!(quarantine_views(&clinic.services).await.unwrap().len(), 0);
+}
+
+/// A writer that was there when the last lease ended and never commits is a person's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_stays_open_for_an_hour_needs_a_person() {
+    let clinic = Deployment::of(10).await;
+    let engine = Engine::start(&clinic.services);
+    clinic.rotate(&phi()).await;
+    clinic.completes().await;
+    engine.stop().await;
+    let stuck = "UPDATE rotation SET state = 'VERIFYING', waiting_because = 'process 7 is open', \
+                 waiting_since = CAST(unixepoch('subsec') * 1000 AS INTEGER) - 3600000 * ";
+    for (hours, told) in [("0", false), ("1.1", true)] {
+        let stuck = sqlx::AssertSqlSafe(format!("{stuck}{hours}"));
+        sqlx::query(stuck).execute(&clinic.store).await.unwrap();
+        let needs = status(&clinic.services).await.unwrap().needs_a_person;
+        let said = needs.iter().any(|need| need.contains("process 7 is open"));
+        assert_eq!(said, told, "{needs:?}");
+    }
+}
