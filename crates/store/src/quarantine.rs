@@ -185,7 +185,11 @@ pub async fn resolve(unit: &Unit, id: Uuid) -> Result<Quarantined, StoreError> {
 ///
 /// # Errors
 /// [`StoreError`] of the database.
-pub async fn forget_part(unit: &Unit, rotation: &Rotation, part: &PartId) -> Result<(), StoreError> {
+pub async fn forget_part(
+    unit: &Unit,
+    rotation: &Rotation,
+    part: &PartId,
+) -> Result<(), StoreError> {
     use quarantine::Column::{Pass, RotationId, RowKey};
     let unmet = quarantine::ActiveModel {
         pass: Set(None),

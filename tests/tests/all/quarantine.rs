@@ -33,7 +33,10 @@ async fn a_value_in_quarantine_is_resolved_by_a_person_or_once_a_rotation_no_lon
     clinic
         .in_source("UPDATE patients SET ssn = NULL WHERE id = 5")
         .await;
-    let last = met.iter().find(|value| value.row.ends_with("rowid 8")).unwrap();
+    let last = met
+        .iter()
+        .find(|value| value.row.ends_with("rowid 8"))
+        .unwrap();
     let no_reason = resolve_quarantined(&clinic.services, last.id, " ", &operator()).await;
     assert!(no_reason.is_err());
     let resolve = async || {

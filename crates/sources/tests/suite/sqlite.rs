@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
-use rekey_domain::{Part, Range, TextEncoding};
+use rekey_domain::{Found, Part, Range, TextEncoding};
 use rekey_sources::{RowKey, StoredValue};
 
 use super::{
     fixture::{
-        Fixture, NEW, OLD, Patient, ciphertext, id, only_part, patient, read_all, ssn, swap,
-        target, whole, whole_of, write, write_to,
+        Fixture, NEW, OLD, Patient, census_of, ciphertext, id, only_part, patient, read_all, ssn,
+        swap, target, whole, whole_of, write, write_to,
     },
     sqlite_fixture::SqliteFixture,
 };
@@ -148,4 +148,36 @@ async fn move_range(fixture: &SqliteFixture, range: Range) -> usize {
     let written = write_to(source, &target(&query), &updates).await;
     assert!(read_all(source, &query).await.is_empty());
     written.len()
+}
+
+/// A row that takes another rowid while it is counted is counted once, in every journal mode.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_census_is_of_one_moment_in_every_journal_mode() {
+    for journal in ["delete", "truncate", "wal"] {
+        let fixture = SqliteFixture::new(journal).await;
+        let value = fixture.literal(&ciphertext(OLD, 1, 60));
+        let fill = format!(
+            "WITH RECURSIVE n (id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < 45000)
+             INSERT INTO patients SELECT id, 'x', {value}, NULL, 7 FROM n"
+        );
+        fixture.execute(&fill).await;
+        let counting = async {
+            for _ in 0..8 {
+                let counted = census_of(fixture.source(), "patients", &ssn()).await;
+                assert_eq!(counted.unwrap(), [(Found::Key(OLD), 45_000)], "{journal}");
+            }
+        };
+        let moving = async {
+            loop {
+                for (from, to) in [(1, 100_000), (100_000, 1)] {
+                    let moved = format!("UPDATE patients SET id = {to} WHERE id = {from}");
+                    fixture.execute(&moved).await;
+                }
+            }
+        };
+        tokio::select! {
+            () = counting => {}
+            () = moving => unreachable!("it never ends"),
+        }
+    }
 }
