@@ -140,8 +140,12 @@ impl Source for PostgresSource {
         relation: &str,
         columns: &[CensusColumn],
     ) -> Result<Vec<Vec<(Found, u64)>>, SourceError> {
-        let (mut connection, place) = self.begin(relation).await?;
-        census::count(&mut connection, place, columns).await
+        // Who counts relies on each answer: not in a session where triggers of the user's have run.
+        let mut connection = self.connections.fresh().await?;
+        let place = Place::new(self.connections.database(), relation);
+        let counted = census::count(&mut connection, place, columns).await;
+        connections::end(connection).await;
+        counted
     }
 
     async fn load(&self, relation: &str, limits: &Limits) -> Result<Load, SourceError> {
