@@ -236,10 +236,10 @@ async fn write(
         source,
         table,
         column,
+        shape,
         bind_columns,
         encoding,
         column_id,
-        ..
     } in resolved
     {
         let keyring = keyrings::by_name(unit.db(), &column.keyring).await?;
@@ -265,7 +265,8 @@ async fn write(
             unit,
             stored.id,
             &table.name,
-            &table.relation,
+            // With its schema: where it is found is settled now, and not by each process's path.
+            &shape.relation,
             table.on_update,
         )
         .await?;

@@ -7,6 +7,8 @@ use rekey_domain::TextEncoding;
 pub struct TableShape {
     /// Schema and name: `public.patients`, `main.patients`.
     pub full_name: String,
+    /// The same as `relation` takes it: it names this table whatever a search path says.
+    pub relation: String,
     /// The same as it stands in default column ids, see [`id_part`](rekey_domain::id_part).
     pub id_name: String,
     /// The physical heaps that its rows lie in now, by the names of their parts. A heap of two tables

@@ -23,6 +23,7 @@ mod suite {
     pub mod postgres_locks;
     pub mod postgres_parts;
     pub mod postgres_rights;
+    pub mod postgres_sessions;
     pub mod postgres_speed;
     pub mod postgres_tls;
     pub mod races;

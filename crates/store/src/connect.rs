@@ -11,21 +11,31 @@ use sea_orm::{
     },
 };
 
-use crate::StoreError;
+use crate::{StoreError, faults};
 
 const SQLITE_CONNECTIONS: u32 = 4;
 const POSTGRES_CONNECTIONS: u32 = 10;
 /// A connection that was idle for longer is tried before it is used; asking each time costs a round trip.
 const TRY_AFTER_IDLE: Duration = Duration::from_secs(1);
 
-/// A unit of ours takes milliseconds. One that waits longer gives up and is tried again; one whose
-/// process was stopped in its midst lets go of its rows.
-const POSTGRES_SESSION: [(&str, &str); 4] = [
-    ("default_transaction_isolation", "read committed"),
-    ("lock_timeout", "10s"),
-    ("statement_timeout", "30s"),
-    ("idle_in_transaction_session_timeout", "60s"),
-];
+/// What each session is from its start. It stays so: nobody else's triggers belong in the store, and we
+/// change nothing of it but within a transaction. Not by parameters of the start: poolers refuse those.
+///
+/// - Of the path that the login has, only the first schema is left, where the store is. PostgreSQL's own
+///   comes before any other by itself; temporary tables come last. So no name of ours is found where
+///   others may create, and [`Store::check_schema`](crate::Store::check_schema) sees that they may not
+///   in the store's schema.
+/// - Nothing is told but errors.
+/// - A unit of ours takes milliseconds. One that waits longer gives up and is tried again; one whose
+///   process was stopped in its midst lets go of its rows.
+const POSTGRES_SESSION: &str = "\
+    SELECT pg_catalog.set_config('search_path', pg_catalog.concat(coalesce( \
+        pg_catalog.quote_ident(pg_catalog.current_schema()), 'pg_catalog'), ', pg_temp'), false); \
+    SET client_min_messages = error; \
+    SET default_transaction_isolation = 'read committed'; \
+    SET lock_timeout = '10s'; \
+    SET statement_timeout = '30s'; \
+    SET idle_in_transaction_session_timeout = '60s'";
 
 /// Connects to the database of this URL, whatever its kind.
 pub(crate) async fn connect(url: &str) -> Result<DatabaseConnection, StoreError> {
@@ -36,9 +46,8 @@ pub(crate) async fn connect(url: &str) -> Result<DatabaseConnection, StoreError>
     } else {
         return Err(StoreError::Url);
     };
-    Database::connect(options)
-        .await
-        .map_err(StoreError::OutOfReach)
+    let connected = Database::connect(options).await;
+    connected.map_err(|error| StoreError::OutOfReach(faults::meaning(&error)))
 }
 
 /// Whether the URL names a PostgreSQL database.
@@ -51,14 +60,17 @@ fn postgres(url: &str) -> Result<ConnectOptions, StoreError> {
     let url = url.replacen("postgresql://", "postgres://", 1);
     let mut options = common(&url, POSTGRES_CONNECTIONS, Duration::from_secs(10));
     options.test_before_acquire_if_idle_for(TRY_AFTER_IDLE);
-    options.map_sqlx_postgres_opts(|session| {
-        let named = session.get_application_name().is_some();
-        let session = session.options(POSTGRES_SESSION);
-        if named {
-            session
-        } else {
-            session.application_name("rekey")
-        }
+    options.map_sqlx_postgres_opts(|session| match session.get_application_name() {
+        Some(_) => session,
+        None => session.application_name("rekey"),
+    });
+    options.map_sqlx_postgres_pool_opts(|pool| {
+        pool.after_connect(|connection, _| {
+            Box::pin(async move {
+                let set = sqlx::raw_sql(POSTGRES_SESSION).execute(connection);
+                set.await.map(drop)
+            })
+        })
     });
     Ok(options)
 }
@@ -96,11 +108,12 @@ fn common(url: &str, connections: u32, patience: Duration) -> ConnectOptions {
 
 #[cfg(test)]
 mod tests {
+    use rekey_domain::{Algorithm, KeyringPolicy, Purpose};
     use rekey_testkit::{PrivatePostgres, TestDatabase, tls::Authority};
     use sea_orm::{ConnectionTrait, Statement};
 
     use super::*;
-    use crate::Store;
+    use crate::{Store, keyrings};
 
     async fn setting(store: &Store, name: &str) -> String {
         let show = format!("SELECT current_setting('{name}') AS value");
@@ -133,6 +146,8 @@ mod tests {
             ("idle_in_transaction_session_timeout", "1min"),
             ("default_transaction_isolation", "read committed"),
             ("application_name", "rekey"),
+            ("search_path", "public, pg_temp"),
+            ("client_min_messages", "error"),
         ] {
             assert_eq!(setting(&store, name).await, value, "{name}");
         }
@@ -176,5 +191,33 @@ mod tests {
         assert!(elsewhere.check_schema().await.is_err());
         elsewhere.migrate().await.unwrap();
         elsewhere.check_schema().await.unwrap();
+    }
+
+    /// Who may create in a schema that the login's path has beside the store's own.
+    #[tokio::test]
+    async fn no_name_of_the_stores_is_found_where_a_neighbour_may_create() {
+        let database = TestDatabase::create().await;
+        let neighbour = Store::connect(&database.url()).await.unwrap();
+        // What fits better than the multiplication that there is, where the database's time is asked for.
+        let lure = "CREATE SCHEMA rekey; CREATE TABLE caught (who name); \
+            CREATE FUNCTION never(numeric, int) RETURNS numeric LANGUAGE plpgsql AS \
+            $$ BEGIN INSERT INTO public.caught VALUES (current_user); RETURN 0; END $$; \
+            CREATE OPERATOR * (LEFTARG = numeric, RIGHTARG = int, FUNCTION = never)";
+        neighbour.db().execute_unprepared(lure).await.unwrap();
+        let url = format!("{}?options=-csearch_path%3Drekey,public", database.url());
+        let store = Store::connect(&url).await.unwrap();
+        store.migrate().await.unwrap();
+        store.check_schema().await.unwrap();
+        let unit = store.begin(crate::test_store::now()).await.unwrap();
+        let (name, policy) = ("phi".parse().unwrap(), KeyringPolicy::default());
+        let made = keyrings::create(&unit, &name, Purpose::Phi, Algorithm::default(), &policy);
+        made.await.unwrap();
+        unit.commit().await.unwrap();
+        let found = keyrings::find(store.db(), &name).await.unwrap();
+        assert!(found.is_some());
+        let caught = "SELECT count(*) AS value FROM caught";
+        let caught = Statement::from_string(neighbour.db().get_database_backend(), caught);
+        let caught = neighbour.db().query_one_raw(caught).await.unwrap().unwrap();
+        assert_eq!(caught.try_get::<i64>("", "value").unwrap(), 0);
     }
 }

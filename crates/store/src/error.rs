@@ -1,13 +1,15 @@
 //! What can go wrong in the store, and whether retrying helps.
 
-use sea_orm::{DbErr, RuntimeErr, SqlErr, SqlxError};
+use sea_orm::{DbErr, SqlErr, SqlxError};
+
+use crate::faults::{self, driver_error};
 
 /// An error of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database did not answer or refused for now. Retrying helps.
     #[error("the store is out of reach or busy: {0}")]
-    OutOfReach(#[source] DbErr),
+    OutOfReach(String),
     /// No space is left for the store. Retrying helps once there is.
     #[error("the disk of the store is full; nothing was changed")]
     DiskFull,
@@ -39,6 +41,16 @@ pub enum StoreError {
         /// What to do.
         remedy: &'static str,
     },
+    /// Others may create in the store's schema. What they called as one of ours could be run as Rekey.
+    #[error(
+        "others may create functions in the store's schema {schema}, which could be run in place of the database's own, as us; have the schema's owner run {cure}"
+    )]
+    OpenSchema {
+        /// The schema.
+        schema: String,
+        /// What takes that right away, as SQL.
+        cure: String,
+    },
     /// A second worker process on a SQLite store.
     #[error("{path} is held by another worker process; SQLite serves one, use PostgreSQL for more")]
     Locked {
@@ -53,7 +65,7 @@ pub enum StoreError {
     Audit(String),
     /// The database's role lacks a right. Retrying does not help.
     #[error(
-        "the store's database says: {0}; `rekey grants` prints the SQL that gives its role what it needs"
+        "the store's database does not let us: {0}; `rekey grants` prints the SQL that gives its role what it needs"
     )]
     Denied(String),
     /// No database is named.
@@ -63,7 +75,7 @@ pub enum StoreError {
     Url,
     /// Anything else the database says.
     #[error("the store failed: {0}")]
-    Database(#[source] DbErr),
+    Database(String),
 }
 
 fn list_of(names: &[String]) -> String {
@@ -99,32 +111,24 @@ impl From<DbErr> for StoreError {
             return Self::DiskFull;
         }
         let transient = ["database is locked", "unable to open", "disk I/O error"];
+        let meaning = faults::meaning(&error);
         if transient.iter().any(|phrase| text.contains(phrase)) {
-            return Self::OutOfReach(error);
+            return Self::OutOfReach(meaning);
         }
         match driver_error(&error) {
             Some(SqlxError::Database(refused)) => match refused.code().as_deref() {
                 Some("53100") => Self::DiskFull,
-                Some("42501") => Self::Denied(refused.message().to_owned()),
-                Some(code) if passes(code) => Self::OutOfReach(error),
-                _ if matches!(error, DbErr::Conn(_)) => Self::OutOfReach(error),
-                _ => Self::Database(error),
+                Some("42501") => Self::Denied(faults::denied(&**refused)),
+                Some(code) if passes(code) => Self::OutOfReach(meaning),
+                _ if matches!(error, DbErr::Conn(_)) => Self::OutOfReach(meaning),
+                _ => Self::Database(meaning),
             },
-            Some(driver) if is_connection_lost(driver) => Self::OutOfReach(error),
+            Some(driver) if is_connection_lost(driver) => Self::OutOfReach(meaning),
             _ if matches!(error, DbErr::Conn(_) | DbErr::ConnectionAcquire(_)) => {
-                Self::OutOfReach(error)
+                Self::OutOfReach(meaning)
             }
-            _ => Self::Database(error),
+            _ => Self::Database(meaning),
         }
-    }
-}
-
-fn driver_error(error: &DbErr) -> Option<&SqlxError> {
-    match error {
-        DbErr::Conn(RuntimeErr::SqlxError(driver))
-        | DbErr::Exec(RuntimeErr::SqlxError(driver))
-        | DbErr::Query(RuntimeErr::SqlxError(driver)) => Some(driver),
-        _ => None,
     }
 }
 

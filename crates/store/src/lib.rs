@@ -13,6 +13,7 @@ mod connect;
 pub mod dead_letters;
 pub mod entities;
 mod error;
+mod faults;
 pub mod gauges;
 pub mod inbox;
 pub mod keyrings;

@@ -25,7 +25,7 @@ pub async fn schema(db: &impl ConnectionTrait) -> Result<Option<String>, StoreEr
     }
     let sql = "SELECT coalesce((SELECT n.nspname FROM pg_catalog.pg_class c \
                JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-               WHERE c.oid = to_regclass('deployment')), current_schema(), 'public')::text AS schema";
+               WHERE c.oid = pg_catalog.to_regclass('deployment')), pg_catalog.current_schema(), 'public')::text AS schema";
     let row = db.query_one_raw(Statement::from_string(DbBackend::Postgres, sql));
     let row = row.await?.map(|row| row.try_get("", "schema"));
     Ok(row.transpose()?)
@@ -74,14 +74,14 @@ fn lacking(rights: &[Right]) -> String {
     let needed: Vec<_> = rights.iter().map(needed).collect();
     format!(
         "SELECT CASE WHEN relation IS NULL \
-             THEN format('GRANT USAGE ON SCHEMA (the store''s) TO %I', current_user) \
-             ELSE format('GRANT %s%s ON %s TO %I', privilege, ' (' || name || ')', relation, current_user) \
+             THEN pg_catalog.format('GRANT USAGE ON SCHEMA (the store''s) TO %I', current_user) \
+             ELSE pg_catalog.format('GRANT %s%s ON %s TO %I', privilege, ' (' || name || ')', relation, current_user) \
          END AS remedy \
          FROM (VALUES {}) AS needed (relation_name, privilege, name) \
-         CROSS JOIN LATERAL (SELECT to_regclass(quote_ident(relation_name)) AS relation) found \
+         CROSS JOIN LATERAL (SELECT pg_catalog.to_regclass(pg_catalog.quote_ident(relation_name)) AS relation) found \
          WHERE CASE WHEN relation IS NULL THEN true \
-             WHEN name IS NULL THEN NOT has_table_privilege(relation, privilege) \
-             ELSE NOT has_column_privilege(relation, name, privilege) END",
+             WHEN name IS NULL THEN NOT pg_catalog.has_table_privilege(relation, privilege) \
+             ELSE NOT pg_catalog.has_column_privilege(relation, name, privilege) END",
         needed.join(", ")
     )
 }

@@ -12,7 +12,7 @@ pub async fn database_time(db: &impl ConnectionTrait) -> Result<i64, StoreError>
     let backend = db.get_database_backend();
     let sql = match backend {
         DbBackend::Postgres => {
-            "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now"
+            "SELECT (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000)::bigint AS now"
         }
         _ => "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER) AS now",
     };
@@ -25,8 +25,8 @@ pub async fn database_time(db: &impl ConnectionTrait) -> Result<i64, StoreError>
 
 /// The same on PostgreSQL, and the transaction's commit will not wait for the disk.
 pub(crate) async fn relaxed_database_time(db: &impl ConnectionTrait) -> Result<i64, StoreError> {
-    let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now, \
-               set_config('synchronous_commit', 'off', true) AS relaxed";
+    let sql = "SELECT (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000)::bigint AS now, \
+               pg_catalog.set_config('synchronous_commit', 'off', true) AS relaxed";
     let statement = Statement::from_string(DbBackend::Postgres, sql);
     let row = db.query_one_raw(statement).await?;
     let row = row.expect("a SELECT without FROM gives one row");

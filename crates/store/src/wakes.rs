@@ -14,6 +14,8 @@ use tokio::{
     task::AbortHandle,
 };
 
+use crate::faults::of_driver;
+
 const CHANNEL: &str = "rekey";
 /// Everything sent within this makes one notification: each takes a lock of the whole server.
 const AT_MOST_EVERY: Duration = Duration::from_millis(10);
@@ -108,11 +110,12 @@ impl Drop for Others {
 async fn speak(pool: PgPool, process: String, sent: Arc<Notify>) {
     loop {
         sent.notified().await;
-        let notify = sqlx::query("SELECT pg_notify($1, $2)")
+        let notify = sqlx::query("SELECT pg_catalog.pg_notify($1, $2)")
             .bind(CHANNEL)
             .bind(&process);
         if let Err(error) = notify.execute(&pool).await {
-            tracing::debug!(%error, "other processes find it when they look");
+            let error = of_driver(&error);
+            tracing::debug!(error, "other processes find it when they look");
         }
         tokio::time::sleep(AT_MOST_EVERY).await;
     }
@@ -121,7 +124,8 @@ async fn speak(pool: PgPool, process: String, sent: Arc<Notify>) {
 async fn listen(pool: PgPool, process: String, changed: watch::Sender<u64>) {
     loop {
         if let Err(error) = hear(&pool, &process, &changed).await {
-            tracing::debug!(%error, "not listening; looking at times carries all");
+            let error = of_driver(&error);
+            tracing::debug!(error, "not listening; looking at times carries all");
         }
         tokio::time::sleep(RETREAT).await;
     }

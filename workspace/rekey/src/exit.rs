@@ -109,7 +109,10 @@ fn of_broker(error: &BrokerError) -> Exit {
 
 fn of_store(error: &StoreError) -> Exit {
     match error {
-        StoreError::Refused(_) | StoreError::Locked { .. } | StoreError::Denied(_) => Exit::Refused,
+        StoreError::Refused(_)
+        | StoreError::Locked { .. }
+        | StoreError::OpenSchema { .. }
+        | StoreError::Denied(_) => Exit::Refused,
         StoreError::Unknown { .. } | StoreError::Schema { .. } | StoreError::Url => Exit::Usage,
         error => retry_or_failed(error.is_retryable()),
     }

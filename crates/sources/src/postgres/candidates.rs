@@ -15,7 +15,7 @@ const CANDIDATES: &str = "WITH RECURSIVE base (oid, text) AS ( \
      UNION SELECT t.oid, base.text FROM pg_catalog.pg_type t \
      JOIN base ON t.typbasetype = base.oid AND t.typtype = 'd') \
  SELECT n.nspname::text, c.relname::text, a.attname::text, base.text, \
-     (SELECT coalesce(bool_and(pg_catalog.has_schema_privilege(l.relnamespace, 'USAGE') \
+     (SELECT coalesce(pg_catalog.bool_and(pg_catalog.has_schema_privilege(l.relnamespace, 'USAGE') \
           AND pg_catalog.has_column_privilege(l.oid, a.attname, 'SELECT') \
           AND pg_catalog.has_column_privilege(l.oid, 'ctid', 'SELECT')), true) \
       FROM pg_catalog.pg_class l WHERE l.relkind IN ('r', 'm') AND (l.oid = c.oid OR l.oid IN \

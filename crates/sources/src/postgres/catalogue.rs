@@ -3,8 +3,23 @@
 use rekey_domain::id_part;
 use sqlx::{PgConnection, Row, postgres::types::Oid};
 
-use super::{columns, faults::Located, names::Name};
+use super::{
+    columns,
+    faults::Located,
+    names::{Name, said},
+};
 use crate::{SourceError, TableShape, place::Place};
+
+/// In the first of these schemas that has it.
+const NAMED: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text \
+    FROM pg_catalog.unnest($2::text[]) WITH ORDINALITY AS path (schema, at) \
+    JOIN pg_catalog.pg_namespace n ON n.nspname = path.schema \
+    JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid \
+    WHERE c.relname = $1 ORDER BY path.at LIMIT 1";
+/// Those that exist and that our role may use.
+const LOGIN_PATH: &str = "SET search_path TO DEFAULT; \
+    SELECT pg_catalog.current_schemas(false)::pg_catalog.text[]; \
+    SET search_path = pg_catalog, pg_temp";
 
 /// A table, or the root of a tree of partitions or of tables that inherit.
 pub(super) struct Table {
@@ -41,15 +56,14 @@ impl Table {
             relation: place.relation.clone(),
         };
         let name = Name::parse(&place.relation).ok_or_else(missing)?;
-        let found = sqlx::query(
-            "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text \
-             FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-             WHERE c.relname = $1 AND CASE WHEN $2::text IS NULL \
-             THEN pg_catalog.pg_table_is_visible(c.oid) ELSE n.nspname = $2 END",
-        )
-        .bind(&name.table)
-        .bind(&name.schema)
-        .fetch_optional(&mut *connection);
+        let schemas = match name.schema {
+            Some(schema) => vec![schema],
+            None => login_path(connection).await.at(&place)?,
+        };
+        let found = sqlx::query(NAMED)
+            .bind(&name.table)
+            .bind(&schemas)
+            .fetch_optional(&mut *connection);
         let found = found.await.at(&place)?.ok_or_else(missing)?;
         let (oid, schema, table): (Oid, String, String) = read(&found).at(&place)?;
         refuse_other_kinds(&found, &schema, kinds, &place)?;
@@ -58,6 +72,7 @@ impl Table {
             shape: TableShape {
                 id_name: format!("{}.{}", id_part(&schema), id_part(&table)),
                 full_name: format!("{schema}.{table}"),
+                relation: said(&schema, &table),
                 heaps: Vec::new(),
                 primary_key,
                 columns,
@@ -72,6 +87,13 @@ impl Table {
             oid,
         })
     }
+}
+
+/// The schemas where a name without one is looked for: those of the login, whatever somebody has made
+/// of the session's path since. A configuration may name a table so, and a store from before does.
+async fn login_path(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+    let rows = sqlx::raw_sql(LOGIN_PATH).fetch_all(connection).await?;
+    rows.first().map_or(Ok(Vec::new()), |row| row.try_get(0))
 }
 
 fn read(row: &sqlx::postgres::PgRow) -> Result<(Oid, String, String), sqlx::Error> {

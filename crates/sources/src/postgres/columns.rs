@@ -31,7 +31,7 @@ const COLUMNS: &str = "WITH RECURSIVE base (attnum, oid, kind, next) AS ( \
      CASE WHEN k.place < i.indnkeyatts THEN k.place END \
  FROM pg_catalog.pg_attribute a JOIN base b ON b.attnum = a.attnum AND b.kind <> 'd' \
  LEFT JOIN pg_catalog.pg_index i ON i.indrelid = a.attrelid AND i.indisprimary \
- LEFT JOIN LATERAL (SELECT array_position(i.indkey::int2[], a.attnum) AS place) k ON true \
+ LEFT JOIN LATERAL (SELECT pg_catalog.array_position(i.indkey::int2[], a.attnum) AS place) k ON true \
  WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
 
 /// The columns of the primary key, in its order, and all columns, in theirs.

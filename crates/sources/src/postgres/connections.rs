@@ -3,7 +3,7 @@
 use std::{str::FromStr, sync::Arc, time::Duration};
 
 use sqlx::{
-    ConnectOptions, Connection, PgConnection, PgPool, Postgres,
+    AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool, Postgres,
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
@@ -23,6 +23,12 @@ const ROOM_KEPT: usize = 1 << 20;
 /// Ranges over a column's place in the heap are read in order since this version.
 const OLDEST_VERSION: i32 = 140_000;
 
+/// What a session is each time it is taken. A trigger of the user's runs in it and may have set
+/// anything, so first all is as it was at the login; what is prepared stays.
+///
+/// - Of the search path only PostgreSQL's own schema is left, and temporary tables come last: no name
+///   of ours is found where others may create.
+/// - Nothing is told but errors: what a trigger raises beside them is not for us.
 /// - `lock_timeout` is below `deadlock_timeout`: we give way before the application becomes the
 ///   victim of a deadlock.
 /// - `row_security = off` fails loudly where a policy would hide rows.
@@ -31,6 +37,9 @@ const OLDEST_VERSION: i32 = 140_000;
 /// - A database in SQL_ASCII holds whatever bytes it was given; asked for UTF-8, it would fail a
 ///   whole statement for one value that is none.
 const SETTINGS: &str = "\
+    RESET SESSION AUTHORIZATION; RESET ALL; RESET ROLE; \
+    SET search_path = pg_catalog, pg_temp; \
+    SET client_min_messages = error; \
     SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED; \
     SET lock_timeout = '200ms'; \
     SET statement_timeout = '30s'; \
@@ -43,7 +52,11 @@ const SETTINGS: &str = "\
     SET synchronize_seqscans = off; \
     SET max_parallel_workers_per_gather = 0; \
     SET jit = off; \
-    SELECT set_config('client_encoding', 'SQL_ASCII', false) WHERE getdatabaseencoding() = 'SQL_ASCII'";
+    SELECT pg_catalog.set_config('client_encoding', 'SQL_ASCII', false) \
+    WHERE pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.=) 'SQL_ASCII'";
+/// Triggers, constraints and indexes on expressions are the application's code, which may rely on the
+/// path that a login has. Our own statement names everything with its schema.
+const FOR_UPDATES: &str = "SET search_path TO DEFAULT";
 
 /// The connections of one source.
 pub(super) struct Connections {
@@ -84,6 +97,11 @@ impl Connections {
         }
     }
 
+    /// A session of its own, in which nothing was prepared and nobody else's code has run.
+    pub(super) async fn fresh(&self) -> Result<PgConnection, SourceError> {
+        self.connect().await
+    }
+
     /// The pool says only that it waited in vain: a connection of its own says why.
     async fn reason(&self) -> SourceError {
         match self.connect().await {
@@ -96,7 +114,13 @@ impl Connections {
     }
 
     async fn connect(&self) -> Result<PgConnection, SourceError> {
-        let connecting = PgConnection::connect_with(&self.options);
+        // What is prepared under a name could be exchanged for something else by whose code runs there.
+        let options = self.options.clone().statement_cache_capacity(0);
+        let connecting = async {
+            let mut connection = PgConnection::connect_with(&options).await?;
+            restore(&mut connection).await?;
+            Ok(connection)
+        };
         match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
             Ok(connected) => connected.at(&Place::database(&self.database)),
             Err(_) => Err(SourceError::OutOfReach {
@@ -110,10 +134,10 @@ impl Connections {
     async fn check(&self) -> Result<(), SourceError> {
         let mut connection = self.connect().await?;
         let place = Place::database(&self.database);
-        let version = sqlx::query_scalar("SELECT current_setting('server_version_num')::int4");
+        let version =
+            sqlx::query_scalar("SELECT pg_catalog.current_setting('server_version_num')::int4");
         let version: i32 = version.fetch_one(&mut connection).await.at(&place)?;
-        // What the connection was for is done; how it ends is of no interest.
-        let _ = connection.close().await;
+        end(connection).await;
         if version >= OLDEST_VERSION {
             return Ok(());
         }
@@ -127,6 +151,11 @@ impl Connections {
             ),
         })
     }
+}
+
+/// Ends a session that is not the pool's. What it was for is done; how it ends is of no interest.
+pub(super) async fn end(connection: PgConnection) {
+    let _ = connection.close().await;
 }
 
 /// Gives back what the connection's buffers grew by, after so many bytes of values went through: they
@@ -143,15 +172,102 @@ fn label(options: &PgConnectOptions) -> String {
     format!("PostgreSQL {database} at {host}:{port}")
 }
 
+/// Makes a session what it has to be, in one round trip, which also shows that it is alive.
+async fn restore(connection: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::raw_sql(SETTINGS).execute(connection).await.map(drop)
+}
+
+/// The same before an update, as the one before may have fired triggers; and whether its commit waits
+/// for the disk.
+pub(super) async fn prepare_update(
+    connection: &mut PgConnection,
+    waits_for_the_disk: bool,
+) -> sqlx::Result<()> {
+    let commits = if waits_for_the_disk {
+        ""
+    } else {
+        "; SET synchronous_commit = off"
+    };
+    let sql = format!("{SETTINGS}; {FOR_UPDATES}{commits}");
+    let done = sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await;
+    done.map(drop)
+}
+
 fn pool(options: &PgConnectOptions) -> PgPool {
     PgPoolOptions::new()
         .max_connections(MAX_CONNECTIONS)
         .acquire_timeout(ACQUIRE_TIMEOUT)
-        .after_connect(|connection, _| {
+        .after_connect(|connection, _| Box::pin(restore(connection)))
+        .before_acquire(|connection, _| {
             Box::pin(async move {
-                sqlx::raw_sql(SETTINGS).execute(connection).await?;
-                Ok(())
+                restore(connection).await?;
+                Ok(true)
             })
         })
+        .test_before_acquire(false)
         .connect_lazy_with(options.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use rekey_testkit::TestDatabase;
+
+    use super::*;
+
+    /// What a trigger may have set in a session of ours, and what it is each time the session is taken.
+    const LEFT_BEHIND: [(&str, &str, &str); 14] = [
+        ("search_path", "evil, public", "pg_catalog, pg_temp"),
+        ("client_min_messages", "debug1", "error"),
+        ("lock_timeout", "0", "200ms"),
+        ("statement_timeout", "1", "30s"),
+        ("idle_in_transaction_session_timeout", "0", "1min"),
+        ("row_security", "on", "off"),
+        ("standard_conforming_strings", "off", "on"),
+        (
+            "default_transaction_isolation",
+            "serializable",
+            "read committed",
+        ),
+        ("default_transaction_read_only", "on", "off"),
+        ("session_replication_role", "replica", "origin"),
+        ("synchronous_commit", "off", "on"),
+        ("enable_seqscan", "on", "off"),
+        ("role", "pg_monitor", "none"),
+        ("TimeZone", "Asia/Tokyo", "UTC"),
+    ];
+
+    #[tokio::test]
+    async fn a_session_is_the_same_each_time_it_is_taken_and_keeps_its_statements() {
+        let database = TestDatabase::create().await;
+        let connections = Connections::open(&database.url()).await.unwrap();
+        let mut connection = connections.acquire().await.unwrap();
+        let pid = async |connection: &mut PgConnection| -> i32 {
+            let pid = sqlx::query_scalar("SELECT pg_catalog.pg_backend_pid()");
+            pid.fetch_one(connection).await.unwrap()
+        };
+        let session = pid(&mut connection).await;
+        for (name, value, _) in LEFT_BEHIND {
+            let set = sqlx::query("SELECT pg_catalog.set_config($1, $2, false)");
+            let set = set.bind(name).bind(value).persistent(false);
+            // One of them gives no statement the time to end.
+            let last = name == "statement_timeout";
+            let set = set.execute(&mut *connection).await;
+            assert!(set.is_ok() || last, "{name}: {set:?}");
+        }
+        connection.return_to_pool().await;
+        let mut connection = connections.acquire().await.unwrap();
+        for (name, _, value) in LEFT_BEHIND {
+            let now = sqlx::query_scalar("SELECT pg_catalog.current_setting($1)").bind(name);
+            let now: String = now.fetch_one(&mut *connection).await.unwrap();
+            assert_eq!(now, value, "{name}");
+        }
+        assert_eq!(pid(&mut connection).await, session);
+        let kept = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_prepared_statements \
+                    WHERE statement LIKE '%pg_backend_pid%' AND generic_plans + custom_plans > 1";
+        let kept: i64 = sqlx::query_scalar(kept)
+            .fetch_one(&mut *connection)
+            .await
+            .unwrap();
+        assert_eq!(kept, 1);
+    }
 }

@@ -12,12 +12,12 @@ use crate::{SourceError, place::Place};
 const MAY_SEE_LAG: &str =
     "SELECT pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')";
 /// A standby that has all it was sent keeps the last lag that was measured for a while.
-const LAG: &str = "SELECT (extract(epoch FROM max(replay_lag)) * 1000)::int8 \
+const LAG: &str = "SELECT (extract(epoch FROM pg_catalog.max(replay_lag)) * 1000)::int8 \
      FROM pg_catalog.pg_stat_replication \
      WHERE replay_lsn IS DISTINCT FROM sent_lsn OR state <> 'streaming'";
 /// Statistics, which everyone may read; a table that was never written to has none.
 const DEAD: &str =
-    "SELECT coalesce(sum(pg_catalog.pg_stat_get_dead_tuples(oid)), 0)::int8 FROM tree";
+    "SELECT coalesce(pg_catalog.sum(pg_catalog.pg_stat_get_dead_tuples(oid)), 0)::int8 FROM tree";
 
 /// What `limits` ask for, of the server and of the table with its partitions.
 pub(super) async fn find(

@@ -236,20 +236,22 @@ async fn add(
 fn sums(table: &Table, heap: &Heap, names: &[String]) -> String {
     // A value that is wider than a row may be lies apart, and only a pointer to it in the row.
     let size = |name: &str| {
-        let size = format!("pg_column_size(t.{})", quote(name));
-        format!("CASE WHEN {size} > 2000 THEN 18 ELSE coalesce({size}, 0) END")
+        let size = format!("pg_catalog.pg_column_size(t.{})", quote(name));
+        format!("CASE WHEN {size} OPERATOR(pg_catalog.>) 2000 THEN 18 ELSE coalesce({size}, 0) END")
     };
     let row = if heap.open {
         let columns = table.shape.columns.iter();
         let sizes: Vec<_> = columns.map(|column| size(&column.name)).collect();
-        format!("coalesce(sum({}), 0)::int8", sizes.join(" + "))
+        let size = sizes.join(" OPERATOR(pg_catalog.+) ");
+        format!("coalesce(pg_catalog.sum({size}), 0)::pg_catalog.int8")
     } else {
-        "0::int8".to_owned()
+        "0::pg_catalog.int8".to_owned()
     };
     let columns = names.iter().map(|name| {
-        let value = quote(name);
-        format!("count(t.{value}), coalesce(sum(octet_length(t.{value})), 0)::int8")
+        let value = format!("t.{}", quote(name));
+        let size = format!("pg_catalog.sum(pg_catalog.octet_length({value}))");
+        format!("pg_catalog.count({value}), coalesce({size}, 0)::pg_catalog.int8")
     });
     let columns: Vec<_> = columns.collect();
-    format!("count(t.ctid), {row}, {}", columns.join(", "))
+    format!("pg_catalog.count(t.ctid), {row}, {}", columns.join(", "))
 }

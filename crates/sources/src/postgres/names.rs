@@ -38,6 +38,23 @@ pub(super) fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
+/// A table's name with its schema as a configuration says it: quoted where it has to be.
+pub(super) fn said(schema: &str, table: &str) -> String {
+    let plain = |name: &str| {
+        let mut letters = name.chars();
+        let starts = |c: char| c.is_ascii_lowercase() || c == '_';
+        letters.next().is_some_and(starts) && letters.all(|c| starts(c) || c.is_ascii_digit())
+    };
+    let said = |name: &str| {
+        if plain(name) {
+            name.to_owned()
+        } else {
+            quote(name)
+        }
+    };
+    format!("{}.{}", said(schema), said(table))
+}
+
 fn identifier(text: &str) -> Option<(String, &str)> {
     match text.strip_prefix('"') {
         Some(inner) => quoted(inner),
@@ -93,6 +110,21 @@ mod tests {
             "", ".", "a.", ".a", "a.b.c", "a b", "\"a", "\"\"", "1a", "a;", "a\"b\"", "\"a\"b",
         ] {
             assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_said_so_that_it_is_read_again() {
+        let plain = [("public", "patients"), ("a_1", "_b")];
+        for (schema, table) in plain {
+            assert_eq!(said(schema, table), format!("{schema}.{table}"));
+        }
+        let others = ["Order", "a b", "1a", "größe", "a$b", r#"a"b"#, "a.b", ""];
+        for (schema, table) in plain.into_iter().chain(others.map(|name| ("s", name))) {
+            let read = Name::parse(&said(schema, table));
+            let again = read.map(|name| (name.schema.unwrap(), name.table));
+            let same = (schema.to_owned(), table.to_owned());
+            assert_eq!(again, (!table.is_empty()).then_some(same), "{table}");
         }
     }
 

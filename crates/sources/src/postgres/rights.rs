@@ -58,13 +58,13 @@ async fn lacking(
     written: &[String],
 ) -> Result<Vec<(String, String)>, SourceError> {
     let sql = format!(
-        "{TREE}, needed (name, privilege) AS (SELECT unnest($2::text[]), 'SELECT' \
-         UNION ALL SELECT 'ctid', 'SELECT' UNION ALL SELECT unnest($3::text[]), 'UPDATE') \
+        "{TREE}, needed (name, privilege) AS (SELECT pg_catalog.unnest($2::text[]), 'SELECT' \
+         UNION ALL SELECT 'ctid', 'SELECT' UNION ALL SELECT pg_catalog.unnest($3::text[]), 'UPDATE') \
          SELECT n.nspname::text, c.relname::text, current_user::text \
          FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         WHERE c.relkind = 'r' AND (NOT has_schema_privilege(n.oid, 'USAGE') OR EXISTS ( \
-             SELECT FROM needed WHERE NOT has_column_privilege(c.oid, name, privilege))) \
+         WHERE c.relkind = 'r' AND (NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE') OR EXISTS ( \
+             SELECT FROM needed WHERE NOT pg_catalog.has_column_privilege(c.oid, name, privilege))) \
          ORDER BY 1, 2"
     );
     let rows = sqlx::query(AssertSqlSafe(sql))
@@ -87,13 +87,13 @@ fn part_and_role(row: &PgRow) -> Result<(String, String), sqlx::Error> {
 
 /// Before PostgreSQL 15 there is no such right, and only superusers may.
 async fn may_suppress(connection: &mut PgConnection, table: &Table) -> Result<(), SourceError> {
-    let version = "SELECT current_setting('server_version_num')::int4";
+    let version = "SELECT pg_catalog.current_setting('server_version_num')::int4";
     let version = sqlx::query_scalar(version).fetch_one(&mut *connection);
     let version: i32 = version.await.at(&table.place)?;
     let asked = if version < 150_000 {
         "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user"
     } else {
-        "SELECT has_parameter_privilege('session_replication_role', 'SET')"
+        "SELECT pg_catalog.has_parameter_privilege('session_replication_role', 'SET')"
     };
     let may = sqlx::query_scalar(asked).fetch_one(connection);
     if may.await.at(&table.place)? {

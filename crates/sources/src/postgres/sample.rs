@@ -48,7 +48,7 @@ pub(super) async fn of(
         sample.whole &= places.len() == 1;
         let in_part = |error| faults::of_part(&error, &table.place, &place);
         let counted = format!(
-            "SELECT count(*) FROM ({}) AS v",
+            "SELECT pg_catalog.count(*) FROM ({}) AS v",
             places
                 .iter()
                 .map(|range| sql::rows_in("t.ctid", &only, *range))

@@ -143,12 +143,15 @@ pub(super) async fn lock(
     rows: &[&RowSwap<'_>],
 ) -> Result<Vec<i64>, sqlx::Error> {
     let statement = format!(
-        "SELECT u.i FROM unnest($1::text::tid[]) WITH ORDINALITY AS u (r, i) \
-         JOIN {only} AS t ON t.ctid = u.r FOR NO KEY UPDATE OF t SKIP LOCKED"
+        "SELECT u.i FROM {PLACES} WITH ORDINALITY AS u (r, i) \
+         JOIN {only} AS t ON t.ctid OPERATOR(pg_catalog.=) u.r FOR NO KEY UPDATE OF t SKIP LOCKED"
     );
     let locked = sqlx::query_scalar(AssertSqlSafe(statement)).bind(places(rows));
     locked.fetch_all(connection).await
 }
+
+/// The rows' places, by the literal that [`places`] writes.
+const PLACES: &str = "pg_catalog.unnest($1::pg_catalog.text::pg_catalog.tid[])";
 
 /// The rows' places as a literal of an array.
 fn places(rows: &[&RowSwap<'_>]) -> String {
@@ -161,41 +164,43 @@ fn places(rows: &[&RowSwap<'_>]) -> String {
     places
 }
 
+/// Every name is qualified: as the statement runs the path of the application holds, for its triggers.
 fn statement(only: &str, form: &[(&str, Compared)]) -> String {
-    let (mut sets, mut arrays, mut names) = (Vec::new(), Vec::new(), vec!["r".to_owned()]);
-    let mut conditions = vec!["t.ctid = u.r".to_owned()];
+    let (mut sets, mut arrays) = (Vec::new(), vec![PLACES.to_owned()]);
+    let mut names = vec!["r".to_owned()];
+    let mut conditions = vec!["t.ctid OPERATOR(pg_catalog.=) u.r".to_owned()];
     for (at, (column, compared)) in form.iter().enumerate() {
         let kind = if *compared == Compared::Text {
-            "text[]"
+            "text"
         } else {
-            "bytea[]"
+            "bytea"
         };
-        arrays.push(format!(
-            ", ${}::{kind}, ${}::{kind}",
-            2 * at + 2,
-            2 * at + 3
-        ));
+        let array = |parameter| format!("pg_catalog.unnest(${parameter}::pg_catalog.{kind}[])");
+        arrays.extend([array(2 * at + 2), array(2 * at + 3)]);
         names.extend([format!("o{at}"), format!("n{at}")]);
         sets.push(format!("{column} = u.n{at}"));
         conditions.push(still_there(column, *compared, at));
     }
-    let (sets, arrays) = (sets.join(", "), arrays.concat());
+    let (sets, arrays) = (sets.join(", "), arrays.join(", "));
     let (names, conditions) = (names.join(", "), conditions.join(" AND "));
     let before = time::before(2 * form.len() + 2);
     format!(
         "UPDATE {only} AS t SET {sets} \
-         FROM unnest($1::text::tid[]{arrays}) WITH ORDINALITY AS u ({names}, i) \
+         FROM ROWS FROM ({arrays}) WITH ORDINALITY AS u ({names}, i) \
          WHERE {conditions} AND {before} RETURNING u.i"
     )
 }
 
 fn still_there(column: &str, compared: Compared, at: usize) -> String {
     let start = rekey_envelope::FINGERPRINT_LEN;
-    match compared {
-        Compared::Start => format!("substr(t.{column}, 1, {start}) = u.o{at}"),
-        Compared::Bytes => format!("t.{column} = u.o{at}"),
-        Compared::Text => format!("t.{column}::text COLLATE \"C\" = u.o{at}"),
-    }
+    let stored = match compared {
+        Compared::Start => {
+            format!("pg_catalog.substr(t.{column}::pg_catalog.bytea, 1, {start})")
+        }
+        Compared::Bytes => format!("t.{column}::pg_catalog.bytea"),
+        Compared::Text => format!("t.{column}::pg_catalog.text COLLATE pg_catalog.\"C\""),
+    };
+    format!("{stored} OPERATOR(pg_catalog.=) u.o{at}")
 }
 
 type Statement<'q> = QueryScalar<'q, Postgres, i64, PgArguments>;
@@ -266,11 +271,15 @@ mod tests {
         assert_eq!(
             statement("ONLY \"p\"", &form),
             "UPDATE ONLY \"p\" AS t SET \"ssn\" = u.n0, \"notes\" = u.n1 \
-             FROM unnest($1::text::tid[], $2::bytea[], $3::bytea[], $4::text[], $5::text[]) \
+             FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.text::pg_catalog.tid[]), \
+             pg_catalog.unnest($2::pg_catalog.bytea[]), pg_catalog.unnest($3::pg_catalog.bytea[]), \
+             pg_catalog.unnest($4::pg_catalog.text[]), pg_catalog.unnest($5::pg_catalog.text[])) \
              WITH ORDINALITY AS u (r, o0, n0, o1, n1, i) \
-             WHERE t.ctid = u.r AND substr(t.\"ssn\", 1, 21) = u.o0 \
-             AND t.\"notes\"::text COLLATE \"C\" = u.o1 \
-             AND clock_timestamp() < to_timestamp($6::float8) RETURNING u.i"
+             WHERE t.ctid OPERATOR(pg_catalog.=) u.r \
+             AND pg_catalog.substr(t.\"ssn\"::pg_catalog.bytea, 1, 21) OPERATOR(pg_catalog.=) u.o0 \
+             AND t.\"notes\"::pg_catalog.text COLLATE pg_catalog.\"C\" OPERATOR(pg_catalog.=) u.o1 \
+             AND pg_catalog.clock_timestamp() OPERATOR(pg_catalog.<) \
+             pg_catalog.to_timestamp($6::pg_catalog.float8) RETURNING u.i"
         );
     }
 }

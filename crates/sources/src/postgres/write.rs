@@ -7,8 +7,7 @@ use sqlx::{Connection, PgConnection, Postgres, Transaction};
 
 use super::{
     catalogue::Table,
-    faults::{self, Located},
-    parts, rights,
+    connections, faults, parts, rights,
     swap::{self, Columns, RowSwap},
     time,
 };
@@ -42,10 +41,13 @@ pub(super) async fn all(
         place: Place::new(&table.place.database, &target.part.name),
         triggers: target.triggers,
         deadline,
+        waits_for_the_disk: false,
     };
     let chunks = chunks(&rows);
     for (at, rows) in chunks.iter().enumerate() {
-        writer.wait_for_the_disk(at, chunks.len()).await?;
+        // Only the last commit of a write waits for the disk, and with it for all before it: then the
+        // caller may say that the rows are written. What a crash takes back before that is as it was.
+        writer.waits_for_the_disk = at + 1 == chunks.len();
         for (index, outcome) in writer.write(rows).await? {
             outcomes[index] = outcome;
         }
@@ -82,6 +84,7 @@ struct Writer<'a> {
     place: Place,
     triggers: Triggers,
     deadline: Deadline,
+    waits_for_the_disk: bool,
 }
 
 impl Writer<'_> {
@@ -135,19 +138,6 @@ impl Writer<'_> {
         Ok(outcomes)
     }
 
-    /// Only the last commit of a write waits for the disk, and with it for all before it: then the
-    /// caller may say that the rows are written. What a crash takes back before that is as it was.
-    async fn wait_for_the_disk(&mut self, at: usize, chunks: usize) -> Result<(), SourceError> {
-        // Said of the first in any case: what the session was used for before may have failed midway.
-        let set = match at {
-            at if at + 1 == chunks => "RESET synchronous_commit",
-            0 => "SET synchronous_commit = off",
-            _ => return Ok(()),
-        };
-        let set = sqlx::query(set).execute(&mut *self.connection).await;
-        set.map(drop).at(self.table)
-    }
-
     /// One transaction; one statement, unless something has to come before it. A failure on the way
     /// drops it, which rolls it back.
     async fn swap(
@@ -159,6 +149,8 @@ impl Writer<'_> {
         let failed = |error| Failure::of(&error, table, place);
         let suppress = self.triggers == Triggers::Suppress;
         let mut free = rows.to_vec();
+        let prepared = connections::prepare_update(self.connection, self.waits_for_the_disk);
+        prepared.await.map_err(failed)?;
         let written = if skip_locked || suppress {
             let mut transaction = self.connection.begin().await.map_err(failed)?;
             if suppress {

@@ -171,6 +171,7 @@ async fn shape(
     let columns = rows.iter().map(|row| column(row, kind.strict)).collect();
     Ok(TableShape {
         full_name: full_name(&place.relation),
+        relation: place.relation.clone(),
         id_name: format!("main.{}", id_part(table_name(&place.relation))),
         heaps: vec![kind.name.clone()],
         primary_key: primary_key(&rows).at(place)?,

@@ -15,11 +15,11 @@ const HEAPS: &str = "SELECT n.nspname::text, c.relname::text, c.oid, \
      coalesce(pg_catalog.pg_relation_size(c.oid), 0), \
      coalesce(pg_catalog.pg_relation_size(nullif(c.reltoastrelid, 0)), 0), \
      coalesce(pg_catalog.pg_indexes_size(c.oid), 0), \
-     (SELECT count(*) FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid), \
+     (SELECT pg_catalog.count(*) FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid), \
      CASE WHEN c.reltuples >= 0 AND c.relpages > 0 THEN (c.reltuples / c.relpages)::float8 END, \
      pg_catalog.pg_stat_get_tuples_updated(c.oid), pg_catalog.pg_stat_get_tuples_hot_updated(c.oid), \
-     current_setting('block_size')::int8, \
-     (SELECT bool_and(pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT')) \
+     pg_catalog.current_setting('block_size')::int8, \
+     (SELECT pg_catalog.bool_and(pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT')) \
       FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), \
      coalesce((SELECT o.option_value::float8 FROM pg_catalog.pg_options_to_table(c.reloptions) o \
       WHERE o.option_name = 'fillfactor'), 100) / 100 \
@@ -35,8 +35,9 @@ const STATISTICS: &str = "SELECT c.oid, s.attname::text, s.null_frac::float8, s.
 
 /// An index depends on the columns of its expressions and of its condition too. One that belongs to
 /// an index of the whole is not listed beside it.
-const INDEXES: &str = "SELECT DISTINCT a.attname::text, x.indexrelid::regclass::text \
+const INDEXES: &str = "SELECT DISTINCT a.attname::text, pg_catalog.quote_ident(c.relname::text) \
  FROM tree JOIN pg_catalog.pg_index x ON x.indrelid = tree.oid \
+ JOIN pg_catalog.pg_class c ON c.oid = x.indexrelid \
  JOIN pg_catalog.pg_attribute a ON a.attrelid = tree.oid AND a.attname = ANY ($2) \
  WHERE (a.attnum = ANY (x.indkey::int2[]) OR EXISTS (SELECT FROM pg_catalog.pg_depend d \
      WHERE d.classid = 'pg_class'::regclass AND d.objid = x.indexrelid \
@@ -44,7 +45,7 @@ const INDEXES: &str = "SELECT DISTINCT a.attname::text, x.indexrelid::regclass::
  AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = x.indexrelid) ORDER BY 2";
 
 const SLOTS: &str = "SELECT slot_name::text FROM pg_catalog.pg_replication_slots \
- WHERE database IS NULL OR database = current_database() ORDER BY 1";
+ WHERE database IS NULL OR database = pg_catalog.current_database() ORDER BY 1";
 
 /// A heap, as the catalogue has it.
 pub(super) struct Heap {
