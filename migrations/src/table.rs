@@ -55,7 +55,7 @@ pub fn bytes(name: &'static str) -> ColumnDef {
         .to_owned()
 }
 
-/// A required UTC time, by the clock of the process that wrote it.
+/// A required UTC time, by the database's clock. Programs from before decision 0032 wrote their own.
 pub fn time(name: &'static str) -> ColumnDef {
     ColumnDef::new(Alias::new(name))
         .timestamp_with_time_zone()

@@ -127,7 +127,6 @@ impl Transport for LocalTransport {
 
 #[cfg(test)]
 mod tests {
-    use chrono::DateTime;
     use rekey_messages::RotationDue;
     use tempfile::TempDir;
     use uuid::Uuid;
@@ -147,7 +146,7 @@ mod tests {
     }
 
     async fn send(transport: &LocalTransport) -> Uuid {
-        let unit = transport.store.begin(DateTime::UNIX_EPOCH).await.unwrap();
+        let unit = transport.store.begin().await.unwrap();
         let rotation = Uuid::now_v7();
         unit.send(&RotationDue { rotation }).await.unwrap();
         unit.commit().await.unwrap();

@@ -65,7 +65,7 @@ async fn audit(
     reason: &str,
 ) -> Result<(), OperationError> {
     let pen = services.pen(&Principal::worker("rotator")).await?;
-    let unit = services.store.begin(services.clock.now()).await?;
+    let unit = services.store.begin().await?;
     pen.append(
         &unit,
         Record {

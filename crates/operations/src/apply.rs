@@ -39,7 +39,7 @@ pub struct Change {
 /// As [`apply`].
 pub async fn plan(services: &Services, desired: &Desired) -> Result<Vec<Change>, OperationError> {
     let resolved = resolve(desired).await?;
-    let unit = services.store.begin(services.clock.now()).await?;
+    let unit = services.store.begin().await?;
     // Dropped without commit: what it changed is what would change.
     Ok(write(&unit, desired, &resolved).await?.changes)
 }
@@ -60,7 +60,7 @@ pub async fn apply(
         return Ok(Vec::new());
     }
     let pen = services.pen(principal).await?;
-    let unit = services.store.begin(services.clock.now()).await?;
+    let unit = services.store.begin().await?;
     let Written { changes, retired } = write(&unit, desired, &resolved).await?;
     for key in &retired {
         pen.append(&unit, key.record()).await?;

@@ -29,7 +29,7 @@ impl Audited {
         authorise(principal, action)?;
         // Asks for keys where it must, so before the unit.
         let pen = services.pen(principal).await?;
-        let unit = services.store.begin(services.clock.now()).await?;
+        let unit = services.store.begin().await?;
         Ok(Self { unit, pen })
     }
 

@@ -5,10 +5,7 @@ use std::collections::{HashMap, HashSet};
 use chrono::{DateTime, Utc};
 use rekey_domain::{ColumnName, Found, KeyId};
 use rekey_sources::{CensusColumn, Counted, PassToShow, Source, SourceError, ValueId};
-use rekey_store::{
-    columns::{self, Protected},
-    database_time,
-};
+use rekey_store::columns::{self, Protected};
 use uuid::Uuid;
 
 use crate::{OperationError, Services, look::census_column};
@@ -94,7 +91,7 @@ async fn count_table(
     let to_show = pass.map(|pass| pass.of(columns));
     let source = services.source(&columns[0].source).await?;
     let relation = &columns[0].table.relation;
-    let taken_at = moment(database_time(services.store.db()).await?);
+    let taken_at = services.store.now().await?;
     let counted = counted(&*source, relation, &wanted, to_show.as_ref()).await?;
     let mut rows = Vec::new();
     for (column, counts) in columns.iter().zip(counted) {
@@ -135,8 +132,4 @@ impl PassToProve {
             fence: self.fences.get(&columns[0].source.id).cloned(),
         }
     }
-}
-
-fn moment(millis: i64) -> DateTime<Utc> {
-    DateTime::from_timestamp_millis(millis).expect("a database's time is within a calendar's years")
 }

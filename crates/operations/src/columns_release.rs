@@ -54,7 +54,7 @@ pub async fn release_column(
         Some(count(services, &column).await?)
     };
     let pen = services.pen(principal).await?;
-    let unit = services.store.begin(services.clock.now()).await?;
+    let unit = services.store.begin().await?;
     refuse_live_rotation(&unit, &column).await?;
     if !columns::release(&unit, column.id).await? {
         return Err(refused(name, "someone else has just released it"));

@@ -30,7 +30,7 @@ pub async fn init(
 ) -> Result<(), OperationError> {
     authorise(principal, Action::Init)?;
     let store = &services.store;
-    let unit = store.begin(services.clock.now()).await?;
+    let unit = store.begin().await?;
     let deployment = keyrings::ensure_deployment(&unit).await?;
     unit.commit().await?;
     // The audit keyring comes first: without it nothing can be recorded, so nothing done.
@@ -66,7 +66,7 @@ async fn ensure_keyring(
         return create_audit_keyring(services, wanted, principal).await;
     }
     let pen = services.pen(principal).await?;
-    let unit = services.store.begin(services.clock.now()).await?;
+    let unit = services.store.begin().await?;
     let keyring = create_keyring(&unit, wanted).await?;
     record_keyring(&unit, &pen, &keyring).await?;
     unit.commit().await?;
@@ -92,7 +92,7 @@ async fn create_audit_keyring(
     let store: &Store = &services.store;
     let deployment = keyrings::deployment(store.db()).await?;
     // The KMS wants the keyring's id before the keyring is stored, so a first unit makes only that.
-    let unit = store.begin(services.clock.now()).await?;
+    let unit = store.begin().await?;
     let keyring = create_keyring(&unit, wanted).await?;
     unit.commit().await?;
     first_audit_key(services, deployment, &keyring, principal).await?;
@@ -108,7 +108,7 @@ async fn first_audit_key(
     let made = make_key(&services.store, &*services.kms, deployment, keyring).await?;
     let key = DataKey::new(made.new.id, made.new.algorithm, &made.material)?;
     let pen = AuditPen::new(Arc::new(key), principal.clone());
-    let unit = services.store.begin(services.clock.now()).await?;
+    let unit = services.store.begin().await?;
     keyrings::lock(&unit, keyring.id).await?;
     if !keys::of_keyring(unit.db(), keyring.id).await?.is_empty() {
         return Ok(());
@@ -152,7 +152,7 @@ async fn add_key(
 ) -> Result<(), OperationError> {
     let made = make_key(&services.store, &*services.kms, deployment, keyring).await?;
     let pen = services.pen(principal).await?;
-    let unit = services.store.begin(services.clock.now()).await?;
+    let unit = services.store.begin().await?;
     // Another init may have been first.
     keyrings::lock(&unit, keyring.id).await?;
     let present = keys::of_keyring(unit.db(), keyring.id).await?;

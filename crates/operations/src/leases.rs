@@ -9,7 +9,6 @@ use rekey_domain::{
 };
 use rekey_envelope::CheckValue;
 use rekey_kms::{Kms, WrappedKey};
-use rekey_runtime::Clock;
 use rekey_store::{
     Store, StoreError, columns,
     keyrings::{self, Keyring},
@@ -22,40 +21,27 @@ use crate::{Worker, key_making::encryption_context, uses::UseLog};
 /// Grants from the store, in the name of one principal.
 pub struct StoreLeases {
     store: Store,
-    clock: Arc<dyn Clock>,
     principal: Principal,
     log: Option<UseLog>,
 }
 
 impl StoreLeases {
     /// Grants to `principal`, whose uses are not written down.
-    pub fn new(store: Store, clock: Arc<dyn Clock>, principal: Principal) -> Self {
+    pub fn new(store: Store, principal: Principal) -> Self {
         Self {
             store,
-            clock,
             principal,
             log: None,
         }
     }
 
     /// Grants to `principal`, and writes what it reports into the audit log.
-    pub fn audited(
-        store: Store,
-        clock: Arc<dyn Clock>,
-        principal: Principal,
-        kms: Arc<dyn Kms>,
-    ) -> Self {
-        let own = Self::new(store.clone(), clock.clone(), principal.clone());
-        let log = UseLog::new(
-            store.clone(),
-            clock.clone(),
-            kms,
-            Arc::new(own),
-            principal.clone(),
-        );
+    pub fn audited(store: Store, principal: Principal, kms: Arc<dyn Kms>) -> Self {
+        let own = Arc::new(Self::new(store.clone(), principal.clone()));
+        let log = UseLog::new(store.clone(), kms, own, principal.clone());
         Self {
             log: Some(log),
-            ..Self::new(store, clock, principal)
+            ..Self::new(store, principal)
         }
     }
 
@@ -124,7 +110,7 @@ impl Leases for StoreLeases {
     async fn usage_block(&self, key: KeyId, wanted: u64) -> Result<UsageBlock, LeaseError> {
         // Moving rows draws on the hard budget and triggers no rotation, as it would trigger the next.
         let by_application = self.principal != Worker::ReEncryptor.principal();
-        let unit = self.store.begin(self.clock.now()).await.map_err(answer)?;
+        let unit = self.store.begin().await.map_err(answer)?;
         let block = keys::take_usage(&unit, key, wanted, by_application)
             .await
             .map_err(answer)?;

@@ -143,7 +143,7 @@ async fn append(
     pen: &AuditPen,
     record: Record<'_>,
 ) -> Result<(), OperationError> {
-    let unit = services.store.begin(services.clock.now()).await?;
+    let unit = services.store.begin().await?;
     pen.append(&unit, record).await?;
     Ok(unit.commit().await?)
 }

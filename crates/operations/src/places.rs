@@ -12,7 +12,7 @@ use rekey_broker::{LocalTransport, RabbitMq, RabbitMqOptions, Transport};
 use rekey_domain::Principal;
 use rekey_kms::LocalKms;
 use rekey_messages::Queue;
-use rekey_runtime::{SystemClock, config::Config};
+use rekey_runtime::config::Config;
 use rekey_store::{Store, is_postgres, sqlite_file};
 
 use crate::{
@@ -163,7 +163,7 @@ impl Places {
     fn wire(&self, store: Store, kms: Arc<dyn rekey_kms::Kms>, principal: Principal) -> Services {
         let sources = self.config.sources.iter();
         let urls = sources.map(|source| (source.name.clone(), source.url.clone()));
-        Services::new(store, kms, Arc::new(SystemClock), principal).with_source_urls(urls.collect())
+        Services::new(store, kms, principal).with_source_urls(urls.collect())
     }
 
     /// Declares the broker's exchanges and queues, where there is a broker.

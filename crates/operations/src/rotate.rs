@@ -43,7 +43,8 @@ pub async fn request_rotation(
 ) -> Result<String, OperationError> {
     authorise(principal, Action::Rotate)?;
     canary::check(services, request).await?;
-    let event = Event::of(request, SOURCE, services.clock.now()).asked_by(principal);
+    let now = services.store.now().await?;
+    let event = Event::of(request, SOURCE, now).asked_by(principal);
     let RotationRequested { urgent, canary, .. } = request;
     let details = json!({ "event": event.id, "urgent": urgent, "canary": canary });
     send(services, &event, principal, &request.keyring, details).await?;
@@ -69,7 +70,8 @@ pub async fn publish(
                 .message()
                 .map_err(|error| OperationError::Refused(error.to_string()))?;
             canary::check(services, &request).await?;
-            let mut event = Event::of(&request, SOURCE, services.clock.now()).asked_by(principal);
+            let now = services.store.now().await?;
+            let mut event = Event::of(&request, SOURCE, now).asked_by(principal);
             event.id = id_of(&asked, principal).to_string();
             event.traceparent = asked.traceparent.filter(|trace| is_traceparent(trace));
             let details = json!({ "event": event.id, "asked": { "id": asked.id, "source": asked.source }, "urgent": request.urgent });

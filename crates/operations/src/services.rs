@@ -8,13 +8,13 @@ use std::{
 use rekey_client::Client;
 use rekey_domain::{KeyringName, Principal};
 use rekey_kms::Kms;
-use rekey_runtime::{Clock, config::SecretUrl};
+use rekey_runtime::config::SecretUrl;
 use rekey_sources::{Source, SourceError};
 use rekey_store::{Store, audit::AuditPen, columns};
 
 use crate::{Desired, OperationError, STORE_SOURCE, StoreLeases, metered_kms::MeteredKms};
 
-/// The store, the KMS, a client of our own, the sources and the time. Cheap to clone.
+/// The store, which tells the time too, the KMS, a client of our own, and the sources. Cheap to clone.
 #[derive(Clone)]
 pub struct Services {
     /// The store.
@@ -23,8 +23,6 @@ pub struct Services {
     pub kms: Arc<dyn Kms>,
     /// Encrypts and decrypts as any application would.
     pub client: Client,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
     /// This process, for leases and logs.
     pub holder: String,
     source_urls: Arc<HashMap<String, SecretUrl>>,
@@ -40,19 +38,13 @@ struct Open {
 
 impl Services {
     /// Wires the services of a process that calls itself `principal` where it uses keys.
-    pub fn new(
-        store: Store,
-        kms: Arc<dyn Kms>,
-        clock: Arc<dyn Clock>,
-        principal: Principal,
-    ) -> Self {
+    pub fn new(store: Store, kms: Arc<dyn Kms>, principal: Principal) -> Self {
         let kms: Arc<dyn Kms> = Arc::new(MeteredKms(kms));
         Self {
-            client: client(&store, &kms, &clock, &principal),
+            client: client(&store, &kms, &principal),
             holder: format!("{principal}#{}", std::process::id()),
             store,
             kms,
-            clock,
             source_urls: Arc::default(),
             sources: Arc::default(),
         }
@@ -62,7 +54,7 @@ impl Services {
     #[must_use]
     pub fn acting_as(&self, principal: &Principal) -> Self {
         Self {
-            client: client(&self.store, &self.kms, &self.clock, principal),
+            client: client(&self.store, &self.kms, principal),
             holder: format!("{principal}#{}", std::process::id()),
             ..self.clone()
         }
@@ -147,13 +139,8 @@ fn out_of_reach(name: &str, problem: String) -> OperationError {
     })
 }
 
-fn client(
-    store: &Store,
-    kms: &Arc<dyn Kms>,
-    clock: &Arc<dyn Clock>,
-    principal: &Principal,
-) -> Client {
+fn client(store: &Store, kms: &Arc<dyn Kms>, principal: &Principal) -> Client {
     let (principal, kms) = (principal.clone(), kms.clone());
-    let leases = StoreLeases::audited(store.clone(), clock.clone(), principal, kms.clone());
+    let leases = StoreLeases::audited(store.clone(), principal, kms.clone());
     Client::new(Arc::new(leases), kms)
 }

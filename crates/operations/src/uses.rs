@@ -5,7 +5,6 @@ use std::sync::Arc;
 use rekey_client::{Client, Leases, Use};
 use rekey_domain::{Principal, Purpose};
 use rekey_kms::Kms;
-use rekey_runtime::Clock;
 use rekey_store::{
     Store,
     audit::{AuditPen, Record},
@@ -18,7 +17,6 @@ use crate::{Desired, OperationError};
 /// Writes reports of use into the audit log, with a client of its own for the AUDIT key.
 pub struct UseLog {
     store: Store,
-    clock: Arc<dyn Clock>,
     client: Client,
     principal: Principal,
 }
@@ -27,14 +25,12 @@ impl UseLog {
     /// The log of what `principal` does. `leases` must not report into this log itself.
     pub fn new(
         store: Store,
-        clock: Arc<dyn Clock>,
         kms: Arc<dyn Kms>,
         leases: Arc<dyn Leases>,
         principal: Principal,
     ) -> Self {
         Self {
             store,
-            clock,
             client: Client::new(leases, kms),
             principal,
         }
@@ -60,7 +56,7 @@ impl UseLog {
             .encryption_key(&Desired::audit_keyring().name, named.len() as u64)
             .await?;
         let pen = AuditPen::new(key, self.principal.clone());
-        let unit = self.store.begin(self.clock.now()).await?;
+        let unit = self.store.begin().await?;
         for (
             subject,
             Use {

@@ -146,9 +146,9 @@ pub struct Status {
 /// [`OperationError::Store`].
 pub async fn key_views(services: &Services) -> Result<Vec<KeyView>, OperationError> {
     let mut views = Vec::new();
+    let now = services.store.now().await?;
     for keyring in keyrings::all(services.store.db()).await? {
         let keys = keys::of_keyring(services.store.db(), keyring.id).await?;
-        let now = services.clock.now();
         views.extend(keys.iter().map(|key| key_view(key, &keyring, now)));
     }
     Ok(views)
@@ -315,10 +315,9 @@ pub async fn status(services: &Services) -> Result<Status, OperationError> {
         needs_a_person: Vec::new(),
     };
     status.needs_a_person = needs(&status);
-    status
-        .needs_a_person
-        .extend(stuck(&status, services.clock.now()));
-    let late = services.clock.now() - SIGNED_WITHIN;
+    let now = services.store.now().await?;
+    status.needs_a_person.extend(stuck(&status, now));
+    let late = now - SIGNED_WITHIN;
     let overdue = unsigned
         .iter()
         .filter(|one| one.ended_at.is_some_and(|ended| ended < late));

@@ -1,11 +1,9 @@
 //! One delivery as its handler sees it, and the error that carries the decision.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{error::Error, time::Duration};
 
 use rekey_messages::Event;
 use rekey_store::{Store, StoreError, Unit, inbox};
-
-use crate::Clock;
 
 /// What is away is looked for again after this.
 const OUTAGE: Duration = Duration::from_secs(5);
@@ -53,7 +51,6 @@ pub struct Job {
     pub(crate) event: Event,
     pub(crate) handler: &'static str,
     pub(crate) store: Store,
-    pub(crate) clock: Arc<dyn Clock>,
 }
 
 impl Job {
@@ -68,7 +65,7 @@ impl Job {
     /// # Errors
     /// [`StoreError`] of the database.
     pub async fn begin(&self) -> Result<Option<Unit>, StoreError> {
-        let unit = self.store.begin(self.clock.now()).await?;
+        let unit = self.store.begin().await?;
         let first = inbox::first_sight(&unit, &self.event, self.handler).await?;
         Ok(first.then_some(unit))
     }

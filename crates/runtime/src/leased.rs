@@ -5,8 +5,6 @@ use std::time::Duration;
 use rekey_store::{Store, StoreError, leases, leases::Lease};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::Clock;
-
 /// How long a job's lease lasts without renewal.
 pub const JOB_LEASE: Duration = Duration::from_secs(60);
 const RENEW_EVERY: Duration = Duration::from_secs(15);
@@ -15,13 +13,8 @@ const RENEW_EVERY: Duration = Duration::from_secs(15);
 ///
 /// # Errors
 /// [`StoreError`] of the database.
-pub async fn take(
-    store: &Store,
-    clock: &dyn Clock,
-    name: &str,
-    holder: &str,
-) -> Result<Option<Lease>, StoreError> {
-    let unit = store.begin_forgettable(clock.now()).await?;
+pub async fn take(store: &Store, name: &str, holder: &str) -> Result<Option<Lease>, StoreError> {
+    let unit = store.begin_forgettable().await?;
     let lease = leases::acquire(&unit, name, holder, JOB_LEASE).await?;
     unit.commit().await?;
     Ok(lease)
@@ -34,7 +27,6 @@ pub async fn take(
 /// [`StoreError::Fenced`] when the lease was lost; otherwise what `work` answers.
 pub async fn renewed<T, E: From<StoreError>>(
     store: &Store,
-    clock: &dyn Clock,
     lease: &Lease,
     work: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
@@ -44,7 +36,7 @@ pub async fn renewed<T, E: From<StoreError>>(
         ticks.tick().await;
         loop {
             ticks.tick().await;
-            match renew(store, clock, lease).await {
+            match renew(store, lease).await {
                 Err(error @ StoreError::Fenced { .. }) => return error,
                 Err(error) => {
                     tracing::warn!(lease = lease.name, %error, "the lease could not be renewed")
@@ -59,16 +51,16 @@ pub async fn renewed<T, E: From<StoreError>>(
     }
 }
 
-async fn renew(store: &Store, clock: &dyn Clock, lease: &Lease) -> Result<(), StoreError> {
-    let unit = store.begin_forgettable(clock.now()).await?;
+async fn renew(store: &Store, lease: &Lease) -> Result<(), StoreError> {
+    let unit = store.begin_forgettable().await?;
     leases::hold(&unit, lease, JOB_LEASE).await?;
     unit.commit().await
 }
 
 /// Gives a lease back after its work failed, so that the next attempt need not wait for its end.
-pub async fn give_back(store: &Store, clock: &dyn Clock, lease: &Lease) {
+pub async fn give_back(store: &Store, lease: &Lease) {
     let released = async {
-        let unit = store.begin_forgettable(clock.now()).await?;
+        let unit = store.begin_forgettable().await?;
         leases::release(&unit, lease).await?;
         unit.commit().await
     };

@@ -1,7 +1,6 @@
 //! Handlers, workers, retry, configuration, telemetry and shutdown.
 
 mod account;
-pub mod clock;
 pub mod config;
 pub mod crash;
 mod handler;
@@ -15,7 +14,6 @@ pub mod telemetry;
 mod worker;
 
 pub use account::account;
-pub use clock::{Clock, ManualClock, SystemClock};
 pub use handler::Handler;
 pub use job::{Job, JobError};
 pub use worker::Worker;

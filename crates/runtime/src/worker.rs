@@ -14,7 +14,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Clock, Handler, Job, JobError, crash,
+    Handler, Job, JobError, crash,
     handler::{AnyHandler, Typed},
     metrics as names,
 };
@@ -36,7 +36,6 @@ pub struct Worker {
 struct Shared {
     transport: Arc<dyn Transport>,
     store: Store,
-    clock: Arc<dyn Clock>,
 }
 
 impl Worker {
@@ -47,13 +46,8 @@ impl Worker {
         slots: usize,
         transport: Arc<dyn Transport>,
         store: Store,
-        clock: Arc<dyn Clock>,
     ) -> Self {
-        let shared = Arc::new(Shared {
-            transport,
-            store,
-            clock,
-        });
+        let shared = Arc::new(Shared { transport, store });
         Self {
             queues,
             slots,
@@ -168,12 +162,10 @@ impl Shared {
         event: Event,
         delivery: &Delivery,
     ) -> Result<(), StoreError> {
-        let (store, clock) = (self.store.clone(), self.clock.clone());
         let job = Job {
             event: event.clone(),
             handler: handler.name(),
-            store,
-            clock,
+            store: self.store.clone(),
         };
         let task = {
             let handler = handler.clone();
@@ -234,7 +226,7 @@ impl Shared {
         delay: Duration,
         counts: bool,
     ) -> Result<(), StoreError> {
-        let unit = self.store.begin(self.clock.now()).await?;
+        let unit = self.store.begin().await?;
         if counts && !inbox::first_sight(&unit, &event, handler).await? {
             return Ok(());
         }
@@ -257,7 +249,7 @@ impl Shared {
             "given up; see rekey dead-letters list"
         );
         ::metrics::counter!(names::DEAD_LETTERS, "handler" => handler.name()).increment(1);
-        let unit = self.store.begin(self.clock.now()).await?;
+        let unit = self.store.begin().await?;
         if !inbox::first_sight(&unit, &event, handler.name()).await? {
             return Ok(());
         }
@@ -274,7 +266,7 @@ impl Shared {
     ) -> Result<(), StoreError> {
         tracing::error!(%queue, type_, why, "not handled; see rekey dead-letters list");
         ::metrics::counter!(names::DEAD_LETTERS, "handler" => "none").increment(1);
-        let unit = self.store.begin(self.clock.now()).await?;
+        let unit = self.store.begin().await?;
         file(unit, queue, type_, body, why).await
     }
 }

@@ -10,7 +10,6 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::*;
-use crate::SystemClock;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -87,11 +86,12 @@ impl Fixture {
 
     fn event() -> Event {
         let rotation = Uuid::now_v7();
-        Event::of(&RotationDue { rotation }, "/rekey/test", SystemClock.now())
+        let time = chrono::DateTime::UNIX_EPOCH;
+        Event::of(&RotationDue { rotation }, "/rekey/test", time)
     }
 
     async fn send(&self, events: &[&Event]) {
-        let unit = self.store.begin(SystemClock.now()).await.unwrap();
+        let unit = self.store.begin().await.unwrap();
         for event in events {
             let route = route_of(event).unwrap();
             unit.send_event(event, route, Duration::ZERO).await.unwrap();
@@ -113,7 +113,6 @@ impl Fixture {
             2,
             self.transport.clone(),
             self.store.clone(),
-            Arc::new(SystemClock),
         );
         let running = tokio::spawn(worker.handle(handler).run(shutdown.clone()));
         let emptied = async {

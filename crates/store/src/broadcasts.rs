@@ -70,7 +70,7 @@ pub async fn prune(store: &Store) -> Result<u64, StoreError> {
     {
         return Ok(0);
     }
-    let unit = store.begin(chrono::DateTime::UNIX_EPOCH).await?;
+    let unit = store.begin().await?;
     let pruned = outbox::Entity::delete_many()
         .filter(old)
         .exec(unit.db())

@@ -394,11 +394,11 @@ mod tests {
     use super::*;
     use crate::{
         Store,
-        test_store::{Kind, TestStore, now},
+        test_store::{Kind, TestStore},
     };
 
     async fn protect_ssn(store: &Store, keyring: Uuid) -> Result<bool, StoreError> {
-        let unit = store.begin(now()).await?;
+        let unit = store.begin().await?;
         let (source, _) = ensure_source(&unit, "clinic", "sqlite://clinic.db").await?;
         let table = ensure_table(
             &unit,
@@ -451,7 +451,7 @@ mod tests {
             assert!(protect_ssn(&store, keyring).await.unwrap());
             let column = all(store.db()).await.unwrap()[0].id;
             for released in [true, false] {
-                let unit = store.begin(now()).await.unwrap();
+                let unit = store.begin().await.unwrap();
                 assert_eq!(release(&unit, column).await.unwrap(), released);
                 unit.commit().await.unwrap();
                 assert_eq!(all(store.db()).await.unwrap().len(), 0);

@@ -162,7 +162,7 @@ mod tests {
     use super::*;
     use crate::{
         Store, keyrings,
-        test_store::{Kind, TestStore, now},
+        test_store::{Kind, TestStore},
     };
 
     async fn raise(store: &Store, code: &str) -> StoreError {
@@ -206,7 +206,7 @@ mod tests {
         assert!(lost.is_retryable(), "{lost}");
         drop(unit);
         let error = loop {
-            match store.begin(now()).await {
+            match store.begin().await {
                 Ok(_) => break None,
                 Err(error) if error.is_retryable() => {}
                 Err(error) => break Some(error),

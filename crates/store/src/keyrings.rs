@@ -189,11 +189,11 @@ mod tests {
     use super::*;
     use crate::{
         Store,
-        test_store::{Kind, TestStore, loser, now},
+        test_store::{Kind, TestStore, loser},
     };
 
     async fn ensure(store: &Store) -> Uuid {
-        let unit = store.begin(now()).await.unwrap();
+        let unit = store.begin().await.unwrap();
         let id = ensure_deployment(&unit).await.unwrap();
         unit.commit().await.unwrap();
         id
@@ -216,7 +216,7 @@ mod tests {
             let store = TestStore::new(kind).await;
             let name: KeyringName = "phi".parse().unwrap();
             let create = async |store: Store| {
-                let unit = store.begin(now()).await?;
+                let unit = store.begin().await?;
                 create(
                     &unit,
                     &name,

@@ -131,14 +131,14 @@ mod tests {
     use super::*;
     use crate::{
         WorkerLock, database_time, keyrings,
-        test_store::{Kind, TestStore, now},
+        test_store::{Kind, TestStore},
     };
 
     const MINUTE: Duration = Duration::from_secs(60);
     const DAY: i64 = 24 * 60 * 60 * 1_000;
 
     async fn take(store: &crate::Store, holder: &str, lasts: Duration) -> Option<Lease> {
-        let unit = store.begin(now()).await.unwrap();
+        let unit = store.begin().await.unwrap();
         let lease = acquire(&unit, "batch/1", holder, lasts).await.unwrap();
         unit.commit().await.unwrap();
         lease

@@ -48,9 +48,7 @@ pub async fn lease_next(
     if due.is_none() {
         return Ok(None);
     }
-    let unit = store
-        .begin_forgettable(chrono::DateTime::UNIX_EPOCH)
-        .await?;
+    let unit = store.begin_forgettable().await?;
     let now = unit.database_time_in(Duration::ZERO);
     let Some((queue, row)) = oldest_due(&unit, queues, now).await? else {
         return Ok(None);
@@ -126,9 +124,7 @@ fn ours(receipt: Receipt) -> Condition {
 /// # Errors
 /// [`StoreError`] of the database.
 pub async fn remove(store: &Store, receipt: Receipt) -> Result<bool, StoreError> {
-    let unit = store
-        .begin_forgettable(chrono::DateTime::UNIX_EPOCH)
-        .await?;
+    let unit = store.begin_forgettable().await?;
     let deleted = outbox::Entity::delete_many()
         .filter(ours(receipt))
         .exec(unit.db())
@@ -142,9 +138,7 @@ pub async fn remove(store: &Store, receipt: Receipt) -> Result<bool, StoreError>
 /// # Errors
 /// [`StoreError`] of the database.
 pub async fn extend(store: &Store, receipt: Receipt, lasts: Duration) -> Result<bool, StoreError> {
-    let unit = store
-        .begin_forgettable(chrono::DateTime::UNIX_EPOCH)
-        .await?;
+    let unit = store.begin_forgettable().await?;
     let updated = outbox::Entity::update_many()
         .col_expr(
             outbox::Column::LeasedUntil,

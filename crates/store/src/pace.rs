@@ -85,11 +85,11 @@ mod tests {
     use super::*;
     use crate::{
         Store,
-        test_store::{Kind, TestStore, now},
+        test_store::{Kind, TestStore},
     };
 
     async fn take_on(store: &Store, source: Uuid) -> Result<(), Duration> {
-        let unit = store.begin(now()).await.unwrap();
+        let unit = store.begin().await.unwrap();
         let rate = NonZeroU32::new(10).unwrap();
         let taken = take(&unit, source, 1_000, rate).await.unwrap();
         unit.commit().await.unwrap();

@@ -219,7 +219,7 @@ mod tests {
             let rotation = worked(&store, "phi").await;
             let figures = ended(&store, &rotation, RotationState::Completed).await;
             let prune = async |store: &crate::Store| {
-                let unit = store.begin(now()).await.unwrap();
+                let unit = store.begin().await.unwrap();
                 let later = now() + TimeDelta::seconds(1);
                 some(&unit, later, 2).await.unwrap();
                 unit.commit().await.unwrap();

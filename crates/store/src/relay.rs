@@ -30,9 +30,7 @@ pub async fn lease_block(store: &Store, limit: u64, lasts: Duration) -> Result<B
     if first.one(store.db()).await?.is_none() {
         return Ok(Block::default());
     }
-    let unit = store
-        .begin_forgettable(chrono::DateTime::UNIX_EPOCH)
-        .await?;
+    let unit = store.begin_forgettable().await?;
     let now = unit.database_time_in(Duration::ZERO);
     let messages = outbox::Entity::find()
         .filter(due(now))
@@ -69,9 +67,7 @@ pub async fn remove_all(store: &Store, block: &Block, ids: &[Uuid]) -> Result<u6
     if ids.is_empty() {
         return Ok(0);
     }
-    let unit = store
-        .begin_forgettable(chrono::DateTime::UNIX_EPOCH)
-        .await?;
+    let unit = store.begin_forgettable().await?;
     let removed = outbox::Entity::delete_many()
         .filter(ours(block, ids))
         .exec(unit.db())
@@ -93,9 +89,7 @@ pub async fn postpone(
     if ids.is_empty() {
         return Ok(());
     }
-    let unit = store
-        .begin_forgettable(chrono::DateTime::UNIX_EPOCH)
-        .await?;
+    let unit = store.begin_forgettable().await?;
     let available_at = unit.database_time_in(delay);
     outbox::Entity::update_many()
         .col_expr(outbox::Column::AvailableAt, Expr::value(available_at))

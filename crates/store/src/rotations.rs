@@ -76,7 +76,8 @@ pub async fn lock(unit: &Unit, id: Uuid) -> Result<Locked, StoreError> {
     }
 }
 
-/// The keyring's rotations, latest first.
+/// The keyring's rotations, latest first. A live one is the latest, whatever a step of the database's
+/// clock made of the ids.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
@@ -85,10 +86,12 @@ pub async fn of_keyring(
     keyring: Uuid,
 ) -> Result<Vec<Rotation>, StoreError> {
     let rotations = rotation::Entity::find().filter(rotation::Column::KeyringId.eq(keyring));
-    Ok(rotations
+    let mut rotations = rotations
         .order_by_desc(rotation::Column::Id)
         .all(db)
-        .await?)
+        .await?;
+    rotations.sort_by_key(|rotation| !rotation.state.0.is_live());
+    Ok(rotations)
 }
 
 /// Every rotation, latest first.
@@ -159,7 +162,7 @@ pub(crate) fn new(
 ) -> Changes {
     let kind = RotationKind::Switch;
     Changes {
-        id: Set(Uuid::now_v7()),
+        id: Set(unit.new_id()),
         keyring_id: Set(keyring),
         kind: Set(Text(kind)),
         state: Set(Text(kind.starts_in())),
@@ -416,7 +419,7 @@ mod tests {
     use super::*;
     use crate::{
         Store,
-        test_store::{Kind, TestStore, loser, now},
+        test_store::{Kind, TestStore, loser},
     };
 
     #[tokio::test]
@@ -425,7 +428,7 @@ mod tests {
             let store = TestStore::new(kind).await;
             let keyring = store.keyring("phi").await.id;
             let start = async |store: Store| {
-                let unit = store.begin(now()).await?;
+                let unit = store.begin().await?;
                 let ana = Principal::os("ana", "clinic");
                 start(&unit, keyring, RotationReason::Schedule, &ana).await?;
                 unit.commit().await
@@ -442,7 +445,7 @@ mod tests {
         for kind in Kind::BOTH {
             let store = TestStore::new(kind).await;
             let keyring = store.keyring("phi").await.id;
-            let unit = store.begin(now()).await.unwrap();
+            let unit = store.begin().await.unwrap();
             let ana = Principal::os("ana", "clinic");
             let started = start(&unit, keyring, RotationReason::Schedule, &ana).await;
             let seen = started.unwrap();

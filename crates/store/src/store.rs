@@ -2,14 +2,18 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use chrono::{DateTime, SubsecRound, Utc};
+use chrono::{DateTime, Utc};
 use sea_orm::{
     DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode, TransactionOptions,
     TransactionTrait,
 };
 use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 
-use crate::{StoreError, Unit, connect, database_time, time::relaxed_database_time, wakes::Wakes};
+use crate::{
+    StoreError, Unit, connect,
+    time::{database_time, in_milliseconds, relaxed_database_time},
+    wakes::Wakes,
+};
 
 /// The store. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -54,18 +58,26 @@ impl Store {
         &self.db
     }
 
-    /// Begins a unit of work; `now` stamps everything written in it.
+    /// What time it is, by the database: what is decided outside of a unit is decided by this.
     ///
     /// # Errors
     /// [`StoreError::OutOfReach`] when the database does not answer.
-    pub async fn begin(&self, now: DateTime<Utc>) -> Result<Unit, StoreError> {
+    pub async fn now(&self) -> Result<DateTime<Utc>, StoreError> {
+        Ok(in_milliseconds(database_time(&self.db).await?))
+    }
+
+    /// Begins a unit of work.
+    ///
+    /// # Errors
+    /// [`StoreError::OutOfReach`] when the database does not answer.
+    pub async fn begin(&self) -> Result<Unit, StoreError> {
         let writer = match &self.writer {
             Some(writer) => Some(writer.clone().lock_owned().await),
             None => None,
         };
         let tx = self.db.begin_with_options(immediate()).await?;
-        let database_now = database_time(&tx).await?;
-        Ok(self.unit(tx, now, database_now, writer))
+        let now = database_time(&tx).await?;
+        Ok(self.unit(tx, now, writer))
     }
 
     /// Begins a unit whose commit does not wait for the disk: for leases and for what was shipped. A
@@ -73,26 +85,17 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::OutOfReach`] when the database does not answer.
-    pub async fn begin_forgettable(&self, now: DateTime<Utc>) -> Result<Unit, StoreError> {
+    pub async fn begin_forgettable(&self) -> Result<Unit, StoreError> {
         if self.db.get_database_backend() != DbBackend::Postgres {
-            return self.begin(now).await;
+            return self.begin().await;
         }
         let tx = self.db.begin().await?;
-        let database_now = relaxed_database_time(&tx).await?;
-        Ok(self.unit(tx, now, database_now, None))
+        let now = relaxed_database_time(&tx).await?;
+        Ok(self.unit(tx, now, None))
     }
 
-    fn unit(
-        &self,
-        tx: DatabaseTransaction,
-        now: DateTime<Utc>,
-        database_now: i64,
-        writer: Option<OwnedMutexGuard<()>>,
-    ) -> Unit {
-        // PostgreSQL keeps microseconds; what is hashed must read back as it was.
-        let now = now.trunc_subsecs(6);
-        let wakes = self.wakes.clone();
-        Unit::new(tx, now, database_now, wakes, writer)
+    fn unit(&self, tx: DatabaseTransaction, now: i64, writer: Option<OwnedMutexGuard<()>>) -> Unit {
+        Unit::new(tx, now, self.wakes.clone(), writer)
     }
 
     /// Changes whenever a unit of this process commits, and soon after another process sent
@@ -126,7 +129,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::test_store::{Kind, TestStore, now};
+    use crate::test_store::{Kind, TestStore};
 
     #[tokio::test]
     async fn what_cannot_be_opened_is_out_of_reach() {
@@ -140,12 +143,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn units_are_stamped_in_microseconds() {
+    async fn units_are_stamped_with_the_databases_time() {
         for kind in Kind::BOTH {
             let store = TestStore::new(kind).await;
-            let time = now() + Duration::from_nanos(1_234_567);
-            let stamped = store.begin(time).await.unwrap().now();
-            assert_eq!(stamped, now() + Duration::from_micros(1_234));
+            let before = store.now().await.unwrap();
+            let unit = store.unit().await;
+            let after = in_milliseconds(database_time(unit.db()).await.unwrap());
+            assert!((before..=after).contains(&unit.now()), "{}", unit.now());
+            let stamped = unit.now().timestamp_millis();
+            assert_eq!(stamped, unit.database_time_in(Duration::ZERO));
         }
     }
 }

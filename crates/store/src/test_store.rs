@@ -63,7 +63,7 @@ impl TestStore {
     }
 
     pub async fn unit(&self) -> Unit {
-        self.begin(now()).await.unwrap()
+        self.begin().await.unwrap()
     }
 
     pub async fn keyring(&self, name: &str) -> Keyring {
@@ -106,7 +106,7 @@ impl Database {
     }
 }
 
-/// A time that units are stamped with.
+/// A time that rows and events are dated with.
 pub(crate) fn now() -> DateTime<Utc> {
     "2026-03-29T01:30:00Z".parse().unwrap()
 }

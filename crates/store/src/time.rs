@@ -1,5 +1,6 @@
-//! The database's own clock, which all leases and delays go by (rule 9).
+//! The database's own clock, which every date that decides goes by (rule 9).
 
+use chrono::{DateTime, Utc};
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 
 use crate::StoreError;
@@ -31,4 +32,9 @@ pub(crate) async fn relaxed_database_time(db: &impl ConnectionTrait) -> Result<i
     let row = db.query_one_raw(statement).await?;
     let row = row.expect("a SELECT without FROM gives one row");
     Ok(row.try_get("", "now")?)
+}
+
+/// A time of the database's, as it is stored and shown.
+pub(crate) fn in_milliseconds(time: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(time).expect("no database tells a time beyond the year 262,000")
 }

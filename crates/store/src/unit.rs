@@ -11,7 +11,7 @@ use sea_orm::{ActiveValue::Set, DatabaseTransaction, EntityTrait};
 use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
-use crate::{StoreError, entities::outbox, wakes::Wakes};
+use crate::{StoreError, entities::outbox, time::in_milliseconds, wakes::Wakes};
 
 /// A transaction on the store. Dropped without [`Unit::commit`], nothing happened.
 ///
@@ -19,9 +19,8 @@ use crate::{StoreError, entities::outbox, wakes::Wakes};
 #[derive(Debug)]
 pub struct Unit {
     tx: DatabaseTransaction,
-    now: DateTime<Utc>,
-    /// Asked for once: a unit is short, and each question is a round trip.
-    database_now: i64,
+    /// The database's, in milliseconds. Asked for once: a unit is short, and each question is a round trip.
+    now: i64,
     wakes: Wakes,
     sent: AtomicBool,
     // Dropped after `tx`, so that the next writer finds the database free.
@@ -31,24 +30,30 @@ pub struct Unit {
 impl Unit {
     pub(crate) fn new(
         tx: DatabaseTransaction,
-        now: DateTime<Utc>,
-        database_now: i64,
+        now: i64,
         wakes: Wakes,
         writer: Option<OwnedMutexGuard<()>>,
     ) -> Self {
         Self {
             tx,
             now,
-            database_now,
             wakes,
             sent: AtomicBool::new(false),
             _writer: writer,
         }
     }
 
-    /// The time that stamps everything written here.
+    /// The database's time when the unit began: it stamps everything written here, and what is decided
+    /// here is decided by it. No process's own clock does either (rule 9).
     pub fn now(&self) -> DateTime<Utc> {
-        self.now
+        in_milliseconds(self.now)
+    }
+
+    /// A new id, which says when by the database's time: ids in the order of their times stay so whoever
+    /// makes them.
+    pub fn new_id(&self) -> Uuid {
+        let milliseconds = self.now.unsigned_abs();
+        uuid::Builder::from_unix_timestamp_millis(milliseconds, &rand::random()).into_uuid()
     }
 
     /// The transaction, for reading within it.
@@ -73,7 +78,7 @@ impl Unit {
         message: &M,
         delay: Duration,
     ) -> Result<(), StoreError> {
-        let event = Event::of(message, "/rekey", self.now);
+        let event = Event::of(message, "/rekey", self.now());
         self.send_event(&event, message.route(), delay).await
     }
 
@@ -104,10 +109,10 @@ impl Unit {
         Ok(())
     }
 
-    /// The database's time when the unit began, in milliseconds, and `delay`.
+    /// [`now`](Self::now) in milliseconds, and `delay`.
     pub fn database_time_in(&self, delay: Duration) -> i64 {
         let delay = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX / 2);
-        self.database_now.saturating_add(delay)
+        self.now.saturating_add(delay)
     }
 
     /// Makes everything of the unit true at once, and wakes what waits for it.
@@ -183,7 +188,7 @@ mod tests {
             let store = TestStore::new(kind).await;
             drop(store.unit().await);
             for writer in [&store.another().await, &*store] {
-                let unit = writer.begin(crate::test_store::now()).await.unwrap();
+                let unit = writer.begin().await.unwrap();
                 create_and_send(&unit).await;
             }
         }

@@ -156,7 +156,7 @@ mod tests {
     const SOON: std::time::Duration = std::time::Duration::from_secs(10);
 
     async fn send(store: &Store) {
-        let unit = store.begin(crate::test_store::now()).await.unwrap();
+        let unit = store.begin().await.unwrap();
         let rotation = Uuid::now_v7();
         unit.send(&RotationDue { rotation }).await.unwrap();
         unit.commit().await.unwrap();

@@ -1,6 +1,6 @@
 //! Certificates: signed when a rotation completes, verified by anyone, for ever.
 
-use std::{fs, path::Path, process::Command, sync::Arc, time::Duration};
+use std::{fs, path::Path, process::Command, time::Duration};
 
 use rekey_client::{ClientError, LeaseError};
 use rekey_domain::{KeyState, KeyringName, KeyringPolicy, RotationState, Timing};
@@ -14,7 +14,6 @@ use rekey_operations::{
     },
     rotation_view, status,
 };
-use rekey_runtime::SystemClock;
 use serde_json::{Value, json};
 
 use crate::{
@@ -148,7 +147,7 @@ async fn a_rotation_completes_while_the_kms_is_disabled_and_its_certificate_is_s
         },
         ..short()
     };
-    let clinic = Deployment::with(60, policy, Arc::new(SystemClock)).await;
+    let clinic = Deployment::with(60, policy).await;
     let engine = Engine::start(&clinic.services);
     clinic.rotate(&phi()).await;
     clinic.reaches(&phi(), RotationState::Grace).await;

@@ -16,7 +16,6 @@ use rekey_operations::{
     Grantee, RotationView, Services, Worker, census, key_views, rotate, rotation_views,
     verify_audit,
 };
-use rekey_runtime::SystemClock;
 use rekey_store::Store;
 use rekey_testkit::{programs, rabbitmq::TestBroker, services};
 use serde_json::Value;
@@ -46,6 +45,7 @@ pub struct Policy {
     pub batch_rows: u32,
     pub concurrency: u32,
     pub retry_attempts: u32,
+    pub grace_period: &'static str,
     pub messages: Messages,
     pub algorithm: Algorithm,
 }
@@ -56,6 +56,7 @@ impl Default for Policy {
             batch_rows: 100,
             concurrency: 5,
             retry_attempts: 3,
+            grace_period: "1s",
             messages: Messages::RabbitMq,
             algorithm: Algorithm::default(),
         }
@@ -533,6 +534,7 @@ fn config(alias: &str, policy: Policy) -> String {
         concurrency,
         algorithm,
         retry_attempts,
+        grace_period,
         ..
     } = policy;
     let kms = services::url(services::KMS);
@@ -549,7 +551,7 @@ name = "phi"
 purpose = "PHI"
 algorithm = "{algorithm}"
 keyset_max_age = "1s"
-grace_period = "1s"
+grace_period = "{grace_period}"
 sweep_every = "1s"
 encrypt_lease = "1s"
 batch_rows = {batch_rows}
@@ -583,5 +585,5 @@ async fn operators([store, source]: &[String; 2], alias: &str) -> Services {
     kms.ensure_master_key().await.unwrap();
     let store = Store::connect(store).await.unwrap();
     let sources = HashMap::from([("clinic".to_owned(), source.clone().into())]);
-    Services::new(store, Arc::new(kms), Arc::new(SystemClock), operator()).with_source_urls(sources)
+    Services::new(store, Arc::new(kms), operator()).with_source_urls(sources)
 }

@@ -8,7 +8,7 @@ use std::{
 use rekey_domain::{KeyringPolicy, RotationReason};
 use rekey_messages::RotationRequested;
 use rekey_operations::verify_audit;
-use rekey_runtime::{SystemClock, crash};
+use rekey_runtime::crash;
 use rekey_testkit::program;
 
 use crate::{
@@ -57,7 +57,7 @@ async fn survives(point: &str) {
         concurrency: 3,
         ..short()
     };
-    let clinic = Deployment::with(120, policy, Arc::new(SystemClock)).await;
+    let clinic = Deployment::with(120, policy).await;
     ask_for_a_ghost(&clinic).await;
     clinic.rotate(&phi()).await;
     let mut doomed = Process::up(&clinic.disks, Some(point));
@@ -83,7 +83,7 @@ async fn survives(point: &str) {
 /// A request for a keyring that is not there, so that a handler fails.
 async fn ask_for_a_ghost(clinic: &Deployment) {
     let services = &clinic.services;
-    let unit = services.store.begin(services.clock.now()).await.unwrap();
+    let unit = services.store.begin().await.unwrap();
     let ghost = RotationRequested::of_all("ghost".parse().unwrap(), RotationReason::Request);
     unit.send(&ghost).await.unwrap();
     unit.commit().await.unwrap();

@@ -17,7 +17,6 @@ use rekey_messages::{Event, MAX_EVENT_BYTES, Message, Queue, RotationRequested, 
 use rekey_operations::{
     OperationError, Services, pause_rotation, publish, requested_rotation, resume_rotation, status,
 };
-use rekey_runtime::SystemClock;
 use rekey_store::{audit, dead_letters, quarantine};
 use serde_json::json;
 use tokio::sync::broadcast;
@@ -246,7 +245,7 @@ async fn two_re_encryptors_on_the_same_batches_move_each_value_once() {
         batch_rows: 40,
         ..short()
     };
-    let clinic = Deployment::with(400, policy, Arc::new(SystemClock)).await;
+    let clinic = Deployment::with(400, policy).await;
     let mut engine = Engine::default();
     for name in ["one", "two"] {
         let process = clinic.process(name).await;
@@ -483,7 +482,7 @@ async fn a_rotation_that_a_person_paused_moves_nothing_until_it_is_resumed() {
         batch_rows: 20,
         ..short()
     };
-    let clinic = Deployment::with(400, policy, Arc::new(SystemClock)).await;
+    let clinic = Deployment::with(400, policy).await;
     let engine = Engine::start(&clinic.services);
     clinic.rotate(&phi()).await;
     let id = until("some progress", async || {
@@ -620,7 +619,7 @@ impl Unruly {
 
     async fn send_twice(&self, event: Event) -> Result<(), OperationError> {
         let route = route_of(&event).expect("a type of the catalogue");
-        let unit = self.services.store.begin(self.services.clock.now()).await?;
+        let unit = self.services.store.begin().await?;
         unit.send_event(&self.copy(&event), route, self.delay())
             .await?;
         unit.send_event(&event, route, self.delay()).await?;

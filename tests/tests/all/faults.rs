@@ -3,13 +3,11 @@
 use std::{
     path::{Path, PathBuf},
     process::Command,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use rekey_domain::{KeyringPolicy, RotationState};
 use rekey_operations::{retry_rotation, rotate};
-use rekey_runtime::SystemClock;
 
 use crate::{
     process::Process,
@@ -55,7 +53,7 @@ async fn on_a_full_disk_the_store_takes_no_request_and_goes_on_when_there_is_spa
     let Some(small) = SmallDisk::at(disks.state("")) else {
         return;
     };
-    let clinic = Deployment::on(disks, 150, short(), Arc::new(SystemClock)).await;
+    let clinic = Deployment::on(disks, 150, short()).await;
     let engine = Engine::start(&clinic.services);
     let ballast = small.fill();
     // What is already set aside for the log may still take a few requests.
@@ -84,7 +82,7 @@ async fn on_a_full_disk_of_its_source_a_rotation_waits_and_goes_on_when_there_is
     let Some(small) = SmallDisk::at(disks.clinic("")) else {
         return;
     };
-    let clinic = Deployment::on(disks, 600, short(), Arc::new(SystemClock)).await;
+    let clinic = Deployment::on(disks, 600, short()).await;
     let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
     sqlx::query(checkpoint)
         .execute(&clinic.source)
@@ -136,7 +134,7 @@ async fn sigterm_lets_a_batch_end_and_a_restart_goes_on() {
         batch_rows: 500,
         ..short()
     };
-    let clinic = Deployment::with(2_000, policy, Arc::new(SystemClock)).await;
+    let clinic = Deployment::with(2_000, policy).await;
     clinic.rotate(&phi()).await;
     let stopped = Process::up(&clinic.disks, None);
     a_batch_is_worked_on(&clinic).await;

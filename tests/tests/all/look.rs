@@ -1,13 +1,12 @@
 //! Looking first: plans and checks that change nothing, and columns that are released.
 
-use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use rekey_domain::{Need, RotationState};
 use rekey_envelope::decode_base64;
 use rekey_operations::{
     OperationError, check_columns, column_views, pause_rotation, release_column, rotation_plan,
 };
-use rekey_runtime::SystemClock;
 use rekey_sources::Measure;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, SqlitePool};
@@ -360,7 +359,7 @@ fn a_column_that_was_dropped_is_released_where_a_person_says_so() {
 async fn a_plan_knows_the_rate_of_the_last_rotation_and_the_rotation_that_is_there() {
     let mut policy = short();
     policy.timing.grace_period = Duration::from_secs(60 * 60);
-    let clinic = Deployment::with(300, policy, Arc::new(SystemClock)).await;
+    let clinic = Deployment::with(300, policy).await;
     let desired = desired_of(&clinic);
     let plan = async |keyring: &str| {
         let keyring = keyring.parse().unwrap();

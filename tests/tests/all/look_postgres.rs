@@ -1,7 +1,5 @@
 //! A plan beside the rotation that it was made for, on PostgreSQL, in tables of several shapes.
 
-use std::sync::Arc;
-
 use rekey_domain::{
     Algorithm, Bind, BindValue, KeyringName, KeyringPolicy, Limits, Need, OnUpdate, Purpose,
     RotationReason, RotationState,
@@ -10,7 +8,6 @@ use rekey_operations::{
     Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, RotationPlan, Services,
     apply, check_columns, init, rotate, rotation_plan, rotation_views,
 };
-use rekey_runtime::SystemClock;
 use rekey_sources::Measure;
 use rekey_testkit::PrivatePostgres;
 use sqlx::{AssertSqlSafe, PgPool};
@@ -68,7 +65,7 @@ impl Clinic {
                 .await
                 .unwrap();
         }
-        let services = services_on(&disks, Arc::new(SystemClock), &[]).await;
+        let services = services_on(&disks, &[]).await;
         let workers = database.services_as(UP, &services);
         let services = database.services_as(OPERATOR, &services);
         let names = shapes.iter().map(|(name, ..)| *name);

@@ -17,7 +17,6 @@ use rekey_operations::{
     Desired, MasterRotation, OperationError, Services, StartWith, init, master_view, rotate_master,
     verify_audit,
 };
-use rekey_runtime::SystemClock;
 use rekey_store::{
     Store, audit, keyrings,
     keys::{self, Key},
@@ -217,7 +216,7 @@ async fn in_aws_over_postgresql_it_is_the_same_cut_short_and_gone_on_with() {
     let owned = Store::connect(&database.url_as(OWNER)).await.unwrap();
     owned.migrate().await.unwrap();
     let kms = AwsKms::with_sdk_config(&emulator(), "alias/unused".parse().unwrap());
-    let owner = Services::new(owned, Arc::new(kms), Arc::new(SystemClock), operator());
+    let owner = Services::new(owned, Arc::new(kms), operator());
     let printed = printed(&owner, database.roles()).await;
     database.give_store(&printed).await;
     in_aws_over(&database.url_as(OPERATOR)).await;
@@ -228,7 +227,7 @@ async fn in_aws_over(url: &str) {
     let alias = format!("alias/rekey-test-{}", uuid::Uuid::new_v4());
     let kms = AwsKms::with_sdk_config(&emulator(), alias.parse().unwrap());
     let first = kms.ensure_master_key().await.unwrap();
-    let aws = Services::new(store, Arc::new(kms), Arc::new(SystemClock), operator());
+    let aws = Services::new(store, Arc::new(kms), operator());
     let desired = Desired::default().with_store(url);
     init(&aws, &desired, &operator()).await.unwrap();
     assert_all_under(&aws, &first.id).await;
@@ -332,7 +331,7 @@ fn services_with(services: &Services, fault: Fault) -> Services {
         rewraps: AtomicUsize::new(0),
     };
     let store = services.store.clone();
-    Services::new(store, Arc::new(kms), Arc::new(SystemClock), operator())
+    Services::new(store, Arc::new(kms), operator())
 }
 
 #[derive(Clone, Copy, PartialEq)]

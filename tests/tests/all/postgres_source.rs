@@ -1,6 +1,6 @@
 //! Whole rotations over a clinic on PostgreSQL, whose administrators go on with their own work.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use rekey_domain::{
     Algorithm, Bind, BindValue, Found, KeyringPolicy, Limits, OnUpdate, Purpose, RotationReason,
@@ -12,7 +12,7 @@ use rekey_operations::{
     RotationView, Services, apply, census, init, key_views, quarantine_views, resume_rotation,
     retry_quarantined, rotate, rotation_views,
 };
-use rekey_runtime::{SystemClock, config::SecretUrl};
+use rekey_runtime::config::SecretUrl;
 use rekey_store::quarantine;
 use sqlx::{AssertSqlSafe, PgPool, Row};
 use uuid::Uuid;
@@ -66,7 +66,7 @@ impl Clinic {
         // A publication of everything is a superuser's.
         let publish = "CREATE PUBLICATION warehouse FOR ALL TABLES";
         roles::run(&database.administrator().await, publish).await;
-        let services = services_on(&disks, Arc::new(SystemClock), &[]).await;
+        let services = services_on(&disks, &[]).await;
         let clinic = Self {
             disks,
             workers: database.services_as(UP, &services),

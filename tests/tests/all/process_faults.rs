@@ -9,7 +9,7 @@ use std::{
 use rekey_domain::{RotationReason, RotationState};
 use rekey_messages::RotationRequested;
 use rekey_operations::Worker;
-use rekey_runtime::{Clock, SystemClock, crash};
+use rekey_runtime::crash;
 use rekey_testkit::{PrivatePostgres, PrivateRabbitMq, Proxy, program};
 
 use crate::{
@@ -93,12 +93,7 @@ async fn survives(worker: Worker, point: &str) {
 
 /// A request for a keyring that is not there, so that a handler fails.
 async fn ask_for_a_ghost(cluster: &Cluster) {
-    let unit = cluster
-        .services
-        .store
-        .begin(SystemClock.now())
-        .await
-        .unwrap();
+    let unit = cluster.services.store.begin().await.unwrap();
     let ghost = RotationRequested::of_all("ghost".parse().unwrap(), RotationReason::Request);
     unit.send(&ghost).await.unwrap();
     unit.commit().await.unwrap();

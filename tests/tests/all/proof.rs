@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use rekey_domain::{KeyringPolicy, QuarantineReason, RotationState, Timing};
 use rekey_operations::{quarantine_views, status};
-use rekey_runtime::SystemClock;
 
 use crate::{
     postgres_source::{ACCEPTED, Clinic as PostgresClinic},
@@ -69,7 +68,7 @@ async fn a_rotation_waits_for_open_transactions_and_takes_nothing_off_by_number(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_value_is_opened_whatever_its_first_bytes_say() {
-    let clinic = Deployment::with(60, patient(), std::sync::Arc::new(SystemClock)).await;
+    let clinic = Deployment::with(60, patient()).await;
     let engine = Engine::start(&clinic.services);
     clinic.rotate(&phi()).await;
     clinic.reaches(&phi(), RotationState::Grace).await;

@@ -15,7 +15,6 @@ use rekey_messages::RotationRequested;
 use rekey_operations::{
     RotationView, apply, cancel_rotation, request_rotation, resume_rotation, verify_audit,
 };
-use rekey_runtime::{Clock, SystemClock};
 
 use crate::support::{Deployment, Engine, desired_of, operator, phi, short, until};
 
@@ -154,7 +153,7 @@ async fn a_rotation_cancelled_before_the_switch_leaves_the_keys_as_they_were() {
         },
         ..short()
     };
-    let clinic = Deployment::with(60, policy, Arc::new(SystemClock)).await;
+    let clinic = Deployment::with(60, policy).await;
     let engine = Engine::start(&clinic.services);
     clinic.rotate(&phi()).await;
     let view = clinic.reaches(&phi(), RotationState::Distributing).await;
@@ -268,7 +267,7 @@ async fn a_higher_concurrency_counts_at_once_and_a_lower_one_at_the_next_dispatc
         batch_rows: 20,
         ..short()
     };
-    let clinic = Deployment::with(400, policy, Arc::new(SystemClock)).await;
+    let clinic = Deployment::with(400, policy).await;
     let mut engine = without_re_encryptor(&clinic);
     clinic.rotate(&phi()).await;
     dispatched(&clinic, 2).await;
@@ -285,7 +284,8 @@ async fn a_higher_concurrency_counts_at_once_and_a_lower_one_at_the_next_dispatc
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn outside_its_window_a_source_is_left_alone_and_the_rotation_says_so() {
     let clinic = Deployment::of(100).await;
-    let time = |hours| (SystemClock.now() + TimeDelta::hours(hours)).format("%H:%M");
+    let now = clinic.services.store.now().await.unwrap();
+    let time = |hours| (now + TimeDelta::hours(hours)).format("%H:%M");
     let window = format!("{}-{} UTC", time(2), time(3));
     let later = window.parse().unwrap();
     clinic.apply(|_, limits| limits.window = Some(later)).await;

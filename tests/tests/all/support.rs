@@ -19,7 +19,6 @@ use rekey_operations::{
     Change, Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, KeyView,
     RotationView, Services, apply, background, census, init, key_views, rotate, rotation_views,
 };
-use rekey_runtime::{Clock, SystemClock};
 use rekey_store::Store;
 use sqlx::{Row, SqlitePool, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
@@ -88,18 +87,14 @@ impl Disks {
 
 /// What a deployment on these disks has before it has a key: a KMS, a store, and the sources whose URLs
 /// the store keeps without their passwords.
-pub async fn services_on(
-    disks: &Disks,
-    clock: Arc<dyn Clock>,
-    sources: &[(&str, String)],
-) -> Services {
+pub async fn services_on(disks: &Disks, sources: &[(&str, String)]) -> Services {
     let kms = LocalKms::create(disks.state("master.key")).await.unwrap();
     let store = Store::connect(&url(disks.state("store.db"), "rwc")).await;
     let store = store.unwrap();
     store.migrate().await.unwrap();
     let sources = sources.iter();
     let sources = sources.map(|(name, url)| ((*name).to_owned(), url.clone().into()));
-    Services::new(store, Arc::new(kms), clock, operator()).with_source_urls(sources.collect())
+    Services::new(store, Arc::new(kms), operator()).with_source_urls(sources.collect())
 }
 
 /// A clinic whose patients stand under `phi/1`: BLOB and base64 text, with NULLs, in two tables.
@@ -112,34 +107,27 @@ pub struct Deployment {
     pub source: SqlitePool,
     /// The store's database, for what no program of ours does.
     pub store: SqlitePool,
-    clock: Arc<dyn Clock>,
     policy: KeyringPolicy,
     patients: i64,
 }
 
 impl Deployment {
     pub async fn of(patients: i64) -> Self {
-        Self::with(patients, short(), Arc::new(SystemClock)).await
+        Self::with(patients, short()).await
     }
 
-    pub async fn with(patients: i64, policy: KeyringPolicy, clock: Arc<dyn Clock>) -> Self {
-        Self::on(Disks::new(), patients, policy, clock).await
+    pub async fn with(patients: i64, policy: KeyringPolicy) -> Self {
+        Self::on(Disks::new(), patients, policy).await
     }
 
     /// The same, on disks that were made ready.
-    pub async fn on(
-        disks: Disks,
-        patients: i64,
-        policy: KeyringPolicy,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
-        Self::made(disks, patients, Algorithm::default(), policy, clock).await
+    pub async fn on(disks: Disks, patients: i64, policy: KeyringPolicy) -> Self {
+        Self::made(disks, patients, Algorithm::default(), policy).await
     }
 
     /// The same, of keyrings that do not have the default algorithm.
     pub async fn of_algorithm(patients: i64, algorithm: Algorithm, policy: KeyringPolicy) -> Self {
-        let clock = Arc::new(SystemClock);
-        Self::made(Disks::new(), patients, algorithm, policy, clock).await
+        Self::made(Disks::new(), patients, algorithm, policy).await
     }
 
     async fn made(
@@ -147,14 +135,13 @@ impl Deployment {
         patients: i64,
         algorithm: Algorithm,
         policy: KeyringPolicy,
-        clock: Arc<dyn Clock>,
     ) -> Self {
         let source = open(disks.clinic("source.db"), true).await;
         let tables =
             "CREATE TABLE patients (id INTEGER PRIMARY KEY, ssn BLOB, notes TEXT, updated_at TEXT);
             CREATE TABLE visits (uuid TEXT PRIMARY KEY, finding BLOB)";
         sqlx::raw_sql(tables).execute(&source).await.unwrap();
-        let services = services_on(&disks, clock.clone(), &[]).await;
+        let services = services_on(&disks, &[]).await;
         let desired = desired_on(&disks, algorithm, policy.clone());
         init(&services, &desired, &operator()).await.unwrap();
         apply(&services, &desired, &operator()).await.unwrap();
@@ -164,7 +151,6 @@ impl Deployment {
             services,
             source,
             store,
-            clock,
             policy,
             patients,
         };
@@ -186,12 +172,7 @@ impl Deployment {
         let kms = LocalKms::open(self.disks.state("master.key"))
             .await
             .unwrap();
-        Services::new(
-            store,
-            Arc::new(kms),
-            self.clock.clone(),
-            Principal::worker(name),
-        )
+        Services::new(store, Arc::new(kms), Principal::worker(name))
     }
 
     async fn fill(&self) {

@@ -12,7 +12,6 @@ use rekey_operations::{
     cancel_rotation, pause_rotation, quarantine_views, resume_rotation, retry_quarantined,
     retry_rotation, verify_audit,
 };
-use rekey_runtime::SystemClock;
 use uuid::Uuid;
 
 use crate::support::{Deployment, Engine, operator, phi, short, until};
@@ -282,7 +281,7 @@ async fn in_grace() -> (Deployment, Vec<u8>, RotationView) {
         },
         ..short()
     };
-    let clinic = Deployment::with(60, policy, Arc::new(SystemClock)).await;
+    let clinic = Deployment::with(60, policy).await;
     let right = corrupt(&clinic).await;
     let engine = Engine::start(&clinic.services);
     clinic.rotate(&phi()).await;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use rekey_broker::LocalTransport;
 use rekey_domain::{KeyState, KeyringPolicy, PLAN_LIMIT, RotationState};
 use rekey_operations::Worker;
-use rekey_runtime::SystemClock;
 
 use crate::support::{Deployment, Engine, phi, short};
 
@@ -16,7 +15,7 @@ async fn a_keyring_rotates_itself_when_applications_used_its_key_enough_and_movi
         max_encryptions: 1,
         ..short()
     };
-    let clinic = Deployment::with(50, policy, Arc::new(SystemClock)).await;
+    let clinic = Deployment::with(50, policy).await;
     let local = Arc::new(LocalTransport::new(clinic.services.store.clone()));
     let mut engine = Engine::default();
     engine.listen(&clinic.services, local.clone());

@@ -47,23 +47,16 @@ impl Handler for ReEncryptBatch {
         let Some((rotation, batch)) = self.current(&command).await? else {
             return Ok(());
         };
-        let Services {
-            store,
-            clock,
-            holder,
-            ..
-        } = &self.services;
-        let Some(lease) =
-            leased::take(store, &**clock, &format!("batch/{}", batch.id), holder).await?
-        else {
+        let Services { store, holder, .. } = &self.services;
+        let Some(lease) = leased::take(store, &format!("batch/{}", batch.id), holder).await? else {
             return Err(JobError::Snooze(BUSY));
         };
         crash::point("re-encryptor.leased");
         let work = self.work(job, &rotation, &batch, &lease);
-        let done: Result<_, OperationError> = leased::renewed(store, &**clock, &lease, work).await;
+        let done: Result<_, OperationError> = leased::renewed(store, &lease, work).await;
         // A batch that ended well gave it back in its unit.
         if !matches!(done, Ok(Turn::Go(_))) {
-            leased::give_back(store, &**clock, &lease).await;
+            leased::give_back(store, &lease).await;
         }
         if let Ok(Turn::Wait(until)) = done {
             return Err(JobError::Snooze(until));
@@ -201,7 +194,7 @@ impl ReEncryptBatch {
         let left = names::seal(&self.services, outcome.quarantine).await?;
         let Some(unit) = job.begin().await? else {
             // It took effect before, and this one had to take the lease to find out.
-            leased::give_back(store, &*self.services.clock, lease).await;
+            leased::give_back(store, lease).await;
             return Ok(());
         };
         leases::release(&unit, lease).await?;

@@ -38,17 +38,11 @@ pub async fn run(deps: Deps, shutdown: CancellationToken) {
         slots,
     } = deps;
     handler::count_from_zero();
-    Worker::new(
-        QUEUES,
-        slots,
-        transport,
-        services.store.clone(),
-        services.clock.clone(),
-    )
-    .handle(handler::ReEncryptBatch {
-        services,
-        wide: Semaphore::new(1),
-    })
-    .run(shutdown)
-    .await;
+    Worker::new(QUEUES, slots, transport, services.store.clone())
+        .handle(handler::ReEncryptBatch {
+            services,
+            wide: Semaphore::new(1),
+        })
+        .run(shutdown)
+        .await;
 }

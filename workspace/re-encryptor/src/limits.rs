@@ -2,6 +2,7 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
+use chrono::{DateTime, Utc};
 use rekey_domain::{Hold, Load};
 use rekey_operations::{OperationError, Services};
 use rekey_store::{
@@ -35,20 +36,21 @@ pub async fn turn(
     batch: &Batch,
 ) -> Result<Turn, OperationError> {
     let place = columns::table(services.store.db(), batch.table_id).await?;
-    let (hold, taken) = match hold(services, &place).await? {
+    let now = services.store.now().await?;
+    let (hold, taken) = match hold(services, &place, now).await? {
         Some(hold) => (Some(hold), None),
         None => pace(services, rotation, &place.0).await?,
     };
     note(services, batch, &place, hold.as_ref()).await?;
-    let now = services.clock.now();
     Ok(hold.map_or(Turn::Go(taken), |hold| Turn::Wait(hold.look_again(now))))
 }
 
 async fn hold(
     services: &Services,
     (source, table): &(Source, Table),
+    now: DateTime<Utc>,
 ) -> Result<Option<Hold>, OperationError> {
-    let (limits, now) = (source.limits(), services.clock.now());
+    let limits = source.limits();
     let load = if limits.ask_the_source(now) {
         let source = services.source(source).await?;
         source.load(&table.relation, &limits).await?
@@ -72,7 +74,7 @@ async fn pace(
     let keyring = keyrings::by_id(store.db(), rotation.keyring_id).await?;
     let rows = limits.batch_rows(keyring.policy.0.batch_rows).into();
     let source = source.id;
-    let unit = store.begin_forgettable(services.clock.now()).await?;
+    let unit = store.begin_forgettable().await?;
     let turn = pace::take(&unit, source, rows, rate).await?;
     unit.commit().await?;
     let taken = Taken { source, rows, rate };
@@ -95,13 +97,12 @@ async fn note(
     if hold.is_none() && batch.waiting_because.is_none() {
         return Ok(());
     }
-    let now = services.clock.now();
     let because = hold.map(|hold| match hold {
         Hold::DeadTuples { .. } => format!("{hold} at {}.{}", source.name, table.name),
         hold => format!("{hold} at {}", source.name),
     });
-    let lasts = hold.map_or(Duration::ZERO, |hold| hold.look_again(now));
-    let unit = services.store.begin_forgettable(now).await?;
+    let unit = services.store.begin_forgettable().await?;
+    let lasts = hold.map_or(Duration::ZERO, |hold| hold.look_again(unit.now()));
     batches::set_waiting(&unit, batch, because.as_deref(), lasts).await?;
     unit.commit().await
 }
@@ -112,10 +113,7 @@ impl Taken {
     pub async fn correct(self, services: &Services, moved: u64) {
         let Self { source, rows, rate } = self;
         let corrected = async {
-            let unit = services
-                .store
-                .begin_forgettable(services.clock.now())
-                .await?;
+            let unit = services.store.begin_forgettable().await?;
             pace::correct(&unit, source, rows, moved, rate).await?;
             unit.commit().await
         };

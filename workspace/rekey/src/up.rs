@@ -77,7 +77,7 @@ async fn take_over(services: &Services) -> anyhow::Result<Option<WorkerLock>> {
         return Ok(None);
     };
     let lock = WorkerLock::take(&file)?;
-    let unit = services.store.begin(services.clock.now()).await?;
+    let unit = services.store.begin().await?;
     leases::end_all(&unit, &lock).await?;
     unit.commit().await?;
     Ok(Some(lock))

@@ -66,26 +66,16 @@ impl Handler for AdvanceRotation {
     const NAME: &'static str = "rotator.advance";
 
     async fn handle(&self, command: RotationDue, job: &Job) -> Result<(), JobError> {
-        let Services {
-            store,
-            clock,
-            holder,
-            ..
-        } = &self.services;
+        let Services { store, holder, .. } = &self.services;
         let seen = rotations::by_id(store.db(), command.rotation).await?;
         let name = format!("rotation/{}", seen.id);
-        let Some(lease) = leased::take(store, &**clock, &name, holder).await? else {
+        let Some(lease) = leased::take(store, &name, holder).await? else {
             return Err(JobError::Snooze(BUSY));
         };
-        let done = leased::renewed(
-            store,
-            &**clock,
-            &lease,
-            self.step(seen.id, job, lease.clone()),
-        )
-        .await;
+        let step = self.step(seen.id, job, lease.clone());
+        let done = leased::renewed(store, &lease, step).await;
         // A step that ended well gave it back in its unit; then this finds nothing.
-        leased::give_back(store, &**clock, &lease).await;
+        leased::give_back(store, &lease).await;
         or_pause(job, &seen, done).await
     }
 }
@@ -101,7 +91,7 @@ impl AdvanceRotation {
             &facts::rule(&rotation),
             &facts,
             &keyring.purpose.0.timing(&keyring.policy.0),
-            services.clock.now(),
+            services.store.now().await?,
         );
         tracing::debug!(rotation = %rotation.id, state = %rotation.state.0, ?step, "next step");
         let advance = Advance {

@@ -107,7 +107,7 @@ fn facts(key: &Key, keyring: &Keyring) -> KeyFacts {
 /// What was done to the rotation by hand, as the audit log has it.
 async fn acts(db: &impl ConnectionTrait, rotation: &Rotation) -> Result<Vec<Act>, OperationError> {
     let subject = rotation.id.to_string();
-    let entries = audit::of_subject(db, &subject, rotation.requested_at).await?;
+    let entries = audit::of_subject(db, &subject).await?;
     let act = |entry: audit::AuditEntry| Act {
         action: entry.action,
         by: entry.principal.0,

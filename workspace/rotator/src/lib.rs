@@ -47,28 +47,22 @@ pub async fn run(deps: Deps, shutdown: CancellationToken) {
 }
 
 async fn work(services: Services, transport: Arc<dyn Transport>, shutdown: CancellationToken) {
-    Worker::new(
-        &[Queue::Rotator],
-        4,
-        transport,
-        services.store.clone(),
-        services.clock.clone(),
-    )
-    .handle(request::RequestRotation {
-        services: services.clone(),
-    })
-    .handle(standby::MakeStandby {
-        services: services.clone(),
-    })
-    .handle(key_created::KeyCreatedMovesOn {
-        services: services.clone(),
-    })
-    .handle(sign::SignCertificate {
-        services: services.clone(),
-    })
-    .handle(advance::AdvanceRotation { services })
-    .run(shutdown)
-    .await;
+    Worker::new(&[Queue::Rotator], 4, transport, services.store.clone())
+        .handle(request::RequestRotation {
+            services: services.clone(),
+        })
+        .handle(standby::MakeStandby {
+            services: services.clone(),
+        })
+        .handle(key_created::KeyCreatedMovesOn {
+            services: services.clone(),
+        })
+        .handle(sign::SignCertificate {
+            services: services.clone(),
+        })
+        .handle(advance::AdvanceRotation { services })
+        .run(shutdown)
+        .await;
 }
 
 /// The rotator in the audit log.

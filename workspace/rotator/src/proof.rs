@@ -5,13 +5,12 @@ use std::{
     time::Duration,
 };
 
-use chrono::{DateTime, Utc};
 use rekey_operations::{OperationError, PassToProve};
 use rekey_sources::{SourceError, ValueId};
 use rekey_store::{
     Unit,
     columns::Protected,
-    database_time, keys, quarantine,
+    keys, quarantine,
     rotations::{self, Changes},
     stored::Json,
 };
@@ -57,7 +56,7 @@ async fn leases_last(advance: &Advance<'_>) -> Result<bool, OperationError> {
     let below = all.iter().filter(|key| !settled.contains(&key.id()));
     let lease = advance.keyring.policy.0.encrypt_lease;
     let ends = below.filter_map(|key| key.deactivated_at.map(|at| at + lease));
-    let (Some(end), now) = (ends.max(), now(advance).await?) else {
+    let (Some(end), now) = (ends.max(), advance.services.store.now().await?) else {
         return Ok(false);
     };
     if end <= now {
@@ -70,11 +69,6 @@ async fn leases_last(advance: &Advance<'_>) -> Result<bool, OperationError> {
     put_off(&unit, advance, &why, until(end, now)).await?;
     unit.commit().await?;
     Ok(true)
-}
-
-async fn now(advance: &Advance<'_>) -> Result<DateTime<Utc>, OperationError> {
-    let millis = database_time(advance.services.store.db()).await?;
-    Ok(DateTime::from_timestamp_millis(millis).expect("a database's time has a date"))
 }
 
 /// The mark of each source, taken once after the last lease; None where some had to be taken now.

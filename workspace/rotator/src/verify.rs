@@ -128,7 +128,7 @@ pub async fn sweep_again(advance: &Advance<'_>, at: DateTime<Utc>) -> Result<(),
 pub async fn complete(advance: &Advance<'_>) -> Result<(), OperationError> {
     let pen = advance.services.pen(&crate::principal()).await?;
     let db = advance.services.store.db();
-    let now = advance.services.clock.now();
+    let now = advance.services.store.now().await?;
     let certificate = certificate::write(db, &advance.rotation, &advance.keyring, now).await?;
     let certificate = serde_json::to_value(certificate).expect("a certificate has text keys");
     let kind = advance.rotation.kind.0;

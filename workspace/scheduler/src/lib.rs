@@ -38,7 +38,7 @@ pub async fn run(deps: Deps, shutdown: CancellationToken) {
         }
     }
     if let Some(lease) = lease {
-        leased::give_back(&services.store, &*services.clock, &lease).await;
+        leased::give_back(&services.store, &lease).await;
     }
 }
 
@@ -46,12 +46,10 @@ pub async fn run(deps: Deps, shutdown: CancellationToken) {
 async fn lead(services: &Services, held: Option<Lease>) -> Result<Option<Lease>, StoreError> {
     let lease = match held {
         Some(lease) => lease,
-        None => {
-            match leased::take(&services.store, &*services.clock, LEASE, &services.holder).await? {
-                Some(lease) => lease,
-                None => return Ok(None),
-            }
-        }
+        None => match leased::take(&services.store, LEASE, &services.holder).await? {
+            Some(lease) => lease,
+            None => return Ok(None),
+        },
     };
     crash::point("scheduler.leading");
     match tick::tick(services, &lease).await {

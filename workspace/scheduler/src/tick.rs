@@ -33,7 +33,7 @@ const STANDBY_WITHIN: TimeDelta = TimeDelta::minutes(1);
 /// Fires everything that is due.
 pub async fn tick(services: &Services, lease: &Lease) -> Result<(), StoreError> {
     for keyring in keyrings::all(services.store.db()).await? {
-        let unit = services.store.begin(services.clock.now()).await?;
+        let unit = services.store.begin().await?;
         crate::still_leading(&unit, lease).await?;
         crash::point("scheduler.due");
         fire_schedule(&unit, &keyring).await?;
@@ -42,7 +42,7 @@ pub async fn tick(services: &Services, lease: &Lease) -> Result<(), StoreError> 
         unit.commit().await?;
         crash::point("scheduler.fired");
     }
-    let unit = services.store.begin(services.clock.now()).await?;
+    let unit = services.store.begin().await?;
     crate::still_leading(&unit, lease).await?;
     send_again(&unit).await?;
     let prunes = prune::is_due(&unit).await?;

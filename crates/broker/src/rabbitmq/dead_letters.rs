@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use futures::StreamExt;
 use lapin::{Consumer, message::Delivery, options::BasicAckOptions, types::AMQPValue};
 use rekey_messages::{Event, Queue};
-use rekey_store::{Store, StoreError, database_time, dead_letters, inbox};
+use rekey_store::{Store, StoreError, dead_letters, inbox};
 
 use super::consumer::text;
 
@@ -38,7 +37,7 @@ async fn file(store: &Store, letter: &Delivery) -> Result<(), StoreError> {
     let reason = header(letter, "x-first-death-reason").unwrap_or_else(|| "unknown".to_owned());
     let error = format!("RabbitMQ gave it up: {reason}");
     tracing::error!(%queue, error, "given up; see rekey dead-letters list");
-    let unit = store.begin(now(store).await?).await?;
+    let unit = store.begin().await?;
     let event = Event::parse(&letter.data).ok();
     if let Some(event) = &event {
         // A letter that was filed and not acked comes again.
@@ -49,11 +48,6 @@ async fn file(store: &Store, letter: &Delivery) -> Result<(), StoreError> {
     let type_ = event.map_or_else(|| "unreadable".to_owned(), |event| event.type_);
     dead_letters::file(&unit, queue, &type_, &text(&letter.data), &error).await?;
     unit.commit().await
-}
-
-async fn now(store: &Store) -> Result<DateTime<Utc>, StoreError> {
-    let now = database_time(store.db()).await?;
-    Ok(DateTime::from_timestamp_millis(now).unwrap_or_default())
 }
 
 fn header(letter: &Delivery, name: &str) -> Option<String> {

@@ -2,7 +2,6 @@
 
 use std::{cell::RefCell, collections::BTreeSet};
 
-use chrono::DateTime;
 use rekey_broker::{Delivery, Settlement};
 use rekey_messages::{BatchReady, Event, KeyringChanged, Queue, RotationDue};
 use rekey_store::Store;
@@ -45,7 +44,7 @@ pub async fn what_was_committed_is_delivered_once_while_nobody_dies(world: &impl
 
 pub async fn what_was_not_committed_is_never_delivered(world: &impl World) {
     let process = world.process(ROTATOR).await;
-    let unit = world.store().begin(DateTime::UNIX_EPOCH).await.unwrap();
+    let unit = world.store().begin().await.unwrap();
     let rotation = Uuid::now_v7();
     unit.send(&RotationDue { rotation }).await.unwrap();
     drop(unit);

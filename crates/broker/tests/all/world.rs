@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use chrono::DateTime;
 use rekey_broker::{Delivery, LocalTransport, RabbitMq, RabbitMqOptions, Settlement, Transport};
 use rekey_messages::{Event, Message, Queue, RotationDue};
 use rekey_store::{ConnectionTrait, Store, outbox};
@@ -219,7 +218,7 @@ impl Process {
 
 /// Sends a message as a handler would: a row that commits.
 pub async fn send<M: Message>(store: &Store, message: &M) {
-    let unit = store.begin(DateTime::UNIX_EPOCH).await.unwrap();
+    let unit = store.begin().await.unwrap();
     unit.send(message).await.unwrap();
     unit.commit().await.unwrap();
 }

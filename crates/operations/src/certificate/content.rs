@@ -207,7 +207,7 @@ pub struct SignedBy {
     pub key: KeyName,
     /// Its id, the signature's `kid`.
     pub key_id: KeyId,
-    /// When, by the clock of the rotator that signed.
+    /// When, by the store's clock.
     pub signed_at: DateTime<Utc>,
 }
 

@@ -44,7 +44,7 @@ pub async fn sign_certificate(
     let signed_by = SignedBy {
         key: key.name(&keyring),
         key_id: key.id(),
-        signed_at: services.clock.now(),
+        signed_at: services.store.now().await?,
     };
     payload["signed_by"] = json!(signed_by);
     let pair = unwrap(services, &keyring, &key).await?;

@@ -133,7 +133,7 @@ impl<'a> Rewrapping<'a> {
         master_key: &str,
     ) -> Result<(), OperationError> {
         let services = self.services;
-        let unit = services.store.begin(services.clock.now()).await?;
+        let unit = services.store.begin().await?;
         keys::rewrap(&unit, key, wrapped.into(), master_key).await?;
         Ok(unit.commit().await?)
     }

@@ -5,7 +5,7 @@ use rekey_domain::{Principal, RotationReason};
 use super::*;
 use crate::{
     rotations,
-    test_store::{Kind, TestStore, now},
+    test_store::{Kind, TestStore},
 };
 
 fn part(name: &str, form: &str) -> PartId {
@@ -80,11 +80,12 @@ async fn a_void_batch_is_over_and_keeps_what_it_moved() {
             ..Tally::default()
         };
         void(&unit, &held, &batch, tally).await.unwrap();
+        let ended = unit.now();
         unit.commit().await.unwrap();
         let batch = by_id(store.db(), batch.id).await.unwrap();
         assert!(!batch.state.0.is_open());
         assert_eq!((batch.state.0, batch.moved), (BatchState::Void, 7));
-        assert_eq!(batch.ended_at, Some(now()));
+        assert_eq!(batch.ended_at, Some(ended));
         let unit = store.unit().await;
         let held = rotations::lock(&unit, rotation.id).await.unwrap();
         let tally = Tally::default();

@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     Store,
     progress::{Tally, unfinished},
-    test_store::{Kind, TestStore, now},
+    test_store::{Kind, TestStore},
 };
 
 async fn planned(store: &TestStore, batches: i64) -> Rotation {
@@ -30,7 +30,7 @@ async fn planned(store: &TestStore, batches: i64) -> Rotation {
 }
 
 async fn dispatch_on(store: &Store, rotation: &Rotation, concurrency: u32) {
-    let unit = store.begin(now()).await.unwrap();
+    let unit = store.begin().await.unwrap();
     let held = rotations::lock(&unit, rotation.id).await.unwrap();
     dispatch(&unit, &held, concurrency).await.unwrap();
     unit.commit().await.unwrap();
@@ -40,7 +40,7 @@ async fn dispatch_on(store: &Store, rotation: &Rotation, concurrency: u32) {
 /// the other at each step, where nothing keeps the two from being side by side.
 async fn finish_on(store: &Store, rotation: &Rotation, batch: &Batch, other: &Barrier) -> bool {
     let meet = async || tokio::time::timeout(Duration::from_millis(300), other.wait()).await;
-    let unit = store.begin(now()).await.unwrap();
+    let unit = store.begin().await.unwrap();
     let held = rotations::lock(&unit, rotation.id).await.unwrap();
     let tally = Tally::default();
     finish(&unit, &held, batch, tally).await.unwrap();

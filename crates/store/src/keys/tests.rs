@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     Store,
-    test_store::{Kind, TestStore, loser, new_key, now},
+    test_store::{Kind, TestStore, loser, new_key},
 };
 
 const NO_PROOF: Option<BackupProof> = Some(BackupProof::NotRequired);
@@ -55,9 +55,12 @@ async fn a_switch_leaves_one_active_key_and_is_made_once() {
                 .unwrap();
             assert_eq!(found.primary_key_id, Some(i64::from(id)));
         }
-        let old = find(store.db(), KeyId::new(1)).await.unwrap().unwrap();
-        assert_eq!(old.deactivated_at, Some(now()));
-        let back = switch_to(&store, &keyring, &old, &policy, NO_PROOF).await;
+        let [old, new] = &of_keyring(store.db(), keyring.id).await.unwrap()[..] else {
+            panic!("two keys");
+        };
+        assert!(old.deactivated_at.is_some());
+        assert_eq!(old.deactivated_at, new.activated_at);
+        let back = switch_to(&store, &keyring, old, &policy, NO_PROOF).await;
         assert!(matches!(back, Err(StoreError::Refused(_))));
         assert_eq!(states(&store, &keyring).await, [Inactive, Active]);
     }
@@ -113,7 +116,7 @@ async fn standbys_stored_at_once_have_versions_of_their_own() {
         let store = TestStore::new(kind).await;
         let keyring = store.keyring("phi").await;
         let insert = async |store: Store, id| {
-            let unit = store.begin(now()).await.unwrap();
+            let unit = store.begin().await.unwrap();
             let key = insert_standby(&unit, keyring.id, new_key(id))
                 .await
                 .unwrap();
@@ -141,7 +144,7 @@ async fn of_two_switches_at_once_one_is_made() {
         let standby = standby_of(&store, &keyring, 1).await;
         let elsewhere = store.another().await;
         let switch = async |store: &Store| {
-            let unit = store.begin(now()).await?;
+            let unit = store.begin().await?;
             switch(&unit, &keyring, &standby, &policy, NO_PROOF).await?;
             unit.commit().await
         };
@@ -269,7 +272,7 @@ async fn a_key_is_wrapped_anew_once_and_only_as_it_was_read() {
 }
 
 async fn take(store: &Store, wanted: u64) -> Result<u64, StoreError> {
-    let unit = store.begin(now()).await?;
+    let unit = store.begin().await?;
     let block = take_usage(&unit, KeyId::new(1), wanted, true).await?;
     unit.commit().await?;
     Ok(block.size)

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex},
+    sync::Mutex,
 };
 
 use rekey_domain::{
@@ -14,7 +14,6 @@ use rekey_operations::{
     Change, Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, OperationError,
     RotationView, Services, apply, census, init, key_views, rotate, rotation_views,
 };
-use rekey_runtime::SystemClock;
 use rekey_store::columns::{self, Protected};
 use sqlx::{AssertSqlSafe, Column, PgPool, Row, SqlitePool, TypeInfo, ValueRef};
 
@@ -118,7 +117,7 @@ impl Clinic {
                 Database::Sqlite(url(file.clone(), "rw"), open(file, true).await)
             }
         };
-        let services = services_on(&disks, Arc::new(SystemClock), &[]).await;
+        let services = services_on(&disks, &[]).await;
         let clinic = Self {
             services: database.services_as(OPERATOR, &services),
             workers: database.services_as(UP, &services),

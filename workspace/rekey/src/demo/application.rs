@@ -57,12 +57,8 @@ impl Application {
     pub async fn start(app: &App, clinic: Box<dyn Clinic>, rows: u32) -> anyhow::Result<Self> {
         // An application is a principal of its own, with its own leases and cached keys.
         let services = &app.services;
-        let (store, clock, kms) = (
-            services.store.clone(),
-            services.clock.clone(),
-            services.kms.clone(),
-        );
-        let leases = StoreLeases::audited(store, clock, Principal::app("demo"), kms.clone());
+        let (store, kms) = (services.store.clone(), services.kms.clone());
+        let leases = StoreLeases::audited(store, Principal::app("demo"), kms.clone());
         let client = Client::new(Arc::new(leases), kms);
         tokio::spawn(follow(client.clone(), app.transport.broadcasts()));
         let mut application = Self {
