@@ -256,6 +256,23 @@ pub async fn void(
     change_state(unit, batch, BatchState::Void, changes).await
 }
 
+/// Adds what an attempt did before it failed.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn note(unit: &Unit, batch: &Batch, tally: Tally) -> Result<(), StoreError> {
+    use batch::Column::{Conflicts, Id, Moved, RowsMoved};
+    let add = |column: batch::Column, count| Expr::col(column).if_null(0_i64).add(signed(count));
+    batch::Entity::update_many()
+        .col_expr(RowsMoved, add(RowsMoved, tally.rows))
+        .col_expr(Moved, add(Moved, tally.moved))
+        .col_expr(Conflicts, add(Conflicts, tally.conflicts))
+        .filter(Id.eq(batch.id))
+        .exec(unit.db())
+        .await?;
+    Ok(())
+}
+
 fn ended(unit: &Unit, batch: &Batch, tally: Tally) -> batch::ActiveModel {
     let rows_before = batch.rows_moved.unwrap_or_default();
     batch::ActiveModel {

@@ -74,28 +74,30 @@ pub struct Work<'a> {
 
 /// Moves all values of the batch's range to `target`; `wide` lets one batch of the process at a time
 /// work on wide rows.
+///
+/// Of an attempt that fails, `tally` has what it moved all the same.
 pub async fn re_encrypt(
     services: &Services,
     rotation: &Rotation,
     batch: &Batch,
     target: KeyId,
     wide: &Semaphore,
+    tally: &mut Tally,
 ) -> Result<Outcome, OperationError> {
     let mut work = prepare(services, rotation, batch, target, wide).await?;
-    let mut tally = Tally::default();
-    match work.rounds(&mut tally).await {
+    match work.rounds(tally).await {
         Ok(quarantine) => {
             crash::point("re-encryptor.verified");
             tally.quarantined = quarantine.len() as u64;
             Ok(Outcome {
                 void: false,
-                tally,
+                tally: *tally,
                 quarantine,
             })
         }
         Err(OperationError::Source(SourceError::PartChanged { .. })) => Ok(Outcome {
             void: true,
-            tally,
+            tally: *tally,
             quarantine: Vec::new(),
         }),
         Err(error) => Err(error),

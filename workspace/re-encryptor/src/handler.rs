@@ -167,14 +167,26 @@ impl ReEncryptBatch {
         };
         let id = rotation.target_key_id.and_then(|id| u32::try_from(id).ok());
         let target = KeyId::new(id.expect("`current` compared the target"));
-        let outcome =
-            batch::re_encrypt(&self.services, rotation, batch, target, &self.wide).await?;
+        let (services, mut tally) = (&self.services, Tally::default());
+        let moved =
+            batch::re_encrypt(services, rotation, batch, target, &self.wide, &mut tally).await;
+        if moved.is_err() && tally.rows + tally.conflicts > 0 {
+            self.note(batch, tally).await?;
+        }
+        let outcome = moved?;
         let rows = outcome.tally.rows;
         self.finish(job, rotation, batch, lease, outcome).await?;
         if let Some(taken) = taken {
             taken.correct(&self.services, rows).await;
         }
         Ok(Turn::Go(None))
+    }
+
+    /// What a failed attempt moved counts: the next one finds it moved.
+    async fn note(&self, batch: &Batch, tally: Tally) -> Result<(), StoreError> {
+        let unit = self.services.store.begin().await?;
+        batches::note(&unit, batch, tally).await?;
+        unit.commit().await
     }
 
     /// Ends the batch, and dispatches the rotation's next in the same unit.
