@@ -5,7 +5,10 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Du
 use clap::Parser;
 use rekey_broker::Transport;
 use rekey_messages::Queue;
-use rekey_runtime::{config::Config, hardening, health, metrics, shutdown, telemetry};
+use rekey_runtime::{
+    config::{Config, ConfigErrors},
+    hardening, health, metrics, shutdown, telemetry,
+};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -75,9 +78,20 @@ where
     match start(program, args, work).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error:#}");
+            log(&*error);
             ExitCode::from(CONFIGURATION)
         }
+    }
+}
+
+/// Each problem of a configuration on a line of its own.
+fn log(error: &(dyn std::error::Error + 'static)) {
+    match error.downcast_ref::<ConfigErrors>() {
+        Some(errors) => errors
+            .problems
+            .iter()
+            .for_each(|problem| tracing::error!("{problem}")),
+        None => tracing::error!("{error:#}"),
     }
 }
 

@@ -172,7 +172,9 @@ impl Shared {
             tokio::spawn(async move { handler.handle(&job).await })
         };
         let result = self.keep_while(delivery, task).await;
-        let error = match result.unwrap_or_else(|panic| Err(JobError::Retry(panic.into()))) {
+        // A panic's own words may quote what a row holds; where it was, the log says.
+        let panicked = |_| Err(JobError::Retry("the handler panicked".into()));
+        let error = match result.unwrap_or_else(panicked) {
             Ok(()) => return Ok(()),
             Err(error) => error,
         };

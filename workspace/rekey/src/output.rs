@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use rekey_runtime::{config::ConfigErrors, one_line};
 use serde_json::{Value, json};
 
 /// How results are printed.
@@ -22,7 +23,7 @@ pub fn object(schema: &str, value: Value) -> io::Result<()> {
     };
     let mut whole = serde_json::Map::from_iter([("schema".to_owned(), json!(schema))]);
     whole.extend(fields);
-    line(&Value::Object(whole).to_string())
+    bytes(format!("{}\n", Value::Object(whole)).as_bytes())
 }
 
 /// Prints a table, its columns as wide as they need to be.
@@ -30,9 +31,9 @@ pub fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> io::Res
     bytes(format_table(head, rows).as_bytes())
 }
 
-/// Prints a line on stdout.
+/// Prints a line on stdout, whatever is in it.
 pub fn line(text: &str) -> io::Result<()> {
-    bytes(format!("{text}\n").as_bytes())
+    bytes(format!("{}\n", one_line(text)).as_bytes())
 }
 
 /// Writes to stdout. A reader that has seen enough (`| head`) is no error.
@@ -49,15 +50,19 @@ pub fn done(text: &str) {
     note(text);
 }
 
-/// Says something on stderr.
+/// Says something on stderr, on one line.
 pub fn note(text: &str) {
     // Whoever closed stderr does not want to know.
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", one_line(text));
 }
 
-/// Says on stderr what went wrong, each cause once.
+/// Says on stderr what went wrong, each cause once; the problems of a configuration line by line.
 pub fn error(error: &anyhow::Error) {
-    note(&format!("rekey: {}", causes(error)));
+    let text = format!("rekey: {}", causes(error));
+    match error.downcast_ref::<ConfigErrors>() {
+        Some(_) => text.lines().for_each(note),
+        None => note(&text),
+    }
 }
 
 /// What went wrong, each cause once.
@@ -114,11 +119,9 @@ pub fn format_table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> 
     rows.iter().map(format_row).collect()
 }
 
-/// Nothing that was stored may steer the terminal.
+/// Nothing that was stored may steer the terminal, or look like a line of ours.
 pub fn printable(text: String) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    one_line(&text).into_owned()
 }
 
 #[cfg(test)]
@@ -133,7 +136,7 @@ mod tests {
         ];
         assert_eq!(
             format_table(["KEY", "STATE"], rows),
-            "KEY    STATE\nphi/1  ACTIVE\na       [31m\n"
+            "KEY    STATE\nphi/1  ACTIVE\na      \\u{1b}[31m\n"
         );
     }
 

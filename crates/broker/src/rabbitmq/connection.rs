@@ -15,6 +15,8 @@ const HEARTBEAT: u16 = 10;
 /// From the first packet to a usable connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+/// Of what the broker says about an error, as many characters are passed on.
+const LONGEST_WORDS: usize = 300;
 
 /// Where the broker is.
 #[derive(Clone)]
@@ -107,7 +109,9 @@ impl Server {
             }
             return self.out_of_reach(&why);
         };
+        // Its words are of exchanges, queues, users and virtual hosts, never of what is in a message.
         let why = said.get_message().to_string();
+        let why: String = why.chars().take(LONGEST_WORDS).collect();
         let remedy = match said.get_id() {
             403 if why.contains("Login was refused") => {
                 "correct user and password in the broker's URL"

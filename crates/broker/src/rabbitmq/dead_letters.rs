@@ -34,8 +34,8 @@ async fn file(store: &Store, letter: &Delivery) -> Result<(), StoreError> {
     // What is of no queue of ours is not trusted, as requests are not.
     let queue = letter.routing_key.as_str().parse();
     let queue = queue.unwrap_or(Queue::Requests);
-    let reason = header(letter, "x-first-death-reason").unwrap_or_else(|| "unknown".to_owned());
-    let error = format!("RabbitMQ gave it up: {reason}");
+    let reason = header(letter, "x-first-death-reason").unwrap_or_default();
+    let error = format!("RabbitMQ gave it up: {}", known(&reason));
     tracing::error!(%queue, error, "given up; see rekey dead-letters list");
     let unit = store.begin().await?;
     let event = Event::parse(&letter.data).ok();
@@ -48,6 +48,13 @@ async fn file(store: &Store, letter: &Delivery) -> Result<(), StoreError> {
     let type_ = event.map_or_else(|| "unreadable".to_owned(), |event| event.type_);
     dead_letters::file(&unit, queue, &type_, &text(&letter.data), &error).await?;
     unit.commit().await
+}
+
+/// The reasons that RabbitMQ has. Whoever publishes a letter itself may give any.
+fn known(reason: &str) -> &'static str {
+    let reasons = ["rejected", "expired", "maxlen", "delivery_limit"];
+    let known = reasons.into_iter().find(|known| *known == reason);
+    known.unwrap_or("unknown")
 }
 
 fn header(letter: &Delivery, name: &str) -> Option<String> {

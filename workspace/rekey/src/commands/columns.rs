@@ -109,8 +109,9 @@ fn print(checked: &ColumnsCheck) -> std::io::Result<()> {
         "counted" => "all of their values were counted",
         _ => "some of their values were looked at",
     };
+    output::line("")?;
     output::line(&format!(
-        "\n{} protected column(s): {by}; {} table(s) looked at for ciphertext in other columns",
+        "{} protected column(s): {by}; {} table(s) looked at for ciphertext in other columns",
         checked.columns.len(),
         checked.other_tables
     ))

@@ -30,7 +30,8 @@ pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     for line in lines(&all)? {
-        output::line(&line)?;
+        // As it is, whatever names are in it: it is for other programs.
+        output::bytes(format!("{line}\n").as_bytes())?;
     }
     Ok(Exit::Done)
 }

@@ -210,8 +210,9 @@ pub fn print(view: &RotationView, output: Output) -> anyhow::Result<()> {
         let id = view.id;
         let signature = serde_json::to_value(signature)?;
         let signature = signature.as_str().unwrap_or_default();
+        output::line("")?;
         output::line(&format!(
-            "\ncertificate: {signature}; to read it: rekey rotations certificate {id}"
+            "certificate: {signature}; to read it: rekey rotations certificate {id}"
         ))?;
     }
     Ok(())

@@ -52,8 +52,9 @@ fn print(status: &Status) -> std::io::Result<()> {
         outbox,
         ..
     } = status;
+    output::line("")?;
     output::line(&format!(
-        "\n{quarantined} value(s) in quarantine, {dead_letters} dead letter(s), {outbox} message(s) waiting"
+        "{quarantined} value(s) in quarantine, {dead_letters} dead letter(s), {outbox} message(s) waiting"
     ))?;
     match status.unsigned_certificates.len() {
         0 => {}
@@ -62,7 +63,8 @@ fn print(status: &Status) -> std::io::Result<()> {
     if status.needs_a_person.is_empty() {
         return output::line("nothing needs a person");
     }
-    output::line("\nneeds a person:")?;
+    output::line("")?;
+    output::line("needs a person:")?;
     status
         .needs_a_person
         .iter()
