@@ -7,6 +7,7 @@ mod columns;
 mod connections;
 mod effects;
 mod faults;
+mod flush;
 mod grants;
 mod inspect;
 mod load;
@@ -141,7 +142,15 @@ impl Source for PostgresSource {
         columns: &[CensusColumn],
     ) -> Result<Vec<Vec<(Found, u64)>>, SourceError> {
         let (mut connection, place) = self.begin(relation).await?;
-        census::count(&mut connection, place, columns).await
+        let counted = census::count(&mut connection, place, columns).await?;
+        // Nobody may rely on rows that a crash takes back.
+        self.flush().await?;
+        Ok(counted)
+    }
+
+    async fn flush(&self) -> Result<(), SourceError> {
+        let (mut connection, place) = self.begin("-").await?;
+        flush::flush(&mut connection, &place).await
     }
 
     async fn load(&self, relation: &str, limits: &Limits) -> Result<Load, SourceError> {

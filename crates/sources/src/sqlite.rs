@@ -6,6 +6,7 @@ mod catalogue;
 mod census;
 mod connections;
 mod faults;
+mod flush;
 mod inspect;
 mod measure;
 mod ranges;
@@ -145,7 +146,14 @@ impl Source for SqliteSource {
         columns: &[CensusColumn],
     ) -> Result<Vec<Vec<(Found, u64)>>, SourceError> {
         let (mut connection, table) = self.table(relation).await?;
-        census::count(&mut connection, &table, columns).await
+        let counted = census::count(&mut connection, &table, columns).await?;
+        // Nobody may rely on rows that a loss of power takes back.
+        self.flush().await?;
+        Ok(counted)
+    }
+
+    async fn flush(&self) -> Result<(), SourceError> {
+        flush::wal(self.connections.path(), self.connections.database()).await
     }
 
     /// A file has no standbys, and a row that is updated leaves no dead one.

@@ -15,6 +15,7 @@ mod suite {
     pub mod names;
     pub mod pages;
     pub mod postgres;
+    pub mod postgres_crash;
     pub mod postgres_errors;
     pub mod postgres_fixture;
     pub mod postgres_inspect;

@@ -177,6 +177,8 @@ impl<'a> Work<'a> {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             } else if round.moved == 0 && round.conflicts == 0 {
+                // Rows that an attempt before this one wrote may be in memory only.
+                self.source.flush().await?;
                 return Ok(round.quarantine);
             }
         }

@@ -7,8 +7,7 @@ use sqlx::{Connection, PgConnection, Postgres, Transaction};
 
 use super::{
     catalogue::Table,
-    faults::{self, Located},
-    parts, rights,
+    faults, flush, parts, rights,
     swap::{self, Columns, RowSwap},
     time,
 };
@@ -43,10 +42,9 @@ pub(super) async fn all(
         triggers: target.triggers,
         deadline,
     };
-    let chunks = chunks(&rows);
-    for (at, rows) in chunks.iter().enumerate() {
-        writer.wait_for_the_disk(at, chunks.len()).await?;
-        for (index, outcome) in writer.write(rows).await? {
+    flush::relax(writer.connection, writer.table).await?;
+    for rows in chunks(&rows) {
+        for (index, outcome) in writer.write(&rows).await? {
             outcomes[index] = outcome;
         }
     }
@@ -133,19 +131,6 @@ impl Writer<'_> {
             });
         }
         Ok(outcomes)
-    }
-
-    /// Only the last commit of a write waits for the disk, and with it for all before it: then the
-    /// caller may say that the rows are written. What a crash takes back before that is as it was.
-    async fn wait_for_the_disk(&mut self, at: usize, chunks: usize) -> Result<(), SourceError> {
-        // Said of the first in any case: what the session was used for before may have failed midway.
-        let set = match at {
-            at if at + 1 == chunks => "RESET synchronous_commit",
-            0 => "SET synchronous_commit = off",
-            _ => return Ok(()),
-        };
-        let set = sqlx::query(set).execute(&mut *self.connection).await;
-        set.map(drop).at(self.table)
     }
 
     /// One transaction; one statement, unless something has to come before it. A failure on the way
