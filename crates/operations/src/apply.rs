@@ -194,6 +194,9 @@ fn tied<'a>(shape: &'a TableShape, column: &str) -> Option<&'a str> {
 fn cannot_bind(shape: &TableShape, name: &str) -> Option<String> {
     let found = match shape.column(name) {
         Some(column) if column.can_bind => return None,
+        Some(column) if column.declared_type.is_empty() => {
+            "a column of no type, whose values may be of any".to_owned()
+        }
         Some(column) => format!("a column of type {:?}", column.declared_type),
         None => "no such column".to_owned(),
     };

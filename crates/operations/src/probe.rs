@@ -2,13 +2,14 @@
 
 use std::{
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use rekey_broker::Transport;
 use rekey_domain::RotationState;
 use rekey_runtime::{
+    Asked,
     health::{Need, Probe},
     metrics as names,
 };
@@ -34,29 +35,6 @@ pub struct ProcessProbe {
     kms: Asked<Option<String>>,
     store_rights: Asked<Option<String>>,
     sources: Asked<Vec<Need>>,
-}
-
-/// An answer that holds for a while.
-struct Asked<T>(Mutex<Option<(Instant, T)>>);
-
-impl<T> Default for Asked<T> {
-    fn default() -> Self {
-        Self(Mutex::default())
-    }
-}
-
-impl<T: Clone> Asked<T> {
-    async fn or(&self, every: Duration, ask: impl Future<Output = T>) -> T {
-        let known = self.0.lock().expect("no holder panics").clone();
-        if let Some((asked, answer)) = known
-            && asked.elapsed() < every
-        {
-            return answer;
-        }
-        let answer = ask.await;
-        *self.0.lock().expect("no holder panics") = Some((Instant::now(), answer.clone()));
-        answer
-    }
 }
 
 enum State {
@@ -122,7 +100,7 @@ impl Probe for ProcessProbe {
         let problem = match store {
             Err(error) => Some(error.to_string()),
             Ok(_) => {
-                let rights = store_rights(services, *worker);
+                let rights = store_rights(running.clone());
                 self.store_rights.or(RIGHTS_EVERY, rights).await
             }
         };
@@ -133,9 +111,10 @@ impl Probe for ProcessProbe {
         if !worker.uses_keys() {
             return needs;
         }
-        needs.push(need("kms", self.kms.or(KMS_EVERY, kms(services)).await));
+        let kms = self.kms.or(KMS_EVERY, kms(running.clone())).await;
+        needs.push(need("kms", kms));
         if store_is_there {
-            let sources = sources(services, *worker);
+            let sources = sources(running.clone());
             needs.extend(self.sources.or(RIGHTS_EVERY, sources).await);
         }
         needs
@@ -171,8 +150,8 @@ fn need(name: &str, problem: Option<String>) -> Need {
     }
 }
 
-async fn kms(services: &Services) -> Option<String> {
-    match services.kms.describe().await {
+async fn kms(running: Arc<Running>) -> Option<String> {
+    match running.services.kms.describe().await {
         Ok(master_key) if master_key.state == rekey_kms::MasterKeyState::Enabled => None,
         Ok(master_key) => Some(format!(
             "master key {} is {}",
@@ -182,13 +161,15 @@ async fn kms(services: &Services) -> Option<String> {
     }
 }
 
-async fn store_rights(services: &Services, worker: Worker) -> Option<String> {
+async fn store_rights(running: Arc<Running>) -> Option<String> {
+    let (services, worker) = (&running.services, running.worker);
     let checked = rights::check(services.store.db(), &grants::store_rights(worker.into())).await;
     checked.err().map(|error| error.to_string())
 }
 
 /// Each source with the first thing that it lacks: its answer, a table, a right on one.
-async fn sources(services: &Services, worker: Worker) -> Vec<Need> {
+async fn sources(running: Arc<Running>) -> Vec<Need> {
+    let (services, worker) = (&running.services, running.worker);
     let tables = match protected_tables(services).await {
         Ok(tables) => tables,
         Err(error) => return vec![need("sources", Some(error.to_string()))],

@@ -15,8 +15,12 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::Asked;
+
 /// A dependency that does not answer within this is not there.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// However many ask however often, what a process needs is asked no more often than this.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Asks a process about itself.
 #[async_trait]
@@ -40,6 +44,8 @@ pub struct Need {
 #[derive(Clone)]
 struct Health {
     probe: Arc<dyn Probe>,
+    needs: Arc<Asked<Vec<Need>>>,
+    sampled: Arc<Asked<()>>,
     metrics: Option<PrometheusHandle>,
 }
 
@@ -57,7 +63,12 @@ pub async fn serve(
         .route("/healthz", get(alive))
         .route("/readyz", get(ready))
         .route("/metrics", get(rendered))
-        .with_state(Health { probe, metrics });
+        .with_state(Health {
+            probe,
+            needs: Arc::default(),
+            sampled: Arc::default(),
+            metrics,
+        });
     let served = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned());
     if let Err(error) = served.into_future().await {
         tracing::error!(%error, "health and metrics are not served any more");
@@ -71,13 +82,7 @@ struct Readiness {
 }
 
 async fn ready(State(health): State<Health>) -> Response {
-    let asked = tokio::time::timeout(PATIENCE, health.probe.needs()).await;
-    let needs = asked.unwrap_or_else(|_| {
-        vec![Need {
-            name: "answer".to_owned(),
-            problem: Some(format!("no answer within {} s", PATIENCE.as_secs())),
-        }]
-    });
+    let needs = health.needs.or(LOOK_EVERY, needs(health.probe)).await;
     let ready = needs.iter().all(|need| need.problem.is_none());
     let status = if ready {
         StatusCode::OK
@@ -90,16 +95,32 @@ async fn ready(State(health): State<Health>) -> Response {
     (status, json, body).into_response()
 }
 
+async fn needs(probe: Arc<dyn Probe>) -> Vec<Need> {
+    let asked = tokio::time::timeout(PATIENCE, probe.needs()).await;
+    asked.unwrap_or_else(|_| {
+        vec![Need {
+            name: "answer".to_owned(),
+            problem: Some(format!("no answer within {} s", PATIENCE.as_secs())),
+        }]
+    })
+}
+
 async fn rendered(State(health): State<Health>) -> Response {
-    // A store that is away must not hide what was counted.
-    let _ = tokio::time::timeout(PATIENCE, health.probe.sample()).await;
+    health.sampled.or(LOOK_EVERY, sample(health.probe)).await;
     let text = health.metrics.map(|metrics| metrics.render());
     let prometheus = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
     (prometheus, text.unwrap_or_default()).into_response()
 }
 
+/// A store that is away must not hide what was counted.
+async fn sample(probe: Arc<dyn Probe>) {
+    let _ = tokio::time::timeout(PATIENCE, probe.sample()).await;
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
@@ -131,19 +152,56 @@ mod tests {
         }
     }
 
+    /// Counts how often it is asked, and takes its time.
+    #[derive(Default)]
+    struct Slow(AtomicU32);
+
+    #[async_trait]
+    impl Probe for Slow {
+        async fn needs(&self) -> Vec<Need> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            Vec::new()
+        }
+
+        async fn sample(&self) {
+            self.needs().await;
+        }
+    }
+
     async fn get(probe: impl Probe + 'static, path: &str) -> String {
+        get_many(Arc::new(probe), path, 1).await.remove(0)
+    }
+
+    /// The answers to so many who ask at once.
+    async fn get_many(probe: Arc<dyn Probe>, path: &str, many: usize) -> Vec<String> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let place = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
-        let serving = tokio::spawn(serve(listener, Arc::new(probe), None, shutdown.clone()));
-        let mut stream = tokio::net::TcpStream::connect(place).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
+        let serving = tokio::spawn(serve(listener, probe, None, shutdown.clone()));
+        let ask = async || {
+            let mut stream = tokio::net::TcpStream::connect(place).await.unwrap();
+            let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        let asked = (0..many).map(|_| ask());
+        let answers = futures::future::join_all(asked).await;
         shutdown.cancel();
         serving.await.unwrap();
-        answer
+        answers
+    }
+
+    #[tokio::test]
+    async fn a_slow_answer_is_for_all_who_asked_meanwhile() {
+        for path in ["/readyz", "/metrics"] {
+            let slow = Arc::new(Slow::default());
+            let answers = get_many(slow.clone(), path, 20).await;
+            assert!(answers.iter().all(|one| one.starts_with("HTTP/1.1 200")));
+            assert_eq!(slow.0.load(Ordering::Relaxed), 1, "{path}");
+        }
     }
 
     #[tokio::test]

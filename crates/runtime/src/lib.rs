@@ -1,6 +1,7 @@
 //! Handlers, workers, retry, configuration, telemetry and shutdown.
 
 mod account;
+mod asked;
 pub mod config;
 pub mod crash;
 mod handler;
@@ -15,6 +16,7 @@ pub mod telemetry;
 mod worker;
 
 pub use account::account;
+pub use asked::Asked;
 pub use handler::Handler;
 pub use job::{Job, JobError};
 pub use one_line::one_line;

@@ -125,6 +125,18 @@ pub enum SourceError {
         /// The part.
         part: String,
     },
+    /// Values of any storage class may stand in a bind column, and some of them would be one.
+    #[error(
+        "{relation}.{column} is of type {declared:?} and cannot bind values, as the number 31 and the text '31' in it would bind alike; create the table anew with the column declared INTEGER, TEXT or BLOB"
+    )]
+    CannotBind {
+        /// The table.
+        relation: String,
+        /// The column.
+        column: String,
+        /// Its type as declared; empty if none was.
+        declared: String,
+    },
     /// The rows cannot be named by rowid.
     #[error("table {relation} has no rowid we can use: {reason}")]
     NoRowId {

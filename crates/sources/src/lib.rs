@@ -49,6 +49,11 @@ pub use value::StoredValue;
 /// [`SourceError::UnknownScheme`] and [`SourceError::BadUrl`] for a URL nobody can open,
 /// [`SourceError::OutOfReach`] when the database is not there now.
 pub async fn open(url: &str) -> Result<Arc<dyn Source>, SourceError> {
+    if rekey_domain::may_show_password(url) {
+        return Err(SourceError::BadUrl {
+            problem: rekey_domain::PASSWORD_NOT_ENCODED,
+        });
+    }
     match scheme(url) {
         "postgres" | "postgresql" => Ok(Arc::new(postgres::PostgresSource::open(url).await?)),
         "sqlite" => Ok(Arc::new(sqlite::SqliteSource::open(url).await?)),

@@ -8,6 +8,7 @@ mod connections;
 mod effects;
 mod faults;
 mod fence;
+mod flush;
 mod grants;
 mod inspect;
 mod leftovers;
@@ -148,13 +149,21 @@ impl Source for PostgresSource {
         let place = Place::new(self.connections.database(), relation);
         let counted = census::count(&mut connection, place, columns, pass).await;
         connections::end(connection).await;
-        counted
+        let counted = counted?;
+        // Nobody may rely on rows that a crash takes back.
+        self.flush().await?;
+        Ok(counted)
     }
 
     async fn fence(&self) -> Result<String, SourceError> {
         let (mut connection, _) = self.begin("-").await?;
         let place = Place::database(self.connections.database());
         fence::take(&mut connection, &place).await
+    }
+
+    async fn flush(&self) -> Result<(), SourceError> {
+        let (mut connection, place) = self.begin("-").await?;
+        flush::flush(&mut connection, &place).await
     }
 
     async fn load(&self, relation: &str, limits: &Limits) -> Result<Load, SourceError> {

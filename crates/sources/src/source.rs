@@ -78,7 +78,8 @@ pub trait Source: Inspect {
     /// target's part; if that was written anew since, they are not found there and are lost.
     ///
     /// Writes in short transactions, and lets the application in between. After an error the
-    /// transactions before it stay written: read again to see which. No commit starts after the
+    /// transactions before it stay written: read again to see which. A crash of the database may take
+    /// back what was written until [`flush`](Self::flush). No commit starts after the
     /// deadline, but one that waits for the application's readers may end later (SQLite: 3 s).
     ///
     /// # Errors
@@ -93,9 +94,18 @@ pub trait Source: Inspect {
         deadline: Deadline,
     ) -> Result<Vec<WriteOutcome>, SourceError>;
 
+    /// Waits until all that was read before this call outlives a crash of the database, whoever
+    /// committed it: we here or in a process that died, or the application without waiting for the disk.
+    /// Only then may anyone be told that nothing was left to do.
+    ///
+    /// # Errors
+    /// [`SourceError::Standby`]; as any call.
+    async fn flush(&self) -> Result<(), SourceError>;
+
     /// How many values of each column stand under which key, by their form and what their first bytes
     /// say, in the order of [`Found`]; over all parts, as of one moment. NULLs are not counted. Of a
-    /// pass it says too how many of the values below the target are those that it had to leave.
+    /// pass it says too how many of the values below the target are those that it had to leave. What was
+    /// counted is flushed.
     ///
     /// # Errors
     /// [`SourceError::Standby`]: a standby may lag behind; [`SourceError::PartChanged`] where a part was

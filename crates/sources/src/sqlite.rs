@@ -6,6 +6,7 @@ mod catalogue;
 mod census;
 mod connections;
 mod faults;
+mod flush;
 mod inspect;
 mod leftovers;
 mod measure;
@@ -147,13 +148,20 @@ impl Source for SqliteSource {
         pass: Option<&PassToShow>,
     ) -> Result<Vec<Vec<Counted>>, SourceError> {
         let (mut connection, table) = self.table(relation).await?;
-        census::count(&mut connection, &table, columns, pass).await
+        let counted = census::count(&mut connection, &table, columns, pass).await?;
+        // Nobody may rely on rows that a loss of power takes back.
+        self.flush().await?;
+        Ok(counted)
     }
 
     async fn fence(&self) -> Result<String, SourceError> {
         let mut connection = self.connections.acquire().await?;
         let place = Place::database(self.connections.database());
         census::fence(&mut connection, &place).await
+    }
+
+    async fn flush(&self) -> Result<(), SourceError> {
+        flush::wal(self.connections.path(), self.connections.database()).await
     }
 
     /// A file has no standbys, and a row that is updated leaves no dead one.

@@ -17,6 +17,7 @@ mod suite {
     pub mod passes;
     pub mod postgres;
     pub mod postgres_census;
+    pub mod postgres_crash;
     pub mod postgres_errors;
     pub mod postgres_fixture;
     pub mod postgres_inspect;

@@ -2,6 +2,7 @@
 
 use std::{str::FromStr, time::Duration};
 
+use rekey_domain::may_show_password;
 use sea_orm::{
     ConnectOptions, Database, DatabaseConnection,
     sqlx::{
@@ -39,7 +40,9 @@ const POSTGRES_SESSION: &str = "\
 
 /// Connects to the database of this URL, whatever its kind.
 pub(crate) async fn connect(url: &str) -> Result<DatabaseConnection, StoreError> {
-    let options = if is_postgres(url) {
+    let options = if may_show_password(url) {
+        return Err(StoreError::Url);
+    } else if is_postgres(url) {
         postgres(url)?
     } else if url.starts_with("sqlite:") {
         sqlite(url)
@@ -127,6 +130,8 @@ mod tests {
         for url in [
             "mysql://u:secret@db/x",
             "postgres://u:secret@db:port/x",
+            "postgres://u:12/secret@db/x",
+            "postgres:u:secret@db/x",
             "secret",
         ] {
             let error = Store::connect(url).await.unwrap_err();

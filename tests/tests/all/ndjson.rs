@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::command_line::Desk;
 
+const UUID: &str = "0198c7a0-0000-7000-8000-00000000000a";
 const LINES: usize = 20_000;
 /// Of values of 2,000 bytes: the lines come to far more than this.
 const MOST_MEMORY_KIB: u64 = 30 * 1024;
@@ -31,7 +32,7 @@ fn what_is_encrypted_line_by_line_decrypts_line_by_line() {
     let lines = [
         json!({ "column": "clinic.patients.ssn", "bind": [1], "value": "123-45-6789" }),
         json!({ "column": "clinic.patients.notes", "bind": ["uuid-1"], "value": "zażółć \"x\"\n" }),
-        json!({ "column": "clinic.patients.ssn", "bind": ["int:2"], "value_base64": "AP8=" }),
+        json!({ "column": "clinic.patients.ssn", "bind": [{"uuid": UUID}], "value_base64": "AP8=" }),
         json!({ "column": "clinic.patients.ssn", "bind": [3], "value": "" }),
     ];
     let input: String = lines.iter().map(|line| format!("{line}\n")).collect();
@@ -40,6 +41,23 @@ fn what_is_encrypted_line_by_line_decrypts_line_by_line() {
     let opened = desk.rekey(&["decrypt", "--ndjson"], sealed.stdout.as_bytes());
     assert_eq!(opened.code, 0, "{}", opened.stderr);
     assert_eq!(answers(&opened.stdout), lines);
+}
+
+#[test]
+fn a_text_that_looks_like_another_type_is_bound_as_the_text_it_is() {
+    let desk = Desk::initialised();
+    let column = ["--column", "clinic.patients.ssn"];
+    for text in ["int:42", "42", "hex:00", "text:x"] {
+        let line = line(1, "123-45-6789").replace("[1]", &format!("[\"{text}\"]"));
+        let sealed = desk.rekey(&["encrypt", "--ndjson"], line.as_bytes());
+        assert_eq!(sealed.code, 0, "{}", sealed.stderr);
+        let sealed = answers(&sealed.stdout).remove(0);
+        let sealed = sealed["value"].as_str().unwrap();
+        let bind = format!("text:{text}");
+        let decrypt = ["decrypt", column[0], column[1], "--bind", &bind];
+        let opened = desk.rekey(&decrypt, sealed.as_bytes());
+        assert_eq!(opened.stdout, "123-45-6789", "{text}: {}", opened.stderr);
+    }
 }
 
 #[test]

@@ -317,6 +317,33 @@ async fn triggers_are_treated_as_it_was_said() {
     }
 }
 
+/// Each flush leaves an empty message in the WAL: a commit that writes nothing waits for nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_batch_is_done_before_what_it_read_outlives_a_crash() {
+    let clinic = Clinic::new(ACCEPTED).await;
+    clinic.insert(r#""Visits""#, 1, 200).await;
+    let administrator = clinic.database.administrator().await;
+    // Gone with its session.
+    let mut session = administrator.acquire().await.unwrap();
+    let slot = "SELECT pg_create_logical_replication_slot('flushes', 'pgoutput', true)";
+    sqlx::raw_sql(slot).execute(&mut *session).await.unwrap();
+    let engine = Engine::start(&clinic.workers);
+    clinic.rotate().await;
+    clinic.completes().await;
+    engine.stop().await;
+    let flushes = "SELECT count(*) FROM pg_logical_slot_peek_binary_changes('flushes', NULL, NULL, \
+         'proto_version', '1', 'publication_names', 'warehouse', 'messages', 'true') \
+         WHERE get_byte(data, 0) = ascii('M')";
+    let flushes: i64 = sqlx::query_scalar(flushes)
+        .fetch_one(&mut *session)
+        .await
+        .unwrap();
+    let batches = clinic
+        .in_store("SELECT count(*) FROM batch WHERE state = 'DONE'")
+        .await;
+    assert!(batches >= 10 && flushes >= batches, "{batches}, {flushes}");
+}
+
 /// The first rows of a partition are deleted: written anew, its rows lie in blocks that were done.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rewrite_and_an_attached_partition_in_mid_rotation_lose_no_row() {

@@ -191,6 +191,8 @@ impl<'a> Work<'a> {
                 pause = (pause * 2).min(LONGEST_PAUSE);
             } else if round.moved == 0 && round.conflicts == 0 {
                 tally.opened = round.opened;
+                // Rows that an attempt before this one wrote may be in memory only.
+                self.source.flush().await?;
                 return Ok(round.quarantine);
             }
         }

@@ -144,6 +144,7 @@ fn of_source(error: &SourceError) -> Exit {
         | SourceError::NoSuchColumn { .. }
         | SourceError::NotATable { .. }
         | SourceError::NoRowId { .. }
+        | SourceError::CannotBind { .. }
         | SourceError::UnknownScheme { .. }
         | SourceError::BadUrl { .. } => Exit::Usage,
         error => retry_or_failed(error.is_retryable()),

@@ -6,6 +6,7 @@ use lapin::{
     Connection, ConnectionProperties, ErrorKind, runtime::default_runtime, tcp::OwnedTLSConfig,
     uri::AMQPUri,
 };
+use rekey_domain::may_show_password;
 use url::{Host, Url};
 
 use crate::BrokerError;
@@ -39,8 +40,11 @@ impl Server {
     pub(super) fn parse(url: &str, name: &str) -> Result<Self, BrokerError> {
         let refused = || BrokerError::Options {
             what: "the broker's URL",
-            expected: "such as amqp://user:password@host:5672/%2f",
+            expected: "such as amqp://user:password@host:5672/%2f, with / ? # and @ of a password as %2F %3F %23 and %40",
         };
+        if may_show_password(url) {
+            return Err(refused());
+        }
         let mut uri: AMQPUri = url.parse().map_err(|_| refused())?;
         uri.query.heartbeat.get_or_insert(HEARTBEAT);
         let url = Url::parse(url).map_err(|_| refused())?;
@@ -147,7 +151,8 @@ mod tests {
         let server = Server::parse("amqp://ana:s3cret@mq:5673/%2f", "test").unwrap();
         let error = server.out_of_reach("gone");
         let bad = Server::parse("amqp:s3cret", "test").unwrap_err();
-        let shown = format!("{server:?} {error} {error:?} {bad} {bad:?}");
+        let early = Server::parse("amqp://ana:12/s3cret@mq/%2f", "test").unwrap_err();
+        let shown = format!("{server:?} {error} {error:?} {bad} {bad:?} {early} {early:?}");
         assert!(
             !shown.contains("s3cret") && shown.contains("mq:5673"),
             "{shown}"

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rekey_domain::{PASSWORD_NOT_ENCODED, may_show_password};
 use secrecy::{ExposeSecret, SecretString};
 
 /// URLs are short; what is longer is not one.
@@ -45,6 +46,9 @@ impl SecretUrl {
             Ok(_) if text.trim().is_empty() => Err(format!(
                 "{file:?} is empty; expected a file with the URL in it"
             )),
+            Ok(_) if may_show_password(text.trim()) => {
+                Err(format!("the URL in {file:?} {PASSWORD_NOT_ENCODED}"))
+            }
             Ok(_) => Ok(Self {
                 url: text.trim().into(),
                 file: Some(file.to_owned()),
@@ -66,6 +70,10 @@ impl SecretUrl {
     /// The URL without its passwords, to store and to show.
     pub fn without_password(&self) -> String {
         let url = self.expose_url();
+        if may_show_password(url) {
+            let (scheme, _) = url.split_once(':').unwrap_or_default();
+            return format!("{scheme}:…");
+        }
         let (place, query) = url.split_once('?').unwrap_or((url, ""));
         let kept: Vec<&str> = query.split('&').filter(|it| !is_secret(it)).collect();
         match kept.join("&").as_str() {
@@ -142,6 +150,12 @@ mod tests {
         assert_eq!(url.now().unwrap().expose_url(), "postgres://ana:new@db/x");
         std::fs::write(&file, " \n").unwrap();
         assert!(url.now().unwrap_err().contains("is empty"));
+        std::fs::write(&file, "postgres://ana:12/hunter2@db/x").unwrap();
+        let error = url.now().unwrap_err();
+        assert!(
+            error.contains("%2F") && !error.contains("hunter2"),
+            "{error}"
+        );
         std::fs::remove_file(&file).unwrap();
         assert!(url.now().unwrap_err().contains("cannot be read"));
     }
@@ -170,6 +184,11 @@ mod tests {
                 "postgres://db/x?user=ana&sslmode=require",
             ),
             ("postgres://db/x?password=hunter2", "postgres://db/x"),
+            ("postgres://ana:12/hunter2@db/x", "postgres:…"),
+            ("postgres://ana:12?hunter2@db/x", "postgres:…"),
+            ("postgres:ana:hunter2@db/x", "postgres:…"),
+            ("amqp://ana:12#hunter2@mq/%2f", "amqp:…"),
+            ("ana@db hunter2", ":…"),
         ] {
             let secret = SecretUrl::from(url.to_owned());
             assert_eq!(secret.without_password(), shown);

@@ -3,7 +3,7 @@
 use std::{ops::RangeInclusive, path::Path, time::Duration};
 
 use config::{Map, Value, ValueKind};
-use rekey_domain::parse_duration;
+use rekey_domain::{PASSWORD_NOT_ENCODED, may_show_password, parse_duration};
 
 use super::{SecretUrl, problems::Problems};
 
@@ -226,6 +226,10 @@ impl<'a> Section<'a> {
             (None, Some(file)) => ("url_file", self.url_in(&file)?),
             (None, None) => return None,
         };
+        if may_show_password(url.expose_url()) {
+            self.wrong(name, PASSWORD_NOT_ENCODED);
+            return None;
+        }
         check(url.expose_url())
             .map_err(|problem| self.wrong(name, problem))
             .ok()

@@ -640,6 +640,30 @@ fn secrets_are_not_quoted() {
     }
 }
 
+/// `u:12` would be a host and a port, and the rest of the password the name of a database.
+#[test]
+fn a_password_that_ends_its_url_early_is_refused_and_not_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("url");
+    std::fs::write(&file, "postgres://u:12/hunter2@host/x").unwrap();
+    let in_file = format!("[store]\nurl_file = {file:?}");
+    let source = |url| format!("[[source]]\nname = \"a\"\nurl = \"{url}\"");
+    for text in [
+        "[store]\nurl = \"postgres://u:12/hunter2@host/x\"".to_owned(),
+        "[store]\nurl = \"postgres:u:hunter2@host/x\"".to_owned(),
+        "[broker]\nurl = \"amqp://u:12/hunter2@host/%2f\"".to_owned(),
+        source("postgres://u:12?hunter2@host/x"),
+        source("postgres://u:12#hunter2@host/x"),
+        in_file,
+    ] {
+        let errors = load(&text, &[]).unwrap_err().to_string();
+        assert!(
+            errors.contains("%2F") && !errors.contains("hunter2"),
+            "{errors}"
+        );
+    }
+}
+
 #[test]
 fn a_file_that_is_not_there_is_named() {
     let errors = Config::load(Some("/nowhere/rekey.toml".as_ref())).unwrap_err();

@@ -55,8 +55,9 @@ const SETTINGS: &str = "\
     SELECT pg_catalog.set_config('client_encoding', 'SQL_ASCII', false) \
     WHERE pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.=) 'SQL_ASCII'";
 /// Triggers, constraints and indexes on expressions are the application's code, which may rely on the
-/// path that a login has. Our own statement names everything with its schema.
-const FOR_UPDATES: &str = "SET search_path TO DEFAULT";
+/// path that a login has. Our own statement names everything with its schema. Its commit does not wait for
+/// the disk: whoever relies on it flushes first, and what a crash takes back before that is as it was.
+const FOR_UPDATES: &str = "SET search_path TO DEFAULT; SET synchronous_commit = off";
 
 /// The connections of one source.
 pub(super) struct Connections {
@@ -177,18 +178,9 @@ async fn restore(connection: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::raw_sql(SETTINGS).execute(connection).await.map(drop)
 }
 
-/// The same before an update, as the one before may have fired triggers; and whether its commit waits
-/// for the disk.
-pub(super) async fn prepare_update(
-    connection: &mut PgConnection,
-    waits_for_the_disk: bool,
-) -> sqlx::Result<()> {
-    let commits = if waits_for_the_disk {
-        ""
-    } else {
-        "; SET synchronous_commit = off"
-    };
-    let sql = format!("{SETTINGS}; {FOR_UPDATES}{commits}");
+/// The same before an update, as the one before may have fired triggers.
+pub(super) async fn prepare_update(connection: &mut PgConnection) -> sqlx::Result<()> {
+    let sql = format!("{SETTINGS}; {FOR_UPDATES}");
     let done = sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await;
     done.map(drop)
 }

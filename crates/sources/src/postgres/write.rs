@@ -41,14 +41,9 @@ pub(super) async fn all(
         place: Place::new(&table.place.database, &target.part.name),
         triggers: target.triggers,
         deadline,
-        waits_for_the_disk: false,
     };
-    let chunks = chunks(&rows);
-    for (at, rows) in chunks.iter().enumerate() {
-        // Only the last commit of a write waits for the disk, and with it for all before it: then the
-        // caller may say that the rows are written. What a crash takes back before that is as it was.
-        writer.waits_for_the_disk = at + 1 == chunks.len();
-        for (index, outcome) in writer.write(rows).await? {
+    for rows in chunks(&rows) {
+        for (index, outcome) in writer.write(&rows).await? {
             outcomes[index] = outcome;
         }
     }
@@ -84,7 +79,6 @@ struct Writer<'a> {
     place: Place,
     triggers: Triggers,
     deadline: Deadline,
-    waits_for_the_disk: bool,
 }
 
 impl Writer<'_> {
@@ -149,7 +143,7 @@ impl Writer<'_> {
         let failed = |error| Failure::of(&error, table, place);
         let suppress = self.triggers == Triggers::Suppress;
         let mut free = rows.to_vec();
-        let prepared = connections::prepare_update(self.connection, self.waits_for_the_disk);
+        let prepared = connections::prepare_update(self.connection);
         prepared.await.map_err(failed)?;
         let written = if skip_locked || suppress {
             let mut transaction = self.connection.begin().await.map_err(failed)?;

@@ -1,6 +1,6 @@
 //! What SQLite makes of a declared type, and what a column of it can hold for us.
 
-use rekey_domain::TextEncoding;
+use rekey_domain::{BindValue, TextEncoding};
 
 /// How a column converts what is stored in it (SQLite's "type affinity").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,6 +9,8 @@ pub(super) enum Affinity {
     Text,
     /// Converts nothing.
     Blob,
+    /// No type was declared: converts nothing, and nobody said what is to stand there.
+    Any,
     /// REAL and NUMERIC: text that looks like a number becomes one.
     Number,
 }
@@ -22,7 +24,9 @@ impl Affinity {
             Self::Integer
         } else if has(&["CHAR", "CLOB", "TEXT"]) {
             Self::Text
-        } else if declared.is_empty() || has(&["BLOB"]) || strict && declared == "ANY" {
+        } else if declared.is_empty() || strict && declared == "ANY" {
+            Self::Any
+        } else if has(&["BLOB"]) {
             Self::Blob
         } else if has(&["BINARY", "BYTEA"]) {
             // NUMERIC by the rules, but no affinity converts a blob, and these names mean one.
@@ -35,15 +39,44 @@ impl Affinity {
     /// How ciphertext would stand in the column.
     pub(super) fn encoding(self) -> Option<TextEncoding> {
         match self {
-            Self::Blob => Some(TextEncoding::Binary),
+            Self::Blob | Self::Any => Some(TextEncoding::Binary),
             Self::Text => Some(TextEncoding::Base64),
             Self::Integer | Self::Number => None,
         }
     }
+}
 
-    /// Whether a value comes back as it was stored, so that it can bind.
-    pub(super) fn can_bind(self) -> bool {
-        self != Self::Number
+/// The storage class of the values that bind others in a column. SQLite stores any class in any column,
+/// and the number 31, the text '31' and the blob x'31' would be the same associated data: so a column
+/// has one, by its declared type, and values of another bind nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BindClass {
+    Integer,
+    Text,
+    Blob,
+}
+
+impl BindClass {
+    /// None where values do not come back as they were stored, or may be of any class.
+    pub(super) fn of(declared: &str, strict: bool) -> Option<Self> {
+        match Affinity::of(declared, strict) {
+            Affinity::Integer => Some(Self::Integer),
+            // SeaORM declares uuid_text, and stores 16 bytes.
+            Affinity::Text if declared.to_ascii_uppercase().contains("UUID") => Some(Self::Blob),
+            Affinity::Text => Some(Self::Text),
+            Affinity::Blob => Some(Self::Blob),
+            Affinity::Any | Affinity::Number => None,
+        }
+    }
+
+    /// Whether a value of the column is of its class.
+    pub(super) fn admits(self, value: &BindValue) -> bool {
+        matches!(
+            (self, value),
+            (Self::Integer, BindValue::Integer(_))
+                | (Self::Text, BindValue::Text(_))
+                | (Self::Blob, BindValue::Bytes(_))
+        )
     }
 }
 
@@ -61,7 +94,7 @@ mod tests {
             ("VARCHAR(11)", Affinity::Text),
             ("text", Affinity::Text),
             ("CLOB", Affinity::Text),
-            ("", Affinity::Blob),
+            ("", Affinity::Any),
             ("blob", Affinity::Blob),
             ("VARBINARY(300)", Affinity::Blob),
             ("bytea", Affinity::Blob),
@@ -73,6 +106,23 @@ mod tests {
         for (declared, affinity) in cases {
             assert_eq!(Affinity::of(declared, false), affinity, "{declared}");
         }
-        assert_eq!(Affinity::of("ANY", true), Affinity::Blob);
+        assert_eq!(Affinity::of("ANY", true), Affinity::Any);
+    }
+
+    #[test]
+    fn a_bind_column_has_one_storage_class_or_cannot_bind() {
+        let cases = [
+            ("BIGINT", Some(BindClass::Integer)),
+            ("VARCHAR(11)", Some(BindClass::Text)),
+            ("BINARY(16)", Some(BindClass::Blob)),
+            ("uuid_text", Some(BindClass::Blob)),
+            ("", None),
+            ("UUID", None),
+            ("REAL", None),
+        ];
+        for (declared, class) in cases {
+            assert_eq!(BindClass::of(declared, false), class, "{declared}");
+        }
+        assert_eq!(BindClass::of("ANY", true), None);
     }
 }

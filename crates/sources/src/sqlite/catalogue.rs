@@ -3,7 +3,11 @@
 use rekey_domain::id_part;
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
-use super::{affinity::Affinity, faults::Located, sql::quote};
+use super::{
+    affinity::{Affinity, BindClass},
+    faults::Located,
+    sql::quote,
+};
 use crate::{ColumnShape, SourceError, TableShape, place::Place};
 
 /// SQLite's names for the rowid; a column of the same name hides one.
@@ -18,6 +22,7 @@ pub(super) struct Table {
     pub(super) shape: TableShape,
     /// None only where a table is just looked at.
     rowid: Option<&'static str>,
+    strict: bool,
 }
 
 struct Kind {
@@ -37,6 +42,7 @@ impl Table {
         let rowid = Some(rowid_name(&kind, &shape, &place)?);
         Ok(Self {
             place,
+            strict: kind.strict,
             name: kind.name,
             shape,
             rowid,
@@ -52,6 +58,7 @@ impl Table {
         let rowid = rowid_name(&kind, &shape, &place).ok();
         Ok(Self {
             place,
+            strict: kind.strict,
             name: kind.name,
             shape,
             rowid,
@@ -82,13 +89,27 @@ impl Table {
 
     /// A column where SQL allows no table before it.
     pub(super) fn bare_column(&self, name: &str) -> Result<String, SourceError> {
+        Ok(quote(&self.shape_of(name)?.name))
+    }
+
+    /// The storage class of a bind column's values.
+    pub(super) fn bind_class(&self, name: &str) -> Result<BindClass, SourceError> {
+        let declared = &self.shape_of(name)?.declared_type;
+        let class = BindClass::of(declared, self.strict);
+        class.ok_or_else(|| SourceError::CannotBind {
+            relation: self.place.relation.clone(),
+            column: name.to_owned(),
+            declared: declared.clone(),
+        })
+    }
+
+    fn shape_of(&self, name: &str) -> Result<&ColumnShape, SourceError> {
         let column = self.shape.column(name);
-        let column = column.ok_or_else(|| SourceError::NoSuchColumn {
+        column.ok_or_else(|| SourceError::NoSuchColumn {
             relation: self.place.relation.clone(),
             column: name.to_owned(),
             found: self.column_names(),
-        })?;
-        Ok(quote(&column.name))
+        })
     }
 
     fn column_names(&self) -> String {
@@ -187,15 +208,16 @@ async fn shape(
 
 fn column(row: &SqliteRow, strict: bool) -> Result<ColumnShape, sqlx::Error> {
     let declared_type: String = row.try_get(1)?;
-    let affinity = Affinity::of(&declared_type, strict);
+    let encoding = Affinity::of(&declared_type, strict).encoding();
+    let binds = BindClass::of(&declared_type, strict).is_some();
     // What SQLite computes can be neither written nor known before the insert.
     let plain = row.try_get::<i64, _>(3)? == 0;
     Ok(ColumnShape {
         name: row.try_get(0)?,
         declared_type,
         not_null: row.try_get(2)?,
-        encoding: affinity.encoding().filter(|_| plain),
-        can_bind: affinity.can_bind() && plain,
+        encoding: encoding.filter(|_| plain),
+        can_bind: binds && plain,
     })
 }
 

@@ -11,7 +11,7 @@ use std::{
 use sqlx::{
     ConnectOptions, Connection, Sqlite, SqliteConnection, SqlitePool,
     pool::PoolConnection,
-    sqlite::{SqliteConnectOptions, SqlitePoolOptions},
+    sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous},
 };
 
 use super::faults::Located;
@@ -67,6 +67,11 @@ impl Connections {
         &self.database
     }
 
+    /// The file, as the URL names it.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// A connection to the file that the path names now.
     pub(super) async fn acquire(&self) -> Result<PoolConnection<Sqlite>, SourceError> {
         let file = file_id(&self.path, &self.database).await?;
@@ -107,6 +112,9 @@ fn options(url: &str) -> Result<SqliteConnectOptions, SourceError> {
         .create_if_missing(false)
         // SQLite's own default: an update of ours must not cascade into other tables.
         .foreign_keys(false)
+        // Whatever the application does, a commit of ours is on the disk when it returns, with the
+        // directory of the journal that it ends.
+        .synchronous(SqliteSynchronous::Extra)
         .busy_timeout(BUSY_TIMEOUT)
         .row_buffer_size(ROWS_AHEAD)
         .disable_statement_logging())

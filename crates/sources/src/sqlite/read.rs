@@ -6,7 +6,7 @@ use sqlx::{
     AssertSqlSafe, Decode, Row, Sqlite, SqliteConnection, TypeInfo, ValueRef, sqlite::SqliteRow,
 };
 
-use super::{FORM, catalogue::Table, faults::Located, sql};
+use super::{FORM, affinity::BindClass, catalogue::Table, faults::Located, sql};
 use crate::{Page, ReadQuery, RowKey, SourceError, SourceRow, StoredValue};
 
 /// Reads rows until their values reach `max_bytes`.
@@ -22,13 +22,16 @@ pub(super) async fn page(
     let Some(first) = first_rowid(query, after) else {
         return Ok(page);
     };
+    let classes = query.bind_columns.iter();
+    let classes: Result<Vec<_>, _> = classes.map(|bind| table.bind_class(bind)).collect();
+    let classes = classes?;
     let mut rows = sqlx::query(AssertSqlSafe(select(table, query)?))
         .bind(first)
         .bind(query.range.last)
         .fetch(connection);
     let mut bytes = 0;
     while let Some(row) = rows.try_next().await.at(&table.place)? {
-        let (rowid, row) = source_row(&row, query).at(&table.place)?;
+        let (rowid, row) = source_row(&row, query, &classes).at(&table.place)?;
         bytes += row.size();
         page.rows.push(row);
         if bytes >= max_bytes {
@@ -79,15 +82,25 @@ fn select(table: &Table, query: &ReadQuery) -> Result<String, SourceError> {
     ))
 }
 
-fn source_row(row: &SqliteRow, query: &ReadQuery) -> Result<(i64, SourceRow), sqlx::Error> {
+fn source_row(
+    row: &SqliteRow,
+    query: &ReadQuery,
+    classes: &[BindClass],
+) -> Result<(i64, SourceRow), sqlx::Error> {
     let rowid = row.try_get(0)?;
-    let (binds, values) = (query.bind_columns.len(), query.columns.len());
+    let (binds, values) = (classes.len(), query.columns.len());
+    let bind = |(at, class): (usize, &BindClass)| {
+        let value = bind_value(row, 1 + at)?;
+        Ok(value.filter(|value| class.admits(value)))
+    };
     let row = SourceRow {
         key: RowKey::RowId(rowid),
         name: None,
-        binds: (1..=binds)
-            .map(|at| bind_value(row, at))
-            .collect::<Result<_, _>>()?,
+        binds: classes
+            .iter()
+            .enumerate()
+            .map(bind)
+            .collect::<Result<_, sqlx::Error>>()?,
         values: (1 + binds..=binds + values)
             .map(|at| stored_value(row, at))
             .collect::<Result<_, _>>()?,

@@ -49,7 +49,7 @@ async fn a_shape_says_what_columns_can_hold() {
         .map(|c| (c.name.as_str(), c.encoding, c.can_bind, c.not_null))
         .collect();
     let expected = [
-        ("b", Some(TextEncoding::Binary), true, false),
+        ("b", Some(TextEncoding::Binary), false, false),
         ("a", None, true, true),
         ("day", None, false, false),
         ("note", Some(TextEncoding::Base64), true, false),

@@ -1,12 +1,15 @@
 //! SQLite stores any value in any column: each comes back, and is compared, as what it is.
 
+use std::collections::HashMap;
+
+use proptest::{prelude::*, test_runner::TestRunner};
 use rekey_domain::{BindValue, Found};
-use rekey_sources::{StoredValue, WriteOutcome};
+use rekey_sources::{SourceError, SourceRow, StoredValue, WriteOutcome};
 
 use super::{
     fixture::{
-        Fixture, NEW, OLD, base64, census_of, ciphertext, id, notes, patient, read_all, ssn, swap,
-        whole, whole_of, write,
+        Fixture, NEW, OLD, base64, census_of, ciphertext, id, notes, patient, read_all, runtime,
+        ssn, swap, whole, whole_of, write,
     },
     sqlite_fixture::SqliteFixture,
 };
@@ -80,7 +83,7 @@ async fn a_value_of_the_wrong_class_is_replaced_by_one_of_the_right() {
 async fn binds_are_typed_as_they_are_stored() {
     let fixture = SqliteFixture::new("delete").await;
     fixture
-        .execute("CREATE TABLE typed (i, t, b, r, n, bad, ssn BLOB)")
+        .execute("CREATE TABLE typed (i INT, t TEXT, b BLOB, r INT, n INT, bad TEXT, ssn BLOB)")
         .await;
     fixture
         .execute(
@@ -100,6 +103,119 @@ async fn binds_are_typed_as_they_are_stored() {
     ];
     assert_eq!(rows[0].binds, expected);
     assert!(!format!("{rows:?}").contains('ü'), "binds are PHI");
+}
+
+/// The number 31, the text '31' and the blob x'31' would be one associated data.
+#[tokio::test]
+async fn a_value_of_another_storage_class_than_its_column_binds_nothing() {
+    let fixture = SqliteFixture::new("delete").await;
+    for (declared, values, expected) in [
+        (
+            "INTEGER",
+            "(31), ('31'), (x'31')",
+            [Some(31.into()), Some(31.into()), None],
+        ),
+        (
+            "TEXT",
+            "(31), ('31'), (x'31')",
+            [Some("31".into()), Some("31".into()), None],
+        ),
+        (
+            "BLOB",
+            "(31), ('31'), (x'31')",
+            [None, None, Some(BindValue::Bytes(vec![0x31]))],
+        ),
+        (
+            "uuid_text",
+            "(31), ('31'), (x'31')",
+            [None, None, Some(BindValue::Bytes(vec![0x31]))],
+        ),
+    ] {
+        let rows = bound(&fixture, declared, values).await.unwrap();
+        let binds: Vec<_> = rows.iter().map(|row| row.binds[0].clone()).collect();
+        assert_eq!(binds, expected, "{declared}");
+    }
+}
+
+#[tokio::test]
+async fn a_column_that_may_hold_any_storage_class_binds_no_value() {
+    let fixture = SqliteFixture::new("delete").await;
+    for declared in ["", "REAL", "NUMERIC", "UUID"] {
+        let error = bound(&fixture, declared, "(31)").await.unwrap_err();
+        assert!(matches!(error, SourceError::CannotBind { .. }), "{error}");
+        let shape = fixture.source().describe("typed").await.unwrap();
+        assert!(!shape.column("tag").unwrap().can_bind, "{declared}");
+    }
+}
+
+/// Rows of a table whose `tag`, which is declared so, binds `ssn`.
+async fn bound(
+    fixture: &SqliteFixture,
+    declared: &str,
+    values: &str,
+) -> Result<Vec<SourceRow>, SourceError> {
+    fixture.execute("DROP TABLE IF EXISTS typed").await;
+    let create = format!("CREATE TABLE typed (tag {declared}, ssn BLOB DEFAULT x'01')");
+    fixture.execute(&create).await;
+    let insert = format!("INSERT INTO typed (tag) VALUES {values}");
+    fixture.execute(&insert).await;
+    let mut query = whole_of(fixture.source(), "typed", vec![ssn()]).await;
+    query.bind_columns = vec!["tag".to_owned()];
+    let page = fixture.source().read(&query, None, usize::MAX).await?;
+    Ok(page.rows)
+}
+
+/// A value that looks like others of other storage classes, as SQL.
+fn look_alike() -> impl Strategy<Value = String> {
+    let hex = |text: &str| {
+        let digits = text.bytes().map(|byte| format!("{byte:02x}"));
+        digits.collect::<String>()
+    };
+    let texts = "[0-9a-f/%-]{0,4}|-?[1-9][0-9]{0,3}";
+    prop_oneof![
+        (-99_i64..9_999).prop_map(|number| number.to_string()),
+        texts.prop_map(|text| format!("'{text}'")),
+        texts.prop_map(move |text| format!("x'{}'", hex(&text))),
+        proptest::collection::vec(any::<u8>(), 0..3).prop_map(|bytes| format!(
+            "x'{}'",
+            bytes.iter().map(|b| format!("{b:02x}")).collect::<String>()
+        )),
+    ]
+}
+
+#[test]
+fn no_two_values_of_a_bind_column_share_associated_data() {
+    let runtime = runtime();
+    let fixture = runtime.block_on(SqliteFixture::new("delete"));
+    let columns = proptest::sample::select(vec!["INT", "VARCHAR(9)", "BLOB", "uuid_text"]);
+    let values = proptest::collection::vec(look_alike(), 1..40);
+    let mut runner = TestRunner::new(ProptestConfig {
+        cases: 64,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    });
+    let property = runner.run(&(columns, values), |(declared, values)| {
+        let values = values.iter().map(|value| format!("({value})"));
+        let values = values.collect::<Vec<_>>().join(", ");
+        let stored = runtime.block_on(async {
+            let rows = bound(&fixture, declared, &values).await.unwrap();
+            let stored =
+                sqlx::query_scalar("SELECT typeof(tag) || quote(tag) FROM typed ORDER BY rowid");
+            let stored: Vec<String> = stored.fetch_all(&fixture.application).await.unwrap();
+            rows.into_iter().zip(stored).collect::<Vec<_>>()
+        });
+        let mut known = HashMap::new();
+        for (row, stored) in stored {
+            let Some(bind) = row.binds[0].clone() else {
+                continue;
+            };
+            let bound_to = rekey_envelope::associated_data("c", &[bind]);
+            let first = known.entry(bound_to).or_insert_with(|| stored.clone());
+            prop_assert_eq!(first.as_str(), stored.as_str(), "in a column {}", declared);
+        }
+        Ok(())
+    });
+    property.unwrap();
 }
 
 /// A UTF-16 database holds the same text in other bytes.

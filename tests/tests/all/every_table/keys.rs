@@ -1,8 +1,10 @@
 //! Primary keys: each type that may bind a value, alone and composite; none, and those that may not.
 
-use rekey_domain::{Bind, BindValue};
+use rekey_domain::{Bind, BindValue, QuarantineReason, RotationState};
+use rekey_operations::quarantine_views;
 
 use super::clinic::{Clinic, Kind, column, listed, table};
+use crate::support::Engine;
 
 /// A type of key on one kind of database, or on both, with values from end to end.
 struct Key {
@@ -148,6 +150,7 @@ async fn a_key_of_a_type_that_cannot_bind_is_refused_with_advice() {
         "DATE",
         "BOOLEAN",
         "UUID",
+        "",
     ];
     for (kind, types) in [(Kind::Postgres, &postgres[..]), (Kind::Sqlite, &sqlite[..])] {
         let mut clinic = Clinic::on(kind, "").await;
@@ -232,4 +235,29 @@ async fn a_table_without_rowids_is_refused_with_advice() {
         "{said}"
     );
     assert!(said.contains("create it anew"), "{said}");
+}
+
+/// The text '31' and the blob x'31' would be one associated data: a value of the one beside the other is
+/// in the wrong place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_beside_a_key_that_only_looks_like_its_own_is_not_moved() {
+    let sql = "CREATE TABLE visits (n INT NOT NULL, tag TEXT NOT NULL, finding BLOB);";
+    let mut clinic = Clinic::on(Kind::Sqlite, sql).await;
+    let columns = vec![column("finding", listed(&["tag"]))];
+    clinic
+        .protect(vec![table("visits", "visits", columns)])
+        .await;
+    clinic
+        .fill("visits", [1], |_| vec![("tag", "31".into())])
+        .await;
+    let copy = "INSERT INTO visits SELECT 2, x'31', finding FROM visits";
+    clinic.execute(copy).await;
+    let engine = Engine::start(&clinic.workers);
+    clinic.ask("phi").await;
+    let view = clinic.reaches("phi", RotationState::Completed).await;
+    engine.stop().await;
+    assert_eq!((view.rows, view.quarantined), (1, 1));
+    let met = quarantine_views(&clinic.services).await.unwrap();
+    let reasons: Vec<_> = met.iter().map(|value| value.reason).collect();
+    assert_eq!(reasons, [QuarantineReason::WrongContext]);
 }

@@ -8,9 +8,9 @@ use rekey_domain::{BindValue, ColumnName};
 use rekey_envelope::{AeadError, Ciphertext, Zeroizing, decode_base64, encode_base64};
 use rekey_operations::{Action, authorise};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::value::{bind_value, ciphertext};
+use super::value::{bytes, ciphertext, uuid};
 use crate::{app::App, exit::Exit, output};
 
 /// The longest line: what a value of 64 MiB comes to in base64, and then some.
@@ -195,15 +195,40 @@ fn base64(text: &str) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     decoded.map_err(|_| anyhow::anyhow!("value_base64: expected standard base64"))
 }
 
-/// A number is an integer; a text is one, unless `int:`, `uuid:` or `hex:` before it says otherwise.
+/// JSON's type is the value's type, so that a text is never taken for something else; what JSON has no
+/// type for is an object that says it.
 fn bind_of(value: &Value) -> anyhow::Result<BindValue> {
-    match value {
-        Value::Number(number) if number.is_i64() => {
-            Ok(BindValue::Integer(number.as_i64().expect("it is one")))
-        }
-        Value::String(text) if text.contains(':') => bind_value(text).map_err(anyhow::Error::msg),
-        Value::String(text) => Ok(BindValue::Text(text.clone())),
-        _ => anyhow::bail!("bind: expected whole numbers and texts, found something else"),
+    let found = match value {
+        Value::String(text) => return Ok(BindValue::Text(text.clone())),
+        Value::Number(number) => match number.as_i64() {
+            Some(number) => return Ok(BindValue::Integer(number)),
+            None => "a number that is not whole, or beyond 64 bits",
+        },
+        Value::Object(said) => return said_bind(said),
+        Value::Null => "null, and NULL binds nothing",
+        Value::Bool(_) => "true or false",
+        Value::Array(_) => "a list in the list",
+    };
+    anyhow::bail!("{BINDS}, found {found}")
+}
+
+const BINDS: &str = "bind: expected whole numbers, texts in quotes, {\"uuid\": \"…\"} and {\"bytes\": \"…\"} with hex digits";
+
+fn said_bind(said: &Map<String, Value>) -> anyhow::Result<BindValue> {
+    let mut said = said.iter();
+    let (Some((kind, Value::String(text))), None) = (said.next(), said.next()) else {
+        anyhow::bail!("{BINDS}, found another object");
+    };
+    match kind.as_str() {
+        "uuid" => uuid(text).ok_or_else(|| {
+            anyhow::anyhow!(
+                "bind: uuid is none: expected such as 0198c7a0-0000-7000-8000-000000000000"
+            )
+        }),
+        "bytes" => bytes(text).ok_or_else(|| {
+            anyhow::anyhow!("bind: bytes are not in hex: expected an even number of hex digits")
+        }),
+        _ => anyhow::bail!("{BINDS}, found an object of another kind"),
     }
 }
 
@@ -229,6 +254,9 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use rekey_envelope::associated_data;
+    use uuid::Uuid;
+
     use super::*;
 
     #[test]
@@ -267,22 +295,55 @@ mod tests {
     }
 
     #[test]
-    fn a_bind_value_is_of_the_type_it_is_written_in() {
-        assert_eq!(bind_of(&json!(42)).unwrap(), BindValue::Integer(42));
-        assert_eq!(bind_of(&json!("42")).unwrap(), BindValue::Text("42".into()));
-        assert_eq!(bind_of(&json!("int:42")).unwrap(), BindValue::Integer(42));
-        assert_eq!(
-            bind_of(&json!("text:a:b")).unwrap(),
-            BindValue::Text("a:b".into())
-        );
+    fn a_bind_value_is_of_the_type_that_json_says() {
+        let id = "0198c7a0-0000-7000-8000-00000000000a";
+        let of_id = Uuid::parse_str(id).unwrap().into_bytes();
+        for (json, expected, bound_to) in [
+            (json!(42), BindValue::Integer(42), "42"),
+            (json!(-7), BindValue::Integer(-7), "-7"),
+            (json!({ "uuid": id }), BindValue::Uuid(of_id), id),
+            (
+                json!({ "uuid": id.to_uppercase() }),
+                BindValue::Uuid(of_id),
+                id,
+            ),
+            (
+                json!({ "bytes": "00fF" }),
+                BindValue::Bytes(vec![0, 255]),
+                "00ff",
+            ),
+            (json!({ "bytes": "" }), BindValue::Bytes(Vec::new()), ""),
+            (json!("a/b"), "a/b".into(), "a%2Fb"),
+        ] {
+            let bind = bind_of(&json).unwrap();
+            assert_eq!(bind, expected, "{json}");
+            let golden = format!("ssn/{bound_to}");
+            assert_eq!(associated_data("ssn", &[bind]), golden.as_bytes());
+        }
+        for text in ["42", "int:42", "text:a:b", "hex:00", "uuid:x", id, ""] {
+            assert_eq!(bind_of(&json!(text)).unwrap(), text.into());
+        }
+    }
+
+    #[test]
+    fn what_is_no_bind_value_is_refused_with_what_is() {
         for bad in [
             json!(1.5),
+            json!(1e300),
             json!(null),
+            json!(true),
             json!([1]),
             json!(u64::MAX),
-            json!("hex:0"),
+            json!({}),
+            json!({ "int": 1 }),
+            json!({ "uuid": 1 }),
+            json!({ "uuid": "1" }),
+            json!({ "bytes": "0" }),
+            json!({ "bytes": "zz" }),
+            json!({ "bytes": "00", "uuid": "1" }),
         ] {
-            assert!(bind_of(&bad).is_err(), "{bad}");
+            let error = bind_of(&bad).unwrap_err().to_string();
+            assert!(error.contains("expected"), "{bad}: {error}");
         }
     }
 }

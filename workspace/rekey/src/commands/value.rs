@@ -128,7 +128,7 @@ pub fn ciphertext(bytes: Zeroizing<Vec<u8>>, what: &str) -> Result<Vec<u8>, Usag
     })
 }
 
-/// A value that a column is bound to, as a person writes it.
+/// A value that a column is bound to, as a person writes it on the command line, which has no types.
 pub fn bind_value(text: &str) -> Result<BindValue, String> {
     let forced = text.split_once(':');
     match forced {
@@ -136,12 +136,10 @@ pub fn bind_value(text: &str) -> Result<BindValue, String> {
         Some(("int", rest)) => {
             integer(rest).ok_or_else(|| "expected int: and a whole number".to_owned())
         }
-        Some(("uuid", rest)) => Uuid::parse_str(rest)
-            .map(|uuid| BindValue::Uuid(uuid.into_bytes()))
-            .map_err(|_| {
-                "expected uuid: and a UUID, such as uuid:0198c7a0-0000-7000-8000-000000000000"
-                    .to_owned()
-            }),
+        Some(("uuid", rest)) => uuid(rest).ok_or_else(|| {
+            "expected uuid: and a UUID, such as uuid:0198c7a0-0000-7000-8000-000000000000"
+                .to_owned()
+        }),
         Some(("hex", rest)) => {
             bytes(rest).ok_or_else(|| "expected hex: and an even number of hex digits".to_owned())
         }
@@ -155,7 +153,14 @@ fn integer(text: &str) -> Option<BindValue> {
     (number.to_string() == text).then_some(BindValue::Integer(number))
 }
 
-fn bytes(text: &str) -> Option<BindValue> {
+/// A UUID in any of its forms.
+pub fn uuid(text: &str) -> Option<BindValue> {
+    let uuid = Uuid::parse_str(text).ok()?;
+    Some(BindValue::Uuid(uuid.into_bytes()))
+}
+
+/// Bytes in hex.
+pub fn bytes(text: &str) -> Option<BindValue> {
     let digits: Option<Vec<_>> = text.chars().map(|c| c.to_digit(16)).collect();
     let pairs = digits?;
     let byte = |pair: &[u32]| u8::try_from(pair[0] << 4 | pair[1]).ok();

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use anyhow::Context;
+use rekey_domain::{PASSWORD_NOT_ENCODED, may_show_password};
 use rekey_operations::OperationError;
 use rekey_runtime::config::SecretUrl;
 use rekey_sources::SourceError;
@@ -30,6 +31,9 @@ impl Schema {
                 "{flag}: expected such as postgres://rekey@db.clinic/rekey"
             ))
         };
+        if may_show_password(url.expose_url()) {
+            return Err(UsageError(format!("{flag} {PASSWORD_NOT_ENCODED}")));
+        }
         let of_postgres = Some(url.expose_url()).filter(|url| is_postgres(url));
         let options = of_postgres.and_then(|url| PgConnectOptions::from_str(url).ok());
         let options = options.ok_or_else(expected)?.disable_statement_logging();
