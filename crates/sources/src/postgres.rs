@@ -156,9 +156,12 @@ impl Source for PostgresSource {
     }
 
     async fn fence(&self) -> Result<String, SourceError> {
-        let (mut connection, _) = self.begin("-").await?;
+        // As a count is: what nobody else's code can have an answer for.
+        let mut connection = self.connections.fresh().await?;
         let place = Place::database(self.connections.database());
-        fence::take(&mut connection, &place).await
+        let fence = fence::take(&mut connection, &place).await;
+        connections::end(connection).await;
+        fence
     }
 
     async fn flush(&self) -> Result<(), SourceError> {
