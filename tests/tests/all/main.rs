@@ -23,6 +23,7 @@ mod ndjson;
 mod postgres_source;
 mod process;
 mod process_faults;
+mod process_logs;
 mod process_metrics;
 mod process_rights;
 mod process_steer;
