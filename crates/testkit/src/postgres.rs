@@ -29,10 +29,17 @@ impl TestDatabase {
     pub async fn on(server: &str) -> Self {
         let server = server.to_owned();
         let name = format!("rekey_test_{:016x}", rand::random::<u64>());
-        execute(&server, format!("CREATE DATABASE {name}"))
+        let version = create(&server, &name)
             .await
             .expect("the tests' PostgreSQL makes a database");
-        Self { name, server }
+        let created = Self { name, server };
+        if version < 150_000 {
+            // Everybody may create in `public` there, and a store refuses to live in it.
+            let close = "REVOKE CREATE ON SCHEMA public FROM PUBLIC".to_owned();
+            let closed = execute(&created.url(), close).await;
+            closed.expect("the tests' role is a superuser");
+        }
+        created
     }
 
     /// Its name.
@@ -82,11 +89,26 @@ impl Drop for TestDatabase {
     }
 }
 
-async fn execute(server: &str, sql: String) -> sqlx::Result<()> {
-    let options = PgConnectOptions::from_str(server)?;
-    let mut connection = PgConnection::connect_with(&options).await?;
-    sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
-        .execute(&mut connection)
+/// Makes a database; gives the server's version.
+async fn create(server: &str, name: &str) -> sqlx::Result<i32> {
+    let mut connection = connect(server).await?;
+    let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
+    sqlx::raw_sql(create).execute(&mut connection).await?;
+    let version = "SELECT current_setting('server_version_num')::int";
+    let version = sqlx::query_scalar(version)
+        .fetch_one(&mut connection)
         .await?;
+    connection.close().await?;
+    Ok(version)
+}
+
+async fn execute(server: &str, sql: String) -> sqlx::Result<()> {
+    let mut connection = connect(server).await?;
+    let sql = sqlx::AssertSqlSafe(sql);
+    sqlx::raw_sql(sql).execute(&mut connection).await?;
     connection.close().await
+}
+
+async fn connect(server: &str) -> sqlx::Result<PgConnection> {
+    PgConnection::connect_with(&PgConnectOptions::from_str(server)?).await
 }

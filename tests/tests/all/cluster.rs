@@ -308,6 +308,16 @@ impl Cluster {
         source.give_source("clinic", &self.grants()).await;
     }
 
+    /// Says of the patients that their triggers are right to fire.
+    pub fn fire_triggers(&self) {
+        let file = self.dir.path().join(CONFIG);
+        let config = std::fs::read_to_string(&file).unwrap();
+        let table = "relation = \"public.patients\"\n";
+        let said = format!("{table}on_update = {{ triggers = \"fire\" }}\n");
+        std::fs::write(&file, config.replace(table, &said)).unwrap();
+        self.rekey(&["apply"]);
+    }
+
     /// Starts a worker with its own rights.
     pub fn start(&self, worker: Worker) -> Process {
         self.start_with(worker, &[])

@@ -24,6 +24,7 @@ mod postgres_source;
 mod process;
 mod process_clocks;
 mod process_faults;
+mod process_logs;
 mod process_metrics;
 mod process_rights;
 mod process_steer;
