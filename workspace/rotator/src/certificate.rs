@@ -71,6 +71,7 @@ pub async fn write(
         requested_by: rotation.principal.0.clone(),
         requested_at: rotation.requested_at,
         switched_at: rotation.switched_at,
+        leases_ended_at: keys::leases::known_last_end(&keys),
         counted_before_at: before.iter().map(|count| count.taken_at).max(),
         counted_after_at: after.iter().map(|count| count.taken_at).max(),
         completed_at: now,
