@@ -16,8 +16,6 @@ const RENEW_AFTER: Duration = Duration::from_secs(1);
 const SHARED: Duration = Duration::from_millis(100);
 /// How long a renewal is waited for while the lease held would do.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// No grant is believed for longer.
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// Answers overtaken by a change of the keyring before the call is given up.
 const ATTEMPTS: usize = 5;
 
@@ -130,7 +128,7 @@ impl EncryptRight {
         endings: u64,
     ) -> Result<Option<KeyId>, ClientError> {
         let now = self.time.now();
-        let lease = EncryptLease::granted(grant.key, asked, grant.lasts.min(LONGEST));
+        let lease = EncryptLease::granted(grant.key, asked, grant.lasts.min(EncryptLease::LONGEST));
         let mut held = locked(&self.held);
         if held.endings != endings {
             return Ok(None);

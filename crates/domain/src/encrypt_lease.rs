@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
+
 use crate::KeyId;
 
 /// A process may start encryptions under `key` until the lease ends.
@@ -16,6 +18,9 @@ pub struct EncryptLease {
 }
 
 impl EncryptLease {
+    /// No process believes a grant for longer, whatever a policy says.
+    pub const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
     /// The lease that the store granted for `lasts` to a request sent at `asked`.
     pub fn granted(key: KeyId, asked: Instant, lasts: Duration) -> Self {
         Self {
@@ -30,9 +35,31 @@ impl EncryptLease {
     }
 }
 
+/// When no process may begin an encryption under a key any more, at the latest, in the store's time.
+/// The key was `seen_replaced` in the store then, so each lease under it was asked for before, and lasts
+/// from the asking on. `longest`: how long one was granted for at most; not known: as long as any is
+/// believed.
+pub fn leases_end(seen_replaced: DateTime<Utc>, longest: Option<Duration>) -> DateTime<Utc> {
+    let longest = longest.unwrap_or(EncryptLease::LONGEST);
+    seen_replaced + longest.min(EncryptLease::LONGEST)
+}
+
 #[cfg(test)]
 mod tests {
+    use chrono::TimeDelta;
+
     use super::*;
+
+    #[test]
+    fn leases_end_when_the_longest_does_and_what_is_not_known_lasts_as_long_as_any() {
+        let seen = DateTime::UNIX_EPOCH;
+        let ends = |longest: Option<u64>| leases_end(seen, longest.map(Duration::from_secs)) - seen;
+        assert_eq!(ends(Some(0)), TimeDelta::zero());
+        assert_eq!(ends(Some(300)), TimeDelta::minutes(5));
+        for longest in [None, Some(86_400), Some(u64::MAX)] {
+            assert_eq!(ends(longest), TimeDelta::days(1));
+        }
+    }
 
     #[test]
     fn a_lease_ends_when_it_said_counted_from_the_asking() {

@@ -34,7 +34,7 @@ pub use column::{
     Triggers, id_part,
 };
 pub use duration::{DurationError, format_duration, parse_duration};
-pub use encrypt_lease::EncryptLease;
+pub use encrypt_lease::{EncryptLease, leases_end};
 pub use figures::{Basis, KmsCalls, Rate, Storage, TableSize, Written, kms_calls, written};
 pub use findings::{
     Effects, Finding, KeyringFacts, LatestRotation, Need, keyring_findings, not_released,

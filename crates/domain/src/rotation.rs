@@ -12,7 +12,8 @@ pub struct Timing {
     /// How long clients may go on with a key set before they must ask again; a new key waits as
     /// long before it encrypts, so that no reader meets a key it does not have.
     pub keyset_max_age: Duration,
-    /// How long after the switch clients may still write under the old key.
+    /// How long after the switch clients may still write under the old key; where a lease that was given
+    /// lasts longer, as long as that.
     pub grace_period: Duration,
     /// The time between sweeps when one sweep did not leave zero.
     pub sweep_every: Duration,
@@ -206,6 +207,9 @@ pub struct Facts {
     pub failed_batches: u64,
     /// The census of the current pass, once taken.
     pub census: Option<PassCensus>,
+    /// When no process may encrypt under a key before the primary any more, at the latest: until then
+    /// no census says what is left. None: no key was replaced.
+    pub leases_end: Option<DateTime<Utc>>,
 }
 
 /// The one thing a rotation does next. The rotator carries it out; nothing else decides.
@@ -263,6 +267,7 @@ pub fn next_step(rotation: &Rotation, facts: &Facts, timing: &Timing, now: DateT
             .map(|due| due.min(now + longest))
             .filter(|due| now < *due)
     };
+    let leased = facts.leases_end.filter(|end| now < *end);
     match rotation.state {
         RotationState::Requested if facts.standby_ready => Step::Distribute {
             until: now + timing.keyset_max_age,
@@ -276,16 +281,23 @@ pub fn next_step(rotation: &Rotation, facts: &Facts, timing: &Timing, now: DateT
         RotationState::ReEncrypting => pass_step(facts).unwrap_or(if rotation.canary {
             Step::EndCanary
         } else {
+            let grace = now + timing.grace_period;
             Step::BeginGrace {
-                until: now + timing.grace_period,
+                until: leased.map_or(grace, |end| end.max(grace)),
             }
         }),
         RotationState::Grace => {
-            waiting(timing.grace_period).map_or(Step::BeginVerifying, Step::WaitUntil)
+            let leases = leased.and_then(|end| (end - now).to_std().ok());
+            let longest = timing.grace_period.max(leases.unwrap_or_default());
+            let due = waiting(longest).or(leased);
+            due.map_or(Step::BeginVerifying, Step::WaitUntil)
         }
         RotationState::Verifying => match waiting(timing.sweep_every) {
             Some(due) => Step::WaitUntil(due),
-            None => pass_step(facts).unwrap_or_else(|| verdict(facts, timing, now)),
+            None => pass_step(facts).unwrap_or_else(|| match (facts.census, leased) {
+                (None, Some(end)) => Step::WaitUntil(end),
+                _ => verdict(facts, timing, now),
+            }),
         },
         _ => Step::Await,
     }

@@ -73,6 +73,9 @@ impl Live {
     }
 }
 
+/// Of a policy that was lowered since: longer than some grace periods.
+const LEASE: TimeDelta = TimeDelta::hours(20);
+
 struct World {
     now: DateTime<Utc>,
     timing: Timing,
@@ -82,6 +85,8 @@ struct World {
     rows: Vec<u64>,
     rotations: Vec<Live>,
     completed: usize,
+    /// When the last lease under a replaced key ends, while one lives.
+    leases_end: Option<DateTime<Utc>>,
 }
 
 impl World {
@@ -94,6 +99,7 @@ impl World {
             rows: vec![100, 0],
             rotations: Vec::new(),
             completed: 0,
+            leases_end: None,
         }
     }
 
@@ -123,7 +129,7 @@ impl World {
             Event::BatchFailed => self.end_batch(false),
             Event::Retry => self.retry(),
             Event::StaleWrite => self.stale_write(),
-            Event::Clock(seconds) => self.now += TimeDelta::seconds(seconds),
+            Event::Clock(seconds) => self.pass(TimeDelta::seconds(seconds)),
             Event::Pause(paused) => {
                 if let Some(live) = self.rotations.last_mut() {
                     live.rotation.paused = paused;
@@ -131,6 +137,15 @@ impl World {
             }
             Event::Cancel => self.cancel(),
             Event::StandbyMade => {}
+        }
+    }
+
+    /// A lease that ended has ended, whatever the clock does after; one that lives lasts no longer for it.
+    fn pass(&mut self, by: TimeDelta) {
+        for by in [TimeDelta::zero(), by] {
+            self.now += by;
+            let live = self.leases_end.filter(|end| self.now < *end);
+            self.leases_end = live.map(|end| end.min(self.now + LEASE));
         }
     }
 
@@ -205,12 +220,8 @@ impl World {
     }
 
     fn stale_write(&mut self) {
-        // Within the grace period only: the encrypt lease ends long before it.
-        let in_grace = self
-            .rotations
-            .last()
-            .is_some_and(|l| l.rotation.state == RotationState::Grace);
-        if let (true, Some(primary @ 1..)) = (in_grace, self.primary()) {
+        // Whatever state the rotation is in: who has a lease knows nothing of it.
+        if let (Some(_), Some(primary @ 1..)) = (self.leases_end, self.primary()) {
             self.rows[primary - 1] += 1;
         }
     }
@@ -257,6 +268,7 @@ impl World {
     }
 
     fn advance(&mut self) {
+        self.pass(TimeDelta::zero());
         let standby = self.standby();
         let primary = self.primary();
         let Some(live) = self.rotations.last_mut() else {
@@ -268,6 +280,7 @@ impl World {
             open_batches: live.open,
             failed_batches: live.failed,
             census: live.census,
+            leases_end: self.leases_end,
         };
         let step = next_step(&live.rotation, &facts, &self.timing, self.now);
         let go = |live: &mut Live, state, due_at| {
@@ -296,6 +309,7 @@ impl World {
                 self.keys[standby] = self.keys[standby].become_state(KeyState::Active).unwrap();
                 live.target = Some(standby);
                 self.standby_ordered = true;
+                self.leases_end = Some(self.now + LEASE);
                 go(live, RotationState::ReEncrypting, None);
             }
             Step::Plan => {

@@ -13,6 +13,7 @@ pub use crate::entities::keyring::Model as Keyring;
 use crate::{
     StoreError, Unit,
     entities::{deployment, keyring},
+    keys,
     stored::{Json, Text},
 };
 
@@ -148,7 +149,8 @@ pub async fn create(
     row.insert(unit.db()).await.map_err(taken)
 }
 
-/// Replaces a keyring's policy.
+/// Replaces a keyring's policy. Leases that the policy before gave under the primary key live on, which
+/// the key remembers.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
@@ -157,6 +159,11 @@ pub async fn set_policy(
     keyring: Uuid,
     policy: &KeyringPolicy,
 ) -> Result<(), StoreError> {
+    let before = lock(unit, keyring).await?;
+    if let Some(primary) = before.primary_key_id {
+        let longest = before.policy.0.encrypt_lease.max(policy.encrypt_lease);
+        keys::leases::raise_longest(unit, primary, longest).await?;
+    }
     let row = keyring::ActiveModel {
         id: Set(keyring),
         policy: Set(Json(policy.clone())),

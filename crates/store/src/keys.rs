@@ -1,5 +1,7 @@
 //! Keys: made as standby, switched to primary, counted.
 
+pub mod leases;
+
 use rekey_domain::{
     Algorithm, BackupProof, HARD_LIMIT, KeyId, KeyName, KeyState, KeyringPolicy, UsageBlock,
     take_block,
@@ -154,6 +156,8 @@ pub async fn insert_standby(unit: &Unit, keyring: Uuid, new: NewKey) -> Result<K
         expires_at: Set(None),
         master_key: Set(Some(new.master_key)),
         public_key: Set(new.public_key),
+        longest_lease: Set(None),
+        leases_end_at: Set(None),
     };
     let taken = |error| StoreError::stale_if_taken(error, format!("key {}", new.id));
     row.insert(unit.db()).await.map_err(taken)
@@ -190,7 +194,8 @@ pub async fn switch(
     policy: &KeyringPolicy,
     proof: Option<BackupProof>,
 ) -> Result<(), StoreError> {
-    keyrings::lock(unit, keyring.id).await?;
+    let locked = keyrings::lock(unit, keyring.id).await?;
+    let lease = locked.policy.0.encrypt_lease;
     let required = policy.backup == rekey_domain::BackupPolicy::Required;
     standby
         .state
@@ -206,11 +211,13 @@ pub async fn switch(
             deactivated_at: Set(Some(unit.now())),
             ..Default::default()
         };
+        leases::raise_longest(unit, old.key_id, lease).await?;
         change_state(unit, &old, KeyState::Inactive, stamp).await?;
     }
     let stamp = key::ActiveModel {
         activated_at: Set(Some(unit.now())),
         expires_at: Set(Some(unit.now() + policy.key_lifetime)),
+        longest_lease: Set(Some(leases::millis(lease))),
         ..Default::default()
     };
     change_state(unit, standby, KeyState::Active, stamp).await?;

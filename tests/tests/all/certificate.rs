@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use rekey_client::{ClientError, LeaseError};
 use rekey_domain::{KeyState, KeyringName, KeyringPolicy, RotationState, Timing};
 use rekey_envelope::JwkSet;
@@ -136,6 +137,41 @@ async fn a_certificate_says_what_happened_and_what_that_supports() {
         .collect();
     assert_eq!(clauses.len(), 5, "{clauses:?}");
     assert_eq!(said["rotation"], json!(view.id));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_given_before_the_policy_was_lowered_is_waited_for_and_certified() {
+    let long = Duration::from_secs(5);
+    let policy = KeyringPolicy {
+        timing: Timing {
+            grace_period: long,
+            ..short().timing
+        },
+        encrypt_lease: long,
+        ..short()
+    };
+    let clinic = Deployment::with(40, policy).await;
+    let lowered = |policy: &mut KeyringPolicy, _: &mut _| *policy = short();
+    clinic.apply(lowered).await;
+    let engine = Engine::start(&clinic.services);
+    let (view, _) = rotated(&clinic, &phi()).await;
+    engine.stop().await;
+    let said = view.certificate.unwrap();
+    let time = |field: &str| -> DateTime<Utc> { said[field].as_str().unwrap().parse().unwrap() };
+    let until = time("switched_at") + long;
+    assert!(
+        time("counted_after_at") >= until,
+        "counted while a lease lived: {said}"
+    );
+    let ended = time("leases_ended_at");
+    assert!(
+        ended >= until && time("counted_after_at") >= ended,
+        "{said}"
+    );
+    let ended = ended.to_rfc3339_opts(SecondsFormat::Millis, true);
+    let facts = said["supports"].to_string();
+    let sentence = format!("no process began an encryption under it after {ended}");
+    assert!(facts.contains(&sentence), "{facts}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,6 +8,7 @@ use rekey_runtime::{Handler, Job, JobError, leased};
 use rekey_store::{
     Unit, keyrings,
     keyrings::Keyring,
+    keys,
     leases::{self, Lease},
     rotations,
     rotations::Rotation,
@@ -86,7 +87,8 @@ impl AdvanceRotation {
         let db = services.store.db();
         let rotation = rotations::by_id(db, id).await?;
         let keyring = keyrings::by_id(db, rotation.keyring_id).await?;
-        let facts = facts::gather(db, &rotation).await?;
+        let leases_end = keys::leases::last_ends(&services.store, keyring.id).await?;
+        let facts = facts::gather(db, &rotation, leases_end).await?;
         let step = next_step(
             &facts::rule(&rotation),
             &facts,

@@ -73,6 +73,7 @@ pub async fn write(
         switched_at: rotation.switched_at,
         counted_before_at: before.iter().map(|count| count.taken_at).min(),
         counted_after_at: after.iter().map(|count| count.taken_at).min(),
+        leases_ended_at: keys::leases::known_last_end(&keys),
         completed_at: now,
         acts: acts(db, rotation).await?,
         passes: i64::from(rotation.pass) + 1,

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use chrono::{DateTime, Utc};
 use rekey_domain::{Facts, Found, KeyId, PassCensus, Rotation as Rule, RotationState};
 use rekey_store::{
     ConnectionTrait, StoreError, census, keys, progress, rotations::Rotation, sweeps,
@@ -18,7 +19,11 @@ pub fn rule(rotation: &Rotation) -> Rule {
 }
 
 /// Gathers the facts.
-pub async fn gather(db: &impl ConnectionTrait, rotation: &Rotation) -> Result<Facts, StoreError> {
+pub async fn gather(
+    db: &impl ConnectionTrait,
+    rotation: &Rotation,
+    leases_end: Option<DateTime<Utc>>,
+) -> Result<Facts, StoreError> {
     let standby = keys::standby(db, rotation.keyring_id)
         .await?
         .map(|key| key.key_id);
@@ -31,6 +36,7 @@ pub async fn gather(db: &impl ConnectionTrait, rotation: &Rotation) -> Result<Fa
         open_batches: unfinished.open(),
         failed_batches: unfinished.failed,
         census: pass_census(db, rotation).await?,
+        leases_end,
     })
 }
 

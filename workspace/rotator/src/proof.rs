@@ -10,14 +10,14 @@ use rekey_sources::{SourceError, ValueId};
 use rekey_store::{
     Unit,
     columns::Protected,
-    keys, quarantine,
+    quarantine,
     rotations::{self, Changes},
     stored::Json,
 };
 use sea_orm::ActiveValue::Set;
 use uuid::Uuid;
 
-use crate::{advance::Advance, facts, steps::until};
+use crate::{advance::Advance, facts};
 
 /// How long a transaction is left alone before it is looked for again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -27,9 +27,6 @@ pub async fn of_pass(
     advance: &Advance<'_>,
     columns: &[Protected],
 ) -> Result<Option<PassToProve>, OperationError> {
-    if leases_last(advance).await? {
-        return Ok(None);
-    }
     let Some(fences) = fences(advance, columns).await? else {
         return Ok(None);
     };
@@ -48,30 +45,7 @@ pub async fn of_pass(
     }))
 }
 
-/// Whether a process may still begin an encryption under a key below the target.
-async fn leases_last(advance: &Advance<'_>) -> Result<bool, OperationError> {
-    let db = advance.services.store.db();
-    let all = keys::of_keyring(db, advance.keyring.id).await?;
-    let settled = facts::settled(db, &advance.rotation).await?;
-    let below = all.iter().filter(|key| !settled.contains(&key.id()));
-    let lease = advance.keyring.policy.0.encrypt_lease;
-    let ends = below.filter_map(|key| key.deactivated_at.map(|at| at + lease));
-    let (Some(end), now) = (ends.max(), advance.services.store.now().await?) else {
-        return Ok(false);
-    };
-    if end <= now {
-        return Ok(false);
-    }
-    let Some(unit) = advance.begin().await? else {
-        return Ok(true);
-    };
-    let why = format!("encrypt leases under keys below the target last until {end}");
-    put_off(&unit, advance, &why, until(end, now)).await?;
-    unit.commit().await?;
-    Ok(true)
-}
-
-/// The mark of each source, taken once after the last lease; None where some had to be taken now.
+/// The mark of each source, taken once; the rules let no census be taken before the last lease ended. None where some had to be taken now.
 async fn fences(
     advance: &Advance<'_>,
     columns: &[Protected],
@@ -124,7 +98,7 @@ pub async fn wait(advance: &Advance<'_>, error: &OperationError) -> Result<(), O
     let Some(unit) = advance.begin().await? else {
         return Ok(());
     };
-    put_off(&unit, advance, &error.to_string(), LOOK_AGAIN).await?;
+    put_off(&unit, advance, &error.to_string()).await?;
     if matches!(error, OperationError::Source(SourceError::FenceLost { .. })) {
         let taken_anew = Changes {
             fences: Set(None),
@@ -135,12 +109,7 @@ pub async fn wait(advance: &Advance<'_>, error: &OperationError) -> Result<(), O
     Ok(unit.commit().await?)
 }
 
-async fn put_off(
-    unit: &Unit,
-    advance: &Advance<'_>,
-    why: &str,
-    within: Duration,
-) -> Result<(), OperationError> {
+async fn put_off(unit: &Unit, advance: &Advance<'_>, why: &str) -> Result<(), OperationError> {
     let since = advance.rotation.waiting_since;
     let changes = Changes {
         waiting_because: Set(Some(why.to_owned())),
@@ -148,7 +117,7 @@ async fn put_off(
         ..Default::default()
     };
     rotations::update(unit, &advance.rotation, changes).await?;
-    Ok(unit.send_after(&advance.due(), within).await?)
+    Ok(unit.send_after(&advance.due(), LOOK_AGAIN).await?)
 }
 
 /// Of a rotation that was counted.

@@ -108,10 +108,11 @@ fn retirement(certificate: &Certificate) -> Option<Support> {
             from.key
         )
     } else {
-        let lease = &certificate.policy.as_ref()?.encrypt_lease;
+        let ended = certificate.leases_ended_at?;
+        let ended = ended.to_rfc3339_opts(SecondsFormat::Millis, true);
         let left = Certificate::under(&certificate.census_after, Some(&from.key));
         format!(
-            "{} is INACTIVE since {retired}; no process begins an encryption under it later than {lease} after that, and the last census found {left} value(s) under it; {} value(s) of the keyring are in quarantine.",
+            "{} is INACTIVE since {retired}; no process began an encryption under it after {ended}, when the last lease to do so had ended, and the last census found {left} value(s) under it; {} value(s) of the keyring are in quarantine.",
             from.key, certificate.quarantined,
         )
     };
@@ -164,7 +165,7 @@ mod tests {
             ),
             (
                 retirement,
-                "found 2 value(s) under it; 2 value(s) of the keyring are in quarantine",
+                "no process began an encryption under it after 2026-03-31T00:06:00.000Z, when the last lease to do so had ended, and the last census found 2 value(s) under it; 2 value(s) of the keyring are in quarantine",
             ),
         ] {
             assert!(support.fact.contains(fact), "{}", support.fact);

@@ -51,6 +51,10 @@ pub struct Certificate {
     pub requested_at: DateTime<Utc>,
     /// When the new key became primary.
     pub switched_at: Option<DateTime<Utc>>,
+    /// When the last encrypt lease under any key before `to` had ended, at the latest: no process began an
+    /// encryption under one later.
+    #[serde(default)]
+    pub leases_ended_at: Option<DateTime<Utc>>,
     /// The moment of the count of all values before the first was moved; of several tables, of the first.
     #[serde(default)]
     pub counted_before_at: Option<DateTime<Utc>>,

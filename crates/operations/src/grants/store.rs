@@ -46,7 +46,7 @@ const ROTATOR: [(&str, &str); 8] = [
     ("keyring", "UPDATE (primary_key_id)"),
     (
         "key",
-        "INSERT, UPDATE (state, used, used_by_applications, activated_at, deactivated_at, expires_at)",
+        "INSERT, UPDATE (state, used, used_by_applications, activated_at, deactivated_at, expires_at, longest_lease, leases_end_at)",
     ),
     ("rotation", "INSERT, UPDATE"),
     ("rotation_request", "SELECT, INSERT, UPDATE (rotation_id)"),
@@ -86,7 +86,7 @@ const OPERATOR: [(&str, &str); 17] = [
     ),
     (
         "key",
-        "INSERT, UPDATE (state, used, used_by_applications, activated_at, deactivated_at, expires_at, wrapped, master_key)",
+        "INSERT, UPDATE (state, used, used_by_applications, activated_at, deactivated_at, expires_at, longest_lease, wrapped, master_key)",
     ),
     (
         "rotation",

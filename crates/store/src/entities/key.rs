@@ -29,6 +29,8 @@ pub struct Model {
     pub expires_at: Option<DateTimeUtc>,
     pub master_key: Option<String>,
     pub public_key: Option<Vec<u8>>,
+    pub longest_lease: Option<i64>,
+    pub leases_end_at: Option<DateTimeUtc>,
 }
 
 /// No relations: queries name what they join.

@@ -1,5 +1,9 @@
 //! Keys, on both databases.
 
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
 use super::*;
 use crate::{
     Store,
@@ -339,5 +343,86 @@ async fn only_applications_count_towards_a_rotation() {
         unit.commit().await.unwrap();
         let key = find(store.db(), KeyId::new(1)).await.unwrap().unwrap();
         assert_eq!((key.used, key.used_by_applications), (20, 10));
+    }
+}
+
+#[tokio::test]
+async fn a_key_remembers_the_longest_lease_that_any_policy_gave_under_it() {
+    for kind in Kind::BOTH {
+        let store = TestStore::new(kind).await;
+        let keyring = store.keyring("phi").await;
+        let policy = |seconds| KeyringPolicy {
+            encrypt_lease: Duration::from_secs(seconds),
+            ..KeyringPolicy::default()
+        };
+        let apply = async |seconds| {
+            let unit = store.unit().await;
+            let policy = policy(seconds);
+            let set = keyrings::set_policy(&unit, keyring.id, &policy);
+            set.await.unwrap();
+            unit.commit().await.unwrap();
+        };
+        apply(10).await;
+        let old = standby_of(&store, &keyring, 1).await;
+        let first = switch_to(&store, &keyring, &old, &policy(10), NO_PROOF).await;
+        first.unwrap();
+        assert_eq!(leases::last_ends(&store, keyring.id).await.unwrap(), None);
+        apply(3_600).await;
+        apply(1).await;
+        let new = standby_of(&store, &keyring, 2).await;
+        let second = switch_to(&store, &keyring, &new, &policy(1), NO_PROOF).await;
+        second.unwrap();
+
+        let before = store.now().await.unwrap();
+        let ends = leases::last_ends(&store, keyring.id)
+            .await
+            .unwrap()
+            .unwrap();
+        let after = store.now().await.unwrap();
+        let hour = TimeDelta::hours(1);
+        assert!((before + hour..=after + hour).contains(&ends), "{ends}");
+        let again = leases::last_ends(&store, keyring.id).await.unwrap();
+        assert_eq!(again, Some(ends), "found out once");
+        let longest = of_keyring(store.db(), keyring.id).await.unwrap();
+        let longest: Vec<_> = longest.iter().map(|key| key.longest_lease).collect();
+        assert_eq!(longest, [Some(3_600_000), Some(1_000)]);
+    }
+}
+
+#[tokio::test]
+async fn leases_of_which_nothing_is_known_are_taken_to_last_as_long_as_any() {
+    for kind in Kind::BOTH {
+        let store = TestStore::new(kind).await;
+        let keyring = store.keyring("phi").await;
+        let policy = KeyringPolicy::default();
+        for id in [1, 2] {
+            let key = standby_of(&store, &keyring, id).await;
+            switch_to(&store, &keyring, &key, &policy, NO_PROOF)
+                .await
+                .unwrap();
+        }
+        let forget = async |dated: Option<DateTime<Utc>>| {
+            let unit = store.unit().await;
+            let unknown = key::ActiveModel {
+                longest_lease: Set(None),
+                leases_end_at: Set(dated),
+                ..Default::default()
+            };
+            let forget = key::Entity::update_many().set(unknown);
+            forget.exec(unit.db()).await.unwrap();
+            unit.commit().await.unwrap();
+        };
+        // Made primary by an older program; or dated before the database's clock was stepped back.
+        for dated in [None, Some(store.now().await.unwrap() + TimeDelta::days(30))] {
+            forget(dated).await;
+            let before = store.now().await.unwrap();
+            let ends = leases::last_ends(&store, keyring.id)
+                .await
+                .unwrap()
+                .unwrap();
+            let after = store.now().await.unwrap();
+            let day = TimeDelta::days(1);
+            assert!((before + day..=after + day).contains(&ends), "{ends}");
+        }
     }
 }

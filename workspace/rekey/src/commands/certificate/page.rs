@@ -80,7 +80,17 @@ fn keys(certificate: &Certificate) -> Vec<[String; 2]> {
 
 fn switched(certificate: &Certificate) -> String {
     match certificate.kind {
-        RotationKind::Switch => optional(certificate.switched_at.map(time)),
+        RotationKind::Switch => {
+            let leases = certificate
+                .leases_ended_at
+                .map_or_else(String::new, |ended| {
+                    format!(
+                        "; the last encrypt lease under a key before ended by {}",
+                        time(ended)
+                    )
+                });
+            optional(certificate.switched_at.map(time)) + &leases
+        }
         RotationKind::Sweep => "no key".to_owned(),
     }
 }
