@@ -21,6 +21,7 @@ mod m0017_certificates;
 mod m0018_sweeps;
 mod m0020_publications_accepted;
 mod m0021_totals;
+mod m0027_places;
 mod table;
 
 /// Every migration, in order.
@@ -50,6 +51,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0018_sweeps::Migration),
             Box::new(m0020_publications_accepted::Migration),
             Box::new(m0021_totals::Migration),
+            Box::new(m0027_places::Migration),
         ]
     }
 }

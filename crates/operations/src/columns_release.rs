@@ -1,7 +1,9 @@
 //! Releasing a column: it stops being protected once nothing in it is ciphertext of ours.
 
-use rekey_domain::{ColumnName, Principal, TextEncoding, not_released};
-use rekey_sources::{CensusColumn, SourceError};
+use std::sync::Arc;
+
+use rekey_domain::{ColumnName, Principal, not_released};
+use rekey_sources::{Source, SourceError};
 use rekey_store::{
     Unit,
     audit::Record,
@@ -13,7 +15,8 @@ use serde_json::json;
 
 use crate::{
     Action, Desired, OperationError, STORE_SOURCE, Services, authorise,
-    look::{census_column, declares, key_names},
+    look::{declares, key_names},
+    whereabouts::{counted, is_the_stores, renamed},
 };
 
 /// A column that was released.
@@ -94,22 +97,39 @@ async fn refuse_live_rotation(unit: &Unit, column: &Protected) -> Result<(), Ope
     Err(refused(&column.spec.name, &why))
 }
 
-/// Values in the column, if none of them names a key. SQLite may hold ciphertext in the other
-/// encoding there too, which no rotation would move, and which is lost all the same.
-async fn count(services: &Services, column: &Protected) -> Result<u64, OperationError> {
+/// The source, if it is the database that the column is protected in: another would be counted in vain.
+async fn source_of(
+    services: &Services,
+    column: &Protected,
+) -> Result<Arc<dyn Source>, OperationError> {
     let source = services.source(&column.source).await?;
-    let mut wanted = vec![census_column(column)];
-    if column.source.url.starts_with("sqlite") {
-        let encoding = match column.spec.encoding {
-            TextEncoding::Binary => TextEncoding::Base64,
-            TextEncoding::Base64 => TextEncoding::Binary,
-        };
-        wanted.push(CensusColumn {
-            encoding,
-            ..census_column(column)
-        });
+    let url = services
+        .url_of(&column.source)
+        .unwrap_or_else(|_| column.source.url.clone().into());
+    let name = &column.spec.name;
+    if column.source.name != STORE_SOURCE
+        && !is_the_stores(&column.source, url.expose_url(), &*source).await?
+    {
+        let why = format!(
+            "this program reaches source {} elsewhere than the store says, at {}; release it with that url, or rekey apply the new one first",
+            name.source, column.source.url
+        );
+        return Err(refused(name, &why));
     }
-    let counted = match source.census(&column.table.relation, &wanted).await {
+    match renamed(&*source, &column.table).await? {
+        None => Ok(source),
+        Some(now) => {
+            let why =
+                format!("its table is called {now} now; say so, relation = \"…\", and rekey apply");
+            Err(refused(name, &why))
+        }
+    }
+}
+
+/// Values in the column, if none of them names a key.
+async fn count(services: &Services, column: &Protected) -> Result<u64, OperationError> {
+    let source = source_of(services, column).await?;
+    let counted = match counted(&*source, &column.table.relation, column).await {
         Err(error) if is_gone(&error) => {
             let why =
                 format!("nothing was counted: {error}. If it was dropped, say so with --gone");
@@ -125,7 +145,7 @@ async fn count(services: &Services, column: &Protected) -> Result<u64, Operation
 }
 
 async fn check_gone(services: &Services, column: &Protected) -> Result<(), OperationError> {
-    let source = services.source(&column.source).await?;
+    let source = source_of(services, column).await?;
     match source.describe(&column.table.relation).await {
         Err(SourceError::NoSuchTable { .. }) => Ok(()),
         Err(error) => Err(error.into()),

@@ -9,6 +9,7 @@ mod effects;
 mod faults;
 mod flush;
 mod grants;
+mod identity;
 mod inspect;
 mod load;
 mod measure;
@@ -32,6 +33,7 @@ use rekey_domain::{Found, Limits, Load, Part, Range};
 use sqlx::{Connection, Postgres, pool::PoolConnection};
 
 pub use self::grants::{GRANT_SUPPRESS, grant_of_lag, grants};
+pub(crate) use self::identity::place_of;
 use self::{catalogue::Table, connections::Connections, faults::Located};
 use crate::{
     CensusColumn, Deadline, Page, ReadQuery, RowUpdate, Source, SourceError, SourceRow,

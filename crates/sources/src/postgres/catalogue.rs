@@ -58,6 +58,7 @@ impl Table {
             shape: TableShape {
                 id_name: format!("{}.{}", id_part(&schema), id_part(&table)),
                 full_name: format!("{schema}.{table}"),
+                oid: Some(oid.0.into()),
                 heaps: Vec::new(),
                 primary_key,
                 columns,
