@@ -1,10 +1,10 @@
 //! `apply`: writes desired keyrings, sources and columns to the store; `plan` only says what would change.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use rekey_domain::{Bind, Principal, Purpose, id_part, unsaid};
 use rekey_messages::RotationDue;
-use rekey_sources::TableShape;
+use rekey_sources::{Source, TableShape};
 use rekey_store::{
     Unit,
     audit::Record,
@@ -21,8 +21,10 @@ use crate::{
 
 mod algorithm;
 mod overlaps;
+mod whereabouts;
 
 use algorithm::Retired;
+use whereabouts::Whereabouts;
 
 /// One thing that `apply` changes.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -38,10 +40,19 @@ pub struct Change {
 /// # Errors
 /// As [`apply`].
 pub async fn plan(services: &Services, desired: &Desired) -> Result<Vec<Change>, OperationError> {
-    let resolved = resolve(desired).await?;
+    let looked = Looked::at(desired).await?;
+    Ok(preview(services, desired, &looked).await?.changes)
+}
+
+async fn preview(
+    services: &Services,
+    desired: &Desired,
+    looked: &Looked<'_>,
+) -> Result<Written, OperationError> {
+    let whereabouts = whereabouts::look(services, desired, looked).await?;
     let unit = services.store.begin().await?;
     // Dropped without commit: what it changed is what would change.
-    Ok(write(&unit, desired, &resolved).await?.changes)
+    write(&unit, desired, &looked.resolved, &whereabouts).await
 }
 
 /// Writes desired state to the store, in one unit: all of it or nothing. Every source is looked at
@@ -55,13 +66,23 @@ pub async fn apply(
     principal: &Principal,
 ) -> Result<Vec<Change>, OperationError> {
     authorise(principal, Action::Apply)?;
-    let resolved = resolve(desired).await?;
-    if plan(services, desired).await?.is_empty() {
-        return Ok(Vec::new());
+    let looked = Looked::at(desired).await?;
+    let Written { changes, noted, .. } = preview(services, desired, &looked).await?;
+    if changes.is_empty() && !noted {
+        return Ok(changes);
     }
     let pen = services.pen(principal).await?;
+    let whereabouts = whereabouts::look(services, desired, &looked).await?;
     let unit = services.store.begin().await?;
-    let Written { changes, retired } = write(&unit, desired, &resolved).await?;
+    let written = write(&unit, desired, &looked.resolved, &whereabouts).await?;
+    let Written {
+        changes, retired, ..
+    } = written;
+    if changes.is_empty() {
+        // What tables are known by is nothing that anyone asked for.
+        unit.commit().await?;
+        return Ok(changes);
+    }
     for key in &retired {
         pen.append(&unit, key.record()).await?;
     }
@@ -91,20 +112,29 @@ struct Resolved<'a> {
     column_id: String,
 }
 
-async fn resolve(desired: &Desired) -> Result<Vec<Resolved<'_>>, OperationError> {
-    let mut resolved = Vec::new();
-    for source in &desired.sources {
-        let open = rekey_sources::open(source.url.expose_url()).await?;
-        for table in &source.tables {
-            let shape = Arc::new(open.describe(&table.relation).await?);
-            refuse_effects(source, table, &shape)?;
-            for column in &table.columns {
-                resolved.push(resolve_column(source, table, column, &shape)?);
+/// The sources of the file, and what their catalogues say of its columns.
+struct Looked<'a> {
+    sources: HashMap<&'a str, Arc<dyn Source>>,
+    resolved: Vec<Resolved<'a>>,
+}
+
+impl<'a> Looked<'a> {
+    async fn at(desired: &'a Desired) -> Result<Self, OperationError> {
+        let (mut sources, mut resolved) = (HashMap::new(), Vec::new());
+        for source in &desired.sources {
+            let open = rekey_sources::open(source.url.expose_url()).await?;
+            for table in &source.tables {
+                let shape = Arc::new(open.describe(&table.relation).await?);
+                refuse_effects(source, table, &shape)?;
+                for column in &table.columns {
+                    resolved.push(resolve_column(source, table, column, &shape)?);
+                }
             }
+            sources.insert(source.name.as_str(), open);
         }
+        overlaps::refuse_twice(&resolved)?;
+        Ok(Self { sources, resolved })
     }
-    overlaps::refuse_twice(&resolved)?;
-    Ok(resolved)
 }
 
 /// Our updates may do more than they say: a person has to know, and to say that it is right.
@@ -209,14 +239,18 @@ fn cannot_bind(shape: &TableShape, name: &str) -> Option<String> {
 struct Written {
     changes: Vec<Change>,
     retired: Vec<Retired>,
+    /// Whether something was noted that is no change.
+    noted: bool,
 }
 
 async fn write(
     unit: &Unit,
     desired: &Desired,
     resolved: &[Resolved<'_>],
+    whereabouts: &Whereabouts,
 ) -> Result<Written, OperationError> {
-    let (mut changes, mut retired) = (Vec::new(), Vec::new());
+    whereabouts.hold(unit, desired).await?;
+    let (mut changes, mut retired, mut noted) = (Vec::new(), Vec::new(), false);
     for wanted in &desired.keyrings {
         let found = keyrings::find(unit.db(), &wanted.name).await?;
         let found = found.ok_or_else(|| not_made(wanted))?;
@@ -264,6 +298,8 @@ async fn write(
                 change: "limits changed".to_owned(),
             });
         }
+        let database = whereabouts.database(&source.name);
+        noted |= columns::note_database(unit, &stored, database).await?;
         let (stored, changed) = columns::ensure_table(
             unit,
             stored.id,
@@ -279,6 +315,7 @@ async fn write(
                 change: "relation, or what was said of its updates, changed".to_owned(),
             });
         }
+        noted |= columns::note_oid(unit, &stored, shape.oid).await?;
         let new = NewColumn {
             name: column.name.clone(),
             column_id: column_id.clone(),
@@ -296,7 +333,11 @@ async fn write(
         }
     }
     overlaps::refuse_moving_binds(unit, resolved).await?;
-    Ok(Written { changes, retired })
+    Ok(Written {
+        changes,
+        retired,
+        noted,
+    })
 }
 
 fn not_made(wanted: &DesiredKeyring) -> OperationError {

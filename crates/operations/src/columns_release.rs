@@ -1,9 +1,9 @@
 //! Releasing a column: it stops being protected once nothing in it is ciphertext of ours.
 
-use std::collections::HashSet;
+use std::sync::Arc;
 
-use rekey_domain::{ColumnName, Principal, TextEncoding, not_released};
-use rekey_sources::{CensusColumn, CountedBy, PassToShow, SourceError};
+use rekey_domain::{ColumnName, Principal, not_released};
+use rekey_sources::{Source, SourceError};
 use rekey_store::{
     Unit,
     audit::Record,
@@ -15,8 +15,8 @@ use serde_json::json;
 
 use crate::{
     Action, Desired, OperationError, STORE_SOURCE, Services, authorise,
-    census::counted,
-    look::{census_column, declares, key_names},
+    look::{declares, key_names},
+    whereabouts::{counted, is_the_stores, renamed},
 };
 
 /// A column that was released.
@@ -97,19 +97,39 @@ async fn refuse_live_rotation(unit: &Unit, column: &Protected) -> Result<(), Ope
     Err(refused(&column.spec.name, &why))
 }
 
-/// Values in the column, if none of them names a key. Whatever begins as ciphertext counts, as it is
-/// lost with its key though no rotation could open it; on SQLite in either encoding. Transactions that
-/// are open now might still add some, so none may be left.
-async fn count(services: &Services, column: &Protected) -> Result<u64, OperationError> {
+/// The source, if it is the database that the column is protected in: another would be counted in vain.
+async fn source_of(
+    services: &Services,
+    column: &Protected,
+) -> Result<Arc<dyn Source>, OperationError> {
     let source = services.source(&column.source).await?;
-    let wanted = wanted(column);
-    let pass = PassToShow {
-        left: vec![HashSet::new(); wanted.len()],
-        fence: Some(source.fence().await?),
-        ..PassToShow::default()
-    };
-    let relation = &column.table.relation;
-    let counted = match counted(&*source, relation, &wanted, Some(&pass)).await {
+    let url = services
+        .url_of(&column.source)
+        .unwrap_or_else(|_| column.source.url.clone().into());
+    let name = &column.spec.name;
+    if column.source.name != STORE_SOURCE
+        && !is_the_stores(&column.source, url.expose_url(), &*source).await?
+    {
+        let why = format!(
+            "this program reaches source {} elsewhere than the store says, at {}; release it with that url, or rekey apply the new one first",
+            name.source, column.source.url
+        );
+        return Err(refused(name, &why));
+    }
+    match renamed(&*source, &column.table).await? {
+        None => Ok(source),
+        Some(now) => {
+            let why =
+                format!("its table is called {now} now; say so, relation = \"…\", and rekey apply");
+            Err(refused(name, &why))
+        }
+    }
+}
+
+/// Values in the column, if none of them names a key.
+async fn count(services: &Services, column: &Protected) -> Result<u64, OperationError> {
+    let source = source_of(services, column).await?;
+    let counted = match counted(&*source, &column.table.relation, column).await {
         Err(error) if is_gone(&error) => {
             let why =
                 format!("nothing was counted: {error}. If it was dropped, say so with --gone");
@@ -117,31 +137,15 @@ async fn count(services: &Services, column: &Protected) -> Result<u64, Operation
         }
         counted => counted?,
     };
-    let values = counted[0].iter().map(|counted| counted.values).sum();
-    let found = counted.concat();
-    let found: Vec<_> = found.iter().map(|one| (one.found, one.values)).collect();
-    match not_released(&found, &key_names(services).await?) {
+    let values = counted[0].iter().map(|(_, values)| values).sum();
+    match not_released(&counted.concat(), &key_names(services).await?) {
         Some(why) => Err(refused(&column.spec.name, &why)),
         None => Ok(values),
     }
 }
 
-fn wanted(column: &Protected) -> Vec<CensusColumn> {
-    let encodings = match column.spec.encoding {
-        own if !column.source.url.starts_with("sqlite") => vec![own],
-        TextEncoding::Binary => vec![TextEncoding::Binary, TextEncoding::Base64],
-        TextEncoding::Base64 => vec![TextEncoding::Base64, TextEncoding::Binary],
-    };
-    let each = encodings.into_iter().map(|encoding| CensusColumn {
-        encoding,
-        by: CountedBy::Start,
-        ..census_column(column)
-    });
-    each.collect()
-}
-
 async fn check_gone(services: &Services, column: &Protected) -> Result<(), OperationError> {
-    let source = services.source(&column.source).await?;
+    let source = source_of(services, column).await?;
     match source.describe(&column.table.relation).await {
         Err(SourceError::NoSuchTable { .. }) => Ok(()),
         Err(error) => Err(error.into()),

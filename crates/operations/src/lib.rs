@@ -38,6 +38,7 @@ mod services;
 mod sweep;
 mod uses;
 mod views;
+mod whereabouts;
 
 pub use admit::{Admission, admit};
 pub use apply::{Change, apply, plan};

@@ -120,7 +120,11 @@ impl Services {
         known.get(name).cloned()
     }
 
-    fn url_of(&self, source: &columns::Source) -> Result<SecretUrl, String> {
+    /// By which URL this process reaches a source now.
+    ///
+    /// # Errors
+    /// What is wrong with the file that it stands in.
+    pub(crate) fn url_of(&self, source: &columns::Source) -> Result<SecretUrl, String> {
         if source.name == STORE_SOURCE {
             return Ok(self.store.url().to_owned().into());
         }

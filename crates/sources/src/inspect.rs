@@ -27,6 +27,19 @@ pub trait Inspect: Send + Sync {
     /// As any call.
     async fn candidates(&self) -> Result<Vec<CandidateTable>, SourceError>;
 
+    /// What the database is known by, however it is reached: on PostgreSQL its cluster's number and its
+    /// own, on SQLite its file. None where our role may not know.
+    ///
+    /// # Errors
+    /// As any call.
+    async fn database_id(&self) -> Result<Option<String>, SourceError>;
+
+    /// What the table of this [`oid`](crate::TableShape) is called now, as SQL; None if there is none.
+    ///
+    /// # Errors
+    /// As any call.
+    async fn name_of(&self, oid: i64) -> Result<Option<String>, SourceError>;
+
     /// The heaps that the table's rows lie in now, by name, as SQL. Takes no right on any of them.
     ///
     /// # Errors

@@ -63,6 +63,16 @@ pub async fn open(url: &str) -> Result<Arc<dyn Source>, SourceError> {
     }
 }
 
+/// Whether both URLs lead to one place: host, port and database, or a file.
+pub fn is_same_place(url: &str, other: &str) -> bool {
+    let place = |url| match scheme(url) {
+        "postgres" | "postgresql" => postgres::place_of(url),
+        "sqlite" => sqlite::place_of(url),
+        _ => None,
+    };
+    place(url).is_some_and(|here| Some(here) == place(other))
+}
+
 /// What stands before the first colon; nothing else of a URL is ever shown, it may hold a password.
 fn scheme(url: &str) -> &str {
     url.split_once(':').map_or("", |(scheme, _)| scheme)

@@ -10,6 +10,7 @@ mod faults;
 mod fence;
 mod flush;
 mod grants;
+mod identity;
 mod inspect;
 mod leftovers;
 mod load;
@@ -34,6 +35,7 @@ use rekey_domain::{Limits, Load, Part, Range};
 use sqlx::{Connection, Postgres, pool::PoolConnection};
 
 pub use self::grants::{GRANT_SUPPRESS, grant_of_lag, grants};
+pub(crate) use self::identity::place_of;
 use self::{catalogue::Table, connections::Connections, faults::Located};
 use crate::{
     CensusColumn, Counted, Deadline, Page, PassToShow, ReadQuery, RowUpdate, Source, SourceError,

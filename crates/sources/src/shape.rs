@@ -11,6 +11,8 @@ pub struct TableShape {
     pub relation: String,
     /// The same as it stands in default column ids, see [`id_part`](rekey_domain::id_part).
     pub id_name: String,
+    /// What PostgreSQL knows the table by, whatever it is called; SQLite knows tables by their names.
+    pub oid: Option<i64>,
     /// The physical heaps that its rows lie in now, by the names of their parts. A heap of two tables
     /// is moved by both.
     pub heaps: Vec<String>,
@@ -35,6 +37,14 @@ pub struct TableShape {
 }
 
 impl TableShape {
+    /// Whether both are of one table of one database.
+    pub fn is_of_the_same_table(&self, other: &Self) -> bool {
+        match (self.oid, other.oid) {
+            (Some(oid), Some(other)) => oid == other,
+            _ => self.heaps == other.heaps,
+        }
+    }
+
     /// The column called `name`, by the database's own rules of upper and lower case.
     pub fn column(&self, name: &str) -> Option<&ColumnShape> {
         let exact = self.columns.iter().find(|column| column.name == name);

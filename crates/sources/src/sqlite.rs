@@ -61,6 +61,11 @@ impl SqliteSource {
     }
 }
 
+/// The file that a URL names; None if it cannot be read.
+pub(crate) fn place_of(url: &str) -> Option<String> {
+    connections::file_of(url).map(|file| file.display().to_string())
+}
+
 #[async_trait]
 impl Source for SqliteSource {
     async fn describe(&self, relation: &str) -> Result<TableShape, SourceError> {

@@ -212,11 +212,60 @@ pub async fn ensure_source(
                 url: Set(url.to_owned()),
                 created_at: Set(unit.now()),
                 limits: Set(None),
+                database_id: Set(None),
             };
             let taken = |error| StoreError::stale_if_taken(error, format!("source {name}"));
             Ok((row.insert(unit.db()).await.map_err(taken)?, false))
         }
     }
+}
+
+/// Notes what a source's database is known by; `false` where it is noted already, or not known.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn note_database(
+    unit: &Unit,
+    source: &Source,
+    id: Option<&str>,
+) -> Result<bool, StoreError> {
+    if id.is_none() || source.database_id.as_deref() == id {
+        return Ok(false);
+    }
+    let row = source::ActiveModel {
+        id: Set(source.id),
+        database_id: Set(id.map(str::to_owned)),
+        ..Default::default()
+    };
+    row.update(unit.db()).await?;
+    Ok(true)
+}
+
+/// Notes what PostgreSQL knows a table by; `false` where it is noted already, or there is nothing.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn note_oid(unit: &Unit, table: &Table, oid: Option<i64>) -> Result<bool, StoreError> {
+    if oid.is_none() || table.oid == oid {
+        return Ok(false);
+    }
+    let row = source_table::ActiveModel {
+        id: Set(table.id),
+        oid: Set(oid),
+        ..Default::default()
+    };
+    row.update(unit.db()).await?;
+    Ok(true)
+}
+
+/// Keeps others from changing sources until the unit ends.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn lock_sources(unit: &Unit) -> Result<(), StoreError> {
+    let sources = source::Entity::find().order_by_asc(source::Column::Id);
+    sources.lock_exclusive().all(unit.db()).await?;
+    Ok(())
 }
 
 impl Source {
@@ -310,6 +359,7 @@ pub async fn ensure_table(
                 relation: Set(relation.to_owned()),
                 triggers: Set(triggers),
                 publications_accepted: Set(accepted),
+                oid: Set(None),
             };
             let taken = |error| StoreError::stale_if_taken(error, format!("table {name}"));
             Ok((row.insert(unit.db()).await.map_err(taken)?, false))

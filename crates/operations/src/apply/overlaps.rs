@@ -80,7 +80,7 @@ impl Resolved<'_> {
             && heaps.any(|heap| other.shape.heaps.contains(heap))
     }
 
-    fn is_at(&self, column: &Protected) -> bool {
+    pub(super) fn is_at(&self, column: &Protected) -> bool {
         column.source.name == self.source.name && column.table.name == self.table.name
     }
 

@@ -96,10 +96,13 @@ const OPERATOR: [(&str, &str); 17] = [
     ("rotation_request", "SELECT"),
     ("inbox", "SELECT, INSERT"),
     ("dead_letter", "SELECT, UPDATE (retried_at, dismissed_at)"),
-    ("source", "SELECT, INSERT, UPDATE (url, limits)"),
+    (
+        "source",
+        "SELECT, INSERT, UPDATE (url, limits, database_id)",
+    ),
     (
         "source_table",
-        "SELECT, INSERT, UPDATE (relation, triggers, publications_accepted)",
+        "SELECT, INSERT, UPDATE (relation, triggers, publications_accepted, oid)",
     ),
     ("protected_column", "SELECT, INSERT, DELETE"),
     ("quarantine", "SELECT, UPDATE (resolved_at)"),

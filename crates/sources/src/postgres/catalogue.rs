@@ -73,6 +73,7 @@ impl Table {
                 id_name: format!("{}.{}", id_part(&schema), id_part(&table)),
                 full_name: format!("{schema}.{table}"),
                 relation: said(&schema, &table),
+                oid: Some(oid.0.into()),
                 heaps: Vec::new(),
                 primary_key,
                 columns,

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sqlx::{Connection, PgConnection};
 
 use super::{
-    PostgresSource, candidates, catalogue::Table, faults::Located, measure, parts, sample,
+    PostgresSource, candidates, catalogue::Table, faults::Located, identity, measure, parts, sample,
 };
 use crate::{
     CandidateTable, CensusColumn, Inspect, Measure, Sample, SourceError, TableMeasure, place::Place,
@@ -32,6 +32,18 @@ impl Inspect for PostgresSource {
         let (mut connection, _) = self.begin("-").await?;
         let place = Place::database(self.connections.database());
         candidates::find(&mut connection, &place).await
+    }
+
+    async fn database_id(&self) -> Result<Option<String>, SourceError> {
+        let (mut connection, _) = self.begin("-").await?;
+        let place = Place::database(self.connections.database());
+        identity::of_database(&mut connection, &place).await
+    }
+
+    async fn name_of(&self, oid: i64) -> Result<Option<String>, SourceError> {
+        let (mut connection, _) = self.begin("-").await?;
+        let place = Place::database(self.connections.database());
+        identity::name_of(&mut connection, oid, &place).await
     }
 
     async fn part_names(&self, relation: &str) -> Result<Vec<String>, SourceError> {

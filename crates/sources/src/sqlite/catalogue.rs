@@ -194,6 +194,7 @@ async fn shape(
         full_name: full_name(&place.relation),
         relation: place.relation.clone(),
         id_name: format!("main.{}", id_part(table_name(&place.relation))),
+        oid: None,
         heaps: vec![kind.name.clone()],
         primary_key: primary_key(&rows).at(place)?,
         columns: Result::<_, sqlx::Error>::at(columns, place)?,

@@ -2,6 +2,7 @@
 
 use std::{
     fs::Metadata,
+    io,
     path::{Path, PathBuf},
     str::FromStr,
     sync::{Arc, Mutex, PoisonError},
@@ -72,6 +73,12 @@ impl Connections {
         &self.path
     }
 
+    /// The file, whatever links lead to it.
+    pub(super) async fn real_path(&self) -> Result<PathBuf, SourceError> {
+        let real = tokio::fs::canonicalize(&self.path).await;
+        real.map_err(|error| out_of_reach(&error, &self.database))
+    }
+
     /// A connection to the file that the path names now.
     pub(super) async fn acquire(&self) -> Result<PoolConnection<Sqlite>, SourceError> {
         let file = file_id(&self.path, &self.database).await?;
@@ -95,6 +102,11 @@ impl Connections {
         read.await.at(&Place::database(&self.database))?;
         Ok(())
     }
+}
+
+/// The file that a URL names.
+pub(super) fn file_of(url: &str) -> Option<PathBuf> {
+    Some(options(url).ok()?.get_filename().to_owned())
 }
 
 fn options(url: &str) -> Result<SqliteConnectOptions, SourceError> {
@@ -138,11 +150,15 @@ async fn is_out_of_transaction(connection: &mut SqliteConnection) -> Result<bool
 
 async fn file_id(path: &Path, database: &str) -> Result<FileId, SourceError> {
     let metadata = tokio::fs::metadata(path).await;
-    let metadata = metadata.map_err(|error| SourceError::OutOfReach {
+    let metadata = metadata.map_err(|error| out_of_reach(&error, database))?;
+    Ok(id_of(&metadata))
+}
+
+fn out_of_reach(error: &io::Error, database: &str) -> SourceError {
+    SourceError::OutOfReach {
         database: database.to_owned(),
         reason: error.kind().to_string(),
-    })?;
-    Ok(id_of(&metadata))
+    }
 }
 
 #[cfg(unix)]

@@ -24,6 +24,16 @@ impl Inspect for SqliteSource {
         candidates::find(&mut connection, self.connections.database()).await
     }
 
+    async fn database_id(&self) -> Result<Option<String>, SourceError> {
+        let file = self.connections.real_path().await?;
+        Ok(Some(file.display().to_string()))
+    }
+
+    /// It numbers no tables.
+    async fn name_of(&self, _oid: i64) -> Result<Option<String>, SourceError> {
+        Ok(None)
+    }
+
     async fn part_names(&self, relation: &str) -> Result<Vec<String>, SourceError> {
         let (_, table) = self.table(relation).await?;
         Ok(vec![table.name])

@@ -19,6 +19,7 @@ pub struct Model {
     pub url: String,
     pub created_at: DateTimeUtc,
     pub limits: Option<Json<Limits>>,
+    pub database_id: Option<String>,
 }
 
 /// No relations: queries name what they join.

@@ -20,6 +20,7 @@ pub struct Model {
     pub relation: String,
     pub triggers: Option<Text<Triggers>>,
     pub publications_accepted: Option<bool>,
+    pub oid: Option<i64>,
 }
 
 /// No relations: queries name what they join.

@@ -142,7 +142,8 @@ impl Clinic {
         clinic
     }
 
-    fn desired(&self) -> Desired {
+    /// What `rekey.toml` would say.
+    pub fn desired(&self) -> Desired {
         let phi = |name| DesiredKeyring {
             name: keyring(name),
             purpose: Purpose::Phi,

@@ -1,0 +1,75 @@
+//! Where protected tables lie: whether a source is the database that the store means, and what is left in a table.
+
+use std::collections::HashSet;
+
+use rekey_domain::{Found, TextEncoding};
+use rekey_sources::{
+    CensusColumn, Counted, CountedBy, PassToShow, Source, SourceError, is_same_place,
+};
+use rekey_store::columns::{self, Protected, Table};
+
+use crate::{census, look::census_column};
+
+/// Whether a source that was reached by `url` is the database that the store means, as far as that can be
+/// shown: it is reached as the store says, or known by what was noted of it.
+pub(crate) async fn is_the_stores(
+    stored: &columns::Source,
+    url: &str,
+    source: &dyn Source,
+) -> Result<bool, SourceError> {
+    if is_same_place(&stored.url, url) {
+        return Ok(true);
+    }
+    let id = source.database_id().await?;
+    Ok(id.is_some() && id == stored.database_id)
+}
+
+/// What a protected table is called in its database, where the store has another name for it.
+pub(crate) async fn renamed(
+    source: &dyn Source,
+    table: &Table,
+) -> Result<Option<String>, SourceError> {
+    let Some(oid) = table.oid else {
+        return Ok(None);
+    };
+    match source.describe(&table.relation).await {
+        Ok(shape) if shape.oid == Some(oid) => Ok(None),
+        Ok(_) | Err(SourceError::NoSuchTable { .. } | SourceError::NotATable { .. }) => {
+            source.name_of(oid).await
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// What a census finds in a column of `relation` that is to be left; first of all as it is protected.
+/// Whatever begins as ciphertext counts, as it is lost with its key though no rotation could open it; on
+/// SQLite in either encoding. Transactions that are open now might still add some, so none may be left.
+pub(crate) async fn counted(
+    source: &dyn Source,
+    relation: &str,
+    column: &Protected,
+) -> Result<Vec<Vec<(Found, u64)>>, SourceError> {
+    let wanted = wanted(column);
+    let pass = PassToShow {
+        left: vec![HashSet::new(); wanted.len()],
+        fence: Some(source.fence().await?),
+        ..PassToShow::default()
+    };
+    let counted = census::counted(source, relation, &wanted, Some(&pass)).await?;
+    let found = |column: Vec<Counted>| column.iter().map(|one| (one.found, one.values)).collect();
+    Ok(counted.into_iter().map(found).collect())
+}
+
+fn wanted(column: &Protected) -> Vec<CensusColumn> {
+    let encodings = match column.spec.encoding {
+        own if !column.source.url.starts_with("sqlite") => vec![own],
+        TextEncoding::Binary => vec![TextEncoding::Binary, TextEncoding::Base64],
+        TextEncoding::Base64 => vec![TextEncoding::Base64, TextEncoding::Binary],
+    };
+    let each = encodings.into_iter().map(|encoding| CensusColumn {
+        encoding,
+        by: CountedBy::Start,
+        ..census_column(column)
+    });
+    each.collect()
+}

@@ -1,0 +1,57 @@
+//! What a database and a table are known by, whatever they are called and however they are reached.
+
+use std::str::FromStr;
+
+use sqlx::{
+    PgConnection,
+    postgres::{PgConnectOptions, types::Oid},
+};
+
+use super::faults::{self, Located};
+use crate::{SourceError, place::Place};
+
+/// A standby and a pooler have those of their primary; a copy by `pg_dump` has others.
+const DATABASE: &str = "\
+    SELECT s.system_identifier::pg_catalog.text || '/' || d.oid::pg_catalog.text \
+    FROM pg_catalog.pg_control_system() AS s, pg_catalog.pg_database AS d \
+    WHERE d.datname = pg_catalog.current_database()";
+const TABLE: &str = "\
+    SELECT pg_catalog.quote_ident(n.nspname::pg_catalog.text) || '.' || pg_catalog.quote_ident(c.relname::pg_catalog.text) \
+    FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
+    WHERE c.oid = $1 AND c.relkind IN ('r', 'p')";
+
+/// What the database is known by; None where our role may not ask.
+pub(super) async fn of_database(
+    connection: &mut PgConnection,
+    place: &Place,
+) -> Result<Option<String>, SourceError> {
+    let found = sqlx::query_scalar(DATABASE).fetch_one(connection);
+    match found.await {
+        Err(error) if faults::is_forbidden(&error) => Ok(None),
+        found => found.at(place).map(Some),
+    }
+}
+
+/// What the table of this number is called now, as SQL.
+pub(super) async fn name_of(
+    connection: &mut PgConnection,
+    oid: i64,
+    place: &Place,
+) -> Result<Option<String>, SourceError> {
+    let Ok(oid) = u32::try_from(oid) else {
+        return Ok(None);
+    };
+    let found = sqlx::query_scalar(TABLE).bind(Oid(oid));
+    found.fetch_optional(connection).await.at(place)
+}
+
+/// Where a URL leads, whoever comes and however; None if it cannot be read.
+pub(crate) fn place_of(url: &str) -> Option<String> {
+    let options = PgConnectOptions::from_str(url).ok()?;
+    let host = match options.get_socket() {
+        Some(socket) => socket.display().to_string(),
+        None => options.get_host().to_owned(),
+    };
+    let database = options.get_database().unwrap_or(options.get_username());
+    Some(format!("{host}:{}/{database}", options.get_port()))
+}
