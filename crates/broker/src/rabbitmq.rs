@@ -11,6 +11,7 @@ mod grants;
 mod health;
 mod relay;
 mod topology;
+mod wire;
 
 use std::{collections::HashMap, fmt, future::poll_fn, sync::Arc, task::Poll, time::Duration};
 

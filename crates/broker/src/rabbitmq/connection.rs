@@ -2,13 +2,11 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use lapin::{
-    Connection, ConnectionProperties, ErrorKind, runtime::default_runtime, tcp::OwnedTLSConfig,
-    uri::AMQPUri,
-};
+use lapin::{Connection, ConnectionProperties, ErrorKind, uri::AMQPUri};
 use rekey_domain::may_show_password;
 use url::{Host, Url};
 
+use super::wire;
 use crate::BrokerError;
 
 /// Seconds; a dead peer is noticed within two of them.
@@ -66,11 +64,8 @@ impl Server {
     pub(super) async fn connect(&self, what: &str) -> Result<Connection, BrokerError> {
         let name = format!("{} {what}", self.name);
         let properties = ConnectionProperties::default().with_connection_name(name.trim().into());
-        let tls = self.tls().await?;
-        let connecting = async {
-            let (uri, runtime) = (self.uri.clone(), default_runtime()?);
-            Connection::connect_uri_with_config(uri, properties, tls, runtime).await
-        };
+        let authorities = self.authorities().await?;
+        let connecting = wire::connect(self.uri.clone(), properties, authorities);
         match tokio::time::timeout(CONNECT_WITHIN, connecting).await {
             Ok(connected) => connected.map_err(|error| self.explain(&error)),
             Err(_) => Err(self.out_of_reach("it did not answer in time")),
@@ -82,14 +77,14 @@ impl Server {
     }
 
     /// Read at each connect, as certificates are renewed.
-    async fn tls(&self) -> Result<OwnedTLSConfig, BrokerError> {
-        let mut tls = OwnedTLSConfig::default();
-        if let Some(file) = &self.authorities {
-            let pem = tokio::fs::read_to_string(file).await;
-            let unreadable = |error| format!("cacertfile {}: {error}", file.display());
-            tls.cert_chain = Some(pem.map_err(|error| self.out_of_reach(&unreadable(error)))?);
-        }
-        Ok(tls)
+    async fn authorities(&self) -> Result<Option<String>, BrokerError> {
+        let Some(file) = &self.authorities else {
+            return Ok(None);
+        };
+        let pem = tokio::fs::read_to_string(file).await;
+        let unreadable = |error| format!("cacertfile {}: {error}", file.display());
+        pem.map(Some)
+            .map_err(|error| self.out_of_reach(&unreadable(error)))
     }
 
     fn place(&self) -> String {
