@@ -23,6 +23,7 @@ mod m0020_publications_accepted;
 mod m0021_totals;
 mod m0022_identities;
 mod m0024_longest_lease;
+mod m0025_written_by;
 mod m0027_places;
 mod table;
 
@@ -55,6 +56,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0021_totals::Migration),
             Box::new(m0022_identities::Migration),
             Box::new(m0024_longest_lease::Migration),
+            Box::new(m0025_written_by::Migration),
             Box::new(m0027_places::Migration),
         ]
     }
