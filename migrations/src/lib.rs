@@ -22,6 +22,7 @@ mod m0018_sweeps;
 mod m0020_publications_accepted;
 mod m0021_totals;
 mod m0024_longest_lease;
+mod m0025_written_by;
 mod table;
 
 /// Every migration, in order.
@@ -52,6 +53,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0020_publications_accepted::Migration),
             Box::new(m0021_totals::Migration),
             Box::new(m0024_longest_lease::Migration),
+            Box::new(m0025_written_by::Migration),
         ]
     }
 }

@@ -23,6 +23,9 @@ pub enum Purpose {
 }
 
 impl Purpose {
+    /// Every purpose.
+    pub const ALL: [Self; 4] = [Self::Phi, Self::Audit, Self::Backup, Self::Signing];
+
     /// What a keyring's keys are made for unless it says otherwise.
     pub fn default_algorithm(self) -> Algorithm {
         match self {
@@ -60,7 +63,7 @@ impl FromStr for Purpose {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Phi, Self::Audit, Self::Backup, Self::Signing]
+        Self::ALL
             .into_iter()
             .find(|purpose| purpose.to_string() == text)
             .ok_or_else(|| format!("purpose {text:?}: expected PHI, AUDIT, BACKUP or SIGNING"))

@@ -1,10 +1,13 @@
-//! `audit verify`: recomputes the chain and opens the details.
+//! `audit verify`: recomputes the chain, opens the details, and asks who wrote each entry.
+
+mod writers;
 
 use rekey_domain::{BindValue, Principal};
 use rekey_envelope::Ciphertext;
 use rekey_store::audit::{self, AuditEntry, DETAILS_COLUMN_ID};
 use sha2::{Digest, Sha256};
 
+use self::writers::Writers;
 use crate::{Action, Desired, OperationError, Services, authorise};
 
 const PAGE: u64 = 500;
@@ -16,10 +19,12 @@ pub struct AuditVerdict {
     pub entries: u64,
     /// What is wrong, entry by entry; empty: the log is whole.
     pub problems: Vec<String>,
+    /// What cannot be told any more.
+    pub notes: Vec<String>,
 }
 
 /// Recomputes every hash from the first entry to the head, and checks that the details are what
-/// was hashed.
+/// was hashed, and that whoever wrote an entry may speak for the principal that it names.
 ///
 /// # Errors
 /// [`OperationError`] when the log cannot be read; what it says is in the verdict.
@@ -32,7 +37,9 @@ pub async fn verify_audit(
     let mut verdict = AuditVerdict {
         entries: 0,
         problems: Vec::new(),
+        notes: Vec::new(),
     };
+    let mut writers = Writers::default();
     let mut last = (0, vec![0; 32]);
     // Read before the entries: what is appended meanwhile lies beyond it.
     let head = audit::head(db).await?;
@@ -42,6 +49,7 @@ pub async fn verify_audit(
         for (entry, details) in page {
             verdict.entries += 1;
             verdict.problems.extend(check_link(&entry, &last));
+            verdict.problems.extend(writers.note(&entry));
             verdict
                 .problems
                 .extend(check_details(services, &entry, details.as_deref()).await?);
@@ -51,6 +59,7 @@ pub async fn verify_audit(
             break;
         }
     }
+    writers.judge(db, &mut verdict).await?;
     if let Some((sequence, hash)) = head {
         let beyond = sequence < last.0;
         if !beyond && (sequence, hash) != last {

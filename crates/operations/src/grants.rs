@@ -6,14 +6,15 @@ mod store;
 
 use rekey_broker::Grant;
 use rekey_domain::Principal;
+use rekey_store::keyrings;
 use serde::Serialize;
 use serde_json::Value;
 
-pub(crate) use self::store::rights as store_rights;
+pub(crate) use self::store::{only_of, rights as store_rights};
 use crate::{OperationError, Places, Services};
 
 /// A worker program, by the rights it needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Worker {
     /// Fires what is due.
@@ -49,7 +50,7 @@ impl Worker {
 }
 
 /// Whoever needs rights at the systems of a deployment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Grantee {
     /// A person or a pipeline with the command line. Migrating is the store's owner's.
@@ -105,9 +106,12 @@ pub struct Grants {
     pub role: String,
     /// SQL to run on the store, as its owner. Empty for a SQLite store.
     pub store: Vec<String>,
+    /// SQL that takes back what programs before needed there and nothing does now: to run once none of
+    /// them does.
+    pub store_revokes: Vec<String>,
     /// SQL to run on each source, as the owner of its tables.
     pub sources: Vec<SourceGrants>,
-    /// A statement of the master key's policy; none where it needs no KMS.
+    /// The policy of its role at AWS, for the KMS; none where it needs none.
     pub kms: Option<Value>,
     /// Its permissions at RabbitMQ.
     pub rabbitmq: RabbitMqGrant,
@@ -167,6 +171,7 @@ pub async fn grants(
     let tables = sources::tables(services).await?;
     let brokers = rekey_broker::grants(&places.config.broker.prefix)?;
     let schema = rekey_store::rights::schema(services.store.db()).await?;
+    let deployment = keyrings::find_deployment(services.store.db()).await?;
     let mut all = Vec::new();
     for who in Grantee::ALL {
         let role = who.role(role_prefix);
@@ -176,8 +181,10 @@ pub async fn grants(
         all.push(Grants {
             worker: who,
             store: on_store.map_or_else(Vec::new, |schema| store::statements(who, &role, schema)),
+            store_revokes: on_store
+                .map_or_else(Vec::new, |schema| store::revokes(who, &role, schema)),
             sources: sources::statements(who, &role, &tables, services).await?,
-            kms: kms::statement(who),
+            kms: kms::policy(who, deployment),
             rabbitmq: RabbitMqGrant::new(rabbitmq, vhost),
             role,
         });

@@ -12,8 +12,7 @@ use rekey_kms::{Kms, WrappedKey};
 use rekey_store::{
     Store, StoreError, columns,
     keyrings::{self, Keyring},
-    keys::{self, Key},
-    rotations,
+    keys, rotations,
 };
 
 use crate::{Worker, key_making::encryption_context, uses::UseLog};
@@ -46,7 +45,7 @@ impl StoreLeases {
     }
 
     /// Which keys a client may hold: those in use, and the standby while it is being distributed.
-    async fn held_keys(&self, keyring: &Keyring) -> Result<Vec<Key>, StoreError> {
+    async fn held_keys(&self, keyring: &Keyring) -> Result<Vec<keys::StoredKey>, StoreError> {
         let latest = rotations::of_keyring(self.store.db(), keyring.id)
             .await?
             .into_iter()
@@ -54,7 +53,7 @@ impl StoreLeases {
         let distributed = latest
             .filter(|rotation| rotation.state.0 == RotationState::Distributing)
             .and_then(|rotation| rotation.target_key_id);
-        let mut keys = keys::of_keyring(self.store.db(), keyring.id).await?;
+        let mut keys = keys::stored_of_keyring(self.store.db(), keyring.id).await?;
         keys.retain(|key| {
             let standby = key.state.0 == KeyState::Pending && Some(key.key_id) == distributed;
             standby || key.state.0.may_decrypt()
@@ -152,7 +151,7 @@ fn refuse_signing(keyring: &Keyring) -> Result<(), LeaseError> {
 fn keyset_key(
     deployment: uuid::Uuid,
     keyring: &Keyring,
-    key: Key,
+    key: keys::StoredKey,
 ) -> Result<KeysetKey, LeaseError> {
     let (id, version, algorithm) = (key.id(), key.version(), key.algorithm.0);
     let broken = |what: &str| LeaseError::Refused {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rekey_domain::{BindValue, Principal};
 use rekey_envelope::{DataKey, associated_data};
 use sea_orm::{
-    ActiveValue::Set,
+    ActiveValue::{NotSet, Set},
     ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
     sea_query::{LockType, OnConflict},
 };
@@ -83,6 +83,7 @@ impl AuditPen {
             details_hash: Sha256::digest(&salted).to_vec(),
             previous_hash: head.hash,
             hash: Vec::new(),
+            written_by: None,
         };
         entry.hash = entry_hash(&entry);
         let bound = associated_data(DETAILS_COLUMN_ID, &[BindValue::Integer(sequence)]);
@@ -124,7 +125,12 @@ async fn find_head(unit: &Unit) -> Result<Option<audit_head::Model>, StoreError>
 
 async fn store(unit: &Unit, entry: AuditEntry, details: Vec<u8>) -> Result<(), StoreError> {
     let (sequence, hash) = (entry.sequence, entry.hash.clone());
-    audit_entry::Entity::insert(audit_entry::ActiveModel::from(entry))
+    // Who wrote it is the database's to say, and so no part of the hash.
+    let row = audit_entry::ActiveModel {
+        written_by: NotSet,
+        ..entry.into()
+    };
+    audit_entry::Entity::insert(row)
         .exec_without_returning(unit.db())
         .await?;
     let detail = audit_detail::ActiveModel {

@@ -42,12 +42,20 @@ pub async fn ensure_deployment(unit: &Unit) -> Result<Uuid, StoreError> {
 /// # Errors
 /// [`StoreError::Unknown`] before `rekey init`.
 pub async fn deployment(db: &impl ConnectionTrait) -> Result<Uuid, StoreError> {
-    let found = deployment::Entity::find().one(db).await?;
     let unknown = || StoreError::Unknown {
         what: "deployment here; run rekey init".to_owned(),
         known: Vec::new(),
     };
-    found.map(|row| row.id).ok_or_else(unknown)
+    find_deployment(db).await?.ok_or_else(unknown)
+}
+
+/// The deployment's id, if there is one yet.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn find_deployment(db: &impl ConnectionTrait) -> Result<Option<Uuid>, StoreError> {
+    let found = deployment::Entity::find().one(db).await?;
+    Ok(found.map(|row| row.id))
 }
 
 /// Every keyring, by name.

@@ -2,6 +2,8 @@
 
 pub mod leases;
 
+use std::ops::Deref;
+
 use rekey_domain::{
     Algorithm, BackupProof, HARD_LIMIT, KeyId, KeyName, KeyState, KeyringPolicy, UsageBlock,
     take_block,
@@ -9,12 +11,13 @@ use rekey_domain::{
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::Set,
-    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, ConnectionTrait, DerivePartialModel, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect,
+    prelude::DateTimeUtc,
     sea_query::{Expr, ExprTrait, LockType},
 };
 use uuid::Uuid;
 
-pub use crate::entities::key::Model as Key;
 use crate::{
     StoreError, Unit,
     entities::{key, keyring},
@@ -37,6 +40,76 @@ pub struct NewKey {
     pub check_value: Vec<u8>,
     /// The public half of a key that signs.
     pub public_key: Option<Vec<u8>>,
+}
+
+/// What is known of a key, without what the KMS opens: who does not unwrap it needs no right to that.
+#[derive(Debug, Clone, PartialEq, Eq, DerivePartialModel)]
+#[sea_orm(entity = "key::Entity")]
+#[expect(
+    missing_docs,
+    reason = "the columns are described by the schema and the words of the design"
+)]
+pub struct Key {
+    pub key_id: i64,
+    pub keyring_id: Uuid,
+    pub version: i32,
+    pub state: Text<KeyState>,
+    pub algorithm: Text<Algorithm>,
+    pub used: i64,
+    pub used_by_applications: i64,
+    pub created_at: DateTimeUtc,
+    pub activated_at: Option<DateTimeUtc>,
+    pub deactivated_at: Option<DateTimeUtc>,
+    pub expires_at: Option<DateTimeUtc>,
+    pub master_key: Option<String>,
+    pub public_key: Option<Vec<u8>>,
+    pub longest_lease: Option<i64>,
+    pub leases_end_at: Option<DateTimeUtc>,
+}
+
+/// A key with what the KMS opens, for who unwraps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredKey {
+    /// What is known of it.
+    pub key: Key,
+    /// Its material, wrapped by the master key; none where it was erased.
+    pub wrapped: Option<Vec<u8>>,
+    /// Compared at every unwrap.
+    pub check_value: Vec<u8>,
+}
+
+impl Deref for StoredKey {
+    type Target = Key;
+
+    fn deref(&self) -> &Key {
+        &self.key
+    }
+}
+
+impl From<key::Model> for StoredKey {
+    fn from(row: key::Model) -> Self {
+        Self {
+            key: Key {
+                key_id: row.key_id,
+                keyring_id: row.keyring_id,
+                version: row.version,
+                state: row.state,
+                algorithm: row.algorithm,
+                used: row.used,
+                used_by_applications: row.used_by_applications,
+                created_at: row.created_at,
+                activated_at: row.activated_at,
+                deactivated_at: row.deactivated_at,
+                expires_at: row.expires_at,
+                master_key: row.master_key,
+                public_key: row.public_key,
+                longest_lease: row.longest_lease,
+                leases_end_at: row.leases_end_at,
+            },
+            wrapped: row.wrapped,
+            check_value: row.check_value,
+        }
+    }
 }
 
 impl Key {
@@ -67,7 +140,21 @@ impl Key {
 /// [`StoreError`] of the database.
 pub async fn of_keyring(db: &impl ConnectionTrait, keyring: Uuid) -> Result<Vec<Key>, StoreError> {
     let keys = key::Entity::find().filter(key::Column::KeyringId.eq(keyring));
-    Ok(keys.order_by_asc(key::Column::Version).all(db).await?)
+    let keys = keys.order_by_asc(key::Column::Version);
+    Ok(keys.into_partial_model().all(db).await?)
+}
+
+/// The same, to be unwrapped.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn stored_of_keyring(
+    db: &impl ConnectionTrait,
+    keyring: Uuid,
+) -> Result<Vec<StoredKey>, StoreError> {
+    let keys = key::Entity::find().filter(key::Column::KeyringId.eq(keyring));
+    let keys = keys.order_by_asc(key::Column::Version).all(db).await?;
+    Ok(keys.into_iter().map(StoredKey::from).collect())
 }
 
 /// The keyring's standby key: the lowest pending version.
@@ -86,18 +173,30 @@ pub async fn standby(db: &impl ConnectionTrait, keyring: Uuid) -> Result<Option<
 /// # Errors
 /// [`StoreError`] of the database.
 pub async fn find(db: &impl ConnectionTrait, id: KeyId) -> Result<Option<Key>, StoreError> {
-    Ok(key::Entity::find_by_id(i64::from(id.value()))
-        .one(db)
-        .await?)
+    let key = key::Entity::find_by_id(i64::from(id.value()));
+    Ok(key.into_partial_model().one(db).await?)
+}
+
+/// The same, to be unwrapped.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn find_stored(
+    db: &impl ConnectionTrait,
+    id: KeyId,
+) -> Result<Option<StoredKey>, StoreError> {
+    let key = key::Entity::find_by_id(i64::from(id.value())).one(db);
+    Ok(key.await?.map(StoredKey::from))
 }
 
 /// Every key that still has wrapped material, of every keyring.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
-pub async fn wrapped(db: &impl ConnectionTrait) -> Result<Vec<Key>, StoreError> {
+pub async fn wrapped(db: &impl ConnectionTrait) -> Result<Vec<StoredKey>, StoreError> {
     let keys = key::Entity::find().filter(key::Column::Wrapped.is_not_null());
-    Ok(keys.order_by_asc(key::Column::KeyId).all(db).await?)
+    let keys = keys.order_by_asc(key::Column::KeyId).all(db).await?;
+    Ok(keys.into_iter().map(StoredKey::from).collect())
 }
 
 /// Replaces a key's wrapped material by the same key under `master_key`. The caller has seen that it
@@ -107,7 +206,7 @@ pub async fn wrapped(db: &impl ConnectionTrait) -> Result<Vec<Key>, StoreError> 
 /// [`StoreError::Stale`] where it was wrapped anew or erased meanwhile.
 pub async fn rewrap(
     unit: &Unit,
-    key: &Key,
+    key: &StoredKey,
     wrapped: Vec<u8>,
     master_key: &str,
 ) -> Result<(), StoreError> {
@@ -160,7 +259,8 @@ pub async fn insert_standby(unit: &Unit, keyring: Uuid, new: NewKey) -> Result<K
         leases_end_at: Set(None),
     };
     let taken = |error| StoreError::stale_if_taken(error, format!("key {}", new.id));
-    row.insert(unit.db()).await.map_err(taken)
+    let row = row.insert(unit.db()).await.map_err(taken)?;
+    Ok(StoredKey::from(row).key)
 }
 
 /// Has standbys of other algorithms than `algorithm` destroyed unused, and gives them. Their versions
@@ -273,11 +373,12 @@ pub async fn take_usage(
         what: format!("key {id}"),
         known: Vec::new(),
     };
-    let key = key::Entity::find_by_id(i64::from(id.value()))
+    let key: Option<Key> = key::Entity::find_by_id(i64::from(id.value()))
         .lock(LockType::Update)
+        .into_partial_model()
         .one(unit.db())
-        .await?
-        .ok_or_else(unknown)?;
+        .await?;
+    let key = key.ok_or_else(unknown)?;
     let used = u64::try_from(key.used).unwrap_or(HARD_LIMIT);
     let block = take_block(used, wanted).map_err(|error| StoreError::Refused(error.to_string()))?;
     let size = i64::try_from(block.size).expect("blocks are at most 2^20");

@@ -54,6 +54,44 @@ pub async fn check(db: &impl ConnectionTrait, rights: &[Right]) -> Result<(), St
     )))
 }
 
+/// Whether a role, whoever it is, has a right. None where there is no such role, or on SQLite.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn has(
+    db: &impl ConnectionTrait,
+    role: &str,
+    right: &Right,
+) -> Result<Option<bool>, StoreError> {
+    if db.get_database_backend() != DbBackend::Postgres {
+        return Ok(None);
+    }
+    let Right {
+        table,
+        privilege,
+        columns,
+    } = right;
+    let relation = format!("to_regclass(quote_ident('{table}'))");
+    let each: Vec<_> = match columns.is_empty() {
+        true => vec![format!(
+            "has_table_privilege(oid, {relation}, '{privilege}')"
+        )],
+        false => columns
+            .iter()
+            .map(|column| {
+                format!("has_column_privilege(oid, {relation}, '{column}', '{privilege}')")
+            })
+            .collect(),
+    };
+    let sql = format!(
+        "SELECT {} AS has FROM pg_roles WHERE rolname = $1",
+        each.join(" AND ")
+    );
+    let asked = Statement::from_sql_and_values(DbBackend::Postgres, sql, [role.into()]);
+    let found = db.query_one_raw(asked).await?;
+    Ok(found.map(|row| row.try_get("", "has")).transpose()?)
+}
+
 /// What is missing, each with what gives it. The names are ours, none needs quoting.
 fn lacking(rights: &[Right]) -> String {
     let needed = |right: &Right| {

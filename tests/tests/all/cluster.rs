@@ -277,6 +277,29 @@ impl Cluster {
         Grantee::from(worker).role(self.databases[0].roles().prefix())
     }
 
+    /// What a worker's program works with, in the test's own hands: its role at the databases, and the KMS.
+    pub async fn services_as(&self, worker: Worker) -> Services {
+        let role = Grantee::from(worker).role("");
+        let urls = [0, 1].map(|at: usize| self.databases[at].url_as(&role));
+        let alias = format!("alias/{}", self.databases[0].name());
+        operators(&urls, &alias).await
+    }
+
+    /// Connections to the store, as a worker.
+    pub async fn store_as(&self, worker: Worker) -> PgPool {
+        let role = Grantee::from(worker).role("");
+        self.databases[0].pool_as(&role).await
+    }
+
+    /// Runs what takes back what older programs were given.
+    pub async fn revoke_former(&self) {
+        for grants in self.grants() {
+            for sql in grants["store_revokes"].as_array().unwrap() {
+                roles::run(&self.store, sql.as_str().unwrap()).await;
+            }
+        }
+    }
+
     /// What `rekey grants` prints. The store's owner asks, as it may be what the operator lacks; old
     /// programs look at the tables, too.
     fn grants(&self) -> Vec<Value> {

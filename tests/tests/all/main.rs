@@ -16,6 +16,7 @@ mod dependencies;
 mod engine;
 mod every_table;
 mod faults;
+mod kms_rights;
 mod look;
 mod look_postgres;
 mod master;

@@ -19,7 +19,7 @@ use rekey_operations::{
 };
 use rekey_store::{
     Store, audit, keyrings,
-    keys::{self, Key},
+    keys::{self, Key, StoredKey},
 };
 use rekey_testkit::services;
 
@@ -49,11 +49,14 @@ async fn a_new_master_key_wraps_every_key_and_every_value_reads_as_before() {
     assert_all_under(&clinic.services, &now.id).await;
     for (old, new) in old.iter().zip(stored(&clinic.services).await) {
         assert_ne!(old.wrapped, new.wrapped);
-        let unchanged = Key {
+        let unchanged = StoredKey {
             wrapped: old.wrapped.clone(),
-            master_key: old.master_key.clone(),
-            // The audit log encrypts what is recorded of it.
-            used: old.used,
+            key: Key {
+                master_key: old.master_key.clone(),
+                // The audit log encrypts what is recorded of it.
+                used: old.used,
+                ..new.key
+            },
             ..new
         };
         assert_eq!(*old, unchanged, "nothing else of a key is touched");
@@ -252,7 +255,7 @@ async fn rotate(services: &Services) -> Result<MasterRotation, OperationError> {
     rotate_master(services, StartWith::WhatIsLeft, &operator()).await
 }
 
-async fn stored(services: &Services) -> Vec<Key> {
+async fn stored(services: &Services) -> Vec<StoredKey> {
     keys::wrapped(services.store.db()).await.unwrap()
 }
 
@@ -287,7 +290,10 @@ async fn assert_every_key_unwraps(services: &Services) {
     }
 }
 
-async fn wrapped_in_context(services: &Services, key: &Key) -> (WrappedKey, EncryptionContext) {
+async fn wrapped_in_context(
+    services: &Services,
+    key: &StoredKey,
+) -> (WrappedKey, EncryptionContext) {
     let db = services.store.db();
     let keyring = keyrings::by_id(db, key.keyring_id).await.unwrap();
     let context = EncryptionContext {

@@ -1,13 +1,14 @@
 //! What is granted is enough; a right that is missing: readiness says it with its remedy, the work waits and goes on.
 
-use rekey_domain::RotationState;
-use rekey_operations::Worker;
+use rekey_domain::{Principal, RotationState};
+use rekey_operations::{Services, Worker, verify_audit};
+use rekey_store::audit::Record;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool};
 
 use crate::{
     cluster::{Cluster, Policy},
-    support::until,
+    support::{operator, until},
 };
 
 async fn run(database: &PgPool, sql: String) {
@@ -116,4 +117,86 @@ async fn the_command_line_looks_and_steers_with_no_more_rights_than_granted() {
     let dropped = "ALTER TABLE visits DROP COLUMN finding";
     run(&cluster.source, dropped.to_owned()).await;
     cluster.rekey(&["columns", "release", "clinic.visits.finding", "--gone"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scheduler_reads_no_wrapped_key_also_where_it_once_could() {
+    let cluster = Cluster::of(50, Policy::default()).await;
+    let store = cluster.store_as(Worker::Scheduler).await;
+    let read = async |column: &str| {
+        let sql = format!("SELECT {column} FROM \"key\"");
+        sqlx::query(AssertSqlSafe(sql))
+            .fetch_all(&store)
+            .await
+            .is_ok()
+    };
+    let role = cluster.role(Worker::Scheduler);
+    for was_granted in [false, true] {
+        if was_granted {
+            run(&cluster.store, format!("GRANT SELECT ON \"key\" TO {role}")).await;
+            assert!(read("wrapped").await);
+            cluster.revoke_former().await;
+        }
+        assert!(read("state").await);
+        for column in ["wrapped", "check_value", "*"] {
+            assert!(!read(column).await, "{column}");
+        }
+    }
+    let _workers = cluster.start_all(1);
+    cluster.rotate().await;
+    cluster.reaches(RotationState::Completed).await;
+    cluster.assert_rotated_once().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_is_taken_over_speaks_for_nobody_else_unnoticed() {
+    let cluster = Cluster::of(50, Policy::default()).await;
+    let workers = cluster.start_all(1);
+    cluster.rotate().await;
+    cluster.reaches(RotationState::Completed).await;
+    for worker in workers {
+        worker.terminate().await;
+    }
+    cluster.assert_rotated_once().await;
+    let problems = async || {
+        let verdict = verify_audit(&cluster.services, &operator()).await;
+        verdict.unwrap().problems
+    };
+    // In its own name it may say what it likes.
+    let re_encryptor = cluster.services_as(Worker::ReEncryptor).await;
+    forge(&re_encryptor, Worker::ReEncryptor.principal()).await;
+    assert_eq!(problems().await, Vec::<String>::new());
+    let role = cluster.role(Worker::ReEncryptor);
+    for (forged, principal) in [operator(), Worker::Rotator.principal()]
+        .into_iter()
+        .enumerate()
+    {
+        forge(&re_encryptor, principal.clone()).await;
+        let found = problems().await;
+        assert_eq!(found.len(), forged + 1, "{found:?}");
+        for part in [principal.as_str(), &role] {
+            assert!(found.iter().any(|one| one.contains(part)), "{found:?}");
+        }
+    }
+    // Nor can it say that another wrote it.
+    let store = cluster.store_as(Worker::ReEncryptor).await;
+    let lie = "INSERT INTO audit_entry SELECT 1000000, time, principal, action, subject, outcome, \
+               details_hash, previous_hash, hash, 'rekey_rotator' FROM audit_entry WHERE sequence = 1 \
+               RETURNING written_by";
+    let written_by: String = sqlx::query_scalar(lie).fetch_one(&store).await.unwrap();
+    assert_eq!(written_by, role);
+}
+
+/// Appends an entry in the name of `principal`, with the rights of whoever these services are of.
+async fn forge(services: &Services, principal: Principal) {
+    let pen = services.pen(&principal).await.unwrap();
+    let unit = services.store.begin().await.unwrap();
+    let record = Record {
+        action: "certificate.signed",
+        subject: "phi",
+        outcome: "done",
+        details: Value::Null,
+    };
+    pen.append(&unit, record).await.unwrap();
+    unit.commit().await.unwrap();
 }

@@ -5,7 +5,7 @@ use rekey_envelope::{CheckValue, Jws, PublicKey, SigningKey};
 use rekey_kms::WrappedKey;
 use rekey_store::{
     keyrings::{self, Keyring},
-    keys::{self, Key},
+    keys,
     rotations::Rotation,
 };
 use serde_json::{Value, json};
@@ -53,7 +53,7 @@ pub async fn sign_certificate(
 }
 
 /// The primary key of the keyring `signing`.
-async fn signing_key(services: &Services) -> Result<(Keyring, Key), OperationError> {
+async fn signing_key(services: &Services) -> Result<(Keyring, keys::StoredKey), OperationError> {
     let db = services.store.db();
     let name = Desired::signing_keyring().name;
     let keyring = keyrings::find(db, &name).await?;
@@ -61,7 +61,7 @@ async fn signing_key(services: &Services) -> Result<(Keyring, Key), OperationErr
         keyring.ok_or_else(|| refused(format!("there is no keyring {name}; run rekey init")))?;
     let none = || refused(format!("keyring {name} has no primary key; run rekey init"));
     let id = keyring.primary_key_id.and_then(|id| u32::try_from(id).ok());
-    let key = keys::find(db, KeyId::new(id.ok_or_else(none)?)).await?;
+    let key = keys::find_stored(db, KeyId::new(id.ok_or_else(none)?)).await?;
     let key = key.ok_or_else(none)?;
     Ok((keyring, key))
 }
@@ -71,7 +71,7 @@ async fn signing_key(services: &Services) -> Result<(Keyring, Key), OperationErr
 async fn unwrap(
     services: &Services,
     keyring: &Keyring,
-    key: &Key,
+    key: &keys::StoredKey,
 ) -> Result<SigningKey, OperationError> {
     let deployment = keyrings::deployment(services.store.db()).await?;
     let wrong = || rekey_client::ClientError::WrongKeyMaterial { key: key.id() };

@@ -5,11 +5,10 @@ use rekey_store::rights::Right;
 use super::{Grantee, Worker};
 
 /// Every worker reads these, leases work and ships its messages.
-const EVERY: [(&str, &str); 8] = [
+const EVERY: [(&str, &str); 7] = [
     ("seaql_migrations", "SELECT"),
     ("deployment", "SELECT"),
     ("keyring", "SELECT"),
-    ("key", "SELECT"),
     ("rotation", "SELECT"),
     ("batch", "SELECT"),
     (
@@ -22,7 +21,11 @@ const EVERY: [(&str, &str); 8] = [
     ),
 ];
 
-const SCHEDULER: [(&str, &str); 4] = [
+/// What is known of keys without what the KMS opens.
+const KEY_FACTS: &str = "SELECT (key_id, keyring_id, version, state, algorithm, used, used_by_applications, created_at, activated_at, deactivated_at, expires_at, master_key, public_key, longest_lease, leases_end_at)";
+
+const SCHEDULER: [(&str, &str); 5] = [
+    ("key", KEY_FACTS),
     ("schedule", "SELECT, INSERT, UPDATE (fired_up_to)"),
     ("rotation", "UPDATE (resend_at, certificate_due, totals)"),
     ("batch", "DELETE, UPDATE (resend_at)"),
@@ -30,7 +33,8 @@ const SCHEDULER: [(&str, &str); 4] = [
 ];
 
 /// Who handles messages and uses keys: each effect once, each use counted and audited.
-const USES_KEYS: [(&str, &str); 9] = [
+const USES_KEYS: [(&str, &str); 10] = [
+    ("key", "SELECT"),
     ("inbox", "SELECT, INSERT"),
     ("dead_letter", "SELECT, INSERT"),
     ("source", "SELECT"),
@@ -86,7 +90,7 @@ const OPERATOR: [(&str, &str); 17] = [
     ),
     (
         "key",
-        "INSERT, UPDATE (state, used, used_by_applications, activated_at, deactivated_at, expires_at, longest_lease, wrapped, master_key)",
+        "SELECT, INSERT, UPDATE (state, used, used_by_applications, activated_at, deactivated_at, expires_at, longest_lease, wrapped, master_key)",
     ),
     (
         "rotation",
@@ -122,6 +126,41 @@ fn of(who: Grantee) -> Vec<(&'static str, &'static str)> {
         Grantee::Operator => [&EVERY, &OPERATOR, &[], &IN_PLACE],
     };
     own.concat()
+}
+
+/// What is granted to one of them alone, whatever else is: who has it is that one, or may do more.
+pub(crate) fn only_of(who: Grantee) -> Option<Right> {
+    let (table, privilege, columns) = match who {
+        Grantee::Worker(Worker::Scheduler) => return None,
+        Grantee::Worker(Worker::Rotator) => ("census", "INSERT", Vec::new()),
+        Grantee::Worker(Worker::ReEncryptor) => ("audit_detail", "UPDATE", vec!["details"]),
+        Grantee::Operator => ("deployment", "INSERT", Vec::new()),
+    };
+    Some(Right {
+        table,
+        privilege,
+        columns,
+    })
+}
+
+/// What programs before needed and nothing does now: whole tables, of which columns are left.
+const FORMER: [(Grantee, &str, &str); 1] = [(Grantee::Worker(Worker::Scheduler), "key", "SELECT")];
+
+/// The statements that take it back. With a right on a table go those on its columns, so what is left is
+/// given again, in the same statement for whoever sends it as one.
+pub(super) fn revokes(who: Grantee, role: &str, schema: &str) -> Vec<String> {
+    let (role, schema) = (quote(role), quote(schema));
+    let former = FORMER.iter().filter(|(whose, ..)| *whose == who);
+    let revoke = |(_, table, rights): &(Grantee, &str, &str)| {
+        let left = of(who).into_iter().filter(|(of, _)| of == table);
+        let left = left
+            .map(|(_, rights)| rights)
+            .collect::<Vec<_>>()
+            .join(", ");
+        let on = format!("{schema}.{}", quote(table));
+        format!("REVOKE {rights} ON {on} FROM {role}; GRANT {left} ON {on} TO {role};")
+    };
+    former.map(revoke).collect()
 }
 
 /// The statements for a role, in the schema where the store is.
@@ -183,6 +222,33 @@ mod tests {
             ("DELETE", none()),
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_is_only_ones_is_granted_to_nobody_else() {
+        for who in Grantee::ALL {
+            let Some(only) = only_of(who) else { continue };
+            for other in Grantee::ALL {
+                let has = rights(other).iter().any(|right| {
+                    (right.table, right.privilege) == (only.table, only.privilege)
+                        && (right.columns.is_empty() || right.columns == only.columns)
+                });
+                assert_eq!(has, other == who, "{only:?} of {}", other.name());
+            }
+        }
+    }
+
+    #[test]
+    fn the_scheduler_reads_no_wrapped_key() {
+        let scheduler = rights(Worker::Scheduler.into());
+        let of_keys = scheduler.iter().filter(|right| right.table == "key");
+        for right in of_keys {
+            let none = ["wrapped", "check_value"].map(|column| right.columns.contains(&column));
+            assert!(
+                !right.columns.is_empty() && none == [false, false],
+                "{right:?}"
+            );
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use rekey_kms::{EncryptionContext, WrappedKey};
 use rekey_store::{
     StoreError,
     keyrings::{self, Keyring},
-    keys::{self, Key},
+    keys::{self, Key, StoredKey},
 };
 use uuid::Uuid;
 
@@ -55,7 +55,7 @@ impl<'a> Rewrapping<'a> {
     /// Wraps anew what is not under `master_key`, until nothing is: keys are made meanwhile.
     pub(super) async fn all_under(&mut self, master_key: &str) -> Result<(), OperationError> {
         loop {
-            let elsewhere = |key: &Key| key.master_key.as_deref() != Some(master_key);
+            let elsewhere = |key: &StoredKey| key.master_key.as_deref() != Some(master_key);
             let left = self.left(elsewhere).await?;
             if left.is_empty() {
                 return Ok(());
@@ -71,7 +71,10 @@ impl<'a> Rewrapping<'a> {
         (self.rewrapped, self.failed)
     }
 
-    async fn left(&mut self, which: impl Fn(&Key) -> bool) -> Result<Vec<Key>, OperationError> {
+    async fn left(
+        &mut self,
+        which: impl Fn(&StoredKey) -> bool,
+    ) -> Result<Vec<StoredKey>, OperationError> {
         let db = self.services.store.db();
         // Keys first: a keyring is there before its keys are.
         let mut keys = keys::wrapped(db).await?;
@@ -83,7 +86,7 @@ impl<'a> Rewrapping<'a> {
 
     /// One key. What passes by itself ends the work, as it would meet the next key too; a key of
     /// which something is wrong is noted.
-    async fn handle(&mut self, key: &Key, master_key: &str) -> Result<(), OperationError> {
+    async fn handle(&mut self, key: &StoredKey, master_key: &str) -> Result<(), OperationError> {
         match self.rewrap(key, master_key).await {
             Ok(()) => self.rewrapped += 1,
             // Changed by another meanwhile, so read again in the next round.
@@ -100,7 +103,7 @@ impl<'a> Rewrapping<'a> {
         Ok(())
     }
 
-    async fn rewrap(&self, key: &Key, master_key: &str) -> Result<(), OperationError> {
+    async fn rewrap(&self, key: &StoredKey, master_key: &str) -> Result<(), OperationError> {
         let (wrapped, context) = (wrapped(key), self.context(key));
         let kms = &self.services.kms;
         let new = kms.rewrap(&wrapped, &context, master_key).await?;
@@ -119,7 +122,7 @@ impl<'a> Rewrapping<'a> {
         self.replace(key, new.wrapped, &new.master_key).await
     }
 
-    async fn learn(&self, key: &Key) -> Result<(), OperationError> {
+    async fn learn(&self, key: &StoredKey) -> Result<(), OperationError> {
         let wrapped = wrapped(key);
         let kms = &self.services.kms;
         let master_key = kms.wrapped_by(&wrapped, &self.context(key)).await?;
@@ -128,7 +131,7 @@ impl<'a> Rewrapping<'a> {
 
     async fn replace(
         &self,
-        key: &Key,
+        key: &StoredKey,
         wrapped: WrappedKey,
         master_key: &str,
     ) -> Result<(), OperationError> {
@@ -153,7 +156,7 @@ impl<'a> Rewrapping<'a> {
     }
 }
 
-fn wrapped(key: &Key) -> WrappedKey {
+fn wrapped(key: &StoredKey) -> WrappedKey {
     let wrapped = key.wrapped.clone();
     wrapped
         .expect("only keys with wrapped material are read")

@@ -39,7 +39,7 @@ pub async fn master_view(services: &Services) -> Result<MasterView, OperationErr
     let current = services.kms.describe().await?;
     let mut counts = BTreeMap::from([(Some(current.id.clone()), 0)]);
     for key in keys::wrapped(services.store.db()).await? {
-        *counts.entry(key.master_key).or_default() += 1;
+        *counts.entry(key.key.master_key).or_default() += 1;
     }
     let counted = counts.into_iter().map(|(master_key, keys)| KeysUnder {
         current: master_key.as_ref() == Some(&current.id),

@@ -23,6 +23,7 @@ pub struct Model {
     pub details_hash: Vec<u8>,
     pub previous_hash: Vec<u8>,
     pub hash: Vec<u8>,
+    pub written_by: Option<String>,
 }
 
 /// No relations: queries name what they join.

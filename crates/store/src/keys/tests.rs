@@ -251,8 +251,9 @@ async fn a_key_is_wrapped_anew_once_and_only_as_it_was_read() {
     for kind in Kind::BOTH {
         let store = TestStore::new(kind).await;
         let keyring = store.keyring("phi").await;
-        let key = standby_of(&store, &keyring, 1).await;
-        let other = standby_of(&store, &keyring, 2).await;
+        standby_of(&store, &keyring, 1).await;
+        standby_of(&store, &keyring, 2).await;
+        let [key, other]: [StoredKey; 2] = wrapped(store.db()).await.unwrap().try_into().unwrap();
         assert_eq!(key.master_key.as_deref(), Some("master-1"));
         for (new, master_key, done) in [(7, "master-2", true), (8, "master-3", false)] {
             let unit = store.unit().await;
@@ -261,10 +262,13 @@ async fn a_key_is_wrapped_anew_once_and_only_as_it_was_read() {
             let stale = matches!(rewrapped, Err(StoreError::Stale { .. }));
             assert_eq!((rewrapped.is_ok(), stale), (done, !done));
         }
-        let found = find(store.db(), key.id()).await.unwrap().unwrap();
-        let expected = Key {
+        let found = find_stored(store.db(), key.id()).await.unwrap().unwrap();
+        let expected = StoredKey {
             wrapped: Some(vec![7; 61]),
-            master_key: Some("master-2".to_owned()),
+            key: Key {
+                master_key: Some("master-2".to_owned()),
+                ..key.key
+            },
             ..key
         };
         assert_eq!(

@@ -43,7 +43,15 @@ async fn list(app: &App, limit: u32) -> anyhow::Result<Exit> {
             output::object("rekey.audit/v1", json!({ "entries": entries }))?;
         }
         Output::Table => {
-            let head = ["ENTRY", "TIME", "PRINCIPAL", "ACTION", "SUBJECT", "OUTCOME"];
+            let head = [
+                "ENTRY",
+                "TIME",
+                "PRINCIPAL",
+                "ACTION",
+                "SUBJECT",
+                "OUTCOME",
+                "WRITTEN BY",
+            ];
             output::table(head, entries.map(entry_row).collect())?;
         }
     }
@@ -64,10 +72,11 @@ fn entry_json(entry: &AuditEntry) -> serde_json::Value {
         "subject": entry.subject,
         "outcome": entry.outcome,
         "hash": hash,
+        "written_by": entry.written_by,
     })
 }
 
-fn entry_row(entry: &AuditEntry) -> [String; 6] {
+fn entry_row(entry: &AuditEntry) -> [String; 7] {
     [
         entry.sequence.to_string(),
         output::time(entry.time),
@@ -75,6 +84,7 @@ fn entry_row(entry: &AuditEntry) -> [String; 6] {
         entry.action.clone(),
         entry.subject.clone(),
         entry.outcome.clone(),
+        output::optional(entry.written_by.as_ref()),
     ]
 }
 
@@ -87,10 +97,10 @@ async fn verify(app: &App) -> anyhow::Result<Exit> {
             value["whole"] = json!(whole);
             output::object("rekey.audit-verdict/v1", value)?;
         }
-        Output::Table if whole => output::line(&format!(
-            "the audit log is whole: {} entries",
-            verdict.entries
-        ))?,
+        Output::Table if whole => {
+            let entries = verdict.entries;
+            output::line(&format!("the audit log is whole: {entries} entries"))?;
+        }
         Output::Table => {
             let count = verdict.problems.len();
             output::line(&format!(
@@ -102,6 +112,12 @@ async fn verify(app: &App) -> anyhow::Result<Exit> {
                 .iter()
                 .try_for_each(|problem| output::line(&format!("  {problem}")))?;
         }
+    }
+    if app.output == Output::Table {
+        let notes = verdict.notes.iter();
+        notes
+            .map(|note| format!("note: {note}"))
+            .try_for_each(|note| output::line(&note))?;
     }
     Ok(if whole { Exit::Done } else { Exit::Failed })
 }

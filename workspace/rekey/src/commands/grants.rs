@@ -47,6 +47,9 @@ fn lines(all: &[Grants]) -> anyhow::Result<Vec<String>> {
     };
     let store = all.iter().flat_map(|one| one.store.iter().cloned());
     part("-- On the store, as its owner:".to_owned(), store.collect());
+    let revokes = all.iter().flat_map(|one| one.store_revokes.iter().cloned());
+    let head = "-- On the store, as its owner, once no program of the version before runs:";
+    part(head.to_owned(), revokes.collect());
     let mut sources: Vec<&str> = Vec::new();
     for source in all.iter().flat_map(|one| &one.sources) {
         if !sources.contains(&source.source.as_str()) {
@@ -62,10 +65,14 @@ fn lines(all: &[Grants]) -> anyhow::Result<Vec<String>> {
     }
     let rabbitmq = all.iter().map(permissions).collect();
     part("# At RabbitMQ, in a shell:".to_owned(), rabbitmq);
-    let policy: Vec<_> = all.iter().filter_map(|one| one.kms.as_ref()).collect();
-    let policy = serde_json::to_string_pretty(&policy)?;
-    let head = "# In the policy of the master key, as statements; ACCOUNT is yours:";
-    part(head.to_owned(), vec![policy]);
+    for one in all {
+        let Some(policy) = &one.kms else { continue };
+        let head = format!(
+            "# At AWS, as the policy of the role of {}:",
+            one.worker.name()
+        );
+        part(head, vec![serde_json::to_string_pretty(policy)?]);
+    }
     Ok(lines)
 }
 
@@ -98,6 +105,7 @@ mod tests {
         Grants {
             worker: who,
             store: vec![format!("GRANT SELECT ON \"key\" TO \"{role}\";")],
+            store_revokes: vec![format!("REVOKE DELETE ON \"key\" FROM \"{role}\";")],
             sources: vec![SourceGrants {
                 source: "clinic".to_owned(),
                 sql: vec![format!("GRANT SELECT (ssn) ON patients TO \"{role}\";")],
@@ -117,11 +125,11 @@ mod tests {
     fn each_part_is_of_one_kind_and_can_be_pasted() {
         let lines = lines(&Grantee::ALL.map(grants_of)).unwrap();
         let parts: Vec<_> = lines.split(String::is_empty).collect();
-        let [store, clinic, rabbitmq, kms, rest] = parts[..] else {
+        let [store, revokes, clinic, rabbitmq, ref kms @ .., rest] = parts[..] else {
             panic!("{lines:#?}")
         };
         assert!(rest.is_empty());
-        for sql in [store, clinic] {
+        for sql in [store, revokes, clinic] {
             assert_eq!(sql.len(), 1 + Grantee::ALL.len());
             assert!(sql[0].starts_with("-- "), "{sql:?}");
             assert!(sql[1..].iter().all(|line| line.ends_with(';')), "{sql:?}");
@@ -130,7 +138,10 @@ mod tests {
         let scheduler =
             r"rabbitmqctl set_permissions -p 'clinic' 're'\''key_scheduler' '^$' '^$' '^$'";
         assert_eq!(rabbitmq[1], scheduler);
-        let policy: Vec<serde_json::Value> = serde_json::from_str(&kms[1..].join("\n")).unwrap();
-        assert_eq!(policy.len(), 3);
+        assert_eq!(kms.len(), 3);
+        for policy in kms {
+            assert!(policy[0].starts_with("# "), "{policy:?}");
+            serde_json::from_str::<serde_json::Value>(&policy[1..].join("\n")).unwrap();
+        }
     }
 }
