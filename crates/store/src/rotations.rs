@@ -416,6 +416,8 @@ pub async fn update(unit: &Unit, rotation: &Rotation, changes: Changes) -> Resul
 
 #[cfg(test)]
 mod tests {
+    use chrono::TimeDelta;
+
     use super::*;
     use crate::{
         Store,
@@ -437,6 +439,32 @@ mod tests {
             let late = loser(started);
             assert!(late.is_retryable(), "{late}");
             assert_eq!(all(store.db()).await.unwrap().len(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_latest_is_told_by_the_stores_time_and_a_live_one_is_the_latest() {
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let keyring = store.keyring("phi").await.id;
+            let unit = store.unit().await;
+            let stamped = unit.new_id().get_timestamp().unwrap().to_unix();
+            let seconds = u64::try_from(unit.now().timestamp()).unwrap();
+            assert_eq!(stamped.0, seconds);
+            // Made by a program from before, whose clock was a year ahead.
+            let ana = Principal::os("ana", "clinic");
+            let ahead = (unit.now() + TimeDelta::days(365)).timestamp_millis();
+            let id = uuid::Builder::from_unix_timestamp_millis(ahead.unsigned_abs(), &[0; 10]);
+            let old = Changes {
+                id: Set(id.into_uuid()),
+                state: Set(Text(RotationState::Completed)),
+                ..new(&unit, keyring, RotationReason::Schedule, &ana)
+            };
+            insert(&unit, old).await.unwrap();
+            let started = start(&unit, keyring, RotationReason::Schedule, &ana).await;
+            let started = started.unwrap();
+            let found = of_keyring(unit.db(), keyring).await.unwrap();
+            assert_eq!((found.len(), found[0].id), (2, started.id));
         }
     }
 
