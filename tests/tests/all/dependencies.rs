@@ -1,5 +1,7 @@
 //! Keeps the direction of dependencies: who may know whom, and that the core knows no IO.
 
+use std::process::Command;
+
 use cargo_metadata::{Dependency, DependencyKind, Metadata, MetadataCommand};
 
 /// What knows no IO.
@@ -103,6 +105,38 @@ fn every_package_has_its_place() {
             || ["bench", "migrations", "testkit", "tests"].contains(&name);
         assert!(is_program || other, "{name} has no place in `may_know`");
     }
+}
+
+/// `deny.toml` says which, and why. What it takes to check them is not on every machine; this is.
+#[test]
+fn no_crate_that_is_banned_is_built_into_anything() {
+    let banned = banned();
+    assert!(banned.contains(&"ring".to_owned()), "{banned:?}");
+    let built = built();
+    assert!(built.contains(&"aws-lc-rs".to_owned()), "{built:?}");
+    let found: Vec<_> = banned.iter().filter(|name| built.contains(name)).collect();
+    assert_eq!(found, [&""; 0], "see deny.toml, and cargo tree -e all -i NAME");
+}
+
+fn banned() -> Vec<String> {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../deny.toml"));
+    let deny: toml::Table = text.unwrap().parse().unwrap();
+    let bans = deny["bans"]["deny"].as_array().unwrap().iter();
+    bans.map(|ban| ban["crate"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Every crate of this machine's target, with all features. Takes no lock of a build.
+fn built() -> Vec<String> {
+    let arguments = "tree --workspace --all-features --edges all --prefix none --format {p}";
+    let tree = Command::new(env!("CARGO"))
+        .args(arguments.split(' '))
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .output()
+        .unwrap();
+    assert!(tree.status.success(), "{tree:?}");
+    let lines = String::from_utf8(tree.stdout).unwrap();
+    let name = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
+    lines.lines().map(name).collect()
 }
 
 #[test]
