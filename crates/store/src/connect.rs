@@ -213,7 +213,7 @@ mod tests {
         let store = Store::connect(&url).await.unwrap();
         store.migrate().await.unwrap();
         store.check_schema().await.unwrap();
-        let unit = store.begin(crate::test_store::now()).await.unwrap();
+        let unit = store.begin().await.unwrap();
         let (name, policy) = ("phi".parse().unwrap(), KeyringPolicy::default());
         let made = keyrings::create(&unit, &name, Purpose::Phi, Algorithm::default(), &policy);
         made.await.unwrap();

@@ -137,6 +137,7 @@ mod tests {
                 moved: 2,
                 conflicts: 3,
                 quarantined: 4,
+                opened: 0,
             };
             finish(&unit, &rotation, batch, tally).await.unwrap();
         }

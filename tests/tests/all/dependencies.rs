@@ -115,14 +115,18 @@ fn no_crate_that_is_banned_is_built_into_anything() {
     let built = built();
     assert!(built.contains(&"aws-lc-rs".to_owned()), "{built:?}");
     let found: Vec<_> = banned.iter().filter(|name| built.contains(name)).collect();
-    assert_eq!(found, [&""; 0], "see deny.toml, and cargo tree -e all -i NAME");
+    assert_eq!(
+        found, [&""; 0],
+        "see deny.toml, and cargo tree -e all -i NAME"
+    );
 }
 
 fn banned() -> Vec<String> {
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../deny.toml"));
     let deny: toml::Table = text.unwrap().parse().unwrap();
     let bans = deny["bans"]["deny"].as_array().unwrap().iter();
-    bans.map(|ban| ban["crate"].as_str().unwrap().to_owned()).collect()
+    bans.map(|ban| ban["crate"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 /// Every crate of this machine's target, with all features. Takes no lock of a build.
