@@ -157,7 +157,7 @@ mod tests {
             (invocations, "4096 encryptions were counted under phi/1"),
             (
                 at_rest,
-                "of 1000 values in 1 protected column(s), 998 had the form of ciphertext under phi/2 (AES-256-GCM) at 2026-04-07T00:02:00Z; the pass before it opened 998 value(s) at their place under this key or a later one; 2 were found otherwise",
+                "of 1000 values in 1 protected column(s), 998 had the form of ciphertext under phi/2 (AES-256-GCM) at 2026-04-07T00:02:00Z; 2 were found otherwise",
             ),
             (
                 change,
@@ -170,6 +170,19 @@ mod tests {
         ] {
             assert!(support.fact.contains(fact), "{}", support.fact);
         }
+    }
+
+    #[test]
+    fn what_was_opened_is_said_apart_from_what_was_counted() {
+        let opened = Certificate {
+            opened: Some(997),
+            ..example()
+        };
+        let fact = &supports(&opened)[2].fact;
+        assert!(
+            fact.contains("the pass before it opened 997 value(s)"),
+            "{fact}"
+        );
     }
 
     #[test]

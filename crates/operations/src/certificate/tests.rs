@@ -68,6 +68,7 @@ pub fn example() -> Certificate {
         acts: Vec::new(),
         passes: 2,
         moved: 998,
+        opened: None,
         conflicts: 3,
         quarantined: 2,
         quarantine: Quarantine {
