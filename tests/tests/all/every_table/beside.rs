@@ -77,7 +77,7 @@ async fn a_column_that_a_foreign_key_ties_to_another_table_is_refused_with_advic
             let of = |protected| vec![table(name, name, vec![column(protected, Bind::Row)])];
             let said = clinic.refusal(of("token")).await;
             let place = format!("column clinic.{name}.token");
-            for part in [&*place, "of uses", "drop the foreign key"] {
+            for part in [&*place, "uses ties it", "drop the foreign key"] {
                 assert!(said.contains(part), "{said}");
             }
             clinic.protect(of("ssn")).await;
@@ -99,7 +99,7 @@ async fn a_table_that_is_published_without_a_replica_identity_is_refused_and_a_r
     clinic.protect(vec![log.clone()]).await;
     let publish = "CREATE PUBLICATION lake FOR TABLE log WITH (publish_via_partition_root)";
     clinic.administer(publish).await;
-    let remedy = "ALTER TABLE \"Log 2\" REPLICA IDENTITY FULL";
+    let remedy = "ALTER TABLE public.\"Log 2\" REPLICA IDENTITY FULL";
     let said = clinic.refusal(vec![log.clone()]).await;
     assert!(
         said.contains("clinic.log") && said.contains(remedy),
