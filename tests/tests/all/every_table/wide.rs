@@ -209,6 +209,17 @@ async fn wide_rows_are_moved_in_bounded_memory() {
         .await;
         let idle = process.peak_memory();
         clinic.ask("phi").await;
+        // Moving takes as long as people wait for a whole rotation elsewhere; verifying opens all once more.
+        let moved = [
+            RotationState::Grace,
+            RotationState::Verifying,
+            RotationState::Completed,
+        ];
+        until("all values to be moved", async || {
+            let state = clinic.latest("phi").await?.state;
+            moved.contains(&state).then_some(())
+        })
+        .await;
         let view = clinic.reaches("phi", RotationState::Completed).await;
         let peak = process.peak_memory();
         process.terminate().await;
