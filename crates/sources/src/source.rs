@@ -103,7 +103,7 @@ pub trait Source: Inspect {
     async fn flush(&self) -> Result<(), SourceError>;
 
     /// How many values of each column stand under which key, by their form and what their first bytes
-    /// say, in the order of [`Found`]; over all parts, as of one moment. NULLs are not counted. Of a
+    /// say, in the order of [`Found`](rekey_domain::Found); over all parts, as of one moment. NULLs are not counted. Of a
     /// pass it says too how many of the values below the target are those that it had to leave. What was
     /// counted is flushed.
     ///
