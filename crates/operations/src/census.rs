@@ -24,7 +24,7 @@ pub struct CensusRow {
     pub found: Found,
     /// How many.
     pub rows: u64,
-    /// How many of them were seen to be what the pass had left; of a census beside a pass, none.
+    /// How many of them were seen to be what the pass had left; none where no pass is to be shown.
     pub left: u64,
     /// The store's time when the table began to be counted: not before the moment that is shown.
     pub taken_at: DateTime<Utc>,
@@ -121,6 +121,12 @@ pub(crate) async fn counted(
         }
     }
     source.census(relation, columns, pass).await
+}
+
+/// What was counted, column by column, without what of it a pass had left.
+pub(crate) fn values(columns: &[Vec<Counted>]) -> Vec<Vec<(Found, u64)>> {
+    let of_column = |column: &Vec<Counted>| column.iter().map(Counted::values).collect();
+    columns.iter().map(of_column).collect()
 }
 
 impl PassToProve {

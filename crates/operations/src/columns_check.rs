@@ -5,16 +5,15 @@ mod elsewhere;
 use std::collections::HashMap;
 
 use rekey_domain::{
-    Bind, ColumnName, Finding, Found, KeyId, KeyName, KeyringName, TextEncoding, Triggers,
-    strange_values,
+    Bind, ColumnName, Finding, KeyId, KeyName, KeyringName, TextEncoding, Triggers, strange_values,
 };
-use rekey_sources::{Counted, Measure, Source, TableRights};
+use rekey_sources::{Measure, Source, TableRights};
 use rekey_store::columns::{self, Protected};
 use serde::Serialize;
 
 use crate::{
     Desired, OperationError, Services,
-    census::{counted, tables},
+    census::{counted, tables, values},
     look::{
         self, census_column, column_subject, declares, find_table, key_names, missing_columns,
         note_error, table_subject, unsaid_effects,
@@ -190,7 +189,7 @@ impl Look<'_> {
         let looked = match self.how {
             Measure::Count => {
                 let counted = counted(source, relation, &wanted, None).await;
-                counted.map(|columns| (found(columns), "all were counted".to_owned()))
+                counted.map(|columns| (values(&columns), "all were counted".to_owned()))
             }
             Measure::Estimate => {
                 let sample = source.sample(relation, &wanted, SAMPLED_ROWS).await;
@@ -237,11 +236,6 @@ impl Look<'_> {
                 .push(Finding::note(column_subject(name), problem));
         }
     }
-}
-
-fn found(columns: Vec<Vec<Counted>>) -> Vec<Vec<(Found, u64)>> {
-    let found = |column: Vec<Counted>| column.iter().map(|one| (one.found, one.values)).collect();
-    columns.into_iter().map(found).collect()
 }
 
 pub(super) fn of_rows(rows: u64, whole: bool) -> String {

@@ -3,9 +3,7 @@
 use std::collections::HashSet;
 
 use rekey_domain::{Found, TextEncoding};
-use rekey_sources::{
-    CensusColumn, Counted, CountedBy, PassToShow, Source, SourceError, is_same_place,
-};
+use rekey_sources::{CensusColumn, CountedBy, PassToShow, Source, SourceError, is_same_place};
 use rekey_store::columns::{self, Protected, Table};
 
 use crate::{census, look::census_column};
@@ -56,8 +54,7 @@ pub(crate) async fn counted(
         ..PassToShow::default()
     };
     let counted = census::counted(source, relation, &wanted, Some(&pass)).await?;
-    let found = |column: Vec<Counted>| column.iter().map(|one| (one.found, one.values)).collect();
-    Ok(counted.into_iter().map(found).collect())
+    Ok(census::values(&counted))
 }
 
 fn wanted(column: &Protected) -> Vec<CensusColumn> {

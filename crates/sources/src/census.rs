@@ -18,6 +18,13 @@ pub struct Counted {
     pub left: u64,
 }
 
+impl Counted {
+    /// What they are, and how many.
+    pub fn values(&self) -> (Found, u64) {
+        (self.found, self.values)
+    }
+}
+
 /// How many values of each column are what.
 pub(crate) type Counts = BTreeMap<(usize, Found), u64>;
 

@@ -7,7 +7,7 @@ use rekey_domain::{BindValue, KeyId, KeyState, KeyringName, QuarantineReason};
 use rekey_envelope::{DataKey, associated_data};
 use rekey_operations::{OperationError, Services};
 use rekey_sources::{ColumnUpdate, RowUpdate, SourceRow, StoredValue, ValueId};
-use rekey_store::{columns::Protected, keys};
+use rekey_store::{StoreError, columns::Protected, keys};
 use uuid::Uuid;
 
 use crate::{
@@ -124,7 +124,10 @@ pub async fn re_encrypt(
         .client
         .encryption_key(&keyring, values)
         .await?;
-    hold_right(work).await?;
+    // A lease that ends now may be for the key before.
+    if target.id() != work.target {
+        return Err(not_primary(work));
+    }
     let mut moved = Moved::default();
     let sealed = seal(work, Some(&target), &rows, &found, &mut moved).await?;
     hold_right(work).await?;
@@ -140,10 +143,13 @@ async fn hold_right(work: &Work<'_>) -> Result<(), OperationError> {
     {
         return Ok(());
     }
-    let what = format!("the primary key of {keyring}");
-    Err(OperationError::Store(rekey_store::StoreError::Stale {
-        what,
-    }))
+    Err(not_primary(work))
+}
+
+/// The batch's target is not the primary key, or not yet as far as this process knows.
+fn not_primary(work: &Work<'_>) -> OperationError {
+    let what = format!("the primary key of {}", work.keys.keyring);
+    OperationError::Store(StoreError::Stale { what })
 }
 
 /// The key id that each value names, row by row and column by column, with the keys at hand.

@@ -45,7 +45,8 @@ pub async fn of_pass(
     }))
 }
 
-/// The mark of each source, taken once; the rules let no census be taken before the last lease ended. None where some had to be taken now.
+/// The mark of each source, taken once: the rules let nothing be counted before the last lease ended.
+/// None where some had to be taken now.
 async fn fences(
     advance: &Advance<'_>,
     columns: &[Protected],

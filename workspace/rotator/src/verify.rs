@@ -64,22 +64,14 @@ pub async fn record(
         return Ok(());
     };
     for column in columns {
-        let of_column = counted.iter().filter(|row| row.column_id == column.id);
-        let of_column: Vec<_> = of_column.collect();
-        let mut counts: Vec<Count> = of_column.iter().map(|row| count(row)).collect();
+        let mut of_column = counted.iter().filter(|row| row.column_id == column.id);
+        let mut counts: Vec<Count> = of_column.clone().map(count).collect();
         if counts.is_empty() {
             counts.push(nothing(advance));
         }
-        let taken_at = of_column.first().map_or(unit.now(), |row| row.taken_at);
-        census::record(
-            &unit,
-            advance.rotation.id,
-            pass,
-            column.id,
-            &counts,
-            taken_at,
-        )
-        .await?;
+        let taken_at = of_column.next().map_or(unit.now(), |row| row.taken_at);
+        let rotation = advance.rotation.id;
+        census::record(&unit, rotation, pass, column.id, &counts, taken_at).await?;
     }
     if advance.rotation.waiting_because.is_some() {
         rotations::update(&unit, &advance.rotation, proof::waits_no_more()).await?;

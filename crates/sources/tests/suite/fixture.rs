@@ -177,10 +177,7 @@ pub async fn census_of(
 
 /// What was counted, without what of it a pass had left.
 pub fn found(counted: Vec<Counted>) -> Vec<(Found, u64)> {
-    counted
-        .into_iter()
-        .map(|one| (one.found, one.values))
-        .collect()
+    counted.iter().map(Counted::values).collect()
 }
 
 /// Reads a query to its end.
