@@ -8,7 +8,6 @@ use rekey_store::{
     Unit,
     audit::Record,
     columns::{self, Protected},
-    keyrings, rotations,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -16,7 +15,7 @@ use serde_json::json;
 use crate::{
     Action, Desired, OperationError, STORE_SOURCE, Services, authorise,
     look::{declares, key_names},
-    whereabouts::{counted, is_the_stores, renamed},
+    whereabouts::{counted, is_the_stores, live_rotation, renamed},
 };
 
 /// A column that was released.
@@ -82,18 +81,11 @@ pub async fn release_column(
     })
 }
 
-/// The keyring is held from here on, so that no rotation starts before the column is forgotten.
 async fn refuse_live_rotation(unit: &Unit, column: &Protected) -> Result<(), OperationError> {
-    let keyring = keyrings::lock(unit, column.keyring_id).await?;
-    let rotations = rotations::of_keyring(unit.db(), keyring.id).await?;
-    let Some(live) = rotations.iter().find(|one| one.state.0.is_live()) else {
+    let Some(live) = live_rotation(unit, column.keyring_id).await? else {
         return Ok(());
     };
-    let (id, state) = (live.id, live.state.0);
-    let why = format!(
-        "rotation {id} of keyring {} is {state} and works on it; release it when that is over",
-        keyring.name.0
-    );
+    let why = format!("{live}; release it when that is over");
     Err(refused(&column.spec.name, &why))
 }
 

@@ -4,7 +4,12 @@ use std::collections::HashSet;
 
 use rekey_domain::{Found, TextEncoding};
 use rekey_sources::{CensusColumn, CountedBy, PassToShow, Source, SourceError, is_same_place};
-use rekey_store::columns::{self, Protected, Table};
+use rekey_store::{
+    StoreError, Unit,
+    columns::{self, Protected, Table},
+    keyrings, rotations,
+};
+use uuid::Uuid;
 
 use crate::{census, look::census_column};
 
@@ -69,4 +74,19 @@ fn wanted(column: &Protected) -> Vec<CensusColumn> {
         ..census_column(column)
     });
     each.collect()
+}
+
+/// The live rotation of a keyring, in words, if there is one. The keyring is held from here on, so that
+/// none starts before the unit ends.
+pub(crate) async fn live_rotation(
+    unit: &Unit,
+    keyring: Uuid,
+) -> Result<Option<String>, StoreError> {
+    let keyring = keyrings::lock(unit, keyring).await?;
+    let rotations = rotations::of_keyring(unit.db(), keyring.id).await?;
+    let live = rotations.iter().find(|one| one.state.0.is_live());
+    Ok(live.map(|live| {
+        let (id, state, keyring) = (live.id, live.state.0, &keyring.name.0);
+        format!("rotation {id} of keyring {keyring} is {state} and works on it")
+    }))
 }

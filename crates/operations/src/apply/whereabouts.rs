@@ -8,15 +8,15 @@ use rekey_sources::{Source, SourceError, TableShape};
 use rekey_store::{
     StoreError, Unit,
     columns::{self, Protected},
-    keyrings, rotations,
 };
 use uuid::Uuid;
 
 use super::{Looked, Resolved};
 use crate::{
     Desired, DesiredSource, OperationError, STORE_SOURCE, Services,
-    look::key_names,
-    whereabouts::{counted, is_the_stores, renamed},
+    census::tables,
+    look::{key_names, table_subject},
+    whereabouts::{counted, is_the_stores, live_rotation, renamed},
 };
 
 /// What was found of the places of protected tables, before anything is written.
@@ -46,7 +46,8 @@ pub(super) async fn look(
     };
     for source in named(desired) {
         let here = &looked.sources[source.name.as_str()];
-        let tables = tables_of(&columns, source);
+        let mut tables = tables(&columns);
+        tables.retain(|table| table[0].source.name == source.name);
         if let Some(table) = tables.first() {
             let stored = &table[0].source;
             let look = Look {
@@ -58,7 +59,7 @@ pub(super) async fn look(
             };
             for table in tables {
                 if look.is_another(&table).await? {
-                    let name = subject(table[0]);
+                    let name = table_subject(table[0]);
                     let keyrings = table.iter().map(|column| column.keyring_id);
                     found
                         .left
@@ -102,14 +103,11 @@ async fn refuse_live_rotation(
     keyring: Uuid,
     table: &str,
 ) -> Result<(), OperationError> {
-    let keyring = keyrings::lock(unit, keyring).await?;
-    let rotations = rotations::of_keyring(unit.db(), keyring.id).await?;
-    let Some(live) = rotations.iter().find(|one| one.state.0.is_live()) else {
+    let Some(live) = live_rotation(unit, keyring).await? else {
         return Ok(());
     };
-    let (id, state, keyring) = (live.id, live.state.0, keyring.name.0);
     Err(OperationError::Refused(format!(
-        "{table} would be another table, while rotation {id} of keyring {keyring} is {state} and works on it; apply it when that is over"
+        "{table} would be another table, while {live}; apply it when that is over"
     )))
 }
 
@@ -129,23 +127,6 @@ fn seen(columns: &[Protected], desired: &Desired) -> Vec<(Uuid, String, String)>
     seen.sort();
     seen.dedup();
     seen
-}
-
-/// The protected columns of a source, table by table.
-fn tables_of<'a>(columns: &'a [Protected], source: &DesiredSource) -> Vec<Vec<&'a Protected>> {
-    let mut tables: Vec<Vec<&Protected>> = Vec::new();
-    for column in columns.iter().filter(|one| one.source.name == source.name) {
-        let mut known = tables.iter_mut();
-        match known.find(|table| table[0].table.id == column.table.id) {
-            Some(table) => table.push(column),
-            None => tables.push(vec![column]),
-        }
-    }
-    tables
-}
-
-fn subject(column: &Protected) -> String {
-    format!("table {}.{}", column.source.name, column.table.name)
 }
 
 /// Where the source's tables were.
@@ -314,7 +295,7 @@ impl Look<'_> {
     }
 
     fn refused(&self, table: &[&Protected], what: &str) -> OperationError {
-        let (name, column) = (subject(table[0]), &table[0].spec.name);
+        let (name, column) = (table_subject(table[0]), &table[0].spec.name);
         let (changed, same) = match self.there {
             There::Here => ("relation", "that names the table it was"),
             There::Elsewhere(_) | There::Unknown(_) => (

@@ -9,7 +9,8 @@ pub(super) fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A condition, never NULL: the value of `column` has the form of ciphertext under one of `keys`.
+/// A condition, never NULL: the value of `column` has the form of ciphertext under one of `keys`. Most
+/// values that have not are known by their first bytes; the form takes all of a text to tell.
 ///
 /// Key ids are written out, not bound: they are hex and base64 of our own making, and a rotation
 /// has one list of them.
@@ -23,7 +24,7 @@ pub(super) fn settled(column: &str, encoding: TextEncoding, keys: &[KeyId]) -> S
     };
     let (ours, length) = (is_ciphertext(column, encoding), prefix_length(encoding));
     let list = prefixes.join(", ");
-    format!("({ours} AND substr({column}, 1, {length}) IN ({list}))")
+    format!("(substr({column}, 1, {length}) IN ({list}) AND {ours})")
 }
 
 /// A condition, never NULL: there is a value, and it is not settled.
@@ -61,17 +62,21 @@ pub(super) fn begins_as_ciphertext(value: &str, encoding: TextEncoding) -> Strin
     format!("ifnull(typeof({value}) = '{class}' AND substr({value}, 1, 1) = {first}, 0)")
 }
 
-/// Whole base64 of at least so many digits. Behind a NUL, most of SQLite's functions see nothing. The last character before padding leaves no stray bits.
+/// Whole base64 of at least so many digits; the last one before padding leaves no stray bits.
+///
+/// Behind a NUL, most of SQLite's functions see nothing. None of these makes a copy of the value, which
+/// SQLite would keep until the statement ends.
 fn base64(value: &str, least: usize) -> String {
     let [prefix, ..] = rekey_envelope::text_prefixes(KeyId::new(0));
-    let (first, last) = (&prefix[..1], format!("substr(rtrim({value}, '='), -1)"));
+    let (first, whole) = (&prefix[..1], format!("length({value})"));
     format!(
-        "length(rtrim({value}, '=')) >= {least} AND length({value}) % 4 = 0 \
-         AND instr({value}, char(0)) = 0 \
+        "{whole} % 4 = 0 AND instr({value}, char(0)) = 0 \
          AND substr({value}, 1, 1) COLLATE BINARY = '{first}' \
-         AND rtrim({value}, '=') NOT GLOB '*[^A-Za-z0-9+/]*' \
-         AND CASE length({value}) - length(rtrim({value}, '=')) WHEN 0 THEN 1 \
-         WHEN 1 THEN {last} GLOB '[AEIMQUYcgkosw048]' WHEN 2 THEN {last} GLOB '[AQgw]' ELSE 0 END"
+         AND {value} NOT GLOB '*[^A-Za-z0-9+/=]*' \
+         AND CASE instr({value}, '=') WHEN 0 THEN {whole} >= {least} \
+         WHEN {whole} THEN {whole} > {least} AND substr({value}, -2) GLOB '[AEIMQUYcgkosw048]=' \
+         WHEN {whole} - 1 THEN {whole} > {least} + 1 AND substr({value}, -3) GLOB '[AQgw]==' \
+         ELSE 0 END"
     )
 }
 
@@ -126,8 +131,8 @@ mod tests {
         let keys = [KeyId::new(0x0a1b_2c3d), KeyId::new(1)];
         assert_eq!(
             settled("t.c", TextEncoding::Binary, &keys),
-            "(ifnull(typeof(t.c) = 'blob' AND length(t.c) >= 33 AND substr(t.c, 1, 1) = x'01', 0) \
-             AND substr(t.c, 1, 5) IN (x'010a1b2c3d', x'0100000001'))"
+            "(substr(t.c, 1, 5) IN (x'010a1b2c3d', x'0100000001') AND \
+             ifnull(typeof(t.c) = 'blob' AND length(t.c) >= 33 AND substr(t.c, 1, 1) = x'01', 0))"
         );
         let text = settled("t.c", TextEncoding::Base64, &keys[..1]);
         assert!(text.contains("substr(t.c, 1, 7) IN ('AQobLD0'"), "{text}");
