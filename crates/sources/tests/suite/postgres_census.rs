@@ -127,8 +127,10 @@ fn pages_are_in_the_order_of_places_whatever_index_answers() {
         fixture.insert(&wide).await;
         fixture
             .execute(
-                "CREATE INDEX ON patients (id DESC) WHERE ssn IS NOT NULL; \
-            CREATE INDEX ON patients (id DESC) WHERE notes IS NOT NULL; ANALYZE patients",
+                "INSERT INTO patients (id, name, updated_at) \
+                 SELECT n, 'nobody', 0 FROM generate_series(1000, 6000) AS n; \
+                 CREATE INDEX ON patients (id DESC) WHERE ssn IS NOT NULL; \
+                 CREATE INDEX ON patients (id DESC) WHERE notes IS NOT NULL; ANALYZE patients",
             )
             .await;
         for column in [ssn(), notes()] {
