@@ -10,34 +10,48 @@ use serde::{Deserialize, Serialize};
 pub enum QuarantineReason {
     /// Its key id is unknown, or its key is gone.
     MissingKey,
-    /// Right key and place, but the bytes do not authenticate.
-    Corrupt,
-    /// It authenticates under another row's or column's place.
+    /// Its key does not open it at its place: changed bytes, or a place that nobody tried. Rows that
+    /// older programs met say `corrupt`.
+    #[serde(alias = "corrupt")]
+    Unopened,
+    /// It opens at another place of the page that it was read with.
     WrongContext,
     /// Its key belongs to another keyring.
     OtherKeyring,
     /// Not ciphertext of our format.
     NotCiphertext,
+    /// It was opened and sealed anew, and a trigger or rule of its table kept the update from its row.
+    NotWritten,
+    /// Its database cannot read it.
+    Unreadable,
 }
 
 impl QuarantineReason {
     /// Every reason.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::MissingKey,
-        Self::Corrupt,
+        Self::Unopened,
         Self::WrongContext,
         Self::OtherKeyring,
         Self::NotCiphertext,
+        Self::NotWritten,
+        Self::Unreadable,
     ];
 
     /// What it says of the value, in a sentence.
     pub fn meaning(self) -> &'static str {
         match self {
             Self::MissingKey => "its first bytes name a key that is not there or is gone",
-            Self::Corrupt => "key and place are right, and its bytes are not what was encrypted",
+            Self::Unopened => {
+                "its key does not open it here: its bytes were changed, or it was encrypted for another row or column"
+            }
             Self::WrongContext => "it was encrypted for another row or column and copied here",
             Self::OtherKeyring => "it was encrypted under a key of another keyring",
             Self::NotCiphertext => "it is not ciphertext of ours; perhaps it was never encrypted",
+            Self::NotWritten => {
+                "a trigger or rule of its table kept the update from its row, which is as it was"
+            }
+            Self::Unreadable => "its database fails to read it; it is damaged where it is stored",
         }
     }
 
@@ -45,10 +59,18 @@ impl QuarantineReason {
     pub fn what_helps(self) -> &'static str {
         match self {
             Self::MissingKey => "find out which deployment wrote it; restore the value or its key",
-            Self::Corrupt => "restore the value from a backup of the source, or set it anew",
+            Self::Unopened => {
+                "try rekey decrypt with --bind of the row that it may come from: what opens belongs back there; what opens nowhere was changed, so restore it from a backup of the source, or set it anew"
+            }
             Self::WrongContext => "put back what belongs there, from the row it was taken from",
             Self::OtherKeyring => "have the application write it anew, under the column's keyring",
             Self::NotCiphertext => "have the application write it anew, through encrypt",
+            Self::NotWritten => {
+                "have the trigger let updates of protected columns through, or say triggers = \"suppress\" for the table in rekey.toml and apply"
+            }
+            Self::Unreadable => {
+                "restore the row from a backup of the source, and look at the server's log and its disk"
+            }
         }
     }
 }
@@ -57,10 +79,12 @@ impl fmt::Display for QuarantineReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::MissingKey => "missing-key",
-            Self::Corrupt => "corrupt",
+            Self::Unopened => "unopened",
             Self::WrongContext => "wrong-context",
             Self::OtherKeyring => "other-keyring",
             Self::NotCiphertext => "not-ciphertext",
+            Self::NotWritten => "not-written",
+            Self::Unreadable => "unreadable",
         })
     }
 }
@@ -69,6 +93,9 @@ impl FromStr for QuarantineReason {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if text == "corrupt" {
+            return Ok(Self::Unopened);
+        }
         Self::ALL
             .into_iter()
             .find(|reason| reason.to_string() == text)

@@ -30,6 +30,8 @@ pub struct QuarantineView {
     pub place: String,
     /// Why it could not be re-encrypted.
     pub reason: QuarantineReason,
+    /// What more is known of why: the trigger that kept the update from its row, the server's code.
+    pub detail: Option<String>,
     /// The key id that its first bytes name, if they name one.
     pub found_key_id: Option<KeyId>,
     /// That key, if it is one of this deployment.
@@ -139,6 +141,7 @@ async fn view(services: &Services, value: Quarantined) -> Result<QuarantineView,
         row: row_name(services, &value).await?,
         place: value.row_key,
         reason: value.reason.0,
+        detail: value.detail,
         found_key_id,
         found_key,
         found_key_state,

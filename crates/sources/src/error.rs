@@ -165,6 +165,19 @@ pub enum SourceError {
         /// The kind of rule that refused it.
         rule: &'static str,
     },
+    /// A trigger or a rule of the user's changed what an update of ours wrote; the open transaction was
+    /// rolled back, so what was there is there.
+    #[error(
+        "{relation}, {row}: {by} changed what an update of Rekey wrote, so the update was taken back and the value is what it was; have it leave protected columns as they are written, or say triggers = \"suppress\" for the table in rekey.toml and apply"
+    )]
+    Rewritten {
+        /// The table or partition.
+        relation: String,
+        /// The row.
+        row: RowKey,
+        /// What fires on updates there, by name: one of them.
+        by: String,
+    },
     /// Old or new value is of a type that cannot be compared or stored; a defect of the caller.
     #[error(
         "{relation}.{column}, {row}: only text or bytes are replaced, and only by what the column's encoding says"

@@ -6,7 +6,7 @@ use rekey_domain::{KeyId, PartId, TextEncoding};
 use rekey_envelope::{Ciphertext, FINGERPRINT_LEN, decode_base64};
 use sha2::{Digest, Sha256};
 
-use crate::{RowKey, StoredValue};
+use crate::{ColumnUpdate, RowKey, StoredValue};
 
 /// A value's identity within its column and a pass. Holds nothing of a value or a row's key in clear:
 /// only of ciphertext is something hashed, as a hash of plaintext could be guessed.
@@ -17,6 +17,17 @@ impl ValueId {
     /// The identity of a value that was read.
     pub fn of(part: &PartId, key: RowKey, value: &StoredValue, encoding: TextEncoding) -> Self {
         Self::new(part, key, start(value, encoding).as_ref())
+    }
+
+    /// The identity of a ciphertext that an update was to replace, and the key it names.
+    pub fn of_replaced(part: &PartId, key: RowKey, column: &ColumnUpdate) -> (Self, Option<KeyId>) {
+        let start = match &column.old {
+            StoredValue::Bytes(start) => Start::of_bytes(start),
+            StoredValue::Text(text) => Start::of_text(text),
+            StoredValue::Other => None,
+        };
+        let found = start.as_ref().map(Start::key);
+        (Self::new(part, key, start.as_ref()), found)
     }
 
     /// By the start of a ciphertext; None: it is none.

@@ -1,5 +1,6 @@
 //! PostgreSQL as a source: rows by their place in the heap, partition by partition.
 
+mod aftermath;
 mod candidates;
 mod catalogue;
 mod census;

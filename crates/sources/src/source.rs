@@ -86,6 +86,7 @@ pub trait Source: Inspect {
     /// [`SourceError::DeadlinePassed`]; [`SourceError::ReadOnly`], [`SourceError::Standby`],
     /// [`SourceError::NotAllowed`], [`SourceError::DiskFull`];
     /// [`SourceError::Refused`] if a rule of the database's own refuses a value;
+    /// [`SourceError::Rewritten`] if one changes it;
     /// [`SourceError::NotWritable`] for an update that makes no sense.
     async fn write(
         &self,

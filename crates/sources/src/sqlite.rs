@@ -1,6 +1,7 @@
 //! SQLite as a source: rows by rowid, one short write transaction at a time.
 
 mod affinity;
+mod aftermath;
 mod candidates;
 mod catalogue;
 mod census;

@@ -42,6 +42,8 @@ pub enum WriteOutcome {
     Written,
     /// Something that was read is no longer there; nothing was overwritten.
     Lost,
+    /// A trigger or a rule of the user's kept the update from the row, which is as it was.
+    Withheld,
     /// The application holds a lock on the row; it is as it was, and can be tried again a little
     /// later.
     Skipped,

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 
 mod suite {
+    pub mod aftermath;
     pub mod application;
     pub mod census;
     pub mod deadlines;

@@ -29,6 +29,8 @@ pub struct NewQuarantine {
     pub found: Option<KeyId>,
     /// Why.
     pub reason: QuarantineReason,
+    /// What more is known of why: a trigger, a server's code. Nothing of the value or its row's key.
+    pub detail: Option<String>,
 }
 
 /// Puts a value in quarantine; again only brings the reason up to date.
@@ -37,7 +39,8 @@ pub struct NewQuarantine {
 /// [`StoreError`] of the database.
 pub async fn add(unit: &Unit, rotation: &Rotation, new: NewQuarantine) -> Result<(), StoreError> {
     use quarantine::Column::{
-        ColumnId, FoundAt, FoundKeyId, Pass, Reason, ResolvedAt, RotationId, RowKey, RowName,
+        ColumnId, Detail, FoundAt, FoundKeyId, Pass, Reason, ResolvedAt, RotationId, RowKey,
+        RowName,
     };
     let row = quarantine::ActiveModel {
         id: Set(Uuid::now_v7()),
@@ -50,10 +53,11 @@ pub async fn add(unit: &Unit, rotation: &Rotation, new: NewQuarantine) -> Result
         found_at: Set(unit.now()),
         resolved_at: Set(None),
         row_name: Set(new.row_name),
+        detail: Set(new.detail),
     };
     let again = OnConflict::columns([ColumnId, RowKey])
         .update_columns([
-            RotationId, Pass, FoundKeyId, Reason, FoundAt, ResolvedAt, RowName,
+            RotationId, Pass, FoundKeyId, Reason, FoundAt, ResolvedAt, RowName, Detail,
         ])
         .to_owned();
     quarantine::Entity::insert(row)

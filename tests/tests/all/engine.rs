@@ -315,7 +315,7 @@ async fn values_that_cannot_be_moved_are_left_as_they_were_each_with_its_reason(
         .map(|value| (value.row_key.as_str(), value.reason.0.to_string()))
         .collect();
     let expected = [
-        (3, "corrupt"),
+        (3, "unopened"),
         (5, "wrong-context"),
         (6, "wrong-context"),
         (8, "other-keyring"),

@@ -210,7 +210,7 @@ async fn bad_rows_among_good_ones_are_quarantined_with_their_reason_and_the_rest
         .map(|value| (value.row.clone(), value.reason.to_string()))
         .collect();
     let expected = [
-        ("id=3", "corrupt"),
+        ("id=3", "unopened"),
         ("id=5", "wrong-context"),
         ("id=6", "wrong-context"),
         ("id=8", "other-keyring"),

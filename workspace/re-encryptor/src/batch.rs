@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use std::collections::{HashMap, HashSet};
 
-use rekey_domain::{KeyId, RotationState};
+use rekey_domain::{KeyId, RotationState, Triggers};
 use rekey_operations::{OperationError, Services};
 use rekey_runtime::crash;
 use rekey_sources::{
@@ -19,7 +19,7 @@ use rekey_store::{
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::row::{self, Keys, Unmoved};
+use crate::row::{self, Keys, Moved, Unmoved};
 
 /// Bytes of values in memory at once for a batch; a page's last row may go beyond. On its way a value
 /// is there up to six times.
@@ -249,8 +249,8 @@ impl<'a> Work<'a> {
             return Ok(());
         }
         let deadline = self.source.deadline(WRITE_WITHIN).await?;
-        let moved = row::re_encrypt(self, rows).await?;
-        outcome.quarantine.extend(moved.quarantine);
+        let mut moved = row::re_encrypt(self, rows).await?;
+        outcome.quarantine.append(&mut moved.quarantine);
         outcome.opened += moved.opened;
         if moved.updates.is_empty() {
             return Ok(());
@@ -262,6 +262,30 @@ impl<'a> Work<'a> {
             .await?;
         crash::point("re-encryptor.written");
         count(&moved.updates, &written, outcome);
+        if written.contains(&WriteOutcome::Withheld) {
+            self.quarantine_withheld(&moved, &written, outcome).await?;
+        }
+        Ok(())
+    }
+
+    /// What the table's own triggers keep from us stays under its key: people have to know.
+    async fn quarantine_withheld(
+        &self,
+        moved: &Moved,
+        written: &[WriteOutcome],
+        outcome: &mut Round,
+    ) -> Result<(), OperationError> {
+        let shape = self.source.describe(&self.query.relation).await?;
+        let fired = match self.target_part.triggers {
+            Triggers::Fire => shape.update_triggers,
+            Triggers::Suppress => shape.always_triggers,
+        };
+        let by = fired.join(", ");
+        let rows = moved.updates.iter().zip(&moved.names).zip(written);
+        for ((update, name), _) in rows.filter(|(_, one)| **one == WriteOutcome::Withheld) {
+            let values = row::withheld(self, update, name.as_ref(), &by);
+            outcome.quarantine.extend(values);
+        }
         Ok(())
     }
 }
@@ -279,6 +303,7 @@ fn count(updates: &[RowUpdate], written: &[WriteOutcome], round: &mut Round) {
             }
             WriteOutcome::Lost => round.conflicts += 1,
             WriteOutcome::Skipped => round.skipped += 1,
+            WriteOutcome::Withheld => {}
         }
     }
 }

@@ -46,5 +46,6 @@ fn stored(value: Unmoved, row_name: Option<Vec<u8>>) -> NewQuarantine {
         row_name,
         found: value.found,
         reason: value.reason,
+        detail: value.detail,
     }
 }

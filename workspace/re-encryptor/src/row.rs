@@ -80,6 +80,8 @@ impl Keys {
 pub struct Moved {
     /// One update a row.
     pub updates: Vec<RowUpdate>,
+    /// What people know the row of each by.
+    pub names: Vec<Option<String>>,
     /// Values left as they are.
     pub quarantine: Vec<Unmoved>,
     /// Values that opened and need not be moved.
@@ -98,6 +100,8 @@ pub struct Unmoved {
     pub found: Option<KeyId>,
     /// Why.
     pub reason: QuarantineReason,
+    /// What more is known of why.
+    pub detail: Option<String>,
 }
 
 /// Opens every value of the rows, and seals anew those that are to be moved; writes nothing.
@@ -131,7 +135,7 @@ pub async fn re_encrypt(
     let mut moved = Moved::default();
     let sealed = seal(work, Some(&target), &rows, &found, &mut moved).await?;
     hold_right(work).await?;
-    moved.updates = updates(work, rows, sealed);
+    (moved.updates, moved.names) = updates(work, rows, sealed);
     Ok(moved)
 }
 
@@ -224,6 +228,7 @@ async fn seal(
                         row_name: row.name.clone(),
                         found,
                         reason,
+                        detail: None,
                     });
                     None
                 }
@@ -233,12 +238,12 @@ async fn seal(
     Ok(sealed)
 }
 
-/// One update for each row that has a new value.
+/// One update for each row that has a new value, and what people know the row by.
 fn updates(
     work: &Work<'_>,
     rows: Vec<SourceRow>,
     sealed: Vec<Option<StoredValue>>,
-) -> Vec<RowUpdate> {
+) -> (Vec<RowUpdate>, Vec<Option<String>>) {
     let mut sealed = sealed.into_iter();
     let names = work.columns.iter();
     let names: Vec<Arc<str>> = names
@@ -259,9 +264,31 @@ fn updates(
         });
         let columns: Vec<_> = columns.collect();
         let key = row.key;
-        (!columns.is_empty()).then_some(RowUpdate { key, columns })
+        (!columns.is_empty()).then_some((RowUpdate { key, columns }, row.name))
     };
-    rows.into_iter().filter_map(update).collect()
+    rows.into_iter().filter_map(update).unzip()
+}
+
+/// The values of a row that an update of ours was kept from.
+pub fn withheld<'a>(
+    work: &'a Work<'_>,
+    update: &'a RowUpdate,
+    name: Option<&'a String>,
+    by: &'a str,
+) -> impl Iterator<Item = Unmoved> + 'a {
+    update.columns.iter().map(move |column| {
+        let (id, found) = ValueId::of_replaced(&work.query.part, update.key, column);
+        let mut columns = work.columns.iter();
+        let protected = columns.find(|one| one.spec.name.column == *column.name);
+        Unmoved {
+            column: protected.expect("an update is of protected columns").id,
+            id,
+            row_name: name.cloned(),
+            found,
+            reason: QuarantineReason::NotWritten,
+            detail: Some(by.to_owned()),
+        }
+    })
 }
 
 /// The places that values of a page may be bound to.
@@ -296,7 +323,7 @@ impl Places<'_> {
         Opened::Not(if swapped {
             QuarantineReason::WrongContext
         } else {
-            QuarantineReason::Corrupt
+            QuarantineReason::Unopened
         })
     }
 

@@ -73,7 +73,7 @@ pub fn example() -> Certificate {
         quarantined: 2,
         quarantine: Quarantine {
             by_reason: vec![QuarantineCount {
-                reason: QuarantineReason::Corrupt,
+                reason: QuarantineReason::Unopened,
                 values: 2,
             }],
             values: Vec::new(),

@@ -75,7 +75,7 @@ const RE_ENCRYPTOR: [(&str, &str); 6] = [
     ),
     (
         "quarantine",
-        "INSERT, UPDATE (rotation_id, pass, found_key_id, reason, found_at, resolved_at, row_name)",
+        "INSERT, UPDATE (rotation_id, pass, found_key_id, reason, found_at, resolved_at, row_name, detail)",
     ),
     ("audit_detail", "SELECT, UPDATE (details)"),
     ("pace", "SELECT, INSERT, UPDATE (owed, as_of)"),

@@ -1,9 +1,9 @@
 //! Updates made ready for SQL, and the statement that carries them out.
 
-use std::{fmt::Write, sync::Arc};
+use std::{collections::HashSet, fmt::Write, sync::Arc};
 
 use rekey_domain::TextEncoding;
-use sqlx::{AssertSqlSafe, PgConnection, Postgres, postgres::PgArguments, query::QueryScalar};
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row, postgres::PgArguments, query::Query};
 
 use super::{catalogue::Table, time, tuple::TupleId};
 use crate::{ColumnUpdate, Deadline, RowUpdate, SourceError, StoredValue, value::Fingerprint};
@@ -115,71 +115,118 @@ impl<'a> RowSwap<'a> {
     }
 }
 
-/// Replaces the values of each row where all of them are still there; gives the numbers of those
-/// rows, counted from 1. The rows are of one form.
-pub(super) async fn swap(
+/// Replaces the values of each row where all of them are still there; gives those rows, and where they
+/// are now. The rows are of one form. `only_if` is a condition on all of them.
+pub(super) async fn swap<'a>(
     connection: &mut PgConnection,
     only: &str,
-    rows: &[&RowSwap<'_>],
+    rows: &[&'a RowSwap<'a>],
     deadline: Deadline,
-) -> Result<Vec<i64>, sqlx::Error> {
+    only_if: &str,
+) -> Result<Vec<(&'a RowSwap<'a>, TupleId)>, sqlx::Error> {
     let Some(first) = rows.first() else {
         return Ok(Vec::new());
     };
     let form: Vec<_> = first.form().collect();
-    let statement = statement(only, &form);
-    let mut query = sqlx::query_scalar(AssertSqlSafe(statement)).bind(places(rows));
+    let statement = statement(only, &form, only_if);
+    let places = places(rows.iter().map(|row| row.place));
+    let mut query = sqlx::query(AssertSqlSafe(statement)).bind(places);
     for (at, (_, compared)) in form.iter().enumerate() {
-        query = bind(query, rows, at, *compared);
+        query = bind(query, rows, at, *compared, Side::Old);
+        query = bind(query, rows, at, *compared, Side::New);
     }
     let query = query.bind(time::seconds(deadline));
-    query.fetch_all(connection).await
+    let written = query.fetch_all(connection).await?;
+    let written = written
+        .iter()
+        .map(|row| Ok((numbered(rows, row.try_get(0)?)?, TupleId::read(row, 1)?)));
+    written.collect()
 }
 
-/// Locks those rows that nobody else has locked; gives their numbers, counted from 1.
-pub(super) async fn lock(
+/// Which value of a swap.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    /// What was read, as much of it as is compared.
+    Old,
+    /// What replaces it.
+    New,
+}
+
+/// The indices of the rows that hold these values at these places as our transaction sees them. Asked without a name, as whose code runs here may have given ours to something else.
+pub(super) async fn held<'a>(
     connection: &mut PgConnection,
     only: &str,
-    rows: &[&RowSwap<'_>],
-) -> Result<Vec<i64>, sqlx::Error> {
+    rows: &[(&'a RowSwap<'a>, TupleId)],
+    side: Side,
+) -> Result<HashSet<usize>, sqlx::Error> {
+    let Some((first, _)) = rows.first() else {
+        return Ok(HashSet::new());
+    };
+    let form: Vec<_> = first.form().collect();
+    let statement = held_statement(only, &form, side);
+    let swaps: Vec<_> = rows.iter().map(|(row, _)| *row).collect();
+    let places = places(rows.iter().map(|(_, place)| *place));
+    let mut query = sqlx::query(AssertSqlSafe(statement)).bind(places);
+    for (at, (_, compared)) in form.iter().enumerate() {
+        query = bind(query, &swaps, at, *compared, side);
+    }
+    let held = query.persistent(false).fetch_all(connection).await?;
+    let held = held
+        .iter()
+        .map(|row| Ok(numbered(&swaps, row.try_get(0)?)?.index));
+    held.collect()
+}
+
+/// PostgreSQL counts from 1.
+fn numbered<'a>(rows: &[&'a RowSwap<'a>], number: i64) -> Result<&'a RowSwap<'a>, sqlx::Error> {
+    let at = usize::try_from(number - 1).ok();
+    let row = at.and_then(|at| rows.get(at)).copied();
+    row.ok_or_else(|| sqlx::Error::Protocol("no row of ours".to_owned()))
+}
+
+/// Locks the rows that are still there and gives them; those that somebody else has locked are waited for
+/// or skipped.
+pub(super) async fn lock<'a>(
+    connection: &mut PgConnection,
+    only: &str,
+    rows: &[&'a RowSwap<'a>],
+    skip_locked: bool,
+) -> Result<Vec<&'a RowSwap<'a>>, sqlx::Error> {
+    let skip = if skip_locked { "SKIP LOCKED" } else { "" };
     let statement = format!(
         "SELECT u.i FROM {PLACES} WITH ORDINALITY AS u (r, i) \
-         JOIN {only} AS t ON t.ctid OPERATOR(pg_catalog.=) u.r FOR NO KEY UPDATE OF t SKIP LOCKED"
+         JOIN {only} AS t ON t.ctid OPERATOR(pg_catalog.=) u.r FOR NO KEY UPDATE OF t {skip}"
     );
-    let locked = sqlx::query_scalar(AssertSqlSafe(statement)).bind(places(rows));
-    locked.fetch_all(connection).await
+    let places = places(rows.iter().map(|row| row.place));
+    let locked = sqlx::query_scalar(AssertSqlSafe(statement)).bind(places);
+    let locked = locked.fetch_all(connection).await?.into_iter();
+    locked.map(|number| numbered(rows, number)).collect()
 }
 
 /// The rows' places, by the literal that [`places`] writes.
 const PLACES: &str = "pg_catalog.unnest($1::pg_catalog.text::pg_catalog.tid[])";
 
 /// The rows' places as a literal of an array.
-fn places(rows: &[&RowSwap<'_>]) -> String {
-    let mut places = String::with_capacity(rows.len() * 16);
-    for row in rows {
+fn places(rows: impl Iterator<Item = TupleId>) -> String {
+    let mut places = String::with_capacity(rows.size_hint().0 * 16);
+    for place in rows {
         let open = if places.is_empty() { '{' } else { ',' };
-        write!(places, "{open}\"{}\"", row.place).expect("writing to a String does not fail");
+        write!(places, "{open}\"{place}\"").expect("writing to a String does not fail");
     }
     places.push('}');
     places
 }
 
 /// Every name is qualified: as the statement runs the path of the application holds, for its triggers.
-fn statement(only: &str, form: &[(&str, Compared)]) -> String {
+fn statement(only: &str, form: &[(&str, Compared)], only_if: &str) -> String {
     let (mut sets, mut arrays) = (Vec::new(), vec![PLACES.to_owned()]);
     let mut names = vec!["r".to_owned()];
     let mut conditions = vec!["t.ctid OPERATOR(pg_catalog.=) u.r".to_owned()];
     for (at, (column, compared)) in form.iter().enumerate() {
-        let kind = if *compared == Compared::Text {
-            "text"
-        } else {
-            "bytea"
-        };
-        let array = |parameter| format!("pg_catalog.unnest(${parameter}::pg_catalog.{kind}[])");
-        arrays.extend([array(2 * at + 2), array(2 * at + 3)]);
+        arrays.extend([array(2 * at + 2, *compared), array(2 * at + 3, *compared)]);
         names.extend([format!("o{at}"), format!("n{at}")]);
         sets.push(format!("{column} = u.n{at}"));
-        conditions.push(still_there(column, *compared, at));
+        conditions.push(holds(column, *compared, Side::Old, &format!("u.o{at}")));
     }
     let (sets, arrays) = (sets.join(", "), arrays.join(", "));
     let (names, conditions) = (names.join(", "), conditions.join(" AND "));
@@ -187,72 +234,88 @@ fn statement(only: &str, form: &[(&str, Compared)]) -> String {
     format!(
         "UPDATE {only} AS t SET {sets} \
          FROM ROWS FROM ({arrays}) WITH ORDINALITY AS u ({names}, i) \
-         WHERE {conditions} AND {before} RETURNING u.i"
+         WHERE {conditions} AND {before} AND {only_if} RETURNING u.i, pg_catalog.tidsend(t.ctid)"
     )
 }
 
-fn still_there(column: &str, compared: Compared, at: usize) -> String {
-    let start = rekey_envelope::FINGERPRINT_LEN;
-    let stored = match compared {
-        Compared::Start => {
-            format!("pg_catalog.substr(t.{column}::pg_catalog.bytea, 1, {start})")
-        }
-        Compared::Bytes => format!("t.{column}::pg_catalog.bytea"),
-        Compared::Text => format!("t.{column}::pg_catalog.text COLLATE pg_catalog.\"C\""),
-    };
-    format!("{stored} OPERATOR(pg_catalog.=) u.o{at}")
+fn held_statement(only: &str, form: &[(&str, Compared)], side: Side) -> String {
+    let (mut arrays, mut names) = (vec![PLACES.to_owned()], vec!["r".to_owned()]);
+    let mut conditions = vec!["t.ctid OPERATOR(pg_catalog.=) u.r".to_owned()];
+    for (at, (column, compared)) in form.iter().enumerate() {
+        arrays.push(array(at + 2, *compared));
+        names.push(format!("v{at}"));
+        conditions.push(holds(column, *compared, side, &format!("u.v{at}")));
+    }
+    let (arrays, names) = (arrays.join(", "), names.join(", "));
+    let conditions = conditions.join(" AND ");
+    format!(
+        "SELECT u.i FROM ROWS FROM ({arrays}) WITH ORDINALITY AS u ({names}, i) \
+         JOIN {only} AS t ON {conditions}"
+    )
 }
 
-type Statement<'q> = QueryScalar<'q, Postgres, i64, PgArguments>;
+fn array(parameter: usize, compared: Compared) -> String {
+    let kind = match compared {
+        Compared::Text => "text",
+        Compared::Start | Compared::Bytes => "bytea",
+    };
+    format!("pg_catalog.unnest(${parameter}::pg_catalog.{kind}[])")
+}
 
-/// Binds what is compared and what is written of one column, row by row.
+/// A condition: the column holds `value`. Of what was read as ciphertext the start tells, as no other has
+/// it; of what was written all is compared.
+fn holds(column: &str, compared: Compared, side: Side, value: &str) -> String {
+    let start = rekey_envelope::FINGERPRINT_LEN;
+    let stored = match (compared, side) {
+        (Compared::Text, _) => {
+            format!("t.{column}::pg_catalog.text COLLATE pg_catalog.\"C\"")
+        }
+        (Compared::Start, Side::Old) => {
+            format!("pg_catalog.substr(t.{column}::pg_catalog.bytea, 1, {start})")
+        }
+        (Compared::Start | Compared::Bytes, _) => format!("t.{column}::pg_catalog.bytea"),
+    };
+    format!("{stored} OPERATOR(pg_catalog.=) {value}")
+}
+
+type Statement<'q> = Query<'q, Postgres, PgArguments>;
+
+/// Binds one column's values, row by row.
 fn bind<'q>(
     query: Statement<'q>,
     rows: &[&'q RowSwap<'q>],
     at: usize,
     compared: Compared,
+    side: Side,
 ) -> Statement<'q> {
+    let columns = rows.iter().map(|row| &row.columns[at]);
     if compared == Compared::Text {
-        let old: Vec<&str> = rows.iter().map(|row| text(row.columns[at].old)).collect();
-        let new: Vec<&str> = rows
-            .iter()
-            .map(|row| new_text(row.columns[at].new))
-            .collect();
-        return query.bind(old).bind(new);
+        let texts: Vec<&str> = columns.map(|column| column.text(side)).collect();
+        return query.bind(texts);
     }
-    let old: Vec<&[u8]> = rows.iter().map(|row| bytes(row.columns[at].old)).collect();
-    let new: Vec<&[u8]> = rows
-        .iter()
-        .map(|row| new_bytes(row.columns[at].new))
-        .collect();
-    query.bind(old).bind(new)
+    let bytes: Vec<&[u8]> = columns.map(|column| column.bytes(side)).collect();
+    query.bind(bytes)
 }
 
-fn text(old: Fingerprint<'_>) -> &str {
-    match old {
-        Fingerprint::Text(text) => text,
-        Fingerprint::Start(_) | Fingerprint::Bytes(_) => unreachable!("rows of one form"),
+impl ColumnSwap<'_> {
+    fn text(&self, side: Side) -> &str {
+        match (side, self.old, self.new) {
+            (Side::Old, Fingerprint::Text(text), _) => text,
+            (Side::New, _, StoredValue::Text(text)) => text,
+            _ => unreachable!(
+                "`RowSwap::new` lets only values through that fit, and rows are of one form"
+            ),
+        }
     }
-}
 
-fn bytes(old: Fingerprint<'_>) -> &[u8] {
-    match old {
-        Fingerprint::Start(bytes) | Fingerprint::Bytes(bytes) => bytes,
-        Fingerprint::Text(_) => unreachable!("rows of one form"),
-    }
-}
-
-fn new_text(new: &StoredValue) -> &str {
-    match new {
-        StoredValue::Text(text) => text,
-        _ => unreachable!("`RowSwap::new` lets only values through that fit"),
-    }
-}
-
-fn new_bytes(new: &StoredValue) -> &[u8] {
-    match new {
-        StoredValue::Bytes(bytes) => bytes,
-        _ => unreachable!("`RowSwap::new` lets only values through that fit"),
+    fn bytes(&self, side: Side) -> &[u8] {
+        match (side, self.old, self.new) {
+            (Side::Old, Fingerprint::Start(bytes) | Fingerprint::Bytes(bytes), _) => bytes,
+            (Side::New, _, StoredValue::Bytes(bytes)) => bytes,
+            _ => unreachable!(
+                "`RowSwap::new` lets only values through that fit, and rows are of one form"
+            ),
+        }
     }
 }
 
@@ -269,7 +332,7 @@ mod tests {
             (notes.as_str(), Compared::Text),
         ];
         assert_eq!(
-            statement("ONLY \"p\"", &form),
+            statement("ONLY \"p\"", &form, "true"),
             "UPDATE ONLY \"p\" AS t SET \"ssn\" = u.n0, \"notes\" = u.n1 \
              FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.text::pg_catalog.tid[]), \
              pg_catalog.unnest($2::pg_catalog.bytea[]), pg_catalog.unnest($3::pg_catalog.bytea[]), \
@@ -279,7 +342,8 @@ mod tests {
              AND pg_catalog.substr(t.\"ssn\"::pg_catalog.bytea, 1, 21) OPERATOR(pg_catalog.=) u.o0 \
              AND t.\"notes\"::pg_catalog.text COLLATE pg_catalog.\"C\" OPERATOR(pg_catalog.=) u.o1 \
              AND pg_catalog.clock_timestamp() OPERATOR(pg_catalog.<) \
-             pg_catalog.to_timestamp($6::pg_catalog.float8) RETURNING u.i"
+             pg_catalog.to_timestamp($6::pg_catalog.float8) AND true \
+             RETURNING u.i, pg_catalog.tidsend(t.ctid)"
         );
     }
 }

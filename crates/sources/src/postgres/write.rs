@@ -6,10 +6,12 @@ use rekey_domain::Triggers;
 use sqlx::{Connection, PgConnection, Postgres, Transaction};
 
 use super::{
+    aftermath::{self, Firing, Stands},
     catalogue::Table,
     connections, faults, parts, rights,
     swap::{self, Columns, RowSwap},
     time,
+    tuple::TupleId,
 };
 use crate::{Deadline, RowUpdate, SourceError, WriteOutcome, WriteTarget, place::Place};
 
@@ -34,11 +36,15 @@ pub(super) async fn all(
         rows.push(RowSwap::new(&mut columns, index, update)?);
     }
     rows.sort_by_key(|row| row.place);
+    let only = parts::only(table, &target.part)?;
+    let place = Place::new(&table.place.database, &target.part.name);
+    let firing = Firing::find(connection, &only, target.triggers, &place).await?;
     let mut writer = Writer {
         connection,
-        only: parts::only(table, &target.part)?,
+        only,
         table: &table.place,
-        place: Place::new(&table.place.database, &target.part.name),
+        place,
+        firing,
         triggers: target.triggers,
         deadline,
     };
@@ -77,6 +83,7 @@ struct Writer<'a> {
     only: String,
     table: &'a Place,
     place: Place,
+    firing: Firing,
     triggers: Triggers,
     deadline: Deadline,
 }
@@ -132,80 +139,143 @@ impl Writer<'_> {
         Ok(outcomes)
     }
 
-    /// One transaction; one statement, unless something has to come before it. A failure on the way
-    /// drops it, which rolls it back.
+    /// One transaction; one statement, unless something has to come before or behind it. A failure on
+    /// the way drops it, which rolls it back.
     async fn swap(
         &mut self,
         rows: &[&RowSwap<'_>],
         skip_locked: bool,
     ) -> Result<Vec<(usize, WriteOutcome)>, Failure> {
-        let (only, table, place) = (&self.only, self.table, &self.place);
-        let failed = |error| Failure::of(&error, table, place);
-        let suppress = self.triggers == Triggers::Suppress;
-        let mut free = rows.to_vec();
-        let prepared = connections::prepare_update(self.connection);
-        prepared.await.map_err(failed)?;
-        let written = if skip_locked || suppress {
-            let mut transaction = self.connection.begin().await.map_err(failed)?;
-            if suppress {
-                suppress_triggers(&mut transaction, table, place).await?;
-            }
-            if skip_locked {
-                let locked = swap::lock(&mut transaction, only, rows).await;
-                let locked = locked.map_err(failed)?;
-                free = locked.iter().filter_map(|at| numbered(rows, *at)).collect();
-            }
-            let written = swap::swap(&mut transaction, only, &free, self.deadline).await;
-            let written = written.map_err(failed)?;
-            transaction.commit().await.map_err(failed)?;
-            written
+        let prepared = connections::prepare_update(self.connection).await;
+        prepared.map_err(|error| self.failed(&error))?;
+        let fires = !self.firing.names.is_empty();
+        let tried = if fires {
+            self.watched(rows, skip_locked).await?
+        } else if skip_locked || self.triggers == Triggers::Suppress {
+            self.transaction(rows, skip_locked).await?
         } else {
-            let written = swap::swap(self.connection, only, rows, self.deadline).await;
-            written.map_err(failed)?
+            let written = self.update(rows).await;
+            Tried::all(rows, written.map_err(|error| self.failed(&error))?)
         };
         // A row that came too late looks lost. Time does not run back, so this finds it out; where
         // all rows were written, the last of them was in time.
-        if written.len() < rows.len() {
-            time::check(self.connection, self.deadline, place).await?;
+        if tried.written.len() < rows.len() {
+            time::check(self.connection, self.deadline, &self.place).await?;
         }
-        Ok(outcomes(rows, &free, &written))
+        Ok(rows
+            .iter()
+            .map(|row| (row.index, tried.outcome(row)))
+            .collect())
+    }
+
+    /// The statement alone, if nothing fires on it.
+    async fn update<'a>(&mut self, rows: &[&'a RowSwap<'a>]) -> sqlx::Result<Written<'a>> {
+        let nothing = self.firing.nothing();
+        swap::swap(self.connection, &self.only, rows, self.deadline, &nothing).await
+    }
+
+    async fn transaction(
+        &mut self,
+        rows: &[&RowSwap<'_>],
+        skip_locked: bool,
+    ) -> Result<Tried, Failure> {
+        let (only, table, place) = (&self.only, self.table, &self.place);
+        let failed = |error| Failure::of(&error, table, place);
+        let mut transaction = self.connection.begin().await.map_err(failed)?;
+        if self.triggers == Triggers::Suppress {
+            suppress_triggers(&mut transaction, table, place).await?;
+        }
+        let mut free = rows.to_vec();
+        if skip_locked {
+            let locked = swap::lock(&mut transaction, only, rows, true).await;
+            free = locked.map_err(failed)?;
+        }
+        let nothing = self.firing.nothing();
+        let written = swap::swap(&mut transaction, only, &free, self.deadline, &nothing).await;
+        let written = written.map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
+        Ok(Tried::all(&free, written))
+    }
+
+    /// Where something fires on the update, what stands behind it is looked at before it is committed.
+    async fn watched(
+        &mut self,
+        rows: &[&RowSwap<'_>],
+        skip_locked: bool,
+    ) -> Result<Tried, Failure> {
+        let (only, table, place) = (&self.only, self.table, &self.place);
+        let failed = |error| Failure::of(&error, table, place);
+        let mut transaction = self.connection.begin().await.map_err(failed)?;
+        if self.triggers == Triggers::Suppress {
+            suppress_triggers(&mut transaction, table, place).await?;
+        }
+        let locked = swap::lock(&mut transaction, only, rows, skip_locked).await;
+        let locked = locked.map_err(failed)?;
+        let there = aftermath::before(&mut transaction, only, &locked).await;
+        let there = there.map_err(failed)?;
+        let written = swap::swap(&mut transaction, only, &there, self.deadline, "true").await;
+        let written = written.map_err(failed)?;
+        let stands = aftermath::after(&mut transaction, only, &there, &written).await;
+        let withheld = match stands.map_err(failed)? {
+            Stands::AsWritten { withheld } => withheld,
+            Stands::Rewritten(row) => {
+                return Err(Failure::Other(SourceError::Rewritten {
+                    relation: place.relation.clone(),
+                    row: row.update.key,
+                    by: self.firing.by(),
+                }));
+            }
+        };
+        transaction.commit().await.map_err(failed)?;
+        let free = if skip_locked { &locked } else { rows };
+        Ok(Tried {
+            withheld,
+            ..Tried::all(free, written)
+        })
+    }
+
+    fn failed(&self, error: &sqlx::Error) -> Failure {
+        Failure::of(error, self.table, &self.place)
     }
 }
 
-fn outcomes(
-    rows: &[&RowSwap<'_>],
-    free: &[&RowSwap<'_>],
-    written: &[i64],
-) -> Vec<(usize, WriteOutcome)> {
-    let mut outcomes = Vec::with_capacity(rows.len());
-    if free.len() < rows.len() {
-        let tried: HashSet<usize> = free.iter().map(|row| row.index).collect();
-        outcomes = skipped(rows);
-        outcomes.retain(|(index, _)| !tried.contains(index));
-    }
-    let mut lost: Vec<_> = free
-        .iter()
-        .map(|row| (row.index, WriteOutcome::Lost))
-        .collect();
-    for number in written {
-        let at = usize::try_from(*number - 1).ok();
-        if let Some(outcome) = at.and_then(|at| lost.get_mut(at)) {
-            outcome.1 = WriteOutcome::Written;
+type Written<'a> = Vec<(&'a RowSwap<'a>, TupleId)>;
+
+/// What became of the rows of a transaction, by their indices.
+struct Tried {
+    /// Those that nobody else had locked.
+    free: HashSet<usize>,
+    written: HashSet<usize>,
+    withheld: HashSet<usize>,
+}
+
+impl Tried {
+    fn all(free: &[&RowSwap<'_>], written: Written<'_>) -> Self {
+        Self {
+            free: free.iter().map(|row| row.index).collect(),
+            written: written.iter().map(|(row, _)| row.index).collect(),
+            withheld: HashSet::new(),
         }
     }
-    outcomes.extend(lost);
-    outcomes
+
+    fn outcome(&self, row: &RowSwap<'_>) -> WriteOutcome {
+        let is_in = |rows: &HashSet<usize>| rows.contains(&row.index);
+        if is_in(&self.written) {
+            WriteOutcome::Written
+        } else if is_in(&self.withheld) {
+            WriteOutcome::Withheld
+        } else if is_in(&self.free) {
+            WriteOutcome::Lost
+        } else {
+            WriteOutcome::Skipped
+        }
+    }
 }
 
 fn skipped(rows: &[&RowSwap<'_>]) -> Vec<(usize, WriteOutcome)> {
     rows.iter()
         .map(|row| (row.index, WriteOutcome::Skipped))
         .collect()
-}
-
-/// PostgreSQL counts from 1.
-fn numbered<'r, 'a>(rows: &[&'r RowSwap<'a>], number: i64) -> Option<&'r RowSwap<'a>> {
-    rows.get(usize::try_from(number - 1).ok()?).copied()
 }
 
 async fn suppress_triggers(

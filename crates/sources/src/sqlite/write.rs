@@ -5,6 +5,7 @@ use sqlx::{
 };
 
 use super::{
+    aftermath,
     catalogue::Table,
     faults::Located,
     time,
@@ -62,10 +63,14 @@ async fn transaction(
     let begin = connection.begin_with("BEGIN IMMEDIATE").await;
     let mut transaction = begin.at(&table.place)?;
     turn.locked();
+    let before = aftermath::before(&mut transaction, table, updates).await?;
     let mut outcomes = Vec::with_capacity(updates.len());
     for update in updates {
         outcomes.push(swap(&mut transaction, table, update, deadline).await?);
     }
+    before
+        .after(&mut transaction, table, updates, &mut outcomes)
+        .await?;
     // A row that came too late looks lost. Time does not run back, so this finds it out.
     time::check(&mut transaction, deadline, &table.place).await?;
     transaction.commit().await.at(&table.place)?;
@@ -88,11 +93,11 @@ async fn swap(
     let swaps = swaps(table, update)?;
     let mut query = sqlx::query(AssertSqlSafe(statement(table, &swaps)));
     for swap in &swaps {
-        query = bind_new(query, swap.new);
+        query = bind(query, swap.new);
     }
     query = query.bind(rowid);
     for swap in &swaps {
-        query = bind_old(query, swap.old);
+        query = bind(query, swap.old);
     }
     let done = query.bind(deadline.unix_millis()).execute(connection).await;
     let done = done.at_row(&table.place, &update.key)?;
@@ -104,25 +109,35 @@ async fn swap(
 }
 
 /// One column of an update, made ready for SQL.
-struct Swap<'a> {
+pub(super) struct Swap<'a> {
     column: String,
-    old: Fingerprint<'a>,
-    new: &'a StoredValue,
+    pub(super) old: Fingerprint<'a>,
+    pub(super) new: Fingerprint<'a>,
 }
 
-fn swaps<'a>(table: &Table, update: &'a RowUpdate) -> Result<Vec<Swap<'a>>, SourceError> {
+/// What identifies all of a value.
+fn whole(value: &StoredValue) -> Option<Fingerprint<'_>> {
+    match value {
+        StoredValue::Bytes(bytes) => Some(Fingerprint::Bytes(bytes)),
+        StoredValue::Text(text) => Some(Fingerprint::Text(text)),
+        StoredValue::Other => None,
+    }
+}
+
+pub(super) fn swaps<'a>(
+    table: &Table,
+    update: &'a RowUpdate,
+) -> Result<Vec<Swap<'a>>, SourceError> {
     let swap = |column: &'a ColumnUpdate| {
         let old = column.old.fingerprint(column.encoding);
-        let old = old.filter(|_| column.new.fits(column.encoding));
-        Ok(Swap {
-            column: table.bare_column(&column.name)?,
-            old: old.ok_or_else(|| SourceError::NotWritable {
-                relation: table.place.relation.clone(),
-                column: column.name.to_string(),
-                row: update.key,
-            })?,
-            new: &column.new,
-        })
+        let new = whole(&column.new).filter(|_| column.new.fits(column.encoding));
+        let (old, new) = old.zip(new).ok_or_else(|| SourceError::NotWritable {
+            relation: table.place.relation.clone(),
+            column: column.name.to_string(),
+            row: update.key,
+        })?;
+        let column = table.bare_column(&column.name)?;
+        Ok(Swap { column, old, new })
     };
     update.columns.iter().map(swap).collect()
 }
@@ -131,37 +146,32 @@ fn swaps<'a>(table: &Table, update: &'a RowUpdate) -> Result<Vec<Swap<'a>>, Sour
 fn statement(table: &Table, swaps: &[Swap<'_>]) -> String {
     let (name, rowid, in_time) = (table.sql(), table.rowid(), time::BEFORE_DEADLINE);
     let new: Vec<_> = swaps.iter().map(|s| format!("{} = ?", s.column)).collect();
-    let old: Vec<_> = swaps.iter().map(still_there).collect();
+    let old: Vec<_> = swaps.iter().map(|swap| swap.holds(swap.old)).collect();
     let (new, old) = (new.join(", "), old.join(" AND "));
     format!("UPDATE OR ABORT {name} SET {new} WHERE {rowid} = ? AND {old} AND {in_time}")
 }
 
-fn still_there(swap: &Swap<'_>) -> String {
-    let column = &swap.column;
-    match swap.old {
-        Fingerprint::Start(start) => format!(
-            "typeof(t.{column}) = 'blob' AND substr(t.{column}, 1, {}) = ?",
-            start.len()
-        ),
-        Fingerprint::Bytes(_) => format!("typeof(t.{column}) = 'blob' AND t.{column} = ?"),
-        Fingerprint::Text(_) => {
-            format!("typeof(t.{column}) = 'text' AND t.{column} COLLATE BINARY = ?")
+impl Swap<'_> {
+    /// A condition with one parameter, [`bind`]: the column holds this.
+    pub(super) fn holds(&self, value: Fingerprint<'_>) -> String {
+        let column = &self.column;
+        match value {
+            Fingerprint::Start(start) => format!(
+                "typeof(t.{column}) = 'blob' AND substr(t.{column}, 1, {}) = ?",
+                start.len()
+            ),
+            Fingerprint::Bytes(_) => format!("typeof(t.{column}) = 'blob' AND t.{column} = ?"),
+            Fingerprint::Text(_) => {
+                format!("typeof(t.{column}) = 'text' AND t.{column} COLLATE BINARY = ?")
+            }
         }
     }
 }
 
-type Statement<'a> = Query<'a, Sqlite, SqliteArguments>;
+pub(super) type Statement<'a> = Query<'a, Sqlite, SqliteArguments>;
 
-fn bind_new<'a>(statement: Statement<'a>, new: &'a StoredValue) -> Statement<'a> {
-    match new {
-        StoredValue::Bytes(bytes) => statement.bind(bytes.as_slice()),
-        StoredValue::Text(text) => statement.bind(text.as_str()),
-        StoredValue::Other => unreachable!("`swaps` lets only values through that fit"),
-    }
-}
-
-fn bind_old<'a>(statement: Statement<'a>, old: Fingerprint<'a>) -> Statement<'a> {
-    match old {
+pub(super) fn bind<'a>(statement: Statement<'a>, value: Fingerprint<'a>) -> Statement<'a> {
+    match value {
         Fingerprint::Start(bytes) | Fingerprint::Bytes(bytes) => statement.bind(bytes),
         Fingerprint::Text(text) => statement.bind(text),
     }

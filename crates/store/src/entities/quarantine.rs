@@ -24,6 +24,7 @@ pub struct Model {
     pub found_at: DateTimeUtc,
     pub resolved_at: Option<DateTimeUtc>,
     pub row_name: Option<Vec<u8>>,
+    pub detail: Option<String>,
 }
 
 /// No relations: queries name what they join.

@@ -272,7 +272,7 @@ mod tests {
         for says in [
             "by signing/1 (key id 0a1b2c3d) at 2026-04-07T00:02:02Z, verified",
             "phi/1 (00000001, AES-256-GCM, primary since 2026-01-01T00:00:00Z until",
-            "2 (corrupt: 2)",
+            "2 (unopened: 2)",
             "backup = off",
             "COLUMN               UNDER  BEFORE  AFTER\nclinic.patients.ssn  phi/1  1000    2\nclinic.patients.ssn  phi/2  0       998\n",
             "HIPAA 45 CFR §164.312(a)(2)(iv)",

@@ -21,7 +21,8 @@ pub enum Command {
         /// Only of this protected column, such as clinic.patients.ssn.
         #[arg(long, value_name = "COLUMN")]
         column: Option<String>,
-        /// Only for this reason: missing-key, corrupt, wrong-context, other-keyring or not-ciphertext.
+        /// Only for this reason: missing-key, unopened, wrong-context, other-keyring, not-ciphertext,
+        /// not-written or unreadable.
         #[arg(long)]
         reason: Option<QuarantineReason>,
     },
@@ -96,6 +97,7 @@ fn show(view: &QuarantineView, output: Output) -> anyhow::Result<()> {
         ("place", view.place.clone()),
         ("reason", view.reason.to_string()),
         ("meaning", view.reason.meaning().to_owned()),
+        ("detail", optional(view.detail.clone())),
         ("what helps", what_helps(view)),
         ("key", key(view)),
         ("key's state", optional(view.found_key_state)),

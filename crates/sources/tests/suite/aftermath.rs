@@ -1,0 +1,253 @@
+//! Triggers and rules of the user's that change our updates or keep them from rows: no value is lost to one.
+
+use std::sync::Arc;
+
+use rekey_domain::Triggers;
+use rekey_sources::{ReadQuery, RowUpdate, Source, SourceError, StoredValue, WriteOutcome};
+use sqlx::Connection;
+
+use super::{
+    fixture::{
+        Fixture, NEW, OLD, base64, id, in_a_minute, notes, patient, read_all, swap, target, whole,
+    },
+    postgres_fixture::PostgresFixture,
+    sqlite_fixture::SqliteFixture,
+};
+
+/// Ten patients whose notes, text, are to be moved.
+async fn ten(fixture: &impl Fixture) -> (ReadQuery, Vec<RowUpdate>) {
+    let patients: Vec<_> = (1..=10).map(|id| patient(id, OLD)).collect();
+    fixture.insert(&patients).await;
+    moves(fixture.source()).await
+}
+
+async fn moves(source: &Arc<dyn Source>) -> (ReadQuery, Vec<RowUpdate>) {
+    let query = whole(source, vec![notes()]).await;
+    let rows = read_all(source, &query).await;
+    let new = |row| StoredValue::Text(base64(NEW, id(row) as u64));
+    let updates = rows.iter().map(|row| swap(row, &notes(), new(row)));
+    (query, updates.collect())
+}
+
+async fn write(
+    fixture: &impl Fixture,
+    query: &ReadQuery,
+    updates: &[RowUpdate],
+    triggers: Triggers,
+) -> Result<Vec<WriteOutcome>, SourceError> {
+    let mut target = target(query);
+    target.triggers = triggers;
+    let deadline = in_a_minute(fixture.source()).await;
+    fixture.source().write(&target, updates, deadline).await
+}
+
+/// Nothing of it stays, and who did it is named.
+async fn assert_taken_back(fixture: &impl Fixture, triggers: Triggers, by: &str) {
+    let (query, updates) = ten(fixture).await;
+    let before = fixture.patients().await;
+    let error = write(fixture, &query, &updates, triggers).await;
+    let error = error.unwrap_err();
+    assert!(
+        matches!(&error, SourceError::Rewritten { by: found, .. } if found.contains(by)),
+        "{by}: {error}"
+    );
+    assert_eq!(fixture.patients().await, before, "{by}");
+}
+
+const FUNCTIONS: &str = "
+    CREATE FUNCTION rewrite() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN new.notes := upper(new.notes); RETURN new; END $$;
+    CREATE FUNCTION rewrite_after() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        IF pg_trigger_depth() = 1 THEN
+            UPDATE public.patients SET notes = upper(notes) WHERE id = new.id;
+        END IF; RETURN NULL; END $$;
+    CREATE FUNCTION rewrite_another() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        IF pg_trigger_depth() = 1 AND new.id = 7 THEN
+            UPDATE public.patients SET notes = 'gone' WHERE id = 1;
+        END IF; RETURN new; END $$;
+    CREATE FUNCTION rewrite_all() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        IF pg_trigger_depth() = 1 THEN UPDATE public.patients SET notes = NULL; END IF; RETURN NULL; END $$;
+    CREATE FUNCTION remove() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN DELETE FROM public.patients WHERE id = new.id; RETURN NULL; END $$;
+    CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN IF old.id % 5 = 0 THEN RETURN NULL; END IF; RETURN new; END $$;";
+
+/// Each trigger has the name of its function.
+#[tokio::test]
+async fn what_a_trigger_of_postgresql_changes_is_taken_back() {
+    for (by, trigger) in [
+        (
+            "rewrite",
+            "TRIGGER rewrite BEFORE UPDATE ON patients FOR EACH ROW EXECUTE FUNCTION rewrite()",
+        ),
+        (
+            "late",
+            "TRIGGER late AFTER UPDATE ON patients FOR EACH ROW EXECUTE FUNCTION rewrite_after()",
+        ),
+        (
+            "later",
+            "CONSTRAINT TRIGGER later AFTER UPDATE ON patients DEFERRABLE INITIALLY DEFERRED \
+             FOR EACH ROW EXECUTE FUNCTION rewrite_after()",
+        ),
+        (
+            "another",
+            "TRIGGER another BEFORE UPDATE ON patients FOR EACH ROW EXECUTE FUNCTION rewrite_another()",
+        ),
+        (
+            "all_of_it",
+            "TRIGGER all_of_it AFTER UPDATE ON patients FOR EACH STATEMENT EXECUTE FUNCTION rewrite_all()",
+        ),
+        (
+            "remove",
+            "TRIGGER remove AFTER UPDATE ON patients FOR EACH ROW EXECUTE FUNCTION remove()",
+        ),
+        (
+            "rule blank",
+            "RULE blank AS ON UPDATE TO patients DO ALSO \
+             DELETE FROM patients WHERE id = old.id AND old.notes IS NOT NULL",
+        ),
+    ] {
+        let fixture = PostgresFixture::new().await;
+        fixture
+            .execute(&format!("{FUNCTIONS} CREATE {trigger}"))
+            .await;
+        assert_taken_back(&fixture, Triggers::Fire, by).await;
+    }
+}
+
+#[tokio::test]
+async fn a_trigger_that_fires_even_when_suppressed_loses_nothing_either() {
+    let fixture = PostgresFixture::new().await;
+    let trigger = "CREATE TRIGGER loud BEFORE UPDATE ON patients FOR EACH ROW EXECUTE FUNCTION rewrite(); \
+                   ALTER TABLE patients ENABLE ALWAYS TRIGGER loud";
+    fixture.execute(&format!("{FUNCTIONS} {trigger}")).await;
+    assert_taken_back(&fixture, Triggers::Suppress, "loud").await;
+}
+
+/// It commits when we have looked, and before we write.
+#[tokio::test]
+async fn a_trigger_that_comes_between_looking_and_writing_changes_nothing() {
+    let fixture = PostgresFixture::new().await;
+    let (query, updates) = ten(&fixture).await;
+    fixture.execute(FUNCTIONS).await;
+    let before = fixture.patients().await;
+    let mut theirs = fixture.application.acquire().await.unwrap();
+    let mut theirs = theirs.begin().await.unwrap();
+    let trigger =
+        "CREATE TRIGGER rewrite BEFORE UPDATE ON patients FOR EACH ROW EXECUTE FUNCTION rewrite()";
+    sqlx::query(trigger).execute(&mut *theirs).await.unwrap();
+    let commit = async {
+        let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() \
+                     AND application_name = 'rekey' AND wait_event_type = 'Lock')";
+        while !sqlx::query_scalar::<_, bool>(waits)
+            .fetch_one(&mut *theirs)
+            .await
+            .unwrap()
+        {
+            tokio::task::yield_now().await;
+        }
+        theirs.commit().await.unwrap();
+    };
+    let (written, ()) = tokio::join!(write(&fixture, &query, &updates, Triggers::Fire), commit);
+    // Either our lock was not to be had in time, or the statement saw the trigger.
+    if let Ok(outcomes) = &written {
+        assert!(!outcomes.contains(&WriteOutcome::Written), "{outcomes:?}");
+    }
+    assert_eq!(fixture.patients().await, before);
+    let again = write(&fixture, &query, &updates, Triggers::Fire).await;
+    assert!(
+        matches!(again, Err(SourceError::Rewritten { .. })),
+        "{again:?}"
+    );
+}
+
+/// Five and ten are kept back; what is kept back is no lost race.
+async fn assert_some_withheld(fixture: &impl Fixture) {
+    let (query, updates) = moves(fixture.source()).await;
+    let outcomes = write(fixture, &query, &updates, Triggers::Fire)
+        .await
+        .unwrap();
+    for (at, outcome) in outcomes.iter().enumerate() {
+        let expected = match (at + 1) % 5 {
+            0 => WriteOutcome::Withheld,
+            _ => WriteOutcome::Written,
+        };
+        assert_eq!(*outcome, expected, "patient {}", at + 1);
+    }
+    let patients = fixture.patients().await;
+    assert_eq!(patients[4], patient(5, OLD));
+    assert_eq!(patients[5].notes, Some(base64(NEW, 6)));
+}
+
+#[tokio::test]
+async fn rows_that_a_trigger_of_postgresql_keeps_back_are_told_from_lost_ones() {
+    let fixture = PostgresFixture::new().await;
+    ten(&fixture).await;
+    let trigger =
+        "CREATE TRIGGER skip BEFORE UPDATE ON patients FOR EACH ROW EXECUTE FUNCTION skip()";
+    fixture.execute(&format!("{FUNCTIONS} {trigger}")).await;
+    let (query, updates) = moves(fixture.source()).await;
+    fixture
+        .execute("UPDATE patients SET notes = 'mine' WHERE id = 2")
+        .await;
+    let lost = write(&fixture, &query, &updates[1..2], Triggers::Fire).await;
+    assert_eq!(lost.unwrap(), [WriteOutcome::Lost]);
+    fixture
+        .execute("ALTER TABLE patients DISABLE TRIGGER skip")
+        .await;
+    let back = format!(
+        "UPDATE patients SET notes = '{}' WHERE id = 2",
+        base64(OLD, 2)
+    );
+    fixture.execute(&back).await;
+    fixture
+        .execute("ALTER TABLE patients ENABLE TRIGGER skip")
+        .await;
+    assert_some_withheld_in_order(&fixture).await;
+}
+
+/// An update moved patient 2 to the end of the heap.
+async fn assert_some_withheld_in_order(fixture: &PostgresFixture) {
+    fixture
+        .execute("CLUSTER patients USING patients_pkey")
+        .await;
+    assert_some_withheld(fixture).await;
+}
+
+#[tokio::test]
+async fn what_a_trigger_of_sqlite_changes_is_taken_back() {
+    for journal in ["delete", "wal"] {
+        for (by, trigger) in [
+            (
+                "late",
+                "late AFTER UPDATE OF notes ON patients BEGIN \
+                 UPDATE patients SET notes = upper(notes) WHERE id = new.id; END",
+            ),
+            (
+                "another",
+                "another BEFORE UPDATE ON patients WHEN new.id = 7 BEGIN \
+                 UPDATE patients SET notes = NULL WHERE id = 1; END",
+            ),
+            (
+                "remove",
+                "remove AFTER UPDATE ON patients BEGIN DELETE FROM patients WHERE id = new.id; END",
+            ),
+        ] {
+            let fixture = SqliteFixture::new(journal).await;
+            fixture.execute(&format!("CREATE TRIGGER {trigger}")).await;
+            assert_taken_back(&fixture, Triggers::Fire, by).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn rows_that_a_trigger_of_sqlite_keeps_back_are_told_from_lost_ones() {
+    for journal in ["delete", "wal"] {
+        let fixture = SqliteFixture::new(journal).await;
+        ten(&fixture).await;
+        let trigger = "CREATE TRIGGER skip BEFORE UPDATE ON patients WHEN old.id % 5 = 0 BEGIN \
+                       SELECT RAISE(IGNORE); END";
+        fixture.execute(trigger).await;
+        assert_some_withheld(&fixture).await;
+    }
+}
