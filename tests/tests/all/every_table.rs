@@ -8,4 +8,5 @@ mod keys;
 mod moved;
 mod names;
 mod trees;
+mod triggers;
 mod wide;

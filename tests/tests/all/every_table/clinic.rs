@@ -183,6 +183,11 @@ impl Clinic {
         }
     }
 
+    /// What is protected.
+    pub fn tables(&self) -> &[DesiredTable] {
+        &self.tables
+    }
+
     pub async fn try_protect(
         &mut self,
         tables: Vec<DesiredTable>,

@@ -1,0 +1,112 @@
+//! Triggers that change our updates, or keep them from rows: the rotation says so, and no value is lost.
+
+use rekey_domain::{Bind, OnUpdate, QuarantineReason, RotationState, Triggers};
+use rekey_operations::{quarantine_views, resume_rotation};
+
+use super::clinic::{Clinic, Kind, column, table};
+use crate::support::{Engine, operator, until};
+
+const PATIENTS: &str = "CREATE TABLE patients (n INT PRIMARY KEY, ssn TEXT);";
+
+/// As many patients, in a table whose triggers may fire.
+async fn clinic(kind: Kind, rows: i64) -> Clinic {
+    let mut clinic = Clinic::on(kind, PATIENTS).await;
+    let mut patients = table("patients", "patients", vec![column("ssn", Bind::Row)]);
+    patients.on_update = OnUpdate {
+        triggers: Some(Triggers::Fire),
+        ..OnUpdate::default()
+    };
+    clinic.protect(vec![patients]).await;
+    // All of them: rows whose number seven divides are NULL.
+    let numbers = (1..)
+        .filter(|n| n % 7 != 0)
+        .take(usize::try_from(rows).unwrap());
+    clinic.fill("patients", numbers, |_| Vec::new()).await;
+    clinic
+}
+
+/// `apply` notes what is there; a trigger that comes later puts a rotation on hold by itself.
+async fn make(clinic: &mut Clinic, kind: Kind, postgres: &str, sqlite: &str) {
+    clinic
+        .execute(match kind {
+            Kind::Postgres => postgres,
+            Kind::Sqlite => sqlite,
+        })
+        .await;
+    let tables = clinic.tables().to_vec();
+    clinic.try_protect(tables).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trigger_that_rewrites_what_is_written_pauses_the_rotation_and_takes_no_value() {
+    for kind in Kind::BOTH {
+        let mut clinic = clinic(kind, 60).await;
+        let (postgres, sqlite) = (
+            "CREATE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN new.ssn := upper(new.ssn); RETURN new; END $$; \
+             CREATE TRIGGER shout BEFORE UPDATE ON patients FOR EACH ROW EXECUTE FUNCTION shout()",
+            "CREATE TRIGGER shout AFTER UPDATE OF ssn ON patients BEGIN \
+             UPDATE patients SET ssn = upper(ssn) WHERE n = new.n; END",
+        );
+        make(&mut clinic, kind, postgres, sqlite).await;
+        let before = clinic.dump().await;
+        let engine = Engine::start(&clinic.workers);
+        clinic.ask("phi").await;
+        let paused = until("the rotation to pause", async || {
+            clinic
+                .latest("phi")
+                .await
+                .filter(|view| view.paused_because.is_some())
+        })
+        .await;
+        let why = paused.paused_because.as_deref().unwrap();
+        for part in ["patients", "trigger shout", "triggers = \"suppress\""] {
+            assert!(why.contains(part), "{kind:?}: {why}");
+        }
+        assert_eq!(clinic.dump().await, before, "{kind:?}");
+        clinic
+            .execute(match kind {
+                Kind::Postgres => "DROP TRIGGER shout ON patients",
+                Kind::Sqlite => "DROP TRIGGER shout",
+            })
+            .await;
+        resume_rotation(&clinic.services, paused.id, &operator())
+            .await
+            .unwrap();
+        let view = clinic.completes("phi").await;
+        engine.stop().await;
+        clinic.assert_moved("phi", &before, &view).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_a_trigger_keeps_back_are_in_quarantine_and_the_others_are_moved() {
+    for kind in Kind::BOTH {
+        let mut clinic = clinic(kind, 200).await;
+        let (postgres, sqlite) = (
+            "CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN IF old.n % 10 = 0 THEN RETURN NULL; END IF; RETURN new; END $$; \
+             CREATE TRIGGER hold BEFORE UPDATE ON patients FOR EACH ROW EXECUTE FUNCTION hold()",
+            "CREATE TRIGGER hold BEFORE UPDATE ON patients WHEN old.n % 10 = 0 BEGIN \
+             SELECT RAISE(IGNORE); END",
+        );
+        make(&mut clinic, kind, postgres, sqlite).await;
+        let held = clinic.texts("SELECT CAST(count(*) AS TEXT) FROM patients WHERE n % 10 = 0");
+        let held: u64 = held.await[0].parse().unwrap();
+        let engine = Engine::start(&clinic.workers);
+        clinic.ask("phi").await;
+        let view = clinic.reaches("phi", RotationState::Completed).await;
+        engine.stop().await;
+        assert_eq!(
+            (view.moved, view.quarantined),
+            (200 - held, held),
+            "{kind:?}"
+        );
+        let left = quarantine_views(&clinic.services).await.unwrap();
+        assert_eq!(left.len() as u64, held);
+        for value in left {
+            assert_eq!(value.reason, QuarantineReason::NotWritten);
+            assert!(value.detail.unwrap().contains("hold"));
+        }
+    }
+}
