@@ -148,11 +148,8 @@ impl Source for PostgresSource {
         pass: Option<&PassToShow>,
     ) -> Result<Vec<Vec<Counted>>, SourceError> {
         // Who counts relies on each answer: not in a session where triggers of the user's have run.
-        let mut connection = self.connections.fresh().await?;
         let place = Place::new(self.connections.database(), relation);
-        let counted = census::count(&mut connection, place, columns, pass).await;
-        connections::end(connection).await;
-        let counted = counted?;
+        let counted = census::count(&self.connections, place, columns, pass).await?;
         // Nobody may rely on rows that a crash takes back.
         self.flush().await?;
         Ok(counted)

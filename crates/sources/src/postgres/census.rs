@@ -5,10 +5,14 @@
 //! see one moment. Each is short; their transaction is as long as the table is large.
 
 use rekey_domain::{Found, Range, TextEncoding};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, ValueRef, postgres::PgRow};
+use sqlx::{
+    AssertSqlSafe, Connection, PgConnection, Row, ValueRef,
+    postgres::{PgRow, types::Oid},
+};
 
 use super::{
     catalogue::Table,
+    connections::{self, Connections},
     faults::{self, Located},
     fence,
     leftovers::Leftovers,
@@ -28,11 +32,13 @@ const RANGE_ROWS: u32 = 20_000;
 
 /// The values of each column that are not NULL, by what they are.
 pub(super) async fn count(
-    connection: &mut PgConnection,
+    connections: &Connections,
     place: Place,
     columns: &[CensusColumn],
     pass: Option<&PassToShow>,
 ) -> Result<Vec<Vec<Counted>>, SourceError> {
+    let guard = Guard::take(connections, &place).await?;
+    let mut connection = connections.fresh().await?;
     let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
     let mut transaction = connection.begin_with(begin).await.at(&place)?;
     // The first statement takes the snapshot that all others see.
@@ -41,29 +47,85 @@ pub(super) async fn count(
         fence::check(&mut transaction, fence, &place).await?;
     }
     let table = Table::find(&mut transaction, place).await?;
-    let groups = groups(&table, columns)?;
+    let heaps = parts::find(&mut transaction, &table).await?;
+    guard.hand_over(&mut transaction, &table, &heaps).await?;
+    let counted = count_heaps(&mut transaction, &table, heaps, columns, pass).await?;
+    transaction.commit().await.at(&table.place)?;
+    connections::end(connection).await;
+    Ok(counted)
+}
+
+/// Locks that are there before the snapshot, in a session of their own, as none can be taken in ours that
+/// takes no snapshot: what was dropped, written anew or altered between a snapshot and a lock looks empty
+/// in that snapshot (`ALTER TABLE … TYPE`, a restored partition, a column in another's place).
+struct Guard {
+    session: PgConnection,
+    locked: Vec<Oid>,
+}
+
+impl Guard {
+    async fn take(connections: &Connections, place: &Place) -> Result<Self, SourceError> {
+        let mut session = connections.fresh().await?;
+        let begin = sqlx::raw_sql("BEGIN READ ONLY").execute(&mut session).await;
+        begin.at(place)?;
+        let table = Table::find(&mut session, place.clone()).await?;
+        let heaps = parts::find(&mut session, &table).await?;
+        for heap in &heaps {
+            heap.lock(&mut session, &table.place).await?;
+        }
+        let locked = heaps.iter().map(Heap::oid).collect();
+        Ok(Self { session, locked })
+    }
+
+    /// Ends, once our transaction has locks of its own on the same heaps.
+    async fn hand_over(
+        mut self,
+        connection: &mut PgConnection,
+        table: &Table,
+        heaps: &[Heap],
+    ) -> Result<(), SourceError> {
+        if let Some(heap) = heaps.iter().find(|heap| !self.locked.contains(&heap.oid())) {
+            return Err(parts::changed(table, heap.id()));
+        }
+        for heap in heaps {
+            heap.lock(connection, &table.place).await?;
+        }
+        // Only a session that is still there has held its locks until here.
+        let commit = sqlx::raw_sql("COMMIT").execute(&mut self.session).await;
+        commit.at(&table.place)?;
+        connections::end(self.session).await;
+        Ok(())
+    }
+}
+
+async fn count_heaps(
+    connection: &mut PgConnection,
+    table: &Table,
+    heaps: Vec<Heap>,
+    columns: &[CensusColumn],
+    pass: Option<&PassToShow>,
+) -> Result<Vec<Vec<Counted>>, SourceError> {
+    let groups = groups(table, columns)?;
     let mut counting = Counting::new(pass);
-    let mut counted = Vec::new();
-    for heap in parts::find(&mut transaction, &table).await? {
-        let heap = lock(&mut transaction, &table, heap).await?;
+    let mut locked = Vec::new();
+    for heap in heaps {
+        let ranges = ranges_of(connection, table, &heap).await?;
+        let heap = Locked { heap, ranges };
         count_heap(
-            &mut transaction,
-            &table,
+            connection,
+            table,
             &heap,
             &groups,
             columns,
             &mut counting.counts,
         )
         .await?;
-        counted.push(heap);
+        locked.push(heap);
     }
     if let Some(pass) = counting.to_look_for() {
-        let leftovers = Leftovers::new(&table, columns, &pass.settled)?;
-        leftovers
-            .look(&mut transaction, &counted, &mut counting)
-            .await?;
+        let leftovers = Leftovers::new(table, columns, &pass.settled)?;
+        leftovers.look(connection, &locked, &mut counting).await?;
     }
-    transaction.commit().await.at(&table.place)?;
     Ok(counting.into_columns(columns.len()))
 }
 
@@ -95,28 +157,17 @@ pub(super) struct Locked {
     pub(super) ranges: Vec<Range>,
 }
 
-/// Locks a heap against being written anew, so that its blocks are what they are from here on; what is
-/// added behind them is of a later moment than ours.
-///
-/// A rewrite that committed between our snapshot and the lock would have left a heap in which our
-/// snapshot sees no row at all (`ALTER TABLE … TYPE`, `TRUNCATE`): that is no count.
-async fn lock(
+/// Its blocks, so many by one statement.
+async fn ranges_of(
     connection: &mut PgConnection,
     table: &Table,
-    heap: Heap,
-) -> Result<Locked, SourceError> {
-    let place = heap.place(&table.place);
-    let lock = format!("SELECT FROM {} AS t LIMIT 0", heap.only());
-    let locked = sqlx::query(AssertSqlSafe(lock)).execute(&mut *connection);
-    let in_part = |error| faults::of_part(&error, &table.place, &place);
-    locked.await.map_err(in_part)?;
-    parts::refuse_rewritten(connection, table, &heap).await?;
-    let heap = heap.now(connection, &place).await?;
+    heap: &Heap,
+) -> Result<Vec<Range>, SourceError> {
+    connections::steady(connection, &table.place).await?;
     let rows_per_block = heap.rows_per_block(connection, &table.place).await?;
     let part = heap.part(rows_per_block);
     let next = |range: &Range| ranges::next(&part, Some(range.last), RANGE_ROWS);
-    let ranges = std::iter::successors(ranges::next(&part, None, RANGE_ROWS), next).collect();
-    Ok(Locked { heap, ranges })
+    Ok(std::iter::successors(ranges::next(&part, None, RANGE_ROWS), next).collect())
 }
 
 async fn count_heap(
@@ -130,6 +181,7 @@ async fn count_heap(
     let (place, only) = (locked.heap.place(&table.place), locked.heap.only());
     let in_part = |error| faults::of_part(&error, &table.place, &place);
     for range in &locked.ranges {
+        connections::steady(connection, &place).await?;
         let rows = sqlx::query(AssertSqlSafe(select(&only, groups, &[*range]))).persistent(false);
         for row in &rows.fetch_all(&mut *connection).await.map_err(in_part)? {
             add(row, columns, counts).at(&place)?;

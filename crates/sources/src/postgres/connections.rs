@@ -59,6 +59,8 @@ const SETTINGS: &str = "\
 /// the disk: whoever relies on it flushes first, and what a crash takes back before that is as it was.
 const FOR_UPDATES: &str = "SET search_path TO DEFAULT; SET synchronous_commit = off";
 
+const FOR_COUNTING: &str = "SET statement_timeout = '10min'";
+
 /// The connections of one source.
 pub(super) struct Connections {
     options: PgConnectOptions,
@@ -176,6 +178,18 @@ fn label(options: &PgConnectOptions) -> String {
 /// Makes a session what it has to be, in one round trip, which also shows that it is alive.
 async fn restore(connection: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::raw_sql(SETTINGS).execute(connection).await.map(drop)
+}
+
+/// The same before each statement of who counts. Code of a table's owner runs not only in triggers: what
+/// stands in an index is called by whoever plans a query, and may change the session for the next. To count
+/// wide values takes as long as it takes to read them.
+pub(super) async fn steady(
+    connection: &mut PgConnection,
+    place: &Place,
+) -> Result<(), SourceError> {
+    let sql = format!("{SETTINGS}; {FOR_COUNTING}");
+    let done = sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await;
+    done.map(drop).at(place)
 }
 
 /// The same before an update, as the one before may have fired triggers.

@@ -6,6 +6,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Row, ValueRef, postgres::PgRow};
 use super::{
     catalogue::Table,
     census::Locked,
+    connections,
     faults::{self, Located},
     rows::text,
     sql,
@@ -56,6 +57,7 @@ impl<'a> Leftovers<'a> {
             let place = heap.place(&self.table.place);
             let wanted = format!("pg_catalog.tidsend(t.ctid), {}", self.starts.join(", "));
             for range in ranges {
+                connections::steady(connection, &place).await?;
                 let sql = sql::rows_in(&wanted, &only, *range);
                 let sql = format!("{sql} AND ({})", self.unsettled);
                 let rows = sqlx::query(AssertSqlSafe(sql)).persistent(false);

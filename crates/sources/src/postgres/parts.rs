@@ -24,8 +24,6 @@ const SAMPLED_BLOCKS: i64 = 16;
 pub(super) struct Heap {
     id: PartId,
     oid: Oid,
-    /// Its file as our snapshot has it; `id` has the present one.
-    file: Oid,
     name: Name,
     blocks: i64,
     counted: Option<u32>,
@@ -39,8 +37,8 @@ pub(super) async fn find(
     let sql = format!(
         "{TREE} SELECT n.nspname::text, c.relname::text, c.relkind::text, \
          pg_catalog.pg_relation_filenode(c.oid)::text, \
-         pg_catalog.pg_relation_size(c.oid) / current_setting('block_size')::int8, \
-         (c.reltuples / nullif(c.relpages, 0))::float8, c.oid, c.relfilenode \
+         pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::int8, \
+         (c.reltuples / nullif(c.relpages, 0))::float8, c.oid \
          FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          WHERE c.relkind <> 'p' ORDER BY 1, 2"
@@ -50,14 +48,19 @@ pub(super) async fn find(
     let mut heaps = Vec::with_capacity(rows.len());
     for row in &rows {
         refuse_foreign(row, &table.place)?;
-        heaps.extend(heap(row).at(&table.place)?);
+        // Dropped while we looked; what stands in its place now, this snapshot does not show.
+        let gone = || SourceError::PartChanged {
+            relation: table.place.relation.clone(),
+            part: name(row).map_or_else(|_| "a part".to_owned(), |name| name.sql()),
+        };
+        heaps.push(heap(row).at(&table.place)?.ok_or_else(gone)?);
     }
     Ok(heaps)
 }
 
+/// None: it was dropped since the snapshot.
 fn heap(row: &PgRow) -> Result<Option<Heap>, sqlx::Error> {
     let name = name(row)?;
-    // NULL: dropped while we looked.
     let (form, blocks): (Option<String>, Option<i64>) = (row.try_get(3)?, row.try_get(4)?);
     let Some((form, blocks)) = form.zip(blocks) else {
         return Ok(None);
@@ -70,7 +73,6 @@ fn heap(row: &PgRow) -> Result<Option<Heap>, sqlx::Error> {
     Ok(Some(Heap {
         id,
         oid: row.try_get(6)?,
-        file: row.try_get(7)?,
         name,
         blocks,
         counted: per_block.and_then(ranges::whole_rows),
@@ -115,20 +117,21 @@ impl Heap {
         self.id.name
     }
 
-    /// The heap as it is now, its name known to be its own.
-    pub(super) async fn now(
-        self,
+    /// What PostgreSQL knows it by.
+    pub(super) fn oid(&self) -> Oid {
+        self.oid
+    }
+
+    /// Keeps it, until the transaction ends, from being dropped, written anew or altered.
+    pub(super) async fn lock(
+        &self,
         connection: &mut PgConnection,
-        place: &Place,
-    ) -> Result<Self, SourceError> {
-        let sql = "SELECT pg_catalog.pg_relation_size(to_regclass($1)) \
-                   / current_setting('block_size')::int8";
-        let blocks = sqlx::query_scalar(sql).bind(self.name.sql());
-        let blocks: Option<i64> = blocks.fetch_one(connection).await.at(place)?;
-        Ok(Self {
-            blocks: blocks.unwrap_or(0),
-            ..self
-        })
+        table: &Place,
+    ) -> Result<(), SourceError> {
+        let lock = format!("SELECT FROM {} AS t LIMIT 0", self.only());
+        let locked = sqlx::query(AssertSqlSafe(lock)).execute(connection).await;
+        let in_part = |error| faults::of_part(&error, table, &self.place(table));
+        locked.map(drop).map_err(in_part)
     }
 
     pub(super) fn part(&self, rows_per_block: u32) -> Part {
@@ -153,8 +156,9 @@ impl Heap {
             return Ok(ranges::USUAL_ROWS);
         }
         let only = self.only();
-        let sql =
-            format!("SELECT count(t.ctid) FROM {only} AS t WHERE t.ctid < '({blocks},0)'::tid");
+        let sql = format!(
+            "SELECT pg_catalog.count(t.ctid) FROM {only} AS t WHERE t.ctid < '({blocks},0)'::tid"
+        );
         let rows = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(connection);
         let rows: Result<i64, _> = rows.await;
         let rows = rows.map_err(|error| faults::of_part(&error, table, &self.place(table)))?;
@@ -195,30 +199,7 @@ pub(super) async fn check(
     Err(changed(table, part))
 }
 
-/// Sees that a heap, which is locked, lies where our snapshot says: one that was written anew since
-/// has rows that the snapshot does not show.
-///
-/// # Errors
-/// [`SourceError::PartChanged`].
-pub(super) async fn refuse_rewritten(
-    connection: &mut PgConnection,
-    table: &Table,
-    heap: &Heap,
-) -> Result<(), SourceError> {
-    let sql = "SELECT pg_catalog.to_regclass($1)::pg_catalog.oid IS NOT DISTINCT FROM $2 \
-               AND pg_catalog.pg_relation_filenode($2::pg_catalog.regclass) IS NOT DISTINCT FROM $3";
-    let same = sqlx::query_scalar(sql)
-        .bind(heap.name.sql())
-        .bind(heap.oid)
-        .bind(heap.file)
-        .fetch_one(connection);
-    if same.await.at(&heap.place(&table.place))? {
-        return Ok(());
-    }
-    Err(changed(table, &heap.id))
-}
-
-fn changed(table: &Table, part: &PartId) -> SourceError {
+pub(super) fn changed(table: &Table, part: &PartId) -> SourceError {
     SourceError::PartChanged {
         relation: table.place.relation.clone(),
         part: part.name.clone(),

@@ -95,19 +95,24 @@ fn well_formed(value: &str, encoding: TextEncoding) -> String {
             format!("pg_catalog.octet_length({value}) OPERATOR(pg_catalog.>=) {least}")
         }
         TextEncoding::Base64 => {
-            let text = text(value);
-            let length = format!("pg_catalog.octet_length({text})");
-            let digits = format!("pg_catalog.octet_length(pg_catalog.rtrim({text}, '='))");
-            let least = (least * 8).div_ceil(6);
+            // Whole groups of four, so one that is longer than this is so without its padding too.
+            let least = (least * 8).div_ceil(24) * 4;
+            let (text, length) = (text(value), format!("pg_catalog.octet_length({value})"));
             format!(
-                "{digits} OPERATOR(pg_catalog.>=) {least} \
+                "{length} OPERATOR(pg_catalog.>=) {least} \
                  AND {length} OPERATOR(pg_catalog.%) 4 OPERATOR(pg_catalog.=) 0 \
-                 AND {text} OPERATOR(pg_catalog.~) '{WHOLE_BASE64}'"
+                 AND ({length} OPERATOR(pg_catalog.>) {least} \
+                     OR pg_catalog.right({text}, 1) OPERATOR(pg_catalog.<>) '=') \
+                 AND ({length} OPERATOR(pg_catalog.>) {LOOKED_THROUGH} \
+                     OR {text} OPERATOR(pg_catalog.~) '{WHOLE_BASE64}')"
             )
         }
     }
 }
 
+/// Text of more bytes is no longer looked at from end to end: PostgreSQL takes four bytes a character to
+/// do that, and fails at 1 GiB.
+const LOOKED_THROUGH: u32 = 200_000_000;
 /// Of a length that four divides. The last character before padding leaves no stray bits.
 const WHOLE_BASE64: &str = "^[A-Za-z0-9+/]+([AQgw]==|[AEIMQUYcgkosw048]=)?$";
 
