@@ -26,6 +26,7 @@ mod m0024_longest_lease;
 mod m0025_written_by;
 mod m0027_places;
 mod m0028_detail;
+mod m0029_guards;
 mod table;
 
 /// Every migration, in order.
@@ -60,6 +61,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0025_written_by::Migration),
             Box::new(m0027_places::Migration),
             Box::new(m0028_detail::Migration),
+            Box::new(m0029_guards::Migration),
         ]
     }
 }

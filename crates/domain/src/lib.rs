@@ -46,7 +46,7 @@ pub use limits::{Hold, Limits, Load};
 pub use names::{KeyId, KeyName, KeyringName, NameError};
 pub use pace::Pace;
 pub use principal::{Principal, PrincipalError};
-pub use quarantine::QuarantineReason;
+pub use quarantine::{QuarantineReason, stands_out as quarantine_stands_out};
 pub use retry::{MAX_DELAY, RetryPolicy};
 pub use rotation::{
     Facts, PassCensus, RequestDecision, Rotation, RotationError, RotationReason, RotationState,

@@ -75,6 +75,14 @@ impl QuarantineReason {
     }
 }
 
+/// Whether so many of the values that a pass has met of a column are in quarantine that there is one
+/// cause, which a person looks for before it goes on: a renamed table, a store from a backup.
+pub fn stands_out(met: u64, in_quarantine: u64) -> bool {
+    let many = in_quarantine >= 100 && u128::from(in_quarantine) * 100 > u128::from(met);
+    let all = met >= 20 && in_quarantine >= met;
+    many || all
+}
+
 impl fmt::Display for QuarantineReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -100,5 +108,35 @@ impl FromStr for QuarantineReason {
             .into_iter()
             .find(|reason| reason.to_string() == text)
             .ok_or_else(|| format!("quarantine reason {text:?} is not one of ours"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn much_of_a_column_stands_out_and_single_values_do_not() {
+        for (met, in_quarantine) in [(20, 20), (21, 21), (9_999, 100), (200, 100), (100, 100)] {
+            assert!(stands_out(met, in_quarantine), "{in_quarantine} of {met}");
+        }
+        for (met, in_quarantine) in [
+            (0, 0),
+            (19, 19),
+            (20, 19),
+            (300, 99),
+            (10_000, 100),
+            (10_000, 0),
+        ] {
+            assert!(!stands_out(met, in_quarantine), "{in_quarantine} of {met}");
+        }
+    }
+
+    #[test]
+    fn a_reason_reads_as_it_is_written_and_an_older_name_too() {
+        for reason in QuarantineReason::ALL {
+            assert_eq!(reason.to_string().parse(), Ok(reason));
+        }
+        assert_eq!("corrupt".parse(), Ok(QuarantineReason::Unopened));
     }
 }

@@ -128,15 +128,17 @@ impl Source for PostgresSource {
         time::deadline(&mut connection, within, &place).await
     }
 
-    async fn write(
+    async fn write_into(
         &self,
         target: &WriteTarget,
         updates: &[RowUpdate],
         deadline: Deadline,
-    ) -> Result<Vec<WriteOutcome>, SourceError> {
+        outcomes: &mut [WriteOutcome],
+    ) -> Result<(), SourceError> {
         let (mut connection, place) = self.begin(&target.relation).await?;
         let table = Table::find(&mut connection, place).await?;
-        let written = write::all(&mut connection, &table, target, updates, deadline).await;
+        let written =
+            write::all(&mut connection, &table, target, updates, deadline, outcomes).await;
         connections::shrink(&mut connection, updates.iter().map(RowUpdate::size).sum());
         written
     }

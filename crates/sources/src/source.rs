@@ -74,13 +74,14 @@ pub trait Source: Inspect {
     async fn deadline(&self, within: Duration) -> Result<Deadline, SourceError>;
 
     /// Replaces the values of each row that are still what was read: all columns of a row in one
-    /// statement, and no other column. One outcome for each update, in order. All rows are of the
-    /// target's part; if that was written anew since, they are not found there and are lost.
+    /// statement, and no other column. All rows are of the target's part; if that was written anew since,
+    /// they are not found there and are lost.
     ///
-    /// Writes in short transactions, and lets the application in between. After an error the
-    /// transactions before it stay written: read again to see which. A crash of the database may take
-    /// back what was written until [`flush`](Self::flush). No commit starts after the
-    /// deadline, but one that waits for the application's readers may end later (SQLite: 3 s).
+    /// Writes in short transactions, and lets the application in between. `outcomes` has one for each
+    /// update, in order, and says [`WriteOutcome::Skipped`] before; after an error it tells what the
+    /// transactions before it wrote. A crash of the database may take back what was written until
+    /// [`flush`](Self::flush). No commit starts after the deadline, but one that waits for the
+    /// application's readers may end later (SQLite: 3 s).
     ///
     /// # Errors
     /// [`SourceError::DeadlinePassed`]; [`SourceError::ReadOnly`], [`SourceError::Standby`],
@@ -88,12 +89,29 @@ pub trait Source: Inspect {
     /// [`SourceError::Refused`] if a rule of the database's own refuses a value;
     /// [`SourceError::Rewritten`] if one changes it;
     /// [`SourceError::NotWritable`] for an update that makes no sense.
+    async fn write_into(
+        &self,
+        target: &WriteTarget,
+        updates: &[RowUpdate],
+        deadline: Deadline,
+        outcomes: &mut [WriteOutcome],
+    ) -> Result<(), SourceError>;
+
+    /// The same, for who needs to know nothing of what came before an error.
+    ///
+    /// # Errors
+    /// As [`write_into`](Self::write_into).
     async fn write(
         &self,
         target: &WriteTarget,
         updates: &[RowUpdate],
         deadline: Deadline,
-    ) -> Result<Vec<WriteOutcome>, SourceError>;
+    ) -> Result<Vec<WriteOutcome>, SourceError> {
+        let mut outcomes = vec![WriteOutcome::Skipped; updates.len()];
+        self.write_into(target, updates, deadline, &mut outcomes)
+            .await?;
+        Ok(outcomes)
+    }
 
     /// Waits until all that was read before this call outlives a crash of the database, whoever
     /// committed it: we here or in a process that died, or the application without waiting for the disk.

@@ -25,9 +25,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rekey_domain::{Limits, Load, Part, PartId, Range, Triggers};
-use sqlx::{Sqlite, pool::PoolConnection};
+use sqlx::{Connection, Sqlite, SqliteConnection, Transaction, pool::PoolConnection};
 
-use self::{catalogue::Table, connections::Connections, turns::Turns};
+use self::{catalogue::Table, connections::Connections, faults::Located, turns::Turns};
 use crate::{
     CensusColumn, Counted, Deadline, Page, PassToShow, ReadQuery, RowUpdate, Source, SourceError,
     TableRights, TableShape, WriteOutcome, WriteTarget, place::Place,
@@ -60,6 +60,19 @@ impl SqliteSource {
         let table = Table::find(&mut connection, place).await?;
         Ok((connection, table))
     }
+
+    /// A read transaction, and the table as it is in it: a name that is a row's id to the catalogue now may
+    /// be a column in the next statement.
+    async fn reading<'a>(
+        &self,
+        connection: &'a mut SqliteConnection,
+        relation: &str,
+    ) -> Result<(Transaction<'a, Sqlite>, Table), SourceError> {
+        let place = Place::new(self.connections.database(), relation);
+        let mut transaction = connection.begin().await.at(&place)?;
+        let table = Table::find(&mut transaction, place).await?;
+        Ok((transaction, table))
+    }
 }
 
 /// The file that a URL names; None if it cannot be read.
@@ -81,8 +94,9 @@ impl Source for SqliteSource {
     }
 
     async fn parts(&self, relation: &str) -> Result<Vec<Part>, SourceError> {
-        let (mut connection, table) = self.table(relation).await?;
-        let end = ranges::end(&mut connection, &table).await?;
+        let mut connection = self.connections.acquire().await?;
+        let (mut transaction, table) = self.reading(&mut connection, relation).await?;
+        let end = ranges::end(&mut transaction, &table).await?;
         Ok(vec![Part {
             id: PartId {
                 name: table.name,
@@ -100,11 +114,12 @@ impl Source for SqliteSource {
         after: Option<i64>,
         rows: u32,
     ) -> Result<Option<Range>, SourceError> {
-        let (mut connection, table) = self.table(relation).await?;
+        let mut connection = self.connections.acquire().await?;
+        let (mut transaction, table) = self.reading(&mut connection, relation).await?;
         let Some(end) = part.end else {
             return Ok(None);
         };
-        ranges::next(&mut connection, &table, after, end, rows).await
+        ranges::next(&mut transaction, &table, after, end, rows).await
     }
 
     async fn read(
@@ -113,8 +128,9 @@ impl Source for SqliteSource {
         after: Option<i64>,
         max_bytes: usize,
     ) -> Result<Page, SourceError> {
-        let (mut connection, table) = self.table(&query.relation).await?;
-        read::page(&mut connection, &table, query, after, max_bytes).await
+        let mut connection = self.connections.acquire().await?;
+        let (mut transaction, table) = self.reading(&mut connection, &query.relation).await?;
+        read::page(&mut transaction, &table, query, after, max_bytes).await
     }
 
     async fn check_rights(&self, needed: &TableRights) -> Result<(), SourceError> {
@@ -128,23 +144,33 @@ impl Source for SqliteSource {
         time::deadline(&mut connection, within, &place).await
     }
 
-    async fn write(
+    async fn write_into(
         &self,
         target: &WriteTarget,
         updates: &[RowUpdate],
         deadline: Deadline,
-    ) -> Result<Vec<WriteOutcome>, SourceError> {
-        let (mut connection, table) = self.table(&target.relation).await?;
+        outcomes: &mut [WriteOutcome],
+    ) -> Result<(), SourceError> {
+        let place = Place::new(self.connections.database(), &target.relation);
         if target.triggers == Triggers::Suppress {
             return Err(SourceError::NotAllowed {
-                database: table.place.database.to_string(),
+                database: place.database.to_string(),
                 relation: target.relation.clone(),
                 what: "suppress the triggers of",
                 remedy: "SQLite cannot; say on_update = { triggers = \"fire\" } if that is right"
                     .to_owned(),
             });
         }
-        write::all(&mut connection, &table, &self.turns, updates, deadline).await
+        let mut connection = self.connections.acquire().await?;
+        write::all(
+            &mut connection,
+            &place,
+            &self.turns,
+            updates,
+            deadline,
+            outcomes,
+        )
+        .await
     }
 
     async fn census(
@@ -153,8 +179,10 @@ impl Source for SqliteSource {
         columns: &[CensusColumn],
         pass: Option<&PassToShow>,
     ) -> Result<Vec<Vec<Counted>>, SourceError> {
-        let (mut connection, table) = self.table(relation).await?;
-        let counted = census::count(&mut connection, &table, columns, pass).await?;
+        let mut connection = self.connections.acquire().await?;
+        let (mut transaction, table) = self.reading(&mut connection, relation).await?;
+        let counted = census::count(&mut transaction, &table, columns, pass).await?;
+        transaction.commit().await.at(&table.place)?;
         // Nobody may rely on rows that a loss of power takes back.
         self.flush().await?;
         Ok(counted)

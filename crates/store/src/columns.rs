@@ -14,7 +14,7 @@ pub use crate::entities::{source::Model as Source, source_table::Model as Table}
 use crate::{
     StoreError, Unit,
     entities::{keyring, protected_column, source, source_table},
-    quarantine,
+    keyrings, quarantine,
     stored::{Json, Text},
 };
 
@@ -394,6 +394,8 @@ pub async fn protect(unit: &Unit, table: Uuid, new: NewColumn) -> Result<bool, S
         )));
     }
     refuse_taken_id(unit, table, &new).await?;
+    // A rotation of the keyring that is about to end looks at its columns under this lock.
+    keyrings::lock(unit, new.keyring).await?;
     let column = format!("column {}", new.name);
     let row = protected_column::ActiveModel {
         id: Set(Uuid::now_v7()),

@@ -19,6 +19,7 @@ pub mod inbox;
 pub mod keyrings;
 pub mod keys;
 pub mod leases;
+pub mod met;
 pub mod outbox;
 pub mod pace;
 pub mod progress;

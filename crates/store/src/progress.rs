@@ -87,7 +87,7 @@ struct Group {
 /// # Errors
 /// [`StoreError`] of the database.
 pub async fn of(db: &impl ConnectionTrait, rotation: &Rotation) -> Result<Progress, StoreError> {
-    if let Some(Json(totals)) = &rotation.totals {
+    if let Some(Json(totals)) = rotation.totals_at_its_end() {
         return Ok(totals.progress);
     }
     let of_pass = "of_pass";

@@ -188,6 +188,11 @@ pub(crate) async fn insert(unit: &Unit, row: Changes) -> Result<Rotation, StoreE
 }
 
 impl Rotation {
+    /// What its batches added up to; of one that is not over they are counted.
+    pub(crate) fn totals_at_its_end(&self) -> Option<&Json<crate::progress::Totals>> {
+        self.totals.as_ref().filter(|_| !self.state.0.is_live())
+    }
+
     /// How much of it is done before it waits for a person.
     pub fn canary(&self) -> Canary {
         let rows = self.pause_after.and_then(|rows| u64::try_from(rows).ok());
@@ -308,6 +313,25 @@ pub async fn pause_unless_resumed(
     Ok(true)
 }
 
+/// Puts a rotation on hold because so much of a column is in quarantine; once, as whoever resumes it has
+/// seen that.
+///
+/// # Errors
+/// [`StoreError::Stale`] where the rotation moved meanwhile.
+pub async fn pause_as_much_stands_out(
+    unit: &Unit,
+    rotation: &Rotation,
+    why: &str,
+) -> Result<(), StoreError> {
+    let changes = Changes {
+        paused: Set(true),
+        paused_because: Set(Some(why.to_owned())),
+        stood_out: Set(Some(true)),
+        ..Default::default()
+    };
+    update(unit, rotation, changes).await
+}
+
 /// Lets a rotation go on.
 ///
 /// # Errors
@@ -388,6 +412,7 @@ pub fn planned_anew() -> Changes {
 pub fn next_pass(rotation: &Rotation) -> Changes {
     Changes {
         pass: Set(rotation.pass + 1),
+        pass_columns: Set(None),
         due_at: Set(None),
         ..planned_anew()
     }

@@ -16,7 +16,7 @@ pub async fn of(
     db: &impl ConnectionTrait,
     rotation: &Rotation,
 ) -> Result<Option<Rate>, StoreError> {
-    if let Some(Json(totals)) = &rotation.totals {
+    if let Some(Json(totals)) = rotation.totals_at_its_end() {
         return Ok(totals.rate);
     }
     let Some(started) = rotation.switched_at else {

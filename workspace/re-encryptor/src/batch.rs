@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use rekey_domain::{KeyId, RotationState, Triggers};
 use rekey_operations::{OperationError, Services};
@@ -18,6 +18,7 @@ use rekey_store::{
     rotations::Rotation,
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
+use uuid::Uuid;
 
 use crate::row::{self, Keys, Moved, Unmoved};
 
@@ -45,14 +46,15 @@ pub struct Outcome {
     pub tally: Tally,
     /// What could not be moved.
     pub quarantine: Vec<Unmoved>,
+    /// How many values of each protected column it read, those in quarantine among them.
+    pub met: BTreeMap<Uuid, u64>,
 }
 
 /// What reading a range once came to.
 #[derive(Default)]
 struct Round {
-    rows: u64,
-    moved: u64,
-    conflicts: u64,
+    /// Whether something was written or lost, so that reading again finds something else.
+    changed: bool,
     skipped: u64,
     opened: u64,
     quarantine: Vec<Unmoved>,
@@ -67,6 +69,7 @@ pub struct Work<'a> {
     pub columns: Vec<Protected>,
     pub query: ReadQuery,
     pub keys: Keys,
+    met: BTreeMap<Uuid, u64>,
     target_part: WriteTarget,
     source: std::sync::Arc<dyn Source>,
     wide: &'a Semaphore,
@@ -93,12 +96,13 @@ pub async fn re_encrypt(
                 void: false,
                 tally: *tally,
                 quarantine,
+                met: work.met,
             })
         }
         Err(OperationError::Source(SourceError::PartChanged { .. })) => Ok(Outcome {
             void: true,
             tally: *tally,
-            quarantine: Vec::new(),
+            ..Outcome::default()
         }),
         Err(error) => Err(error),
     }
@@ -142,6 +146,7 @@ async fn prepare<'a>(
         target,
         settled,
         keys: Keys::new(first.spec.keyring.clone(), ours),
+        met: BTreeMap::new(),
         target_part: WriteTarget {
             relation: query.relation.clone(),
             part: query.part.clone(),
@@ -180,16 +185,13 @@ impl<'a> Work<'a> {
     /// what is left.
     async fn rounds(&mut self, tally: &mut Tally) -> Result<Vec<Unmoved>, OperationError> {
         let (mut pause, mut locked) = (FIRST_PAUSE, false);
-        for _ in 0..ROUNDS {
-            let round = self.round().await?;
-            tally.rows += round.rows;
-            tally.moved += round.moved;
-            tally.conflicts += round.conflicts;
+        for attempt in 0..ROUNDS {
+            let round = self.round(attempt == 0, tally).await?;
             locked = round.skipped > 0;
             if locked {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
-            } else if round.moved == 0 && round.conflicts == 0 {
+            } else if !round.changed {
                 tally.opened = round.opened;
                 // Rows that an attempt before this one wrote may be in memory only.
                 self.source.flush().await?;
@@ -210,7 +212,7 @@ impl<'a> Work<'a> {
     }
 
     /// Reads the range once, page by page, and moves what it can.
-    async fn round(&mut self) -> Result<Round, OperationError> {
+    async fn round(&mut self, first: bool, tally: &mut Tally) -> Result<Round, OperationError> {
         let mut outcome = Round::default();
         let (mut after, mut is_wide) = (None, false);
         loop {
@@ -223,10 +225,23 @@ impl<'a> Work<'a> {
             if turn.is_none() {
                 turn = self.turn(is_wide).await;
             }
-            self.move_page(page.rows, &mut outcome).await?;
+            if first {
+                self.meet(&page.rows);
+            }
+            self.move_page(page.rows, &mut outcome, tally).await?;
             drop(turn);
             if after.is_none() {
                 return Ok(outcome);
+            }
+        }
+    }
+
+    fn meet(&mut self, rows: &[SourceRow]) {
+        for row in rows {
+            for (value, column) in row.values.iter().zip(&self.columns) {
+                if value.is_some() {
+                    *self.met.entry(column.id).or_default() += 1;
+                }
             }
         }
     }
@@ -244,6 +259,7 @@ impl<'a> Work<'a> {
         &mut self,
         rows: Vec<SourceRow>,
         outcome: &mut Round,
+        tally: &mut Tally,
     ) -> Result<(), OperationError> {
         if rows.is_empty() {
             return Ok(());
@@ -256,12 +272,15 @@ impl<'a> Work<'a> {
             return Ok(());
         }
         crash::point("re-encryptor.encrypted");
-        let written = self
+        let mut written = vec![WriteOutcome::Skipped; moved.updates.len()];
+        let done = self
             .source
-            .write(&self.target_part, &moved.updates, deadline)
-            .await?;
+            .write_into(&self.target_part, &moved.updates, deadline, &mut written)
+            .await;
         crash::point("re-encryptor.written");
-        count(&moved.updates, &written, outcome);
+        // What was written counts, whatever came after.
+        count(&moved.updates, &written, outcome, tally);
+        done?;
         if written.contains(&WriteOutcome::Withheld) {
             self.quarantine_withheld(&moved, &written, outcome).await?;
         }
@@ -290,7 +309,7 @@ impl<'a> Work<'a> {
     }
 }
 
-fn count(updates: &[RowUpdate], written: &[WriteOutcome], round: &mut Round) {
+fn count(updates: &[RowUpdate], written: &[WriteOutcome], round: &mut Round, tally: &mut Tally) {
     debug_assert!(
         updates.windows(2).all(|two| two[0].key != two[1].key),
         "one update a row"
@@ -298,12 +317,13 @@ fn count(updates: &[RowUpdate], written: &[WriteOutcome], round: &mut Round) {
     for (update, outcome) in updates.iter().zip(written) {
         match outcome {
             WriteOutcome::Written => {
-                round.rows += 1;
-                round.moved += update.columns.len() as u64;
+                tally.rows += 1;
+                tally.moved += update.columns.len() as u64;
             }
-            WriteOutcome::Lost => round.conflicts += 1,
+            WriteOutcome::Lost => tally.conflicts += 1,
             WriteOutcome::Skipped => round.skipped += 1,
             WriteOutcome::Withheld => {}
         }
+        round.changed |= matches!(outcome, WriteOutcome::Written | WriteOutcome::Lost);
     }
 }

@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use crate::{
     batch::{self, Outcome},
     limits::{self, Turn},
-    names,
+    names, too_much,
 };
 
 /// Another process works on the batch; the message is kept for the case that it dies.
@@ -221,6 +221,12 @@ impl ReEncryptBatch {
             batches::void(&unit, &now, batch, outcome.tally).await?;
         } else {
             batches::finish(&unit, &now, batch, outcome.tally).await?;
+        }
+        if let Some(why) = too_much::of(&unit, &now, &outcome.met).await? {
+            unit.commit().await?;
+            tracing::error!(rotation = %now.id, why, "the rotation is paused");
+            count(&outcome.tally, "done");
+            return Ok(());
         }
         let left = dispatch.run(&unit, &now).await?;
         let wants_more = !now.planned && left.planned < LOW_WATER;

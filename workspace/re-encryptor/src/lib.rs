@@ -5,6 +5,7 @@ mod handler;
 mod limits;
 mod names;
 mod row;
+mod too_much;
 mod value;
 
 use std::sync::Arc;

@@ -5,8 +5,9 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 use rekey_domain::{Facts, Found, KeyId, PassCensus, Rotation as Rule, RotationState};
 use rekey_store::{
-    ConnectionTrait, StoreError, census, keys, progress, rotations::Rotation, sweeps,
+    ConnectionTrait, StoreError, census, keys, progress, rotations::Rotation, stored::Json, sweeps,
 };
+use uuid::Uuid;
 
 /// The rotation as the rules see it.
 pub fn rule(rotation: &Rotation) -> Rule {
@@ -74,6 +75,10 @@ async fn pass_census(
     let mut below_target = 0;
     for column in columns {
         let of_column = counted.iter().filter(|count| count.column_id == column.id);
+        if of_column.clone().next().is_none() || !is_of_pass(rotation, column.id) {
+            // It was protected since. Nobody knows what stands there, so it is not settled.
+            below_target += 1;
+        }
         // Nothing is taken off by number: only what the census itself saw to be in quarantine.
         below_target += of_column
             .filter(|count| !is_settled(count.found()))
@@ -81,4 +86,11 @@ async fn pass_census(
             .sum::<u64>();
     }
     Ok(Some(PassCensus { below_target }))
+}
+
+/// Whether the present pass read the column in each of its batches. Programs that noted nothing planned
+/// what there was.
+pub fn is_of_pass(rotation: &Rotation, column: Uuid) -> bool {
+    let noted = rotation.pass_columns.as_ref();
+    noted.is_none_or(|Json(columns)| columns.contains(&column))
 }

@@ -11,7 +11,7 @@ use rekey_store::{
     stored::Json,
     sweeps,
 };
-use sea_orm::ActiveValue::Set;
+use sea_orm::ActiveValue::{NotSet, Set};
 use uuid::Uuid;
 
 use crate::{advance::Advance, canary, facts, steps, verify};
@@ -32,7 +32,7 @@ pub async fn plan(advance: &Advance<'_>) -> Result<(), OperationError> {
     }
     let waiting = progress::unfinished(db, &advance.rotation).await?.planned;
     let walk = next_ranges(advance, &columns, AHEAD.saturating_sub(waiting)).await?;
-    store(advance, walk).await
+    store(advance, &columns, walk).await
 }
 
 /// The census before the first batch, and whether all of it fits the target key's budget.
@@ -223,7 +223,11 @@ fn tables(columns: &[Protected]) -> Vec<&Protected> {
     tables
 }
 
-async fn store(advance: &Advance<'_>, walk: Walk) -> Result<(), OperationError> {
+async fn store(
+    advance: &Advance<'_>,
+    columns: &[Protected],
+    walk: Walk,
+) -> Result<(), OperationError> {
     let dispatch = advance.dispatch().await?;
     let Some(unit) = advance.begin().await? else {
         return Ok(());
@@ -237,6 +241,11 @@ async fn store(advance: &Advance<'_>, walk: Walk) -> Result<(), OperationError> 
         plan_part: Set(walk.part.clone().map(Json)),
         plan_after: Set(walk.after),
         resend_at: Set(unit.database_time_in(batches::RESEND_AFTER)),
+        // A column that is protected later is not read in batches that were done by then.
+        pass_columns: match &advance.rotation.pass_columns {
+            None => Set(Some(Json(columns.iter().map(|column| column.id).collect()))),
+            Some(_) => NotSet,
+        },
         ..Default::default()
     };
     rotations::update(&unit, &advance.rotation, changes).await?;

@@ -9,7 +9,7 @@ use rekey_store::{
     audit::Record,
     census::{self, Count},
     columns::Protected,
-    keys, quarantine,
+    keyrings, keys, quarantine,
     rotations::{self, Changes},
     sweeps,
 };
@@ -18,7 +18,7 @@ use serde_json::json;
 
 use crate::{
     advance::Advance,
-    certificate, plan, proof, sign,
+    certificate, facts, plan, proof, sign,
     steps::{move_to, until},
 };
 
@@ -127,6 +127,14 @@ pub async fn complete(advance: &Advance<'_>) -> Result<(), OperationError> {
     let Some(unit) = advance.begin().await? else {
         return Ok(());
     };
+    // Held against whoever protects another column of it until this is over.
+    keyrings::lock(&unit, advance.keyring.id).await?;
+    let columns = sweeps::columns_of(unit.db(), &advance.rotation).await?;
+    let facts = facts::gather(unit.db(), &advance.rotation, None).await?;
+    if facts.census.is_none_or(|census| census.below_target > 0) {
+        unit.send(&advance.due()).await?;
+        return Ok(unit.commit().await?);
+    }
     let changes = Changes {
         certificate: Set(Some(certificate.to_string())),
         certificate_due: Set(Some(unit.database_time_in(sign::LOOK_AGAIN))),
@@ -135,7 +143,6 @@ pub async fn complete(advance: &Advance<'_>) -> Result<(), OperationError> {
     };
     move_to(&unit, advance, RotationState::Completed, changes).await?;
     // Its last pass read every row: what it did not meet in quarantine needs nobody any more.
-    let columns = sweeps::columns_of(unit.db(), &advance.rotation).await?;
     let columns = columns.iter().map(|column| column.id);
     quarantine::resolve_what_was_not_met(&unit, &advance.rotation, columns).await?;
     unit.send(&CertificateWanted {

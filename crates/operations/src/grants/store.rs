@@ -63,11 +63,11 @@ const ROTATOR: [(&str, &str); 8] = [
     ("audit_detail", "SELECT (sequence, details)"),
 ];
 
-const RE_ENCRYPTOR: [(&str, &str); 6] = [
+const RE_ENCRYPTOR: [(&str, &str); 7] = [
     ("key", "UPDATE (used, used_by_applications)"),
     (
         "rotation",
-        "UPDATE (resend_at, paused, paused_because, pause_after)",
+        "UPDATE (resend_at, paused, paused_because, pause_after, stood_out)",
     ),
     (
         "batch",
@@ -79,6 +79,7 @@ const RE_ENCRYPTOR: [(&str, &str); 6] = [
     ),
     ("audit_detail", "SELECT, UPDATE (details)"),
     ("pace", "SELECT, INSERT, UPDATE (owed, as_of)"),
+    ("met", "SELECT, INSERT, UPDATE (seen)"),
 ];
 
 /// The command line: it makes and applies, shows everything, and steers. Migrating is the owner's.
@@ -94,7 +95,7 @@ const OPERATOR: [(&str, &str); 17] = [
     ),
     (
         "rotation",
-        "INSERT, UPDATE (state, resend_at, paused, paused_because, resumptions, pause_after, cancelled_because, due_at, failure, ended_at, pass, planned, plan_table, plan_part, plan_after)",
+        "INSERT, UPDATE (state, resend_at, paused, paused_because, resumptions, pause_after, cancelled_because, due_at, failure, ended_at, pass, pass_columns, planned, plan_table, plan_part, plan_after)",
     ),
     ("batch", "UPDATE (state, resend_at, failure)"),
     ("rotation_request", "SELECT"),

@@ -27,13 +27,15 @@ pub(super) async fn all(
     target: &WriteTarget,
     updates: &[RowUpdate],
     deadline: Deadline,
-) -> Result<Vec<WriteOutcome>, SourceError> {
+    outcomes: &mut [WriteOutcome],
+) -> Result<(), SourceError> {
     let mut rows = Vec::with_capacity(updates.len());
-    let mut outcomes = vec![WriteOutcome::Written; updates.len()];
     let mut columns = Columns::of(table);
-    let with_columns = updates.iter().enumerate();
-    for (index, update) in with_columns.filter(|(_, update)| !update.columns.is_empty()) {
-        rows.push(RowSwap::new(&mut columns, index, update)?);
+    for (index, update) in updates.iter().enumerate() {
+        match update.columns.is_empty() {
+            true => outcomes[index] = WriteOutcome::Written,
+            false => rows.push(RowSwap::new(&mut columns, index, update)?),
+        }
     }
     rows.sort_by_key(|row| row.place);
     let only = parts::only(table, &target.part)?;
@@ -49,11 +51,9 @@ pub(super) async fn all(
         deadline,
     };
     for rows in chunks(&rows) {
-        for (index, outcome) in writer.write(&rows).await? {
-            outcomes[index] = outcome;
-        }
+        writer.write(&rows, outcomes).await?;
     }
-    Ok(outcomes)
+    Ok(())
 }
 
 /// Rows that one statement can write, few enough for one transaction.
@@ -89,15 +89,15 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// What became of each row, by its index in what the caller gave.
     async fn write(
         &mut self,
         rows: &[&RowSwap<'_>],
-    ) -> Result<Vec<(usize, WriteOutcome)>, SourceError> {
-        match self.swap(rows, false).await {
-            Ok(outcomes) => Ok(outcomes),
-            Err(Failure::Locked) => self.write_unlocked(rows).await,
-            Err(Failure::Refused(rule)) => self.write_each(rows, rule).await,
+        outcomes: &mut [WriteOutcome],
+    ) -> Result<(), SourceError> {
+        match self.swap(rows, false, outcomes).await {
+            Ok(()) => Ok(()),
+            Err(Failure::Locked) => self.write_unlocked(rows, outcomes).await,
+            Err(Failure::Refused(rule)) => self.write_each(rows, rule, outcomes).await,
             Err(Failure::Other(error)) => Err(error),
         }
     }
@@ -106,12 +106,12 @@ impl Writer<'_> {
     async fn write_unlocked(
         &mut self,
         rows: &[&RowSwap<'_>],
-    ) -> Result<Vec<(usize, WriteOutcome)>, SourceError> {
-        match self.swap(rows, true).await {
-            Ok(outcomes) => Ok(outcomes),
+        outcomes: &mut [WriteOutcome],
+    ) -> Result<(), SourceError> {
+        match self.swap(rows, true, outcomes).await {
             // Not the rows are locked but the table, or what a trigger touches.
-            Err(Failure::Locked) => Ok(skipped(rows)),
-            Err(Failure::Refused(rule)) => self.write_each(rows, rule).await,
+            Ok(()) | Err(Failure::Locked) => Ok(()),
+            Err(Failure::Refused(rule)) => self.write_each(rows, rule, outcomes).await,
             Err(Failure::Other(error)) => Err(error),
         }
     }
@@ -121,22 +121,21 @@ impl Writer<'_> {
         &mut self,
         rows: &[&RowSwap<'_>],
         rule: &'static str,
-    ) -> Result<Vec<(usize, WriteOutcome)>, SourceError> {
+        outcomes: &mut [WriteOutcome],
+    ) -> Result<(), SourceError> {
         if let [row] = rows {
             return Err(faults::refused(&row.update.key, rule, &self.place));
         }
-        let mut outcomes = Vec::with_capacity(rows.len());
         for row in rows {
-            outcomes.extend(match self.swap(&[row], true).await {
-                Ok(outcomes) => outcomes,
-                Err(Failure::Locked) => skipped(&[row]),
+            match self.swap(&[row], true, outcomes).await {
+                Ok(()) | Err(Failure::Locked) => {}
                 Err(Failure::Refused(rule)) => {
                     return Err(faults::refused(&row.update.key, rule, &self.place));
                 }
                 Err(Failure::Other(error)) => return Err(error),
-            });
+            }
         }
-        Ok(outcomes)
+        Ok(())
     }
 
     /// One transaction; one statement, unless something has to come before or behind it. A failure on
@@ -145,7 +144,8 @@ impl Writer<'_> {
         &mut self,
         rows: &[&RowSwap<'_>],
         skip_locked: bool,
-    ) -> Result<Vec<(usize, WriteOutcome)>, Failure> {
+        outcomes: &mut [WriteOutcome],
+    ) -> Result<(), Failure> {
         let prepared = connections::prepare_update(self.connection).await;
         prepared.map_err(|error| self.failed(&error))?;
         let fires = !self.firing.names.is_empty();
@@ -157,15 +157,15 @@ impl Writer<'_> {
             let written = self.update(rows).await;
             Tried::all(rows, written.map_err(|error| self.failed(&error))?)
         };
+        for row in rows {
+            outcomes[row.index] = tried.outcome(row);
+        }
         // A row that came too late looks lost. Time does not run back, so this finds it out; where
         // all rows were written, the last of them was in time.
         if tried.written.len() < rows.len() {
             time::check(self.connection, self.deadline, &self.place).await?;
         }
-        Ok(rows
-            .iter()
-            .map(|row| (row.index, tried.outcome(row)))
-            .collect())
+        Ok(())
     }
 
     /// The statement alone, if nothing fires on it.
@@ -270,12 +270,6 @@ impl Tried {
             WriteOutcome::Skipped
         }
     }
-}
-
-fn skipped(rows: &[&RowSwap<'_>]) -> Vec<(usize, WriteOutcome)> {
-    rows.iter()
-        .map(|row| (row.index, WriteOutcome::Skipped))
-        .collect()
 }
 
 async fn suppress_triggers(

@@ -13,8 +13,8 @@ const RANGE_ROWS: u32 = 20_000;
 
 /// The values of each column that are not NULL, by what they are.
 ///
-/// In one read transaction, so that all is of one moment: `INSERT OR REPLACE` gives a row another
-/// rowid. In WAL mode that stops nobody. In the other journal modes no application can commit until it
+/// In one read transaction, the caller's, so that all is of one moment: `INSERT OR REPLACE` gives a row
+/// another rowid. In WAL mode that stops nobody. In the other journal modes no application can commit until it
 /// ends, some seconds for a large table.
 pub(super) async fn count(
     connection: &mut SqliteConnection,
@@ -22,13 +22,11 @@ pub(super) async fn count(
     columns: &[CensusColumn],
     pass: Option<&PassToShow>,
 ) -> Result<Vec<Vec<Counted>>, SourceError> {
-    let mut transaction = connection.begin().await.at(&table.place)?;
     let mut counting = Counting::new(pass);
-    count_ranges(&mut transaction, table, columns, &mut counting).await?;
+    count_ranges(connection, table, columns, &mut counting).await?;
     if let Some(pass) = counting.to_look_for() {
-        leftovers::look(&mut transaction, table, columns, pass, &mut counting).await?;
+        leftovers::look(connection, table, columns, pass, &mut counting).await?;
     }
-    transaction.commit().await.at(&table.place)?;
     Ok(counting.into_columns(columns.len()))
 }
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     ColumnUpdate, Deadline, RowKey, RowUpdate, SourceError, StoredValue, WriteOutcome,
-    value::Fingerprint,
+    place::Place, value::Fingerprint,
 };
 
 /// The most rows of a transaction.
@@ -24,20 +24,21 @@ const MAX_BYTES: usize = 4 << 20;
 /// Writes all updates, transaction by transaction.
 pub(super) async fn all(
     connection: &mut SqliteConnection,
-    table: &Table,
+    place: &Place,
     turns: &Turns,
     updates: &[RowUpdate],
     deadline: Deadline,
-) -> Result<Vec<WriteOutcome>, SourceError> {
-    let mut outcomes = Vec::with_capacity(updates.len());
-    let mut rest = updates;
-    while !rest.is_empty() {
-        let (now, later) = rest.split_at(transaction_len(rest));
+    outcomes: &mut [WriteOutcome],
+) -> Result<(), SourceError> {
+    let mut done = 0;
+    while done < updates.len() {
+        let now = &updates[done..][..transaction_len(&updates[done..])];
         let turn = turns.take().await;
-        outcomes.extend(transaction(connection, table, turn, now, deadline).await?);
-        rest = later;
+        let became = transaction(connection, place, turn, now, deadline).await?;
+        outcomes[done..][..now.len()].copy_from_slice(&became);
+        done += now.len();
     }
-    Ok(outcomes)
+    Ok(())
 }
 
 /// How many of `updates` the next transaction takes; at least one.
@@ -54,15 +55,17 @@ fn transaction_len(updates: &[RowUpdate]) -> usize {
 /// One transaction. An error on the way drops it, which rolls it back.
 async fn transaction(
     connection: &mut SqliteConnection,
-    table: &Table,
+    place: &Place,
     mut turn: Turn<'_>,
     updates: &[RowUpdate],
     deadline: Deadline,
 ) -> Result<Vec<WriteOutcome>, SourceError> {
     // IMMEDIATE: a transaction that reads first would fail at once when the application writes.
     let begin = connection.begin_with("BEGIN IMMEDIATE").await;
-    let mut transaction = begin.at(&table.place)?;
+    let mut transaction = begin.at(place)?;
     turn.locked();
+    // As it is now: nobody else alters it from here on.
+    let table = &Table::find(&mut transaction, place.clone()).await?;
     let before = aftermath::before(&mut transaction, table, updates).await?;
     let mut outcomes = Vec::with_capacity(updates.len());
     for update in updates {

@@ -1,14 +1,21 @@
 //! What only SQLite has: rowids and their names, triggers, replaced files; and how fast it is.
 
-use std::time::Instant;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
 
 use rekey_domain::{Found, Part, Range, TextEncoding};
 use rekey_sources::{RowKey, StoredValue};
+use sqlx::AssertSqlSafe;
 
 use super::{
     fixture::{
-        Fixture, NEW, OLD, Patient, census_of, ciphertext, id, only_part, patient, read_all, ssn,
-        swap, target, whole, whole_of, write, write_to,
+        Fixture, NEW, OLD, Patient, ReadColumnExt, census_of, ciphertext, id, only_part, patient,
+        read_all, ssn, swap, target, whole, whole_of, write, write_to,
     },
     sqlite_fixture::SqliteFixture,
 };
@@ -85,6 +92,45 @@ async fn a_replaced_file_is_opened_anew() {
     assert_eq!(end().await, Some(2));
     std::fs::rename(restored, fixture.path()).unwrap();
     assert_eq!(end().await, Some(1));
+}
+
+/// `rowid` is a row's id to one statement, and a column full of NULL to the next.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_column_that_hides_the_rowid_hides_no_row() {
+    for journal in ["delete", "wal"] {
+        let fixture = SqliteFixture::new(journal).await;
+        let patients: Vec<_> = (1..=20).map(|id| patient(id, OLD)).collect();
+        fixture.insert(&patients).await;
+        let over = Arc::new(AtomicBool::new(false));
+        let toggling = tokio::spawn({
+            let (application, over) = (fixture.application.clone(), over.clone());
+            async move {
+                while !over.load(Ordering::Relaxed) {
+                    for change in ["ADD COLUMN rowid INT", "DROP COLUMN rowid"] {
+                        let alter = format!("ALTER TABLE patients {change}");
+                        // It waits for a census in vain, or changes what was changed before.
+                        let _ = sqlx::query(AssertSqlSafe(alter))
+                            .execute(&application)
+                            .await;
+                        tokio::task::yield_now().await;
+                    }
+                }
+            }
+        });
+        for _ in 0..150 {
+            let columns = [ssn().to_count()];
+            match fixture.source().census("patients", &columns, None).await {
+                Ok(counted) => assert_eq!(counted[0][0].values, 20),
+                Err(error) => assert!(error.is_retryable(), "{error}"),
+            }
+            match fixture.source().parts("patients").await {
+                Ok(parts) => assert_eq!(parts[0].end, Some(20)),
+                Err(error) => assert!(error.is_retryable(), "{error}"),
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+        toggling.await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ pub mod inbox;
 pub mod key;
 pub mod keyring;
 pub mod lease;
+pub mod met;
 pub mod outbox;
 pub mod pace;
 pub mod protected_column;

@@ -54,6 +54,8 @@ pub struct Model {
     pub fences: Option<Json<HashMap<Uuid, String>>>,
     pub waiting_because: Option<String>,
     pub waiting_since: Option<i64>,
+    pub pass_columns: Option<Json<Vec<Uuid>>>,
+    pub stood_out: Option<bool>,
 }
 
 /// No relations: queries name what they join.
