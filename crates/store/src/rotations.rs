@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 pub use crate::entities::rotation::{ActiveModel as Changes, Model as Rotation};
 use crate::{
-    StoreError, Unit,
+    Store, StoreError, Unit,
     entities::{rotation, rotation_request},
     stored::{Json, Text},
 };
@@ -330,6 +330,25 @@ pub async fn pause_as_much_stands_out(
         ..Default::default()
     };
     update(unit, rotation, changes).await
+}
+
+/// Forgets what a rotation waited for: a step of it was done.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn waits_no_more(store: &Store, id: Uuid) -> Result<(), StoreError> {
+    let changes = Changes {
+        waiting_because: Set(None),
+        waiting_since: Set(None),
+        ..Default::default()
+    };
+    let unit = store.begin().await?;
+    rotation::Entity::update_many()
+        .set(changes)
+        .filter(rotation::Column::Id.eq(id))
+        .exec(unit.db())
+        .await?;
+    unit.commit().await
 }
 
 /// Lets a rotation go on.

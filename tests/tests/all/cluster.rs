@@ -286,8 +286,8 @@ impl Cluster {
     }
 
     /// Connections to the store, as a worker.
-    pub async fn store_as(&self, worker: Worker) -> PgPool {
-        let role = Grantee::from(worker).role("");
+    pub async fn store_as(&self, who: impl Into<Grantee>) -> PgPool {
+        let role = who.into().role("");
         self.databases[0].pool_as(&role).await
     }
 

@@ -5,6 +5,7 @@ mod beside;
 mod clinic;
 mod growing;
 mod keys;
+mod late;
 mod moved;
 mod names;
 mod trees;

@@ -1,7 +1,7 @@
 //! What is granted is enough; a right that is missing: readiness says it with its remedy, the work waits and goes on.
 
 use rekey_domain::{Principal, RotationState};
-use rekey_operations::{Services, Worker, verify_audit};
+use rekey_operations::{Grantee, Services, Worker, verify_audit};
 use rekey_store::audit::Record;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool};
@@ -185,6 +185,71 @@ async fn a_worker_that_is_taken_over_speaks_for_nobody_else_unnoticed() {
                RETURNING written_by";
     let written_by: String = sqlx::query_scalar(lie).fetch_one(&store).await.unwrap();
     assert_eq!(written_by, role);
+    // Who suppresses triggers at a source of the same server suppresses none of the store's.
+    let grant = format!("GRANT SET ON PARAMETER session_replication_role TO {role}");
+    run(&cluster.store, grant).await;
+    let mut suppressing = store.acquire().await.unwrap();
+    let suppress = "SET session_replication_role = replica";
+    sqlx::query(suppress)
+        .execute(&mut *suppressing)
+        .await
+        .unwrap();
+    let lie = lie.replace("1000000", "1000001");
+    let written_by = sqlx::query_scalar(sqlx::AssertSqlSafe(lie)).fetch_one(&mut *suppressing);
+    let written_by: String = written_by.await.unwrap();
+    let revoke = format!("REVOKE SET ON PARAMETER session_replication_role FROM {role}");
+    run(&cluster.store, revoke).await;
+    assert_eq!(written_by, role);
+}
+
+/// A certificate says what batches did; who may insert rotations or remove batches cannot have it say more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_role_makes_a_rotation_that_never_was_or_removes_what_one_under_way_did() {
+    let cluster = Cluster::of(50, Policy::default()).await;
+    let workers = cluster.start_all(1);
+    cluster.rotate().await;
+    cluster.reaches(RotationState::Completed).await;
+    for worker in workers {
+        worker.terminate().await;
+    }
+    let operator = cluster.store_as(Grantee::Operator).await;
+    let forged = "INSERT INTO rotation (id, keyring_id, kind, state, reason, principal, paused, resumptions, urgent, \
+        generation, pass, planned, plan_table, resend_at, requested_at, certificate, certificate_due) \
+        SELECT gen_random_uuid(), keyring_id, kind, STATE, reason, principal, false, 0, false, 0, 0, true, 0, 0, \
+        now(), CERTIFICATE, 0 FROM rotation LIMIT 1";
+    for (state, certificate) in [
+        ("'COMPLETED'", "certificate"),
+        ("'COMPLETED'", "NULL"),
+        ("'GRACE'", "certificate"),
+    ] {
+        let forged = forged
+            .replace("STATE", state)
+            .replace("CERTIFICATE", certificate);
+        let refused = sqlx::query(sqlx::AssertSqlSafe(forged))
+            .execute(&operator)
+            .await;
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains("begins at its beginning"), "{refused}");
+    }
+    let scheduler = cluster.store_as(Worker::Scheduler).await;
+    let state = |state: &str| format!("UPDATE rotation SET state = '{state}'");
+    run(&cluster.store, state("VERIFYING")).await;
+    for (forged, why) in [
+        ("DELETE FROM batch", "batches stay"),
+        (
+            "UPDATE rotation SET totals = '{}'",
+            "totals are of a rotation that is over",
+        ),
+    ] {
+        let refused = sqlx::query(forged).execute(&scheduler).await;
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains(why), "{refused}");
+    }
+    run(&cluster.store, state("COMPLETED")).await;
+    sqlx::query("DELETE FROM batch")
+        .execute(&scheduler)
+        .await
+        .unwrap();
 }
 
 /// Appends an entry in the name of `principal`, with the rights of whoever these services are of.

@@ -1,7 +1,9 @@
 //! Values in quarantine: seen with their reason, resolved by a person, or by a rotation that no longer meets them.
 
 use rekey_domain::QuarantineReason;
-use rekey_operations::{quarantine_view, quarantine_views, resolve_quarantined, status};
+use rekey_operations::{
+    quarantine_view, quarantine_views, resolve_quarantined, resume_rotation, status,
+};
 
 use crate::support::{Deployment, Engine, operator, phi};
 
@@ -64,4 +66,34 @@ async fn a_value_in_quarantine_is_resolved_by_a_person_or_once_a_rotation_no_lon
     let left = quarantine_views(&clinic.services).await.unwrap();
     let left: Vec<_> = left.iter().map(|value| value.id).collect();
     assert_eq!(left, [last.id]);
+}
+
+/// A renumbering, a renamed table, a store from a backup: each value is in quarantine, for one cause.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotation_that_leaves_much_of_a_column_behind_pauses_once_and_says_so() {
+    let clinic = Deployment::of(400).await;
+    clinic
+        .in_source("UPDATE patients SET id = id + 100000 WHERE id > 250")
+        .await;
+    let engine = Engine::start(&clinic.services);
+    clinic.rotate(&phi()).await;
+    let paused = crate::support::until("the rotation to pause", async || {
+        let view = clinic.rotation(&phi()).await?;
+        assert!(view.ended_at.is_none(), "it did not pause: {view:?}");
+        view.paused_because.is_some().then_some(view)
+    })
+    .await;
+    let why = paused.paused_because.unwrap();
+    for part in ["clinic.patients.", "quarantine list --column", "renumbered"] {
+        assert!(why.contains(part), "{why}");
+    }
+    for value in quarantine_views(&clinic.services).await.unwrap() {
+        assert_eq!(value.reason, QuarantineReason::Unopened);
+    }
+    resume_rotation(&clinic.services, paused.id, &operator())
+        .await
+        .unwrap();
+    let view = clinic.completes().await;
+    engine.stop().await;
+    assert!(view.quarantined >= 150, "{view:?}");
 }

@@ -16,7 +16,7 @@ use rekey_store::{
 use std::time::Duration;
 use uuid::Uuid;
 
-use crate::{canary, facts, plan, steps, verify};
+use crate::{canary, facts, plan, steps, verify, waiting};
 
 /// Another rotator is at it; it will have finished its step by then.
 const BUSY: Duration = Duration::from_millis(500);
@@ -103,7 +103,8 @@ impl AdvanceRotation {
             keyring,
             lease,
         };
-        match step {
+        let waited = advance.rotation.waiting_because.is_some();
+        let done = match step {
             Step::Await => steps::wait(&advance, None).await,
             Step::WaitUntil(due) => steps::wait(&advance, Some(due)).await,
             Step::OrderStandby => steps::order_standby(&advance).await,
@@ -118,6 +119,11 @@ impl AdvanceRotation {
             Step::SweepAgain { at } => verify::sweep_again(&advance, at).await,
             Step::Complete => verify::complete(&advance).await,
             Step::Fail => steps::fail(&advance).await,
+        };
+        match done {
+            Err(error) if waiting::is_for(&error) => waiting::note(&advance, &error).await,
+            Ok(()) if waited => Ok(rotations::waits_no_more(&services.store, id).await?),
+            done => done,
         }
     }
 }

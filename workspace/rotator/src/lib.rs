@@ -13,6 +13,7 @@ mod sign;
 mod standby;
 mod steps;
 mod verify;
+mod waiting;
 
 use std::sync::Arc;
 

@@ -44,10 +44,7 @@ pub async fn take_census(advance: &Advance<'_>) -> Result<(), OperationError> {
     let Some(pass) = proof::of_pass(advance, &columns).await? else {
         return Ok(());
     };
-    let counted = match census_of_columns(advance.services, &columns, Some(&pass)).await {
-        Err(error) if proof::waits_for(&error) => return proof::wait(advance, &error).await,
-        counted => counted?,
-    };
+    let counted = census_of_columns(advance.services, &columns, Some(&pass)).await?;
     record(advance, advance.rotation.pass, &columns, &counted).await?;
     crash::point("rotator.counted");
     Ok(())
@@ -72,9 +69,6 @@ pub async fn record(
         let taken_at = of_column.next().map_or(unit.now(), |row| row.taken_at);
         let rotation = advance.rotation.id;
         census::record(&unit, rotation, pass, column.id, &counts, taken_at).await?;
-    }
-    if advance.rotation.waiting_because.is_some() {
-        rotations::update(&unit, &advance.rotation, proof::waits_no_more()).await?;
     }
     unit.send(&advance.due()).await?;
     Ok(unit.commit().await?)

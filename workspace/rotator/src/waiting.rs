@@ -1,0 +1,41 @@
+//! What a rotation waits for: an open transaction, a lock, a database that is away. Noted for people, and looked at again.
+
+use std::time::Duration;
+
+use rekey_operations::OperationError;
+use rekey_sources::SourceError;
+use rekey_store::rotations::{self, Changes};
+use sea_orm::ActiveValue::Set;
+
+use crate::advance::Advance;
+
+/// How long it is left alone before it is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Whether it passes by itself: it says nothing of the step, which is tried until it is done.
+pub fn is_for(error: &OperationError) -> bool {
+    match error {
+        OperationError::Source(error) => error.is_retryable(),
+        error => error.is_outage(),
+    }
+}
+
+/// Says what the rotation waits for, and looks again a little later.
+pub async fn note(advance: &Advance<'_>, error: &OperationError) -> Result<(), OperationError> {
+    let Some(unit) = advance.begin().await? else {
+        return Ok(());
+    };
+    let since = advance.rotation.waiting_since;
+    let mut changes = Changes {
+        waiting_because: Set(Some(error.to_string())),
+        waiting_since: Set(since.or(Some(unit.database_time_in(Duration::ZERO)))),
+        ..Default::default()
+    };
+    if matches!(error, OperationError::Source(SourceError::FenceLost { .. })) {
+        changes.fences = Set(None);
+    }
+    rotations::update(&unit, &advance.rotation, changes).await?;
+    unit.send_after(&advance.due(), LOOK_AGAIN).await?;
+    tracing::warn!(rotation = %advance.rotation.id, %error, "the rotation waits");
+    Ok(unit.commit().await?)
+}
