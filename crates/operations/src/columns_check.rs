@@ -2,6 +2,8 @@
 
 mod elsewhere;
 
+pub(crate) use self::elsewhere::protected;
+
 use std::collections::HashMap;
 
 use rekey_domain::{

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rekey_domain::{ColumnName, Principal, not_released};
-use rekey_sources::{Source, SourceError};
+use rekey_sources::{Source, SourceError, TableShape};
 use rekey_store::{
     Unit,
     audit::Record,
@@ -13,7 +13,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::{
-    Action, Desired, OperationError, STORE_SOURCE, Services, authorise,
+    Action, Desired, OperationError, STORE_SOURCE, Services, authorise, census,
+    columns_check::protected,
     look::{declares, key_names},
     whereabouts::{counted, is_the_stores, live_rotation, renamed},
 };
@@ -138,15 +139,65 @@ async fn count(services: &Services, column: &Protected) -> Result<u64, Operation
 
 async fn check_gone(services: &Services, column: &Protected) -> Result<(), OperationError> {
     let source = source_of(services, column).await?;
-    match source.describe(&column.table.relation).await {
-        Err(SourceError::NoSuchTable { .. }) => Ok(()),
-        Err(error) => Err(error.into()),
-        Ok(shape) if shape.column(&column.spec.name.column).is_none() => Ok(()),
-        Ok(_) => Err(refused(
+    let shape = match source.describe(&column.table.relation).await {
+        Err(SourceError::NoSuchTable { .. }) => None,
+        Err(error) => return Err(error.into()),
+        Ok(shape) => Some(shape),
+    };
+    if let Some(shape) = &shape
+        && shape.column(&column.spec.name.column).is_some()
+    {
+        return Err(refused(
             &column.spec.name,
             "it is not gone: leave out --gone, and it is counted",
-        )),
+        ));
     }
+    // A table that has a number of its own was looked for by that.
+    if shape.is_none() && column.table.oid.is_some() {
+        return Ok(());
+    }
+    refuse_renamed(services, &*source, column, shape.as_ref()).await
+}
+
+/// What was renamed and not dropped holds its values still: no other column where it may be now holds
+/// ciphertext of ours. Those are the other columns of its table, or of all tables where that is not there.
+async fn refuse_renamed(
+    services: &Services,
+    source: &dyn Source,
+    column: &Protected,
+    shape: Option<&TableShape>,
+) -> Result<(), OperationError> {
+    let all = columns::all(services.store.db()).await?;
+    let of_source = all.iter().filter(|one| one.source.id == column.source.id);
+    let protected = protected(source, &of_source.collect::<Vec<_>>()).await;
+    let keys = key_names(services).await?;
+    for mut table in source.candidates().await? {
+        if shape.is_some_and(|shape| shape.full_name != table.full_name) {
+            continue;
+        }
+        let covered = |name: &str| protected.covers(&table.full_name, name);
+        if let Some(name) = table.unreadable.iter().find(|name| !covered(name)) {
+            let place = format!("{}.{name}", table.relation);
+            let why = format!("it may have been renamed to {place}, which this role may not read");
+            return Err(refused(&column.spec.name, &why));
+        }
+        let wanted: Vec<_> = table
+            .columns
+            .drain(..)
+            .filter(|one| !covered(&one.name))
+            .collect();
+        let counted = census::counted(source, &table.relation, &wanted, None).await?;
+        for (one, found) in wanted.iter().zip(census::values(&counted)) {
+            if not_released(&found, &keys).is_some() {
+                let place = format!("{}.{}", table.relation, one.name);
+                let why = format!(
+                    "{place} holds ciphertext of ours and is not protected: if it was renamed, say so, relation = \"…\" or name = \"…\", and rekey apply"
+                );
+                return Err(refused(&column.spec.name, &why));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn is_gone(error: &SourceError) -> bool {

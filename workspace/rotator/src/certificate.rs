@@ -170,8 +170,14 @@ fn listed(
             rows: count.rows,
         }
     };
-    let lines = counted.iter().filter(|count| count.rows > 0);
-    lines.map(line).collect()
+    // A column without values was counted too, and says so in one line.
+    let is_said = |count: &&Counted| {
+        let mut of_column = counted
+            .iter()
+            .filter(|one| one.column_id == count.column_id);
+        count.rows > 0 || of_column.all(|one| one.rows == 0)
+    };
+    counted.iter().filter(is_said).map(line).collect()
 }
 
 fn column_name(columns: &[Protected], id: uuid::Uuid) -> Option<String> {

@@ -150,13 +150,13 @@ fn not_looked_at(source: &str, tables: &[String]) -> Option<Finding> {
 }
 
 /// The protected columns of a source, as its catalogue names them.
-struct ProtectedColumns {
+pub(crate) struct ProtectedColumns {
     columns: Vec<(String, String)>,
     /// Whether names in either case are one.
     any_case: bool,
 }
 
-async fn protected(source: &dyn Source, columns: &[&Protected]) -> ProtectedColumns {
+pub(crate) async fn protected(source: &dyn Source, columns: &[&Protected]) -> ProtectedColumns {
     let mut found = ProtectedColumns {
         columns: Vec::new(),
         any_case: columns
@@ -177,7 +177,7 @@ async fn protected(source: &dyn Source, columns: &[&Protected]) -> ProtectedColu
 }
 
 impl ProtectedColumns {
-    fn covers(&self, table: &str, column: &str) -> bool {
+    pub(crate) fn covers(&self, table: &str, column: &str) -> bool {
         let same = |one: &str, other: &str| {
             one == other || self.any_case && one.eq_ignore_ascii_case(other)
         };

@@ -8,7 +8,8 @@ use crate::{CandidateTable, CensusColumn, CountedBy, SourceError, place::Place};
 
 /// Tables, roots of partitions and materialized views; of what inherits, only the columns that it
 /// has of its own, as the others are looked at with what it inherits from. Domains over a type are
-/// that type. A column is readable if it is so in every part.
+/// that type. A column is readable if it is so in every part, and no index or statistics object there
+/// calls a function that is not PostgreSQL's own: whoever plans a query of it would run that.
 const CANDIDATES: &str = "WITH RECURSIVE base (oid, text) AS ( \
      SELECT oid, oid <> 'bytea'::regtype FROM pg_catalog.pg_type \
      WHERE oid IN ('bytea'::regtype, 'text'::regtype, 'varchar'::regtype, 'bpchar'::regtype) \
@@ -17,7 +18,13 @@ const CANDIDATES: &str = "WITH RECURSIVE base (oid, text) AS ( \
  SELECT n.nspname::text, c.relname::text, a.attname::text, base.text, \
      (SELECT coalesce(pg_catalog.bool_and(pg_catalog.has_schema_privilege(l.relnamespace, 'USAGE') \
           AND pg_catalog.has_column_privilege(l.oid, a.attname, 'SELECT') \
-          AND pg_catalog.has_column_privilege(l.oid, 'ctid', 'SELECT')), true) \
+          AND pg_catalog.has_column_privilege(l.oid, 'ctid', 'SELECT') \
+          AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.refclassid IN ('pg_catalog.pg_proc'::regclass, \
+                  'pg_catalog.pg_operator'::regclass, 'pg_catalog.pg_type'::regclass) \
+              AND (d.classid = 'pg_catalog.pg_class'::regclass AND d.objid IN \
+                      (SELECT i.indexrelid FROM pg_catalog.pg_index i WHERE i.indrelid = l.oid) \
+                  OR d.classid = 'pg_catalog.pg_statistic_ext'::regclass AND d.objid IN \
+                      (SELECT s.oid FROM pg_catalog.pg_statistic_ext s WHERE s.stxrelid = l.oid)))), true) \
       FROM pg_catalog.pg_class l WHERE l.relkind IN ('r', 'm') AND (l.oid = c.oid OR l.oid IN \
           (SELECT relid FROM pg_catalog.pg_partition_tree(c.oid::regclass)))) \
  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \

@@ -144,6 +144,34 @@ async fn a_table_that_is_gone_is_refused_with_the_command_that_says_so() {
     clinic.protect(patients("others")).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_renamed_is_not_taken_for_dropped() {
+    for (kind, rename, now) in [
+        (
+            Kind::Postgres,
+            "ALTER TABLE patients RENAME ssn TO ssn_old",
+            "ssn_old",
+        ),
+        (
+            Kind::Sqlite,
+            "ALTER TABLE patients RENAME COLUMN ssn TO ssn_old",
+            "ssn_old",
+        ),
+        (
+            Kind::Sqlite,
+            "ALTER TABLE patients RENAME TO people",
+            "people",
+        ),
+    ] {
+        let clinic = clinic(kind).await;
+        clinic.execute(rename).await;
+        let (name, desired) = ("clinic.patients.ssn".parse().unwrap(), clinic.desired());
+        let released = release_column(&clinic.services, &desired, &name, true, &operator()).await;
+        let said = released.unwrap_err().to_string();
+        assert!(said.contains(now) && said.contains("renamed"), "{said}");
+    }
+}
+
 /// SQLite knows a table by its name only: a copy with the same values may be what it was, too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_renamed_table_of_sqlite_is_followed_if_it_alone_holds_ciphertext_of_ours() {

@@ -39,8 +39,8 @@ pub struct Args {
     /// resume moves the others. Other columns of the keyring in the same rows move along.
     #[arg(long, value_name = "COLUMN")]
     only: Option<ColumnName>,
-    /// Wait until the rotation ends; exit code 1 if it did not complete. With --pause-after or --only
-    /// until it pauses too; then exit code 3.
+    /// Wait until the rotation ends; exit code 1 if it did not complete, 3 if it pauses or leaves values
+    /// in quarantine.
     #[arg(long)]
     wait: bool,
     /// Wait no longer than this, such as 2h; then exit code 5. The rotation goes on.
@@ -84,6 +84,7 @@ pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
         let ended = wait(args, app, &event).await?;
         rotations::print(&ended, app.output)?;
         return Ok(match ended.state {
+            RotationState::Completed if ended.quarantined > 0 => Exit::PersonNeeded,
             RotationState::Completed => Exit::Done,
             state if state.is_live() => Exit::PersonNeeded,
             _ => Exit::Failed,
@@ -124,20 +125,25 @@ async fn wait(args: &Args, app: &App, event: &str) -> anyhow::Result<RotationVie
     let deadline = args.timeout.map(|timeout| Instant::now() + timeout);
     loop {
         let view = look(app, event, &progress).await?;
-        progress.set_message(message(view.as_ref()));
-        if let Some(view) = view {
+        let message = message(view.as_ref());
+        progress.set_message(message.clone());
+        if let Some(view) = &view {
             progress.set_length(view.batches);
             progress.set_position(view.batches_done);
-            let paused = !args.canary().is_none() && view.paused_because.is_some();
-            if paused || !view.state.is_live() {
+            if view.paused_because.is_some() || !view.state.is_live() {
                 progress.finish_and_clear();
-                return Ok(view);
+                return Ok(view.clone());
             }
         }
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             progress.finish_and_clear();
-            let problem = "the rotation did not end in time and goes on; are the workers running (rekey up, or the three programs)? rekey rotations list shows how far it is";
-            return Err(NotInTime(problem.to_owned()).into());
+            let problem = match view {
+                None => "nobody has begun the rotation yet; are the workers running (rekey up, or the three programs)?".to_owned(),
+                Some(_) => format!(
+                    "the rotation did not end in time ({message}); running workers go on, rekey rotations list shows how far it is"
+                ),
+            };
+            return Err(NotInTime(problem).into());
         }
         sleep(POLL).await;
     }

@@ -188,7 +188,7 @@ fn census(certificate: &Certificate) -> String {
         }
     }
     if lines.is_empty() {
-        return "no column is protected by this keyring\n".to_owned();
+        return "nothing was counted: no column is protected by this keyring, or none held a value\n".to_owned();
     }
     let row = |((column, under), [before, after]): ((String, &str), [i64; 2])| {
         [
