@@ -36,15 +36,27 @@ pub struct Answer {
     pub stderr: String,
 }
 
+impl Answer {
+    pub fn of(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
+    }
+}
+
 impl Desk {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let desk = Self {
             dir: tempfile::tempdir().unwrap(),
         };
         let source = desk.file("source.db");
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
-            let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&source).create_if_missing(true);
+        in_a_runtime(async {
+            let options = sqlx::sqlite::SqliteConnectOptions::new()
+                .filename(&source)
+                .create_if_missing(true);
             let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
             let table = "CREATE TABLE patients (id INTEGER PRIMARY KEY, uuid TEXT NOT NULL, ssn BLOB, notes TEXT)";
             sqlx::query(table).execute(&pool).await.unwrap();
@@ -109,27 +121,23 @@ impl Desk {
         let mut child = self.command(arguments).spawn().unwrap();
         // A command that refuses its arguments may be gone before it reads.
         let _ = child.stdin.take().unwrap().write_all(input);
-        let Output {
-            status,
-            stdout,
-            stderr,
-        } = child.wait_with_output().unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Answer {
-            code: status.code().unwrap_or(-1),
-            stdout: text(stdout),
-            stderr: text(stderr),
-        }
+        Answer::of(child.wait_with_output().unwrap())
     }
 
     /// Runs SQL on the store.
-    fn on_store(&self, sql: &'static str) {
+    pub fn on_store(&self, sql: &'static str) {
+        self.on_store_with(sql, &[]);
+    }
+
+    /// The same, with its arguments.
+    pub fn on_store_with(&self, sql: &'static str, arguments: &[&str]) {
         let file = self.file("state").join("store.db");
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
+        in_a_runtime(async {
             let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&file);
             let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
-            sqlx::query(sql).execute(&pool).await.unwrap();
+            let query = sqlx::query(sql);
+            let query = arguments.iter().fold(query, |query, one| query.bind(*one));
+            query.execute(&pool).await.unwrap();
             pool.close().await;
         });
     }
@@ -139,6 +147,12 @@ impl Desk {
         assert_eq!(answer.code, 0, "{arguments:?}: {}", answer.stderr);
         serde_json::from_str(&answer.stdout).unwrap()
     }
+}
+
+/// Runs `work` to its end, in tests with a runtime of their own too.
+fn in_a_runtime<T: Send>(work: impl Future<Output = T> + Send) -> T {
+    let runtime = || tokio::runtime::Runtime::new().unwrap();
+    std::thread::scope(|scope| scope.spawn(|| runtime().block_on(work)).join().unwrap())
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod faults;
 mod kms_rights;
 mod look;
 mod look_postgres;
+mod lost_master_key;
 mod master;
 mod ndjson;
 mod postgres_source;
