@@ -25,6 +25,7 @@ mod m0022_identities;
 mod m0024_longest_lease;
 mod m0025_written_by;
 mod m0027_places;
+mod m0030_bind_types;
 mod table;
 
 /// Every migration, in order.
@@ -58,6 +59,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0024_longest_lease::Migration),
             Box::new(m0025_written_by::Migration),
             Box::new(m0027_places::Migration),
+            Box::new(m0030_bind_types::Migration),
         ]
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use rekey_domain::{ColumnName, Finding, KeyId, KeyName, OnUpdate, unsaid};
+use rekey_domain::{BindType, ColumnName, Finding, KeyId, KeyName, OnUpdate, unsaid};
 use rekey_sources::{CensusColumn, CountedBy, Source, SourceError, TableShape};
 use rekey_store::columns::Protected;
 
@@ -81,7 +81,7 @@ pub(crate) fn missing_columns(
         Some(_) => {}
     }
     let unbound = column.spec.bind_columns.iter();
-    let unbound = unbound.filter(|bind| !shape.column(bind).is_some_and(|c| c.can_bind));
+    let unbound = unbound.filter(|bind| !shape.column(bind).is_some_and(|c| c.can_bind()));
     findings.extend(unbound.map(|bind| {
         Finding::person(
             &subject,
@@ -92,7 +92,33 @@ pub(crate) fn missing_columns(
             ),
         )
     }));
-    findings.len() > before
+    let is_broken = findings.len() > before;
+    if let Some(noted) = &column.spec.bind_types {
+        findings.extend(retyped(&subject, column, shape, noted));
+    }
+    is_broken
+}
+
+/// Bind columns whose type is another than what was noted: what people write would be read as that.
+fn retyped(
+    subject: &str,
+    column: &Protected,
+    shape: &TableShape,
+    noted: &[BindType],
+) -> Vec<Finding> {
+    let binds = column.spec.bind_columns.iter().zip(noted);
+    let changed = binds.filter(|(bind, noted)| {
+        let now = shape.column(bind).and_then(|column| column.bind_type);
+        now.is_some_and(|now| now != **noted)
+    });
+    changed
+        .map(|(bind, noted)| {
+            Finding::person(
+                subject,
+                format!("its values are bound to {bind}, which held {noted} and is of another type now: rekey apply notes it"),
+            )
+        })
+        .collect()
 }
 
 /// What our updates of a table would set off without anyone having said that it may.

@@ -2,7 +2,9 @@
 
 use std::str::FromStr;
 
-use rekey_domain::{Bind, ColumnName, ColumnSpec, Limits, OnUpdate, TextEncoding, Triggers};
+use rekey_domain::{
+    Bind, BindType, ColumnName, ColumnSpec, Limits, OnUpdate, TextEncoding, Triggers,
+};
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DbErr,
     EntityTrait, ExprTrait, FromQueryResult, IdenStatic, Iterable, JoinType, QueryFilter,
@@ -49,6 +51,8 @@ pub struct NewColumn {
     pub bind: Bind,
     /// The columns `bind` resolves to.
     pub bind_columns: Vec<String>,
+    /// Their types.
+    pub bind_types: Vec<BindType>,
     /// How ciphertext stands in it.
     pub encoding: TextEncoding,
 }
@@ -131,6 +135,7 @@ fn protected(row: &QueryResult) -> Result<Protected, DbErr> {
         keyring,
         bind: column.bind.0,
         bind_columns: column.bind_columns.0,
+        bind_types: column.bind_types.map(|Json(types)| types),
         encoding: column.encoding.0,
     };
     Ok(Protected {
@@ -367,12 +372,23 @@ pub async fn ensure_table(
     }
 }
 
-/// Protects a column; `false` when it is protected already, in just this way.
+/// What became of a column that is to be protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protection {
+    /// It is protected now.
+    New,
+    /// It was already, in just this way; the types of its bind columns were noted.
+    Noted,
+    /// It was already, and nothing was written.
+    Known,
+}
+
+/// Protects a column.
 ///
 /// # Errors
 /// [`StoreError::Refused`] when it is protected in another way: `bind`, keyring, encoding and column
 /// id are frozen at first use.
-pub async fn protect(unit: &Unit, table: Uuid, new: NewColumn) -> Result<bool, StoreError> {
+pub async fn protect(unit: &Unit, table: Uuid, new: NewColumn) -> Result<Protection, StoreError> {
     let named = protected_column::Column::TableId
         .eq(table)
         .and(protected_column::Column::Name.eq(&new.name));
@@ -386,7 +402,7 @@ pub async fn protect(unit: &Unit, table: Uuid, new: NewColumn) -> Result<bool, S
             && old.encoding.0 == new.encoding;
         let same_id = !new.is_id_said || old.column_id == new.column_id;
         if same && same_id && old.bind_columns.0 == new.bind_columns {
-            return Ok(false);
+            return note_bind_types(unit, old, new.bind_types).await;
         }
         let name = new.name;
         return Err(StoreError::Refused(format!(
@@ -403,12 +419,31 @@ pub async fn protect(unit: &Unit, table: Uuid, new: NewColumn) -> Result<bool, S
         column_id: Set(new.column_id),
         bind: Set(Json(new.bind)),
         bind_columns: Set(Json(new.bind_columns)),
+        bind_types: Set(Some(Json(new.bind_types))),
         encoding: Set(Json(new.encoding)),
         created_at: Set(unit.now()),
     };
     let taken = |error| StoreError::stale_if_taken(error, column);
     row.insert(unit.db()).await.map_err(taken)?;
-    Ok(true)
+    Ok(Protection::New)
+}
+
+async fn note_bind_types(
+    unit: &Unit,
+    column: protected_column::Model,
+    types: Vec<BindType>,
+) -> Result<Protection, StoreError> {
+    let types = Some(Json(types));
+    if column.bind_types == types {
+        return Ok(Protection::Known);
+    }
+    let row = protected_column::ActiveModel {
+        id: Set(column.id),
+        bind_types: Set(types),
+        ..Default::default()
+    };
+    row.update(unit.db()).await?;
+    Ok(Protection::Noted)
 }
 
 /// Ids tell columns apart: values bound to one could stand in another's place.
@@ -447,7 +482,7 @@ mod tests {
         test_store::{Kind, TestStore},
     };
 
-    async fn protect_ssn(store: &Store, keyring: Uuid) -> Result<bool, StoreError> {
+    async fn protect_ssn(store: &Store, keyring: Uuid) -> Result<Protection, StoreError> {
         let unit = store.begin().await?;
         let (source, _) = ensure_source(&unit, "clinic", "sqlite://clinic.db").await?;
         let table = ensure_table(
@@ -465,6 +500,7 @@ mod tests {
             keyring,
             bind: Bind::Column,
             bind_columns: Vec::new(),
+            bind_types: Vec::new(),
             encoding: TextEncoding::Binary,
         };
         let protected = protect(&unit, table.id, new).await?;
@@ -488,7 +524,8 @@ mod tests {
                     "{one:?}"
                 );
             }
-            assert!(!protect_ssn(&store, keyring).await.unwrap());
+            let again = protect_ssn(&store, keyring).await.unwrap();
+            assert_eq!(again, Protection::Known);
             assert_eq!(all(store.db()).await.unwrap().len(), 1);
         }
     }
@@ -498,7 +535,8 @@ mod tests {
         for kind in Kind::BOTH {
             let store = TestStore::new(kind).await;
             let keyring = store.keyring("phi").await.id;
-            assert!(protect_ssn(&store, keyring).await.unwrap());
+            let protected = protect_ssn(&store, keyring).await.unwrap();
+            assert_eq!(protected, Protection::New);
             let column = all(store.db()).await.unwrap()[0].id;
             for released in [true, false] {
                 let unit = store.begin().await.unwrap();
@@ -506,7 +544,8 @@ mod tests {
                 unit.commit().await.unwrap();
                 assert_eq!(all(store.db()).await.unwrap().len(), 0);
             }
-            assert!(protect_ssn(&store, keyring).await.unwrap());
+            let protected = protect_ssn(&store, keyring).await.unwrap();
+            assert_eq!(protected, Protection::New);
         }
     }
 }

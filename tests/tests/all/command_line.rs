@@ -4,7 +4,7 @@ use std::{
     fs,
     io::Write,
     os::unix::fs::PermissionsExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
 
@@ -125,21 +125,13 @@ impl Desk {
     }
 
     /// Runs SQL on the store.
-    pub fn on_store(&self, sql: &'static str) {
-        self.on_store_with(sql, &[]);
+    pub fn on_store(&self, sql: &str) {
+        on_sqlite(&self.file("state").join("store.db"), sql);
     }
 
-    /// The same, with its arguments.
-    pub fn on_store_with(&self, sql: &'static str, arguments: &[&str]) {
-        let file = self.file("state").join("store.db");
-        in_a_runtime(async {
-            let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&file);
-            let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
-            let query = sqlx::query(sql);
-            let query = arguments.iter().fold(query, |query, one| query.bind(*one));
-            query.execute(&pool).await.unwrap();
-            pool.close().await;
-        });
+    /// Runs SQL on the clinic's database.
+    pub fn on_source(&self, sql: &str) {
+        on_sqlite(&self.file("source.db"), sql);
     }
 
     fn json(&self, arguments: &[&str]) -> Value {
@@ -147,6 +139,16 @@ impl Desk {
         assert_eq!(answer.code, 0, "{arguments:?}: {}", answer.stderr);
         serde_json::from_str(&answer.stdout).unwrap()
     }
+}
+
+fn on_sqlite(file: &Path, sql: &str) {
+    in_a_runtime(async {
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+        let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+        let sql = sqlx::AssertSqlSafe(sql.to_owned());
+        sqlx::raw_sql(sql).execute(&pool).await.unwrap();
+        pool.close().await;
+    });
 }
 
 /// Runs `work` to its end, in tests with a runtime of their own too.

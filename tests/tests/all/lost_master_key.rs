@@ -181,7 +181,8 @@ fn copies_of_store_and_master_key_bring_every_value_back() {
     let sealed = desk.rekey(&[&["encrypt"], &place[..]].concat(), b"123-45-6789");
     let (file, copy) = (desk.file("state/master.key"), desk.file("copy.key"));
     fs::copy(&file, &copy).unwrap();
-    desk.on_store_with("VACUUM INTO ?", &[desk.file("copy.db").to_str().unwrap()]);
+    let copied = desk.file("copy.db");
+    desk.on_store(&format!("VACUUM INTO '{}'", copied.display()));
     fs::remove_dir_all(desk.file("state")).unwrap();
     let lost = desk.rekey(&["status"], b"");
     assert_eq!(lost.code, 2, "{}", lost.stderr);

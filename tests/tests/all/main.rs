@@ -5,6 +5,7 @@
 mod algorithms;
 mod architecture;
 mod audit;
+mod binds;
 mod broker;
 mod certificate;
 mod clocks;

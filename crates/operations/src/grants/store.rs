@@ -108,7 +108,10 @@ const OPERATOR: [(&str, &str); 17] = [
         "source_table",
         "SELECT, INSERT, UPDATE (relation, triggers, publications_accepted, oid)",
     ),
-    ("protected_column", "SELECT, INSERT, DELETE"),
+    (
+        "protected_column",
+        "SELECT, INSERT, UPDATE (bind_types), DELETE",
+    ),
     ("quarantine", "SELECT, UPDATE (resolved_at)"),
     ("census", "SELECT"),
     ("schedule", "SELECT"),
