@@ -21,6 +21,7 @@ use crate::{
 
 mod algorithm;
 mod overlaps;
+mod renames;
 mod whereabouts;
 
 use algorithm::Retired;
@@ -50,6 +51,7 @@ async fn preview(
     looked: &Looked<'_>,
 ) -> Result<Written, OperationError> {
     let whereabouts = whereabouts::look(services, desired, looked).await?;
+    renames::refuse_renamed(services, desired, looked).await?;
     let unit = services.store.begin().await?;
     // Dropped without commit: what it changed is what would change.
     write(&unit, desired, &looked.resolved, &whereabouts).await
@@ -188,16 +190,7 @@ fn resolve_column<'a>(
             "it decides in which partition a row lies, and a new value would move the row or fit in none; partition the table by another column".to_owned(),
         ));
     }
-    let bind_columns = match &column.bind {
-        Bind::Column => Vec::new(),
-        Bind::Row if shape.primary_key.is_empty() => {
-            return Err(wrong(
-                "bind = \"row\" needs a declared primary key, and the table has none: add one, name columns that never change, bind = [\"…\"], or say bind = \"column\"".to_owned(),
-            ));
-        }
-        Bind::Row => shape.primary_key.clone(),
-        Bind::Columns(columns) => columns.clone(),
-    };
+    let bind_columns = bind_columns(&column.bind, shape).map_err(wrong)?;
     let bind_types = bind_columns.iter().map(|name| bind_type(shape, name));
     let bind_types = bind_types.collect::<Result<_, _>>().map_err(wrong)?;
     Ok(Resolved {
@@ -212,6 +205,18 @@ fn resolve_column<'a>(
     })
 }
 
+/// The columns that a bind resolves to; the error says why it does not, and what to do.
+pub(crate) fn bind_columns(bind: &Bind, shape: &TableShape) -> Result<Vec<String>, String> {
+    match bind {
+        Bind::Column => Ok(Vec::new()),
+        Bind::Row if shape.primary_key.is_empty() => Err(
+            "bind = \"row\" needs a declared primary key, and the table has none: add one, name columns that never change, bind = [\"…\"], or say bind = \"column\"".to_owned(),
+        ),
+        Bind::Row => Ok(shape.primary_key.clone()),
+        Bind::Columns(columns) => Ok(columns.clone()),
+    }
+}
+
 /// The foreign key that a column is part of.
 fn tied<'a>(shape: &'a TableShape, column: &str) -> Option<&'a str> {
     let mut ties = shape.foreign_keys.iter();
@@ -220,7 +225,7 @@ fn tied<'a>(shape: &'a TableShape, column: &str) -> Option<&'a str> {
 }
 
 /// What a column's values bind others as; the error says why they cannot, and what to do.
-fn bind_type(shape: &TableShape, name: &str) -> Result<BindType, String> {
+pub(crate) fn bind_type(shape: &TableShape, name: &str) -> Result<BindType, String> {
     let column = shape.column(name);
     if let Some(of) = column.and_then(|column| column.bind_type) {
         return Ok(of);

@@ -62,19 +62,23 @@ pub(crate) fn missing_columns(
         None => findings.push(Finding::person(
             &subject,
             format!(
-                "{} has no such column; it has {}. If it was dropped: rekey columns release {} --gone; if it was renamed, then declare it under its new name with id = \"{}\", to which its values are bound",
+                "{} has no such column; it has {}. If it was renamed: rekey columns rename {} {}.{}.NAME, which keeps what its values are bound to; if it was dropped: rekey columns release {} --gone",
                 column.table.relation,
                 known(),
                 column.spec.name,
-                column.spec.column_id
+                column.source.name,
+                column.table.name,
+                column.spec.name,
             ),
         )),
         Some(found) if found.encoding != Some(column.spec.encoding) => {
             findings.push(Finding::person(
                 &subject,
                 format!(
-                    "its type is {:?} now, which cannot hold its ciphertext as it was protected",
-                    found.declared_type
+                    "its type is {:?} now, which does not hold its ciphertext as it was protected; if its values were converted: rekey columns rename {} {}",
+                    found.declared_type,
+                    column.spec.name,
+                    column.spec.name,
                 ),
             ));
         }
@@ -139,7 +143,11 @@ pub(crate) fn said(desired: &Desired, column: &Protected) -> OnUpdate {
     declared.map_or_else(|| column.table.on_update(), |table| table.on_update)
 }
 
-fn declared_table<'a>(desired: &'a Desired, source: &str, table: &str) -> Option<&'a DesiredTable> {
+pub(crate) fn declared_table<'a>(
+    desired: &'a Desired,
+    source: &str,
+    table: &str,
+) -> Option<&'a DesiredTable> {
     let source = desired.sources.iter().find(|one| one.name == source)?;
     source.tables.iter().find(|one| one.name == table)
 }

@@ -15,8 +15,8 @@ use uuid::Uuid;
 pub use crate::entities::{source::Model as Source, source_table::Model as Table};
 use crate::{
     StoreError, Unit,
-    entities::{keyring, protected_column, source, source_table},
-    quarantine,
+    entities::{keyring, protected_column, rotation, source, source_table},
+    keyrings, quarantine, rotations,
     stored::{Json, Text},
 };
 
@@ -404,10 +404,9 @@ pub async fn protect(unit: &Unit, table: Uuid, new: NewColumn) -> Result<Protect
         if same && same_id && old.bind_columns.0 == new.bind_columns {
             return note_bind_types(unit, old, new.bind_types).await;
         }
-        let name = new.name;
-        return Err(StoreError::Refused(format!(
-            "column {name} is protected already with another keyring, bind, encoding or id, which are frozen at first use"
-        )));
+        let before = keyrings::by_id(unit.db(), old.keyring_id).await?.name.0;
+        let after = keyrings::by_id(unit.db(), new.keyring).await?.name.0;
+        return Err(refuse_other(&old, &new, before.as_str(), after.as_str()));
     }
     refuse_taken_id(unit, table, &new).await?;
     let column = format!("column {}", new.name);
@@ -446,6 +445,42 @@ async fn note_bind_types(
     Ok(Protection::Noted)
 }
 
+/// Says which of what is frozen at first use would be another.
+fn refuse_other(
+    old: &protected_column::Model,
+    new: &NewColumn,
+    before: &str,
+    after: &str,
+) -> StoreError {
+    let list = |names: &[String]| names.join(", ");
+    let id = if new.is_id_said {
+        &new.column_id
+    } else {
+        &old.column_id
+    };
+    let frozen = [
+        ("keyring", before.to_owned(), after.to_owned()),
+        ("bind", list(&old.bind_columns.0), list(&new.bind_columns)),
+        (
+            "encoding",
+            format!("{:?}", old.encoding.0),
+            format!("{:?}", new.encoding),
+        ),
+        ("id", old.column_id.clone(), id.clone()),
+        (
+            "bind",
+            format!("{:?}", old.bind.0),
+            format!("{:?}", new.bind),
+        ),
+    ];
+    let other = frozen.into_iter().find(|(_, old, new)| old != new);
+    let (what, old, said) = other.expect("something is another, or it is the same");
+    StoreError::Refused(format!(
+        "column {} is protected already with {what} {old}, and {said} was asked for: that is frozen at first use. If the database calls things otherwise now, or its type changed: rekey columns rename, which looks whether its values open",
+        new.name
+    ))
+}
+
 /// Ids tell columns apart: values bound to one could stand in another's place.
 async fn refuse_taken_id(unit: &Unit, table: Uuid, new: &NewColumn) -> Result<(), StoreError> {
     let columns = all(unit.db()).await?;
@@ -460,6 +495,98 @@ async fn refuse_taken_id(unit: &Unit, table: Uuid, new: &NewColumn) -> Result<()
         "column {} would have the id {}, which is that of {}; give it another, id = \"…\", or keep the table's name in rekey.toml",
         new.name, new.column_id, taken.spec.name
     )))
+}
+
+/// Where a protected column is from now on, and what its values are bound to there.
+#[derive(Debug, Clone)]
+pub struct NewPlace {
+    /// What it is called.
+    pub name: ColumnName,
+    /// Its table in the database.
+    pub relation: String,
+    /// What PostgreSQL knows that by.
+    pub oid: Option<i64>,
+    /// What its values are bound to.
+    pub bind: Bind,
+    /// The columns that `bind` resolves to.
+    pub bind_columns: Vec<String>,
+    /// Their types.
+    pub bind_types: Vec<BindType>,
+    /// How ciphertext stands in it.
+    pub encoding: TextEncoding,
+}
+
+/// Renames a column, and its table with all columns of it where that is called otherwise. Its id and its
+/// keyring stay, and what rotations under way were asked about it follows.
+///
+/// # Errors
+/// [`StoreError::Stale`] where it was renamed or released meanwhile, or the name is taken.
+pub async fn rename(unit: &Unit, column: &Protected, to: &NewPlace) -> Result<(), StoreError> {
+    let stale = || StoreError::Stale {
+        what: format!("column {}", column.spec.name),
+    };
+    lock_sources(unit).await?;
+    let found = all(unit.db()).await?;
+    let is_same = |one: &&Protected| one.id == column.id && one.spec == column.spec;
+    found.iter().find(is_same).ok_or_else(stale)?;
+    let taken = |error| StoreError::stale_if_taken(error, format!("{}", to.name));
+    let table = source_table::ActiveModel {
+        id: Set(column.table.id),
+        name: Set(to.name.table.clone()),
+        relation: Set(to.relation.clone()),
+        oid: Set(to.oid),
+        ..Default::default()
+    };
+    table.update(unit.db()).await.map_err(taken)?;
+    let row = protected_column::ActiveModel {
+        id: Set(column.id),
+        name: Set(to.name.column.clone()),
+        bind: Set(Json(to.bind.clone())),
+        bind_columns: Set(Json(to.bind_columns.clone())),
+        bind_types: Set(Some(Json(to.bind_types.clone()))),
+        encoding: Set(Json(to.encoding)),
+        ..Default::default()
+    };
+    row.update(unit.db()).await.map_err(taken)?;
+    for other in found.iter().filter(|one| one.table.id == column.table.id) {
+        let mut name = other.spec.name.clone();
+        name.table.clone_from(&to.name.table);
+        if other.id == column.id {
+            name = to.name.clone();
+        }
+        follow(unit, &other.spec.name, &name).await?;
+    }
+    Ok(())
+}
+
+/// Rotations that are not over name the columns that they were asked about.
+async fn follow(unit: &Unit, old: &ColumnName, new: &ColumnName) -> Result<(), StoreError> {
+    for live in rotations::not_over(unit.db()).await? {
+        let renamed = |name: &ColumnName| {
+            if name == old {
+                new.clone()
+            } else {
+                name.clone()
+            }
+        };
+        let only = live
+            .only_column
+            .as_ref()
+            .map(|Text(name)| Text(renamed(name)));
+        let swept = live.sweep_columns.as_ref();
+        let swept = swept.map(|Json(names)| Json(names.iter().map(renamed).collect()));
+        if only == live.only_column && swept == live.sweep_columns {
+            continue;
+        }
+        let row = rotation::ActiveModel {
+            id: Set(live.id),
+            only_column: Set(only),
+            sweep_columns: Set(swept),
+            ..Default::default()
+        };
+        row.update(unit.db()).await?;
+    }
+    Ok(())
 }
 
 /// Forgets a protected column, and what of it is in quarantine; `false` when it was forgotten already.

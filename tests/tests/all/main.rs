@@ -35,6 +35,7 @@ mod process_writers;
 mod processes;
 mod proof;
 mod quarantine;
+mod renames;
 mod roles;
 mod rolling_deploy;
 mod shifted_clock;

@@ -94,7 +94,7 @@ const OPERATOR: [(&str, &str); 17] = [
     ),
     (
         "rotation",
-        "INSERT, UPDATE (state, resend_at, paused, paused_because, resumptions, pause_after, cancelled_because, due_at, failure, ended_at, pass, planned, plan_table, plan_part, plan_after)",
+        "INSERT, UPDATE (state, resend_at, paused, paused_because, resumptions, pause_after, only_column, sweep_columns, cancelled_because, due_at, failure, ended_at, pass, planned, plan_table, plan_part, plan_after)",
     ),
     ("batch", "UPDATE (state, resend_at, failure)"),
     ("rotation_request", "SELECT"),
@@ -106,11 +106,11 @@ const OPERATOR: [(&str, &str); 17] = [
     ),
     (
         "source_table",
-        "SELECT, INSERT, UPDATE (relation, triggers, publications_accepted, oid)",
+        "SELECT, INSERT, UPDATE (name, relation, triggers, publications_accepted, oid)",
     ),
     (
         "protected_column",
-        "SELECT, INSERT, UPDATE (bind_types), DELETE",
+        "SELECT, INSERT, UPDATE (name, bind, bind_columns, bind_types, encoding), DELETE",
     ),
     ("quarantine", "SELECT, UPDATE (resolved_at)"),
     ("census", "SELECT"),
