@@ -26,6 +26,7 @@ mod m0024_longest_lease;
 mod m0025_written_by;
 mod m0027_places;
 mod m0030_bind_types;
+mod m0031_dead_letter_stood;
 mod table;
 
 /// Every migration, in order.
@@ -60,6 +61,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0025_written_by::Migration),
             Box::new(m0027_places::Migration),
             Box::new(m0030_bind_types::Migration),
+            Box::new(m0031_dead_letter_stood::Migration),
         ]
     }
 }

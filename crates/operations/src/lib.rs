@@ -53,7 +53,7 @@ pub use census::{CensusRow, PassToProve, census, census_of_columns};
 pub use columns_check::{ColumnView, ColumnsCheck, check_columns, column_views};
 pub use columns_release::{Released, release_column};
 pub use columns_rename::{Renamed, rename_column};
-pub use dead_letters::{dismiss_dead_letter, retry_dead_letter};
+pub use dead_letters::{dismiss_dead_letters, retry_dead_letters};
 pub use desired::{
     Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, STORE_SOURCE,
 };

@@ -336,6 +336,64 @@ fn a_dead_letter_from_outside_is_not_sent_again_and_once_dismissed_asks_for_nobo
 }
 
 #[test]
+fn dead_letters_and_quarantine_are_done_with_by_a_filter() {
+    let desk = Desk::initialised();
+    desk.on_store(
+        "INSERT INTO dead_letter (id, queue, type, event, error, died_at)
+         SELECT randomblob(16), 'rotator', 'rekey.rotation.due.v1',
+             '{\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"/x\",\"type\":\"rekey.rotation.due.v1\",\"data\":{\"rotation\":\"0198c7a0-0000-7000-8000-00000000000' || value || '\"}}',
+             'given up: ' || value, '2024-02-29T00:00:00+00:00' FROM json_each('[1, 1, 2, 3]');
+         INSERT INTO quarantine (id, rotation_id, column_id, row_key, reason, found_at)
+         SELECT randomblob(16), randomblob(16), protected_column.id, 'id ' || value, 'corrupt', '2026-03-29 01:30:00+00:00'
+         FROM protected_column, json_each('[1, 2, 3]') WHERE name = 'ssn'",
+    );
+    let letters = || {
+        desk.json(&["dead-letters", "list"])["dead_letters"]
+            .as_array()
+            .unwrap()
+            .len()
+    };
+    let rotation = "0198c7a0-0000-7000-8000-000000000001";
+    let because = ["--because", "ticket 7"];
+    for (filter, left) in [
+        (&["--rotation", rotation][..], 2),
+        (&["--reason", "given up: 3"], 1),
+        (&["--reason", "not this"], 1),
+        (&["--all"], 0),
+    ] {
+        let dismiss = [&["dead-letters", "dismiss"], filter, &because].concat();
+        let dismissed = desk.rekey(&dismiss, b"");
+        assert_eq!(dismissed.code, 0, "{filter:?}: {}", dismissed.stderr);
+        assert_eq!(letters(), left, "{filter:?}");
+    }
+    let none = desk.rekey(&["dead-letters", "dismiss", "--because", "x"], b"");
+    assert_eq!(none.code, 2, "nothing is dismissed by leaving the ids out");
+
+    let values = || {
+        desk.json(&["quarantine", "list"])["values"]
+            .as_array()
+            .unwrap()
+            .len()
+    };
+    for (filter, left) in [
+        (&["--reason", "missing-key"][..], 3),
+        (&["--column", "clinic.patients.notes"], 3),
+        (
+            &["--column", "clinic.patients.ssn", "--reason", "corrupt"],
+            0,
+        ),
+        (&["--all"], 0),
+    ] {
+        let resolve = [&["quarantine", "resolve"], filter, &because].concat();
+        let resolved = desk.rekey(&resolve, b"");
+        assert_eq!(resolved.code, 0, "{filter:?}: {}", resolved.stderr);
+        assert_eq!(values(), left, "{filter:?}");
+    }
+    assert_eq!(desk.rekey(&["status"], b"").code, 0);
+    assert_eq!(desk.rekey(&["audit", "verify"], b"").code, 0);
+}
+
+#[test]
 fn a_configuration_that_contradicts_itself_is_refused_with_every_error() {
     let desk = Desk::new();
     desk.configure("[[keyring]]\nname = \"phi\"\npurpose = \"PHI\"\nrotate = \"often\"\nconcurrency = 0\ncolour = 1\n");

@@ -24,12 +24,13 @@ const EVERY: [(&str, &str); 7] = [
 /// What is known of keys without what the KMS opens.
 const KEY_FACTS: &str = "SELECT (key_id, keyring_id, version, state, algorithm, used, used_by_applications, created_at, activated_at, deactivated_at, expires_at, master_key, public_key, longest_lease, leases_end_at)";
 
-const SCHEDULER: [(&str, &str); 5] = [
+const SCHEDULER: [(&str, &str); 6] = [
     ("key", KEY_FACTS),
     ("schedule", "SELECT, INSERT, UPDATE (fired_up_to)"),
     ("rotation", "UPDATE (resend_at, certificate_due, totals)"),
     ("batch", "DELETE, UPDATE (resend_at)"),
     ("inbox", "SELECT, DELETE"),
+    ("dead_letter", "SELECT, UPDATE (dismissed_at)"),
 ];
 
 /// Who handles messages and uses keys: each effect once, each use counted and audited.
