@@ -27,6 +27,8 @@ mod m0025_written_by;
 mod m0027_places;
 mod m0028_detail;
 mod m0029_guards;
+mod m0030_bind_types;
+mod m0031_dead_letter_stood;
 mod table;
 
 /// Every migration, in order.
@@ -62,6 +64,8 @@ impl MigratorTrait for Migrator {
             Box::new(m0027_places::Migration),
             Box::new(m0028_detail::Migration),
             Box::new(m0029_guards::Migration),
+            Box::new(m0030_bind_types::Migration),
+            Box::new(m0031_dead_letter_stood::Migration),
         ]
     }
 }

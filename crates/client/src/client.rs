@@ -64,7 +64,8 @@ impl Client {
         }
     }
 
-    /// Encrypts a value of `column` for the row that `bind` names, and returns the ciphertext's
+    /// Encrypts a value of `column` for the row that `bind` names, each value of it in any way that its
+    /// column's type can be written (`042`, a UUID in upper case), and returns the ciphertext's
     /// bytes; a column with base64 encoding holds them through `rekey_envelope::encode_base64`.
     ///
     /// # Errors
@@ -76,8 +77,7 @@ impl Client {
         plaintext: &[u8],
     ) -> Result<Vec<u8>, ClientError> {
         let spec = self.column(column).await?;
-        spec.check_bind(bind)?;
-        let aad = associated_data(&spec.column_id, bind);
+        let aad = associated_data(&spec.column_id, &spec.fit_bind(bind)?);
         let key = self.encryption_key(&spec.keyring, 1).await?;
         Ok(key.encrypt(plaintext, &aad)?)
     }
@@ -94,9 +94,8 @@ impl Client {
         ciphertext: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, ClientError> {
         let spec = self.column(column).await?;
-        spec.check_bind(bind)?;
+        let aad = associated_data(&spec.column_id, &spec.fit_bind(bind)?);
         let ciphertext = Ciphertext::parse(ciphertext).map_err(|_| ClientError::NotCiphertext)?;
-        let aad = associated_data(&spec.column_id, bind);
         let key = self
             .decryption_key(&spec.keyring, ciphertext.key_id())
             .await?;

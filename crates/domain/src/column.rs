@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::KeyringName;
+use crate::{BindType, KeyringName, NotOfType};
 
 /// A column name that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -161,14 +161,27 @@ impl From<&str> for BindValue {
 
 /// A bind that does not fit its column.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{column} is bound to {expected} value(s) of its row; {found} given")]
-pub struct BindError {
-    /// The column.
-    pub column: String,
-    /// How many values its `bind` names.
-    pub expected: usize,
-    /// How many were given.
-    pub found: usize,
+pub enum BindError {
+    /// More values or fewer than the column's `bind` names.
+    #[error("{column} is bound to {expected} value(s) of its row; {found} given")]
+    Count {
+        /// The column.
+        column: String,
+        /// How many values its `bind` names.
+        expected: usize,
+        /// How many were given.
+        found: usize,
+    },
+    /// A value that no row has.
+    #[error("{column} is bound to {bind}: {problem}")]
+    Value {
+        /// The column.
+        column: String,
+        /// The column that it is bound to.
+        bind: String,
+        /// What was expected and found.
+        problem: NotOfType,
+    },
 }
 
 /// How ciphertext stands in the column.
@@ -236,24 +249,42 @@ pub struct ColumnSpec {
     pub bind: Bind,
     /// The columns that `bind` resolves to, in order: the primary key for [`Bind::Row`].
     pub bind_columns: Vec<String>,
+    /// The types of these, as many; none: an older program protected the column, and it was not
+    /// applied since.
+    pub bind_types: Option<Vec<BindType>>,
     /// How ciphertext stands in the column.
     pub encoding: TextEncoding,
 }
 
 impl ColumnSpec {
-    /// Checks that as many bind values are given as the column's `bind` names.
+    /// The values as they stand in the row: as many as the column's `bind` names, each of its column's
+    /// type, whatever way it was written. Where the types are not known, as they were given.
     ///
     /// # Errors
-    /// [`BindError`] names both counts.
-    pub fn check_bind(&self, values: &[BindValue]) -> Result<(), BindError> {
+    /// [`BindError`] says what was expected and found.
+    pub fn fit_bind(&self, values: &[BindValue]) -> Result<Vec<BindValue>, BindError> {
         let (expected, found) = (self.bind_columns.len(), values.len());
-        if expected == found {
-            return Ok(());
+        if expected != found {
+            return Err(BindError::Count {
+                column: self.name.to_string(),
+                expected,
+                found,
+            });
         }
-        Err(BindError {
+        let Some(types) = &self.bind_types else {
+            return Ok(values.to_vec());
+        };
+        let fitted = values.iter().zip(types).zip(&self.bind_columns);
+        fitted
+            .map(|((value, of), bind)| self.fit(*of, value, bind))
+            .collect()
+    }
+
+    fn fit(&self, of: BindType, value: &BindValue, bind: &str) -> Result<BindValue, BindError> {
+        of.fit(value).map_err(|problem| BindError::Value {
             column: self.name.to_string(),
-            expected,
-            found,
+            bind: bind.to_owned(),
+            problem,
         })
     }
 }

@@ -4,6 +4,7 @@
 //! one, and returns values. Words follow NIST SP 800-57 and Tink.
 
 mod batch;
+mod bind_type;
 mod canary;
 mod census;
 mod column;
@@ -27,6 +28,7 @@ mod usage;
 mod window;
 
 pub use batch::{BatchState, Part, PartId, Range};
+pub use bind_type::{BindType, NotOfType, hex};
 pub use canary::Canary;
 pub use census::{CensusCount, Found};
 pub use column::{

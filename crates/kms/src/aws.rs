@@ -134,6 +134,10 @@ impl AwsKms {
 
 #[async_trait]
 impl Kms for AwsKms {
+    fn place(&self) -> String {
+        format!("AWS KMS, {}", self.master_key)
+    }
+
     async fn generate_data_key(
         &self,
         context: &EncryptionContext,

@@ -10,6 +10,9 @@ use crate::{EncryptionContext, KmsError, MasterKeyInfo};
 /// A provider of a master key.
 #[async_trait]
 pub trait Kms: Send + Sync {
+    /// Where its master keys are, for people. Asks nobody.
+    fn place(&self) -> String;
+
     /// Makes a data key, wrapped under the master key and bound to `context`.
     ///
     /// # Errors

@@ -143,6 +143,10 @@ impl LocalKms {
 
 #[async_trait]
 impl Kms for LocalKms {
+    fn place(&self) -> String {
+        format!("the file {}", self.path.display())
+    }
+
     async fn generate_data_key(
         &self,
         context: &EncryptionContext,

@@ -2,13 +2,13 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use rekey_domain::{Bind, Principal, Purpose, id_part, unsaid};
+use rekey_domain::{Bind, BindType, Principal, Purpose, id_part, unsaid};
 use rekey_messages::RotationDue;
 use rekey_sources::{Source, TableShape};
 use rekey_store::{
     Unit,
     audit::Record,
-    columns::{self, NewColumn},
+    columns::{self, NewColumn, Protection},
     keyrings, rotations,
 };
 use serde_json::json;
@@ -21,6 +21,7 @@ use crate::{
 
 mod algorithm;
 mod overlaps;
+mod renames;
 mod whereabouts;
 
 use algorithm::Retired;
@@ -50,6 +51,7 @@ async fn preview(
     looked: &Looked<'_>,
 ) -> Result<Written, OperationError> {
     let whereabouts = whereabouts::look(services, desired, looked).await?;
+    renames::refuse_renamed(services, desired, looked).await?;
     let unit = services.store.begin().await?;
     // Dropped without commit: what it changed is what would change.
     write(&unit, desired, &looked.resolved, &whereabouts).await
@@ -108,6 +110,7 @@ struct Resolved<'a> {
     column: &'a DesiredColumn,
     shape: Arc<TableShape>,
     bind_columns: Vec<String>,
+    bind_types: Vec<BindType>,
     encoding: rekey_domain::TextEncoding,
     column_id: String,
 }
@@ -187,30 +190,31 @@ fn resolve_column<'a>(
             "it decides in which partition a row lies, and a new value would move the row or fit in none; partition the table by another column".to_owned(),
         ));
     }
-    let bind_columns = match &column.bind {
-        Bind::Column => Vec::new(),
-        Bind::Row if shape.primary_key.is_empty() => {
-            return Err(wrong(
-                "bind = \"row\" needs a declared primary key, and the table has none: add one, name columns that never change, bind = [\"…\"], or say bind = \"column\"".to_owned(),
-            ));
-        }
-        Bind::Row => shape.primary_key.clone(),
-        Bind::Columns(columns) => columns.clone(),
-    };
-    for name in &bind_columns {
-        if let Some(problem) = cannot_bind(shape, name) {
-            return Err(wrong(problem));
-        }
-    }
+    let bind_columns = bind_columns(&column.bind, shape).map_err(wrong)?;
+    let bind_types = bind_columns.iter().map(|name| bind_type(shape, name));
+    let bind_types = bind_types.collect::<Result<_, _>>().map_err(wrong)?;
     Ok(Resolved {
         source,
         table,
         column,
         shape: Arc::clone(shape),
         bind_columns,
+        bind_types,
         encoding,
         column_id: column_id(source, column, shape),
     })
+}
+
+/// The columns that a bind resolves to; the error says why it does not, and what to do.
+pub(crate) fn bind_columns(bind: &Bind, shape: &TableShape) -> Result<Vec<String>, String> {
+    match bind {
+        Bind::Column => Ok(Vec::new()),
+        Bind::Row if shape.primary_key.is_empty() => Err(
+            "bind = \"row\" needs a declared primary key, and the table has none: add one, name columns that never change, bind = [\"…\"], or say bind = \"column\"".to_owned(),
+        ),
+        Bind::Row => Ok(shape.primary_key.clone()),
+        Bind::Columns(columns) => Ok(columns.clone()),
+    }
 }
 
 /// The foreign key that a column is part of.
@@ -220,17 +224,20 @@ fn tied<'a>(shape: &'a TableShape, column: &str) -> Option<&'a str> {
     tie.map(|(_, name)| name.as_str())
 }
 
-/// Why a column's values cannot bind others, and what to do; None if they can.
-fn cannot_bind(shape: &TableShape, name: &str) -> Option<String> {
-    let found = match shape.column(name) {
-        Some(column) if column.can_bind => return None,
+/// What a column's values bind others as; the error says why they cannot, and what to do.
+pub(crate) fn bind_type(shape: &TableShape, name: &str) -> Result<BindType, String> {
+    let column = shape.column(name);
+    if let Some(of) = column.and_then(|column| column.bind_type) {
+        return Ok(of);
+    }
+    let found = match column {
         Some(column) if column.declared_type.is_empty() => {
             "a column of no type, whose values may be of any".to_owned()
         }
         Some(column) => format!("a column of type {:?}", column.declared_type),
         None => "no such column".to_owned(),
     };
-    Some(format!(
+    Err(format!(
         "{name} cannot bind a value: found {found}, expected one of integers, UUID, text, bytea or BLOB that the database does not compute; name such columns that never change, bind = [\"…\"], or say bind = \"column\""
     ))
 }
@@ -275,6 +282,7 @@ async fn write(
         column,
         shape,
         bind_columns,
+        bind_types,
         encoding,
         column_id,
     } in resolved
@@ -323,13 +331,16 @@ async fn write(
             keyring: keyring.id,
             bind: column.bind.clone(),
             bind_columns: bind_columns.clone(),
+            bind_types: bind_types.clone(),
             encoding: *encoding,
         };
-        if columns::protect(unit, stored.id, new).await? {
-            changes.push(Change {
+        match columns::protect(unit, stored.id, new).await? {
+            Protection::New => changes.push(Change {
                 subject: format!("column {name}"),
                 change: format!("protected by {}", keyring.name.0),
-            });
+            }),
+            Protection::Noted => noted = true,
+            Protection::Known => {}
         }
     }
     overlaps::refuse_moving_binds(unit, resolved).await?;

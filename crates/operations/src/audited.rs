@@ -6,6 +6,7 @@ use rekey_store::{
     audit::{AuditPen, Record},
 };
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::{Action, OperationError, Services, authorise};
 
@@ -51,6 +52,14 @@ impl Audited {
         };
         self.pen.append(&self.unit, record).await?;
         Ok(self.unit.commit().await?)
+    }
+}
+
+/// The subject of an entry about several things: the one, or how many.
+pub(crate) fn several(ids: &[Uuid], what: &str) -> String {
+    match ids {
+        [one] => one.to_string(),
+        ids => format!("{} {what}", ids.len()),
     }
 }
 

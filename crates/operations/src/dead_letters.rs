@@ -7,42 +7,57 @@ use uuid::Uuid;
 
 use crate::{
     Action, OperationError, Services,
-    audited::{Audited, reason},
+    audited::{Audited, reason, several},
 };
 
-/// Sends a dead letter again.
+/// Sends dead letters again: all of them, or none where one cannot be.
 ///
 /// # Errors
 /// [`OperationError::Store`] when there is no such letter or it cannot be sent.
-pub async fn retry_dead_letter(
+pub async fn retry_dead_letters(
     services: &Services,
-    id: Uuid,
+    ids: &[Uuid],
     principal: &Principal,
 ) -> Result<(), OperationError> {
     let asked = Audited::begin(services, principal, Action::RetryDeadLetter).await?;
-    dead_letters::retry(&asked.unit, id).await?;
+    for id in ids {
+        dead_letters::retry(&asked.unit, *id).await?;
+    }
+    let details = json!({ "ids": ids });
     asked
-        .commit("dead-letter.retried", &id.to_string(), json!({}))
+        .commit(
+            "dead-letter.retried",
+            &several(ids, "dead letters"),
+            details,
+        )
         .await
 }
 
-/// Is done with a dead letter that is not to be sent again, such as a request from outside. Nothing
-/// waits for a person any more; why is in the audit log.
+/// Is done with dead letters that are not to be sent again, such as requests from outside. Nothing waits
+/// for a person any more; why is in the audit log.
 ///
 /// # Errors
 /// [`OperationError::Refused`] for no reason, [`OperationError::Store`] when there is no such letter or
-/// it was sent again or dismissed.
-pub async fn dismiss_dead_letter(
+/// it was sent again or dismissed; then none is.
+pub async fn dismiss_dead_letters(
     services: &Services,
-    id: Uuid,
+    ids: &[Uuid],
     because: &str,
     principal: &Principal,
 ) -> Result<(), OperationError> {
     let because = reason(because, "a dead letter is dismissed")?;
     let asked = Audited::begin(services, principal, Action::DismissDeadLetter).await?;
-    let letter = dead_letters::dismiss(&asked.unit, id).await?;
-    let details = json!({ "because": because, "queue": letter.queue, "type": letter.type_ });
+    let mut letters = Vec::new();
+    for id in ids {
+        let letter = dead_letters::dismiss(&asked.unit, *id).await?;
+        letters.push(json!({ "id": id, "queue": letter.queue, "type": letter.type_ }));
+    }
+    let details = json!({ "because": because, "letters": letters });
     asked
-        .commit("dead-letter.dismissed", &id.to_string(), details)
+        .commit(
+            "dead-letter.dismissed",
+            &several(ids, "dead letters"),
+            details,
+        )
         .await
 }

@@ -1,6 +1,6 @@
 //! `init`: master key, deployment, keyrings with their first primary and standby. Each step idempotent.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use rekey_domain::{BackupPolicy, BackupProof, KeyState, Principal, Purpose};
 use rekey_envelope::DataKey;
@@ -14,12 +14,12 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
-    Action, Desired, OperationError, Services, authorise, desired::DesiredKeyring,
+    Action, Change, Desired, OperationError, Services, authorise, desired::DesiredKeyring,
     key_making::make_key,
 };
 
-/// Makes what is missing of a deployment: keyrings, first keys, standbys. Doing it again changes
-/// nothing.
+/// Makes what is missing of a deployment: keyrings, first keys, standbys; answers what it made. Doing
+/// it again makes nothing.
 ///
 /// # Errors
 /// [`OperationError`]; what was done before it stays, and doing it again goes on from there.
@@ -27,9 +27,10 @@ pub async fn init(
     services: &Services,
     desired: &Desired,
     principal: &Principal,
-) -> Result<(), OperationError> {
+) -> Result<Vec<Change>, OperationError> {
     authorise(principal, Action::Init)?;
     let store = &services.store;
+    let before = Inventory::of(store).await?;
     let unit = store.begin().await?;
     let deployment = keyrings::ensure_deployment(&unit).await?;
     unit.commit().await?;
@@ -42,7 +43,35 @@ pub async fn init(
         let keyring = ensure_keyring(services, wanted, principal).await?;
         ensure_keys(services, deployment, &keyring, principal).await?;
     }
-    Ok(())
+    Ok(Inventory::of(store).await?.made_since(&before))
+}
+
+/// The keyrings and keys of a store, as people call them.
+struct Inventory(Vec<Change>);
+
+impl Inventory {
+    async fn of(store: &Store) -> Result<Self, OperationError> {
+        let mut all = Vec::new();
+        for keyring in keyrings::all(store.db()).await? {
+            all.push(Change {
+                subject: format!("keyring {}", keyring.name.0),
+                change: "made".to_owned(),
+            });
+            for key in keys::of_keyring(store.db(), keyring.id).await? {
+                all.push(Change {
+                    subject: format!("key {}", key.name(&keyring)),
+                    change: format!("made, {}", key.state.0),
+                });
+            }
+        }
+        Ok(Self(all))
+    }
+
+    fn made_since(mut self, before: &Self) -> Vec<Change> {
+        let known: HashSet<_> = before.0.iter().map(|one| &one.subject).collect();
+        self.0.retain(|one| !known.contains(&one.subject));
+        self.0
+    }
 }
 
 async fn ensure_keyring(

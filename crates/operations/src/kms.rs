@@ -67,21 +67,35 @@ async fn read(passphrase_file: Option<&Path>) -> Result<Option<Passphrase>, KmsE
     }
 }
 
-/// For a process that uses no keys, and so has no right to any.
-pub(crate) struct NoKms;
+/// Answers every request with the same error.
+pub(crate) struct NoKms(KmsError);
 
 impl NoKms {
-    fn denied<T>() -> Result<T, KmsError> {
-        Err(KmsError::AccessDenied {
+    /// For a process that uses no keys, and so has no right to any.
+    pub(crate) fn unused() -> Self {
+        Self(KmsError::AccessDenied {
             master_key: "(this process uses none)".to_owned(),
         })
+    }
+
+    /// For one that looks at how things stand, where the KMS cannot be opened.
+    pub(crate) fn unopened(error: KmsError) -> Self {
+        Self(error)
+    }
+
+    fn denied<T>(&self) -> Result<T, KmsError> {
+        Err(self.0.clone())
     }
 }
 
 #[async_trait]
 impl Kms for NoKms {
+    fn place(&self) -> String {
+        "no KMS".to_owned()
+    }
+
     async fn generate_data_key(&self, _: &EncryptionContext) -> Result<GeneratedKey, KmsError> {
-        Self::denied()
+        self.denied()
     }
 
     async fn decrypt(
@@ -89,15 +103,15 @@ impl Kms for NoKms {
         _: &WrappedKey,
         _: &EncryptionContext,
     ) -> Result<KeyMaterial, KmsError> {
-        Self::denied()
+        self.denied()
     }
 
     async fn describe(&self) -> Result<MasterKeyInfo, KmsError> {
-        Self::denied()
+        self.denied()
     }
 
     async fn wrapped_by(&self, _: &WrappedKey, _: &EncryptionContext) -> Result<String, KmsError> {
-        Self::denied()
+        self.denied()
     }
 
     async fn rewrap(
@@ -106,11 +120,11 @@ impl Kms for NoKms {
         _: &EncryptionContext,
         _: &str,
     ) -> Result<RewrappedKey, KmsError> {
-        Self::denied()
+        self.denied()
     }
 
     async fn new_master_key(&self) -> Result<MasterKeyInfo, KmsError> {
-        Self::denied()
+        self.denied()
     }
 }
 

@@ -12,6 +12,7 @@ mod census;
 pub mod certificate;
 mod columns_check;
 mod columns_release;
+mod columns_rename;
 mod dead_letters;
 mod desired;
 mod dispatch;
@@ -34,6 +35,7 @@ mod quarantine;
 mod quarantine_retry;
 mod rotate;
 mod rotation_plan;
+mod sample_opened;
 mod services;
 mod sweep;
 mod uses;
@@ -50,7 +52,8 @@ pub use cancel::cancel_rotation;
 pub use census::{CensusRow, PassToProve, census, census_of_columns};
 pub use columns_check::{ColumnView, ColumnsCheck, check_columns, column_views};
 pub use columns_release::{Released, release_column};
-pub use dead_letters::{dismiss_dead_letter, retry_dead_letter};
+pub use columns_rename::{Renamed, rename_column};
+pub use dead_letters::{dismiss_dead_letters, retry_dead_letters};
 pub use desired::{
     Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, STORE_SOURCE,
 };

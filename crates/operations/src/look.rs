@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use rekey_domain::{ColumnName, Finding, KeyId, KeyName, OnUpdate, unsaid};
+use rekey_domain::{BindType, ColumnName, Finding, KeyId, KeyName, OnUpdate, unsaid};
 use rekey_sources::{CensusColumn, CountedBy, Source, SourceError, TableShape};
 use rekey_store::columns::Protected;
 
@@ -62,26 +62,30 @@ pub(crate) fn missing_columns(
         None => findings.push(Finding::person(
             &subject,
             format!(
-                "{} has no such column; it has {}. If it was dropped: rekey columns release {} --gone; if it was renamed, then declare it under its new name with id = \"{}\", to which its values are bound",
+                "{} has no such column; it has {}. If it was renamed: rekey columns rename {} {}.{}.NAME, which keeps what its values are bound to; if it was dropped: rekey columns release {} --gone",
                 column.table.relation,
                 known(),
                 column.spec.name,
-                column.spec.column_id
+                column.source.name,
+                column.table.name,
+                column.spec.name,
             ),
         )),
         Some(found) if found.encoding != Some(column.spec.encoding) => {
             findings.push(Finding::person(
                 &subject,
                 format!(
-                    "its type is {:?} now, which cannot hold its ciphertext as it was protected",
-                    found.declared_type
+                    "its type is {:?} now, which does not hold its ciphertext as it was protected; if its values were converted: rekey columns rename {} {}",
+                    found.declared_type,
+                    column.spec.name,
+                    column.spec.name,
                 ),
             ));
         }
         Some(_) => {}
     }
     let unbound = column.spec.bind_columns.iter();
-    let unbound = unbound.filter(|bind| !shape.column(bind).is_some_and(|c| c.can_bind));
+    let unbound = unbound.filter(|bind| !shape.column(bind).is_some_and(|c| c.can_bind()));
     findings.extend(unbound.map(|bind| {
         Finding::person(
             &subject,
@@ -92,7 +96,33 @@ pub(crate) fn missing_columns(
             ),
         )
     }));
-    findings.len() > before
+    let is_broken = findings.len() > before;
+    if let Some(noted) = &column.spec.bind_types {
+        findings.extend(retyped(&subject, column, shape, noted));
+    }
+    is_broken
+}
+
+/// Bind columns whose type is another than what was noted: what people write would be read as that.
+fn retyped(
+    subject: &str,
+    column: &Protected,
+    shape: &TableShape,
+    noted: &[BindType],
+) -> Vec<Finding> {
+    let binds = column.spec.bind_columns.iter().zip(noted);
+    let changed = binds.filter(|(bind, noted)| {
+        let now = shape.column(bind).and_then(|column| column.bind_type);
+        now.is_some_and(|now| now != **noted)
+    });
+    changed
+        .map(|(bind, noted)| {
+            Finding::person(
+                subject,
+                format!("its values are bound to {bind}, which held {noted} and is of another type now: rekey apply notes it"),
+            )
+        })
+        .collect()
 }
 
 /// What our updates of a table would set off without anyone having said that it may.
@@ -113,7 +143,11 @@ pub(crate) fn said(desired: &Desired, column: &Protected) -> OnUpdate {
     declared.map_or_else(|| column.table.on_update(), |table| table.on_update)
 }
 
-fn declared_table<'a>(desired: &'a Desired, source: &str, table: &str) -> Option<&'a DesiredTable> {
+pub(crate) fn declared_table<'a>(
+    desired: &'a Desired,
+    source: &str,
+    table: &str,
+) -> Option<&'a DesiredTable> {
     let source = desired.sources.iter().find(|one| one.name == source)?;
     source.tables.iter().find(|one| one.name == table)
 }

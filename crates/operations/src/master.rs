@@ -1,5 +1,6 @@
 //! Replacing the master key: a new one wraps from now on, and every stored key is wrapped anew under it.
 
+mod lost;
 mod passphrase;
 mod rewrap;
 mod view;
@@ -13,6 +14,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::{Action, OperationError, Services, authorise};
+pub(crate) use lost::{refuse_lost, unopened};
 pub use passphrase::change_passphrase;
 use rewrap::Rewrapping;
 pub use view::{KeysUnder, MasterView, master_view};

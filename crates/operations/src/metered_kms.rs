@@ -26,6 +26,10 @@ async fn counted<T>(
 
 #[async_trait]
 impl Kms for MeteredKms {
+    fn place(&self) -> String {
+        self.0.place()
+    }
+
     async fn generate_data_key(
         &self,
         context: &EncryptionContext,

@@ -13,11 +13,12 @@ use rekey_domain::Principal;
 use rekey_kms::LocalKms;
 use rekey_messages::Queue;
 use rekey_runtime::config::Config;
-use rekey_store::{Store, is_postgres, sqlite_file};
+use rekey_store::{Store, is_postgres, keys, sqlite_file};
 
 use crate::{
-    OperationError, Requester, Services, connect_kms, create_kms,
+    Change, OperationError, Requester, Services, connect_kms, create_kms,
     kms::{NoKms, local_kms},
+    master::refuse_lost,
 };
 
 /// The configuration, and the directory for what it does not keep elsewhere.
@@ -139,20 +140,51 @@ impl Places {
     pub async fn connect_keyless(&self, principal: Principal) -> Result<Services, OperationError> {
         let store = self.open_store().await?;
         store.check_schema().await?;
-        Ok(self.wire(store, Arc::new(NoKms), principal))
+        Ok(self.wire(store, Arc::new(NoKms::unused()), principal))
     }
 
-    /// Makes what is missing of the store, the master key and the broker's queues, and reaches them.
+    /// The same to look at how things stand: where there is no KMS to reach, each use of it says why.
     ///
     /// # Errors
-    /// As [`Places::connect`]; doing it again goes on from there.
-    pub async fn make(&self, principal: Principal) -> Result<Services, OperationError> {
+    /// As [`Places::connect`], the KMS aside.
+    pub async fn connect_to_look(&self, principal: Principal) -> Result<Services, OperationError> {
+        let store = self.open_store().await?;
+        store.check_schema().await?;
+        let kms = match connect_kms(&self.config.kms, &self.file("master.key")).await {
+            Err(OperationError::Kms(error)) => Arc::new(NoKms::unopened(error)),
+            connected => connected?,
+        };
+        Ok(self.wire(store, kms, principal))
+    }
+
+    /// Makes what is missing of the store, the master key and the broker's queues, reaches them, and
+    /// says so if it made the master key.
+    ///
+    /// # Errors
+    /// As [`Places::connect`]; doing it again goes on from there. [`OperationError::Refused`] where the
+    /// store has keys under a master key that is lost: another would open none of them.
+    pub async fn make(
+        &self,
+        principal: Principal,
+    ) -> Result<(Services, Option<Change>), OperationError> {
         self.create()?;
         let store = Store::connect(&self.store_url(true)).await?;
         store.migrate().await?;
         self.declare().await?;
+        let is_new = keys::wrapped(store.db()).await?.is_empty();
+        let services = self.connect_to_look(principal.clone()).await?;
+        if !is_new {
+            refuse_lost(&services).await?;
+            return Ok((services, None));
+        }
+        let was_there = services.kms.describe().await.is_ok();
         let kms = create_kms(&self.config.kms, &self.file("master.key")).await?;
-        Ok(self.wire(store, kms, principal))
+        let (id, place) = (kms.describe().await?.id, kms.place());
+        let made = (!was_there).then(|| Change {
+            subject: format!("master key {id}"),
+            change: format!("made, in {place}; keep a copy apart from the store's"),
+        });
+        Ok((self.wire(store, kms, principal), made))
     }
 
     /// The local KMS, if it is the one that is configured.

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::{
     Action, Desired, OperationError, Services,
-    audited::{Audited, reason},
+    audited::{Audited, reason, several},
 };
 
 /// A value in quarantine as people see it. Never the value.
@@ -69,24 +69,28 @@ pub async fn quarantine_view(
     view(services, quarantine::by_id(services.store.db(), id).await?).await
 }
 
-/// Is done with a value: nothing waits for a person because of it any more, and why is in the audit
-/// log. The row stays as it is; a rotation that meets it again and cannot move it says so again.
+/// Is done with values: nothing waits for a person because of them any more, and why is in the audit
+/// log. The rows stay as they are; a rotation that meets one again and cannot move it says so again.
 ///
 /// # Errors
-/// [`OperationError::Refused`] for no reason; [`OperationError::Store`] when there is none of this id,
-/// or it is resolved.
+/// [`OperationError::Refused`] for no reason; [`OperationError::Store`] when there is none of an id, or it
+/// is resolved; then none is.
 pub async fn resolve_quarantined(
     services: &Services,
-    id: Uuid,
+    ids: &[Uuid],
     because: &str,
     principal: &Principal,
 ) -> Result<(), OperationError> {
     let because = reason(because, "a value in quarantine is resolved")?;
     let asked = Audited::begin(services, principal, Action::ResolveQuarantined).await?;
-    let value = quarantine::resolve(&asked.unit, id).await?;
-    let details = json!({ "because": because, "place": value.row_key, "reason": value.reason.0 });
+    let mut values = Vec::new();
+    for id in ids {
+        let value = quarantine::resolve(&asked.unit, *id).await?;
+        values.push(json!({ "id": id, "place": value.row_key, "reason": value.reason.0 }));
+    }
+    let details = json!({ "because": because, "values": values });
     asked
-        .commit("quarantine.resolved", &id.to_string(), details)
+        .commit("quarantine.resolved", &several(ids, "values"), details)
         .await
 }
 

@@ -22,6 +22,7 @@ use uuid::Uuid;
 use crate::{
     OperationError, Services,
     certificate::{Signature, signature},
+    master::unopened,
 };
 
 /// Transactions that a census waits for end by then; later a person looks whose they are.
@@ -315,6 +316,9 @@ pub async fn status(services: &Services) -> Result<Status, OperationError> {
         needs_a_person: Vec::new(),
     };
     status.needs_a_person = needs(&status);
+    let unopened = unopened(services).await?;
+    let unopened = unopened.iter().map(ToString::to_string);
+    status.needs_a_person.extend(unopened);
     let now = services.store.now().await?;
     status.needs_a_person.extend(stuck(&status, now));
     let late = now - SIGNED_WITHIN;

@@ -62,6 +62,15 @@ pub(crate) async fn counted(
     Ok(census::values(&counted))
 }
 
+/// How many of the values that were counted begin as ciphertext.
+pub(crate) fn ciphertext(counted: &[Vec<(Found, u64)>]) -> u64 {
+    let of_a_key = |(found, values): &(Found, u64)| match found {
+        Found::Key(_) => *values,
+        Found::NotCiphertext => 0,
+    };
+    counted.iter().flatten().map(of_a_key).sum()
+}
+
 fn wanted(column: &Protected) -> Vec<CensusColumn> {
     let encodings = match column.spec.encoding {
         own if !column.source.url.starts_with("sqlite") => vec![own],

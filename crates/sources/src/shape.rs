@@ -1,6 +1,6 @@
 //! A table's shape, as the database's catalogue says.
 
-use rekey_domain::TextEncoding;
+use rekey_domain::{BindType, TextEncoding};
 
 /// What the catalogue says of a table, its partitions included.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +66,13 @@ pub struct ColumnShape {
     pub not_null: bool,
     /// How ciphertext would stand in it. None: it can hold none.
     pub encoding: Option<TextEncoding>,
+    /// What its values are, where they can bind a ciphertext to its row. None: they cannot.
+    pub bind_type: Option<BindType>,
+}
+
+impl ColumnShape {
     /// Whether its values can bind a ciphertext to its row.
-    pub can_bind: bool,
+    pub fn can_bind(&self) -> bool {
+        self.bind_type.is_some()
+    }
 }

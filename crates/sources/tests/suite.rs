@@ -17,7 +17,8 @@ mod suite {
     pub mod pages;
     pub mod passes;
     pub mod postgres;
-    pub mod postgres_census;
+    pub mod postgres_binds;
+    mod postgres_census;
     pub mod postgres_crash;
     pub mod postgres_errors;
     pub mod postgres_fixture;

@@ -2,7 +2,9 @@
 
 use std::str::FromStr;
 
-use rekey_domain::{Bind, ColumnName, ColumnSpec, Limits, OnUpdate, TextEncoding, Triggers};
+use rekey_domain::{
+    Bind, BindType, ColumnName, ColumnSpec, Limits, OnUpdate, TextEncoding, Triggers,
+};
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DbErr,
     EntityTrait, ExprTrait, FromQueryResult, IdenStatic, Iterable, JoinType, QueryFilter,
@@ -13,8 +15,8 @@ use uuid::Uuid;
 pub use crate::entities::{source::Model as Source, source_table::Model as Table};
 use crate::{
     StoreError, Unit,
-    entities::{keyring, protected_column, source, source_table},
-    keyrings, quarantine,
+    entities::{keyring, protected_column, rotation, source, source_table},
+    keyrings, quarantine, rotations,
     stored::{Json, Text},
 };
 
@@ -49,6 +51,8 @@ pub struct NewColumn {
     pub bind: Bind,
     /// The columns `bind` resolves to.
     pub bind_columns: Vec<String>,
+    /// Their types.
+    pub bind_types: Vec<BindType>,
     /// How ciphertext stands in it.
     pub encoding: TextEncoding,
 }
@@ -131,6 +135,7 @@ fn protected(row: &QueryResult) -> Result<Protected, DbErr> {
         keyring,
         bind: column.bind.0,
         bind_columns: column.bind_columns.0,
+        bind_types: column.bind_types.map(|Json(types)| types),
         encoding: column.encoding.0,
     };
     Ok(Protected {
@@ -367,12 +372,23 @@ pub async fn ensure_table(
     }
 }
 
-/// Protects a column; `false` when it is protected already, in just this way.
+/// What became of a column that is to be protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protection {
+    /// It is protected now.
+    New,
+    /// It was already, in just this way; the types of its bind columns were noted.
+    Noted,
+    /// It was already, and nothing was written.
+    Known,
+}
+
+/// Protects a column.
 ///
 /// # Errors
 /// [`StoreError::Refused`] when it is protected in another way: `bind`, keyring, encoding and column
 /// id are frozen at first use.
-pub async fn protect(unit: &Unit, table: Uuid, new: NewColumn) -> Result<bool, StoreError> {
+pub async fn protect(unit: &Unit, table: Uuid, new: NewColumn) -> Result<Protection, StoreError> {
     let named = protected_column::Column::TableId
         .eq(table)
         .and(protected_column::Column::Name.eq(&new.name));
@@ -386,12 +402,11 @@ pub async fn protect(unit: &Unit, table: Uuid, new: NewColumn) -> Result<bool, S
             && old.encoding.0 == new.encoding;
         let same_id = !new.is_id_said || old.column_id == new.column_id;
         if same && same_id && old.bind_columns.0 == new.bind_columns {
-            return Ok(false);
+            return note_bind_types(unit, old, new.bind_types).await;
         }
-        let name = new.name;
-        return Err(StoreError::Refused(format!(
-            "column {name} is protected already with another keyring, bind, encoding or id, which are frozen at first use"
-        )));
+        let before = keyrings::by_id(unit.db(), old.keyring_id).await?.name.0;
+        let after = keyrings::by_id(unit.db(), new.keyring).await?.name.0;
+        return Err(refuse_other(&old, &new, before.as_str(), after.as_str()));
     }
     refuse_taken_id(unit, table, &new).await?;
     // A rotation of the keyring that is about to end looks at its columns under this lock.
@@ -405,12 +420,67 @@ pub async fn protect(unit: &Unit, table: Uuid, new: NewColumn) -> Result<bool, S
         column_id: Set(new.column_id),
         bind: Set(Json(new.bind)),
         bind_columns: Set(Json(new.bind_columns)),
+        bind_types: Set(Some(Json(new.bind_types))),
         encoding: Set(Json(new.encoding)),
         created_at: Set(unit.now()),
     };
     let taken = |error| StoreError::stale_if_taken(error, column);
     row.insert(unit.db()).await.map_err(taken)?;
-    Ok(true)
+    Ok(Protection::New)
+}
+
+async fn note_bind_types(
+    unit: &Unit,
+    column: protected_column::Model,
+    types: Vec<BindType>,
+) -> Result<Protection, StoreError> {
+    let types = Some(Json(types));
+    if column.bind_types == types {
+        return Ok(Protection::Known);
+    }
+    let row = protected_column::ActiveModel {
+        id: Set(column.id),
+        bind_types: Set(types),
+        ..Default::default()
+    };
+    row.update(unit.db()).await?;
+    Ok(Protection::Noted)
+}
+
+/// Says which of what is frozen at first use would be another.
+fn refuse_other(
+    old: &protected_column::Model,
+    new: &NewColumn,
+    before: &str,
+    after: &str,
+) -> StoreError {
+    let list = |names: &[String]| names.join(", ");
+    let id = if new.is_id_said {
+        &new.column_id
+    } else {
+        &old.column_id
+    };
+    let frozen = [
+        ("keyring", before.to_owned(), after.to_owned()),
+        ("bind", list(&old.bind_columns.0), list(&new.bind_columns)),
+        (
+            "encoding",
+            format!("{:?}", old.encoding.0),
+            format!("{:?}", new.encoding),
+        ),
+        ("id", old.column_id.clone(), id.clone()),
+        (
+            "bind",
+            format!("{:?}", old.bind.0),
+            format!("{:?}", new.bind),
+        ),
+    ];
+    let other = frozen.into_iter().find(|(_, old, new)| old != new);
+    let (what, old, said) = other.expect("something is another, or it is the same");
+    StoreError::Refused(format!(
+        "column {} is protected already with {what} {old}, and {said} was asked for: that is frozen at first use. If the database calls things otherwise now, or its type changed: rekey columns rename, which looks whether its values open",
+        new.name
+    ))
 }
 
 /// Ids tell columns apart: values bound to one could stand in another's place.
@@ -427,6 +497,98 @@ async fn refuse_taken_id(unit: &Unit, table: Uuid, new: &NewColumn) -> Result<()
         "column {} would have the id {}, which is that of {}; give it another, id = \"…\", or keep the table's name in rekey.toml",
         new.name, new.column_id, taken.spec.name
     )))
+}
+
+/// Where a protected column is from now on, and what its values are bound to there.
+#[derive(Debug, Clone)]
+pub struct NewPlace {
+    /// What it is called.
+    pub name: ColumnName,
+    /// Its table in the database.
+    pub relation: String,
+    /// What PostgreSQL knows that by.
+    pub oid: Option<i64>,
+    /// What its values are bound to.
+    pub bind: Bind,
+    /// The columns that `bind` resolves to.
+    pub bind_columns: Vec<String>,
+    /// Their types.
+    pub bind_types: Vec<BindType>,
+    /// How ciphertext stands in it.
+    pub encoding: TextEncoding,
+}
+
+/// Renames a column, and its table with all columns of it where that is called otherwise. Its id and its
+/// keyring stay, and what rotations under way were asked about it follows.
+///
+/// # Errors
+/// [`StoreError::Stale`] where it was renamed or released meanwhile, or the name is taken.
+pub async fn rename(unit: &Unit, column: &Protected, to: &NewPlace) -> Result<(), StoreError> {
+    let stale = || StoreError::Stale {
+        what: format!("column {}", column.spec.name),
+    };
+    lock_sources(unit).await?;
+    let found = all(unit.db()).await?;
+    let is_same = |one: &&Protected| one.id == column.id && one.spec == column.spec;
+    found.iter().find(is_same).ok_or_else(stale)?;
+    let taken = |error| StoreError::stale_if_taken(error, format!("{}", to.name));
+    let table = source_table::ActiveModel {
+        id: Set(column.table.id),
+        name: Set(to.name.table.clone()),
+        relation: Set(to.relation.clone()),
+        oid: Set(to.oid),
+        ..Default::default()
+    };
+    table.update(unit.db()).await.map_err(taken)?;
+    let row = protected_column::ActiveModel {
+        id: Set(column.id),
+        name: Set(to.name.column.clone()),
+        bind: Set(Json(to.bind.clone())),
+        bind_columns: Set(Json(to.bind_columns.clone())),
+        bind_types: Set(Some(Json(to.bind_types.clone()))),
+        encoding: Set(Json(to.encoding)),
+        ..Default::default()
+    };
+    row.update(unit.db()).await.map_err(taken)?;
+    for other in found.iter().filter(|one| one.table.id == column.table.id) {
+        let mut name = other.spec.name.clone();
+        name.table.clone_from(&to.name.table);
+        if other.id == column.id {
+            name = to.name.clone();
+        }
+        follow(unit, &other.spec.name, &name).await?;
+    }
+    Ok(())
+}
+
+/// Rotations that are not over name the columns that they were asked about.
+async fn follow(unit: &Unit, old: &ColumnName, new: &ColumnName) -> Result<(), StoreError> {
+    for live in rotations::not_over(unit.db()).await? {
+        let renamed = |name: &ColumnName| {
+            if name == old {
+                new.clone()
+            } else {
+                name.clone()
+            }
+        };
+        let only = live
+            .only_column
+            .as_ref()
+            .map(|Text(name)| Text(renamed(name)));
+        let swept = live.sweep_columns.as_ref();
+        let swept = swept.map(|Json(names)| Json(names.iter().map(renamed).collect()));
+        if only == live.only_column && swept == live.sweep_columns {
+            continue;
+        }
+        let row = rotation::ActiveModel {
+            id: Set(live.id),
+            only_column: Set(only),
+            sweep_columns: Set(swept),
+            ..Default::default()
+        };
+        row.update(unit.db()).await?;
+    }
+    Ok(())
 }
 
 /// Forgets a protected column, and what of it is in quarantine; `false` when it was forgotten already.
@@ -449,7 +611,7 @@ mod tests {
         test_store::{Kind, TestStore},
     };
 
-    async fn protect_ssn(store: &Store, keyring: Uuid) -> Result<bool, StoreError> {
+    async fn protect_ssn(store: &Store, keyring: Uuid) -> Result<Protection, StoreError> {
         let unit = store.begin().await?;
         let (source, _) = ensure_source(&unit, "clinic", "sqlite://clinic.db").await?;
         let table = ensure_table(
@@ -467,6 +629,7 @@ mod tests {
             keyring,
             bind: Bind::Column,
             bind_columns: Vec::new(),
+            bind_types: Vec::new(),
             encoding: TextEncoding::Binary,
         };
         let protected = protect(&unit, table.id, new).await?;
@@ -490,7 +653,8 @@ mod tests {
                     "{one:?}"
                 );
             }
-            assert!(!protect_ssn(&store, keyring).await.unwrap());
+            let again = protect_ssn(&store, keyring).await.unwrap();
+            assert_eq!(again, Protection::Known);
             assert_eq!(all(store.db()).await.unwrap().len(), 1);
         }
     }
@@ -500,7 +664,8 @@ mod tests {
         for kind in Kind::BOTH {
             let store = TestStore::new(kind).await;
             let keyring = store.keyring("phi").await.id;
-            assert!(protect_ssn(&store, keyring).await.unwrap());
+            let protected = protect_ssn(&store, keyring).await.unwrap();
+            assert_eq!(protected, Protection::New);
             let column = all(store.db()).await.unwrap()[0].id;
             for released in [true, false] {
                 let unit = store.begin().await.unwrap();
@@ -508,7 +673,8 @@ mod tests {
                 unit.commit().await.unwrap();
                 assert_eq!(all(store.db()).await.unwrap().len(), 0);
             }
-            assert!(protect_ssn(&store, keyring).await.unwrap());
+            let protected = protect_ssn(&store, keyring).await.unwrap();
+            assert_eq!(protected, Protection::New);
         }
     }
 }

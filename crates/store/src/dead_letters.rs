@@ -1,5 +1,7 @@
 //! Messages that were given up: sending them again, or being done with them.
 
+mod settled;
+
 use rekey_messages::{Event, Queue, route_of};
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait,
@@ -8,6 +10,8 @@ use sea_orm::{
 use uuid::Uuid;
 
 pub use crate::entities::dead_letter::Model as DeadLetter;
+pub use settled::resolve_settled;
+
 use crate::{StoreError, Unit, entities::dead_letter};
 
 /// Files a message as dead.
@@ -30,6 +34,7 @@ pub async fn file(
         died_at: Set(unit.now()),
         retried_at: Set(None),
         dismissed_at: Set(None),
+        stood: Set(settled::stands_now(unit.db(), &queue.to_string(), event).await?),
     };
     dead_letter::Entity::insert(row)
         .exec_without_returning(unit.db())
@@ -134,7 +139,7 @@ pub async fn dismiss(unit: &Unit, id: Uuid) -> Result<DeadLetter, StoreError> {
     let letter = waiting(unit, id).await?;
     if letter.dismissed_at.is_some() {
         return Err(StoreError::Refused(format!(
-            "dead letter {id} was dismissed already"
+            "dead letter {id} was dismissed already, or resolved with its rotation"
         )));
     }
     let row = dead_letter::ActiveModel {

@@ -85,7 +85,7 @@ pub async fn columns_of(
 
 #[cfg(test)]
 mod tests {
-    use rekey_domain::{BackupProof, Bind, KeyringPolicy, OnUpdate, TextEncoding};
+    use rekey_domain::{BackupProof, Bind, BindType, KeyringPolicy, OnUpdate, TextEncoding};
 
     use super::*;
     use crate::{
@@ -140,6 +140,7 @@ mod tests {
                     keyring: keyring.id,
                     bind: Bind::Row,
                     bind_columns: vec!["id".to_owned()],
+                    bind_types: vec![BindType::Int8],
                     encoding: TextEncoding::Binary,
                 };
                 let table = table.as_ref().unwrap().0.id;

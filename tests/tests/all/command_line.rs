@@ -4,7 +4,7 @@ use std::{
     fs,
     io::Write,
     os::unix::fs::PermissionsExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
 
@@ -36,15 +36,27 @@ pub struct Answer {
     pub stderr: String,
 }
 
+impl Answer {
+    pub fn of(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
+    }
+}
+
 impl Desk {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let desk = Self {
             dir: tempfile::tempdir().unwrap(),
         };
         let source = desk.file("source.db");
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
-            let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&source).create_if_missing(true);
+        in_a_runtime(async {
+            let options = sqlx::sqlite::SqliteConnectOptions::new()
+                .filename(&source)
+                .create_if_missing(true);
             let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
             let table = "CREATE TABLE patients (id INTEGER PRIMARY KEY, uuid TEXT NOT NULL, ssn BLOB, notes TEXT)";
             sqlx::query(table).execute(&pool).await.unwrap();
@@ -109,29 +121,17 @@ impl Desk {
         let mut child = self.command(arguments).spawn().unwrap();
         // A command that refuses its arguments may be gone before it reads.
         let _ = child.stdin.take().unwrap().write_all(input);
-        let Output {
-            status,
-            stdout,
-            stderr,
-        } = child.wait_with_output().unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Answer {
-            code: status.code().unwrap_or(-1),
-            stdout: text(stdout),
-            stderr: text(stderr),
-        }
+        Answer::of(child.wait_with_output().unwrap())
     }
 
     /// Runs SQL on the store.
-    fn on_store(&self, sql: &'static str) {
-        let file = self.file("state").join("store.db");
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
-            let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&file);
-            let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
-            sqlx::query(sql).execute(&pool).await.unwrap();
-            pool.close().await;
-        });
+    pub fn on_store(&self, sql: &str) {
+        on_sqlite(&self.file("state").join("store.db"), sql);
+    }
+
+    /// Runs SQL on the clinic's database.
+    pub fn on_source(&self, sql: &str) {
+        on_sqlite(&self.file("source.db"), sql);
     }
 
     fn json(&self, arguments: &[&str]) -> Value {
@@ -139,6 +139,22 @@ impl Desk {
         assert_eq!(answer.code, 0, "{arguments:?}: {}", answer.stderr);
         serde_json::from_str(&answer.stdout).unwrap()
     }
+}
+
+fn on_sqlite(file: &Path, sql: &str) {
+    in_a_runtime(async {
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+        let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+        let sql = sqlx::AssertSqlSafe(sql.to_owned());
+        sqlx::raw_sql(sql).execute(&pool).await.unwrap();
+        pool.close().await;
+    });
+}
+
+/// Runs `work` to its end, in tests with a runtime of their own too.
+fn in_a_runtime<T: Send>(work: impl Future<Output = T> + Send) -> T {
+    let runtime = || tokio::runtime::Runtime::new().unwrap();
+    std::thread::scope(|scope| scope.spawn(|| runtime().block_on(work)).join().unwrap())
 }
 
 #[test]
@@ -317,6 +333,64 @@ fn a_dead_letter_from_outside_is_not_sent_again_and_once_dismissed_asks_for_nobo
     assert_eq!(desk.rekey(&because("again"), b"").code, 4);
     let verified = desk.rekey(&["audit", "verify"], b"");
     assert_eq!(verified.code, 0, "{}", verified.stderr);
+}
+
+#[test]
+fn dead_letters_and_quarantine_are_done_with_by_a_filter() {
+    let desk = Desk::initialised();
+    desk.on_store(
+        "INSERT INTO dead_letter (id, queue, type, event, error, died_at)
+         SELECT randomblob(16), 'rotator', 'rekey.rotation.due.v1',
+             '{\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"/x\",\"type\":\"rekey.rotation.due.v1\",\"data\":{\"rotation\":\"0198c7a0-0000-7000-8000-00000000000' || value || '\"}}',
+             'given up: ' || value, '2024-02-29T00:00:00+00:00' FROM json_each('[1, 1, 2, 3]');
+         INSERT INTO quarantine (id, rotation_id, column_id, row_key, reason, found_at)
+         SELECT randomblob(16), randomblob(16), protected_column.id, 'id ' || value, 'corrupt', '2026-03-29 01:30:00+00:00'
+         FROM protected_column, json_each('[1, 2, 3]') WHERE name = 'ssn'",
+    );
+    let letters = || {
+        desk.json(&["dead-letters", "list"])["dead_letters"]
+            .as_array()
+            .unwrap()
+            .len()
+    };
+    let rotation = "0198c7a0-0000-7000-8000-000000000001";
+    let because = ["--because", "ticket 7"];
+    for (filter, left) in [
+        (&["--rotation", rotation][..], 2),
+        (&["--reason", "given up: 3"], 1),
+        (&["--reason", "not this"], 1),
+        (&["--all"], 0),
+    ] {
+        let dismiss = [&["dead-letters", "dismiss"], filter, &because].concat();
+        let dismissed = desk.rekey(&dismiss, b"");
+        assert_eq!(dismissed.code, 0, "{filter:?}: {}", dismissed.stderr);
+        assert_eq!(letters(), left, "{filter:?}");
+    }
+    let none = desk.rekey(&["dead-letters", "dismiss", "--because", "x"], b"");
+    assert_eq!(none.code, 2, "nothing is dismissed by leaving the ids out");
+
+    let values = || {
+        desk.json(&["quarantine", "list"])["values"]
+            .as_array()
+            .unwrap()
+            .len()
+    };
+    for (filter, left) in [
+        (&["--reason", "missing-key"][..], 3),
+        (&["--column", "clinic.patients.notes"], 3),
+        (
+            &["--column", "clinic.patients.ssn", "--reason", "corrupt"],
+            0,
+        ),
+        (&["--all"], 0),
+    ] {
+        let resolve = [&["quarantine", "resolve"], filter, &because].concat();
+        let resolved = desk.rekey(&resolve, b"");
+        assert_eq!(resolved.code, 0, "{filter:?}: {}", resolved.stderr);
+        assert_eq!(values(), left, "{filter:?}");
+    }
+    assert_eq!(desk.rekey(&["status"], b"").code, 0);
+    assert_eq!(desk.rekey(&["audit", "verify"], b"").code, 0);
 }
 
 #[test]

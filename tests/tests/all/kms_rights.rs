@@ -79,6 +79,10 @@ impl Recording {
 
 #[async_trait]
 impl Kms for Recording {
+    fn place(&self) -> String {
+        self.inner.place()
+    }
+
     async fn generate_data_key(&self, to: &EncryptionContext) -> Result<GeneratedKey, KmsError> {
         self.note(&["kms:GenerateDataKey"], Some(to));
         self.inner.generate_data_key(to).await

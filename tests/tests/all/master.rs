@@ -358,6 +358,10 @@ struct Faulty {
 
 #[async_trait]
 impl Kms for Faulty {
+    fn place(&self) -> String {
+        self.inner.place()
+    }
+
     async fn generate_data_key(&self, to: &EncryptionContext) -> Result<GeneratedKey, KmsError> {
         self.inner.generate_data_key(to).await
     }

@@ -39,11 +39,11 @@ async fn a_value_in_quarantine_is_resolved_by_a_person_or_once_a_rotation_no_lon
         .iter()
         .find(|value| value.row.ends_with("rowid 8"))
         .unwrap();
-    let no_reason = resolve_quarantined(&clinic.services, last.id, " ", &operator()).await;
+    let no_reason = resolve_quarantined(&clinic.services, &[last.id], " ", &operator()).await;
     assert!(no_reason.is_err());
     let resolve = async || {
         let because = "the patient left years ago";
-        resolve_quarantined(&clinic.services, last.id, because, &operator()).await
+        resolve_quarantined(&clinic.services, &[last.id], because, &operator()).await
     };
     resolve().await.unwrap();
     let again = resolve().await.unwrap_err().to_string();

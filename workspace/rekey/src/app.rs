@@ -5,7 +5,9 @@ use std::sync::Arc;
 use rekey_broker::Transport;
 use rekey_domain::Principal;
 use rekey_messages::Queue;
-use rekey_operations::{Desired, OperationError, Places, Services, program::as_many_as_processors};
+use rekey_operations::{
+    Change, Desired, OperationError, Places, Services, program::as_many_as_processors,
+};
 use rekey_runtime::account;
 
 use crate::output::Output;
@@ -35,13 +37,23 @@ pub struct App {
 }
 
 impl App {
-    /// Makes what is missing, and opens the deployment.
+    /// Makes what is missing, opens the deployment, and says so if it made the master key.
     pub async fn create(
         places: Places,
         desired: Desired,
         output: Output,
+    ) -> Result<(Self, Option<Change>), OperationError> {
+        let (services, made) = places.make(person()).await?;
+        Ok((Self::wire(places, services, desired, output)?, made))
+    }
+
+    /// Opens a deployment to look at how things stand, its master key reached or not.
+    pub async fn open_to_look(
+        places: Places,
+        desired: Desired,
+        output: Output,
     ) -> Result<Self, OperationError> {
-        let services = places.make(person()).await?;
+        let services = places.connect_to_look(person()).await?;
         Self::wire(places, services, desired, output)
     }
 

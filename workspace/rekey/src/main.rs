@@ -11,7 +11,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use rekey_operations::{
-    Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, Places, init,
+    Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, Places,
 };
 use rekey_runtime::{config::Config, hardening, telemetry};
 
@@ -103,11 +103,8 @@ async fn run(cli: Cli, given: &ArgMatches) -> anyhow::Result<Exit> {
     let places = Places::resolve(state_dir, config)?;
     match command {
         Command::Init => {
-            let app = App::create(places, desired, output).await?;
-            init(&app.services, &app.desired, &app.principal).await?;
-            rekey_operations::apply(&app.services, &app.desired, &app.principal).await?;
-            output::done("initialised; next: rekey up, or the three workers, and rekey keys list");
-            Ok(Exit::Done)
+            let (app, master_key) = App::create(places, desired, output).await?;
+            commands::init(&app, master_key).await
         }
         Command::Migrate => {
             places.open_store().await?.migrate().await?;
@@ -121,7 +118,11 @@ async fn run(cli: Cli, given: &ArgMatches) -> anyhow::Result<Exit> {
             Ok(Exit::Done)
         }
         Command::Other(command) => {
-            commands::run(command, &App::open(places, desired, output).await?).await
+            let app = match command {
+                commands::Command::Status => App::open_to_look(places, desired, output).await?,
+                _ => App::open(places, desired, output).await?,
+            };
+            commands::run(command, &app).await
         }
         Command::Demo(_) | Command::Completions(_) | Command::Man(_) => {
             unreachable!("handled above")

@@ -10,7 +10,7 @@ use rekey_messages::{
 use rekey_operations::Services;
 use rekey_runtime::crash;
 use rekey_store::{
-    StoreError, Unit, batches, certificates, inbox,
+    StoreError, Unit, batches, certificates, dead_letters, inbox,
     keyrings::{self, Keyring},
     keys,
     leases::Lease,
@@ -45,6 +45,10 @@ pub async fn tick(services: &Services, lease: &Lease) -> Result<(), StoreError> 
     let unit = services.store.begin().await?;
     crate::still_leading(&unit, lease).await?;
     send_again(&unit).await?;
+    let resolved = dead_letters::resolve_settled(&unit).await?;
+    if resolved > 0 {
+        tracing::info!(resolved, "dead letters whose rotations went on or ended");
+    }
     let prunes = prune::is_due(&unit).await?;
     unit.commit().await?;
     if prunes {

@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use rekey_domain::{
-    Algorithm, Bind, ColumnSpec, KeyId, KeyringName, Purpose, TextEncoding, UsageBlock,
+    Algorithm, Bind, BindType, ColumnSpec, KeyId, KeyringName, Purpose, TextEncoding, UsageBlock,
 };
 use rekey_envelope::CheckValue;
 use rekey_kms::{EncryptionContext, Kms, LocalKms};
@@ -73,6 +73,7 @@ impl Leases for FakeLeases {
             keyring: keyring(),
             bind: Bind::Row,
             bind_columns: vec!["id".to_owned()],
+            bind_types: Some(vec![BindType::Int4]),
             encoding: TextEncoding::Binary,
         })
     }

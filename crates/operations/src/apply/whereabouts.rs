@@ -16,7 +16,7 @@ use crate::{
     Desired, DesiredSource, OperationError, STORE_SOURCE, Services,
     census::tables,
     look::{key_names, table_subject},
-    whereabouts::{counted, is_the_stores, live_rotation, renamed},
+    whereabouts::{ciphertext, counted, is_the_stores, live_rotation, renamed},
 };
 
 /// What was found of the places of protected tables, before anything is written.
@@ -236,11 +236,7 @@ impl Look<'_> {
         for column in table {
             let counted = counted(source, relation, column).await;
             let counted = counted.map_err(|error| self.not_counted(table, &error))?;
-            let ciphertext = |(found, values): &(Found, u64)| match found {
-                Found::Key(_) => *values,
-                Found::NotCiphertext => 0,
-            };
-            let left: u64 = counted.iter().flatten().map(ciphertext).sum();
+            let left = ciphertext(&counted);
             if left > 0 {
                 let name = &column.spec.name.column;
                 let what = format!(

@@ -24,12 +24,13 @@ const EVERY: [(&str, &str); 7] = [
 /// What is known of keys without what the KMS opens.
 const KEY_FACTS: &str = "SELECT (key_id, keyring_id, version, state, algorithm, used, used_by_applications, created_at, activated_at, deactivated_at, expires_at, master_key, public_key, longest_lease, leases_end_at)";
 
-const SCHEDULER: [(&str, &str); 5] = [
+const SCHEDULER: [(&str, &str); 6] = [
     ("key", KEY_FACTS),
     ("schedule", "SELECT, INSERT, UPDATE (fired_up_to)"),
     ("rotation", "UPDATE (resend_at, certificate_due, totals)"),
     ("batch", "DELETE, UPDATE (resend_at)"),
     ("inbox", "SELECT, DELETE"),
+    ("dead_letter", "SELECT, UPDATE (dismissed_at)"),
 ];
 
 /// Who handles messages and uses keys: each effect once, each use counted and audited.
@@ -95,7 +96,7 @@ const OPERATOR: [(&str, &str); 17] = [
     ),
     (
         "rotation",
-        "INSERT, UPDATE (state, resend_at, paused, paused_because, resumptions, pause_after, cancelled_because, due_at, failure, ended_at, pass, pass_columns, planned, plan_table, plan_part, plan_after)",
+        "INSERT, UPDATE (state, resend_at, paused, paused_because, resumptions, pause_after, only_column, sweep_columns, cancelled_because, due_at, failure, ended_at, pass, pass_columns, planned, plan_table, plan_part, plan_after)",
     ),
     ("batch", "UPDATE (state, resend_at, failure)"),
     ("rotation_request", "SELECT"),
@@ -107,9 +108,12 @@ const OPERATOR: [(&str, &str); 17] = [
     ),
     (
         "source_table",
-        "SELECT, INSERT, UPDATE (relation, triggers, publications_accepted, oid)",
+        "SELECT, INSERT, UPDATE (name, relation, triggers, publications_accepted, oid)",
     ),
-    ("protected_column", "SELECT, INSERT, DELETE"),
+    (
+        "protected_column",
+        "SELECT, INSERT, UPDATE (name, bind, bind_columns, bind_types, encoding), DELETE",
+    ),
     ("quarantine", "SELECT, UPDATE (resolved_at)"),
     ("census", "SELECT"),
     ("schedule", "SELECT"),

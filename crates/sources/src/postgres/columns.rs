@@ -1,6 +1,6 @@
 //! The columns of a table: what they are called, and what they can hold for us.
 
-use rekey_domain::TextEncoding;
+use rekey_domain::{BindType, TextEncoding};
 use sqlx::{
     PgConnection, Row,
     postgres::{PgRow, types::Oid},
@@ -20,15 +20,15 @@ const VARCHAR: u32 = 1043;
 const UUID: u32 = 2950;
 
 /// Domains are looked through to the type that they are made of.
-const COLUMNS: &str = "WITH RECURSIVE base (attnum, oid, kind, next) AS ( \
-     SELECT a.attnum, t.oid, t.typtype, t.typbasetype FROM pg_catalog.pg_attribute a \
+const COLUMNS: &str = "WITH RECURSIVE base (attnum, oid, kind, next, modifier, next_modifier) AS ( \
+     SELECT a.attnum, t.oid, t.typtype, t.typbasetype, a.atttypmod, t.typtypmod FROM pg_catalog.pg_attribute a \
      JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
      WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped \
-     UNION ALL SELECT b.attnum, t.oid, t.typtype, t.typbasetype \
+     UNION ALL SELECT b.attnum, t.oid, t.typtype, t.typbasetype, b.next_modifier, t.typtypmod \
      FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.next WHERE b.kind = 'd') \
  SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull, \
      a.attgenerated <> '', b.oid, \
-     CASE WHEN k.place < i.indnkeyatts THEN k.place END \
+     CASE WHEN k.place < i.indnkeyatts THEN k.place END, b.modifier \
  FROM pg_catalog.pg_attribute a JOIN base b ON b.attnum = a.attnum AND b.kind <> 'd' \
  LEFT JOIN pg_catalog.pg_index i ON i.indrelid = a.attrelid AND i.indisprimary \
  LEFT JOIN LATERAL (SELECT pg_catalog.array_position(i.indkey::int2[], a.attnum) AS place) k ON true \
@@ -55,13 +55,29 @@ fn column(row: &PgRow) -> Result<ColumnShape, sqlx::Error> {
         TEXT | VARCHAR => Some(TextEncoding::Base64),
         _ => None,
     };
-    let binds = [INT2, INT4, INT8, UUID, TEXT, VARCHAR, CHAR, BYTEA].contains(&base);
+    let bind_type = bind_type(base, row.try_get(6)?);
     Ok(ColumnShape {
         name: row.try_get(0)?,
         declared_type: row.try_get(1)?,
         not_null: row.try_get(2)?,
         encoding: encoding.filter(|_| plain),
-        can_bind: binds && plain,
+        bind_type: bind_type.filter(|_| plain),
+    })
+}
+
+/// The length of a `char` is in its modifier, with the four bytes of a header; it may have none.
+fn bind_type(base: u32, modifier: i32) -> Option<BindType> {
+    const HEADER: i32 = 4;
+    let length = u32::try_from(modifier - HEADER).ok();
+    Some(match base {
+        INT2 => BindType::Int2,
+        INT4 => BindType::Int4,
+        INT8 => BindType::Int8,
+        UUID => BindType::Uuid,
+        BYTEA => BindType::Bytes,
+        CHAR => length.map_or(BindType::Text, BindType::Char),
+        TEXT | VARCHAR => BindType::Text,
+        _ => return None,
     })
 }
 

@@ -30,7 +30,7 @@ pub(super) fn names_and_binds(
     let mut wanted: Vec<String> = names.map(name).collect();
     for bind in &query.bind_columns {
         let column = table.shape_of(bind)?;
-        wanted.push(if column.can_bind {
+        wanted.push(if column.can_bind() {
             format!("t.{}", quote(&column.name))
         } else {
             "NULL::pg_catalog.text".to_owned()
@@ -47,7 +47,7 @@ fn among_binds(table: &Table, query: &ReadQuery, name: &str) -> Option<usize> {
     let mut binds = query.bind_columns.iter();
     binds
         .position(|bind| bind == name)
-        .filter(|_| whole && column.can_bind)
+        .filter(|_| whole && column.can_bind())
 }
 
 /// Where in what is read each thing stands.

@@ -1,6 +1,6 @@
 //! What SQLite makes of a declared type, and what a column of it can hold for us.
 
-use rekey_domain::{BindValue, TextEncoding};
+use rekey_domain::{BindType, BindValue, TextEncoding};
 
 /// How a column converts what is stored in it (SQLite's "type affinity").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +66,15 @@ impl BindClass {
             Affinity::Text => Some(Self::Text),
             Affinity::Blob => Some(Self::Blob),
             Affinity::Any | Affinity::Number => None,
+        }
+    }
+
+    /// What such values are in every kind of database.
+    pub(super) fn bind_type(self) -> BindType {
+        match self {
+            Self::Integer => BindType::Int8,
+            Self::Text => BindType::Text,
+            Self::Blob => BindType::Bytes,
         }
     }
 

@@ -210,7 +210,7 @@ async fn shape(
 fn column(row: &SqliteRow, strict: bool) -> Result<ColumnShape, sqlx::Error> {
     let declared_type: String = row.try_get(1)?;
     let encoding = Affinity::of(&declared_type, strict).encoding();
-    let binds = BindClass::of(&declared_type, strict).is_some();
+    let bind_type = BindClass::of(&declared_type, strict).map(BindClass::bind_type);
     // What SQLite computes can be neither written nor known before the insert.
     let plain = row.try_get::<i64, _>(3)? == 0;
     Ok(ColumnShape {
@@ -218,7 +218,7 @@ fn column(row: &SqliteRow, strict: bool) -> Result<ColumnShape, sqlx::Error> {
         declared_type,
         not_null: row.try_get(2)?,
         encoding: encoding.filter(|_| plain),
-        can_bind: binds && plain,
+        bind_type: bind_type.filter(|_| plain),
     })
 }
 

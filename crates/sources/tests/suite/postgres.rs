@@ -85,7 +85,7 @@ async fn keys_of_every_kind_name_and_bind_their_rows() {
     let can_bind: String = shape
         .columns
         .iter()
-        .filter(|c| c.can_bind)
+        .filter(|c| c.can_bind())
         .map(|c| c.name.as_str())
         .collect();
     assert_eq!(can_bind, "usibtvcdyssn");

@@ -53,7 +53,7 @@ async fn a_shape_says_what_columns_can_hold() {
     let holds: Vec<_> = shape
         .columns
         .iter()
-        .map(|c| (c.name.as_str(), c.encoding, c.can_bind, c.not_null))
+        .map(|c| (c.name.as_str(), c.encoding, c.can_bind(), c.not_null))
         .collect();
     let expected = [
         ("b", Some(TextEncoding::Binary), false, false),

@@ -144,7 +144,7 @@ async fn a_column_that_may_hold_any_storage_class_binds_no_value() {
         let error = bound(&fixture, declared, "(31)").await.unwrap_err();
         assert!(matches!(error, SourceError::CannotBind { .. }), "{error}");
         let shape = fixture.source().describe("typed").await.unwrap();
-        assert!(!shape.column("tag").unwrap().can_bind, "{declared}");
+        assert!(!shape.column("tag").unwrap().can_bind(), "{declared}");
     }
 }
 

@@ -20,6 +20,7 @@ pub struct Model {
     pub died_at: DateTimeUtc,
     pub retried_at: Option<DateTimeUtc>,
     pub dismissed_at: Option<DateTimeUtc>,
+    pub stood: Option<String>,
 }
 
 /// No relations: queries name what they join.

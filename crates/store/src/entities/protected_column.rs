@@ -1,6 +1,6 @@
 //! A protected column; never forgotten.
 
-use rekey_domain::{Bind, TextEncoding};
+use rekey_domain::{Bind, BindType, TextEncoding};
 use sea_orm::entity::prelude::*;
 
 use crate::stored::Json;
@@ -21,6 +21,7 @@ pub struct Model {
     pub column_id: String,
     pub bind: Json<Bind>,
     pub bind_columns: Json<Vec<String>>,
+    pub bind_types: Option<Json<Vec<BindType>>>,
     pub encoding: Json<TextEncoding>,
     pub created_at: DateTimeUtc,
 }

@@ -1,7 +1,9 @@
 //! `rekey columns`: the protected columns, whether they are as declared, and releasing one.
 
 use rekey_domain::ColumnName;
-use rekey_operations::{ColumnView, ColumnsCheck, check_columns, column_views, release_column};
+use rekey_operations::{
+    ColumnView, ColumnsCheck, check_columns, column_views, release_column, rename_column,
+};
 use serde_json::json;
 
 use super::plan;
@@ -18,6 +20,8 @@ pub enum Command {
     List,
     /// Look for what is missing, unknown or not declared; exit code 3 if a person is needed.
     Check(Check),
+    /// Follow a table or column that was renamed, or whose type changed; what its values are bound to stays.
+    Rename(Rename),
     /// Stop protecting a column in which no ciphertext is left; a census decides.
     Release(Release),
 }
@@ -32,6 +36,18 @@ pub struct Check {
     /// Count every value of the protected columns, not only some of each.
     #[arg(long)]
     count: bool,
+}
+
+/// What `columns rename` takes.
+#[derive(Debug, clap::Args)]
+pub struct Rename {
+    /// What it was called, such as clinic.patients.ssn.
+    #[arg(value_name = "OLD")]
+    old: ColumnName,
+    /// What it is called now, as rekey.toml has it; the same name where only its type or the names of
+    /// its bind columns changed.
+    #[arg(value_name = "NEW")]
+    new: ColumnName,
 }
 
 /// What `columns release` takes.
@@ -50,6 +66,7 @@ pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
     match command {
         Command::List => list(app).await,
         Command::Check(args) => check(args, app).await,
+        Command::Rename(args) => rename(args, app).await,
         Command::Release(args) => release(args, app).await,
     }
 }
@@ -115,6 +132,30 @@ fn print(checked: &ColumnsCheck) -> std::io::Result<()> {
         checked.columns.len(),
         checked.other_tables
     ))
+}
+
+async fn rename(args: &Rename, app: &App) -> anyhow::Result<Exit> {
+    let (services, desired) = (&app.services, &app.desired);
+    let renamed = rename_column(services, desired, &args.old, &args.new, &app.principal).await?;
+    match app.output {
+        Output::Json => output::object("rekey.column-rename/v1", serde_json::to_value(&renamed)?)?,
+        Output::Table => {
+            output::line(&format!(
+                "renamed {} to {}: {} of {} value(s) looked at open, bound to {} as before",
+                renamed.from, renamed.to, renamed.opened, renamed.looked_at, renamed.column_id
+            ))?;
+            for along in &renamed.along {
+                output::line(&format!("with its table went {along}"))?;
+            }
+        }
+    }
+    if !renamed.declared {
+        output::note(&format!(
+            "rekey.toml does not declare {}: say so there before the next rekey apply",
+            renamed.to
+        ));
+    }
+    Ok(Exit::Done)
 }
 
 async fn release(args: &Release, app: &App) -> anyhow::Result<Exit> {

@@ -1,6 +1,6 @@
 //! `rekey dead-letters`: messages that were given up; sending them again, or being done with them.
 
-use rekey_operations::{dismiss_dead_letter, retry_dead_letter};
+use rekey_operations::{dismiss_dead_letters, retry_dead_letters};
 use rekey_store::dead_letters::{self, DeadLetter};
 use serde_json::json;
 use uuid::Uuid;
@@ -14,50 +14,107 @@ use crate::{
 /// What can be asked of dead letters.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Those that were neither sent again nor dismissed.
-    List,
-    /// Send one again, once the cause is mended.
-    Retry {
-        /// Its id.
-        id: Uuid,
-    },
-    /// Be done with one that is not to be sent again.
+    /// Those that were neither sent again nor dismissed, and whose rotation has not gone on.
+    List(Which),
+    /// Send some again, once the cause is mended.
+    Retry(Chosen),
+    /// Be done with some that are not to be sent again.
     Dismiss {
-        /// Its id.
-        id: Uuid,
+        #[command(flatten)]
+        chosen: Chosen,
         /// Why; for the audit log.
         #[arg(long, value_name = "WHY")]
         because: String,
     },
 }
 
+/// Which letters.
+#[derive(Debug, clap::Args)]
+pub struct Which {
+    /// Of this rotation.
+    #[arg(long, value_name = "ROTATION")]
+    rotation: Option<Uuid>,
+    /// That were given up for a reason with this text in it.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+/// These, those of a filter, or all.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("chosen").required(true).multiple(true).args(["ids", "rotation", "reason", "all"]))]
+pub struct Chosen {
+    /// Their ids.
+    #[arg(conflicts_with_all = ["rotation", "reason", "all"])]
+    ids: Vec<Uuid>,
+    #[command(flatten)]
+    which: Which,
+    /// All of them.
+    #[arg(long, conflicts_with_all = ["rotation", "reason"])]
+    all: bool,
+}
+
+impl Which {
+    async fn letters(&self, app: &App) -> anyhow::Result<Vec<DeadLetter>> {
+        let mut letters = dead_letters::open(app.services.store.db()).await?;
+        letters.retain(|letter| {
+            let reason = self.reason.as_ref();
+            self.rotation
+                .is_none_or(|one| letter.rotation() == Some(one))
+                && reason.is_none_or(|text| letter.error.contains(text))
+        });
+        Ok(letters)
+    }
+}
+
+impl Chosen {
+    async fn ids(&self, app: &App) -> anyhow::Result<Vec<Uuid>> {
+        if !self.ids.is_empty() {
+            return Ok(self.ids.clone());
+        }
+        let letters = self.which.letters(app).await?;
+        Ok(letters.iter().map(|letter| letter.id).collect())
+    }
+}
+
 /// Does it.
 pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
+    let (services, principal) = (&app.services, &app.principal);
     match command {
-        Command::List => list(app).await?,
-        Command::Retry { id } => {
-            retry_dead_letter(&app.services, *id, &app.principal).await?;
-            said(*id, "retried", "was sent again", app)?;
+        Command::List(which) => list(which, app).await?,
+        Command::Retry(chosen) => {
+            let ids = chosen.ids(app).await?;
+            if !ids.is_empty() {
+                retry_dead_letters(services, &ids, principal).await?;
+            }
+            said(&ids, "retried", "sent again", app)?;
         }
-        Command::Dismiss { id, because } => {
-            dismiss_dead_letter(&app.services, *id, because, &app.principal).await?;
-            said(*id, "dismissed", "is dismissed", app)?;
+        Command::Dismiss { chosen, because } => {
+            let ids = chosen.ids(app).await?;
+            if !ids.is_empty() {
+                dismiss_dead_letters(services, &ids, because, principal).await?;
+            }
+            said(&ids, "dismissed", "dismissed", app)?;
         }
     }
     Ok(Exit::Done)
 }
 
-fn said(id: Uuid, done: &str, text: &str, app: &App) -> std::io::Result<()> {
-    match app.output {
-        Output::Json => {
-            output::object(&format!("rekey.dead-letter-{done}/v1"), json!({ "id": id }))
-        }
-        Output::Table => output::line(&format!("dead letter {id} {text}")),
+/// `id` is that of the one, where it is one.
+fn said(ids: &[Uuid], done: &str, text: &str, app: &App) -> std::io::Result<()> {
+    if app.output == Output::Json {
+        let one = if let [one] = ids { Some(one) } else { None };
+        let object = json!({ "id": one, "ids": ids });
+        return output::object(&format!("rekey.dead-letter-{done}/v1"), object);
     }
+    if ids.is_empty() {
+        return output::line("no dead letter is of this");
+    }
+    ids.iter()
+        .try_for_each(|id| output::line(&format!("dead letter {id}: {text}")))
 }
 
-async fn list(app: &App) -> anyhow::Result<()> {
-    let letters = dead_letters::open(app.services.store.db()).await?;
+async fn list(which: &Which, app: &App) -> anyhow::Result<()> {
+    let letters = which.letters(app).await?;
     if app.output == Output::Json {
         let letters: Vec<_> = letters.iter().map(letter_json).collect();
         return Ok(output::object(
@@ -83,6 +140,7 @@ async fn list(app: &App) -> anyhow::Result<()> {
 fn letter_json(letter: &DeadLetter) -> serde_json::Value {
     json!({
         "id": letter.id,
+        "rotation": letter.rotation(),
         "queue": letter.queue,
         "type": letter.type_,
         "died_at": letter.died_at,

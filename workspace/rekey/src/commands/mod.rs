@@ -7,6 +7,7 @@ pub mod certificate;
 mod columns;
 mod dead_letters;
 mod grants;
+mod init;
 mod input;
 mod keys;
 mod master;
@@ -23,6 +24,7 @@ mod value;
 use clap::Subcommand;
 
 use crate::{app::App, exit::Exit, output::Output};
+pub use init::run as init;
 
 /// What an operator can ask for.
 #[derive(Debug, Subcommand)]

@@ -4,13 +4,13 @@ use std::io::{self, BufRead, ErrorKind, Read, Write};
 
 use anyhow::Context;
 use rekey_client::{Client, ClientError, LeaseError};
-use rekey_domain::{BindValue, ColumnName};
+use rekey_domain::{BindValue, ColumnName, hex};
 use rekey_envelope::{AeadError, Ciphertext, Zeroizing, decode_base64, encode_base64};
 use rekey_operations::{Action, authorise};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::value::{bytes, ciphertext, uuid};
+use super::value::{ciphertext, uuid};
 use crate::{app::App, exit::Exit, output};
 
 /// The longest line: what a value of 64 MiB comes to in base64, and then some.
@@ -195,8 +195,8 @@ fn base64(text: &str) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     decoded.map_err(|_| anyhow::anyhow!("value_base64: expected standard base64"))
 }
 
-/// JSON's type is the value's type, so that a text is never taken for something else; what JSON has no
-/// type for is an object that says it.
+/// JSON's type is the type of what is given; what JSON has no type for is an object that says it. The
+/// type of the column that is bound to decides what it is then.
 fn bind_of(value: &Value) -> anyhow::Result<BindValue> {
     let found = match value {
         Value::String(text) => return Ok(BindValue::Text(text.clone())),
@@ -225,7 +225,7 @@ fn said_bind(said: &Map<String, Value>) -> anyhow::Result<BindValue> {
                 "bind: uuid is none: expected such as 0198c7a0-0000-7000-8000-000000000000"
             )
         }),
-        "bytes" => bytes(text).ok_or_else(|| {
+        "bytes" => hex(text).map(BindValue::Bytes).ok_or_else(|| {
             anyhow::anyhow!("bind: bytes are not in hex: expected an even number of hex digits")
         }),
         _ => anyhow::bail!("{BINDS}, found an object of another kind"),

@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, stdout};
 
-use rekey_domain::{BindValue, ColumnName};
+use rekey_domain::{BindValue, ColumnName, hex};
 use rekey_envelope::{Ciphertext, Zeroizing, decode_base64, encode_base64};
 use rekey_operations::{Action, authorise};
 use rekey_store::columns;
@@ -31,8 +31,8 @@ pub struct Args {
         required_unless_present = "ndjson"
     )]
     column: Option<ColumnName>,
-    /// What the column's bind says of the row, once for each part, in order. A whole number is one,
-    /// anything else text; int:, text:, uuid: and hex: before it say so.
+    /// What the column's bind says of the row, once for each part, in order, as its column's type is
+    /// written; int:, text:, uuid: and hex: before it say what it is.
     #[arg(long, value_name = "VALUE", allow_hyphen_values = true, value_parser = bind_value)]
     bind: Vec<BindValue>,
     /// Many values: a JSON object with column, bind and value a line; a result or an error a line comes
@@ -101,14 +101,19 @@ impl Args {
         };
         let column = column.to_string();
         let known = columns::by_name(app.services.store.db(), &column).await?;
-        let checked = known.spec.check_bind(&self.bind);
-        checked.map_err(|error| {
+        let fitted = known.spec.fit_bind(&self.bind);
+        fitted.map_err(|error| {
             let next = match &known.spec.bind_columns[..] {
                 [] => "leave --bind out".to_owned(),
                 names => format!("say --bind once for each of {}", names.join(", ")),
             };
             UsageError(format!("{error}; {next}"))
         })?;
+        if known.spec.bind_types.is_none() && !self.bind.is_empty() {
+            output::note(&format!(
+                "the store does not know the types that {column} is bound to, so --bind is taken as it is; rekey apply notes them"
+            ));
+        }
         Ok(Some(column))
     }
 }
@@ -128,7 +133,8 @@ pub fn ciphertext(bytes: Zeroizing<Vec<u8>>, what: &str) -> Result<Vec<u8>, Usag
     })
 }
 
-/// A value that a column is bound to, as a person writes it on the command line, which has no types.
+/// A value that a column is bound to, as a person writes it on the command line. Without a type before
+/// it, it is a text that the column's type reads.
 pub fn bind_value(text: &str) -> Result<BindValue, String> {
     let forced = text.split_once(':');
     match forced {
@@ -141,37 +147,21 @@ pub fn bind_value(text: &str) -> Result<BindValue, String> {
                 .to_owned()
         }),
         Some(("hex", rest)) => {
-            bytes(rest).ok_or_else(|| "expected hex: and an even number of hex digits".to_owned())
+            let bytes = hex(rest).map(BindValue::Bytes);
+            bytes.ok_or_else(|| "expected hex: and an even number of hex digits".to_owned())
         }
-        _ => Ok(integer(text).unwrap_or_else(|| BindValue::Text(text.to_owned()))),
+        _ => Ok(BindValue::Text(text.to_owned())),
     }
 }
 
-/// Only as a database prints it: 007 and +7 are texts.
 fn integer(text: &str) -> Option<BindValue> {
-    let number: i64 = text.parse().ok()?;
-    (number.to_string() == text).then_some(BindValue::Integer(number))
+    text.parse().ok().map(BindValue::Integer)
 }
 
 /// A UUID in any of its forms.
 pub fn uuid(text: &str) -> Option<BindValue> {
     let uuid = Uuid::parse_str(text).ok()?;
     Some(BindValue::Uuid(uuid.into_bytes()))
-}
-
-/// Bytes in hex.
-pub fn bytes(text: &str) -> Option<BindValue> {
-    let digits: Option<Vec<_>> = text.chars().map(|c| c.to_digit(16)).collect();
-    let pairs = digits?;
-    let byte = |pair: &[u32]| u8::try_from(pair[0] << 4 | pair[1]).ok();
-    if !pairs.len().is_multiple_of(2) {
-        return None;
-    }
-    pairs
-        .chunks_exact(2)
-        .map(byte)
-        .collect::<Option<_>>()
-        .map(BindValue::Bytes)
 }
 
 #[cfg(test)]
@@ -183,11 +173,10 @@ mod tests {
         let uuid = "0198c7a0-0000-7000-8000-00000000000a";
         let of_uuid = BindValue::Uuid(Uuid::parse_str(uuid).unwrap().into_bytes());
         for (text, expected) in [
-            ("42", BindValue::Integer(42)),
-            ("-1", BindValue::Integer(-1)),
-            ("int:7", BindValue::Integer(7)),
+            ("42", "42".into()),
             ("007", "007".into()),
-            ("99999999999999999999", "99999999999999999999".into()),
+            ("int:7", BindValue::Integer(7)),
+            ("int:-007", BindValue::Integer(-7)),
             ("text:42", "42".into()),
             ("urn:x", "urn:x".into()),
             ("hex:00ff", BindValue::Bytes(vec![0, 255])),
@@ -196,7 +185,7 @@ mod tests {
         ] {
             assert_eq!(bind_value(text), Ok(expected), "{text}");
         }
-        for bad in ["hex:0", "hex:zz", "uuid:1", "int:007"] {
+        for bad in ["hex:0", "hex:zz", "uuid:1", "int:x"] {
             assert!(bind_value(bad).is_err(), "{bad}");
         }
     }

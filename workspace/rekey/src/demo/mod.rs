@@ -49,7 +49,7 @@ async fn tell(args: &Args, site: &Site, say: &Narrator, started: Instant) -> any
     let clinic = site.open_clinic().await?;
     let (url, relation) = site.clinic();
     let desired = desired::desired(&url, relation);
-    let app = App::create(site.places.clone(), desired, say.output()).await?;
+    let (app, _) = App::create(site.places.clone(), desired, say.output()).await?;
     init(&app.services, &app.desired, &app.principal).await?;
     apply(&app.services, &app.desired, &app.principal).await?;
     say.line(&format!(

@@ -2,7 +2,7 @@
 
 mod retry;
 
-use rekey_domain::QuarantineReason;
+use rekey_domain::{ColumnName, QuarantineReason};
 use rekey_operations::{QuarantineView, quarantine_view, quarantine_views, resolve_quarantined};
 use serde_json::json;
 use uuid::Uuid;
@@ -17,15 +17,7 @@ use crate::{
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Those that are not resolved.
-    List {
-        /// Only of this protected column, such as clinic.patients.ssn.
-        #[arg(long, value_name = "COLUMN")]
-        column: Option<String>,
-        /// Only for this reason: missing-key, unopened, wrong-context, other-keyring, not-ciphertext,
-        /// not-written or unreadable.
-        #[arg(long)]
-        reason: Option<QuarantineReason>,
-    },
+    List(Which),
     /// One, with what its reason means and what helps.
     Show {
         /// Its id.
@@ -33,37 +25,87 @@ pub enum Command {
     },
     /// Try those again whose cause is mended; what can be moved now is moved and resolved.
     Retry(retry::Args),
-    /// Be done with one; the row itself stays as it is.
+    /// Be done with some; the rows themselves stay as they are.
+    #[command(group = clap::ArgGroup::new("chosen").required(true).multiple(true).args(["ids", "rotation", "column", "reason", "all"]))]
     Resolve {
-        /// Its id.
-        id: Uuid,
+        /// Their ids.
+        #[arg(conflicts_with_all = ["rotation", "column", "reason", "all"])]
+        ids: Vec<Uuid>,
+        #[command(flatten)]
+        which: Which,
+        /// All of them.
+        #[arg(long, conflicts_with_all = ["rotation", "column", "reason"])]
+        all: bool,
         /// Why; for the audit log.
         #[arg(long, value_name = "WHY")]
         because: String,
     },
 }
 
+/// Which values.
+#[derive(Debug, clap::Args)]
+pub struct Which {
+    /// Only of this protected column, such as clinic.patients.ssn.
+    #[arg(long, value_name = "COLUMN")]
+    column: Option<ColumnName>,
+    /// Only for this reason: missing-key, unopened, wrong-context, other-keyring, not-ciphertext,
+    /// not-written or unreadable.
+    #[arg(long)]
+    reason: Option<QuarantineReason>,
+    /// Only those that this rotation met last.
+    #[arg(long, value_name = "ROTATION")]
+    rotation: Option<Uuid>,
+}
+
+impl Which {
+    async fn views(&self, app: &App) -> anyhow::Result<Vec<QuarantineView>> {
+        let mut views = quarantine_views(&app.services).await?;
+        views.retain(|view| {
+            self.column.as_ref().is_none_or(|one| view.column == *one)
+                && self.reason.is_none_or(|one| view.reason == one)
+                && self.rotation.is_none_or(|one| view.rotation == one)
+        });
+        Ok(views)
+    }
+}
+
 /// Does it.
 pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
     match command {
-        Command::List { column, reason } => {
-            let mut views = quarantine_views(&app.services).await?;
-            views.retain(|view| {
-                let of_column = column
-                    .as_ref()
-                    .is_none_or(|one| view.column.to_string() == *one);
-                of_column && reason.is_none_or(|one| view.reason == one)
-            });
-            list(&views, app.output)?;
-        }
+        Command::List(which) => list(&which.views(app).await?, app.output)?,
         Command::Show { id } => show(&quarantine_view(&app.services, *id).await?, app.output)?,
         Command::Retry(args) => return retry::run(args, app).await,
-        Command::Resolve { id, because } => {
-            resolve_quarantined(&app.services, *id, because, &app.principal).await?;
-            show(&quarantine_view(&app.services, *id).await?, app.output)?;
+        Command::Resolve {
+            ids,
+            which,
+            because,
+            ..
+        } => {
+            let mut ids = ids.clone();
+            if ids.is_empty() {
+                ids = which.views(app).await?.iter().map(|view| view.id).collect();
+            }
+            resolve(&ids, because, app).await?;
         }
     }
     Ok(Exit::Done)
+}
+
+async fn resolve(ids: &[Uuid], because: &str, app: &App) -> anyhow::Result<()> {
+    if ids.is_empty() {
+        return Ok(output::line(
+            "nothing of this is in quarantine: nothing to resolve",
+        )?);
+    }
+    resolve_quarantined(&app.services, ids, because, &app.principal).await?;
+    if let [one] = ids {
+        return show(&quarantine_view(&app.services, *one).await?, app.output);
+    }
+    if app.output == Output::Json {
+        let object = json!({ "resolved": ids });
+        return Ok(output::object("rekey.quarantine-resolved/v1", object)?);
+    }
+    Ok(output::line(&format!("resolved {} value(s)", ids.len()))?)
 }
 
 fn list(views: &[QuarantineView], output: Output) -> anyhow::Result<()> {

@@ -1,0 +1,240 @@
+//! What a bind column holds, and how a value that people or programs give becomes one of it.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::BindValue;
+
+/// The type of a column that values are bound to, as its database has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BindType {
+    /// Whole numbers of 16 bits.
+    Int2,
+    /// Whole numbers of 32 bits.
+    Int4,
+    /// Whole numbers of 64 bits.
+    Int8,
+    /// UUIDs.
+    Uuid,
+    /// Texts, as they are.
+    Text,
+    /// `char(n)`: the database fills texts up with blanks to this many characters.
+    Char(u32),
+    /// `bytea` or BLOB.
+    Bytes,
+}
+
+/// A value that no row has in a column of this type. Never quotes it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected {expected}, found {found}")]
+pub struct NotOfType {
+    /// What the column holds, and how it is written.
+    pub expected: BindType,
+    /// What was given.
+    pub found: String,
+}
+
+impl BindType {
+    /// The value as it stands in a row of the column: whatever way it is written, it is bound to the
+    /// same.
+    ///
+    /// # Errors
+    /// [`NotOfType`] where no row can have it.
+    pub fn fit(self, value: &BindValue) -> Result<BindValue, NotOfType> {
+        use BindValue::{Bytes, Integer, Text, Uuid};
+        let fitted = match (self, value) {
+            (Self::Int2 | Self::Int4 | Self::Int8, Integer(number)) => self.whole(*number),
+            (Self::Int2 | Self::Int4 | Self::Int8, Text(text)) => {
+                integer(text).and_then(|number| self.whole(number))
+            }
+            (Self::Uuid, Uuid(bytes)) => Some(Uuid(*bytes)),
+            (Self::Uuid, Bytes(bytes)) => bytes.as_slice().try_into().ok().map(Uuid),
+            (Self::Uuid, Text(text)) => uuid(text).map(Uuid),
+            (Self::Text, Integer(number)) => Some(Text(number.to_string())),
+            (Self::Text, Uuid(bytes)) => Some(Text(hyphenated(bytes))),
+            (Self::Text, Text(text)) => Some(Text(text.clone())),
+            (Self::Char(length), Text(text)) => filled_up(text, length),
+            (Self::Char(length), Integer(number)) => filled_up(&number.to_string(), length),
+            (Self::Char(length), Uuid(bytes)) => filled_up(&hyphenated(bytes), length),
+            (Self::Bytes, Bytes(bytes)) => Some(Bytes(bytes.clone())),
+            (Self::Bytes, Uuid(bytes)) => Some(Bytes(bytes.to_vec())),
+            (Self::Bytes, Text(text)) => bytes_of(text).map(Bytes),
+            _ => None,
+        };
+        fitted.ok_or_else(|| NotOfType {
+            expected: self,
+            found: described(value),
+        })
+    }
+
+    fn whole(self, number: i64) -> Option<BindValue> {
+        let fits = match self {
+            Self::Int2 => i16::try_from(number).is_ok(),
+            Self::Int4 => i32::try_from(number).is_ok(),
+            _ => true,
+        };
+        fits.then_some(BindValue::Integer(number))
+    }
+}
+
+impl fmt::Display for BindType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Int2 => f.write_str("a whole number of 16 bits"),
+            Self::Int4 => f.write_str("a whole number of 32 bits"),
+            Self::Int8 => f.write_str("a whole number of 64 bits"),
+            Self::Uuid => f.write_str("a UUID, such as 0198c7a0-0000-7000-8000-000000000000"),
+            Self::Text => f.write_str("a text"),
+            Self::Char(length) => write!(f, "a text of at most {length} characters"),
+            Self::Bytes => f.write_str("bytes in hex, such as \\xdeadbeef or deadbeef"),
+        }
+    }
+}
+
+/// As databases read one: blanks around it, a sign and leading zeros mean nothing.
+fn integer(text: &str) -> Option<i64> {
+    i64::from_str(text.trim_ascii()).ok()
+}
+
+/// With hyphens or without, in braces or as a URN, in either case.
+fn uuid(text: &str) -> Option<[u8; 16]> {
+    let parsed = uuid::Uuid::parse_str(text.trim_ascii()).ok()?;
+    Some(parsed.into_bytes())
+}
+
+fn hyphenated(bytes: &[u8; 16]) -> String {
+    uuid::Uuid::from_bytes(*bytes).to_string()
+}
+
+/// As PostgreSQL fills it up; blanks at its end mean nothing.
+fn filled_up(text: &str, length: u32) -> Option<BindValue> {
+    let text = text.trim_end_matches(' ');
+    let length = usize::try_from(length).ok()?;
+    let missing = length.checked_sub(text.chars().count())?;
+    Some(BindValue::Text(text.to_owned() + &" ".repeat(missing)))
+}
+
+/// Hex digits, as PostgreSQL or SQLite show them or bare; of a UUID that is kept as bytes its usual form
+/// too.
+fn bytes_of(text: &str) -> Option<Vec<u8>> {
+    let text = text.trim_ascii();
+    if text.contains('-') {
+        return uuid(text).map(|bytes| bytes.to_vec());
+    }
+    let quoted = text
+        .strip_prefix(['X', 'x'])
+        .and_then(|text| text.strip_prefix('\''));
+    let quoted = quoted.and_then(|text| text.strip_suffix('\''));
+    hex(quoted.or(text.strip_prefix("\\x")).unwrap_or(text))
+}
+
+/// Bytes in hex.
+pub fn hex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<_>> = text.chars().map(|c| c.to_digit(16)).collect();
+    let digits = digits.filter(|digits| digits.len().is_multiple_of(2))?;
+    let byte = |pair: &[u32]| u8::try_from(pair[0] << 4 | pair[1]).ok();
+    digits.chunks_exact(2).map(byte).collect()
+}
+
+fn described(value: &BindValue) -> String {
+    match value {
+        BindValue::Integer(_) => "a whole number".to_owned(),
+        BindValue::Uuid(_) => "a UUID".to_owned(),
+        BindValue::Text(text) => format!(
+            "a text of {} character(s) that is none",
+            text.chars().count()
+        ),
+        BindValue::Bytes(bytes) => format!("{} byte(s)", bytes.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: [u8; 16] = [
+        0xa1, 0x98, 0xc7, 0xa0, 0, 0, 0x70, 0, 0x80, 0, 0, 0, 0, 0, 0, 0x0a,
+    ];
+
+    fn text(text: &str) -> BindValue {
+        BindValue::from(text)
+    }
+
+    #[test]
+    fn whatever_way_a_value_is_written_it_is_the_one_that_stands_in_the_row() {
+        let uuid = || BindValue::Uuid(ID);
+        let bytes = || BindValue::Bytes(vec![0xde, 0xad, 0xbe, 0xef]);
+        let usual = "a198c7a0-0000-7000-8000-00000000000a";
+        for (of, given, expected) in [
+            (BindType::Int4, text("042"), 42.into()),
+            (BindType::Int4, text("+7"), 7.into()),
+            (BindType::Int2, text(" 8"), 8.into()),
+            (BindType::Int8, text("-0"), 0.into()),
+            (BindType::Int8, text("-007\n"), (-7).into()),
+            (BindType::Uuid, text(usual), uuid()),
+            (BindType::Uuid, text(&usual.to_uppercase()), uuid()),
+            (BindType::Uuid, text(&format!("{{{usual}}}")), uuid()),
+            (BindType::Uuid, text(&usual.replace('-', "")), uuid()),
+            (BindType::Uuid, BindValue::Bytes(ID.to_vec()), uuid()),
+            (BindType::Bytes, text("\\xDEADBEEF"), bytes()),
+            (BindType::Bytes, text("deadBEEF"), bytes()),
+            (BindType::Bytes, text("X'DEADBEEF'"), bytes()),
+            (BindType::Bytes, text("\\x"), BindValue::Bytes(Vec::new())),
+            (BindType::Bytes, uuid(), BindValue::Bytes(ID.to_vec())),
+            (BindType::Bytes, text(usual), BindValue::Bytes(ID.to_vec())),
+            (BindType::Text, text(" 042"), text(" 042")),
+            (BindType::Text, 42.into(), text("42")),
+            (BindType::Text, uuid(), text(usual)),
+            (BindType::Char(5), text("ab"), text("ab   ")),
+            (BindType::Char(5), text("ab   "), text("ab   ")),
+            (BindType::Char(3), text("żóć  "), text("żóć")),
+            (BindType::Char(3), 7.into(), text("7  ")),
+        ] {
+            assert_eq!(of.fit(&given), Ok(expected), "{of:?} {given:?}");
+        }
+    }
+
+    #[test]
+    fn what_no_row_can_have_is_refused_and_not_quoted() {
+        for (of, given) in [
+            (BindType::Int4, text("abc")),
+            (BindType::Int4, text("")),
+            (BindType::Int4, text("4 2")),
+            (BindType::Int4, text("0x10")),
+            (BindType::Int4, text("7.0")),
+            (BindType::Int4, 2_147_483_648.into()),
+            (BindType::Int2, text("32768")),
+            (BindType::Int8, text("9223372036854775808")),
+            (BindType::Int4, BindValue::Bytes(vec![7])),
+            (BindType::Uuid, text("123-45-6789")),
+            (BindType::Uuid, 42.into()),
+            (BindType::Uuid, BindValue::Bytes(vec![7; 15])),
+            (BindType::Bytes, text("abc")),
+            (BindType::Bytes, text("xyz")),
+            (BindType::Bytes, 42.into()),
+            (BindType::Text, BindValue::Bytes(vec![7])),
+            (BindType::Char(3), text("abcd")),
+        ] {
+            let refused = of.fit(&given).unwrap_err().to_string();
+            assert!(refused.contains("expected"), "{refused}");
+            for quoted in ["6789", "abc", "xyz"] {
+                assert!(!refused.contains(quoted), "{refused}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_stands_in_a_row_stays_as_it_is() {
+        for (of, value) in [
+            (BindType::Int2, BindValue::from(-5)),
+            (BindType::Uuid, BindValue::Uuid(ID)),
+            (BindType::Text, text("a/b%c")),
+            (BindType::Char(4), text("ab  ")),
+            (BindType::Bytes, BindValue::Bytes(vec![0, 255])),
+        ] {
+            assert_eq!(of.fit(&value), Ok(value));
+        }
+    }
+}

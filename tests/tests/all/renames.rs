@@ -1,0 +1,282 @@
+//! Tables and columns that are renamed: refused with the one command that helps, and no value is lost.
+
+use std::process::Child;
+
+use serde_json::Value;
+
+use crate::{
+    command_line::{Answer, Desk},
+    roles::{APPLICATION, Database, run},
+};
+
+const ROWS: usize = 6;
+
+/// A clinic whose patients stand under `phi/1`, bound to their id.
+struct Clinic {
+    desk: Desk,
+    database: Option<Database>,
+}
+
+impl Clinic {
+    async fn both() -> [Self; 2] {
+        [
+            Self::on(None).await,
+            Self::on(Some(Database::create(APPLICATION).await)).await,
+        ]
+    }
+
+    async fn on(database: Option<Database>) -> Self {
+        let clinic = Self {
+            desk: Desk::new(),
+            database,
+        };
+        let bytes = clinic.by_kind("BLOB", "bytea");
+        clinic.sql("DROP TABLE IF EXISTS patients").await;
+        let table =
+            format!("CREATE TABLE patients (id INTEGER PRIMARY KEY, ssn {bytes}, notes {bytes})");
+        clinic.sql(&table).await;
+        clinic.declare("patients", "patients", &["ssn", "notes"]);
+        clinic.done(&["init"]);
+        for id in 1..=ROWS {
+            let [ssn, notes] = ["ssn", "notes"].map(|name| clinic.sealed(name, id));
+            let insert = format!("INSERT INTO patients VALUES ({id}, {ssn}, {notes})");
+            clinic.sql(&insert).await;
+        }
+        clinic
+    }
+
+    fn by_kind<'a>(&self, sqlite: &'a str, postgres: &'a str) -> &'a str {
+        match self.database {
+            None => sqlite,
+            Some(_) => postgres,
+        }
+    }
+
+    async fn sql(&self, sql: &str) {
+        match &self.database {
+            None => self.desk.on_source(sql),
+            Some(database) => run(&database.pool_as(APPLICATION).await, sql).await,
+        }
+    }
+
+    fn declare(&self, name: &str, relation: &str, columns: &[&str]) {
+        let url = match &self.database {
+            None => format!("sqlite://{}", self.desk.file("source.db").display()),
+            Some(database) => database.url_as(APPLICATION),
+        };
+        let column = |name: &&str| format!("{name} = {{ keyring = \"phi\", bind = \"row\" }}");
+        let columns: Vec<_> = columns.iter().map(column).collect();
+        self.desk.configure(&format!(
+            "[[keyring]]\nname = \"phi\"\npurpose = \"PHI\"\nkeyset_max_age = \"1s\"\ngrace_period = \"1s\"\n\
+             encrypt_lease = \"1s\"\nsweep_every = \"1s\"\nbatch_rows = 1\nconcurrency = 1\n\
+             [[source]]\nname = \"clinic\"\nurl = \"{url}\"\n\
+             [[source.table]]\nname = \"{name}\"\nrelation = \"{relation}\"\ncolumns = {{ {} }}\n",
+            columns.join(", ")
+        ));
+    }
+
+    fn sealed(&self, column: &str, id: usize) -> String {
+        let (column, id) = (format!("clinic.patients.{column}"), id.to_string());
+        let sealed = self.desk.rekey(
+            &["encrypt", "--column", &column, "--bind", &id],
+            id.as_bytes(),
+        );
+        assert_eq!(sealed.code, 0, "{}", sealed.stderr);
+        let bytes = rekey_envelope::decode_base64(sealed.stdout.trim()).unwrap();
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.by_kind("X'#'", "'\\x#'").replace('#', &hex)
+    }
+
+    fn rekey(&self, arguments: &[&str]) -> Answer {
+        self.desk.rekey(arguments, b"")
+    }
+
+    fn done(&self, arguments: &[&str]) -> Answer {
+        let answer = self.rekey(arguments);
+        assert_eq!(
+            answer.code, 0,
+            "{arguments:?}: {}{}",
+            answer.stdout, answer.stderr
+        );
+        answer
+    }
+
+    /// The file is refused with exactly this command, which then makes it right.
+    fn assert_renamed_by(&self, old: &str, new: &str) {
+        let command = format!("rekey columns rename {old} {new}");
+        for refused in [&["apply"][..], &["apply", "--plan"], &["init"]] {
+            let refused = self.rekey(refused);
+            assert_eq!(refused.code, 4, "{}", refused.stderr);
+            assert!(refused.stderr.contains(&command), "{}", refused.stderr);
+        }
+        let renamed = self.done(&["columns", "rename", old, new]);
+        assert!(renamed.stdout.contains(new), "{}", renamed.stdout);
+        let audit = self.done(&["audit", "list"]);
+        assert!(audit.stdout.contains("column.renamed"), "{}", audit.stdout);
+        let applied = self.done(&["apply"]);
+        assert!(
+            applied.stdout.contains("nothing to change"),
+            "{}",
+            applied.stdout
+        );
+    }
+
+    fn works(&self) -> Works {
+        Works(self.desk.command(&["up"]).spawn().unwrap())
+    }
+
+    fn assert_all_move(&self) {
+        let _works = self.works();
+        self.done(&["rotate", "phi", "--wait", "--timeout", "60s"]);
+        self.assert_nothing_left(&["phi/2"]);
+    }
+
+    /// Every value stands under one of these keys, and none is in quarantine.
+    fn assert_nothing_left(&self, keys: &[&str]) {
+        let census = self.done(&["--output", "json", "census"]);
+        let census: Value = serde_json::from_str(&census.stdout).unwrap();
+        let rows = census["counts"].as_array().unwrap();
+        let clinic = rows
+            .iter()
+            .filter(|row| row["column"].as_str().unwrap().starts_with("clinic."));
+        for row in clinic {
+            assert!(
+                keys.contains(&row["key"].as_str().unwrap_or("-")),
+                "{census}"
+            );
+        }
+        let quarantine = self.done(&["--output", "json", "quarantine", "list"]);
+        assert!(
+            quarantine.stdout.contains("\"values\":[]"),
+            "{}",
+            quarantine.stdout
+        );
+    }
+}
+
+/// `rekey up`, until it is dropped.
+struct Works(Child);
+
+impl Drop for Works {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_is_renamed_with_its_name_in_the_file_keeps_every_value() {
+    for clinic in Clinic::both().await {
+        clinic.sql("ALTER TABLE patients RENAME TO persons").await;
+        clinic.declare("persons", "persons", &["ssn", "notes"]);
+        clinic.assert_renamed_by("clinic.patients.notes", "clinic.persons.notes");
+        clinic.assert_all_move();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_column_that_is_renamed_in_mid_rotation_is_followed_and_the_rotation_completes() {
+    for clinic in Clinic::both().await {
+        let works = clinic.works();
+        let canary = clinic.rekey(&[
+            "rotate",
+            "phi",
+            "--pause-after",
+            "2",
+            "--wait",
+            "--timeout",
+            "60s",
+        ]);
+        assert_eq!(canary.code, 3, "{}", canary.stderr);
+        drop(works);
+        clinic
+            .sql("ALTER TABLE patients RENAME COLUMN ssn TO social")
+            .await;
+        let check = clinic.rekey(&["columns", "check"]);
+        assert!(
+            check
+                .stdout
+                .contains("rekey columns rename clinic.patients.ssn"),
+            "{}",
+            check.stdout
+        );
+        clinic.declare("patients", "patients", &["social", "notes"]);
+        clinic.assert_renamed_by("clinic.patients.ssn", "clinic.patients.social");
+        let _works = clinic.works();
+        let listed = clinic.done(&["--output", "json", "rotations", "list"]);
+        let listed: Value = serde_json::from_str(&listed.stdout).unwrap();
+        clinic.done(&[
+            "rotations",
+            "resume",
+            listed["rotations"][0]["id"].as_str().unwrap(),
+        ]);
+        clinic.done(&["rotate", "phi", "--wait", "--timeout", "60s"]);
+        clinic.assert_nothing_left(&["phi/2", "phi/3"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_declaration_of_a_column_is_refused_across_store_and_file() {
+    for clinic in Clinic::both().await {
+        clinic.declare("people", "patients", &["ssn"]);
+        let refused = clinic.rekey(&["apply"]);
+        assert_eq!(refused.code, 4, "{}", refused.stderr);
+        let command = "rekey columns rename clinic.patients.ssn clinic.people.ssn";
+        assert!(refused.stderr.contains(command), "{}", refused.stderr);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_does_not_open_there_or_would_be_left_behind_is_not_renamed() {
+    for clinic in Clinic::both().await {
+        let rename = |new: &str| clinic.rekey(&["columns", "rename", "clinic.patients.ssn", new]);
+        // What it was is still there.
+        let left = rename("clinic.patients.notes");
+        assert_eq!(left.code, 4, "{}", left.stderr);
+        clinic.sql("ALTER TABLE patients RENAME TO persons; CREATE TABLE patients AS SELECT * FROM persons").await;
+        clinic.declare("persons", "persons", &["ssn", "notes"]);
+        if clinic.database.is_none() {
+            let left = rename("clinic.persons.ssn");
+            assert_eq!(left.code, 4, "{}", left.stderr);
+            assert!(
+                left.stderr.contains("of ciphertext in ssn still"),
+                "{}",
+                left.stderr
+            );
+        }
+        // The rows got other ids, so nothing opens.
+        clinic
+            .sql("DROP TABLE patients; UPDATE persons SET id = id + 100000")
+            .await;
+        let other = rename("clinic.persons.ssn");
+        assert_eq!(other.code, 4, "{}", other.stderr);
+        assert!(
+            other.stderr.contains("none of 6 value(s)"),
+            "{}",
+            other.stderr
+        );
+        clinic.sql("UPDATE persons SET id = id - 100000").await;
+        assert_eq!(rename("clinic.persons.ssn").code, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_column_of_another_type_or_other_bind_columns_goes_on_where_its_values_open() {
+    let clinic = Clinic::on(Some(Database::create(APPLICATION).await)).await;
+    clinic
+        .sql(
+            "ALTER TABLE patients ALTER ssn TYPE text USING translate(encode(ssn, 'base64'), E'\\n', '');
+            ALTER TABLE patients RENAME id TO number",
+        )
+        .await;
+    let refused = clinic.rekey(&["apply"]);
+    assert_eq!(refused.code, 4, "{}", refused.stderr);
+    for said in ["bind id", "number", "rekey columns rename"] {
+        assert!(refused.stderr.contains(said), "{}", refused.stderr);
+    }
+    for name in ["clinic.patients.ssn", "clinic.patients.notes"] {
+        clinic.done(&["columns", "rename", name, name]);
+    }
+    clinic.done(&["apply"]);
+    clinic.assert_all_move();
+}
