@@ -153,6 +153,11 @@ pub enum KeyFileProblem {
         "not found; make one for a new deployment, else restore it: no key can be unwrapped without it"
     )]
     Missing,
+    /// The file of a passphrase is not there, whatever is with the master keys.
+    #[error(
+        "the passphrase's file is not found; put it back, or say kms.passphrase_file where it is: the master key file is another and was not looked at"
+    )]
+    NoPassphraseFile,
     /// The directory it belongs into is not there.
     #[error("its directory does not exist; make it first")]
     NoDirectory,

@@ -625,6 +625,36 @@ fn a_passphrase_seals_the_master_key_and_is_needed_from_then_on() {
 }
 
 #[test]
+fn a_passphrase_file_that_is_missing_is_no_missing_master_key() {
+    let desk = Desk::initialised();
+    let config = fs::read_to_string(desk.file("rekey.toml")).unwrap();
+    let nowhere = desk.file("nowhere");
+    desk.configure(&format!("[kms]\npassphrase_file = {nowhere:?}\n{config}"));
+    let refused = desk.rekey(&["keys", "list"], b"");
+    assert_ne!(refused.code, 0);
+    assert!(
+        refused
+            .stderr
+            .contains("the passphrase's file is not found"),
+        "{}",
+        refused.stderr
+    );
+    assert!(!refused.stderr.contains("restore it"), "{}", refused.stderr);
+}
+
+#[test]
+fn without_a_file_there_is_a_keyring_phi() {
+    let desk = Desk::new();
+    fs::remove_file(desk.file("rekey.toml")).unwrap();
+    assert_eq!(desk.rekey(&["init"], b"").code, 0);
+    assert_eq!(
+        desk.json(&["status"])["keyrings"].as_array().unwrap().len(),
+        3
+    );
+    assert_eq!(desk.rekey(&["rotate", "phi"], b"").code, 0);
+}
+
+#[test]
 fn a_retry_of_quarantine_says_what_tries_it_again_and_nothing_to_try_is_no_failure() {
     let desk = Desk::initialised();
     let nothing = desk.json(&["quarantine", "retry"]);

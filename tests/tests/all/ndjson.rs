@@ -99,6 +99,21 @@ fn a_line_that_fails_is_told_with_its_number_and_without_its_value_and_the_rest_
 }
 
 #[test]
+fn a_bind_that_is_no_list_and_a_blank_line_get_words_that_help() {
+    let desk = Desk::initialised();
+    for (line, said) in [
+        (line(1, "x").replace("[1]", "1"), "\\\"bind\\\": [42]"),
+        (line(1, "x").replace("[1]", "null"), "expected a list"),
+        ("\n".to_owned(), "the line is blank"),
+        (" \r\n".to_owned(), "the line is blank"),
+    ] {
+        let told = desk.rekey(&["encrypt", "--ndjson"], line.as_bytes());
+        assert_eq!(told.code, 1, "{line}: {}", told.stderr);
+        assert!(told.stdout.contains(said), "{line}: {}", told.stdout);
+    }
+}
+
+#[test]
 fn who_waits_for_each_answer_gets_it_and_memory_stays_small() {
     let desk = Desk::initialised();
     let mut child = desk.command(&["encrypt", "--ndjson"]).spawn().unwrap();

@@ -45,7 +45,18 @@ impl Passphrase {
     /// [`KmsError::KeyFile`] that names the passphrase's file.
     pub async fn read(path: impl AsRef<Path>) -> Result<Self, KmsError> {
         let path = path.as_ref().to_owned();
-        on_file(path, |path| Self::new(disk::read(path)?)).await
+        on_file(path, |path| {
+            Self::new(disk::read(path).map_err(of_passphrase)?)
+        })
+        .await
+    }
+}
+
+/// What is missing here is no master key.
+fn of_passphrase(problem: KeyFileProblem) -> KeyFileProblem {
+    match problem {
+        KeyFileProblem::Missing => KeyFileProblem::NoPassphraseFile,
+        problem => problem,
     }
 }
 

@@ -25,6 +25,19 @@ pub struct KeyringConfig {
     pub policy: KeyringPolicy,
 }
 
+impl KeyringConfig {
+    /// The keyring that there is where no file says which: everything as by default.
+    pub(super) fn phi() -> Self {
+        let purpose = Purpose::Phi;
+        Self {
+            name: "phi".parse().expect("it is a name"),
+            purpose,
+            algorithm: purpose.default_algorithm(),
+            policy: KeyringPolicy::default(),
+        }
+    }
+}
+
 pub(super) fn read(mut section: Section<'_>) -> Option<KeyringConfig> {
     let name = section.required("name", "\"phi\"");
     let name = name.and_then(|name| {

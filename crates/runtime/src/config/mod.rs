@@ -101,10 +101,14 @@ impl Config {
         overlay::overlay(&mut values, environment, &problems);
         let config = Self::read(values, &problems);
         let without_effect = problems.settle()?;
-        Ok(Self {
+        let mut config = Self {
             without_effect,
             ..config
-        })
+        };
+        if file.is_none() && config.keyrings.is_empty() {
+            config.keyrings.push(KeyringConfig::phi());
+        }
+        Ok(config)
     }
 
     fn read(values: Map<String, Value>, problems: &Problems) -> Self {

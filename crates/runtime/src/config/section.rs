@@ -281,15 +281,61 @@ fn check_database_url(url: &str) -> Result<(), String> {
         "sqlite" if rest.trim_start_matches('/').is_empty() => {
             Err(format!("names no file; {EXPECTED}"))
         }
-        "sqlite" => Ok(()),
+        "sqlite" => check_parameters(rest, &SQLITE_PARAMETERS),
         "postgres" | "postgresql" if rest.trim_start_matches('/').is_empty() => {
             Err(format!("names no server; {EXPECTED}"))
         }
-        "postgres" | "postgresql" => Ok(()),
+        "postgres" | "postgresql" => check_parameters(rest, &POSTGRES_PARAMETERS),
         _ => Err(format!(
             "this kind of database is not supported; {EXPECTED}"
         )),
     }
+}
+
+/// What a URL of a SQLite database may say behind its `?`.
+const SQLITE_PARAMETERS: [&str; 4] = ["mode", "cache", "immutable", "vfs"];
+
+/// The same of a PostgreSQL database.
+const POSTGRES_PARAMETERS: [&str; 18] = [
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "ssl-root-cert",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "statement-cache-capacity",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "application_name",
+    "options",
+];
+
+/// A parameter that nobody reads is a typo: `sslmod=verify-full` would connect without a look at the
+/// certificate. Its name is shown where it can be no password.
+fn check_parameters(url: &str, known: &[&str]) -> Result<(), String> {
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    let query = query.split('#').next().unwrap_or_default();
+    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+        let (name, _) = parameter.split_once('=').unwrap_or((parameter, ""));
+        if known.contains(&name) || known.contains(&"options") && name.starts_with("options[") {
+            continue;
+        }
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+        let is_name = parameter.contains('=') && name.len() <= 40 && name.chars().all(plain);
+        let shown = if is_name { name } else { "(not shown)" };
+        return Err(format!(
+            "has an unknown parameter {shown}; expected some of {}",
+            known.join(", ")
+        ));
+    }
+    Ok(())
 }
 
 fn kind_of(value: &ValueKind) -> &'static str {

@@ -110,9 +110,42 @@ fn the_example_is_read_whole() {
 #[test]
 fn without_a_file_it_is_the_default() {
     let config = Config::from_parts(None, HashMap::new(), Problems::default()).unwrap();
-    assert!(config.store.url.is_none() && config.keyrings.is_empty());
+    assert!(config.store.url.is_none());
     assert_eq!(config.kms, KmsConfig::default());
-    assert_eq!(load("", &[]).unwrap(), config);
+    let phi = &config.keyrings[0];
+    assert_eq!((phi.name.as_str(), phi.purpose), ("phi", Purpose::Phi));
+    // A file says itself which there are.
+    let keyrings = Vec::new();
+    assert_eq!(load("", &[]).unwrap(), Config { keyrings, ..config });
+}
+
+#[test]
+fn a_parameter_of_a_url_that_nobody_reads_is_refused_and_named() {
+    let store = |url: &str| load(&format!("[store]\nurl = \"{url}\""), &[]);
+    for (url, named) in [
+        ("postgres://rekey@db/rekey?sslmod=verify-full", "sslmod"),
+        (
+            "postgres://rekey@db/rekey?sslmode=require&connect_timeout=3",
+            "connect_timeout",
+        ),
+        ("sqlite:///srv/store.db?mod=rw", "mod"),
+        ("postgres://rekey@db/rekey?hunter2", "(not shown)"),
+    ] {
+        let error = store(url).unwrap_err().to_string();
+        assert!(error.contains(&format!("parameter {named};")), "{error}");
+        assert!(
+            error.contains("mode") && !error.contains("hunter2"),
+            "{error}"
+        );
+    }
+    for url in [
+        "postgres://rekey@db/rekey?sslmode=verify-full&sslrootcert=/etc/ca.pem&application_name=x",
+        "postgres://rekey@db/rekey?options=-csearch_path%3Drekey",
+        "postgres://rekey@db/rekey?options[search_path]=rekey",
+        "sqlite:///srv/store.db?mode=rw",
+    ] {
+        store(url).unwrap();
+    }
 }
 
 #[test]

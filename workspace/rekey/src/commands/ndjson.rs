@@ -29,10 +29,14 @@ pub enum Work {
 #[derive(Deserialize)]
 struct Line {
     column: String,
-    #[serde(default)]
-    bind: Vec<Value>,
+    #[serde(default = "no_binds")]
+    bind: Value,
     value: Option<String>,
     value_base64: Option<String>,
+}
+
+fn no_binds() -> Value {
+    json!([])
 }
 
 /// Why a line has no result.
@@ -150,6 +154,9 @@ async fn answer(
 
 /// Says where a line is malformed, and nothing of what it holds.
 fn parse(line: &[u8]) -> anyhow::Result<Line> {
+    if line.trim_ascii().is_empty() {
+        anyhow::bail!("the line is blank: expected an object a line; leave blank lines out");
+    }
     serde_json::from_slice(line).map_err(|error| {
         let at = error.column();
         anyhow::anyhow!(
@@ -161,11 +168,7 @@ fn parse(line: &[u8]) -> anyhow::Result<Line> {
 async fn result(work: Work, client: &Client, line: Line) -> anyhow::Result<Value> {
     let column: ColumnName = line.column.parse()?;
     let column = column.to_string();
-    let bind = line
-        .bind
-        .iter()
-        .map(bind_of)
-        .collect::<Result<Vec<_>, _>>()?;
+    let bind = binds_of(&line.bind)?;
     let value = match (line.value, line.value_base64) {
         (Some(text), None) => Zeroizing::new(text.into_bytes()),
         (None, Some(text)) => base64(&Zeroizing::new(text))?,
@@ -193,6 +196,15 @@ async fn result(work: Work, client: &Client, line: Line) -> anyhow::Result<Value
 fn base64(text: &str) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     let decoded = decode_base64(text).map(Zeroizing::new);
     decoded.map_err(|_| anyhow::anyhow!("value_base64: expected standard base64"))
+}
+
+fn binds_of(said: &Value) -> anyhow::Result<Vec<BindValue>> {
+    let Value::Array(values) = said else {
+        anyhow::bail!(
+            "bind: expected a list, of one value too, such as \"bind\": [42], found none"
+        );
+    };
+    values.iter().map(bind_of).collect()
 }
 
 /// JSON's type is the type of what is given; what JSON has no type for is an object that says it. The
