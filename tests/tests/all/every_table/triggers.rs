@@ -1,7 +1,7 @@
 //! Triggers that change our updates, or keep them from rows: the rotation says so, and no value is lost.
 
 use rekey_domain::{Bind, OnUpdate, QuarantineReason, RotationState, Triggers};
-use rekey_operations::{quarantine_views, resume_rotation};
+use rekey_operations::{quarantine_views, resume_rotation, retry_rotation};
 
 use super::clinic::{Clinic, Kind, column, table};
 use crate::support::{Engine, operator, until};
@@ -109,4 +109,38 @@ async fn rows_that_a_trigger_keeps_back_are_in_quarantine_and_the_others_are_mov
             assert!(value.detail.unwrap().contains("hold"));
         }
     }
+}
+
+/// What an attempt wrote before a constraint refused a row counts: nobody writes it a second time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_moved_before_an_attempt_failed_is_on_the_certificate() {
+    let mut clinic = Clinic::on(Kind::Postgres, PATIENTS).await;
+    clinic.policy.batch_rows = 2_000;
+    clinic.policy.retry_attempts = 1;
+    clinic
+        .protect(vec![table(
+            "patients",
+            "patients",
+            vec![column("ssn", Bind::Row)],
+        )])
+        .await;
+    let numbers = (1..).filter(|n| n % 7 != 0).take(1_200);
+    clinic.fill("patients", numbers, |_| Vec::new()).await;
+    clinic
+        .execute("ALTER TABLE patients ADD CONSTRAINT held CHECK (n <> 1300) NOT VALID")
+        .await;
+    let engine = Engine::start(&clinic.workers);
+    clinic.ask("phi").await;
+    let failed = clinic.reaches("phi", RotationState::Failed).await;
+    assert!(failed.moved > 1_000, "{failed:?}");
+    clinic
+        .execute("ALTER TABLE patients DROP CONSTRAINT held")
+        .await;
+    retry_rotation(&clinic.services, failed.id, &operator())
+        .await
+        .unwrap();
+    let view = clinic.reaches("phi", RotationState::Completed).await;
+    engine.stop().await;
+    assert_eq!(view.moved, 1_200);
+    assert_eq!(view.certificate.unwrap()["moved"], 1_200);
 }
