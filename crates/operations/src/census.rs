@@ -41,6 +41,32 @@ pub struct PassToProve {
     pub fences: HashMap<Uuid, String>,
 }
 
+/// The census of one table, for people.
+#[derive(Debug)]
+pub struct TableCensus {
+    /// Its protected columns.
+    pub columns: Vec<ColumnName>,
+    /// What they hold; a column without values has no row.
+    pub counted: Result<Vec<CensusRow>, OperationError>,
+}
+
+/// Counts every protected column, table by table: one that cannot be counted hides no other.
+///
+/// # Errors
+/// [`OperationError::Store`].
+pub async fn census_by_table(services: &Services) -> Result<Vec<TableCensus>, OperationError> {
+    let columns = columns::all(services.store.db()).await?;
+    let mut censuses = Vec::new();
+    for table in tables(&columns) {
+        let names = table.iter().map(|column| column.spec.name.clone());
+        censuses.push(TableCensus {
+            columns: names.collect(),
+            counted: count_table(services, &table, None).await,
+        });
+    }
+    Ok(censuses)
+}
+
 /// Counts every protected column.
 ///
 /// # Errors

@@ -2,35 +2,64 @@
 
 use std::collections::HashMap;
 
-use rekey_domain::{Found, KeyId, KeyName};
+use rekey_domain::{ColumnName, Found, KeyId, KeyName};
 use rekey_operations::CensusRow;
 use serde_json::json;
 
 use crate::{
     app::App,
-    exit::Exit,
+    exit::{self, Exit},
     output::{self, Output, optional},
 };
 
-/// Counts and prints.
+/// Counts and prints. What could not be counted is said beside what was; the exit code is its own.
 pub async fn run(app: &App) -> anyhow::Result<Exit> {
-    let counted = rekey_operations::census(&app.services).await?;
     let keys = rekey_operations::key_views(&app.services).await?;
     let names: HashMap<_, _> = keys
         .into_iter()
         .map(|view| (view.key_id, view.key))
         .collect();
+    let (mut counted, mut empty, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+    for table in rekey_operations::census_by_table(&app.services).await? {
+        match table.counted {
+            Ok(rows) => {
+                let without = table.columns.into_iter();
+                empty.extend(without.filter(|name| rows.iter().all(|row| row.column != *name)));
+                counted.extend(rows);
+            }
+            Err(error) => failed.push((table.columns, anyhow::Error::from(error))),
+        }
+    }
     match app.output {
         Output::Json => {
             let rows: Vec<_> = counted.iter().map(|row| row_json(row, &names)).collect();
-            output::object("rekey.census/v1", json!({ "counts": rows }))?;
+            let failed: Vec<_> = failed.iter().map(failed_json).collect();
+            let object = json!({ "counts": rows, "empty": empty, "not_counted": failed });
+            output::object("rekey.census/v1", object)?;
         }
         Output::Table => {
-            let rows = counted.iter().map(|row| row_text(row, &names)).collect();
+            let rows = counted.iter().map(|row| row_text(row, &names));
+            let rows = rows.chain(empty.iter().map(empty_text)).collect();
             output::table(["COLUMN", "KEY", "KEY ID", "VALUES"], rows)?;
+            for (columns, error) in &failed {
+                let columns: Vec<_> = columns.iter().map(ToString::to_string).collect();
+                output::note(&format!("not counted: {}: {error:#}", columns.join(", ")));
+            }
         }
     }
-    Ok(Exit::Done)
+    Ok(failed
+        .first()
+        .map_or(Exit::Done, |(_, error)| exit::of_error(error)))
+}
+
+fn failed_json((columns, error): &(Vec<ColumnName>, anyhow::Error)) -> serde_json::Value {
+    json!({ "columns": columns, "reason": format!("{error:#}") })
+}
+
+/// A column that was counted and holds no value.
+fn empty_text(column: &ColumnName) -> [String; 4] {
+    let nothing = || optional(None::<KeyId>);
+    [column.to_string(), nothing(), nothing(), "0".to_owned()]
 }
 
 fn row_json(row: &CensusRow, names: &HashMap<KeyId, KeyName>) -> serde_json::Value {
