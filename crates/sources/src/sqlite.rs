@@ -151,7 +151,7 @@ impl Source for SqliteSource {
         deadline: Deadline,
         outcomes: &mut [WriteOutcome],
     ) -> Result<(), SourceError> {
-        let place = Place::new(self.connections.database(), &target.relation);
+        let (mut connection, Table { place, .. }) = self.table(&target.relation).await?;
         if target.triggers == Triggers::Suppress {
             return Err(SourceError::NotAllowed {
                 database: place.database.to_string(),
