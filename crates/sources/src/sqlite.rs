@@ -161,7 +161,6 @@ impl Source for SqliteSource {
                     .to_owned(),
             });
         }
-        let mut connection = self.connections.acquire().await?;
         write::all(
             &mut connection,
             &place,
