@@ -49,9 +49,7 @@ pub use authorise::{Action, Requester, authorise};
 pub use background::{background, tend};
 pub use canary::columns_along;
 pub use cancel::cancel_rotation;
-pub use census::{
-    CensusRow, PassToProve, TableCensus, census, census_by_table, census_of_columns,
-};
+pub use census::{CensusRow, PassToProve, TableCensus, census, census_by_table, census_of_columns};
 pub use columns_check::{ColumnView, ColumnsCheck, check_columns, column_views};
 pub use columns_release::{Released, release_column};
 pub use columns_rename::{Renamed, rename_column};

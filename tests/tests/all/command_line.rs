@@ -9,7 +9,7 @@ use std::{
 };
 
 use rekey_testkit::{program, services};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const CONFIG: &str = r#"
 [[keyring]]
@@ -739,5 +739,36 @@ fn nothing_is_in_quarantine_and_what_is_not_there_cannot_be_resolved() {
         desk.rekey(&["quarantine", "list", "--reason", "bad"], b"")
             .code,
         2
+    );
+}
+
+#[test]
+fn a_census_names_what_holds_nothing_and_what_cannot_be_counted() {
+    let desk = Desk::initialised();
+    let ssn = json!("clinic.patients.ssn");
+    let counted = desk.json(&["census"]);
+    let empty = counted["empty"].as_array().unwrap();
+    assert!(empty.contains(&ssn), "{counted}");
+    assert_eq!(counted["not_counted"], json!([]));
+    desk.on_source("DROP TABLE patients");
+    let answer = desk.rekey(&["--output", "json", "census"], b"");
+    assert_eq!(answer.code, 2, "{}", answer.stderr);
+    let counted: Value = serde_json::from_str(&answer.stdout).unwrap();
+    let failed = &counted["not_counted"][0];
+    assert!(
+        failed["columns"].as_array().unwrap().contains(&ssn),
+        "{counted}"
+    );
+    assert!(
+        failed["reason"].as_str().unwrap().contains("no table"),
+        "{counted}"
+    );
+    // The audit log is counted all the same.
+    assert_ne!(counted["counts"], json!([]), "{counted}");
+    let told = desk.rekey(&["census"], b"");
+    assert!(
+        told.stderr.contains("not counted: clinic.patients"),
+        "{}",
+        told.stderr
     );
 }

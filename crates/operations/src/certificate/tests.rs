@@ -260,6 +260,12 @@ fn hostile_files_are_refused() {
         format!("{header}.{other_payload}.{signature}").into_bytes(),
         format!("{head}.").into_bytes(),
         whole[..whole.len() - 1].to_vec(),
+        // What is shown twice: one is read, the other compared.
+        format!(
+            r#"{{"certificate":{moved},"certificate":{},"jws":"{jws}"}}"#,
+            payload()
+        )
+        .into_bytes(),
         whole[..whole.len() / 2].to_vec(),
         jws.as_bytes()[..jws.len() - 1].to_vec(),
         sign(&of_another_schema).into_bytes(),

@@ -2,6 +2,7 @@
 
 use rekey_domain::{KeyId, KeyState};
 use rekey_envelope::{Jwk, JwkSet, JwkSetError, Jws, JwsError};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::content::{Certificate, SCHEMA};
@@ -84,23 +85,36 @@ pub fn verify_certificate(file: &[u8], keys: &JwkSet) -> Result<Verified, Certif
     })
 }
 
+/// What a file has, each once: of two that differ, a reader sees one and we compare the other.
+#[derive(Deserialize)]
+struct File {
+    #[serde(default, deserialize_with = "there")]
+    jws: Option<Value>,
+    #[serde(default, deserialize_with = "there")]
+    certificate: Option<Value>,
+}
+
+/// Null is there, too.
+fn there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
+}
+
 /// The signed text, and the certificate that the file shows beside it.
 fn split(text: &str) -> Result<(String, Option<Value>), CertificateError> {
     if !text.starts_with('{') {
         return Ok((text.to_owned(), None));
     }
-    let mut object: Value = serde_json::from_str(text)
+    let file: File = serde_json::from_str(text)
         .map_err(|error| form(&format!("it is cut short or altered: {error}")))?;
-    let shown = object.get_mut("certificate").map(Value::take);
-    match object.get_mut("jws").map(Value::take) {
-        Some(Value::String(jws)) => Ok((jws, shown)),
+    match file.jws {
+        Some(Value::String(jws)) => Ok((jws, file.certificate)),
         Some(Value::Null) => Err(form("this one is unsigned")),
         _ => Err(form("it has no jws")),
     }
 }
 
 fn read(payload: &Value, kid: KeyId) -> Result<Certificate, CertificateError> {
-    let certificate: Certificate = serde::Deserialize::deserialize(payload)
+    let certificate = Certificate::deserialize(payload)
         .map_err(|error| form(&format!("what is signed is none: {error}")))?;
     let signer = certificate.signed_by.as_ref().map(|by| by.key_id);
     if certificate.schema != SCHEMA || signer != Some(kid) {
