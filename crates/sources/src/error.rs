@@ -207,7 +207,7 @@ pub enum SourceError {
         problem: &'static str,
     },
     /// Anything else the database says; a person has to look.
-    #[error("{database}, table {relation}: {reason}")]
+    #[error("{database}{}: {reason}", of_table(relation))]
     Database {
         /// The database.
         database: String,
@@ -216,6 +216,14 @@ pub enum SourceError {
         /// What kind of failure, and its code.
         reason: String,
     },
+}
+
+/// Nothing where the database as a whole was asked.
+fn of_table(relation: &str) -> String {
+    match relation {
+        "-" => String::new(),
+        relation => format!(", table {relation}"),
+    }
 }
 
 impl SourceError {

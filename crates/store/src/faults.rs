@@ -11,7 +11,7 @@ const NOT_SECURE: &str = "no secure connection came about: the server's certific
     speaks no TLS; check sslmode and sslrootcert";
 
 /// The store's tables. Of a refusal nothing but such a name is shown.
-const TABLES: [&str; 21] = [
+const TABLES: [&str; 22] = [
     "audit_detail",
     "audit_entry",
     "audit_head",
@@ -23,6 +23,7 @@ const TABLES: [&str; 21] = [
     "key",
     "keyring",
     "lease",
+    "met",
     "outbox",
     "pace",
     "protected_column",

@@ -501,10 +501,11 @@ mod tests {
             let id = uuid::Builder::from_unix_timestamp_millis(ahead.unsigned_abs(), &[0; 10]);
             let old = Changes {
                 id: Set(id.into_uuid()),
-                state: Set(Text(RotationState::Completed)),
                 ..new(&unit, keyring, RotationReason::Schedule, &ana)
             };
-            insert(&unit, old).await.unwrap();
+            let old = insert(&unit, old).await.unwrap();
+            let over = RotationState::Cancelled;
+            change_state(&unit, &old, over, Changes::default()).await.unwrap();
             let started = start(&unit, keyring, RotationReason::Schedule, &ana).await;
             let started = started.unwrap();
             let found = of_keyring(unit.db(), keyring).await.unwrap();

@@ -203,12 +203,14 @@ async fn a_rotation_completes_while_the_kms_is_disabled_and_its_certificate_is_s
     assert_eq!(shown.certificate.moved, clinic.values());
     let now = status(&clinic.services).await.unwrap();
     assert_eq!(now.unsigned_certificates, [view.id]);
-    assert_eq!(now.needs_a_person, Vec::<String>::new());
+    let of_kms = |need: &String| need.contains("is disabled; enable it");
+    assert!(now.needs_a_person.iter().all(of_kms), "{now:?}");
     // Ten minutes have passed.
     let earlier = "UPDATE rotation SET ended_at = '2020' || substr(ended_at, 5)";
     clinic.in_store(earlier).await;
     let now = status(&clinic.services).await.unwrap();
-    assert!(now.needs_a_person[0].contains("is unsigned"), "{now:?}");
+    let mut needs = now.needs_a_person.iter();
+    assert!(needs.any(|need| need.contains("is unsigned")), "{now:?}");
 
     let enabled = LocalKms::set_state(&master_key, MasterKeyState::Enabled).await;
     enabled.unwrap();
