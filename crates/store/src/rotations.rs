@@ -505,7 +505,10 @@ mod tests {
             };
             let old = insert(&unit, old).await.unwrap();
             let over = RotationState::Cancelled;
-            change_state(&unit, &old, over, Changes::default()).await.unwrap();
+            let nothing = Changes {
+                ..Default::default()
+            };
+            change_state(&unit, &old, over, nothing).await.unwrap();
             let started = start(&unit, keyring, RotationReason::Schedule, &ana).await;
             let started = started.unwrap();
             let found = of_keyring(unit.db(), keyring).await.unwrap();
