@@ -162,6 +162,11 @@ impl Shared {
         event: Event,
         delivery: &Delivery,
     ) -> Result<(), StoreError> {
+        // A copy of what was done would find that out at its end only, and keep others from work until then:
+        // they put theirs off, by another copy each.
+        if inbox::took_effect(self.store.db(), &event, handler.name()).await? {
+            return Ok(());
+        }
         let job = Job {
             event: event.clone(),
             handler: handler.name(),

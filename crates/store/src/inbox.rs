@@ -1,7 +1,9 @@
 //! The inbox: which deliveries took effect, so that each does once (rule 3).
 
 use rekey_messages::Event;
-use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, sea_query::OnConflict};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, sea_query::OnConflict,
+};
 use uuid::Uuid;
 
 use crate::{StoreError, Unit, entities::inbox};
@@ -29,6 +31,25 @@ pub async fn first_sight(unit: &Unit, event: &Event, handler: &str) -> Result<bo
         .exec_without_returning(unit.db())
         .await?;
     Ok(inserted == 1)
+}
+
+/// Whether `handler` took effect for this attempt of an event. Nothing is held: who takes effect asks
+/// [`first_sight`].
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn took_effect(
+    db: &impl ConnectionTrait,
+    event: &Event,
+    handler: &str,
+) -> Result<bool, StoreError> {
+    let attempt = i32::try_from(event.attempt).unwrap_or(i32::MAX);
+    let seen = inbox::Entity::find()
+        .filter(inbox::Column::Source.eq(&event.source))
+        .filter(inbox::Column::MessageId.eq(&event.id))
+        .filter(inbox::Column::Attempt.eq(attempt))
+        .filter(inbox::Column::Handler.eq(handler));
+    Ok(seen.one(db).await?.is_some())
 }
 
 /// Forgets deliveries seen before `before` (database time, milliseconds).
