@@ -191,7 +191,7 @@ async fn refuse_renamed(
             if not_released(&found, &keys).is_some() {
                 let place = format!("{}.{}", table.relation, one.name);
                 let why = format!(
-                    "{place} holds ciphertext of ours and is not protected: if it was renamed, say so, relation = \"…\" or name = \"…\", and rekey apply"
+                    "{place} holds ciphertext of ours and is not protected: if it was renamed, say its name in rekey.toml, then rekey columns rename"
                 );
                 return Err(refused(&column.spec.name, &why));
             }

@@ -181,10 +181,7 @@ impl Writer<'_> {
     ) -> Result<Tried, Failure> {
         let (only, table, place) = (&self.only, self.table, &self.place);
         let failed = |error| Failure::of(&error, table, place);
-        let mut transaction = self.connection.begin().await.map_err(failed)?;
-        if self.triggers == Triggers::Suppress {
-            suppress_triggers(&mut transaction, table, place).await?;
-        }
+        let mut transaction = begin(self.connection, self.triggers, table, place).await?;
         let mut free = rows.to_vec();
         if skip_locked {
             let locked = swap::lock(&mut transaction, only, rows, true).await;
@@ -205,10 +202,7 @@ impl Writer<'_> {
     ) -> Result<Tried, Failure> {
         let (only, table, place) = (&self.only, self.table, &self.place);
         let failed = |error| Failure::of(&error, table, place);
-        let mut transaction = self.connection.begin().await.map_err(failed)?;
-        if self.triggers == Triggers::Suppress {
-            suppress_triggers(&mut transaction, table, place).await?;
-        }
+        let mut transaction = begin(self.connection, self.triggers, table, place).await?;
         let locked = swap::lock(&mut transaction, only, rows, skip_locked).await;
         let locked = locked.map_err(failed)?;
         let there = aftermath::before(&mut transaction, only, &locked).await;
@@ -270,6 +264,21 @@ impl Tried {
             WriteOutcome::Skipped
         }
     }
+}
+
+/// A transaction in which triggers are as the table's owner said.
+async fn begin<'a>(
+    connection: &'a mut PgConnection,
+    triggers: Triggers,
+    table: &Place,
+    place: &Place,
+) -> Result<Transaction<'a, Postgres>, Failure> {
+    let begun = connection.begin().await;
+    let mut transaction = begun.map_err(|error| Failure::of(&error, table, place))?;
+    if triggers == Triggers::Suppress {
+        suppress_triggers(&mut transaction, table, place).await?;
+    }
+    Ok(transaction)
 }
 
 async fn suppress_triggers(

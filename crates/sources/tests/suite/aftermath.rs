@@ -10,6 +10,7 @@ use super::{
     fixture::{
         Fixture, NEW, OLD, base64, id, in_a_minute, notes, patient, read_all, swap, target, whole,
     },
+    postgres_census::until_we_wait,
     postgres_fixture::PostgresFixture,
     sqlite_fixture::SqliteFixture,
 };
@@ -137,15 +138,7 @@ async fn a_trigger_that_comes_between_looking_and_writing_changes_nothing() {
         "CREATE TRIGGER rewrite BEFORE UPDATE ON patients FOR EACH ROW EXECUTE FUNCTION rewrite()";
     sqlx::query(trigger).execute(&mut *theirs).await.unwrap();
     let commit = async {
-        let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() \
-                     AND application_name = 'rekey' AND wait_event_type = 'Lock')";
-        while !sqlx::query_scalar::<_, bool>(waits)
-            .fetch_one(&mut *theirs)
-            .await
-            .unwrap()
-        {
-            tokio::task::yield_now().await;
-        }
+        until_we_wait(&mut theirs).await;
         theirs.commit().await.unwrap();
     };
     let (written, ()) = tokio::join!(write(&fixture, &query, &updates, Triggers::Fire), commit);

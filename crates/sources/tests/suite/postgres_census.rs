@@ -18,7 +18,7 @@ use super::{
 };
 
 /// Waits until a session of ours waits for a lock.
-async fn until_we_wait(connection: &mut PgConnection) {
+pub async fn until_we_wait(connection: &mut PgConnection) {
     let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() \
                  AND application_name = 'rekey' AND wait_event_type = 'Lock')";
     while !sqlx::query_scalar::<_, bool>(waits)
