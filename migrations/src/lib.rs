@@ -29,6 +29,7 @@ mod m0028_detail;
 mod m0029_guards;
 mod m0030_bind_types;
 mod m0031_dead_letter_stood;
+mod m0032_heartbeats;
 mod table;
 
 /// Every migration, in order.
@@ -66,6 +67,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0029_guards::Migration),
             Box::new(m0030_bind_types::Migration),
             Box::new(m0031_dead_letter_stood::Migration),
+            Box::new(m0032_heartbeats::Migration),
         ]
     }
 }

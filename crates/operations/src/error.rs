@@ -128,17 +128,15 @@ impl OperationError {
         }
     }
 
-    /// Whether the KMS, a key itself, a right at a source or what nobody spoke of stands in the way: every further attempt fails alike until a
-    /// person mends it, so work is put on hold rather than given up piece by piece.
+    /// Whether the KMS, a key itself, a right or a table at a source or what nobody spoke of stands in the way:
+    /// every further attempt fails alike until a person mends it, so work is put on hold rather than given up
+    /// piece by piece.
     pub fn pauses(&self) -> bool {
         match self {
             Self::Kms(error) | Self::Client(ClientError::Kms(error)) => !error.is_retryable(),
             Self::Client(ClientError::WrongKeyMaterial { .. }) => true,
-            // A right that is missing at a source is missing for every row.
-            Self::Source(SourceError::NotAllowed { .. }) => true,
+            Self::Source(error) => error.is_of_every_row(),
             Self::Unsaid { .. } => true,
-            // What a trigger made of one row, it makes of the next.
-            Self::Source(SourceError::Rewritten { .. }) => true,
             _ => false,
         }
     }

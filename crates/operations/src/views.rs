@@ -231,10 +231,12 @@ async fn view(
         done,
     } = progress::of(db, &rotation).await?;
     let goes_on = !rotation.paused && rotation.state.0.is_live();
-    let mut waiting = Vec::new();
+    let (mut waiting, mut waiting_since) = (Vec::new(), None);
     if goes_on {
         waiting = batches::waiting(db, &rotation).await?;
         waiting.extend(rotation.waiting_because.clone());
+        let of_batches = batches::waiting_since(db, &rotation).await?;
+        waiting_since = rotation.waiting_since.into_iter().chain(of_batches).min();
     }
     let canary = rotation.canary();
     Ok(RotationView {
@@ -261,10 +263,7 @@ async fn view(
         requested_at: rotation.requested_at,
         ended_at: rotation.ended_at,
         waiting,
-        waiting_since: rotation
-            .waiting_since
-            .filter(|_| goes_on)
-            .and_then(DateTime::from_timestamp_millis),
+        waiting_since: waiting_since.and_then(DateTime::from_timestamp_millis),
         pause_after: canary.pause_after.map(NonZeroU64::get),
         only: canary.only,
         paused_because: rotation.paused_because,

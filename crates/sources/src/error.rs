@@ -17,14 +17,14 @@ pub enum SourceError {
         reason: String,
     },
     /// Someone else held its lock for too long. Retryable.
-    #[error(
-        "{database} is busy: {waited_for} was not free in time; look for a long transaction of the application if this stays"
-    )]
+    #[error("{database} is busy: {waited_for} was not free in time{}", of_holder(held_by.as_deref()))]
     Busy {
         /// The database.
         database: String,
         /// What was waited for.
-        waited_for: &'static str,
+        waited_for: String,
+        /// Who holds it, as far as our role may know.
+        held_by: Option<String>,
     },
     /// We may not write there.
     #[error(
@@ -226,6 +226,13 @@ fn of_table(relation: &str) -> String {
     }
 }
 
+fn of_holder(held_by: Option<&str>) -> String {
+    match held_by {
+        Some(who) => format!(" (held by {who}); the work goes on when they end"),
+        None => "; look for a long transaction of the application if this stays".to_owned(),
+    }
+}
+
 impl SourceError {
     /// Whether the same call may succeed later without anyone changing configuration or schema.
     pub fn is_retryable(&self) -> bool {
@@ -239,6 +246,25 @@ impl SourceError {
                 | Self::OpenTransactions { .. }
                 | Self::FenceLost { .. }
                 | Self::DeadlinePassed { .. }
+        )
+    }
+
+    /// Whether every row of the table would meet it, until a person mends it.
+    pub fn is_of_every_row(&self) -> bool {
+        matches!(
+            self,
+            // What a trigger made of one row, it makes of the next.
+            Self::Rewritten { .. }
+                | Self::NotAllowed { .. }
+                | Self::ReadOnly { .. }
+                | Self::NoSuchTable { .. }
+                | Self::NoSuchColumn { .. }
+                | Self::NotATable { .. }
+                | Self::ForeignPart { .. }
+                | Self::CannotBind { .. }
+                | Self::NoRowId { .. }
+                | Self::UnknownScheme { .. }
+                | Self::BadUrl { .. }
         )
     }
 }

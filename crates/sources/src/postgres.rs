@@ -15,6 +15,7 @@ mod identity;
 mod inspect;
 mod leftovers;
 mod load;
+mod locks;
 mod measure;
 mod names;
 mod parts;
@@ -27,6 +28,7 @@ mod sql;
 mod swap;
 mod time;
 mod tuple;
+mod who;
 mod write;
 
 use std::time::Duration;
@@ -62,6 +64,44 @@ impl PostgresSource {
         let connection = self.connections.acquire().await?;
         let place = Place::new(self.connections.database(), relation);
         Ok((connection, place))
+    }
+
+    /// Says of a lock that was not free who holds it. Who cannot be told is no reason to fail otherwise.
+    async fn named<T>(
+        &self,
+        relation: &str,
+        done: Result<T, SourceError>,
+    ) -> Result<T, SourceError> {
+        match done {
+            Err(SourceError::Busy {
+                database,
+                waited_for,
+                held_by: None,
+            }) if waited_for == faults::A_LOCK => Err(SourceError::Busy {
+                database,
+                waited_for: format!("a lock on {relation}"),
+                held_by: self.holders(relation).await.unwrap_or_default(),
+            }),
+            done => done,
+        }
+    }
+
+    async fn page(
+        &self,
+        query: &ReadQuery,
+        after: Option<i64>,
+        max_bytes: usize,
+    ) -> Result<Page, SourceError> {
+        let (mut connection, place) = self.begin(&query.relation).await?;
+        let transaction = connection.begin_with("BEGIN READ ONLY").await;
+        let mut transaction = transaction.at(&place)?;
+        let table = Table::find(&mut transaction, place).await?;
+        let page = read::page(&mut transaction, &table, query, after, max_bytes).await?;
+        // Reading locked the part against being written anew until here.
+        parts::check(&mut transaction, &table, &query.part).await?;
+        transaction.commit().await.at(&table.place)?;
+        connections::shrink(&mut connection, page.rows.iter().map(SourceRow::size).sum());
+        Ok(page)
     }
 }
 
@@ -104,16 +144,8 @@ impl Source for PostgresSource {
         after: Option<i64>,
         max_bytes: usize,
     ) -> Result<Page, SourceError> {
-        let (mut connection, place) = self.begin(&query.relation).await?;
-        let transaction = connection.begin_with("BEGIN READ ONLY").await;
-        let mut transaction = transaction.at(&place)?;
-        let table = Table::find(&mut transaction, place).await?;
-        let page = read::page(&mut transaction, &table, query, after, max_bytes).await?;
-        // Reading locked the part against being written anew until here.
-        parts::check(&mut transaction, &table, &query.part).await?;
-        transaction.commit().await.at(&table.place)?;
-        connections::shrink(&mut connection, page.rows.iter().map(SourceRow::size).sum());
-        Ok(page)
+        let page = self.page(query, after, max_bytes).await;
+        self.named(&query.relation, page).await
     }
 
     async fn check_rights(&self, needed: &TableRights) -> Result<(), SourceError> {
@@ -140,7 +172,8 @@ impl Source for PostgresSource {
         let written =
             write::all(&mut connection, &table, target, updates, deadline, outcomes).await;
         connections::shrink(&mut connection, updates.iter().map(RowUpdate::size).sum());
-        written
+        drop(connection);
+        self.named(&target.relation, written).await
     }
 
     async fn census(
@@ -151,10 +184,17 @@ impl Source for PostgresSource {
     ) -> Result<Vec<Vec<Counted>>, SourceError> {
         // Who counts relies on each answer: not in a session where triggers of the user's have run.
         let place = Place::new(self.connections.database(), relation);
-        let counted = census::count(&self.connections, place, columns, pass).await?;
+        let counted = census::count(&self.connections, place, columns, pass).await;
+        let counted = self.named(relation, counted).await?;
         // Nobody may rely on rows that a crash takes back.
         self.flush().await?;
         Ok(counted)
+    }
+
+    async fn holders(&self, relation: &str) -> Result<Option<String>, SourceError> {
+        let (mut connection, place) = self.begin(relation).await?;
+        let table = Table::find(&mut connection, place).await?;
+        locks::holders(&mut connection, &table).await
     }
 
     async fn fence(&self) -> Result<String, SourceError> {

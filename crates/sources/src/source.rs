@@ -138,6 +138,13 @@ pub trait Source: Inspect {
         pass: Option<&PassToShow>,
     ) -> Result<Vec<Vec<Counted>>, SourceError>;
 
+    /// Who holds locks that keep us from the table's rows, in words for people; None where nobody does, or
+    /// the database does not tell.
+    ///
+    /// # Errors
+    /// As any call.
+    async fn holders(&self, relation: &str) -> Result<Option<String>, SourceError>;
+
     /// A mark of now, for [`PassToShow::fence`]: what transactions that are open now write is in no
     /// census until they end.
     ///

@@ -187,6 +187,11 @@ impl Source for SqliteSource {
         Ok(counted)
     }
 
+    /// Locks are the operating system's: SQLite does not know whose they are.
+    async fn holders(&self, _relation: &str) -> Result<Option<String>, SourceError> {
+        Ok(None)
+    }
+
     async fn fence(&self) -> Result<String, SourceError> {
         let mut connection = self.connections.acquire().await?;
         let place = Place::database(self.connections.database());

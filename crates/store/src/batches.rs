@@ -138,6 +138,7 @@ pub async fn plan(
         rows_moved: Set(None),
         waiting_because: Set(None),
         opened: Set(None),
+        waiting_since: Set(None),
     };
     batch::Entity::insert(row)
         .exec_without_returning(unit.db())
@@ -165,6 +166,33 @@ pub async fn waiting(
         .await?)
 }
 
+/// Since when one of them waits for what should be there: a lock, a database that is away.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn waiting_since(
+    db: &impl ConnectionTrait,
+    rotation: &Rotation,
+) -> Result<Option<i64>, StoreError> {
+    let since: Option<Option<i64>> = batch::Entity::find()
+        .select_only()
+        .column_as(batch::Column::WaitingSince.min(), "since")
+        .filter(of_pass(rotation, BatchState::Dispatched))
+        .into_tuple()
+        .one(db)
+        .await?;
+    Ok(since.flatten())
+}
+
+/// What a batch waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wait {
+    /// A limit that people set.
+    Limit(String),
+    /// What should be there and is not: nobody may have to wait long for it.
+    Missing(String),
+}
+
 /// Says why a dispatched batch waits, and that it is looked at again after `lasts`; None: it goes on.
 ///
 /// # Errors
@@ -172,15 +200,21 @@ pub async fn waiting(
 pub async fn set_waiting(
     unit: &Unit,
     batch: &Batch,
-    because: Option<&str>,
+    wait: Option<Wait>,
     lasts: Duration,
 ) -> Result<(), StoreError> {
     let resend_at = unit.database_time_in(lasts + RESEND_AFTER);
+    let since = match wait {
+        Some(Wait::Missing(_)) => {
+            let now = unit.database_time_in(Duration::ZERO);
+            Some(batch.waiting_since.unwrap_or(now))
+        }
+        Some(Wait::Limit(_)) | None => None,
+    };
+    let because = wait.map(|(Wait::Limit(because) | Wait::Missing(because))| because);
     batch::Entity::update_many()
-        .col_expr(
-            batch::Column::WaitingBecause,
-            Expr::value(because.map(str::to_owned)),
-        )
+        .col_expr(batch::Column::WaitingBecause, Expr::value(because))
+        .col_expr(batch::Column::WaitingSince, Expr::value(since))
         .col_expr(batch::Column::ResendAt, Expr::value(resend_at))
         .filter(batch::Column::Id.eq(batch.id))
         .filter(batch::Column::State.eq(BatchState::Dispatched.to_string()))

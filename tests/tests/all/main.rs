@@ -44,3 +44,4 @@ mod support;
 mod sweep;
 mod tink;
 mod usage;
+mod waits;

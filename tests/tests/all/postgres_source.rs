@@ -84,6 +84,7 @@ impl Clinic {
         let policy = KeyringPolicy {
             batch_rows: 10,
             concurrency: 2,
+            retry_attempts: 1,
             ..short()
         };
         let phi = DesiredKeyring {
@@ -192,7 +193,7 @@ impl Clinic {
         writers.await.unwrap()
     }
 
-    async fn in_store(&self, sql: &'static str) -> i64 {
+    pub async fn in_store(&self, sql: &'static str) -> i64 {
         let store = open(self.disks.state("store.db"), false).await;
         sqlx::query_scalar(sql).fetch_one(&store).await.unwrap()
     }

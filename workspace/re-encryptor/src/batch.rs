@@ -32,10 +32,9 @@ const WRITE_WITHIN: Duration = Duration::from_secs(30);
 /// Times a range is read again because the application won a race; then the attempt counts as failed.
 const ROUNDS: u32 = 20;
 
-/// The pause before a range is read again because the application holds locks in it; doubled each
-/// time, up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// The pauses before a range is read again because the application holds locks in it; after the last
+/// the batch lets others go on.
+const PAUSES_MS: [u64; 6] = [50, 100, 200, 400, 800, 1_600];
 
 /// What became of a batch.
 #[derive(Default)]
@@ -184,13 +183,14 @@ impl<'a> Work<'a> {
     /// Reads the range and moves what it can, until reading finds nothing that can be moved; gives
     /// what is left.
     async fn rounds(&mut self, tally: &mut Tally) -> Result<Vec<Unmoved>, OperationError> {
-        let (mut pause, mut locked) = (FIRST_PAUSE, false);
+        let mut pauses = PAUSES_MS.into_iter().map(Duration::from_millis);
         for attempt in 0..ROUNDS {
             let round = self.round(attempt == 0, tally).await?;
-            locked = round.skipped > 0;
-            if locked {
+            if round.skipped > 0 {
+                let Some(pause) = pauses.next() else {
+                    return Err(self.locked().await);
+                };
                 tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
             } else if !round.changed {
                 tally.opened = round.opened;
                 // Rows that an attempt before this one wrote may be in memory only.
@@ -199,15 +199,16 @@ impl<'a> Work<'a> {
             }
         }
         let what = format!("rows of {} in {}", self.query.part, self.query.range);
-        Err(if locked {
-            let database = self.columns[0].source.name.clone();
-            let waited_for = "a row that its application holds a lock on";
-            OperationError::Source(SourceError::Busy {
-                database,
-                waited_for,
-            })
-        } else {
-            OperationError::Store(rekey_store::StoreError::Stale { what })
+        Err(rekey_store::StoreError::Stale { what }.into())
+    }
+
+    /// The application holds rows of the range; who cannot be told is no reason to fail otherwise.
+    async fn locked(&self) -> OperationError {
+        let holders = self.source.holders(&self.query.relation).await;
+        OperationError::Source(SourceError::Busy {
+            database: self.columns[0].source.name.clone(),
+            waited_for: format!("a row of {}", self.columns[0].table.name),
+            held_by: holders.unwrap_or_default(),
         })
     }
 

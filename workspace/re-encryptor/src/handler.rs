@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use crate::{
     batch::{self, Outcome},
     limits::{self, Turn},
-    names, too_much,
+    names, too_much, waiting,
 };
 
 /// Another process works on the batch; the message is kept for the case that it dies.
@@ -60,6 +60,12 @@ impl Handler for ReEncryptBatch {
         }
         if let Ok(Turn::Wait(until)) = done {
             return Err(JobError::Snooze(until));
+        }
+        if let Err(error) = &done
+            && waiting::is_for(error)
+        {
+            waiting::note(&self.services, &batch, error).await?;
+            return Err(JobError::Snooze(waiting::TRY_AGAIN));
         }
         let ended = or_pause(job, &rotation, done.map(drop)).await;
         let Err(JobError::Retry(error)) = ended else {

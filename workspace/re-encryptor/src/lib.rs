@@ -7,6 +7,7 @@ mod names;
 mod row;
 mod too_much;
 mod value;
+mod waiting;
 
 use std::sync::Arc;
 

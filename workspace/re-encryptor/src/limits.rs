@@ -7,7 +7,7 @@ use rekey_domain::{Hold, Load};
 use rekey_operations::{OperationError, Services};
 use rekey_store::{
     StoreError,
-    batches::{self, Batch},
+    batches::{self, Batch, Wait},
     columns::{self, Source, Table},
     keyrings, pace,
     rotations::Rotation,
@@ -94,16 +94,17 @@ async fn note(
     (source, table): &(Source, Table),
     hold: Option<&Hold>,
 ) -> Result<(), StoreError> {
-    if hold.is_none() && batch.waiting_because.is_none() {
+    // What was missing is said until the batch has ended: only trying shows whether it is there.
+    if hold.is_none() && (batch.waiting_because.is_none() || batch.waiting_since.is_some()) {
         return Ok(());
     }
-    let because = hold.map(|hold| match hold {
+    let wait = hold.map(|hold| match hold {
         Hold::DeadTuples { .. } => format!("{hold} at {}.{}", source.name, table.name),
         hold => format!("{hold} at {}", source.name),
     });
     let unit = services.store.begin_forgettable().await?;
     let lasts = hold.map_or(Duration::ZERO, |hold| hold.look_again(unit.now()));
-    batches::set_waiting(&unit, batch, because.as_deref(), lasts).await?;
+    batches::set_waiting(&unit, batch, wait.map(Wait::Limit), lasts).await?;
     unit.commit().await
 }
 

@@ -72,7 +72,7 @@ const RE_ENCRYPTOR: [(&str, &str); 7] = [
     ),
     (
         "batch",
-        "UPDATE (state, resend_at, rows_moved, moved, conflicts, quarantined, opened, failure, ended_at, waiting_because)",
+        "UPDATE (state, resend_at, rows_moved, moved, conflicts, quarantined, opened, failure, ended_at, waiting_because, waiting_since)",
     ),
     (
         "quarantine",

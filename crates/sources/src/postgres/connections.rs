@@ -112,7 +112,8 @@ impl Connections {
             Err(error) => error,
             Ok(_) => SourceError::Busy {
                 database: self.database.to_string(),
-                waited_for: "a connection of ours",
+                waited_for: "a connection of ours".to_owned(),
+                held_by: None,
             },
         }
     }

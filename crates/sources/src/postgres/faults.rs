@@ -10,6 +10,8 @@ use crate::{RowKey, SourceError, place::Place};
 
 /// A lock that was not free in time, or a deadlock that we were to give way in.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
+/// What was waited for where somebody else had it locked.
+pub(super) const A_LOCK: &str = "a lock";
 const DEADLOCK: &str = "40P01";
 const UNDEFINED_TABLE: &str = "42P01";
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
@@ -102,12 +104,13 @@ fn translate(error: &Error, place: &Place) -> SourceError {
 
 fn of_code(code: &str, message: &str, place: &Place) -> SourceError {
     let database = place.database.to_string();
-    let busy = |waited_for| SourceError::Busy {
+    let busy = |waited_for: &str| SourceError::Busy {
         database: place.database.to_string(),
-        waited_for,
+        waited_for: waited_for.to_owned(),
+        held_by: None,
     };
     match code {
-        LOCK_NOT_AVAILABLE | DEADLOCK => busy("a lock"),
+        LOCK_NOT_AVAILABLE | DEADLOCK => busy(A_LOCK),
         "40001" | "57014" => busy("an answer to a statement"),
         "53300" => busy("a free connection slot of the server"),
         "53100" => SourceError::DiskFull { database },

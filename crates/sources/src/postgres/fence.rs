@@ -1,8 +1,8 @@
 //! Transactions that may still commit what no snapshot shows: none that was open at a mark may be left when values are counted.
 
-use sqlx::{PgConnection, Row, postgres::PgRow};
+use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::faults::Located;
+use super::{faults::Located, who};
 use crate::{SourceError, place::Place};
 
 /// At most so many are named.
@@ -38,17 +38,14 @@ pub(super) async fn check(
         (true, _) => Ok(()),
         (false, false) => Err(SourceError::FenceLost { database }),
         (false, true) => {
-            let who = who(connection, fence, place).await?;
+            let who = open(connection, fence, place).await?;
             Err(SourceError::OpenTransactions { database, who })
         }
     }
 }
 
 /// Every transaction with an id holds a lock on it, which everyone may see; whose it is, is for some.
-const OPEN: &str = "SELECT l.pid, p.gid, coalesce(a.usename, p.owner)::pg_catalog.text, \
-        a.application_name, coalesce(a.datname, p.database)::pg_catalog.text, \
-        pg_catalog.to_char(coalesce(a.xact_start, p.prepared) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') \
-    FROM pg_catalog.pg_locks l \
+const OPEN: &str = "FROM pg_catalog.pg_locks l \
     LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \
     LEFT JOIN pg_catalog.pg_prepared_xacts p ON l.pid IS NULL AND p.transaction = l.transactionid \
     WHERE l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock' AND l.granted \
@@ -56,40 +53,19 @@ const OPEN: &str = "SELECT l.pid, p.gid, coalesce(a.usename, p.owner)::pg_catalo
             > pg_catalog.age((($1::pg_catalog.text::pg_catalog.numeric) % 4294967296)::pg_catalog.text::pg_catalog.xid) \
     ORDER BY pg_catalog.age(l.transactionid) DESC LIMIT $2";
 
-async fn who(
+async fn open(
     connection: &mut PgConnection,
     fence: &str,
     place: &Place,
 ) -> Result<String, SourceError> {
-    let rows = sqlx::query(OPEN).bind(fence).bind(NAMED);
+    let sql = format!("SELECT {} {OPEN}", who::OF_A_LOCK);
+    let rows = sqlx::query(AssertSqlSafe(sql)).bind(fence).bind(NAMED);
     let rows = rows.fetch_all(connection).await.at(place)?;
-    let named: Result<Vec<_>, sqlx::Error> = rows.iter().map(name).collect();
+    let named: Result<Vec<_>, sqlx::Error> = rows.iter().map(who::name).collect();
     let named = named.at(place)?.join("; ");
     Ok(if named.is_empty() {
         "they have just ended".to_owned()
     } else {
         named
     })
-}
-
-fn name(row: &PgRow) -> Result<String, sqlx::Error> {
-    let text = |at: usize| row.try_get::<Option<String>, _>(at);
-    let (pid, gid) = (row.try_get::<Option<i32>, _>(0)?, text(1)?);
-    let mut name = match (pid, gid) {
-        (Some(pid), _) => format!("process {pid}"),
-        (None, Some(gid)) => format!("prepared transaction {gid:?}"),
-        (None, None) => "a prepared transaction".to_owned(),
-    };
-    let about = [
-        ("of", text(2)?),
-        ("by", text(3)?),
-        ("in", text(4)?),
-        ("since", text(5)?),
-    ];
-    for (word, what) in about {
-        if let Some(what) = what.filter(|what| !what.is_empty()) {
-            name.push_str(&format!(" {word} {what:?}"));
-        }
-    }
-    Ok(name)
 }

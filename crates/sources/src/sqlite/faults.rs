@@ -56,7 +56,8 @@ fn translate(error: &Error, place: &Place) -> SourceError {
         Error::Database(error) => of_code(code(&**error), error.message(), place),
         Error::PoolTimedOut => SourceError::Busy {
             database,
-            waited_for: "a connection of ours",
+            waited_for: "a connection of ours".to_owned(),
+            held_by: None,
         },
         Error::Io(error) => SourceError::OutOfReach {
             database,
@@ -83,7 +84,8 @@ fn of_code(code: i32, message: &str, place: &Place) -> SourceError {
         _ if code == READONLY_DBMOVED => gone("the file was moved or deleted"),
         BUSY | LOCKED | PROTOCOL => SourceError::Busy {
             database,
-            waited_for: "a lock",
+            waited_for: "a lock".to_owned(),
+            held_by: None,
         },
         READONLY => SourceError::ReadOnly { database },
         FULL => SourceError::DiskFull { database },

@@ -87,9 +87,13 @@ async fn the_application_is_never_the_victim_of_a_deadlock() {
 }
 
 #[tokio::test]
-async fn a_locked_table_is_busy_and_left_alone() {
+async fn a_locked_table_is_busy_says_who_holds_it_and_is_left_alone() {
     let (fixture, query, updates) = patients(3).await;
     let mut application = fixture.application.begin().await.unwrap();
+    let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
+        .fetch_one(&mut *application)
+        .await
+        .unwrap();
     sqlx::query("LOCK TABLE patients IN ACCESS EXCLUSIVE MODE")
         .execute(&mut *application)
         .await
@@ -101,6 +105,8 @@ async fn a_locked_table_is_busy_and_left_alone() {
         matches!(error, SourceError::Busy { .. }) && error.is_retryable(),
         "{error}"
     );
+    let said = error.to_string();
+    assert!(said.contains("a lock on") && said.contains(&format!("held by process {pid}")), "{said}");
     application.rollback().await.unwrap();
     assert_eq!(
         fixture
@@ -112,6 +118,52 @@ async fn a_locked_table_is_busy_and_left_alone() {
             .len(),
         3
     );
+}
+
+/// Who waits for the whole table keeps newcomers out as well, and who holds a row of it holds that only.
+#[tokio::test]
+async fn holders_are_named_who_bars_the_table_before_who_holds_a_row() {
+    let (fixture, query, _) = patients(3).await;
+    let holders = async || fixture.source().holders(&query.relation).await.unwrap();
+    assert_eq!(holders().await, None);
+    let mut row = fixture.application.begin().await.unwrap();
+    sqlx::query("SELECT FROM patients WHERE id = 2 FOR UPDATE")
+        .execute(&mut *row)
+        .await
+        .unwrap();
+    let pid = async |session: &mut PgConnection| -> i32 {
+        let pid = sqlx::query_scalar("SELECT pg_backend_pid()");
+        pid.fetch_one(session).await.unwrap()
+    };
+    let of_row = format!("process {}", pid(&mut row).await);
+    assert!(holders().await.unwrap().starts_with(&of_row));
+    let mut table = fixture.application.acquire().await.unwrap();
+    let of_table = format!("process {} ", pid(&mut table).await);
+    let locks = sqlx::raw_sql("BEGIN; LOCK TABLE patients; COMMIT").execute(&mut *table);
+    let waits = async {
+        loop {
+            if holders().await.unwrap().starts_with(&of_table) {
+                row.commit().await.unwrap();
+                return;
+            }
+        }
+    };
+    let (locked, ()) = tokio::join!(locks, waits);
+    locked.unwrap();
+    let mut prepared = fixture.application.acquire().await.unwrap();
+    // Names of these are the server's.
+    let gid = fixture.database.name();
+    let prepare = format!("BEGIN; LOCK TABLE patients IN SHARE MODE; PREPARE TRANSACTION '{gid}'");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(prepare))
+        .execute(&mut *prepared)
+        .await
+        .unwrap();
+    let said = holders().await.unwrap();
+    assert!(said.starts_with(&format!("prepared transaction \"{gid}\"")), "{said}");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("ROLLBACK PREPARED '{gid}'")))
+        .execute(&mut *prepared)
+        .await
+        .unwrap();
 }
 
 /// What a role or database sets for itself does not reach through our own settings.

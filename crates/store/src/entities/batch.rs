@@ -32,6 +32,7 @@ pub struct Model {
     pub rows_moved: Option<i64>,
     pub waiting_because: Option<String>,
     pub opened: Option<i64>,
+    pub waiting_since: Option<i64>,
 }
 
 /// No relations: queries name what they join.
