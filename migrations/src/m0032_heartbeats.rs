@@ -12,8 +12,9 @@ impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         add(manager, "batch", optional(bigint("waiting_since"))).await?;
         let heartbeat = vec![
-            text("holder").primary_key().to_owned(),
+            id(),
             text("worker"),
+            text("place"),
             bigint("started_at"),
             bigint("seen_at"),
             optional(text("lacks")),

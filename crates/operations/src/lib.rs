@@ -19,6 +19,7 @@ mod dispatch;
 mod effects;
 mod error;
 mod grants;
+mod heartbeat;
 mod init;
 mod key_making;
 mod kms;
@@ -41,6 +42,7 @@ mod sweep;
 mod uses;
 mod views;
 mod whereabouts;
+mod workers;
 
 pub use admit::{Admission, admit};
 pub use apply::{Change, apply, plan};
@@ -61,6 +63,7 @@ pub use dispatch::Dispatch;
 pub use effects::refuse_unsaid_effects;
 pub use error::OperationError;
 pub use grants::{Grantee, Grants, RabbitMqGrant, SourceGrants, Worker, grants};
+pub use heartbeat::beat;
 pub use init::init;
 pub use key_making::{MadeKey, make_key};
 pub use kms::{connect_kms, create_kms};
@@ -84,3 +87,4 @@ pub use views::{
     KeyView, RotationView, Status, key_views, requested_rotation, rotation_view, rotation_views,
     status,
 };
+pub use workers::{WorkerView, worker_problems, worker_views};

@@ -51,7 +51,7 @@ impl Default for State {
 struct Running {
     services: Services,
     transport: Arc<dyn Transport>,
-    worker: Worker,
+    workers: Vec<Worker>,
 }
 
 impl ProcessProbe {
@@ -60,12 +60,17 @@ impl ProcessProbe {
         *self.state() = State::Starting(problem.to_string());
     }
 
-    /// The process runs, and does the work of this worker.
-    pub fn running(&self, services: Services, transport: Arc<dyn Transport>, worker: Worker) {
+    /// The process runs, and does the work of these.
+    pub fn running(
+        &self,
+        services: Services,
+        transport: Arc<dyn Transport>,
+        workers: Vec<Worker>,
+    ) {
         let running = Running {
             services,
             transport,
-            worker,
+            workers,
         };
         *self.state() = State::Running(Arc::new(running));
     }
@@ -92,7 +97,7 @@ impl Probe for ProcessProbe {
         let Running {
             services,
             transport,
-            worker,
+            workers,
         } = &*running;
         // Not its schema: a newer one only expands ours, and a program that runs goes on.
         let store = database_time(services.store.db()).await;
@@ -108,7 +113,7 @@ impl Probe for ProcessProbe {
             need("store", problem),
             need("broker", transport.health().err()),
         ];
-        if !worker.uses_keys() {
+        if !workers.iter().any(|worker| worker.uses_keys()) {
             return needs;
         }
         let kms = self.kms.or(KMS_EVERY, kms(running.clone())).await;
@@ -151,25 +156,21 @@ fn need(name: &str, problem: Option<String>) -> Need {
 }
 
 async fn kms(running: Arc<Running>) -> Option<String> {
-    match running.services.kms.describe().await {
-        Ok(master_key) if master_key.state == rekey_kms::MasterKeyState::Enabled => None,
-        Ok(master_key) => Some(format!(
-            "master key {} is {}",
-            master_key.id, master_key.state
-        )),
-        Err(error) => Some(error.to_string()),
-    }
+    running.services.kms_problem().await
 }
 
 async fn store_rights(running: Arc<Running>) -> Option<String> {
-    let (services, worker) = (&running.services, running.worker);
-    let checked = rights::check(services.store.db(), &grants::store_rights(worker.into())).await;
+    let of_each = running.workers.iter();
+    let rights: Vec<_> = of_each
+        .flat_map(|worker| grants::store_rights((*worker).into()))
+        .collect();
+    let checked = rights::check(running.services.store.db(), &rights).await;
     checked.err().map(|error| error.to_string())
 }
 
 /// Each source with the first thing that it lacks: its answer, a table, a right on one.
 async fn sources(running: Arc<Running>) -> Vec<Need> {
-    let (services, worker) = (&running.services, running.worker);
+    let services = &running.services;
     let tables = match protected_tables(services).await {
         Ok(tables) => tables,
         Err(error) => return vec![need("sources", Some(error.to_string()))],
@@ -181,8 +182,11 @@ async fn sources(running: Arc<Running>) -> Vec<Need> {
         if known.as_ref().is_some_and(|need| need.problem.is_some()) {
             continue;
         }
-        let problem = look_at(&table, worker, services).await.err();
-        let problem = problem.map(|error| error.to_string());
+        let mut problem = None;
+        for worker in &running.workers {
+            let looked = look_at(&table, *worker, services).await;
+            problem = problem.or(looked.err().map(|error| error.to_string()));
+        }
         match known {
             Some(known) => known.problem = problem,
             None => needs.push(need(&name, problem)),

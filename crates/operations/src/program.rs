@@ -9,7 +9,7 @@ use rekey_runtime::{
     config::{Config, ConfigErrors},
     hardening, health, metrics, shutdown, telemetry,
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{OperationError, Places, ProcessProbe, Requester, Services, Worker, background};
@@ -113,12 +113,7 @@ where
     let probe = Arc::new(ProcessProbe::default());
     let listener = TcpListener::bind(args.listen).await?;
     tracing::info!(program = program.worker.name(), listen = %listener.local_addr()?, "started");
-    let serving = tokio::spawn(health::serve(
-        listener,
-        probe.clone(),
-        metrics::record(),
-        shutdown.clone(),
-    ));
+    let serving = serve(listener, probe.clone(), &shutdown);
     let slots = args.slots.unwrap_or_else(as_many_as_processors);
     let reached = reach(program, &places, slots, &probe);
     if let Some((services, transport)) = shutdown.run_until_cancelled(reached).await {
@@ -147,6 +142,16 @@ where
     Ok(())
 }
 
+/// Serves `/livez`, `/readyz` and `/metrics` until `shutdown`.
+pub fn serve(
+    listener: TcpListener,
+    probe: Arc<ProcessProbe>,
+    shutdown: &CancellationToken,
+) -> JoinHandle<()> {
+    let serving = health::serve(listener, probe, metrics::record(), shutdown.clone());
+    tokio::spawn(serving)
+}
+
 /// Tries until everything is there: a store that is not migrated yet or a KMS that denies is said by
 /// `/readyz` and needs no restart once it is mended.
 async fn reach(
@@ -159,7 +164,7 @@ async fn reach(
     loop {
         match try_reach(program, places, slots).await {
             Ok((services, transport)) => {
-                probe.running(services.clone(), transport.clone(), program.worker);
+                probe.running(services.clone(), transport.clone(), vec![program.worker]);
                 return (services, transport);
             }
             Err(error) => {

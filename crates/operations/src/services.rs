@@ -7,7 +7,7 @@ use std::{
 
 use rekey_client::Client;
 use rekey_domain::{KeyringName, Principal};
-use rekey_kms::Kms;
+use rekey_kms::{Kms, MasterKeyState};
 use rekey_runtime::config::SecretUrl;
 use rekey_sources::{Source, SourceError};
 use rekey_store::{Store, audit::AuditPen, columns};
@@ -113,6 +113,18 @@ impl Services {
         };
         known.insert(source.name.clone(), open);
         Ok(opened)
+    }
+
+    /// Why the KMS would not open keys now.
+    pub(crate) async fn kms_problem(&self) -> Option<String> {
+        match self.kms.describe().await {
+            Ok(master_key) if master_key.state == MasterKeyState::Enabled => None,
+            Ok(master_key) => Some(format!(
+                "master key {} is {}",
+                master_key.id, master_key.state
+            )),
+            Err(error) => Some(error.to_string()),
+        }
     }
 
     fn open_source(&self, name: &str) -> Option<Open> {

@@ -23,6 +23,7 @@ use crate::{
     OperationError, Services,
     certificate::{Signature, signature},
     master::unopened,
+    workers::{self, WorkerView, worker_problems, worker_views},
 };
 
 /// Transactions that a census waits for end by then; later a person looks whose they are.
@@ -127,6 +128,8 @@ pub struct RotationView {
 pub struct Status {
     /// Every keyring's primary, if it has one.
     pub keyrings: Vec<(String, Option<KeyName>)>,
+    /// Who works.
+    pub workers: Vec<WorkerView>,
     /// Rotations that are not over.
     pub rotations: Vec<RotationView>,
     /// Values in quarantine.
@@ -237,6 +240,7 @@ async fn view(
         waiting.extend(rotation.waiting_because.clone());
         let of_batches = batches::waiting_since(db, &rotation).await?;
         waiting_since = rotation.waiting_since.into_iter().chain(of_batches).min();
+        waiting.extend(worker_problems(services).await?);
     }
     let canary = rotation.canary();
     Ok(RotationView {
@@ -307,6 +311,7 @@ pub async fn status(services: &Services) -> Result<Status, OperationError> {
     let unsigned = certificates::unsigned(db).await?;
     let mut status = Status {
         keyrings,
+        workers: worker_views(services).await?,
         rotations,
         quarantined,
         dead_letters,
@@ -315,6 +320,7 @@ pub async fn status(services: &Services) -> Result<Status, OperationError> {
         needs_a_person: Vec::new(),
     };
     status.needs_a_person = needs(&status);
+    status.needs_a_person.extend(workers::problems(&status.workers));
     let unopened = unopened(services).await?;
     let unopened = unopened.iter().map(ToString::to_string);
     status.needs_a_person.extend(unopened);

@@ -15,7 +15,7 @@ pub mod shutdown;
 pub mod telemetry;
 mod worker;
 
-pub use account::account;
+pub use account::{account, hostname};
 pub use asked::Asked;
 pub use handler::Handler;
 pub use job::{Job, JobError};

@@ -65,6 +65,20 @@ pub async fn all(db: &impl ConnectionTrait) -> Result<Vec<Protected>, StoreError
     joined(db, Condition::all()).await
 }
 
+/// The sources that have protected columns.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn sources(db: &impl ConnectionTrait) -> Result<Vec<Source>, StoreError> {
+    let mut sources: Vec<Source> = Vec::new();
+    for column in all(db).await? {
+        if sources.iter().all(|source| source.id != column.source.id) {
+            sources.push(column.source);
+        }
+    }
+    Ok(sources)
+}
+
 /// The protected columns of a keyring.
 ///
 /// # Errors

@@ -15,6 +15,7 @@ pub mod entities;
 mod error;
 mod faults;
 pub mod gauges;
+pub mod heartbeats;
 pub mod inbox;
 pub mod keyrings;
 pub mod keys;

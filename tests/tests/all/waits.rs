@@ -1,13 +1,23 @@
 //! What a rotation waits for is said, costs no attempt, and is gone on with; what no waiting mends puts it on hold.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    io::{BufRead, BufReader},
+    process::{Child, Stdio},
+    time::{Duration, Instant},
+};
 
 use rekey_operations::{resume_rotation, status};
 
 use crate::{
+    command_line::Desk,
     postgres_source::{ACCEPTED, Clinic},
+    roles::{APPLICATION, Database, run},
     support::{Engine, operator, until},
 };
+
+/// How soon people are told.
+const SOON: Duration = Duration::from_secs(14);
 
 async fn half_rotated(clinic: &Clinic) -> Engine {
     clinic.insert(r#""Visits""#, 1, 300).await;
@@ -80,4 +90,112 @@ async fn a_table_that_is_not_there_puts_the_rotation_on_hold_with_the_reason() {
     clinic.completes().await;
     engine.stop().await;
     assert_eq!(clinic.assert_rotated().await, 300);
+}
+
+/// `rekey up`, until it is dropped, and where it says how it is.
+struct Works {
+    process: Child,
+    place: String,
+}
+
+impl Works {
+    fn start(desk: &Desk) -> Self {
+        let mut command = desk.command(&["up"]);
+        let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let started = lines.find(|line| line.as_ref().unwrap().contains("listen"));
+        let place = started.unwrap().unwrap();
+        std::thread::spawn(move || lines.for_each(drop));
+        let place = place.split("127.0.0.1:").nth(1).unwrap();
+        let port: String = place.chars().take_while(char::is_ascii_digit).collect();
+        Self {
+            process,
+            place: format!("127.0.0.1:{port}"),
+        }
+    }
+
+    /// As who stops it at once.
+    fn kill(mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+impl Drop for Works {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// What `rekey status` says, once it says this.
+fn status_says(desk: &Desk, code: i32, what: &str) -> String {
+    let asked = Instant::now();
+    loop {
+        let status = desk.rekey(&["status"], b"");
+        if status.code == code && status.stdout.contains(what) {
+            return status.stdout;
+        }
+        assert!(
+            asked.elapsed() < SOON,
+            "not said in time: {what}, but {} {}{}",
+            status.code,
+            status.stdout,
+            status.stderr
+        );
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_does_not_work_and_what_workers_lack_is_said_within_seconds() {
+    let database = Database::create(APPLICATION).await;
+    run(
+        &database.pool_as(APPLICATION).await,
+        "CREATE TABLE patients (id integer PRIMARY KEY, ssn bytea)",
+    )
+    .await;
+    let desk = Desk::new();
+    desk.configure(&format!(
+        "[[keyring]]\nname = \"phi\"\npurpose = \"PHI\"\n\
+         [[source]]\nname = \"clinic\"\nurl = \"{}\"\n\
+         [[source.table]]\nname = \"patients\"\ncolumns = {{ ssn = {{ keyring = \"phi\", bind = \"row\" }} }}\n",
+        database.url_as(APPLICATION)
+    ));
+    assert_eq!(desk.rekey(&["init"], b"").code, 0);
+    status_says(&desk, 3, "no worker runs");
+    let waited = desk.rekey(&["rotate", "phi", "--wait", "--timeout", "6s"], b"");
+    assert_eq!(waited.code, 5, "{}", waited.stderr);
+    let said = "nobody has begun it yet, waiting: no worker runs";
+    assert!(waited.stderr.contains(said), "{}", waited.stderr);
+    let works = Works::start(&desk);
+    for (path, said) in [("livez", "alive"), ("readyz", "\"ready\":true"), ("metrics", "rekey_")] {
+        let answer = get(&works.place, path).await;
+        assert!(answer.contains(said), "{path}: {answer}");
+    }
+    status_says(&desk, 0, "nothing needs a person");
+    let role = database.roles().name(APPLICATION);
+    let administrator = database.administrator().await;
+    run(&administrator, &format!("ALTER ROLE {role} NOLOGIN")).await;
+    let end =
+        format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'");
+    run(&administrator, &end).await;
+    status_says(&desk, 3, "lacks: source clinic: ");
+    run(&administrator, &format!("ALTER ROLE {role} LOGIN")).await;
+    status_says(&desk, 0, "nothing needs a person");
+    works.kill();
+    status_says(&desk, 3, "no worker runs (the last sign of life was at ");
+    let works = Works::start(&desk);
+    status_says(&desk, 0, "nothing needs a person");
+    drop(works);
+}
+
+async fn get(place: &str, path: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(place).await.unwrap();
+    let request = format!("GET /{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use rekey_broker::Transport;
 use rekey_messages::Queue;
-use rekey_operations::Services;
+use rekey_operations::{Services, Worker as Kind, beat};
 use rekey_runtime::Worker;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -40,11 +40,12 @@ pub async fn run(deps: Deps, shutdown: CancellationToken) {
         slots,
     } = deps;
     handler::count_from_zero();
-    Worker::new(QUEUES, slots, transport, services.store.clone())
+    let working = Worker::new(QUEUES, slots, transport.clone(), services.store.clone())
         .handle(handler::ReEncryptBatch {
-            services,
+            services: services.clone(),
             wide: Semaphore::new(1),
         })
-        .run(shutdown)
-        .await;
+        .run(shutdown.clone());
+    let beating = beat(&services, Kind::ReEncryptor, Some(&*transport), &shutdown);
+    tokio::join!(working, beating);
 }

@@ -7,7 +7,7 @@ mod exit;
 mod output;
 mod up;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use rekey_operations::{
@@ -39,7 +39,7 @@ enum Command {
     /// A whole rotation on synthetic patients, with an application writing all the while.
     Demo(demo::Args),
     /// Run every worker in this process until SIGTERM.
-    Up,
+    Up(UpArgs),
     /// Make the master key, the store, and the first keys of each keyring; again changes nothing.
     Init,
     /// Bring the store's schema up to date.
@@ -52,6 +52,18 @@ enum Command {
     Other(commands::Command),
 }
 
+#[derive(Debug, clap::Args)]
+struct UpArgs {
+    /// Serves /livez, /readyz and /metrics here.
+    #[arg(
+        long,
+        env = "REKEY_LISTEN",
+        default_value = "127.0.0.1:0",
+        value_name = "ADDRESS"
+    )]
+    listen: SocketAddr,
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
     hardening::install_tls_provider();
@@ -60,7 +72,7 @@ async fn main() -> ExitCode {
     }
     let given = Cli::command().get_matches();
     let cli = Cli::from_arg_matches(&given).unwrap_or_else(|error| error.exit());
-    telemetry::init(if matches!(cli.command, Command::Up) {
+    telemetry::init(if matches!(cli.command, Command::Up(_)) {
         "info"
     } else {
         "error"
@@ -112,9 +124,9 @@ async fn run(cli: Cli, given: &ArgMatches) -> anyhow::Result<Exit> {
             output::done("the schema is up to date");
             Ok(Exit::Done)
         }
-        Command::Up => {
+        Command::Up(UpArgs { listen }) => {
             let app = App::open(places, desired, output).await?;
-            up::run(&app).await?;
+            up::run(&app, listen).await?;
             Ok(Exit::Done)
         }
         Command::Other(command) => {

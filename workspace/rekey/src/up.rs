@@ -1,11 +1,16 @@
 //! `rekey up`: every worker in one process.
 
-use std::time::Duration;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use rekey_operations::{Services, Worker, background, program::as_many_as_processors, tend};
+use anyhow::Context;
+use rekey_operations::{
+    ProcessProbe, Services, Worker, background,
+    program::{as_many_as_processors, serve},
+    tend,
+};
 use rekey_runtime::shutdown;
 use rekey_store::{WorkerLock, leases};
-use tokio::task::JoinSet;
+use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
@@ -83,12 +88,21 @@ async fn take_over(services: &Services) -> anyhow::Result<Option<WorkerLock>> {
     Ok(Some(lock))
 }
 
-/// Runs all workers until SIGTERM or Ctrl-C.
-pub async fn run(app: &App) -> anyhow::Result<()> {
+/// Runs all workers until SIGTERM or Ctrl-C, and says at `listen` how they are.
+pub async fn run(app: &App, listen: SocketAddr) -> anyhow::Result<()> {
     let shutdown = shutdown::on_signal()?;
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("cannot listen at {listen}"))?;
+    let place = listener.local_addr()?;
+    let probe = Arc::new(ProcessProbe::default());
+    let (services, transport) = (app.services.clone(), app.transport.clone());
+    probe.running(services, transport, Worker::ALL.to_vec());
+    let serving = serve(listener, probe, &shutdown);
     let engine = Engine::start(app).await?;
-    tracing::info!("workers are running; backups of keys are off until they are built");
+    tracing::info!(listen = %place, "workers are running; backups of keys are off until they are built");
     shutdown.cancelled().await;
     engine.stop().await;
+    serving.await?;
     Ok(())
 }

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use rekey_broker::Transport;
 use rekey_domain::Principal;
 use rekey_messages::Queue;
-use rekey_operations::{Requester, Services};
+use rekey_operations::{Requester, Services, Worker as Kind, beat};
 use rekey_runtime::Worker;
 use tokio_util::sync::CancellationToken;
 
@@ -44,7 +44,8 @@ pub async fn run(deps: Deps, shutdown: CancellationToken) {
     } = deps;
     let admitting = admit::run(&services, &*transport, &requesters, &shutdown);
     let working = work(services.clone(), transport.clone(), shutdown.clone());
-    tokio::join!(admitting, working);
+    let beating = beat(&services, Kind::Rotator, Some(&*transport), &shutdown);
+    tokio::join!(admitting, working, beating);
 }
 
 async fn work(services: Services, transport: Arc<dyn Transport>, shutdown: CancellationToken) {

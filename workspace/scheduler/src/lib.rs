@@ -3,9 +3,9 @@
 mod prune;
 mod tick;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use rekey_operations::Services;
+use rekey_operations::{Services, Worker, beat};
 use rekey_runtime::{crash, leased};
 use rekey_store::{StoreError, leases, leases::Lease};
 use tokio_util::sync::CancellationToken;
@@ -22,10 +22,17 @@ const LEASE: &str = "scheduler";
 
 /// Leads when nobody else does, and ticks until `shutdown`.
 pub async fn run(deps: Deps, shutdown: CancellationToken) {
-    let services = Arc::new(deps.services);
+    let services = deps.services;
+    tokio::join!(
+        tick_on(&services, &shutdown),
+        beat(&services, Worker::Scheduler, None, &shutdown),
+    );
+}
+
+async fn tick_on(services: &Services, shutdown: &CancellationToken) {
     let mut lease = None;
     while !shutdown.is_cancelled() {
-        lease = match lead(&services, lease.take()).await {
+        lease = match lead(services, lease.take()).await {
             Ok(lease) => lease,
             Err(error) => {
                 tracing::warn!(%error, "the scheduler waits");

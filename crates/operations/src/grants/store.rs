@@ -21,6 +21,12 @@ const EVERY: [(&str, &str); 7] = [
     ),
 ];
 
+/// Who works gives signs of life.
+const LIVES: [(&str, &str); 1] = [(
+    "heartbeat",
+    "SELECT, INSERT, DELETE, UPDATE (seen_at, lacks)",
+)];
+
 /// What is known of keys without what the KMS opens.
 const KEY_FACTS: &str = "SELECT (key_id, keyring_id, version, state, algorithm, used, used_by_applications, created_at, activated_at, deactivated_at, expires_at, master_key, public_key, longest_lease, leases_end_at)";
 
@@ -84,8 +90,9 @@ const RE_ENCRYPTOR: [(&str, &str); 7] = [
 ];
 
 /// The command line: it makes and applies, shows everything, and steers. Migrating is the owner's.
-const OPERATOR: [(&str, &str); 17] = [
+const OPERATOR: [(&str, &str); 18] = [
     ("deployment", "INSERT"),
+    ("heartbeat", "SELECT"),
     (
         "keyring",
         "INSERT, UPDATE (primary_key_id, algorithm, policy)",
@@ -130,11 +137,13 @@ const IN_PLACE: [(&str, &str); 2] = [
 
 /// Tables, each with what is done there.
 fn of(who: Grantee) -> Vec<(&'static str, &'static str)> {
-    let own: [&[(&str, &str)]; 4] = match who {
-        Grantee::Worker(Worker::Scheduler) => [&EVERY, &SCHEDULER, &[], &[]],
-        Grantee::Worker(Worker::Rotator) => [&EVERY, &USES_KEYS, &ROTATOR, &IN_PLACE],
-        Grantee::Worker(Worker::ReEncryptor) => [&EVERY, &USES_KEYS, &RE_ENCRYPTOR, &IN_PLACE],
-        Grantee::Operator => [&EVERY, &OPERATOR, &[], &IN_PLACE],
+    let own: [&[(&str, &str)]; 5] = match who {
+        Grantee::Worker(Worker::Scheduler) => [&EVERY, &LIVES, &SCHEDULER, &[], &[]],
+        Grantee::Worker(Worker::Rotator) => [&EVERY, &LIVES, &USES_KEYS, &ROTATOR, &IN_PLACE],
+        Grantee::Worker(Worker::ReEncryptor) => {
+            [&EVERY, &LIVES, &USES_KEYS, &RE_ENCRYPTOR, &IN_PLACE]
+        }
+        Grantee::Operator => [&EVERY, &OPERATOR, &IN_PLACE, &[], &[]],
     };
     own.concat()
 }

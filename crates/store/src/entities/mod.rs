@@ -7,6 +7,7 @@ pub mod batch;
 pub mod census;
 pub mod dead_letter;
 pub mod deployment;
+pub mod heartbeat;
 pub mod inbox;
 pub mod key;
 pub mod keyring;

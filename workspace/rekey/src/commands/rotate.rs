@@ -1,6 +1,7 @@
 //! `rekey rotate`: asks for a rotation, and waits for its end if told to.
 
 use std::{
+    collections::HashSet,
     io::{IsTerminal, stderr},
     num::NonZeroU64,
     time::Duration,
@@ -11,7 +12,9 @@ use rekey_domain::{
     Canary, ColumnName, DurationError, KeyringName, RotationReason, RotationState, parse_duration,
 };
 use rekey_messages::RotationRequested;
-use rekey_operations::{RotationView, columns_along, request_rotation, requested_rotation};
+use rekey_operations::{
+    RotationView, columns_along, request_rotation, requested_rotation, worker_problems,
+};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
@@ -23,6 +26,10 @@ use crate::{
 };
 
 const POLL: Duration = Duration::from_millis(500);
+/// What a rotation waits for longer than this is said where no bar shows it.
+const WORTH_A_NOTE: Duration = Duration::from_secs(5);
+/// A reason may have figures in it that change.
+const MOST_NOTES: usize = 20;
 
 /// What `rotate` takes.
 #[derive(Debug, clap::Args)]
@@ -123,9 +130,14 @@ async fn say_what_moves_along(canary: &Canary, app: &App) -> anyhow::Result<()> 
 async fn wait(args: &Args, app: &App, event: &str) -> anyhow::Result<RotationView> {
     let progress = progress();
     let deadline = args.timeout.map(|timeout| Instant::now() + timeout);
+    let mut notes = Notes::default();
     loop {
         let view = look(app, event, &progress).await?;
-        let message = message(view.as_ref());
+        let waiting = match &view {
+            Some(view) => view.waiting.clone(),
+            None => worker_problems(&app.services).await?,
+        };
+        let message = message(view.as_ref(), &waiting);
         progress.set_message(message.clone());
         if let Some(view) = &view {
             progress.set_length(view.batches);
@@ -135,17 +147,37 @@ async fn wait(args: &Args, app: &App, event: &str) -> anyhow::Result<RotationVie
                 return Ok(view.clone());
             }
         }
+        progress.suspend(|| notes.say(&waiting));
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             progress.finish_and_clear();
-            let problem = match view {
-                None => "nobody has begun the rotation yet; are the workers running (rekey up, or the three programs)?".to_owned(),
-                Some(_) => format!(
-                    "the rotation did not end in time ({message}); running workers go on, rekey rotations list shows how far it is"
-                ),
-            };
-            return Err(NotInTime(problem).into());
+            return Err(NotInTime(format!("the rotation did not end in time: {message}; rekey rotations list shows how far it is")).into());
         }
         sleep(POLL).await;
+    }
+}
+
+/// What was said of why the rotation waits: what lasts is said, and not each second anew.
+#[derive(Default)]
+struct Notes {
+    waits_since: Option<Instant>,
+    said: HashSet<String>,
+}
+
+impl Notes {
+    fn say(&mut self, waiting: &[String]) {
+        if waiting.is_empty() {
+            *self = Self::default();
+            return;
+        }
+        let since = *self.waits_since.get_or_insert_with(Instant::now);
+        if since.elapsed() < WORTH_A_NOTE {
+            return;
+        }
+        for why in waiting {
+            if self.said.len() < MOST_NOTES && self.said.insert(why.clone()) {
+                output::note(&format!("waiting: {why}"));
+            }
+        }
     }
 }
 
@@ -164,18 +196,18 @@ async fn look(
     }
 }
 
-fn message(view: Option<&RotationView>) -> String {
+fn message(view: Option<&RotationView>, waiting: &[String]) -> String {
+    let waiting = match waiting {
+        [] => String::new(),
+        why => format!(", waiting: {}", why.join("; ")),
+    };
     let Some(view) = view else {
-        return "waiting for the rotator; is rekey-rotator or rekey up running?".to_owned();
+        return format!("nobody has begun it yet{waiting}");
     };
     let due = view
         .due_at
         .map(|due| format!(", until {}", output::time(due)))
         .unwrap_or_default();
-    let waiting = match &view.waiting[..] {
-        [] => String::new(),
-        why => format!(", waiting: {}", why.join("; ")),
-    };
     format!("{}{due}, {} moved{waiting}", view.state, view.moved)
 }
 

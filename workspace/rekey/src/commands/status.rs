@@ -1,6 +1,6 @@
 //! `rekey status`: one screen of how things stand.
 
-use rekey_operations::Status;
+use rekey_operations::{Status, WorkerView};
 
 use super::rotations;
 use crate::{
@@ -31,12 +31,32 @@ fn json(status: &Status) -> serde_json::Result<serde_json::Value> {
     Ok(value)
 }
 
+fn workers(workers: &[WorkerView]) -> std::io::Result<()> {
+    let row = |worker: &WorkerView| {
+        let lacks = worker.lacks.clone().unwrap_or_default();
+        [
+            worker.worker.clone(),
+            worker.place.clone(),
+            optional(worker.seen_at.map(output::time).as_ref()),
+            if worker.silent { "gone".to_owned() } else { lacks },
+        ]
+    };
+    output::table(
+        ["WORKER", "PLACE", "SEEN", "LACKS"],
+        workers.iter().map(row).collect(),
+    )
+}
+
 fn print(status: &Status) -> std::io::Result<()> {
     let keyrings = status
         .keyrings
         .iter()
         .map(|(name, primary)| [name.clone(), optional(primary.as_ref())]);
     output::table(["KEYRING", "PRIMARY KEY"], keyrings.collect())?;
+    if !status.workers.is_empty() {
+        output::line("")?;
+        workers(&status.workers)?;
+    }
     if !status.rotations.is_empty() {
         output::line("")?;
         rotations::table(&status.rotations)?;

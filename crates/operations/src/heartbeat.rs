@@ -1,0 +1,117 @@
+//! A worker's sign of life in the store, with what it lacks, so that whoever looks need not ask each process.
+
+use std::{sync::Mutex, time::Duration};
+
+use futures::future::join_all;
+use rekey_broker::Transport;
+use rekey_runtime::{Asked, hostname};
+use rekey_sources::SourceError;
+use rekey_store::{
+    StoreError, columns,
+    heartbeats::{self, Worker as Beating},
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{OperationError, Services, Worker};
+
+const EVERY: Duration = Duration::from_secs(3);
+/// A KMS costs money and has limits.
+const KMS_EVERY: Duration = Duration::from_secs(30);
+/// What does not answer by then is not there.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Beats until `shutdown`.
+pub async fn beat(
+    services: &Services,
+    worker: Worker,
+    transport: Option<&dyn Transport>,
+    shutdown: &CancellationToken,
+) {
+    let beating = Beating {
+        id: Uuid::now_v7(),
+        worker: worker.name(),
+        place: format!("{}#{}", hostname(), std::process::id()),
+    };
+    let lacks = Mutex::new(None);
+    let looking = look(services, worker, transport, &lacks);
+    let signs = async {
+        loop {
+            let lacks = lacks.lock().expect("no holder panics").clone();
+            if let Err(error) = sign(services, &beating, lacks.as_deref()).await {
+                tracing::debug!(%error, "no sign of life");
+            }
+            tokio::time::sleep(EVERY).await;
+        }
+    };
+    shutdown
+        .run_until_cancelled(async { tokio::join!(signs, looking) })
+        .await;
+    if let Err(error) = end(services, &beating).await {
+        tracing::debug!(%error, "the last sign of life stays");
+    }
+}
+
+async fn sign(
+    services: &Services,
+    beating: &Beating,
+    lacks: Option<&str>,
+) -> Result<(), StoreError> {
+    let unit = services.store.begin_forgettable().await?;
+    heartbeats::beat(&unit, beating, lacks).await?;
+    unit.commit().await
+}
+
+async fn end(services: &Services, beating: &Beating) -> Result<(), StoreError> {
+    let unit = services.store.begin_forgettable().await?;
+    heartbeats::end(&unit, beating).await?;
+    unit.commit().await
+}
+
+/// Beside the signs, which do not wait for what does not answer.
+async fn look(
+    services: &Services,
+    worker: Worker,
+    transport: Option<&dyn Transport>,
+    lacks: &Mutex<Option<String>>,
+) {
+    let kms = Asked::default();
+    loop {
+        let mut found = Vec::new();
+        found.extend(transport.and_then(|transport| transport.health().err()));
+        if worker.uses_keys() {
+            let asked = services.clone();
+            let asking = async move { asked.kms_problem().await };
+            found.extend(kms.or(KMS_EVERY, asking).await);
+            found.extend(sources(services).await);
+        }
+        *lacks.lock().expect("no holder panics") = (!found.is_empty()).then(|| found.join("; "));
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+/// What keeps us from each source that does not answer. What we may do there, `/readyz` looks at.
+async fn sources(services: &Services) -> Vec<String> {
+    let Ok(sources) = columns::sources(services.store.db()).await else {
+        return Vec::new();
+    };
+    let asked = sources.iter().map(|source| async {
+        let answered = tokio::time::timeout(PATIENCE, reach(services, source)).await;
+        let problem = match answered {
+            Ok(answered) => answered.err()?.to_string(),
+            Err(_) => SourceError::OutOfReach {
+                database: source.name.clone(),
+                reason: format!("no answer within {} s", PATIENCE.as_secs()),
+            }
+            .to_string(),
+        };
+        Some(format!("source {}: {problem}", source.name))
+    });
+    join_all(asked).await.into_iter().flatten().collect()
+}
+
+async fn reach(services: &Services, source: &columns::Source) -> Result<(), OperationError> {
+    let open = services.source(source).await?;
+    open.deadline(Duration::ZERO).await?;
+    Ok(())
+}

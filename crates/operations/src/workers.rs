@@ -1,0 +1,95 @@
+//! Which workers give signs of life, which are missing, and what those that work lack.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use rekey_store::heartbeats::{self, Heartbeat};
+use serde::Serialize;
+
+use crate::{OperationError, Services, Worker};
+
+/// A worker that gave no sign for so long does not work: three signs and a little.
+const SILENT: Duration = Duration::from_secs(10);
+
+/// A worker as people see it.
+#[derive(Debug, Clone, Serialize)]
+pub struct WorkerView {
+    /// Which.
+    pub worker: String,
+    /// Where it runs: host and process.
+    pub place: String,
+    /// When it started.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it gave its last sign of life.
+    pub seen_at: Option<DateTime<Utc>>,
+    /// Whether that is long ago.
+    pub silent: bool,
+    /// What it needs and has not.
+    pub lacks: Option<String>,
+}
+
+/// Every worker that gave a sign of life in the last day and did not end as it should.
+///
+/// # Errors
+/// [`OperationError::Store`].
+pub async fn worker_views(services: &Services) -> Result<Vec<WorkerView>, OperationError> {
+    let (beats, now) = heartbeats::all(services.store.db()).await?;
+    Ok(beats.into_iter().map(|beat| view(beat, now)).collect())
+}
+
+fn view(beat: Heartbeat, now: i64) -> WorkerView {
+    let silent = now - beat.seen_at > i64::try_from(SILENT.as_millis()).unwrap_or(i64::MAX);
+    WorkerView {
+        worker: beat.worker,
+        place: beat.place,
+        started_at: DateTime::from_timestamp_millis(beat.started_at),
+        seen_at: DateTime::from_timestamp_millis(beat.seen_at),
+        silent,
+        lacks: beat.lacks,
+    }
+}
+
+/// What is wrong with the workers, a sentence each; empty: all work and lack nothing.
+///
+/// # Errors
+/// [`OperationError::Store`].
+pub async fn worker_problems(services: &Services) -> Result<Vec<String>, OperationError> {
+    Ok(problems(&worker_views(services).await?))
+}
+
+pub(crate) fn problems(views: &[WorkerView]) -> Vec<String> {
+    let missing = Worker::ALL.map(Worker::name).into_iter().filter(|name| {
+        let mut of_kind = views.iter().filter(|view| view.worker == *name);
+        of_kind.all(|view| view.silent)
+    });
+    let missing: Vec<_> = missing.collect();
+    let mut problems = Vec::new();
+    if missing.len() == Worker::ALL.len() {
+        problems.push(format!(
+            "no worker runs{}: start rekey up, or rekey-scheduler, rekey-rotator and rekey-re-encryptor",
+            last_seen(views.first())
+        ));
+    } else {
+        problems.extend(missing.into_iter().map(|name| {
+            let last = views.iter().find(|view| view.worker == name);
+            format!("no {name} runs{}: start rekey-{name}", last_seen(last))
+        }));
+    }
+    // What one process lacks, all its workers do.
+    let lacking = views.iter().filter(|view| !view.silent);
+    for (view, lacks) in lacking.filter_map(|view| Some((view, view.lacks.as_ref()?))) {
+        let problem = format!("the worker at {} lacks: {lacks}", view.place);
+        if !problems.contains(&problem) {
+            problems.push(problem);
+        }
+    }
+    problems
+}
+
+fn last_seen(view: Option<&WorkerView>) -> String {
+    let seen = view.and_then(|view| Some((&view.place, view.seen_at?)));
+    seen.map_or_else(String::new, |(place, at)| {
+        let at = at.format("%Y-%m-%d %H:%M:%S UTC");
+        format!(" (the last sign of life was at {at}, of {place})")
+    })
+}
