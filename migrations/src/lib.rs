@@ -30,6 +30,7 @@ mod m0029_guards;
 mod m0030_bind_types;
 mod m0031_dead_letter_stood;
 mod m0032_heartbeats;
+mod m0033_guards;
 mod table;
 
 /// Every migration, in order.
@@ -68,6 +69,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0030_bind_types::Migration),
             Box::new(m0031_dead_letter_stood::Migration),
             Box::new(m0032_heartbeats::Migration),
+            Box::new(m0033_guards::Migration),
         ]
     }
 }
