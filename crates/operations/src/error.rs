@@ -137,6 +137,8 @@ impl OperationError {
             // A right that is missing at a source is missing for every row.
             Self::Source(SourceError::NotAllowed { .. }) => true,
             Self::Unsaid { .. } => true,
+            // What cannot be read stays so until it is restored; single values are no error.
+            Self::Source(SourceError::Damaged { .. }) => true,
             // What a trigger made of one row, it makes of the next.
             Self::Source(SourceError::Rewritten { .. }) => true,
             _ => false,

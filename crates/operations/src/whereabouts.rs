@@ -62,10 +62,10 @@ pub(crate) async fn counted(
     Ok(census::values(&counted))
 }
 
-/// How many of the values that were counted begin as ciphertext.
+/// How many of the values that were counted begin as ciphertext, or may: nobody can read them.
 pub(crate) fn ciphertext(counted: &[Vec<(Found, u64)>]) -> u64 {
     let of_a_key = |(found, values): &(Found, u64)| match found {
-        Found::Key(_) => *values,
+        Found::Key(_) | Found::Unreadable => *values,
         Found::NotCiphertext => 0,
     };
     counted.iter().flatten().map(of_a_key).sum()

@@ -206,6 +206,21 @@ pub enum SourceError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// The database cannot read what it stored; a person has to restore it.
+    #[error(
+        "{database}{}: {reason} ({code}); look at the server's log and its disk, and restore what is damaged from a backup",
+        of_table(relation)
+    )]
+    Damaged {
+        /// The database.
+        database: String,
+        /// The table, or `-`.
+        relation: String,
+        /// What of it.
+        reason: String,
+        /// What the database says, as a code.
+        code: String,
+    },
     /// Anything else the database says; a person has to look.
     #[error("{database}{}: {reason}", of_table(relation))]
     Database {

@@ -271,10 +271,12 @@ impl Look<'_> {
             let ours = |(found, _): &(Found, u64)| match found {
                 Found::Key(id) => self.keys.contains_key(id),
                 Found::NotCiphertext => false,
+                // It may be.
+                Found::Unreadable => true,
             };
             if !sample.whole || sample.counts.iter().flatten().any(ours) {
                 let what = format!(
-                    "{} is gone, and {} holds ciphertext of ours too: it cannot be told which of them it is now",
+                    "{} is gone, and {} holds ciphertext of ours too, or values that cannot be read: it cannot be told which of them it is now",
                     table[0].table.relation, relation
                 );
                 return Err(self.refused(table, &what));

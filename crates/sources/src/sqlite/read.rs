@@ -96,6 +96,7 @@ fn source_row(
     let row = SourceRow {
         key: RowKey::RowId(rowid),
         name: None,
+        binds_damaged: None,
         binds: classes
             .iter()
             .enumerate()
@@ -115,7 +116,7 @@ fn bind_value(row: &SqliteRow, at: usize) -> Result<Option<BindValue>, sqlx::Err
     Ok(match stored_value(row, at)? {
         Some(StoredValue::Bytes(bytes)) => Some(BindValue::Bytes(bytes)),
         Some(StoredValue::Text(text)) => Some(BindValue::Text(text)),
-        Some(StoredValue::Other) | None => None,
+        Some(StoredValue::Other | StoredValue::Unreadable(_)) | None => None,
     })
 }
 
