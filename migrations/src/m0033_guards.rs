@@ -136,8 +136,7 @@ pub struct Migration;
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         add(manager, "protected_column", optional(text("identity"))).await?;
-        add(manager, "census", optional(text("identity"))).await?;
-        add(manager, "rotation", optional(text("pass_identities"))).await?;
+        add(manager, "census", optional(text("place"))).await?;
         // A SQLite file has no roles.
         if manager.get_database_backend() == DbBackend::Postgres {
             manager.get_connection().execute_unprepared(GUARDS).await?;

@@ -11,6 +11,8 @@ pub enum Found {
     Key(KeyId),
     /// No ciphertext of our format.
     NotCiphertext,
+    /// Its database fails to read it: nobody knows.
+    Unreadable,
 }
 
 /// How many values of a column were found under one key.

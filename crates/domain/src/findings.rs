@@ -218,6 +218,9 @@ pub fn strange_values(
     for (found, values) in counts.iter().filter(|(_, values)| *values > 0) {
         let kind = match found {
             Found::NotCiphertext => "no ciphertext of our format (plaintext?)".to_owned(),
+            Found::Unreadable => {
+                "that the database fails to read: they are damaged where they are stored".to_owned()
+            }
             Found::Key(id) => match ours.get(id) {
                 Some(key) if key.keyring.as_str() == keyring => continue,
                 Some(key) => format!("under {key}, a key of another keyring"),
@@ -242,16 +245,24 @@ pub fn not_released(counts: &[(Found, u64)], ours: &HashMap<KeyId, KeyName>) -> 
     let of = |is_ours: bool| -> u64 {
         let keyed = counts.iter().filter_map(|(found, values)| match found {
             Found::Key(id) => Some((ours.contains_key(id), *values)),
-            Found::NotCiphertext => None,
+            Found::NotCiphertext | Found::Unreadable => None,
         });
         keyed
             .filter(|(known, _)| *known == is_ours)
             .map(|(_, values)| values)
             .sum()
     };
-    match (of(true), of(false)) {
-        (0, 0) => None,
-        (ours, unknown) => Some(format!(
+    // Restored, a value that nobody can read now may be ciphertext.
+    let unreadable = counts
+        .iter()
+        .filter(|(found, _)| *found == Found::Unreadable);
+    let unreadable: u64 = unreadable.map(|(_, values)| values).sum();
+    match (of(true), of(false), unreadable) {
+        (0, 0, 0) => None,
+        (0, 0, unreadable) => Some(format!(
+            "a census counted {unreadable} value(s) that the database fails to read, which may be ciphertext; restore or remove them first"
+        )),
+        (ours, unknown, _) => Some(format!(
             "a census counted {ours} value(s) of ciphertext of ours and {unknown} of unknown ciphertext; whoever releases the column loses the key to them. Decrypt or remove them first"
         )),
     }
@@ -409,6 +420,8 @@ mod tests {
     fn a_column_is_released_only_where_nothing_names_a_key() {
         assert_eq!(not_released(&[], &keys()), None);
         assert_eq!(not_released(&[(Found::NotCiphertext, 5)], &keys()), None);
+        let damaged = not_released(&[(Found::Unreadable, 1)], &keys());
+        assert!(damaged.is_some_and(|why| why.contains("1 value(s) that the database fails")));
         assert_eq!(
             not_released(&[(Found::Key(KeyId::new(1)), 0)], &keys()),
             None

@@ -333,6 +333,7 @@ async fn write(
             bind_columns: bind_columns.clone(),
             bind_types: bind_types.clone(),
             encoding: *encoding,
+            identity: shape.identity(&column.name),
         };
         match columns::protect(unit, stored.id, new).await? {
             Protection::New => changes.push(Change {

@@ -1,5 +1,7 @@
 //! A census: counts values by key id, column by column, table by table.
 
+mod replaced;
+
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
@@ -8,6 +10,7 @@ use rekey_sources::{CensusColumn, Counted, PassToShow, Source, SourceError, Valu
 use rekey_store::columns::{self, Protected};
 use uuid::Uuid;
 
+pub(crate) use self::replaced::{elsewhere, look as look_for_replaced};
 use crate::{OperationError, Services, look::census_column};
 
 /// How often a census is begun anew where a part of a table was written anew under it.
@@ -114,11 +117,19 @@ async fn count_table(
     pass: Option<&PassToProve>,
 ) -> Result<Vec<CensusRow>, OperationError> {
     let wanted: Vec<_> = columns.iter().map(|column| census_column(column)).collect();
-    let to_show = pass.map(|pass| pass.of(columns));
+    let mut to_show = match pass {
+        Some(pass) => pass.of(columns),
+        None => PassToProve::default().of(columns),
+    };
     let source = services.source(&columns[0].source).await?;
     let relation = &columns[0].table.relation;
     let taken_at = services.store.now().await?;
-    let counted = counted(&*source, relation, &wanted, to_show.as_ref()).await?;
+    let mut counted = counted(&*source, relation, &wanted, Some(&to_show)).await;
+    if let Err(error @ SourceError::Replaced { .. }) = counted {
+        to_show.known = look_for_replaced(services, columns, &*source, error).await?;
+        counted = self::counted(&*source, relation, &wanted, Some(&to_show)).await;
+    }
+    let counted = counted?;
     let mut rows = Vec::new();
     for (column, counts) in columns.iter().zip(counted) {
         rows.extend(counts.into_iter().map(|counted| CensusRow {
@@ -162,6 +173,7 @@ impl PassToProve {
             settled: self.settled.clone(),
             left: left.map(|left| left.cloned().unwrap_or_default()).collect(),
             fence: self.fences.get(&columns[0].source.id).cloned(),
+            known: columns.iter().map(|column| column.identity.clone()).collect(),
         }
     }
 }

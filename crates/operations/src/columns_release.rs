@@ -13,7 +13,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::{
-    Action, Desired, OperationError, STORE_SOURCE, Services, authorise, census,
+    Action, Desired, OperationError, STORE_SOURCE, Services, authorise,
+    census::{self, look_for_replaced},
     columns_check::protected,
     look::{declares, key_names},
     whereabouts::{counted, is_the_stores, live_rotation, renamed},
@@ -122,7 +123,15 @@ async fn source_of(
 /// Values in the column, if none of them names a key.
 async fn count(services: &Services, column: &Protected) -> Result<u64, OperationError> {
     let source = source_of(services, column).await?;
-    let counted = match counted(&*source, &column.table.relation, column).await {
+    let relation = &column.table.relation;
+    let mut known = column.identity.clone();
+    let mut found = counted(&*source, relation, column, known).await;
+    if let Err(error @ SourceError::Replaced { .. }) = found {
+        let looked = look_for_replaced(services, &[column], &*source, error).await;
+        known = looked.map_err(|error| refused(&column.spec.name, &error.to_string()))?.remove(0);
+        found = counted(&*source, relation, column, known).await;
+    }
+    let counted = match found {
         Err(error) if is_gone(&error) => {
             let why =
                 format!("nothing was counted: {error}. If it was dropped, say so with --gone");

@@ -1,6 +1,6 @@
 //! Renaming a protected column: the store follows the database, and its values stay bound to the id that they have.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use rekey_domain::{Bind, ColumnName, Principal};
 use rekey_sources::{Source, SourceError, TableShape};
@@ -172,6 +172,7 @@ impl Now {
             bind_columns,
             bind_types,
             encoding,
+            identities: identities(&shape),
         };
         Ok(Self {
             source,
@@ -210,7 +211,7 @@ impl Now {
         if was.is_of_the_same_table(&self.shape) && is.is_some_and(|is| is.name == *name) {
             return Ok(());
         }
-        let left = ciphertext(&counted(&*self.source, &relation, column).await?);
+        let left = ciphertext(&counted(&*self.source, &relation, column, None).await?);
         if left == 0 {
             return Ok(());
         }
@@ -233,4 +234,10 @@ fn said_bind(declared: Option<&DesiredTable>, name: &ColumnName) -> Option<Bind>
 
 fn refused(old: &ColumnName, new: &ColumnName, why: &str) -> OperationError {
     OperationError::Refused(format!("column {old} is not renamed to {new}: {why}"))
+}
+
+fn identities(shape: &TableShape) -> HashMap<String, String> {
+    let names = shape.columns.iter().map(|column| &column.name);
+    let known = names.map(|name| Some((name.clone(), shape.identity(name)?)));
+    known.flatten().collect()
 }

@@ -38,6 +38,7 @@ mod rotate;
 mod rotation_plan;
 mod sample_opened;
 mod services;
+mod sources_accept;
 mod sweep;
 mod uses;
 mod views;
@@ -82,6 +83,7 @@ pub use rotation_plan::{
     ColumnPlan, Encryptions, RotationPlan, TablePlan, TimePlan, rotation_plan,
 };
 pub use services::Services;
+pub use sources_accept::{Accepted, accept_database};
 pub use sweep::SweepOutcome;
 pub use views::{
     KeyView, RotationView, Status, key_views, requested_rotation, rotation_view, rotation_views,

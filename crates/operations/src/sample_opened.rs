@@ -97,7 +97,7 @@ fn ciphertext(row: SourceRow) -> Option<(Vec<BindValue>, Vec<u8>)> {
     let bytes = match row.values.into_iter().next()?? {
         StoredValue::Bytes(bytes) => bytes,
         StoredValue::Text(text) => decode_base64(&text).ok()?,
-        StoredValue::Other => return None,
+        StoredValue::Other | StoredValue::Unreadable(_) => return None,
     };
     Ciphertext::parse(&bytes).ok()?;
     Some((binds, bytes))

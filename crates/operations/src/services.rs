@@ -102,6 +102,7 @@ impl Services {
             (url, _) => url.map_err(|problem| out_of_reach(&source.name, problem))?,
         };
         let opened = rekey_sources::open(url.expose_url()).await?;
+        refuse_another(source, &*opened).await?;
         let mut known = self.sources.lock().expect("no holder panics");
         // Who opened it meanwhile was first: its writers take turns.
         if let Some(open) = known.get(&source.name).filter(|open| open.url == url) {
@@ -144,6 +145,22 @@ impl Services {
             Some(ours) => ours.now(),
             None => Ok(source.url.clone().into()),
         }
+    }
+}
+
+/// A link or a host name may lead elsewhere than when the source was applied. Where our role may not know
+/// what the database is known by, nothing is compared.
+async fn refuse_another(stored: &columns::Source, opened: &dyn Source) -> Result<(), SourceError> {
+    let Some(noted) = &stored.database_id else {
+        return Ok(());
+    };
+    match opened.database_id().await? {
+        Some(found) if found != *noted => Err(SourceError::AnotherDatabase {
+            source_name: stored.name.clone(),
+            noted: noted.clone(),
+            found,
+        }),
+        _ => Ok(()),
     }
 }
 

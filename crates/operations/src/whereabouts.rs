@@ -14,17 +14,17 @@ use uuid::Uuid;
 use crate::{census, look::census_column};
 
 /// Whether a source that was reached by `url` is the database that the store means, as far as that can be
-/// shown: it is reached as the store says, or known by what was noted of it.
+/// shown: it is known by what was noted of it, or, where nothing is known, reached as the store says.
 pub(crate) async fn is_the_stores(
     stored: &columns::Source,
     url: &str,
     source: &dyn Source,
 ) -> Result<bool, SourceError> {
-    if is_same_place(&stored.url, url) {
-        return Ok(true);
-    }
     let id = source.database_id().await?;
-    Ok(id.is_some() && id == stored.database_id)
+    Ok(match (&stored.database_id, id) {
+        (Some(noted), Some(id)) => *noted == id,
+        _ => is_same_place(&stored.url, url),
+    })
 }
 
 /// What a protected table is called in its database, where the store has another name for it.
@@ -46,26 +46,29 @@ pub(crate) async fn renamed(
 
 /// What a census finds in a column of `relation` that is to be left; first of all as it is protected.
 /// Whatever begins as ciphertext counts, as it is lost with its key though no rotation could open it; on
-/// SQLite in either encoding. Transactions that are open now might still add some, so none may be left.
+/// SQLite in either encoding. Transactions that are open now might still add some, so none may be left. What
+/// `known` says it has to be.
 pub(crate) async fn counted(
     source: &dyn Source,
     relation: &str,
     column: &Protected,
+    known: Option<String>,
 ) -> Result<Vec<Vec<(Found, u64)>>, SourceError> {
     let wanted = wanted(column);
     let pass = PassToShow {
         left: vec![HashSet::new(); wanted.len()],
         fence: Some(source.fence().await?),
+        known: vec![known; wanted.len()],
         ..PassToShow::default()
     };
     let counted = census::counted(source, relation, &wanted, Some(&pass)).await?;
     Ok(census::values(&counted))
 }
 
-/// How many of the values that were counted begin as ciphertext.
+/// How many of the values that were counted begin as ciphertext, or may: nobody can read them.
 pub(crate) fn ciphertext(counted: &[Vec<(Found, u64)>]) -> u64 {
     let of_a_key = |(found, values): &(Found, u64)| match found {
-        Found::Key(_) => *values,
+        Found::Key(_) | Found::Unreadable => *values,
         Found::NotCiphertext => 0,
     };
     counted.iter().flatten().map(of_a_key).sum()

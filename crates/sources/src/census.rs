@@ -116,6 +116,7 @@ mod tests {
             settled: vec![KeyId::new(2)],
             left: vec![left.iter().map(|text| id(text)).collect::<HashSet<_>>()],
             fence: None,
+            known: Vec::new(),
         }
     }
 

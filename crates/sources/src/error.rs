@@ -64,6 +64,30 @@ pub enum SourceError {
         /// The part.
         part: String,
     },
+    /// The URL leads to another database than when the source was applied.
+    #[error(
+        "source {source_name} leads to {found}, and to {noted} when it was applied: say the url of that; or, if this database holds the same values, rekey sources accept {source_name}"
+    )]
+    AnotherDatabase {
+        /// The source.
+        source_name: String,
+        /// What its database is known by.
+        noted: String,
+        /// What this one is known by.
+        found: String,
+    },
+    /// Another table or column has taken the place of one that was protected, which may still hold values.
+    #[error(
+        "{relation}.{column} is not the column that was protected: {what}; if its values were moved along, or are lost: rekey apply, which looks whether ciphertext is left behind; if it was renamed: rekey columns rename OLD NEW"
+    )]
+    Replaced {
+        /// The table.
+        relation: String,
+        /// The column.
+        column: String,
+        /// What became of what was protected, as far as that is known.
+        what: String,
+    },
     /// Transactions that may still write what no census sees yet. Retryable once they end.
     #[error(
         "{database}: transactions that were open when the last encrypt lease ended still are ({who}); what they write is counted only after they end: commit or roll them back"
@@ -206,6 +230,21 @@ pub enum SourceError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// The database cannot read what it stored; a person has to restore it.
+    #[error(
+        "{database}{}: {reason} ({code}); look at the server's log and its disk, and restore what is damaged from a backup",
+        of_table(relation)
+    )]
+    Damaged {
+        /// The database.
+        database: String,
+        /// The table, or `-`.
+        relation: String,
+        /// What of it.
+        reason: String,
+        /// What the database says, as a code.
+        code: String,
+    },
     /// Anything else the database says; a person has to look.
     #[error("{database}{}: {reason}", of_table(relation))]
     Database {
@@ -255,6 +294,10 @@ impl SourceError {
             self,
             // What a trigger made of one row, it makes of the next.
             Self::Rewritten { .. }
+                | Self::Replaced { .. }
+                | Self::AnotherDatabase { .. }
+                // What cannot be read stays so until it is restored; single values are no error.
+                | Self::Damaged { .. }
                 | Self::NotAllowed { .. }
                 | Self::ReadOnly { .. }
                 | Self::NoSuchTable { .. }

@@ -6,7 +6,10 @@ use rekey_domain::{KeyId, PartId, TextEncoding};
 use rekey_envelope::{Ciphertext, FINGERPRINT_LEN, decode_base64};
 use sha2::{Digest, Sha256};
 
-use crate::{ColumnUpdate, RowKey, StoredValue};
+use crate::{ColumnUpdate, RowKey, StoredValue, value::Seen};
+
+/// In place of the hash of bytes that cannot be read.
+const UNREADABLE: &str = "unreadable";
 
 /// A value's identity within its column and a pass. Holds nothing of a value or a row's key in clear:
 /// only of ciphertext is something hashed, as a hash of plaintext could be guessed.
@@ -16,7 +19,21 @@ pub struct ValueId(String);
 impl ValueId {
     /// The identity of a value that was read.
     pub fn of(part: &PartId, key: RowKey, value: &StoredValue, encoding: TextEncoding) -> Self {
-        Self::new(part, key, start(value, encoding).as_ref())
+        match value {
+            StoredValue::Unreadable(damage) => Self::seen(part, key, &damage.seen),
+            value => Self::new(part, key, start(value, encoding).as_ref()),
+        }
+    }
+
+    /// By what of a value could be seen. What could not be read at all has a word in place of a hash, which
+    /// no value has that can be read: what comes back under an old key is a straggler. One that cannot be
+    /// read at the place of another holds as little that anyone could move.
+    pub(crate) fn seen(part: &PartId, key: RowKey, seen: &Seen) -> Self {
+        match seen {
+            Seen::Start(start) => Self::new(part, key, Some(start)),
+            Seen::NoCiphertext => Self::new(part, key, None),
+            Seen::Nothing => Self(format!("{part} {key} {UNREADABLE}")),
+        }
     }
 
     /// The identity of a ciphertext that an update was to replace, and the key it names.
@@ -24,7 +41,7 @@ impl ValueId {
         let start = match &column.old {
             StoredValue::Bytes(start) => Start::of_bytes(start),
             StoredValue::Text(text) => Start::of_text(text),
-            StoredValue::Other => None,
+            StoredValue::Other | StoredValue::Unreadable(_) => None,
         };
         let found = start.as_ref().map(Start::key);
         (Self::new(part, key, start.as_ref()), found)
@@ -61,6 +78,7 @@ impl fmt::Debug for ValueId {
 }
 
 /// The first bytes of a ciphertext: prefix and nonce, which no other shares.
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Start([u8; FINGERPRINT_LEN]);
 
 impl Start {
@@ -104,6 +122,7 @@ mod tests {
     use rekey_envelope::{encode_base64, prefix};
 
     use super::*;
+    use crate::value::Damage;
 
     fn part() -> PartId {
         let (name, form) = ("p".to_owned(), "1".to_owned());
@@ -147,6 +166,25 @@ mod tests {
             id(RowKey::RowId(1), other_text),
             "the nonce identifies it"
         );
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_no_value_that_can() {
+        let id = |value| ValueId::of(&part(), RowKey::RowId(1), &value, TextEncoding::Binary);
+        let unreadable = |seen| {
+            let code = "SQLSTATE XX001".to_owned();
+            id(StoredValue::Unreadable(Damage { code, seen }))
+        };
+        let readable = [ciphertext(), b"unreadable".to_vec(), Vec::new()];
+        let readable = readable.map(|bytes| id(StoredValue::Bytes(bytes)));
+        assert!(!readable.contains(&unreadable(Seen::Nothing)));
+        let start = Start::of_bytes(&ciphertext()).unwrap();
+        assert_eq!(
+            unreadable(Seen::Start(start)),
+            readable[0],
+            "its start tells"
+        );
+        assert_eq!(unreadable(Seen::NoCiphertext), readable[1]);
     }
 
     #[test]

@@ -40,6 +40,13 @@ pub trait Inspect: Send + Sync {
     /// As any call.
     async fn name_of(&self, oid: i64) -> Result<Option<String>, SourceError>;
 
+    /// The table, as SQL, and the column of this [`identity`](crate::TableShape::identity), whatever they are called
+    /// now; None if there is none, and on SQLite, which does not know.
+    ///
+    /// # Errors
+    /// As any call.
+    async fn column_of(&self, identity: &str) -> Result<Option<(String, String)>, SourceError>;
+
     /// The heaps that the table's rows lie in now, by name, as SQL. Takes no right on any of them.
     ///
     /// # Errors

@@ -36,7 +36,7 @@ pub use row::{Page, RowKey, SourceRow};
 pub use shape::{ColumnShape, TableShape};
 pub use source::Source;
 pub use update::{ColumnUpdate, Deadline, RowUpdate, WriteOutcome};
-pub use value::StoredValue;
+pub use value::{Damage, StoredValue};
 
 /// Opens the database that `url` names: `postgres://user:password@host/database?sslmode=verify-full`
 /// (PostgreSQL 14 or later, the primary), or `sqlite:///absolute/path.db`, `sqlite:relative.db`,

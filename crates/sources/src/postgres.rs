@@ -1,11 +1,13 @@
 //! PostgreSQL as a source: rows by their place in the heap, partition by partition.
 
 mod aftermath;
+mod around;
 mod candidates;
 mod catalogue;
 mod census;
 mod columns;
 mod connections;
+mod damage;
 mod effects;
 mod faults;
 mod fence;
@@ -57,6 +59,31 @@ impl PostgresSource {
         Ok(Self { connections })
     }
 
+    /// A page in a transaction of its own; `around` what the server cannot read, which takes longer.
+    async fn page(
+        &self,
+        query: &ReadQuery,
+        after: Option<i64>,
+        max_bytes: usize,
+        around: bool,
+    ) -> Result<Page, SourceError> {
+        let (mut connection, place) = self.begin(&query.relation).await?;
+        let transaction = connection.begin_with("BEGIN READ ONLY").await;
+        let mut transaction = transaction.at(&place)?;
+        let table = Table::find(&mut transaction, place).await?;
+        let page = if around {
+            let (connections, connection) = (&self.connections, &mut *transaction);
+            around::page(connections, connection, &table, query, after, max_bytes).await?
+        } else {
+            read::page(&mut transaction, &table, query, after, max_bytes).await?
+        };
+        // Reading locked the part against being written anew until here.
+        parts::check(&mut transaction, &table, &query.part).await?;
+        transaction.commit().await.at(&table.place)?;
+        connections::shrink(&mut connection, page.rows.iter().map(SourceRow::size).sum());
+        Ok(page)
+    }
+
     async fn begin(
         &self,
         relation: &str,
@@ -85,24 +112,6 @@ impl PostgresSource {
             done => done,
         }
     }
-
-    async fn page(
-        &self,
-        query: &ReadQuery,
-        after: Option<i64>,
-        max_bytes: usize,
-    ) -> Result<Page, SourceError> {
-        let (mut connection, place) = self.begin(&query.relation).await?;
-        let transaction = connection.begin_with("BEGIN READ ONLY").await;
-        let mut transaction = transaction.at(&place)?;
-        let table = Table::find(&mut transaction, place).await?;
-        let page = read::page(&mut transaction, &table, query, after, max_bytes).await?;
-        // Reading locked the part against being written anew until here.
-        parts::check(&mut transaction, &table, &query.part).await?;
-        transaction.commit().await.at(&table.place)?;
-        connections::shrink(&mut connection, page.rows.iter().map(SourceRow::size).sum());
-        Ok(page)
-    }
 }
 
 #[async_trait]
@@ -119,12 +128,12 @@ impl Source for PostgresSource {
         census::refuse_standby(&mut connection, &place).await?;
         let table = Table::find(&mut connection, place).await?;
         let found = parts::find(&mut connection, &table).await?;
-        let mut parts = Vec::with_capacity(found.len());
+        let mut parts_found = Vec::with_capacity(found.len());
         for heap in found {
-            let rows_per_block = heap.rows_per_block(&mut connection, &table.place).await?;
-            parts.push(heap.part(rows_per_block));
+            let rows = heap.rows_per_block(&mut connection, &table.place).await;
+            parts_found.push(heap.part(parts::or_usual(rows)?));
         }
-        Ok(parts)
+        Ok(parts_found)
     }
 
     /// Arithmetic alone: no query a range.
@@ -144,7 +153,11 @@ impl Source for PostgresSource {
         after: Option<i64>,
         max_bytes: usize,
     ) -> Result<Page, SourceError> {
-        let page = self.page(query, after, max_bytes).await;
+        let page = self.page(query, after, max_bytes, false).await;
+        let page = match damage::is_damage(&page) {
+            true => self.page(query, after, max_bytes, true).await,
+            false => page,
+        };
         self.named(&query.relation, page).await
     }
 

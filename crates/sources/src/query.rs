@@ -85,6 +85,9 @@ pub struct PassToShow {
     pub settled: Vec<KeyId>,
     /// What the pass had to leave of each column, in their order.
     pub left: Vec<HashSet<ValueId>>,
+    /// What each column has to be, in their order ([`TableShape::identity`](crate::TableShape::identity)): another
+    /// that took its place is not counted for it. Empty or none: whatever has its name.
+    pub known: Vec<Option<String>>,
     /// From [`Source::fence`](crate::Source::fence): transactions that were open then must have ended.
     pub fence: Option<String>,
 }

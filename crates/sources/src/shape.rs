@@ -13,6 +13,9 @@ pub struct TableShape {
     pub id_name: String,
     /// What PostgreSQL knows the table by, whatever it is called; SQLite knows tables by their names.
     pub oid: Option<i64>,
+    /// What tells the table from another of its name. On PostgreSQL its number, for good; on SQLite where it
+    /// begins in the file, which a rebuild changes as well.
+    pub known_by: String,
     /// The physical heaps that its rows lie in now, by the names of their parts. A heap of two tables
     /// is moved by both.
     pub heaps: Vec<String>,
@@ -45,6 +48,12 @@ impl TableShape {
         }
     }
 
+    /// What tells a column from another of its name; none: there is no such column.
+    pub fn identity(&self, column: &str) -> Option<String> {
+        let column = self.column(column)?;
+        Some(format!("{}.{}", self.known_by, column.number))
+    }
+
     /// The column called `name`, by the database's own rules of upper and lower case.
     pub fn column(&self, name: &str) -> Option<&ColumnShape> {
         let exact = self.columns.iter().find(|column| column.name == name);
@@ -60,6 +69,8 @@ impl TableShape {
 pub struct ColumnShape {
     /// Its name.
     pub name: String,
+    /// Its number in the table: another column that takes its name has another.
+    pub number: i64,
     /// Its type as declared; empty if none was.
     pub declared_type: String,
     /// Whether it is declared NOT NULL.

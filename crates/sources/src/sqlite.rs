@@ -8,6 +8,7 @@ mod census;
 mod connections;
 mod faults;
 mod flush;
+mod form;
 mod inspect;
 mod leftovers;
 mod measure;
@@ -32,9 +33,6 @@ use crate::{
     CensusColumn, Counted, Deadline, Page, PassToShow, ReadQuery, RowUpdate, Source, SourceError,
     TableRights, TableShape, WriteOutcome, WriteTarget, place::Place,
 };
-
-/// The physical form of every table: rows keep their rowids.
-const FORM: &str = "rowid";
 
 /// A SQLite file of the user's.
 pub(crate) struct SqliteSource {
@@ -100,7 +98,7 @@ impl Source for SqliteSource {
         Ok(vec![Part {
             id: PartId {
                 name: table.name,
-                form: FORM.to_owned(),
+                form: table.form,
             },
             end,
             rows_per_block: 1,
@@ -180,6 +178,9 @@ impl Source for SqliteSource {
     ) -> Result<Vec<Vec<Counted>>, SourceError> {
         let mut connection = self.connections.acquire().await?;
         let (mut transaction, table) = self.reading(&mut connection, relation).await?;
+        if let Some(pass) = pass {
+            census::check_known(&table, columns, &pass.known)?;
+        }
         let counted = census::count(&mut transaction, &table, columns, pass).await?;
         transaction.commit().await.at(&table.place)?;
         // Nobody may rely on rows that a loss of power takes back.

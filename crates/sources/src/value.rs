@@ -4,6 +4,8 @@ use std::fmt;
 
 use rekey_domain::{KeyId, TextEncoding};
 
+use crate::identity::Start;
+
 /// A value that is not NULL, by its storage class. `Debug` shows its length only.
 #[derive(Clone, PartialEq, Eq)]
 pub enum StoredValue {
@@ -13,6 +15,37 @@ pub enum StoredValue {
     Text(String),
     /// What can be no ciphertext: a number, or text that is not UTF-8.
     Other,
+    /// Its database fails to read it.
+    Unreadable(Damage),
+}
+
+/// What is known of a value that cannot be read.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// What the database says, as a code: `SQLSTATE XX001`.
+    pub code: String,
+    pub(crate) seen: Seen,
+}
+
+/// What a census sees of a value that cannot be read: it looks at no more than it needs.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// As much as makes it ciphertext, and tells which.
+    Start(Start),
+    /// That it is no ciphertext.
+    NoCiphertext,
+    /// Nothing.
+    Nothing,
+}
+
+impl Damage {
+    /// The key that its first bytes name, where those can be read.
+    pub fn key(&self) -> Option<KeyId> {
+        match &self.seen {
+            Seen::Start(start) => Some(start.key()),
+            Seen::NoCiphertext | Seen::Nothing => None,
+        }
+    }
 }
 
 /// What must still be there for a value to be replaced.
@@ -27,12 +60,12 @@ pub(crate) enum Fingerprint<'a> {
 }
 
 impl StoredValue {
-    /// How many bytes the value takes; 0 for [`StoredValue::Other`].
+    /// How many bytes the value takes; 0 for what is neither bytes nor text.
     pub fn size(&self) -> usize {
         match self {
             Self::Bytes(bytes) => bytes.len(),
             Self::Text(text) => text.len(),
-            Self::Other => 0,
+            Self::Other | Self::Unreadable(_) => 0,
         }
     }
 
@@ -59,7 +92,7 @@ impl StoredValue {
             Self::Bytes(bytes) if encoding == TextEncoding::Binary => Some(binary(bytes)),
             Self::Bytes(bytes) => Some(Fingerprint::Bytes(bytes)),
             Self::Text(text) => Some(Fingerprint::Text(text)),
-            Self::Other => None,
+            Self::Other | Self::Unreadable(_) => None,
         }
     }
 }
@@ -84,6 +117,7 @@ impl fmt::Debug for StoredValue {
             Self::Bytes(bytes) => write!(f, "Bytes({} bytes)", bytes.len()),
             Self::Text(text) => write!(f, "Text({} bytes)", text.len()),
             Self::Other => f.write_str("Other"),
+            Self::Unreadable(damage) => write!(f, "Unreadable({})", damage.code),
         }
     }
 }

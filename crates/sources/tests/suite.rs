@@ -20,6 +20,7 @@ mod suite {
     pub mod postgres_binds;
     mod postgres_census;
     pub mod postgres_crash;
+    mod postgres_damage;
     pub mod postgres_errors;
     pub mod postgres_fixture;
     pub mod postgres_inspect;

@@ -12,10 +12,16 @@ use crate::{StoreError, Unit, entities::census};
 
 /// The pass that a rotation's census before its first batch is stored under.
 pub const BEFORE: i32 = -1;
+/// In place of a key's id, which is never below zero: what the database fails to read. To older programs
+/// it is no ciphertext.
+const UNREADABLE: i64 = -1;
 
 impl Counted {
     /// What the counted values are.
     pub fn found(&self) -> Found {
+        if self.found_key_id == Some(UNREADABLE) {
+            return Found::Unreadable;
+        }
         let id = self.found_key_id.and_then(|id| u32::try_from(id).ok());
         id.map_or(Found::NotCiphertext, |id| Found::Key(KeyId::new(id)))
     }
@@ -32,8 +38,8 @@ pub struct Count {
     pub quarantined: u64,
 }
 
-/// Stores how many values of a column were found under each key, as of `taken_at`; a column without
-/// values as zero.
+/// Stores how many values of a column, at the place where it was counted, were found under each key, as of
+/// `taken_at`; a column without values as zero.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
@@ -41,7 +47,7 @@ pub async fn record(
     unit: &Unit,
     rotation: Uuid,
     pass: i32,
-    column: Uuid,
+    column: (Uuid, &str),
     counts: &[Count],
     taken_at: DateTime<Utc>,
 ) -> Result<(), StoreError> {
@@ -49,15 +55,17 @@ pub async fn record(
         let found_key_id = match count.found {
             Found::Key(id) => Some(i64::from(id.value())),
             Found::NotCiphertext => None,
+            Found::Unreadable => Some(UNREADABLE),
         };
         let row = census::ActiveModel {
             id: Set(Uuid::now_v7()),
             rotation_id: Set(rotation),
             pass: Set(pass),
-            column_id: Set(column),
+            column_id: Set(column.0),
             found_key_id: Set(found_key_id),
             rows: Set(i64::try_from(count.rows).unwrap_or(i64::MAX)),
             taken_at: Set(taken_at),
+            place: Set(Some(column.1.to_owned())),
             quarantined: Set(Some(i64::try_from(count.quarantined).unwrap_or(i64::MAX))),
         };
         census::Entity::insert(row)

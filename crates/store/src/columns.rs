@@ -1,6 +1,6 @@
 //! Sources, their tables and protected columns, as `rekey apply` wrote them.
 
-use std::str::FromStr;
+use std::{collections::HashMap, str::FromStr};
 
 use rekey_domain::{
     Bind, BindType, ColumnName, ColumnSpec, Limits, OnUpdate, TextEncoding, Triggers,
@@ -8,7 +8,7 @@ use rekey_domain::{
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DbErr,
     EntityTrait, ExprTrait, FromQueryResult, IdenStatic, Iterable, JoinType, QueryFilter,
-    QueryOrder, QueryResult, QuerySelect, QueryTrait, RelationDef, Select,
+    QueryOrder, QueryResult, QuerySelect, QueryTrait, RelationDef, Select, sea_query::Expr,
 };
 use uuid::Uuid;
 
@@ -33,6 +33,8 @@ pub struct Protected {
     pub keyring_id: Uuid,
     /// What it takes to encrypt and decrypt its values.
     pub spec: ColumnSpec,
+    /// What its source knows it by, whatever has its name; none: not noted yet.
+    pub identity: Option<String>,
 }
 
 /// A column to protect.
@@ -55,6 +57,8 @@ pub struct NewColumn {
     pub bind_types: Vec<BindType>,
     /// How ciphertext stands in it.
     pub encoding: TextEncoding,
+    /// What its source knows it by.
+    pub identity: Option<String>,
 }
 
 /// Every protected column, oldest first.
@@ -158,6 +162,7 @@ fn protected(row: &QueryResult) -> Result<Protected, DbErr> {
         table,
         keyring_id: column.keyring_id,
         spec,
+        identity: column.identity,
     })
 }
 
@@ -258,6 +263,43 @@ pub async fn note_database(
     };
     row.update(unit.db()).await?;
     Ok(true)
+}
+
+/// Notes that a source is another database from now on. What its tables and columns are known by there, the
+/// next `apply` notes.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn accept_database(unit: &Unit, source: &Source, id: &str) -> Result<(), StoreError> {
+    note_database(unit, source, Some(id)).await?;
+    let tables = source_table::Entity::find().filter(source_table::Column::SourceId.eq(source.id));
+    for table in tables.all(unit.db()).await? {
+        source_table::Entity::update_many()
+            .col_expr(source_table::Column::Oid, Expr::value(Option::<i64>::None))
+            .filter(source_table::Column::Id.eq(table.id))
+            .exec(unit.db())
+            .await?;
+        protected_column::Entity::update_many()
+            .col_expr(protected_column::Column::Identity, Expr::value(Option::<String>::None))
+            .filter(protected_column::Column::TableId.eq(table.id))
+            .exec(unit.db())
+            .await?;
+    }
+    Ok(())
+}
+
+/// The source of this name.
+///
+/// # Errors
+/// [`StoreError::Unknown`] lists those that there are.
+pub async fn source_by_name(db: &impl ConnectionTrait, name: &str) -> Result<Source, StoreError> {
+    let sources = source::Entity::find().all(db).await?;
+    let known = sources.iter().map(|source| source.name.clone()).collect();
+    let found = sources.into_iter().find(|source| source.name == name);
+    found.ok_or_else(|| StoreError::Unknown {
+        what: format!("source {name}"),
+        known,
+    })
 }
 
 /// Notes what PostgreSQL knows a table by; `false` where it is noted already, or there is nothing.
@@ -391,7 +433,7 @@ pub async fn ensure_table(
 pub enum Protection {
     /// It is protected now.
     New,
-    /// It was already, in just this way; the types of its bind columns were noted.
+    /// It was already, in just this way; the types of its bind columns, or what it is known by, were noted.
     Noted,
     /// It was already, and nothing was written.
     Known,
@@ -416,7 +458,7 @@ pub async fn protect(unit: &Unit, table: Uuid, new: NewColumn) -> Result<Protect
             && old.encoding.0 == new.encoding;
         let same_id = !new.is_id_said || old.column_id == new.column_id;
         if same && same_id && old.bind_columns.0 == new.bind_columns {
-            return note_bind_types(unit, old, new.bind_types).await;
+            return note(unit, old, new.bind_types, new.identity).await;
         }
         let before = keyrings::by_id(unit.db(), old.keyring_id).await?.name.0;
         let after = keyrings::by_id(unit.db(), new.keyring).await?.name.0;
@@ -436,6 +478,7 @@ pub async fn protect(unit: &Unit, table: Uuid, new: NewColumn) -> Result<Protect
         bind_columns: Set(Json(new.bind_columns)),
         bind_types: Set(Some(Json(new.bind_types))),
         encoding: Set(Json(new.encoding)),
+        identity: Set(new.identity),
         created_at: Set(unit.now()),
     };
     let taken = |error| StoreError::stale_if_taken(error, column);
@@ -443,18 +486,20 @@ pub async fn protect(unit: &Unit, table: Uuid, new: NewColumn) -> Result<Protect
     Ok(Protection::New)
 }
 
-async fn note_bind_types(
+async fn note(
     unit: &Unit,
     column: protected_column::Model,
     types: Vec<BindType>,
+    identity: Option<String>,
 ) -> Result<Protection, StoreError> {
     let types = Some(Json(types));
-    if column.bind_types == types {
+    if column.bind_types == types && column.identity == identity {
         return Ok(Protection::Known);
     }
     let row = protected_column::ActiveModel {
         id: Set(column.id),
         bind_types: Set(types),
+        identity: Set(identity),
         ..Default::default()
     };
     row.update(unit.db()).await?;
@@ -530,6 +575,8 @@ pub struct NewPlace {
     pub bind_types: Vec<BindType>,
     /// How ciphertext stands in it.
     pub encoding: TextEncoding,
+    /// What the source knows each column of the table by.
+    pub identities: HashMap<String, String>,
 }
 
 /// Renames a column, and its table with all columns of it where that is called otherwise. Its id and its
@@ -561,10 +608,19 @@ pub async fn rename(unit: &Unit, column: &Protected, to: &NewPlace) -> Result<()
         bind_columns: Set(Json(to.bind_columns.clone())),
         bind_types: Set(Some(Json(to.bind_types.clone()))),
         encoding: Set(Json(to.encoding)),
+        identity: Set(to.identities.get(&to.name.column).cloned()),
         ..Default::default()
     };
     row.update(unit.db()).await.map_err(taken)?;
     for other in found.iter().filter(|one| one.table.id == column.table.id) {
+        if other.id != column.id {
+            let row = protected_column::ActiveModel {
+                id: Set(other.id),
+                identity: Set(to.identities.get(&other.spec.name.column).cloned()),
+                ..Default::default()
+            };
+            row.update(unit.db()).await?;
+        }
         let mut name = other.spec.name.clone();
         name.table.clone_from(&to.name.table);
         if other.id == column.id {
@@ -645,6 +701,7 @@ mod tests {
             bind_columns: Vec::new(),
             bind_types: Vec::new(),
             encoding: TextEncoding::Binary,
+            identity: None,
         };
         let protected = protect(&unit, table.id, new).await?;
         unit.commit().await?;

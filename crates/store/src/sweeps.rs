@@ -142,6 +142,7 @@ mod tests {
                     bind_columns: vec!["id".to_owned()],
                     bind_types: vec![BindType::Int8],
                     encoding: TextEncoding::Binary,
+                    identity: None,
                 };
                 let table = table.as_ref().unwrap().0.id;
                 columns::protect(unit, table, column).await.unwrap();

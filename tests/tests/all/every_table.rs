@@ -3,6 +3,7 @@
 mod apart;
 mod beside;
 mod clinic;
+mod damaged;
 mod growing;
 mod keys;
 mod late;

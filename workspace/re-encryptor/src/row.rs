@@ -207,7 +207,9 @@ async fn seal(
                 continue;
             };
             let column = &work.columns[index];
+            let damage = Damage::of(row, stored);
             let opened = match found.map(|id| &work.keys.met[&id]) {
+                _ if damage.is_some() => Opened::Not(QuarantineReason::Unreadable),
                 None => Opened::Not(QuarantineReason::NotCiphertext),
                 Some(Err(reason)) => Opened::Not(*reason),
                 Some(Ok(key)) => places.open(key, row, index, stored, &mut looked_for),
@@ -226,9 +228,9 @@ async fn seal(
                         column: column.id,
                         id: ValueId::of(&work.query.part, row.key, stored, column.spec.encoding),
                         row_name: row.name.clone(),
-                        found,
+                        found: damage.as_ref().map_or(found, |damage| damage.key.or(found)),
                         reason,
-                        detail: None,
+                        detail: damage.map(|damage| damage.detail),
                     });
                     None
                 }
@@ -236,6 +238,29 @@ async fn seal(
         }
     }
     Ok(sealed)
+}
+
+/// What the source cannot read of a value, or of what its row binds it to.
+struct Damage {
+    detail: String,
+    /// The key that its first bytes name.
+    key: Option<KeyId>,
+}
+
+impl Damage {
+    fn of(row: &SourceRow, stored: &StoredValue) -> Option<Self> {
+        if let StoredValue::Unreadable(damage) = stored {
+            return Some(Self {
+                detail: damage.code.clone(),
+                key: damage.key(),
+            });
+        }
+        let code = row.binds_damaged.as_ref()?;
+        Some(Self {
+            detail: format!("{code}, in a column that it is bound to"),
+            key: None,
+        })
+    }
 }
 
 /// One update for each row that has a new value, and what people know the row by.

@@ -158,6 +158,7 @@ fn listed(
     let line = |count: &Counted| {
         let (under, key_id) = match count.found() {
             Found::NotCiphertext => ("not-ciphertext".to_owned(), None),
+            Found::Unreadable => ("unreadable".to_owned(), None),
             Found::Key(id) => {
                 let name = name(id).map(|name| name.to_string());
                 (name.unwrap_or_else(|| id.to_string()), Some(id))
@@ -165,6 +166,7 @@ fn listed(
         };
         CensusLine {
             column: column_name(columns, count.column_id),
+            place: count.place.clone(),
             under,
             key_id,
             rows: count.rows,

@@ -68,10 +68,19 @@ pub async fn record(
         }
         let taken_at = of_column.next().map_or(unit.now(), |row| row.taken_at);
         let rotation = advance.rotation.id;
-        census::record(&unit, rotation, pass, column.id, &counts, taken_at).await?;
+        let column = (column.id, &*place_of(column));
+        census::record(&unit, rotation, pass, column, &counts, taken_at).await?;
     }
     unit.send(&advance.due()).await?;
     Ok(unit.commit().await?)
+}
+
+/// Where the column was counted, and what the source knows it by: a name may be given to another.
+fn place_of(column: &Protected) -> String {
+    let (relation, name) = (&column.table.relation, &column.spec.name.column);
+    let known = column.identity.as_ref();
+    let known = known.map_or_else(String::new, |known| format!(" ({known})"));
+    format!("{relation}.{name}{known}")
 }
 
 fn count(row: &CensusRow) -> Count {

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{Looked, Resolved};
 use crate::{
     Desired, DesiredSource, OperationError, STORE_SOURCE, Services,
-    census::tables,
+    census::{elsewhere, tables},
     look::{key_names, table_subject},
     whereabouts::{ciphertext, counted, is_the_stores, live_rotation, renamed},
 };
@@ -56,6 +56,7 @@ pub(super) async fn look(
                 here,
                 there: there(stored, source, here).await?,
                 resolved: &looked.resolved,
+                columns: columns.clone(),
             };
             for table in tables {
                 if look.is_another(&table).await? {
@@ -153,10 +154,13 @@ async fn there(
         Err(error) => return Ok(There::Unknown(error.to_string())),
     };
     let (id, other) = (here.database_id().await?, there.database_id().await?);
-    Ok(if id.is_some() && id == other {
-        There::Here
-    } else {
-        There::Elsewhere(there)
+    Ok(match &stored.database_id {
+        Some(noted) if other.as_ref() != Some(noted) => There::Unknown(format!(
+            "{} leads to another database now than the one that was noted, {noted}. If what it leads to holds the same values: rekey sources accept {}",
+            stored.url, stored.name
+        )),
+        _ if id.is_some() && id == other => There::Here,
+        _ => There::Elsewhere(there),
     })
 }
 
@@ -167,6 +171,7 @@ struct Look<'a> {
     there: There,
     resolved: &'a [Resolved<'a>],
     keys: HashMap<KeyId, KeyName>,
+    columns: Vec<Protected>,
 }
 
 impl Look<'_> {
@@ -198,6 +203,7 @@ impl Look<'_> {
         let Some(wanted) = resolved.find(|one| one.is_at(table[0])) else {
             return Ok(false);
         };
+        self.refuse_another_column(table, &wanted.shape).await?;
         if let Some(oid) = stored.oid {
             if wanted.shape.oid == Some(oid) {
                 return Ok(false);
@@ -226,6 +232,54 @@ impl Look<'_> {
         }
     }
 
+    /// A column that took the name of one that was protected, which still holds ciphertext.
+    async fn refuse_another_column(
+        &self,
+        table: &[&Protected],
+        shape: &TableShape,
+    ) -> Result<(), OperationError> {
+        for column in table {
+            let name = &column.spec.name.column;
+            let Some(known) = &column.identity else {
+                continue;
+            };
+            if shape.identity(name).as_ref() == Some(known) {
+                continue;
+            }
+            let left = if column.source.url.starts_with("sqlite") {
+                let columns = &self.columns;
+                elsewhere(&**self.here, &column.source.name, columns, &self.keys).await?
+            } else {
+                self.left_in(column, known).await?
+            };
+            if !left.is_empty() {
+                let what = format!(
+                    "{name} is not the column that was protected, and {} holds ciphertext; if it was renamed: rekey columns rename {} NEW",
+                    left.join(", "),
+                    column.spec.name
+                );
+                return Err(self.refused(table, &what));
+            }
+        }
+        Ok(())
+    }
+
+    /// The column of this identity, if it holds ciphertext.
+    async fn left_in(
+        &self,
+        column: &Protected,
+        known: &str,
+    ) -> Result<Vec<String>, OperationError> {
+        let Some((relation, name)) = self.here.column_of(known).await? else {
+            return Ok(Vec::new());
+        };
+        let mut old = column.clone();
+        old.spec.name.column = name.clone();
+        let counted = counted(&**self.here, &relation, &old, None).await?;
+        let place = format!("{relation}.{name}");
+        Ok((ciphertext(&counted) > 0).then_some(place).into_iter().collect())
+    }
+
     /// A census of the old table, column by column.
     async fn refuse_what_is_left(
         &self,
@@ -234,7 +288,7 @@ impl Look<'_> {
         relation: &str,
     ) -> Result<(), OperationError> {
         for column in table {
-            let counted = counted(source, relation, column).await;
+            let counted = counted(source, relation, column, None).await;
             let counted = counted.map_err(|error| self.not_counted(table, &error))?;
             let left = ciphertext(&counted);
             if left > 0 {
@@ -271,10 +325,12 @@ impl Look<'_> {
             let ours = |(found, _): &(Found, u64)| match found {
                 Found::Key(id) => self.keys.contains_key(id),
                 Found::NotCiphertext => false,
+                // It may be.
+                Found::Unreadable => true,
             };
             if !sample.whole || sample.counts.iter().flatten().any(ours) {
                 let what = format!(
-                    "{} is gone, and {} holds ciphertext of ours too: it cannot be told which of them it is now",
+                    "{} is gone, and {} holds ciphertext of ours too, or values that cannot be read: it cannot be told which of them it is now",
                     table[0].table.relation, relation
                 );
                 return Err(self.refused(table, &what));

@@ -138,6 +138,9 @@ pub struct Act {
 pub struct CensusLine {
     /// The column, `source.table.column`.
     pub column: Option<String>,
+    /// Where that was counted: table and column as they are called in the source, and what it knows them by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
     /// The key's name, its id where it is not of the keyring, or `not-ciphertext`.
     pub under: String,
     /// The key's id, where they are ciphertext.

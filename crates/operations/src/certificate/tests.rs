@@ -30,6 +30,7 @@ pub fn example() -> Certificate {
         used: if id == 1 { 4_096 } else { 1_024 },
     };
     let line = |under: &str, id, rows| CensusLine {
+        place: None,
         column: Some("clinic.patients.ssn".to_owned()),
         under: under.to_owned(),
         key_id: Some(KeyId::new(id)),

@@ -119,7 +119,7 @@ const OPERATOR: [(&str, &str); 18] = [
     ),
     (
         "protected_column",
-        "SELECT, INSERT, UPDATE (name, bind, bind_columns, bind_types, encoding), DELETE",
+        "SELECT, INSERT, UPDATE (name, bind, bind_columns, bind_types, encoding, identity), DELETE",
     ),
     ("quarantine", "SELECT, UPDATE (resolved_at)"),
     ("census", "SELECT"),

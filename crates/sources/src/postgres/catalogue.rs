@@ -74,6 +74,7 @@ impl Table {
                 full_name: format!("{schema}.{table}"),
                 relation: said(&schema, &table),
                 oid: Some(oid.0.into()),
+                known_by: oid.0.to_string(),
                 heaps: Vec::new(),
                 primary_key,
                 columns,

@@ -6,20 +6,22 @@
 
 use rekey_domain::{Found, Range, TextEncoding};
 use sqlx::{
-    AssertSqlSafe, Connection, PgConnection, Row, ValueRef,
+    Connection, PgConnection, Row, ValueRef,
     postgres::{PgRow, types::Oid},
 };
 
 use super::{
     catalogue::Table,
     connections::{self, Connections},
-    faults::{self, Located},
-    fence,
+    damage::{self, Careful, Piece},
+    faults::Located,
+    fence, identity,
     leftovers::Leftovers,
     parts::{self, Heap},
     ranges,
     rows::text,
     sql,
+    tuple::TupleId,
 };
 use crate::{
     CensusColumn, Counted, PassToShow, SourceError,
@@ -49,6 +51,9 @@ pub(super) async fn count(
     let table = Table::find(&mut transaction, place).await?;
     let heaps = parts::find(&mut transaction, &table).await?;
     guard.hand_over(&mut transaction, &table, &heaps).await?;
+    if let Some(pass) = pass {
+        identity::check(&mut transaction, &table, columns, &pass.known).await?;
+    }
     let counted = count_heaps(&mut transaction, &table, heaps, columns, pass).await?;
     transaction.commit().await.at(&table.place)?;
     connections::end(connection).await;
@@ -108,23 +113,19 @@ async fn count_heaps(
     let groups = groups(table, columns)?;
     let mut counting = Counting::new(pass);
     let mut locked = Vec::new();
+    let mut careful = Careful::begin(connection, &table.place).await?;
     for heap in heaps {
-        let ranges = ranges_of(connection, table, &heap).await?;
-        let heap = Locked { heap, ranges };
-        count_heap(
-            connection,
-            table,
-            &heap,
-            &groups,
-            columns,
-            &mut counting.counts,
-        )
-        .await?;
-        locked.push(heap);
+        let ranges = ranges_of(&mut careful, table, &heap).await?;
+        let to_read = heap.to_read(&table.place);
+        for range in &ranges {
+            let counts = &mut counting.counts;
+            count_range(&mut careful, &to_read, *range, &groups, columns, counts).await?;
+        }
+        locked.push(Locked { heap, ranges });
     }
     if let Some(pass) = counting.to_look_for() {
         let leftovers = Leftovers::new(table, columns, &pass.settled)?;
-        leftovers.look(connection, &locked, &mut counting).await?;
+        leftovers.look(&mut careful, &locked, &mut counting).await?;
     }
     Ok(counting.into_columns(columns.len()))
 }
@@ -159,39 +160,75 @@ pub(super) struct Locked {
 
 /// Its blocks, so many by one statement.
 async fn ranges_of(
-    connection: &mut PgConnection,
+    careful: &mut Careful<'_>,
     table: &Table,
     heap: &Heap,
 ) -> Result<Vec<Range>, SourceError> {
-    connections::steady(connection, &table.place).await?;
-    let rows_per_block = heap.rows_per_block(connection, &table.place).await?;
-    let part = heap.part(rows_per_block);
+    connections::steady(careful.connection(), &table.place).await?;
+    let rows = heap
+        .rows_per_block(careful.connection(), &table.place)
+        .await;
+    let part = heap.part(parts::or_usual(careful.recovered(rows).await)?);
     let next = |range: &Range| ranges::next(&part, Some(range.last), RANGE_ROWS);
     Ok(std::iter::successors(ranges::next(&part, None, RANGE_ROWS), next).collect())
 }
 
-async fn count_heap(
-    connection: &mut PgConnection,
-    table: &Table,
-    locked: &Locked,
+/// Counts the rows of a range; those that cannot be read at once value by value.
+pub(super) async fn count_range(
+    careful: &mut Careful<'_>,
+    heap: &damage::Heap,
+    range: Range,
     groups: &[String],
     columns: &[CensusColumn],
     counts: &mut Counts,
 ) -> Result<(), SourceError> {
-    let (place, only) = (locked.heap.place(&table.place), locked.heap.only());
-    let in_part = |error| faults::of_part(&error, &table.place, &place);
-    for range in &locked.ranges {
-        connections::steady(connection, &place).await?;
-        let rows = sqlx::query(AssertSqlSafe(select(&only, groups, &[*range]))).persistent(false);
-        for row in &rows.fetch_all(&mut *connection).await.map_err(in_part)? {
-            add(row, columns, counts).at(&place)?;
+    let select = |which: &str| select(&heap.only, groups, &[which.to_owned()]);
+    for piece in careful.pieces(heap, range, select).await? {
+        match piece {
+            Piece::Rows(rows) => {
+                for row in &rows {
+                    add(row, columns, counts).at(&heap.place)?;
+                }
+            }
+            Piece::Alone(row) => {
+                count_values(careful, heap, row, groups, columns, counts).await?;
+            }
         }
     }
     Ok(())
 }
 
-/// One scan counts every column: each is a grouping set of its own.
-pub(super) fn select(only: &str, groups: &[String], ranges: &[Range]) -> String {
+async fn count_values(
+    careful: &mut Careful<'_>,
+    heap: &damage::Heap,
+    row: TupleId,
+    groups: &[String],
+    columns: &[CensusColumn],
+    counts: &mut Counts,
+) -> Result<(), SourceError> {
+    let which = [sql::of_rows(&[row])];
+    for (at, column) in columns.iter().enumerate() {
+        let sql = select(&heap.only, &groups[at..=at], &which);
+        let mut value = Counts::new();
+        match careful.fetch(sql, heap).await {
+            Err(SourceError::Damaged { .. }) => {
+                value.insert((0, Found::Unreadable), 1);
+            }
+            rows => {
+                for row in &rows? {
+                    add(row, std::slice::from_ref(column), &mut value).at(&heap.place)?;
+                }
+            }
+        }
+        for ((_, found), values) in value {
+            *counts.entry((at, found)).or_default() += values;
+        }
+    }
+    Ok(())
+}
+
+/// One scan counts every column: each is a grouping set of its own. `which` are conditions, no row of two.
+pub(super) fn select(only: &str, groups: &[String], which: &[String]) -> String {
     let named = groups.iter().enumerate();
     let named: Vec<_> = named
         .map(|(at, group)| format!("{group} AS g{at}"))
@@ -209,9 +246,9 @@ pub(super) fn select(only: &str, groups: &[String], ranges: &[Range]) -> String 
         value.join(" "),
         sets.join(", "),
     );
-    let rows: Vec<_> = ranges
+    let rows: Vec<_> = which
         .iter()
-        .map(|range| sql::rows_in(&named, only, *range))
+        .map(|which| sql::rows_where(&named, only, which))
         .collect();
     let rows = rows.join(" UNION ALL ");
     format!(

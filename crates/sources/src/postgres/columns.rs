@@ -28,7 +28,7 @@ const COLUMNS: &str = "WITH RECURSIVE base (attnum, oid, kind, next, modifier, n
      FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.next WHERE b.kind = 'd') \
  SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull, \
      a.attgenerated <> '', b.oid, \
-     CASE WHEN k.place < i.indnkeyatts THEN k.place END, b.modifier \
+     CASE WHEN k.place < i.indnkeyatts THEN k.place END, b.modifier, a.attnum::int8 \
  FROM pg_catalog.pg_attribute a JOIN base b ON b.attnum = a.attnum AND b.kind <> 'd' \
  LEFT JOIN pg_catalog.pg_index i ON i.indrelid = a.attrelid AND i.indisprimary \
  LEFT JOIN LATERAL (SELECT pg_catalog.array_position(i.indkey::int2[], a.attnum) AS place) k ON true \
@@ -58,6 +58,7 @@ fn column(row: &PgRow) -> Result<ColumnShape, sqlx::Error> {
     let bind_type = bind_type(base, row.try_get(6)?);
     Ok(ColumnShape {
         name: row.try_get(0)?,
+        number: row.try_get(7)?,
         declared_type: row.try_get(1)?,
         not_null: row.try_get(2)?,
         encoding: encoding.filter(|_| plain),

@@ -124,6 +124,8 @@ fn of_code(code: &str, message: &str, place: &Place) -> SourceError {
         "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "53200" | "53400" => gone(code, place),
         // A password that is being replaced, here or there.
         "28000" | "28P01" => gone(code, place),
+        // Of what is stored there; what it is, `damage` finds out.
+        _ if code.starts_with("XX") => damaged("what is stored there cannot be read", code, place),
         _ if code.starts_with("08") || code.starts_with("58") => gone(code, place),
         _ => other(format!("{} (SQLSTATE {code})", meaning(code)), place),
     }
@@ -173,6 +175,16 @@ fn forbidden(message: &str, place: &Place) -> SourceError {
     }
 }
 
+/// The error of what the server cannot read.
+pub(super) fn damaged(reason: &str, code: &str, place: &Place) -> SourceError {
+    SourceError::Damaged {
+        database: place.database.to_string(),
+        relation: place.relation.clone(),
+        reason: reason.to_owned(),
+        code: format!("SQLSTATE {code}"),
+    }
+}
+
 fn other(reason: String, place: &Place) -> SourceError {
     SourceError::Database {
         database: place.database.to_string(),
@@ -188,9 +200,6 @@ fn meaning(code: &str) -> &'static str {
         "42883" | "42804" | "42846" => "a column is of another type than it was",
         "55000" => {
             "the table cannot be updated as it is; a published table needs a replica identity"
-        }
-        _ if code.starts_with("XX") => {
-            "the database is damaged; check the server's log and its disk"
         }
         _ => "a statement failed",
     }

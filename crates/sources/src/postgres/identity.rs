@@ -7,8 +7,11 @@ use sqlx::{
     postgres::{PgConnectOptions, types::Oid},
 };
 
-use super::faults::{self, Located};
-use crate::{SourceError, place::Place};
+use super::{
+    catalogue::Table,
+    faults::{self, Located},
+};
+use crate::{CensusColumn, SourceError, place::Place};
 
 /// A standby and a pooler have those of their primary; a copy by `pg_dump` has others.
 const DATABASE: &str = "\
@@ -42,6 +45,56 @@ pub(super) async fn name_of(
         return Ok(None);
     };
     let found = sqlx::query_scalar(TABLE).bind(Oid(oid));
+    found.fetch_optional(connection).await.at(place)
+}
+
+const COLUMN: &str = "\
+    SELECT pg_catalog.quote_ident(n.nspname::pg_catalog.text) || '.' || pg_catalog.quote_ident(c.relname::pg_catalog.text) \
+        , a.attname::pg_catalog.text \
+    FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid \
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
+    WHERE a.attrelid = $1 AND a.attnum = $2 AND NOT a.attisdropped";
+
+/// Sees that each column is the one that it has to be, or that this one is no more: then nothing is left in it.
+///
+/// # Errors
+/// [`SourceError::Replaced`] says what it is called now.
+pub(super) async fn check(
+    connection: &mut PgConnection,
+    table: &Table,
+    columns: &[CensusColumn],
+    known: &[Option<String>],
+) -> Result<(), SourceError> {
+    for (column, known) in columns.iter().zip(known) {
+        let Some(known) = known else { continue };
+        if table.shape.identity(&column.name).as_ref() == Some(known) {
+            continue;
+        }
+        if let Some((relation, now)) = column_of(connection, known, &table.place).await? {
+            return Err(SourceError::Replaced {
+                relation: table.place.relation.clone(),
+                column: column.name.clone(),
+                what: format!("that is {relation}.{now} now"),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// What the column of this identity is called now; None where it was dropped.
+pub(super) async fn column_of(
+    connection: &mut PgConnection,
+    identity: &str,
+    place: &Place,
+) -> Result<Option<(String, String)>, SourceError> {
+    let numbers = identity.split_once('.');
+    let numbers = numbers.and_then(|(table, column)| {
+        Some((table.parse::<u32>().ok()?, column.parse::<i16>().ok()?))
+    });
+    let Some((table, column)) = numbers else {
+        return Ok(None);
+    };
+    let found = sqlx::query_as(COLUMN).bind(Oid(table)).bind(column);
     found.fetch_optional(connection).await.at(place)
 }
 

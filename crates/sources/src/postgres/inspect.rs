@@ -40,6 +40,11 @@ impl Inspect for PostgresSource {
         identity::of_database(&mut connection, &place).await
     }
 
+    async fn column_of(&self, identity: &str) -> Result<Option<(String, String)>, SourceError> {
+        let (mut connection, place) = self.begin("-").await?;
+        identity::column_of(&mut connection, identity, &place).await
+    }
+
     async fn name_of(&self, oid: i64) -> Result<Option<String>, SourceError> {
         let (mut connection, _) = self.begin("-").await?;
         let place = Place::database(self.connections.database());

@@ -1,18 +1,17 @@
 //! Values below the target, one by one, in the census's own view: is each one that the pass had to leave?
 
-use rekey_domain::{Found, KeyId, PartId, TextEncoding};
-use sqlx::{AssertSqlSafe, PgConnection, Row, ValueRef, postgres::PgRow};
+use rekey_domain::{Found, KeyId, PartId, Range, TextEncoding};
+use sqlx::{Row, ValueRef, postgres::PgRow};
 
 use super::{
     catalogue::Table,
     census::Locked,
-    connections,
-    faults::{self, Located},
-    rows::text,
-    sql,
+    damage::{Careful, Heap, Piece},
+    faults::Located,
+    rows, sql,
     tuple::TupleId,
 };
-use crate::{CensusColumn, SourceError, ValueId, census::Counting, identity::Start};
+use crate::{CensusColumn, SourceError, ValueId, census::Counting, value::Seen};
 
 /// What is read of each row to know its values.
 pub(super) struct Leftovers<'a> {
@@ -48,29 +47,89 @@ impl<'a> Leftovers<'a> {
     /// Looks until the first straggler.
     pub(super) async fn look(
         &self,
-        connection: &mut PgConnection,
+        careful: &mut Careful<'_>,
         heaps: &[Locked],
         counting: &mut Counting<'_>,
     ) -> Result<(), SourceError> {
-        for Locked { heap, ranges } in heaps {
-            let (part, only) = (heap.id(), heap.only());
-            let place = heap.place(&self.table.place);
-            let wanted = format!("pg_catalog.tidsend(t.ctid), {}", self.starts.join(", "));
-            for range in ranges {
-                connections::steady(connection, &place).await?;
-                let sql = sql::rows_in(&wanted, &only, *range);
-                let sql = format!("{sql} AND ({})", self.unsettled);
-                let rows = sqlx::query(AssertSqlSafe(sql)).persistent(false);
-                let rows = rows.fetch_all(&mut *connection).await;
-                let in_part = |error| faults::of_part(&error, &self.table.place, &place);
-                for row in &rows.map_err(in_part)? {
-                    if !self.look_at(row, part, counting).at(&place)? {
-                        return Ok(());
-                    }
+        for locked in heaps {
+            for range in &locked.ranges {
+                if !self.look_in(careful, locked, *range, counting).await? {
+                    return Ok(());
                 }
             }
         }
         Ok(())
+    }
+
+    /// False: there is a straggler.
+    async fn look_in(
+        &self,
+        careful: &mut Careful<'_>,
+        locked: &Locked,
+        range: Range,
+        counting: &mut Counting<'_>,
+    ) -> Result<bool, SourceError> {
+        let (part, heap) = (locked.heap.id(), locked.heap.to_read(&self.table.place));
+        let wanted = format!("pg_catalog.tidsend(t.ctid), {}", self.starts.join(", "));
+        let select = |which: &str| {
+            let which = format!("{which} AND ({})", self.unsettled);
+            sql::rows_where(&wanted, &heap.only, &which)
+        };
+        for piece in careful.pieces(&heap, range, select).await? {
+            match piece {
+                Piece::Rows(rows) => {
+                    for row in &rows {
+                        if !self.look_at(row, part, counting).at(&heap.place)? {
+                            return Ok(false);
+                        }
+                    }
+                }
+                Piece::Alone(row) => {
+                    if !self
+                        .look_at_values(careful, &heap, row, part, counting)
+                        .await?
+                    {
+                        return Ok(false);
+                    }
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// The values of a row that cannot be read at once.
+    async fn look_at_values(
+        &self,
+        careful: &mut Careful<'_>,
+        heap: &Heap,
+        place: TupleId,
+        part: &PartId,
+        counting: &mut Counting<'_>,
+    ) -> Result<bool, SourceError> {
+        let which = sql::of_rows(&[place]);
+        for (column, start) in self.starts.iter().enumerate() {
+            let sql = sql::rows_where(start, &heap.only, &which);
+            let seen = match careful.fetch(sql, heap).await {
+                Err(SourceError::Damaged { .. }) => Some(Seen::Nothing),
+                rows => match rows?.first() {
+                    Some(row) => self.seen(row, 0, column).at(&heap.place)?,
+                    None => None,
+                },
+            };
+            if !look(seen, part, place, column, counting) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// None: there is no value, or it is settled.
+    fn seen(&self, row: &PgRow, at: usize, column: usize) -> Result<Option<Seen>, sqlx::Error> {
+        if row.try_get_raw(at)?.is_null() {
+            return Ok(None);
+        }
+        let start = rows::start(row, at, self.encodings[column])?;
+        Ok(Some(start.map_or(Seen::NoCiphertext, Seen::Start)))
     }
 
     fn look_at(
@@ -79,16 +138,10 @@ impl<'a> Leftovers<'a> {
         part: &PartId,
         counting: &mut Counting<'_>,
     ) -> Result<bool, sqlx::Error> {
-        let key = TupleId::read(row, 0)?.key();
-        for (column, encoding) in self.encodings.iter().enumerate() {
-            if row.try_get_raw(column + 1)?.is_null() {
-                continue;
-            }
-            let start = start(row, column + 1, *encoding)?;
-            let found = start
-                .as_ref()
-                .map_or(Found::NotCiphertext, |start| Found::Key(start.key()));
-            if !counting.look(column, found, &ValueId::new(part, key, start.as_ref())) {
+        let place = TupleId::read(row, 0)?;
+        for column in 0..self.encodings.len() {
+            let seen = self.seen(row, column + 1, column)?;
+            if !look(seen, part, place, column, counting) {
                 return Ok(false);
             }
         }
@@ -96,9 +149,20 @@ impl<'a> Leftovers<'a> {
     }
 }
 
-fn start(row: &PgRow, at: usize, encoding: TextEncoding) -> Result<Option<Start>, sqlx::Error> {
-    Ok(match encoding {
-        TextEncoding::Binary => Start::of_bytes(row.try_get(at)?),
-        TextEncoding::Base64 => text(row, at)?.and_then(Start::of_text),
-    })
+fn look(
+    seen: Option<Seen>,
+    part: &PartId,
+    place: TupleId,
+    column: usize,
+    counting: &mut Counting<'_>,
+) -> bool {
+    let Some(seen) = seen else {
+        return true;
+    };
+    let found = match &seen {
+        Seen::Start(start) => Found::Key(start.key()),
+        Seen::NoCiphertext => Found::NotCiphertext,
+        Seen::Nothing => Found::Unreadable,
+    };
+    counting.look(column, found, &ValueId::seen(part, place.key(), &seen))
 }

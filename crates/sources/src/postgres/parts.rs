@@ -8,6 +8,7 @@ use sqlx::{
 
 use super::{
     catalogue::Table,
+    damage,
     faults::{self, Located},
     names::Name,
     ranges,
@@ -128,10 +129,15 @@ impl Heap {
         connection: &mut PgConnection,
         table: &Place,
     ) -> Result<(), SourceError> {
-        let lock = format!("SELECT FROM {} AS t LIMIT 0", self.only());
-        let locked = sqlx::query(AssertSqlSafe(lock)).execute(connection).await;
-        let in_part = |error| faults::of_part(&error, table, &self.place(table));
-        locked.map(drop).map_err(in_part)
+        lock(connection, &self.only(), table, &self.place(table)).await
+    }
+
+    /// As statements and errors name it.
+    pub(super) fn to_read(&self, table: &Place) -> damage::Heap {
+        damage::Heap {
+            only: self.only(),
+            place: self.place(table),
+        }
     }
 
     pub(super) fn part(&self, rows_per_block: u32) -> Part {
@@ -142,7 +148,8 @@ impl Heap {
         }
     }
 
-    /// About how many rows a block holds: what `ANALYZE` found, or what the first blocks hold.
+    /// About how many rows a block holds: what `ANALYZE` found, or what the first blocks hold. That one of
+    /// them cannot be read is found by who reads it; see [`or_usual`].
     pub(super) async fn rows_per_block(
         &self,
         connection: &mut PgConnection,
@@ -164,6 +171,27 @@ impl Heap {
         let rows = rows.map_err(|error| faults::of_part(&error, table, &self.place(table)))?;
         Ok(ranges::whole_rows(rows as f64 / blocks as f64).unwrap_or(ranges::USUAL_ROWS))
     }
+}
+
+/// Rows of a block, where some could be looked at.
+pub(super) fn or_usual(rows: Result<u32, SourceError>) -> Result<u32, SourceError> {
+    match rows {
+        Err(SourceError::Damaged { .. }) => Ok(ranges::USUAL_ROWS),
+        rows => rows,
+    }
+}
+
+/// Keeps a heap, by its name; see [`Heap::lock`].
+pub(super) async fn lock(
+    connection: &mut PgConnection,
+    only: &str,
+    table: &Place,
+    part: &Place,
+) -> Result<(), SourceError> {
+    let lock = format!("SELECT FROM {only} AS t LIMIT 0");
+    let locked = sqlx::query(AssertSqlSafe(lock)).execute(connection).await;
+    let in_part = |error| faults::of_part(&error, table, part);
+    locked.map(drop).map_err(in_part)
 }
 
 /// The heap that a part names, in SQL. A name that nobody can read is no part of any table.

@@ -25,8 +25,19 @@ pub(super) async fn page(
     let Some(place) = condition(query.range, after) else {
         return Ok(Page::default());
     };
+    some(connection, table, query, &place, max_bytes).await
+}
+
+/// The same of the rows of a part that a condition is true of.
+pub(super) async fn some(
+    connection: &mut PgConnection,
+    table: &Table,
+    query: &ReadQuery,
+    which: &str,
+    max_bytes: usize,
+) -> Result<Page, SourceError> {
     let max_bytes = max_bytes.clamp(1, MOST_BYTES as usize);
-    let statement = select(table, query, &place, max_bytes)?;
+    let statement = select(table, query, which, max_bytes)?;
     let part = Place::new(&table.place.database, &query.part.name);
     let (mut page, mut bytes) = (Page::default(), 0_i64);
     // Each range makes it another statement: none to keep.

@@ -2,11 +2,13 @@
 
 use std::ops::Range;
 
-use rekey_domain::BindValue;
+use rekey_domain::{BindValue, TextEncoding};
 use sqlx::{Decode, Postgres, Row, TypeInfo, ValueRef, postgres::PgRow};
 
+#[cfg(doc)]
+use super::sql;
 use super::{catalogue::Table, faults::Located, names::quote, tuple::TupleId};
-use crate::{ReadQuery, SourceError, SourceRow, StoredValue, place::Place};
+use crate::{ReadQuery, SourceError, SourceRow, StoredValue, identity::Start, place::Place};
 
 /// What the running sum of the values' bytes is called.
 pub(super) const BYTES_READ: &str = "bytes_read";
@@ -88,6 +90,7 @@ impl<'a> Layout<'a> {
         Ok(SourceRow {
             key: place.key(),
             name: name(row, &self.names, &binds)?,
+            binds_damaged: None,
             binds,
             values: values.collect::<Result<_, _>>()?,
         })
@@ -146,7 +149,7 @@ fn bind_value(row: &PgRow, at: usize) -> Result<Option<BindValue>, sqlx::Error> 
     })
 }
 
-fn stored_value(row: &PgRow, at: usize) -> Result<Option<StoredValue>, sqlx::Error> {
+pub(super) fn stored_value(row: &PgRow, at: usize) -> Result<Option<StoredValue>, sqlx::Error> {
     let value = row.try_get_raw(at)?;
     if value.is_null() {
         return Ok(None);
@@ -158,6 +161,18 @@ fn stored_value(row: &PgRow, at: usize) -> Result<Option<StoredValue>, sqlx::Err
     Ok(Some(text.map_or(StoredValue::Other, |text| {
         StoredValue::Text(text.to_owned())
     })))
+}
+
+/// What [`sql::start_of_ciphertext`] gives; None: no ciphertext.
+pub(super) fn start(
+    row: &PgRow,
+    at: usize,
+    encoding: TextEncoding,
+) -> Result<Option<Start>, sqlx::Error> {
+    Ok(match encoding {
+        TextEncoding::Binary => Start::of_bytes(row.try_get(at)?),
+        TextEncoding::Base64 => text(row, at)?.and_then(Start::of_text),
+    })
 }
 
 /// Text, if it is UTF-8: a database in SQL_ASCII checks nothing.

@@ -1,9 +1,16 @@
 //! What stands in columns, by a bounded number of rows from all over the table.
 
 use rekey_domain::{Part, Range};
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::{PgConnection, Row};
 
-use super::{catalogue::Table, census, faults, names::quote, parts, ranges, sql};
+use super::{
+    catalogue::Table,
+    census,
+    damage::{Careful, Heap, is_damage},
+    faults::Located,
+    names::quote,
+    parts, ranges, sql,
+};
 use crate::{
     CensusColumn, Sample, SourceError,
     census::{Counts, by_column},
@@ -33,39 +40,74 @@ pub(super) async fn of(
         counts: Vec::new(),
     };
     let mut counts = Counts::new();
+    let mut careful = Careful::begin(connection, &table.place).await?;
     let rows_each = rows / u32::try_from(chosen.len().max(1)).unwrap_or(u32::MAX);
     for heap in heaps
         .into_iter()
         .enumerate()
         .filter_map(|(at, heap)| chosen.contains(&at).then_some(heap))
     {
-        let (only, place) = (heap.only(), heap.place(&table.place));
-        let rows_per_block = heap.rows_per_block(connection, &table.place).await?;
-        let part = heap.part(rows_per_block);
+        let rows = heap
+            .rows_per_block(careful.connection(), &table.place)
+            .await;
+        let part = heap.part(parts::or_usual(careful.recovered(rows).await)?);
         let Some(places) = places(&part, rows_each) else {
             continue;
         };
         sample.whole &= places.len() == 1;
-        let in_part = |error| faults::of_part(&error, &table.place, &place);
-        let counted = format!(
-            "SELECT pg_catalog.count(*) FROM ({}) AS v",
-            places
-                .iter()
-                .map(|range| sql::rows_in("t.ctid", &only, *range))
-                .collect::<Vec<_>>()
-                .join(" UNION ALL ")
-        );
-        let counted = sqlx::query_scalar(AssertSqlSafe(counted)).fetch_one(&mut *connection);
-        let counted: i64 = counted.await.map_err(in_part)?;
-        sample.rows += counted.unsigned_abs();
-        let found = census::select(&only, &groups, &places);
-        let found = sqlx::query(AssertSqlSafe(found)).persistent(false);
-        for row in &found.fetch_all(&mut *connection).await.map_err(in_part)? {
-            census::add(row, columns, &mut counts).map_err(in_part)?;
-        }
+        let to_read = heap.to_read(&table.place);
+        sample.rows += count_rows(&mut careful, &to_read, &places).await?;
+        add(
+            &mut careful,
+            &to_read,
+            &places,
+            &groups,
+            columns,
+            &mut counts,
+        )
+        .await?;
     }
     sample.counts = by_column(counts, columns.len());
     Ok(sample)
+}
+
+async fn count_rows(
+    careful: &mut Careful<'_>,
+    heap: &Heap,
+    places: &[Range],
+) -> Result<u64, SourceError> {
+    let rows = places.iter();
+    let rows = rows.map(|range| sql::rows_in("t.ctid", &heap.only, *range));
+    let rows = rows.collect::<Vec<_>>().join(" UNION ALL ");
+    let counted = format!("SELECT pg_catalog.count(*) FROM ({rows}) AS v");
+    let counted = careful.fetch(counted, heap).await?;
+    let counted: i64 = counted[0].try_get(0).at(&heap.place)?;
+    Ok(counted.unsigned_abs())
+}
+
+/// All places at once, around what cannot be read one by one.
+async fn add(
+    careful: &mut Careful<'_>,
+    heap: &Heap,
+    places: &[Range],
+    groups: &[String],
+    columns: &[CensusColumn],
+    counts: &mut Counts,
+) -> Result<(), SourceError> {
+    let which: Vec<_> = places.iter().map(|range| sql::of_blocks(*range)).collect();
+    let found = careful
+        .fetch(census::select(&heap.only, groups, &which), heap)
+        .await;
+    if !is_damage(&found) {
+        for row in &found? {
+            census::add(row, columns, counts).at(&heap.place)?;
+        }
+        return Ok(());
+    }
+    for range in places {
+        census::count_range(careful, heap, *range, groups, columns, counts).await?;
+    }
+    Ok(())
 }
 
 /// Any column whose type fits, a generated one too: what PostgreSQL computes may be a copy of ours.

@@ -2,6 +2,7 @@
 
 use rekey_domain::{KeyId, Range, TextEncoding};
 
+use super::tuple::TupleId;
 use crate::{CountedBy, identity::START_CHARACTERS, value::format_byte};
 
 /// A condition, never NULL where the value is not: it has the form of ciphertext under one of `keys`.
@@ -131,12 +132,30 @@ fn first_characters(value: &str, count: usize) -> String {
 
 /// The rows of a range of blocks; `expressions` speak of the row as `t`.
 pub(super) fn rows_in(expressions: &str, only: &str, range: Range) -> String {
+    rows_where(expressions, only, &of_blocks(range))
+}
+
+/// The rows that a condition is true of, which speaks of them as `t` too.
+pub(super) fn rows_where(expressions: &str, only: &str, which: &str) -> String {
+    format!("SELECT {expressions} FROM {only} AS t WHERE {which}")
+}
+
+/// A condition: the row lies in one of these blocks.
+pub(super) fn of_blocks(range: Range) -> String {
     let (first, behind) = (range.first, range.last + 1);
     format!(
-        "SELECT {expressions} FROM {only} AS t \
-         WHERE t.ctid OPERATOR(pg_catalog.>=) '({first},0)'::pg_catalog.tid \
+        "t.ctid OPERATOR(pg_catalog.>=) '({first},0)'::pg_catalog.tid \
          AND t.ctid OPERATOR(pg_catalog.<) '({behind},0)'::pg_catalog.tid"
     )
+}
+
+/// A condition: the row lies between the first of these and the last, both included.
+pub(super) fn of_rows(rows: &[TupleId]) -> String {
+    let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
+        return "false".to_owned();
+    };
+    let (first, last) = (first.sql(), last.sql());
+    format!("t.ctid OPERATOR(pg_catalog.>=) {first} AND t.ctid OPERATOR(pg_catalog.<=) {last}")
 }
 
 /// The key that a group stands for.

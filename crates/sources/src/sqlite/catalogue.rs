@@ -6,6 +6,7 @@ use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use super::{
     affinity::{Affinity, BindClass},
     faults::Located,
+    form,
     sql::quote,
 };
 use crate::{ColumnShape, SourceError, TableShape, place::Place};
@@ -20,6 +21,8 @@ pub(super) struct Table {
     pub(super) name: String,
     /// Its shape, triggers aside.
     pub(super) shape: TableShape,
+    /// What changes where its rows may have other rowids than before.
+    pub(super) form: String,
     /// None only where a table is just looked at.
     rowid: Option<&'static str>,
     strict: bool,
@@ -40,7 +43,9 @@ impl Table {
     ) -> Result<Self, SourceError> {
         let (kind, shape) = look_up(connection, &place).await?;
         let rowid = Some(rowid_name(&kind, &shape, &place)?);
+        let form = form::of(connection, &kind.name, &shape, &place).await?;
         Ok(Self {
+            form,
             place,
             strict: kind.strict,
             name: kind.name,
@@ -56,7 +61,9 @@ impl Table {
     ) -> Result<Self, SourceError> {
         let (kind, shape) = look_up(connection, &place).await?;
         let rowid = rowid_name(&kind, &shape, &place).ok();
+        let form = form::of(connection, &kind.name, &shape, &place).await?;
         Ok(Self {
+            form,
             place,
             strict: kind.strict,
             name: kind.name,
@@ -123,7 +130,8 @@ async fn look_up(
     place: &Place,
 ) -> Result<(Kind, TableShape), SourceError> {
     let kind = kind(connection, place).await?;
-    let shape = shape(connection, &kind, place).await?;
+    let root = form::root(connection, &kind.name, place).await?;
+    let shape = shape(connection, &kind, root, place).await?;
     Ok((kind, shape))
 }
 
@@ -184,9 +192,10 @@ fn refuse_what_is_no_table(found: Kind, place: &Place) -> Result<Kind, SourceErr
 async fn shape(
     connection: &mut SqliteConnection,
     kind: &Kind,
+    root: i64,
     place: &Place,
 ) -> Result<TableShape, SourceError> {
-    let sql = "SELECT name, type, \"notnull\", hidden, pk FROM pragma_table_xinfo(?, 'main')";
+    let sql = "SELECT name, type, \"notnull\", hidden, pk, cid FROM pragma_table_xinfo(?, 'main')";
     let rows = sqlx::query(sql).bind(&kind.name).fetch_all(connection);
     let rows = rows.await.at(place)?;
     let columns = rows.iter().map(|row| column(row, kind.strict)).collect();
@@ -195,6 +204,7 @@ async fn shape(
         relation: place.relation.clone(),
         id_name: format!("main.{}", id_part(table_name(&place.relation))),
         oid: None,
+        known_by: root.to_string(),
         heaps: vec![kind.name.clone()],
         primary_key: primary_key(&rows).at(place)?,
         columns: Result::<_, sqlx::Error>::at(columns, place)?,
@@ -215,6 +225,7 @@ fn column(row: &SqliteRow, strict: bool) -> Result<ColumnShape, sqlx::Error> {
     let plain = row.try_get::<i64, _>(3)? == 0;
     Ok(ColumnShape {
         name: row.try_get(0)?,
+        number: row.try_get("cid")?,
         declared_type,
         not_null: row.try_get(2)?,
         encoding: encoding.filter(|_| plain),

@@ -30,6 +30,25 @@ pub(super) async fn count(
     Ok(counting.into_columns(columns.len()))
 }
 
+/// Sees that each column is the one that it has to be. SQLite does not tell what became of another: whoever
+/// asks has to look for what it held.
+pub(super) fn check_known(
+    table: &Table,
+    columns: &[CensusColumn],
+    known: &[Option<String>],
+) -> Result<(), SourceError> {
+    for (column, known) in columns.iter().zip(known) {
+        if known.is_some() && table.shape.identity(&column.name) != *known {
+            return Err(SourceError::Replaced {
+                relation: table.place.relation.clone(),
+                column: column.name.clone(),
+                what: "the table was rebuilt, or another took its place".to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
 /// Takes the write lock once: whoever held it before has committed or given up. SQLite has no other
 /// open transaction that can still write.
 pub(super) async fn fence(

@@ -91,7 +91,26 @@ fn of_code(code: i32, message: &str, place: &Place) -> SourceError {
         FULL => SourceError::DiskFull { database },
         IOERR => gone("the disk failed to read or write"),
         CANTOPEN => gone("the file cannot be opened"),
+        CORRUPT => damaged(
+            "its file is damaged (PRAGMA integrity_check says where)",
+            code,
+            place,
+        ),
+        NOTADB => damaged(
+            "its file is not a SQLite database, or is encrypted as a whole",
+            code,
+            place,
+        ),
         primary => other(meaning(primary, code, message), place),
+    }
+}
+
+fn damaged(reason: &str, code: i32, place: &Place) -> SourceError {
+    SourceError::Damaged {
+        database: place.database.to_string(),
+        relation: place.relation.clone(),
+        reason: reason.to_owned(),
+        code: format!("SQLite code {code}"),
     }
 }
 
@@ -107,11 +126,9 @@ fn meaning(primary: i32, code: i32, message: &str) -> String {
     let meaning = match primary {
         ERROR => return format!("{} (SQLite code {code})", schema_problem(message)),
         PERM => "access is not permitted",
-        CORRUPT => "the database is damaged; run PRAGMA integrity_check and restore a backup",
         TOOBIG => "a value is larger than SQLite allows",
         CONSTRAINT => "a constraint was violated",
         MISMATCH => "a value does not fit the type of its column",
-        NOTADB => "the file is not a SQLite database, or is encrypted as a whole",
         _ => "an unexpected answer",
     };
     format!("{meaning} (SQLite code {code})")

@@ -29,7 +29,11 @@ impl Inspect for SqliteSource {
         Ok(Some(file.display().to_string()))
     }
 
-    /// It numbers no tables.
+    /// It numbers neither tables nor columns.
+    async fn column_of(&self, _identity: &str) -> Result<Option<(String, String)>, SourceError> {
+        Ok(None)
+    }
+
     async fn name_of(&self, _oid: i64) -> Result<Option<String>, SourceError> {
         Ok(None)
     }

@@ -4,7 +4,7 @@ use futures::TryStreamExt;
 use rekey_domain::{Found, PartId, TextEncoding};
 use sqlx::{AssertSqlSafe, Row, SqliteConnection, ValueRef, sqlite::SqliteRow};
 
-use super::{FORM, catalogue::Table, faults::Located, sql};
+use super::{catalogue::Table, faults::Located, sql};
 use crate::{
     CensusColumn, PassToShow, RowKey, SourceError, ValueId, census::Counting, identity::Start,
 };
@@ -19,7 +19,7 @@ pub(super) async fn look(
 ) -> Result<(), SourceError> {
     let part = PartId {
         name: table.name.clone(),
-        form: FORM.to_owned(),
+        form: table.form.clone(),
     };
     let select = select(table, columns, pass)?;
     let mut rows = sqlx::query(AssertSqlSafe(select)).fetch(connection);

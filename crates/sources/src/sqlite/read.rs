@@ -6,7 +6,7 @@ use sqlx::{
     AssertSqlSafe, Decode, Row, Sqlite, SqliteConnection, TypeInfo, ValueRef, sqlite::SqliteRow,
 };
 
-use super::{FORM, affinity::BindClass, catalogue::Table, faults::Located, sql};
+use super::{affinity::BindClass, catalogue::Table, faults::Located, sql};
 use crate::{Page, ReadQuery, RowKey, SourceError, SourceRow, StoredValue};
 
 /// Reads rows until their values reach `max_bytes`.
@@ -42,9 +42,9 @@ pub(super) async fn page(
     Ok(page)
 }
 
-/// A table is one part, in one form for ever.
+/// A table is one part, as long as its rows keep their rowids.
 fn check_part(table: &Table, query: &ReadQuery) -> Result<(), SourceError> {
-    if query.part.name == table.name && query.part.form == FORM {
+    if query.part.name == table.name && query.part.form == table.form {
         return Ok(());
     }
     Err(SourceError::PartChanged {
@@ -96,6 +96,7 @@ fn source_row(
     let row = SourceRow {
         key: RowKey::RowId(rowid),
         name: None,
+        binds_damaged: None,
         binds: classes
             .iter()
             .enumerate()
@@ -115,7 +116,7 @@ fn bind_value(row: &SqliteRow, at: usize) -> Result<Option<BindValue>, sqlx::Err
     Ok(match stored_value(row, at)? {
         Some(StoredValue::Bytes(bytes)) => Some(BindValue::Bytes(bytes)),
         Some(StoredValue::Text(text)) => Some(BindValue::Text(text)),
-        Some(StoredValue::Other) | None => None,
+        Some(StoredValue::Other | StoredValue::Unreadable(_)) | None => None,
     })
 }
 

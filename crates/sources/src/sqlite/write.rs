@@ -123,7 +123,7 @@ fn whole(value: &StoredValue) -> Option<Fingerprint<'_>> {
     match value {
         StoredValue::Bytes(bytes) => Some(Fingerprint::Bytes(bytes)),
         StoredValue::Text(text) => Some(Fingerprint::Text(text)),
-        StoredValue::Other => None,
+        StoredValue::Other | StoredValue::Unreadable(_) => None,
     }
 }
 

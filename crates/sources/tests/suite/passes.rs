@@ -28,6 +28,7 @@ pub async fn pass_over(source: &std::sync::Arc<dyn Source>) -> PassToShow {
         settled: vec![NEW],
         left,
         fence: None,
+            known: Vec::new(),
     }
 }
 

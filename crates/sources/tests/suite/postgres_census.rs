@@ -138,6 +138,7 @@ fn rows_at_the_same_place_of_two_parts_are_two() {
             settled: vec![NEW],
             left: vec![ids],
             fence: None,
+            known: Vec::new(),
         };
         let column = CensusColumn {
             name: "ssn".to_owned(),

@@ -1,4 +1,4 @@
-//! How many values of a column stood under one key; no key id: not ciphertext of ours.
+//! How many values of a column stood under one key; no key id: not ciphertext of ours, -1: unreadable.
 
 use sea_orm::entity::prelude::*;
 
@@ -19,6 +19,7 @@ pub struct Model {
     pub rows: i64,
     pub taken_at: DateTimeUtc,
     pub quarantined: Option<i64>,
+    pub place: Option<String>,
 }
 
 /// No relations: queries name what they join.

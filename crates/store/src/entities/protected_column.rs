@@ -24,6 +24,7 @@ pub struct Model {
     pub bind_types: Option<Json<Vec<BindType>>>,
     pub encoding: Json<TextEncoding>,
     pub created_at: DateTimeUtc,
+    pub identity: Option<String>,
 }
 
 /// No relations: queries name what they join.

@@ -215,10 +215,15 @@ impl Clinic {
 
     /// As the administrator of a database on PostgreSQL.
     pub async fn administer(&self, sql: &str) {
+        roles::run(&self.administrator().await, sql).await;
+    }
+
+    /// Connections of that one.
+    pub async fn administrator(&self) -> PgPool {
         let Database::Postgres(database, _) = &self.database else {
             panic!("SQLite has no administrator");
         };
-        roles::run(&database.administrator().await, sql).await;
+        database.administrator().await
     }
 
     /// The first column of the rows of a query, as text.

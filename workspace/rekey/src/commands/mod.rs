@@ -18,6 +18,7 @@ mod quarantine;
 mod rotate;
 mod rotations;
 pub mod shell;
+mod sources;
 mod status;
 mod value;
 
@@ -45,6 +46,9 @@ pub enum Command {
     /// Protected columns: which there are, whether they are as declared, releasing one.
     #[command(subcommand)]
     Columns(columns::Command),
+    /// Sources: saying that one is another database from now on.
+    #[command(subcommand)]
+    Sources(sources::Command),
     /// Count the values of every protected column by key.
     Census,
     /// One screen of how things stand; exit code 3 if a person is needed.
@@ -90,6 +94,7 @@ pub async fn run(command: Command, app: &App) -> anyhow::Result<Exit> {
         Command::Keys(command) => keys::run(&command, app).await,
         Command::Master(command) => master::run(&command, app).await,
         Command::Columns(command) => columns::run(&command, app).await,
+        Command::Sources(command) => sources::run(&command, app).await,
         Command::Census => census::run(app).await,
         Command::Status => status::run(app).await,
         Command::Publish(args) => publish::run(&args, app).await,
