@@ -20,7 +20,7 @@ const GUARDS: &str = "
         IF NOT rekey_is_rotator() AND (NEW.kind <> 'sweep' OR NEW.state <> 'VERIFYING' OR NEW.planned
             OR NEW.pass <> 0 OR NEW.plan_table <> 0 OR NEW.plan_part IS NOT NULL OR NEW.plan_after IS NOT NULL
             OR NEW.pass_columns IS NOT NULL OR NEW.switched_at IS NOT NULL OR NEW.ended_at IS NOT NULL
-            OR NEW.fences IS NOT NULL OR abs(extract(epoch FROM now() - NEW.requested_at)) > 600
+            OR NEW.fences IS NOT NULL OR NEW.previous_key_id IS NOT NULL OR abs(extract(epoch FROM now() - NEW.requested_at)) > 600
             OR NEW.target_key_id IS DISTINCT FROM (SELECT primary_key_id FROM keyring WHERE id = NEW.keyring_id)) THEN
             RAISE EXCEPTION 'a rotation begins at its beginning' USING ERRCODE = '42501';
         END IF;
@@ -68,8 +68,8 @@ const GUARDS: &str = "
 
     CREATE FUNCTION rekey_guard_batch_state() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
         IF NEW.state = OLD.state THEN RETURN NEW; END IF;
-        IF OLD.state IN ('DONE', 'VOID') OR OLD.state = 'FAILED' AND NEW.state <> 'PLANNED'
-            OR NEW.state IN ('DONE', 'VOID') AND NOT rekey_is_re_encryptor() THEN
+        IF OLD.state = 'DONE' OR OLD.state IN ('FAILED', 'VOID') AND NEW.state <> 'PLANNED'
+            OR OLD.state = 'VOID' AND NOT rekey_is_rotator() OR NEW.state IN ('DONE', 'VOID') AND NOT rekey_is_re_encryptor() THEN
             RAISE EXCEPTION 'a batch is done by who did it' USING ERRCODE = '42501';
         END IF;
         RETURN NEW; END $$;
@@ -100,6 +100,20 @@ const GUARDS: &str = "
         END IF;
         RETURN NEW; END $$;
 
+    CREATE FUNCTION rekey_guard_keyring() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        IF NEW.primary_key_id IS DISTINCT FROM OLD.primary_key_id
+            AND (OLD.primary_key_id IS NOT NULL AND NOT rekey_is_rotator() OR NOT EXISTS (SELECT FROM key
+                WHERE key_id = NEW.primary_key_id AND keyring_id = NEW.id AND state = 'ACTIVE')) THEN
+            RAISE EXCEPTION 'only the rotator replaces a primary key, by one that is active' USING ERRCODE = '42501';
+        END IF;
+        RETURN NEW; END $$;
+    CREATE FUNCTION rekey_guard_column() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        IF EXISTS (SELECT FROM rotation WHERE keyring_id = OLD.keyring_id AND state IN
+            ('REQUESTED', 'DISTRIBUTING', 'RE_ENCRYPTING', 'GRACE', 'VERIFYING')) THEN
+            RAISE EXCEPTION 'a column is released while no rotation works on it' USING ERRCODE = '42501';
+        END IF;
+        RETURN OLD; END $$;
+
     CREATE FUNCTION rekey_guard_audit_entry() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
         IF NEW.sequence IS DISTINCT FROM (SELECT sequence + 1 FROM audit_head WHERE id = 1) THEN
             RAISE EXCEPTION 'an audit entry follows the last' USING ERRCODE = '42501';
@@ -114,6 +128,10 @@ const GUARDS: &str = "
         FOR EACH ROW EXECUTE FUNCTION rekey_guard_new_key();
     CREATE TRIGGER rekey_guard_update BEFORE UPDATE ON key
         FOR EACH ROW EXECUTE FUNCTION rekey_guard_key();
+    CREATE TRIGGER rekey_guard BEFORE UPDATE OF primary_key_id ON keyring
+        FOR EACH ROW EXECUTE FUNCTION rekey_guard_keyring();
+    CREATE TRIGGER rekey_guard BEFORE DELETE ON protected_column
+        FOR EACH ROW EXECUTE FUNCTION rekey_guard_column();
     CREATE TRIGGER rekey_guard BEFORE INSERT ON audit_entry
         FOR EACH ROW EXECUTE FUNCTION rekey_guard_audit_entry();
     ALTER TABLE rotation ENABLE ALWAYS TRIGGER rekey_guard_update;
@@ -121,11 +139,14 @@ const GUARDS: &str = "
     ALTER TABLE key ENABLE ALWAYS TRIGGER rekey_guard;
     ALTER TABLE key ENABLE ALWAYS TRIGGER rekey_guard_update;
     ALTER TABLE audit_entry ENABLE ALWAYS TRIGGER rekey_guard;
+    ALTER TABLE keyring ENABLE ALWAYS TRIGGER rekey_guard;
+    ALTER TABLE protected_column ENABLE ALWAYS TRIGGER rekey_guard;
 
     DO $$ DECLARE name text; BEGIN
         FOREACH name IN ARRAY ARRAY['rekey_is_rotator', 'rekey_is_re_encryptor', 'rekey_guard_new_rotation',
             'rekey_guard_rotation', 'rekey_guard_totals', 'rekey_guard_batch', 'rekey_guard_batch_state',
-            'rekey_guard_new_key', 'rekey_guard_key', 'rekey_guard_audit_entry'] LOOP
+            'rekey_guard_new_key', 'rekey_guard_key', 'rekey_guard_keyring', 'rekey_guard_column',
+            'rekey_guard_audit_entry'] LOOP
             EXECUTE format('ALTER FUNCTION %I() SET search_path = pg_catalog, %I, pg_temp', name, current_schema());
         END LOOP; END $$";
 

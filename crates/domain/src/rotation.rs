@@ -205,6 +205,8 @@ pub struct Facts {
     pub open_batches: u64,
     /// Batches of the current pass that were given up.
     pub failed_batches: u64,
+    /// Values that the current pass moved: nobody has opened them since.
+    pub moved: u64,
     /// The census of the current pass, once taken.
     pub census: Option<PassCensus>,
     /// When no process may encrypt under a key before the primary any more, at the latest: until then
@@ -295,6 +297,10 @@ pub fn next_step(rotation: &Rotation, facts: &Facts, timing: &Timing, now: DateT
         RotationState::Verifying => match waiting(timing.sweep_every) {
             Some(due) => Step::WaitUntil(due),
             None => pass_step(facts).unwrap_or_else(|| match (facts.census, leased) {
+                // What a pass wrote itself is opened by the next.
+                _ if facts.moved > 0 => Step::SweepAgain {
+                    at: leased.map_or(now, |end| end.min(now + timing.sweep_every)),
+                },
                 (None, Some(end)) => Step::WaitUntil(end),
                 _ => verdict(facts, timing, now),
             }),

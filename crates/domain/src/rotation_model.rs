@@ -63,12 +63,14 @@ struct Live {
     open: u64,
     failed: u64,
     census: Option<PassCensus>,
+    moved: u64,
 }
 
 impl Live {
     fn begin_pass(&mut self, due_at: Option<DateTime<Utc>>) {
         self.rotation.due_at = due_at;
         (self.first_pass, self.planned, self.census) = (false, false, None);
+        self.moved = 0;
         (self.open, self.failed) = (0, 0);
     }
 }
@@ -216,6 +218,7 @@ impl World {
             open: 0,
             failed: 0,
             census: None,
+            moved: 0,
         });
     }
 
@@ -265,6 +268,9 @@ impl World {
             })
             .sum();
         self.rows[target] += moved;
+        if let Some(live) = self.rotations.last_mut() {
+            live.moved += moved;
+        }
     }
 
     fn advance(&mut self) {
@@ -279,6 +285,7 @@ impl World {
             planned: live.planned,
             open_batches: live.open,
             failed_batches: live.failed,
+            moved: live.moved,
             census: live.census,
             leases_end: self.leases_end,
         };

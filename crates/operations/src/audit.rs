@@ -4,7 +4,10 @@ mod writers;
 
 use rekey_domain::{BindValue, Principal};
 use rekey_envelope::Ciphertext;
-use rekey_store::audit::{self, AuditEntry, DETAILS_COLUMN_ID};
+use rekey_store::{
+    ConnectionTrait,
+    audit::{self, AuditEntry, DETAILS_COLUMN_ID},
+};
 use sha2::{Digest, Sha256};
 
 use self::writers::Writers;
@@ -40,11 +43,11 @@ pub async fn verify_audit(
         notes: Vec::new(),
     };
     let mut writers = Writers::default();
-    let mut last = (0, vec![0; 32]);
+    let (mut last, mut read) = ((0, vec![0; 32]), i64::MIN);
     // Read before the entries: what is appended meanwhile lies beyond it.
     let head = audit::head(db).await?;
     loop {
-        let page = audit::page(db, last.0, PAGE).await?;
+        let page = audit::page(db, read, PAGE).await?;
         let full = page.len() as u64 == PAGE;
         for (entry, details) in page {
             verdict.entries += 1;
@@ -53,6 +56,7 @@ pub async fn verify_audit(
             verdict
                 .problems
                 .extend(check_details(services, &entry, details.as_deref()).await?);
+            read = entry.sequence;
             last = (entry.sequence, entry.hash);
         }
         if !full {
@@ -60,16 +64,34 @@ pub async fn verify_audit(
         }
     }
     writers.judge(db, &mut verdict).await?;
-    if let Some((sequence, hash)) = head {
-        let beyond = sequence < last.0;
-        if !beyond && (sequence, hash) != last {
-            verdict.problems.push(format!(
-                "the head says entry {sequence} is the last; the log ends at {}",
-                last.0
-            ));
-        }
+    if let Some(problem) = check_head(db, head, &last).await? {
+        verdict.problems.push(problem);
     }
     Ok(verdict)
+}
+
+/// Whether the head, read before the entries, is the last of them. One that lies before it is read again: what
+/// was appended meanwhile moved it.
+async fn check_head(
+    db: &impl ConnectionTrait,
+    head: Option<(i64, Vec<u8>)>,
+    last: &(i64, Vec<u8>),
+) -> Result<Option<String>, OperationError> {
+    let is_whole = match &head {
+        Some(head) if head.0 >= last.0 => head == last,
+        _ => match audit::head(db).await? {
+            Some(head) if head.0 == last.0 => head == *last,
+            Some(head) => head.0 > last.0,
+            None => last.0 == 0,
+        },
+    };
+    let said = head.map_or_else(|| "nothing".to_owned(), |head| format!("entry {}", head.0));
+    Ok((!is_whole).then(|| {
+        format!(
+            "the head says {said} is the last; the log ends at {}",
+            last.0
+        )
+    }))
 }
 
 fn check_link(entry: &AuditEntry, last: &(i64, Vec<u8>)) -> Vec<String> {

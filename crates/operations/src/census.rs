@@ -5,7 +5,7 @@ mod replaced;
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
-use rekey_domain::{ColumnName, Found, KeyId};
+use rekey_domain::{ColumnName, Found, KeyId, PartId};
 use rekey_sources::{CensusColumn, Counted, PassToShow, Source, SourceError, ValueId};
 use rekey_store::columns::{self, Protected};
 use uuid::Uuid;
@@ -40,6 +40,8 @@ pub struct PassToProve {
     pub settled: Vec<KeyId>,
     /// What the pass left of each column, by the column's id in the store.
     pub left: HashMap<Uuid, HashSet<ValueId>>,
+    /// The parts of each table that the pass read from end to end, by the table's id in the store.
+    pub parts: HashMap<Uuid, Vec<PartId>>,
     /// The mark of each source, by its id in the store.
     pub fences: HashMap<Uuid, String>,
 }
@@ -172,6 +174,7 @@ impl PassToProve {
         PassToShow {
             settled: self.settled.clone(),
             left: left.map(|left| left.cloned().unwrap_or_default()).collect(),
+            parts: self.parts.get(&columns[0].table.id).cloned(),
             fence: self.fences.get(&columns[0].source.id).cloned(),
             known: columns.iter().map(|column| column.identity.clone()).collect(),
         }

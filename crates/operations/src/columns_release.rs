@@ -161,6 +161,12 @@ async fn check_gone(services: &Services, column: &Protected) -> Result<(), Opera
             "it is not gone: leave out --gone, and it is counted",
         ));
     }
+    if let Some(known) = &column.identity
+        && let Some((relation, name)) = source.column_of(known).await?
+    {
+        let why = format!("it is not gone: it is called {relation}.{name} now; rekey columns rename");
+        return Err(refused(&column.spec.name, &why));
+    }
     // A table that has a number of its own was looked for by that.
     if shape.is_none() && column.table.oid.is_some() {
         return Ok(());

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use rekey_domain::Found;
+use rekey_domain::{Found, PartId};
 
-use crate::{PassToShow, ValueId};
+use crate::{PassToShow, SourceError, ValueId};
 
 /// The values of a column that are the same thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +86,29 @@ impl<'a> Counting<'a> {
     }
 }
 
+/// Sees that the pass read just the parts that there are: each with whether it has rows.
+///
+/// # Errors
+/// [`SourceError::PartChanged`] names one that it did not, or that is there no more.
+pub(crate) fn check_parts(
+    relation: &str,
+    parts: &[(PartId, bool)],
+    pass: &PassToShow,
+) -> Result<(), SourceError> {
+    let Some(read) = &pass.parts else {
+        return Ok(());
+    };
+    let unread = parts.iter().find(|(part, has_rows)| *has_rows && !read.contains(part));
+    let gone = read.iter().find(|part| parts.iter().all(|(one, _)| one.name != part.name));
+    match unread.map(|(part, _)| part).or(gone) {
+        None => Ok(()),
+        Some(part) => Err(SourceError::PartChanged {
+            relation: relation.to_owned(),
+            part: part.name.clone(),
+        }),
+    }
+}
+
 fn is_settled(pass: &PassToShow, found: Found) -> bool {
     matches!(found, Found::Key(key) if pass.settled.contains(&key))
 }
@@ -117,6 +140,7 @@ mod tests {
             left: vec![left.iter().map(|text| id(text)).collect::<HashSet<_>>()],
             fence: None,
             known: Vec::new(),
+            parts: None,
         }
     }
 

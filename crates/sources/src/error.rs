@@ -88,6 +88,25 @@ pub enum SourceError {
         /// What became of what was protected, as far as that is known.
         what: String,
     },
+    /// A statement on a part named a table that is not there: the part itself, or one that code of its own
+    /// speaks of. Retryable by whoever looks at the table anew.
+    #[error("{database}: a statement on {part} found a table missing; look at it again")]
+    UndefinedTable {
+        /// The database.
+        database: String,
+        /// The part.
+        part: String,
+    },
+    /// A trigger, or a function in an index, a check or a default of the table's own fails in our session.
+    #[error(
+        "{database}, {relation}: code of the table's own, as of a trigger or an index, names a table that is not there for our role (SQLSTATE 42P01): have it name its schema, and give our role the right; or, where it is a trigger, say triggers = \"suppress\" and apply"
+    )]
+    OwnCode {
+        /// The database.
+        database: String,
+        /// The table or partition.
+        relation: String,
+    },
     /// Transactions that may still write what no census sees yet. Retryable once they end.
     #[error(
         "{database}: transactions that were open when the last encrypt lease ended still are ({who}); what they write is counted only after they end: commit or roll them back"
@@ -282,6 +301,7 @@ impl SourceError {
                 | Self::DiskFull { .. }
                 | Self::Standby { .. }
                 | Self::PartChanged { .. }
+                | Self::UndefinedTable { .. }
                 | Self::OpenTransactions { .. }
                 | Self::FenceLost { .. }
                 | Self::DeadlinePassed { .. }
@@ -295,6 +315,7 @@ impl SourceError {
             // What a trigger made of one row, it makes of the next.
             Self::Rewritten { .. }
                 | Self::Replaced { .. }
+                | Self::OwnCode { .. }
                 | Self::AnotherDatabase { .. }
                 // What cannot be read stays so until it is restored; single values are no error.
                 | Self::Damaged { .. }

@@ -17,6 +17,7 @@ mod identity;
 mod inspect;
 mod leftovers;
 mod load;
+mod locked;
 mod locks;
 mod measure;
 mod names;
@@ -44,7 +45,7 @@ pub(crate) use self::identity::place_of;
 use self::{catalogue::Table, connections::Connections, faults::Located};
 use crate::{
     CensusColumn, Counted, Deadline, Page, PassToShow, ReadQuery, RowUpdate, Source, SourceError,
-    SourceRow, TableRights, TableShape, WriteOutcome, WriteTarget, place::Place,
+    Inspect, SourceRow, TableRights, TableShape, WriteOutcome, WriteTarget, place::Place,
 };
 
 /// A PostgreSQL database of the user's.
@@ -93,6 +94,27 @@ impl PostgresSource {
         Ok((connection, place))
     }
 
+    /// Tells a part that is gone from code of the table's own that names a table which is not there.
+    async fn told<T>(
+        &self,
+        relation: &str,
+        done: Result<T, SourceError>,
+    ) -> Result<T, SourceError> {
+        let Err(SourceError::UndefinedTable { database, part }) = done else {
+            return done;
+        };
+        let relation = relation.to_owned();
+        let there = self.part_names(&relation).await.unwrap_or_default();
+        Err(if there.contains(&part) {
+            SourceError::OwnCode {
+                database,
+                relation: part,
+            }
+        } else {
+            SourceError::PartChanged { relation, part }
+        })
+    }
+
     /// Says of a lock that was not free who holds it. Who cannot be told is no reason to fail otherwise.
     async fn named<T>(
         &self,
@@ -124,15 +146,19 @@ impl Source for PostgresSource {
     }
 
     async fn parts(&self, relation: &str) -> Result<Vec<Part>, SourceError> {
-        let (mut connection, place) = self.begin(relation).await?;
+        // Who plans relies on the list: not in a session where code of a table's owner has run.
+        let mut connection = self.connections.fresh().await?;
+        let place = Place::new(self.connections.database(), relation);
         census::refuse_standby(&mut connection, &place).await?;
         let table = Table::find(&mut connection, place).await?;
         let found = parts::find(&mut connection, &table).await?;
         let mut parts_found = Vec::with_capacity(found.len());
         for heap in found {
+            connections::steady(&mut connection, &table.place).await?;
             let rows = heap.rows_per_block(&mut connection, &table.place).await;
             parts_found.push(heap.part(parts::or_usual(rows)?));
         }
+        connections::end(connection).await;
         Ok(parts_found)
     }
 
@@ -158,6 +184,7 @@ impl Source for PostgresSource {
             true => self.page(query, after, max_bytes, true).await,
             false => page,
         };
+        let page = self.told(&query.relation, page).await;
         self.named(&query.relation, page).await
     }
 
@@ -186,6 +213,7 @@ impl Source for PostgresSource {
             write::all(&mut connection, &table, target, updates, deadline, outcomes).await;
         connections::shrink(&mut connection, updates.iter().map(RowUpdate::size).sum());
         drop(connection);
+        let written = self.told(&target.relation, written).await;
         self.named(&target.relation, written).await
     }
 
@@ -198,6 +226,7 @@ impl Source for PostgresSource {
         // Who counts relies on each answer: not in a session where triggers of the user's have run.
         let place = Place::new(self.connections.database(), relation);
         let counted = census::count(&self.connections, place, columns, pass).await;
+        let counted = self.told(relation, counted).await;
         let counted = self.named(relation, counted).await?;
         // Nobody may rely on rows that a crash takes back.
         self.flush().await?;

@@ -85,6 +85,9 @@ pub struct PassToShow {
     pub settled: Vec<KeyId>,
     /// What the pass had to leave of each column, in their order.
     pub left: Vec<HashSet<ValueId>>,
+    /// The parts that the pass read, each in one form: those that have rows now have to be among them, and all of
+    /// them among those that there are. None: whatever there is.
+    pub parts: Option<Vec<PartId>>,
     /// What each column has to be, in their order ([`TableShape::identity`](crate::TableShape::identity)): another
     /// that took its place is not counted for it. Empty or none: whatever has its name.
     pub known: Vec<Option<String>>,

@@ -31,7 +31,7 @@ use sqlx::{Connection, Sqlite, SqliteConnection, Transaction, pool::PoolConnecti
 use self::{catalogue::Table, connections::Connections, faults::Located, turns::Turns};
 use crate::{
     CensusColumn, Counted, Deadline, Page, PassToShow, ReadQuery, RowUpdate, Source, SourceError,
-    TableRights, TableShape, WriteOutcome, WriteTarget, place::Place,
+    TableRights, TableShape, WriteOutcome, WriteTarget, census::check_parts, place::Place,
 };
 
 /// A SQLite file of the user's.
@@ -180,6 +180,12 @@ impl Source for SqliteSource {
         let (mut transaction, table) = self.reading(&mut connection, relation).await?;
         if let Some(pass) = pass {
             census::check_known(&table, columns, &pass.known)?;
+            let part = PartId {
+                name: table.name.clone(),
+                form: table.form.clone(),
+            };
+            let has_rows = ranges::end(&mut transaction, &table).await?.is_some();
+            check_parts(relation, &[(part, has_rows)], pass)?;
         }
         let counted = census::count(&mut transaction, &table, columns, pass).await?;
         transaction.commit().await.at(&table.place)?;

@@ -213,6 +213,7 @@ pub async fn of_subject(
     use audit_entry::Column::{Sequence, Subject};
     Ok(audit_entry::Entity::find()
         .filter(Subject.eq(subject))
+        .filter(Sequence.gt(0))
         .order_by_asc(Sequence)
         .all(db)
         .await?)

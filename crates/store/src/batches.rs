@@ -1,5 +1,6 @@
 //! Batches: planned, dispatched one for one that ends, done or given up.
 
+mod covered;
 mod dispatch;
 
 use std::time::Duration;
@@ -12,6 +13,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
+pub use self::covered::{Covered, covered, has_void, replan_void};
 pub use self::dispatch::{Dispatched, dispatch, send};
 pub use crate::entities::batch::Model as Batch;
 use crate::{

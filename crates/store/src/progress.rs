@@ -136,6 +136,25 @@ impl Progress {
     }
 }
 
+/// Values that a rotation's current pass moved.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn moved_in_pass(
+    db: &impl ConnectionTrait,
+    rotation: &Rotation,
+) -> Result<u64, StoreError> {
+    let moved: Option<Option<i64>> = batch::Entity::find()
+        .select_only()
+        .column_as(sum(batch::Column::Moved), "moved")
+        .filter(batch::Column::RotationId.eq(rotation.id))
+        .filter(batch::Column::Pass.eq(rotation.pass))
+        .into_tuple()
+        .one(db)
+        .await?;
+    Ok(moved.flatten().unwrap_or_default().unsigned_abs())
+}
+
 /// What keeps a rotation's current pass from its end. An index answers it without the batches that are
 /// done, so it costs the same for a table of any size.
 ///

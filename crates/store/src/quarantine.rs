@@ -5,7 +5,7 @@ use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter, QueryOrder,
     QuerySelect,
-    sea_query::{OnConflict, SimpleExpr},
+    sea_query::{LikeExpr, OnConflict, SimpleExpr},
 };
 use uuid::Uuid;
 
@@ -203,10 +203,19 @@ pub async fn forget_part(
         .set(unmet)
         .filter(RotationId.eq(rotation.id))
         .filter(Pass.eq(rotation.pass))
-        .filter(RowKey.starts_with(format!("{part} ")))
+        .filter(starts_with(RowKey, &format!("{part} ")))
         .exec(unit.db())
         .await?;
     Ok(())
+}
+
+/// As it is written: names of parts have characters in them that a pattern takes for others.
+fn starts_with(column: quarantine::Column, text: &str) -> SimpleExpr {
+    let pattern = text
+        .replace('\\', "\\\\")
+        .replace('%', "\\%")
+        .replace('_', "\\_");
+    column.like(LikeExpr::new(format!("{pattern}%")).escape('\\'))
 }
 
 /// Marks those of these columns as resolved that the rotation did not meet in its present pass, which

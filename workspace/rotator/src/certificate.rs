@@ -15,7 +15,7 @@ use rekey_operations::{
     },
 };
 use rekey_store::{
-    ConnectionTrait, audit,
+    ConnectionTrait, audit, batches,
     census::{self, Counted},
     columns::Protected,
     keyrings::{self, Keyring},
@@ -78,7 +78,7 @@ pub async fn write(
         acts: acts(db, rotation).await?,
         passes: i64::from(rotation.pass) + 1,
         moved: tally.moved,
-        opened: (!columns.is_empty()).then_some(tally.opened),
+        opened: opened(db, rotation, &columns).await?,
         conflicts: tally.conflicts,
         quarantined,
         quarantine: left(db, rotation, &columns).await?,
@@ -91,6 +91,23 @@ pub async fn write(
     };
     certificate.supports = supports(&certificate);
     Ok(certificate)
+}
+
+/// Values that opened in what the pass read. A part that was written anew was read twice, and counts once.
+async fn opened(
+    db: &impl ConnectionTrait,
+    rotation: &Rotation,
+    columns: &[Protected],
+) -> Result<Option<u64>, OperationError> {
+    let mut tables: Vec<_> = columns.iter().map(|column| column.table.id).collect();
+    tables.sort_unstable();
+    tables.dedup();
+    let mut opened = 0;
+    for table in tables {
+        let covered = batches::covered(db, rotation, table).await?;
+        opened += covered.iter().map(|one| one.opened).sum::<u64>();
+    }
+    Ok((!columns.is_empty()).then_some(opened))
 }
 
 fn facts(key: &Key, keyring: &Keyring) -> KeyFacts {

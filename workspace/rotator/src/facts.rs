@@ -36,6 +36,7 @@ pub async fn gather(
         planned: rotation.planned,
         open_batches: unfinished.open(),
         failed_batches: unfinished.failed,
+        moved: progress::moved_in_pass(db, rotation).await?,
         census: pass_census(db, rotation).await?,
         leases_end,
     })

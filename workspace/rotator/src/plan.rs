@@ -195,6 +195,11 @@ pub async fn plan_changed_parts(advance: &Advance<'_>) -> Result<bool, Operation
     let columns = sweeps::columns_of(db, &advance.rotation).await?;
     for column in tables(&columns) {
         let parts = parts_with_rows(advance, column).await?;
+        for part in &parts {
+            if read_after_all(advance, column, part).await? {
+                return Ok(true);
+            }
+        }
         let Some(part) = next_part(advance, column, &parts, None).await? else {
             continue;
         };
@@ -210,6 +215,30 @@ pub async fn plan_changed_parts(advance: &Advance<'_>) -> Result<bool, Operation
         return Ok(true);
     }
     Ok(false)
+}
+
+/// A part that was away while some of its ranges were to be read (`DETACH` and `ATTACH`, a rename and back): those
+/// are planned again.
+async fn read_after_all(
+    advance: &Advance<'_>,
+    column: &Protected,
+    part: &Part,
+) -> Result<bool, OperationError> {
+    let (db, table) = (advance.services.store.db(), column.table.id);
+    if !batches::has_void(db, &advance.rotation, table, &part.id).await? {
+        return Ok(false);
+    }
+    let dispatch = advance.dispatch().await?;
+    let Some(unit) = advance.begin().await? else {
+        return Ok(true);
+    };
+    let held = rotations::lock(&unit, advance.rotation.id).await?;
+    batches::replan_void(&unit, &held, table, &part.id).await?;
+    dispatch.run(&unit, &held).await?;
+    unit.send(&advance.due()).await?;
+    unit.commit().await?;
+    tracing::info!(rotation = %advance.rotation.id, part = %part.id, "a part is there again; planning what was void of it");
+    Ok(true)
 }
 
 /// One column for each table, in a fixed order.

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use rekey_operations::{OperationError, PassToProve};
 use rekey_sources::ValueId;
 use rekey_store::{
+    batches,
     columns::Protected,
     quarantine,
     rotations::{self, Changes},
@@ -31,7 +32,13 @@ pub async fn of_pass(
         let ids: HashSet<ValueId> = keys.into_iter().map(ValueId::from).collect();
         left.insert(column.id, ids);
     }
+    let mut parts = HashMap::new();
+    for table in columns.iter().map(|column| column.table.id) {
+        let covered = batches::covered(db, &advance.rotation, table).await?;
+        parts.insert(table, covered.into_iter().map(|one| one.part).collect());
+    }
     Ok(Some(PassToProve {
+        parts,
         settled: settled.into_iter().collect(),
         left,
         fences,

@@ -5,6 +5,7 @@ use rekey_domain::{Found, KeyId, RotationState};
 use rekey_messages::{CertificateWanted, RotationCompleted};
 use rekey_operations::{CensusRow, OperationError, census_of_columns};
 use rekey_runtime::crash;
+use rekey_sources::SourceError;
 use rekey_store::{
     audit::Record,
     census::{self, Count},
@@ -44,7 +45,16 @@ pub async fn take_census(advance: &Advance<'_>) -> Result<(), OperationError> {
     let Some(pass) = proof::of_pass(advance, &columns).await? else {
         return Ok(());
     };
-    let counted = census_of_columns(advance.services, &columns, Some(&pass)).await?;
+    let counted = match census_of_columns(advance.services, &columns, Some(&pass)).await {
+        // Looked at once before, and no part was new: what the pass read is not what there is.
+        Err(OperationError::Source(SourceError::PartChanged { part, .. }))
+            if advance.rotation.waiting_because.is_some() =>
+        {
+            tracing::warn!(rotation = %advance.rotation.id, part, "the pass did not read what there is; sweeping again");
+            return sweep_again(advance, advance.services.store.now().await?).await;
+        }
+        counted => counted?,
+    };
     record(advance, advance.rotation.pass, &columns, &counted).await?;
     crash::point("rotator.counted");
     Ok(())

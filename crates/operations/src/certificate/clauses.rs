@@ -109,6 +109,8 @@ fn retirement(certificate: &Certificate) -> Option<Support> {
         )
     } else {
         let ended = certificate.leases_ended_at?;
+        // Without a census nothing was found, and nothing is said.
+        certificate.counted_after_at?;
         let ended = ended.to_rfc3339_opts(SecondsFormat::Millis, true);
         let left = Certificate::under(&certificate.census_after, Some(&from.key));
         format!(

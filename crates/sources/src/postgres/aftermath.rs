@@ -34,8 +34,8 @@ impl Firing {
         let mut firing = Self {
             heap: format!("'{name}'"),
             enabled: match triggers {
-                Triggers::Suppress => "('R', 'A')",
-                _ => "('O', 'A')",
+                Triggers::Suppress => "OPERATOR(pg_catalog.=) ANY ('{R,A}'::pg_catalog.\"char\"[])",
+                _ => "OPERATOR(pg_catalog.=) ANY ('{O,A}'::pg_catalog.\"char\"[])",
             },
             names: Vec::new(),
         };
@@ -43,11 +43,11 @@ impl Firing {
         let sql = format!(
             "SELECT 'trigger ' OPERATOR(pg_catalog.||) g.tgname::pg_catalog.text \
              FROM pg_catalog.pg_trigger AS g WHERE g.tgrelid OPERATOR(pg_catalog.=) \
-             pg_catalog.to_regclass({heap})::pg_catalog.oid AND {ON_UPDATE} AND g.tgenabled IN {enabled} \
+             pg_catalog.to_regclass({heap})::pg_catalog.oid AND {ON_UPDATE} AND g.tgenabled {enabled} \
              UNION ALL SELECT 'rule ' OPERATOR(pg_catalog.||) g.rulename::pg_catalog.text \
              FROM pg_catalog.pg_rewrite AS g WHERE g.ev_class OPERATOR(pg_catalog.=) \
              pg_catalog.to_regclass({heap})::pg_catalog.oid \
-             AND g.ev_type OPERATOR(pg_catalog.=) '2' AND g.ev_enabled IN {enabled} ORDER BY 1"
+             AND g.ev_type OPERATOR(pg_catalog.=) '2' AND g.ev_enabled {enabled} ORDER BY 1"
         );
         let names = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(connection);
         firing.names = names.await.at(place)?;
@@ -60,10 +60,10 @@ impl Firing {
         let (heap, enabled) = (&self.heap, self.enabled);
         format!(
             "NOT EXISTS (SELECT FROM pg_catalog.pg_trigger AS g WHERE g.tgrelid OPERATOR(pg_catalog.=) \
-             {heap}::pg_catalog.regclass::pg_catalog.oid AND {ON_UPDATE} AND g.tgenabled IN {enabled}) \
+             {heap}::pg_catalog.regclass::pg_catalog.oid AND {ON_UPDATE} AND g.tgenabled {enabled}) \
              AND NOT EXISTS (SELECT FROM pg_catalog.pg_rewrite AS g WHERE g.ev_class OPERATOR(pg_catalog.=) \
              {heap}::pg_catalog.regclass::pg_catalog.oid \
-             AND g.ev_type OPERATOR(pg_catalog.=) '2' AND g.ev_enabled IN {enabled})"
+             AND g.ev_type OPERATOR(pg_catalog.=) '2' AND g.ev_enabled {enabled})"
         )
     }
 
@@ -74,7 +74,7 @@ impl Firing {
 }
 
 /// Of the user's making, whenever it fires: a trigger before the update of one row may change another.
-const ON_UPDATE: &str = "NOT g.tgisinternal \
+const ON_UPDATE: &str = "(g.tgparentid OPERATOR(pg_catalog.<>) 0::pg_catalog.oid OR NOT g.tgisinternal) \
     AND (g.tgtype::pg_catalog.int4 OPERATOR(pg_catalog.&) 16) OPERATOR(pg_catalog.<>) 0";
 
 /// Of rows that we have locked, those that hold what was read, each with its place.

@@ -16,6 +16,7 @@ use super::{
     damage::{self, Careful, Piece},
     faults::Located,
     fence, identity,
+    locked,
     leftovers::Leftovers,
     parts::{self, Heap},
     ranges,
@@ -25,7 +26,7 @@ use super::{
 };
 use crate::{
     CensusColumn, Counted, PassToShow, SourceError,
-    census::{Counting, Counts},
+    census::{Counting, Counts, check_parts},
     place::Place,
 };
 
@@ -53,8 +54,13 @@ pub(super) async fn count(
     guard.hand_over(&mut transaction, &table, &heaps).await?;
     if let Some(pass) = pass {
         identity::check(&mut transaction, &table, columns, &pass.known).await?;
+        let parts: Vec<_> = heaps.iter().map(Heap::id_and_whether_it_has_rows).collect();
+        check_parts(&table.place.relation, &parts, pass)?;
     }
+    let read: Vec<Oid> = heaps.iter().map(Heap::oid).collect();
     let counted = count_heaps(&mut transaction, &table, heaps, columns, pass).await?;
+    connections::steady(&mut transaction, &table.place).await?;
+    locked::all(&mut transaction, &table, &read).await?;
     transaction.commit().await.at(&table.place)?;
     connections::end(connection).await;
     Ok(counted)
@@ -78,7 +84,8 @@ impl Guard {
         for heap in &heaps {
             heap.lock(&mut session, &table.place).await?;
         }
-        let locked = heaps.iter().map(Heap::oid).collect();
+        let locked: Vec<Oid> = heaps.iter().map(Heap::oid).collect();
+        locked::all(&mut session, &table, &locked).await?;
         Ok(Self { session, locked })
     }
 

@@ -31,6 +31,8 @@ const OLDEST_VERSION: i32 = 140_000;
 /// - Nothing is told but errors: what a trigger raises beside them is not for us.
 /// - `lock_timeout` is below `deadlock_timeout`: we give way before the application becomes the
 ///   victim of a deadlock.
+/// - Whatever is not an update of ours is read-only: code that stands in an index runs when a query is planned,
+///   with our rights.
 /// - `row_security = off` fails loudly where a policy would hide rows.
 /// - The planner has one way to do what we ask, by place in the heap, and in the heap's order. Its
 ///   other ways look cheaper on small tables, and would read all of a large one.
@@ -45,6 +47,7 @@ const SETTINGS: &str = "\
     SET statement_timeout = '30s'; \
     SET idle_in_transaction_session_timeout = '60s'; \
     SET row_security = off; \
+    SET default_transaction_read_only = on; \
     SET standard_conforming_strings = on; \
     SET enable_seqscan = off; \
     SET enable_hashjoin = off; \
@@ -58,7 +61,8 @@ const SETTINGS: &str = "\
 /// Triggers, constraints and indexes on expressions are the application's code, which may rely on the
 /// path that a login has. Our own statement names everything with its schema. Its commit does not wait for
 /// the disk: whoever relies on it flushes first, and what a crash takes back before that is as it was.
-const FOR_UPDATES: &str = "SET search_path TO DEFAULT; SET synchronous_commit = off";
+const FOR_UPDATES: &str = "SET search_path TO DEFAULT; SET synchronous_commit = off; \
+    SET default_transaction_read_only TO DEFAULT";
 
 const FOR_COUNTING: &str = "SET statement_timeout = '10min'";
 
@@ -236,7 +240,7 @@ mod tests {
             "serializable",
             "read committed",
         ),
-        ("default_transaction_read_only", "on", "off"),
+        ("default_transaction_read_only", "off", "on"),
         ("session_replication_role", "replica", "origin"),
         ("synchronous_commit", "off", "on"),
         ("enable_seqscan", "on", "off"),

@@ -11,11 +11,13 @@ use super::{
 };
 use crate::{SourceError, TableShape};
 
+/// PostgreSQL 14 calls a partition's own copy of a trigger internal, as if nobody had made it.
+///
 /// When a trigger or rule fires: `O` on ordinary updates, `R` while triggers are suppressed, `A`
 /// always.
 const FIRING: &str = "SELECT tgname::text, tgenabled::text FROM pg_catalog.pg_trigger \
      JOIN tree ON tgrelid = tree.oid \
-     WHERE NOT tgisinternal AND (tgtype::int & 16) <> 0 AND tgenabled <> 'D' \
+     WHERE (tgparentid <> 0 OR NOT tgisinternal) AND (tgtype::int & 16) <> 0 AND tgenabled <> 'D' \
      UNION SELECT 'rule ' || rulename, ev_enabled::text FROM pg_catalog.pg_rewrite \
      JOIN tree ON ev_class = tree.oid WHERE ev_type = '2' AND ev_enabled <> 'D' ORDER BY 1";
 

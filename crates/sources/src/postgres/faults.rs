@@ -37,8 +37,8 @@ pub(super) fn is_locked(error: &Error) -> bool {
 /// The error of a statement on one part of `table`, which may have been dropped since it was found.
 pub(super) fn of_part(error: &Error, table: &Place, part: &Place) -> SourceError {
     if code(error) == UNDEFINED_TABLE {
-        return SourceError::PartChanged {
-            relation: table.relation.clone(),
+        return SourceError::UndefinedTable {
+            database: table.database.to_string(),
             part: part.relation.clone(),
         };
     }

@@ -10,6 +10,7 @@ use super::{
     catalogue::Table,
     damage,
     faults::{self, Located},
+    locked,
     names::Name,
     ranges,
 };
@@ -113,6 +114,10 @@ impl Heap {
         &self.id
     }
 
+    pub(super) fn id_and_whether_it_has_rows(&self) -> (PartId, bool) {
+        (self.id.clone(), self.blocks > 0)
+    }
+
     /// Its name as that of a part.
     pub(super) fn into_name(self) -> String {
         self.id.name
@@ -201,6 +206,8 @@ pub(super) fn only(table: &Table, part: &PartId) -> Result<String, SourceError> 
     Ok(format!("ONLY {}", name.sql()))
 }
 
+/// The number of the heap that a part names, and nothing else was read in our transaction.
+///
 /// # Errors
 /// [`SourceError::PartChanged`] unless the part is one of the table's now, in the same form.
 pub(super) async fn check(
@@ -210,21 +217,30 @@ pub(super) async fn check(
 ) -> Result<(), SourceError> {
     let name = Name::parse(&part.name).ok_or_else(|| changed(table, part))?;
     let sql = format!(
-        "{TREE} SELECT EXISTS (SELECT FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid \
+        "{TREE} SELECT c.oid FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          WHERE n.nspname = $2 AND c.relname = $3 \
-         AND pg_catalog.pg_relation_filenode(c.oid)::text = $4)"
+         AND pg_catalog.pg_relation_filenode(c.oid)::text = $4"
     );
-    let same = sqlx::query_scalar(AssertSqlSafe(sql))
+    let heap = sqlx::query_scalar(AssertSqlSafe(sql))
+        .persistent(false)
         .bind(table.oid)
         .bind(name.schema)
         .bind(name.table)
         .bind(&part.form)
-        .fetch_one(connection);
-    if same.await.at(&table.place)? {
-        return Ok(());
+        .fetch_optional(&mut *connection);
+    match heap.await.at(&table.place)? {
+        Some(heap) => locked::only(connection, table, heap).await,
+        None => Err(changed(table, part)),
     }
-    Err(changed(table, part))
+}
+
+/// Something else was read in place of a part.
+pub(super) fn another(table: &Table) -> SourceError {
+    SourceError::PartChanged {
+        relation: table.place.relation.clone(),
+        part: "a part".to_owned(),
+    }
 }
 
 pub(super) fn changed(table: &Table, part: &PartId) -> SourceError {

@@ -29,6 +29,7 @@ pub async fn pass_over(source: &std::sync::Arc<dyn Source>) -> PassToShow {
         left,
         fence: None,
             known: Vec::new(),
+            parts: None,
     }
 }
 

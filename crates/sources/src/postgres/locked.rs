@@ -1,0 +1,58 @@
+//! Whether what a transaction read is what it meant to: names are looked up by each statement anew, and a schema or
+//! a table can be renamed between two of them without waiting for anyone.
+
+use sqlx::{PgConnection, postgres::types::Oid};
+
+use super::{catalogue::Table, faults::Located, parts};
+use crate::SourceError;
+
+/// A statement keeps what it locked until its transaction ends. Of ours, indexes and TOAST come along; whatever
+/// else was locked was read in place of something. What came after our snapshot is in no catalogue that we see.
+const OTHERS: &str = "SELECT \
+    (SELECT pg_catalog.count(DISTINCT l.relation) FROM pg_catalog.pg_locks l \
+        WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation' AND l.relation = ANY ($1)), \
+    (SELECT pg_catalog.count(*) FROM pg_catalog.pg_locks l \
+        LEFT JOIN pg_catalog.pg_class c ON c.oid = l.relation \
+        WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation' AND l.relation >= 16384::pg_catalog.oid \
+        AND l.relation <> ALL ($1) AND (c.oid IS NULL OR c.relkind NOT IN ('i', 'I', 't')))";
+
+/// Sees that our transaction has locked all of these heaps, and no other table.
+///
+/// # Errors
+/// [`SourceError::PartChanged`] where another was read in place of one of them.
+pub(super) async fn all(
+    connection: &mut PgConnection,
+    table: &Table,
+    heaps: &[Oid],
+) -> Result<(), SourceError> {
+    let (ours, others) = look(connection, table, heaps).await?;
+    if usize::try_from(ours).is_ok_and(|ours| ours == heaps.len()) && others == 0 {
+        return Ok(());
+    }
+    Err(parts::another(table))
+}
+
+/// Sees that our transaction has read this heap, if any.
+///
+/// # Errors
+/// As [`all`].
+pub(super) async fn only(
+    connection: &mut PgConnection,
+    table: &Table,
+    heap: Oid,
+) -> Result<(), SourceError> {
+    match look(connection, table, &[heap]).await? {
+        (_, 0) => Ok(()),
+        _ => Err(parts::another(table)),
+    }
+}
+
+async fn look(
+    connection: &mut PgConnection,
+    table: &Table,
+    heaps: &[Oid],
+) -> Result<(i64, i64), SourceError> {
+    // Looked up in pg_catalog alone, and by a statement that nobody can have exchanged.
+    let found = sqlx::query_as(OTHERS).bind(heaps).persistent(false);
+    found.fetch_one(connection).await.at(&table.place)
+}
