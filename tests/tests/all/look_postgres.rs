@@ -269,6 +269,10 @@ async fn a_check_of_postgresql_finds_effects_that_nobody_spoke_of_and_copies_in_
         let check = check_columns(services, desired, &[], Measure::Count)
             .await
             .unwrap();
+        // What is granted is enough to open every value.
+        let opening = &check.opened[0].opening;
+        assert_eq!((opening.tried, opening.opened), (ROWS as u64, ROWS as u64));
+        assert!(opening.all);
         check.findings
     };
     // What is granted shows the protected columns, and says that it shows no more.
