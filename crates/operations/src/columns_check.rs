@@ -1,6 +1,7 @@
 //! Whether protected columns are as they were declared, and whether ciphertext stands where none is. Reads only.
 
 mod elsewhere;
+mod texts;
 
 pub(crate) use self::elsewhere::protected;
 

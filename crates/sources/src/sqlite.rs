@@ -16,6 +16,7 @@ mod read;
 mod rights;
 mod sample;
 mod sql;
+mod texts;
 mod time;
 mod triggers;
 mod turns;

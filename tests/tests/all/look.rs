@@ -219,6 +219,7 @@ fn a_check_finds_what_is_astray_unknown_or_gone() {
         &desk,
         "CREATE TABLE \"Old Patients\" (note TEXT, raw BLOB, plain TEXT); \
          INSERT INTO \"Old Patients\" SELECT notes, ssn, 'plain' FROM patients; \
+         CREATE TABLE papers AS SELECT json_object('note', notes) AS doc, '\\x' || lower(hex(ssn)) AS digits FROM patients; \
          INSERT INTO patients VALUES (4, 'u4', x'01ffffffff000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000', 'plaintext')",
     );
     let answer = desk.rekey(&["--output", "json", "columns", "check"], b"");
@@ -233,6 +234,8 @@ fn a_check_finds_what_is_astray_unknown_or_gone() {
         "column note of Old Patients in source clinic\": \"holds ciphertext of ours as base64",
         "column raw of Old Patients in source clinic\": \"holds ciphertext of ours as bytes",
         "3 under phi/1",
+        "column doc of papers in source clinic\": \"holds ciphertext of ours within its text, which no rotation moves: 1 under phi/1 in base64",
+        "column digits of papers in source clinic\": \"holds ciphertext of ours within its text, which no rotation moves: 3 under phi/1 in hex",
         "column clinic.patients.ssn\": \"1 value(s) unknown ciphertext",
         "column clinic.patients.notes\": \"1 value(s) no ciphertext",
     ] {
@@ -260,7 +263,7 @@ fn a_check_finds_what_is_astray_unknown_or_gone() {
     );
     sql(
         &desk,
-        "DROP TABLE \"Old Patients\"; DELETE FROM patients WHERE id = 4; ALTER TABLE patients RENAME ssn TO social",
+        "DROP TABLE \"Old Patients\"; DROP TABLE papers; DELETE FROM patients WHERE id = 4; ALTER TABLE patients RENAME ssn TO social",
     );
     let gone = desk.rekey(&["--output", "json", "columns", "check"], b"");
     assert!(problems(&json(&gone)).contains("has no such column; it has id, uuid, social, notes"));
