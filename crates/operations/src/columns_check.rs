@@ -1,13 +1,15 @@
 //! Whether protected columns are as they were declared, and whether ciphertext stands where none is. Reads only.
 
 mod elsewhere;
+mod texts;
 
 pub(crate) use self::elsewhere::protected;
 
 use std::collections::HashMap;
 
 use rekey_domain::{
-    Bind, ColumnName, Finding, KeyId, KeyName, KeyringName, TextEncoding, Triggers, strange_values,
+    Bind, ColumnName, Finding, KeyId, KeyName, KeyringName, QuarantineReason, TextEncoding,
+    Triggers, strange_values,
 };
 use rekey_sources::{Measure, Source, TableRights};
 use rekey_store::columns::{self, Protected};
@@ -20,6 +22,7 @@ use crate::{
         self, census_column, column_subject, declares, find_table, key_names, missing_columns,
         note_error, table_subject, unsaid_effects,
     },
+    opening::{Opening, ToOpen, open_values},
 };
 
 /// Rows of a table that are looked at where nothing is counted.
@@ -50,10 +53,22 @@ pub struct ColumnsCheck {
     pub columns: Vec<ColumnView>,
     /// What was found.
     pub findings: Vec<Finding>,
+    /// Of each column, values that were opened as a rotation would.
+    pub opened: Vec<ColumnOpening>,
     /// Values that were looked at: `sample`, or `counted`.
     pub values: &'static str,
     /// Tables that were looked at for ciphertext in columns that are not protected.
     pub other_tables: u64,
+}
+
+/// What opening values of a column came to.
+#[derive(Debug, Clone, Serialize)]
+pub struct ColumnOpening {
+    /// The column.
+    pub column: ColumnName,
+    /// How many open.
+    #[serde(flatten)]
+    pub opening: Opening,
 }
 
 /// Every protected column.
@@ -111,6 +126,7 @@ pub async fn check_columns(
         desired,
         keys: key_names(services).await?,
         how,
+        opened: Vec::new(),
         findings: Vec::new(),
     };
     for table in tables(&columns) {
@@ -124,6 +140,7 @@ pub async fn check_columns(
     look.findings.sort_by_key(|finding| finding.need);
     Ok(ColumnsCheck {
         columns: columns.iter().map(|column| view(desired, column)).collect(),
+        opened: look.opened,
         findings: look.findings,
         values: match how {
             Measure::Estimate => "sample",
@@ -138,6 +155,7 @@ struct Look<'a> {
     desired: &'a Desired,
     keys: HashMap<KeyId, KeyName>,
     how: Measure,
+    opened: Vec<ColumnOpening>,
     findings: Vec<Finding>,
 }
 
@@ -163,6 +181,7 @@ impl Look<'_> {
             return Ok(());
         }
         self.values(&present, &*found.source).await;
+        self.open(&present, &*found.source).await;
         Ok(())
     }
 
@@ -209,6 +228,21 @@ impl Look<'_> {
             }
             Err(error) => note_error(&mut self.findings, table_subject(columns[0]), &error),
         }
+    }
+
+    /// Whether values open. What is no ciphertext, or under a key that is not theirs, is said of more values.
+    async fn open(&mut self, columns: &[&Protected], source: &dyn Source) {
+        let to_open: Vec<_> = columns.iter().map(|column| ToOpen::from(*column)).collect();
+        let relation = &columns[0].table.relation;
+        let opened = open_values(self.services, source, relation, &to_open, self.how).await;
+        let reasons = [QuarantineReason::Unopened, QuarantineReason::WrongContext];
+        self.findings.extend(opened.findings(columns, &reasons));
+        let columns = columns.iter().zip(opened.columns);
+        self.opened
+            .extend(columns.map(|(column, opening)| ColumnOpening {
+                column: column.spec.name.clone(),
+                opening,
+            }));
     }
 
     /// What the configuration declares and the store has not, and the other way round.

@@ -2,8 +2,8 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use rekey_domain::{Bind, ColumnName, Principal};
-use rekey_sources::{Source, SourceError, TableShape};
+use rekey_domain::{Bind, ColumnName, Principal, QuarantineReason};
+use rekey_sources::{Measure, Source, SourceError, TableShape};
 use rekey_store::columns::{self, NewPlace, Protected};
 use serde::Serialize;
 use serde_json::json;
@@ -13,7 +13,7 @@ use crate::{
     apply::{bind_columns, bind_type},
     audited::Audited,
     look::{declared_table, declares},
-    sample_opened::{Sample, Where},
+    opening::{Opening, ToOpen, open_values},
     whereabouts::{ciphertext, counted, is_the_stores, renamed},
 };
 
@@ -29,9 +29,9 @@ pub struct Renamed {
     /// Columns of its table that are of the new table from now on, too.
     pub along: Vec<ColumnName>,
     /// Values that were looked at.
-    pub looked_at: usize,
+    pub looked_at: u64,
     /// Those of them that open.
-    pub opened: usize,
+    pub opened: u64,
     /// Whether the configuration declares it so.
     pub declared: bool,
 }
@@ -63,13 +63,12 @@ pub async fn rename_column(
     let source = services.source(&column.source).await?;
     let now = Now::look(services, desired, source, &column, new).await?;
     now.refuse_what_is_left(&column).await?;
-    let sample = now.sample().await?;
-    let (keyring, id) = (&column.spec.keyring, &column.spec.column_id);
-    let opened = sample.open(services, keyring, id).await?;
-    if opened == 0 && sample.len() > 0 {
+    let id = &column.spec.column_id;
+    let opening = now.open(services, &column).await?;
+    let looked_at = opening.tried - opening.not_for(QuarantineReason::NotCiphertext);
+    if opening.opened == 0 && looked_at > 0 {
         return Err(refused(&format!(
-            "none of {} value(s) of ciphertext in {} opens under its id {id}: it is another column, or other columns bind it now",
-            sample.len(),
+            "none of {looked_at} value(s) of ciphertext in {} opens under its id {id}: it is another column, or other columns bind it now",
             now.place.relation
         )));
     }
@@ -88,8 +87,8 @@ pub async fn rename_column(
         to: new.clone(),
         column_id: id.clone(),
         along: along.collect(),
-        looked_at: sample.len(),
-        opened,
+        looked_at,
+        opened: opening.opened,
         declared: declares(desired, new),
     };
     let asked = Audited::begin(services, principal, Action::Apply).await?;
@@ -181,14 +180,21 @@ impl Now {
         })
     }
 
-    async fn sample(&self) -> Result<Sample, OperationError> {
-        let at = Where {
-            relation: &self.place.relation,
+    /// Opens some values there as those of the column that it was.
+    async fn open(&self, services: &Services, was: &Protected) -> Result<Opening, OperationError> {
+        let at = ToOpen {
             column: &self.place.name.column,
             encoding: self.place.encoding,
             bind_columns: &self.place.bind_columns,
+            keyring: &was.spec.keyring,
+            column_id: &was.spec.column_id,
         };
-        Ok(Sample::read(&*self.source, &at).await?)
+        let (source, relation) = (&*self.source, &self.place.relation);
+        let mut opened = open_values(services, source, relation, &[at], Measure::Estimate).await;
+        match opened.stopped {
+            Some(error) => Err(error),
+            None => Ok(opened.columns.remove(0)),
+        }
     }
 
     /// Ciphertext that stays where the column was would be nobody's.

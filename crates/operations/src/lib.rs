@@ -27,6 +27,7 @@ mod leases;
 mod look;
 mod master;
 mod metered_kms;
+mod opening;
 mod pause;
 mod places;
 mod probe;
@@ -36,7 +37,6 @@ mod quarantine;
 mod quarantine_retry;
 mod rotate;
 mod rotation_plan;
-mod sample_opened;
 mod services;
 mod sources_accept;
 mod sweep;
@@ -53,7 +53,7 @@ pub use background::{background, tend};
 pub use canary::columns_along;
 pub use cancel::cancel_rotation;
 pub use census::{CensusRow, PassToProve, TableCensus, census, census_by_table, census_of_columns};
-pub use columns_check::{ColumnView, ColumnsCheck, check_columns, column_views};
+pub use columns_check::{ColumnOpening, ColumnView, ColumnsCheck, check_columns, column_views};
 pub use columns_release::{Released, release_column};
 pub use columns_rename::{Renamed, rename_column};
 pub use dead_letters::{dismiss_dead_letters, retry_dead_letters};
@@ -73,6 +73,7 @@ pub use master::{
     KeysUnder, MasterRotation, MasterView, NotRewrapped, StartWith, change_passphrase, master_view,
     rotate_master,
 };
+pub use opening::Opening;
 pub use pause::{or_pause, pause_rotation, resume_rotation};
 pub use places::{Places, sqlite_url};
 pub use probe::ProcessProbe;

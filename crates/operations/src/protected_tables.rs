@@ -56,13 +56,17 @@ impl ProtectedTable {
         let mut read = self.protected.clone();
         let written = match who {
             Grantee::Worker(Worker::Scheduler) => return Ok(None),
-            // They count values by their first bytes; which row each is of they need not know.
-            Grantee::Worker(Worker::Rotator) | Grantee::Operator => BTreeSet::new(),
-            Grantee::Worker(Worker::ReEncryptor) => {
+            // It counts values by their first bytes; which row each is of it need not know.
+            Grantee::Worker(Worker::Rotator) => BTreeSet::new(),
+            // Both open values where they stand.
+            Grantee::Worker(Worker::ReEncryptor) | Grantee::Operator => {
                 let source = services.source(&self.source).await?;
                 read.extend(source.describe(&self.relation).await?.primary_key);
                 read.extend(self.bound.iter().cloned());
-                self.protected.clone()
+                match who {
+                    Grantee::Operator => BTreeSet::new(),
+                    Grantee::Worker(_) => self.protected.clone(),
+                }
             }
         };
         Ok(Some(TableRights {

@@ -5,10 +5,10 @@ mod view;
 use std::time::Duration;
 
 use rekey_domain::{
-    Basis, Finding, KeyState, KeyringFacts, KeyringName, LatestRotation, PLAN_LIMIT, Rate,
-    TableSize, keyring_findings, kms_calls, written,
+    Basis, Finding, KeyState, KeyringFacts, KeyringName, LatestRotation, PLAN_LIMIT,
+    QuarantineReason, Rate, TableSize, keyring_findings, kms_calls, written,
 };
-use rekey_sources::{CensusColumn, Measure, TableMeasure, TableShape};
+use rekey_sources::{CensusColumn, ColumnMeasure, Measure, TableMeasure, TableShape};
 use rekey_store::{
     columns::{self, Protected},
     keyrings::{self, Keyring},
@@ -22,6 +22,7 @@ use crate::{
     Desired, OperationError, Services,
     census::tables,
     look::{self, find_table, missing_columns, note_error, said, table_subject, unsaid_effects},
+    opening::{Opening, ToOpen, open_values},
 };
 
 /// Looks at everything that a rotation of the keyring would touch.
@@ -117,13 +118,18 @@ async fn plan_table(
     }
     let wanted: Vec<CensusColumn> = columns.iter().map(|c| look::census_column(c)).collect();
     let relation = &first.table.relation;
-    match found.source.measure(relation, &wanted, how).await {
-        Ok(measured) => Ok(Some(table_plan(desired, columns, found.shape, measured))),
+    let measured = match found.source.measure(relation, &wanted, how).await {
+        Ok(measured) => measured,
         Err(error) => {
             note_error(findings, table_subject(first), &error);
-            Ok(None)
+            return Ok(None);
         }
-    }
+    };
+    let to_open: Vec<_> = columns.iter().map(|column| ToOpen::from(*column)).collect();
+    let opened = open_values(services, &*found.source, relation, &to_open, how).await;
+    findings.extend(opened.findings(columns, &QuarantineReason::ALL));
+    let (shape, opened) = (found.shape, opened.columns);
+    Ok(Some(table_plan(desired, columns, shape, measured, opened)))
 }
 
 fn table_plan(
@@ -131,17 +137,23 @@ fn table_plan(
     columns: &[&Protected],
     shape: TableShape,
     measured: TableMeasure,
+    opened: Vec<Opening>,
 ) -> TablePlan {
     let first = columns[0];
     let size = size(&measured);
     let written = written(measured.storage, &size);
     let share = |(updates, hot): (u64, u64)| (updates > 0).then(|| hot as f64 / updates as f64);
-    let columns = columns.iter().zip(measured.columns);
-    let column = |(column, measured): (&&Protected, rekey_sources::ColumnMeasure)| ColumnPlan {
-        column: column.spec.name.to_string(),
-        values: measured.values,
-        bytes: measured.bytes,
-        indexes: measured.indexes,
+    let columns = columns.iter().zip(measured.columns).zip(opened);
+    let column = |((column, measured), opening): ((&&Protected, ColumnMeasure), Opening)| {
+        // Of some it is not known how many of the others do not open.
+        let stay = if opening.all { opening.not() } else { 0 };
+        ColumnPlan {
+            column: column.spec.name.to_string(),
+            values: measured.values.saturating_sub(stay),
+            bytes: measured.bytes,
+            indexes: measured.indexes,
+            opening,
+        }
     };
     TablePlan {
         table: format!("{}.{}", first.source.name, first.table.name),

@@ -251,7 +251,7 @@ pub enum SourceError {
     },
     /// The database cannot read what it stored; a person has to restore it.
     #[error(
-        "{database}{}: {reason} ({code}); look at the server's log and its disk, and restore what is damaged from a backup",
+        "{database}{}: {reason} ({code}); restore what is damaged from a backup, and look at the disk that it was on",
         of_table(relation)
     )]
     Damaged {

@@ -63,6 +63,24 @@ pub trait Inspect: Send + Sync {
         columns: &[CensusColumn],
         rows: u32,
     ) -> Result<Sample, SourceError>;
+
+    /// Every column of the database whose text could hold ciphertext among other things, table by table.
+    ///
+    /// # Errors
+    /// As any call.
+    async fn text_tables(&self) -> Result<Vec<TextTable>, SourceError>;
+
+    /// Which keys are named by ciphertext in the text of these columns, in about `rows` rows from all over
+    /// the table; what is ciphertext as a whole left out.
+    ///
+    /// # Errors
+    /// As any call.
+    async fn sample_texts(
+        &self,
+        relation: &str,
+        columns: &[TextColumn],
+        rows: u32,
+    ) -> Result<Texts, SourceError>;
 }
 
 /// How a table is measured.
@@ -136,6 +154,70 @@ pub struct Sample {
     pub whole: bool,
     /// What the values of each column are, in the order of [`Found`]; NULLs are not counted.
     pub counts: Vec<Vec<(Found, u64)>>,
+}
+
+/// A table with columns whose text could hold ciphertext: JSON, arrays, text of any other kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TextTable {
+    /// Its name, as `relation` has it.
+    pub relation: String,
+    /// Schema and name, as [`TableShape::full_name`](crate::TableShape).
+    pub full_name: String,
+    /// Its columns that can be looked at.
+    pub columns: Vec<TextColumn>,
+    /// Those that cannot.
+    pub not_looked_at: Vec<NotLookedAt>,
+}
+
+/// A column, and how its text is had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TextColumn {
+    /// Its name.
+    pub name: String,
+    /// How.
+    pub form: TextForm,
+}
+
+/// How the text of a value is had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextForm {
+    /// It is text.
+    Text,
+    /// It is bytes, which may be those of text.
+    Bytes,
+    /// As the database writes it out.
+    Output,
+}
+
+/// A column that could hold ciphertext, and is not looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotLookedAt {
+    /// Its name.
+    pub column: String,
+    /// Its type as declared.
+    pub declared_type: String,
+    /// Why not.
+    pub why: String,
+}
+
+/// How ciphertext is spelled in text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Spelling {
+    /// In base64, of either alphabet.
+    Base64,
+    /// In hex.
+    Hex,
+}
+
+/// What a look at the text of some rows found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Texts {
+    /// Rows that were looked at.
+    pub rows: u64,
+    /// Whether these are all.
+    pub whole: bool,
+    /// Of each column: in how many rows something names which key, ours or not.
+    pub counts: Vec<Vec<((Spelling, rekey_domain::KeyId), u64)>>,
 }
 
 /// Where to look in something that goes from `first` to `last`: at most `places` ranges of at most

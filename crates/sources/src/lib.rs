@@ -9,6 +9,7 @@
 //! is given to who asks for its values, and shown by nothing.
 
 mod census;
+mod embedded;
 mod error;
 mod identity;
 mod inspect;
@@ -27,7 +28,10 @@ use std::sync::Arc;
 pub use census::Counted;
 pub use error::SourceError;
 pub use identity::ValueId;
-pub use inspect::{CandidateTable, ColumnMeasure, Inspect, Measure, Sample, TableMeasure};
+pub use inspect::{
+    CandidateTable, ColumnMeasure, Inspect, Measure, NotLookedAt, Sample, Spelling, TableMeasure,
+    TextColumn, TextForm, TextTable, Texts,
+};
 pub use postgres::{GRANT_SUPPRESS, grant_of_lag, grants};
 pub use query::{
     CensusColumn, CountedBy, PassToShow, ReadColumn, ReadQuery, TableRights, WriteTarget,

@@ -29,6 +29,7 @@ mod rows;
 mod sample;
 mod sql;
 mod swap;
+mod texts;
 mod time;
 mod tuple;
 mod who;

@@ -17,6 +17,7 @@ mod read;
 mod rights;
 mod sample;
 mod sql;
+mod texts;
 mod time;
 mod triggers;
 mod turns;

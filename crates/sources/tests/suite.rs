@@ -92,6 +92,7 @@ macro_rules! conformance {
                 inspect::what_is_not_there_cannot_be_looked_at,
                 inspect::a_sample_is_bounded_and_reaches_the_latest_rows,
                 inspect::ciphertext_is_found_in_any_column,
+                inspect::ciphertext_is_found_within_text,
                 inspect::hostile_names_are_candidates,
                 inspect::a_view_is_no_candidate,
                 inspect::looking_changes_nothing,

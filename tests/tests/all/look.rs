@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
-use rekey_domain::{Need, RotationState};
+use rekey_domain::{Need, QuarantineReason, RotationState};
 use rekey_envelope::decode_base64;
 use rekey_operations::{
-    OperationError, check_columns, column_views, pause_rotation, release_column, rotation_plan,
+    ColumnOpening, Opening, OperationError, check_columns, column_views, pause_rotation,
+    release_column, rotation_plan,
 };
 use rekey_sources::Measure;
 use serde_json::Value;
@@ -218,6 +219,7 @@ fn a_check_finds_what_is_astray_unknown_or_gone() {
         &desk,
         "CREATE TABLE \"Old Patients\" (note TEXT, raw BLOB, plain TEXT); \
          INSERT INTO \"Old Patients\" SELECT notes, ssn, 'plain' FROM patients; \
+         CREATE TABLE papers AS SELECT json_object('note', notes) AS doc, '\\x' || lower(hex(ssn)) AS digits FROM patients; \
          INSERT INTO patients VALUES (4, 'u4', x'01ffffffff000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000', 'plaintext')",
     );
     let answer = desk.rekey(&["--output", "json", "columns", "check"], b"");
@@ -232,6 +234,8 @@ fn a_check_finds_what_is_astray_unknown_or_gone() {
         "column note of Old Patients in source clinic\": \"holds ciphertext of ours as base64",
         "column raw of Old Patients in source clinic\": \"holds ciphertext of ours as bytes",
         "3 under phi/1",
+        "column doc of papers in source clinic\": \"holds ciphertext of ours within its text, which no rotation moves: 1 under phi/1 in base64",
+        "column digits of papers in source clinic\": \"holds ciphertext of ours within its text, which no rotation moves: 3 under phi/1 in hex",
         "column clinic.patients.ssn\": \"1 value(s) unknown ciphertext",
         "column clinic.patients.notes\": \"1 value(s) no ciphertext",
     ] {
@@ -259,7 +263,7 @@ fn a_check_finds_what_is_astray_unknown_or_gone() {
     );
     sql(
         &desk,
-        "DROP TABLE \"Old Patients\"; DELETE FROM patients WHERE id = 4; ALTER TABLE patients RENAME ssn TO social",
+        "DROP TABLE \"Old Patients\"; DROP TABLE papers; DELETE FROM patients WHERE id = 4; ALTER TABLE patients RENAME ssn TO social",
     );
     let gone = desk.rekey(&["--output", "json", "columns", "check"], b"");
     assert!(problems(&json(&gone)).contains("has no such column; it has id, uuid, social, notes"));
@@ -270,6 +274,78 @@ fn a_check_finds_what_is_astray_unknown_or_gone() {
             .code,
         2
     );
+}
+
+/// Rows that were renumbered, a value that was cut off, two that were copied: their first bytes are as ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn values_that_do_not_open_where_they_stand_are_named_and_not_planned() {
+    let clinic = Deployment::of(60).await;
+    let desired = desired_of(&clinic);
+    let look = async |how| {
+        let check = check_columns(&clinic.services, &desired, &[], how).await;
+        let plan = rotation_plan(&clinic.services, &desired, &phi(), how).await;
+        (check.unwrap(), plan.unwrap())
+    };
+    for how in [Measure::Estimate, Measure::Count] {
+        let (check, plan) = look(how).await;
+        assert_eq!((check.findings, plan.findings), (Vec::new(), Vec::new()));
+        assert_eq!(plan.values, clinic.values());
+        let ssn = opening_of(&check.opened, "clinic.patients.ssn");
+        assert_eq!((ssn.tried, ssn.opened, ssn.all), (60, 60, true));
+    }
+    clinic
+        .in_source("UPDATE patients SET id = id + 100000 WHERE id > 50")
+        .await;
+    clinic
+        .in_source("UPDATE patients SET ssn = substr(ssn, 1, length(ssn) - 1) WHERE id = 3")
+        .await;
+    clinic
+        .in_source(
+            "UPDATE patients SET ssn = (SELECT ssn FROM patients WHERE id = 5) WHERE id IN (7, 8)",
+        )
+        .await;
+    for how in [Measure::Estimate, Measure::Count] {
+        let (check, plan) = look(how).await;
+        let ssn = opening_of(&check.opened, "clinic.patients.ssn");
+        assert_eq!((ssn.tried, ssn.opened), (60, 47), "{ssn:?}");
+        assert_eq!(ssn.not_for(QuarantineReason::Unopened), 13);
+        for findings in [&check.findings, &plan.findings] {
+            let mut of_column = findings.iter();
+            let of_column = of_column.find(|one| one.subject == "column clinic.patients.ssn");
+            let problem = &of_column.unwrap().problem;
+            assert!(problem.contains("13 of 60 value(s)"), "{problem}");
+        }
+        let mut columns = plan.tables.iter().flat_map(|table| &table.columns);
+        let ssn = columns.find(|column| column.column == "clinic.patients.ssn");
+        assert_eq!(ssn.unwrap().values, 47);
+    }
+}
+
+fn opening_of(opened: &[ColumnOpening], name: &str) -> Opening {
+    let mut opened = opened.iter();
+    let found = opened.find(|one| one.column.to_string() == name);
+    found.unwrap().opening.clone()
+}
+
+#[test]
+fn without_the_master_key_a_check_and_a_plan_say_that_nothing_was_opened() {
+    let desk = clinic();
+    let opened = desk.rekey(&["columns", "check"], b"").stdout;
+    assert!(
+        opened.contains("OPENED") && opened.contains("clinic.patients.ssn"),
+        "{opened}"
+    );
+    fs::rename(desk.file("state/master.key"), desk.file("away.key")).unwrap();
+    for arguments in [
+        &["--output", "json", "columns", "check"][..],
+        &["--output", "json", "rotate", "phi", "--plan"],
+    ] {
+        let answer = desk.rekey(arguments, b"");
+        let found = problems(&json(&answer));
+        assert_eq!(answer.code, 3, "{}{}", answer.stdout, answer.stderr);
+        assert!(found.contains("no value was tried to open: "), "{found}");
+        assert!(found.contains("master key"), "{found}");
+    }
 }
 
 #[test]

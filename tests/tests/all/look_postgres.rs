@@ -269,6 +269,10 @@ async fn a_check_of_postgresql_finds_effects_that_nobody_spoke_of_and_copies_in_
         let check = check_columns(services, desired, &[], Measure::Count)
             .await
             .unwrap();
+        // What is granted is enough to open every value.
+        let opening = &check.opened[0].opening;
+        assert_eq!((opening.tried, opening.opened), (ROWS as u64, ROWS as u64));
+        assert!(opening.all);
         check.findings
     };
     // What is granted shows the protected columns, and says that it shows no more.
@@ -285,7 +289,9 @@ async fn a_check_of_postgresql_finds_effects_that_nobody_spoke_of_and_copies_in_
             "CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; \
              CREATE TRIGGER touch BEFORE UPDATE ON packed FOR EACH ROW EXECUTE FUNCTION touch(); \
              CREATE SCHEMA \"Old\"; CREATE TABLE \"Old\".\"Patients\" AS SELECT encode(ssn, 'base64') AS note FROM packed; \
-             CREATE TABLE plain AS SELECT name FROM packed",
+             CREATE TABLE plain AS SELECT name FROM packed; CREATE TYPE pair AS (a text, b int); \
+             CREATE TABLE papers AS SELECT jsonb_build_object('ssn', encode(ssn, 'base64')) AS doc, \
+             ARRAY[ssn] AS many, '\\x' || encode(ssn, 'hex') AS digits, (name, 1)::pair AS two FROM packed LIMIT 50",
         )
         .await;
     let found = check(APPLICATION).await;
@@ -294,7 +300,23 @@ async fn a_check_of_postgresql_finds_effects_that_nobody_spoke_of_and_copies_in_
         .map(|finding| finding.subject.as_str())
         .collect();
     let copy = r#"column note of "Old"."Patients" in source clinic"#;
-    assert_eq!(subjects, ["table clinic.packed", copy]);
+    let papers = ["doc", "many", "digits"]
+        .map(|name| format!(r#"column {name} of "public"."papers" in source clinic"#));
+    let expected = ["table clinic.packed", copy].into_iter();
+    let expected = expected.chain(papers.iter().map(String::as_str));
+    let expected: Vec<_> = expected.chain(["source clinic"]).collect();
+    assert_eq!(subjects, expected);
+    for (at, says) in [
+        (2, "50 under packed/1 in base64"),
+        (3, "50 under packed/1 in hex"),
+        (4, "50 under packed/1 in hex"),
+        (
+            5,
+            r#"two of "public"."papers" (public.pair): it is composed of others"#,
+        ),
+    ] {
+        assert!(found[at].problem.contains(says), "{:?}", found[at]);
+    }
     let plan = clinic.plan("packed").await;
     assert_eq!(plan.tables[0].update_triggers, ["touch"]);
     assert_eq!(plan.findings.len(), 1, "{:?}", plan.findings);

@@ -130,9 +130,10 @@ async fn run(cli: Cli, given: &ArgMatches) -> anyhow::Result<Exit> {
             Ok(Exit::Done)
         }
         Command::Other(command) => {
-            let app = match command {
-                commands::Command::Status => App::open_to_look(places, desired, output).await?,
-                _ => App::open(places, desired, output).await?,
+            let app = if command.only_looks() {
+                App::open_to_look(places, desired, output).await?
+            } else {
+                App::open(places, desired, output).await?
             };
             commands::run(command, &app).await
         }

@@ -1,14 +1,14 @@
 //! Columns that the file calls otherwise than the store: protected anew, their values would open under no id.
 
 use rekey_domain::ColumnName;
-use rekey_sources::SourceError;
+use rekey_sources::{Measure, SourceError};
 use rekey_store::columns::{self, Protected};
 
 use super::{Looked, Resolved};
 use crate::{
     Desired, OperationError, Services,
     look::declares,
-    sample_opened::{Sample, Where},
+    opening::{ToOpen, open_values},
 };
 
 /// Refuses a column that is new by its name and old by its values.
@@ -56,12 +56,8 @@ impl Renames<'_> {
                 return Err(self.refused(old, "is the same column"));
             }
         }
-        let Some(sample) = self.sample().await? else {
-            return Ok(());
-        };
         for old in left {
-            let (keyring, id) = (&old.spec.keyring, &old.spec.column_id);
-            if sample.open(self.services, keyring, id).await? > 0 {
+            if self.opens_as(old).await? {
                 return Err(self.refused(old, "holds values that are bound to its id"));
             }
         }
@@ -86,19 +82,22 @@ impl Renames<'_> {
         }
     }
 
-    /// None where our role may not read the column: then it was not ours.
-    async fn sample(&self) -> Result<Option<Sample>, OperationError> {
+    /// Whether values there open under its id. Where our role may not read the column it was not ours.
+    async fn opens_as(&self, old: &Protected) -> Result<bool, OperationError> {
         let source = &self.looked.sources[self.new.source.name.as_str()];
-        let at = Where {
-            relation: &self.new.shape.relation,
+        let at = ToOpen {
             column: &self.new.column.name,
             encoding: self.new.encoding,
             bind_columns: &self.new.bind_columns,
+            keyring: &old.spec.keyring,
+            column_id: &old.spec.column_id,
         };
-        match Sample::read(&**source, &at).await {
-            Ok(sample) => Ok(Some(sample)),
-            Err(SourceError::NotAllowed { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
+        let (services, relation) = (self.services, &self.new.shape.relation);
+        let opened = open_values(services, &**source, relation, &[at], Measure::Estimate).await;
+        match opened.stopped {
+            Some(OperationError::Source(SourceError::NotAllowed { .. })) => Ok(false),
+            Some(error) => Err(error),
+            None => Ok(opened.columns.iter().any(|opening| opening.opened > 0)),
         }
     }
 

@@ -82,6 +82,7 @@ impl Look<'_> {
             }
         }
         self.findings.extend(not_looked_at(name, &unreadable));
+        self.in_texts(name, &*source, &protected).await;
         looked
     }
 

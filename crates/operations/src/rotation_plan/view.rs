@@ -4,6 +4,8 @@ use rekey_domain::{Basis, Finding, KeyName, KeyringName, KmsCalls, Triggers};
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::Opening;
+
 /// What a rotation of a keyring would do.
 #[derive(Debug, Clone, Serialize)]
 pub struct RotationPlan {
@@ -81,6 +83,10 @@ pub struct ColumnPlan {
     pub bytes: u64,
     /// The indexes that it is part of.
     pub indexes: Vec<String>,
+    /// Values that were opened as the rotation would; those that do not open are not among `values` where
+    /// all were tried.
+    #[serde(rename = "opened")]
+    pub opening: Opening,
 }
 
 /// How long moving the values takes.

@@ -1,22 +1,15 @@
 //! Every column of the database that could hold ciphertext.
 
 use rekey_domain::TextEncoding;
-use sqlx::{PgConnection, Row, postgres::PgRow};
+use sqlx::{AssertSqlSafe, PgConnection, Row, postgres::PgRow};
 
 use super::{faults::Located, names::Name};
 use crate::{CandidateTable, CensusColumn, CountedBy, SourceError, place::Place};
 
-/// Tables, roots of partitions and materialized views; of what inherits, only the columns that it
-/// has of its own, as the others are looked at with what it inherits from. Domains over a type are
-/// that type. A column is readable if it is so in every part, and no index or statistics object there
+/// Whether a column `a` of a table `c` may be read in every part, and no index or statistics object there
 /// calls a function that is not PostgreSQL's own: whoever plans a query of it would run that.
-const CANDIDATES: &str = "WITH RECURSIVE base (oid, text) AS ( \
-     SELECT oid, oid <> 'bytea'::regtype FROM pg_catalog.pg_type \
-     WHERE oid IN ('bytea'::regtype, 'text'::regtype, 'varchar'::regtype, 'bpchar'::regtype) \
-     UNION SELECT t.oid, base.text FROM pg_catalog.pg_type t \
-     JOIN base ON t.typbasetype = base.oid AND t.typtype = 'd') \
- SELECT n.nspname::text, c.relname::text, a.attname::text, base.text, \
-     (SELECT coalesce(pg_catalog.bool_and(pg_catalog.has_schema_privilege(l.relnamespace, 'USAGE') \
+pub(super) const READABLE: &str = "\
+    (SELECT coalesce(pg_catalog.bool_and(pg_catalog.has_schema_privilege(l.relnamespace, 'USAGE') \
           AND pg_catalog.has_column_privilege(l.oid, a.attname, 'SELECT') \
           AND pg_catalog.has_column_privilege(l.oid, 'ctid', 'SELECT') \
           AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.refclassid IN ('pg_catalog.pg_proc'::regclass, \
@@ -26,20 +19,35 @@ const CANDIDATES: &str = "WITH RECURSIVE base (oid, text) AS ( \
                   OR d.classid = 'pg_catalog.pg_statistic_ext'::regclass AND d.objid IN \
                       (SELECT s.oid FROM pg_catalog.pg_statistic_ext s WHERE s.stxrelid = l.oid)))), true) \
       FROM pg_catalog.pg_class l WHERE l.relkind IN ('r', 'm') AND (l.oid = c.oid OR l.oid IN \
-          (SELECT relid FROM pg_catalog.pg_partition_tree(c.oid::regclass)))) \
+          (SELECT relid FROM pg_catalog.pg_partition_tree(c.oid::regclass))))";
+
+/// Tables, roots of partitions and materialized views; of what inherits, only the columns that it
+/// has of its own, as the others are looked at with what it inherits from. Domains over a type are
+/// that type.
+fn columns() -> String {
+    format!(
+        "WITH RECURSIVE base (oid, text) AS ( \
+     SELECT oid, oid <> 'bytea'::regtype FROM pg_catalog.pg_type \
+     WHERE oid IN ('bytea'::regtype, 'text'::regtype, 'varchar'::regtype, 'bpchar'::regtype) \
+     UNION SELECT t.oid, base.text FROM pg_catalog.pg_type t \
+     JOIN base ON t.typbasetype = base.oid AND t.typtype = 'd') \
+ SELECT n.nspname::text, c.relname::text, a.attname::text, base.text, \
+     {READABLE} \
  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
  JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid JOIN base ON base.oid = a.atttypid \
  WHERE c.relkind IN ('r', 'p', 'm') AND NOT c.relispartition AND c.relpersistence <> 't' \
      AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_toast%' \
      AND a.attnum > 0 AND NOT a.attisdropped AND a.attinhcount = 0 \
- ORDER BY 1, 2, a.attnum";
+ ORDER BY 1, 2, a.attnum"
+    )
+}
 
 /// Table by table, in the order of their names.
 pub(super) async fn find(
     connection: &mut PgConnection,
     place: &Place,
 ) -> Result<Vec<CandidateTable>, SourceError> {
-    let rows = sqlx::query(CANDIDATES)
+    let rows = sqlx::query(AssertSqlSafe(columns()))
         .fetch_all(connection)
         .await
         .at(place)?;

@@ -55,6 +55,7 @@ const SETTINGS: &str = "\
     SET synchronize_seqscans = off; \
     SET max_parallel_workers_per_gather = 0; \
     SET jit = off; \
+    SET bytea_output = hex; \
     SET constraint_exclusion = off; \
     SELECT pg_catalog.set_config('client_encoding', 'SQL_ASCII', false) \
     WHERE pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.=) 'SQL_ASCII'";

@@ -125,7 +125,11 @@ fn of_code(code: &str, message: &str, place: &Place) -> SourceError {
         // A password that is being replaced, here or there.
         "28000" | "28P01" => gone(code, place),
         // Of what is stored there; what it is, `damage` finds out.
-        _ if code.starts_with("XX") => damaged("what is stored there cannot be read", code, place),
+        _ if code.starts_with("XX") => damaged(
+            "what is stored there cannot be read; the server's log says what",
+            code,
+            place,
+        ),
         _ if code.starts_with("08") || code.starts_with("58") => gone(code, place),
         _ => other(format!("{} (SQLSTATE {code})", meaning(code)), place),
     }
@@ -235,6 +239,19 @@ mod tests {
         }
         assert!(matches!(error("53100", ""), SourceError::DiskFull { .. }));
         assert!(matches!(error("25006", ""), SourceError::Standby { .. }));
+    }
+
+    #[test]
+    fn only_what_cannot_be_read_is_damage() {
+        let is_damage = |code| matches!(error(code, ""), SourceError::Damaged { .. });
+        for code in ["XX000", "XX001", "XX002"] {
+            assert!(is_damage(code), "{code}");
+        }
+        for code in [
+            "57P01", "57P03", "08006", "57014", "55P03", "53200", "58030", "25P03", "",
+        ] {
+            assert!(!is_damage(code), "{code}");
+        }
     }
 
     #[test]

@@ -4,10 +4,12 @@ use async_trait::async_trait;
 use sqlx::{Connection, PgConnection};
 
 use super::{
-    PostgresSource, candidates, catalogue::Table, faults::Located, identity, measure, parts, sample,
+    PostgresSource, candidates, catalogue::Table, faults::Located, identity, measure, parts,
+    sample, texts,
 };
 use crate::{
-    CandidateTable, CensusColumn, Inspect, Measure, Sample, SourceError, TableMeasure, place::Place,
+    CandidateTable, CensusColumn, Inspect, Measure, Sample, SourceError, TableMeasure, TextColumn,
+    TextTable, Texts, place::Place,
 };
 
 const BEGIN: &str = "BEGIN READ ONLY";
@@ -70,5 +72,25 @@ impl Inspect for PostgresSource {
         let table = Table::find_to_look_at(connection, place).await?;
         parts::refuse_row_security(connection, &table).await?;
         sample::of(connection, &table, columns, rows).await
+    }
+
+    async fn text_tables(&self) -> Result<Vec<TextTable>, SourceError> {
+        let (mut connection, _) = self.begin("-").await?;
+        let place = Place::database(self.connections.database());
+        texts::find(&mut connection, &place).await
+    }
+
+    async fn sample_texts(
+        &self,
+        relation: &str,
+        columns: &[TextColumn],
+        rows: u32,
+    ) -> Result<Texts, SourceError> {
+        let (mut connection, place) = self.begin(relation).await?;
+        let mut transaction = connection.begin_with(BEGIN).await.at(&place)?;
+        let connection: &mut PgConnection = &mut transaction;
+        let table = Table::find_to_look_at(connection, place).await?;
+        parts::refuse_row_security(connection, &table).await?;
+        texts::look(connection, &table, columns, rows).await
     }
 }

@@ -33,45 +33,56 @@ pub(super) async fn of(
         columns.iter().map(|column| group(table, column)).collect();
     let groups = groups?;
     let heaps = parts::find(connection, table).await?;
-    let (all, chosen) = (heaps.len(), evenly(heaps.len(), PARTS));
-    let mut sample = Sample {
-        rows: 0,
-        whole: chosen.len() == all,
-        counts: Vec::new(),
-    };
-    let mut counts = Counts::new();
     let mut careful = Careful::begin(connection, &table.place).await?;
-    let rows_each = rows / u32::try_from(chosen.len().max(1)).unwrap_or(u32::MAX);
-    for heap in heaps
-        .into_iter()
-        .enumerate()
-        .filter_map(|(at, heap)| chosen.contains(&at).then_some(heap))
-    {
-        let rows = heap
-            .rows_per_block(careful.connection(), &table.place)
-            .await;
-        let part = heap.part(parts::or_usual(careful.recovered(rows).await)?);
-        let Some(places) = places(&part, rows_each) else {
-            continue;
-        };
-        sample.whole &= places.len() == 1;
-        let to_read = heap.to_read(&table.place);
-        sample.rows += count_rows(&mut careful, &to_read, &places).await?;
-        add(
-            &mut careful,
-            &to_read,
-            &places,
-            &groups,
-            columns,
-            &mut counts,
-        )
-        .await?;
+    let looked = places_of(&mut careful, table, heaps, rows).await?;
+    let (mut rows, mut counts) = (0, Counts::new());
+    for (heap, places) in &looked.heaps {
+        rows += count_rows(&mut careful, heap, places).await?;
+        add(&mut careful, heap, places, &groups, columns, &mut counts).await?;
     }
-    sample.counts = by_column(counts, columns.len());
-    Ok(sample)
+    Ok(Sample {
+        rows,
+        whole: looked.whole,
+        counts: by_column(counts, columns.len()),
+    })
 }
 
-async fn count_rows(
+/// Where to look for some rows of a table.
+pub(super) struct Places {
+    pub(super) heaps: Vec<(Heap, Vec<Range>)>,
+    /// Whether these are all rows.
+    pub(super) whole: bool,
+}
+
+/// Places of about `rows` rows, all in all.
+pub(super) async fn places_of(
+    careful: &mut Careful<'_>,
+    table: &Table,
+    heaps: Vec<parts::Heap>,
+    rows: u32,
+) -> Result<Places, SourceError> {
+    let chosen = evenly(heaps.len(), PARTS);
+    let mut found = Places {
+        whole: chosen.len() == heaps.len(),
+        heaps: Vec::new(),
+    };
+    let rows_each = rows / u32::try_from(chosen.len().max(1)).unwrap_or(u32::MAX);
+    for (at, heap) in heaps.into_iter().enumerate() {
+        if !chosen.contains(&at) {
+            continue;
+        }
+        let per_block = heap.rows_per_block(careful.connection(), &table.place);
+        let per_block = per_block.await;
+        let part = heap.part(parts::or_usual(careful.recovered(per_block).await)?);
+        if let Some(places) = places(&part, rows_each) {
+            found.whole &= places.len() == 1;
+            found.heaps.push((heap.to_read(&table.place), places));
+        }
+    }
+    Ok(found)
+}
+
+pub(super) async fn count_rows(
     careful: &mut Careful<'_>,
     heap: &Heap,
     places: &[Range],

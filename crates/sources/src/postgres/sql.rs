@@ -62,7 +62,7 @@ pub(super) fn start_of_ciphertext(value: &str, encoding: TextEncoding) -> String
 }
 
 /// Whether a value that is not NULL has the form of a ciphertext of ours, under whatever key.
-fn is_ciphertext(value: &str, encoding: TextEncoding) -> String {
+pub(super) fn is_ciphertext(value: &str, encoding: TextEncoding) -> String {
     let begins = begins_as_ciphertext(value, encoding);
     format!("({begins} AND {})", well_formed(value, encoding))
 }

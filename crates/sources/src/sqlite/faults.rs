@@ -197,6 +197,14 @@ mod tests {
     }
 
     #[test]
+    fn a_disk_that_fails_for_now_is_no_damaged_file() {
+        let is_damage = |code| matches!(error(code, ""), SourceError::Damaged { .. });
+        for (code, damaged) in [(11, true), (267, true), (26, true), (10, false), (5, false)] {
+            assert_eq!(is_damage(code), damaged, "{code}");
+        }
+    }
+
+    #[test]
     fn only_messages_about_names_are_passed_on() {
         let named = error(1, "no such function: soundex").to_string();
         assert!(named.contains("no such function: soundex"), "{named}");

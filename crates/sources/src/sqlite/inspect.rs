@@ -2,9 +2,10 @@
 
 use async_trait::async_trait;
 
-use super::{SqliteSource, candidates, catalogue::Table, measure, sample};
+use super::{SqliteSource, candidates, catalogue::Table, measure, sample, texts};
 use crate::{
-    CandidateTable, CensusColumn, Inspect, Measure, Sample, SourceError, TableMeasure, place::Place,
+    CandidateTable, CensusColumn, Inspect, Measure, Sample, SourceError, TableMeasure, TextColumn,
+    TextTable, Texts, place::Place,
 };
 
 #[async_trait]
@@ -53,5 +54,22 @@ impl Inspect for SqliteSource {
         let place = Place::new(self.connections.database(), relation);
         let table = Table::find_to_look_at(&mut connection, place).await?;
         sample::of(&mut connection, &table, columns, rows).await
+    }
+
+    async fn text_tables(&self) -> Result<Vec<TextTable>, SourceError> {
+        let mut connection = self.connections.acquire().await?;
+        texts::find(&mut connection, self.connections.database()).await
+    }
+
+    async fn sample_texts(
+        &self,
+        relation: &str,
+        columns: &[TextColumn],
+        rows: u32,
+    ) -> Result<Texts, SourceError> {
+        let mut connection = self.connections.acquire().await?;
+        let place = Place::new(self.connections.database(), relation);
+        let table = Table::find_to_look_at(&mut connection, place).await?;
+        texts::look(&mut connection, &table, columns, rows).await
     }
 }

@@ -2,8 +2,8 @@
 
 use rekey_domain::{Basis, Found, TextEncoding, Triggers};
 use rekey_sources::{
-    CandidateTable, CensusColumn, CountedBy, Measure, Sample, SourceError, TableMeasure,
-    TableRights,
+    CandidateTable, CensusColumn, CountedBy, Measure, Sample, SourceError, Spelling, TableMeasure,
+    TableRights, TextTable,
 };
 
 use super::{
@@ -217,6 +217,60 @@ pub async fn ciphertext_is_found_in_any_column(fixture: &impl Fixture) {
         of("note", TextEncoding::Base64),
         [(Found::NotCiphertext, 1)]
     );
+}
+
+/// In JSON and in hex; what is ciphertext as a whole, or only looks a little like one, is not meant.
+pub async fn ciphertext_is_found_within_text(fixture: &impl Fixture) {
+    let sealed = ciphertext(OLD, 1, 60);
+    let digits: String = sealed.iter().map(|byte| format!("{byte:02x}")).collect();
+    let base64 = rekey_envelope::encode_base64(&sealed);
+    let (bytes, literal) = (fixture.bytes(), fixture.literal(&sealed));
+    let create = format!(
+        "CREATE TABLE papers (id INTEGER PRIMARY KEY, doc TEXT, digits TEXT, dump TEXT, ascii {bytes}, \
+         sealed {bytes}, text TEXT, plain TEXT)"
+    );
+    fixture.execute(&create).await;
+    let ascii = fixture.literal(format!("<{base64}>").as_bytes());
+    let upper = digits.to_uppercase();
+    let short = &base64[..40];
+    for id in 1..=3 {
+        let insert = format!(
+            "INSERT INTO papers VALUES ({id}, '{{\"a\": 1, \"ssn\": \"{base64}\"}}', '{upper}', '\\x{digits}', \
+             {ascii}, {literal}, '{base64}', 'a note {short}')"
+        );
+        fixture.execute(&insert).await;
+    }
+    fixture.execute("INSERT INTO papers (id) VALUES (4)").await;
+    let found = texts(fixture, "papers").await;
+    let base64 = vec![((Spelling::Base64, OLD), 3)];
+    let hex = vec![((Spelling::Hex, OLD), 3)];
+    let of = |name: &str, counts: &Vec<_>| (name.to_owned(), counts.clone());
+    assert_eq!(
+        found,
+        [
+            of("doc", &base64),
+            of("digits", &hex),
+            of("dump", &hex),
+            of("ascii", &base64),
+        ]
+    );
+}
+
+type InTexts = Vec<(String, Vec<((Spelling, rekey_domain::KeyId), u64)>)>;
+
+/// The columns of a table whose text holds ciphertext, and which.
+pub async fn texts(fixture: &impl Fixture, name: &str) -> InTexts {
+    let tables = fixture.source().text_tables().await.unwrap();
+    let is_it = |table: &TextTable| table.full_name.split_once('.').unwrap().1 == name;
+    let table = tables.into_iter().find(is_it).unwrap();
+    let texts = fixture
+        .source()
+        .sample_texts(&table.relation, &table.columns, 1_000);
+    let texts = texts.await.unwrap();
+    assert!(texts.whole);
+    let names = table.columns.into_iter().map(|column| column.name);
+    let found = names.zip(texts.counts);
+    found.filter(|(_, counts)| !counts.is_empty()).collect()
 }
 
 pub async fn hostile_names_are_candidates(fixture: &impl Fixture) {

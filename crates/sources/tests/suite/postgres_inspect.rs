@@ -1,11 +1,11 @@
 //! Looking at PostgreSQL: partitions, schemas, rights, and what only it has.
 
 use rekey_domain::{Basis, Found, TextEncoding};
-use rekey_sources::{CandidateTable, CensusColumn, CountedBy, Measure, SourceError};
+use rekey_sources::{CandidateTable, CensusColumn, CountedBy, Measure, SourceError, Spelling};
 
 use super::{
     fixture::{Fixture, OLD},
-    inspect::sampled,
+    inspect::{sampled, texts},
     postgres_fixture::{PARTITIONED, PostgresFixture, old},
     postgres_rights::Role,
 };
@@ -96,6 +96,59 @@ async fn copies_in_views_domains_and_what_inherits_are_found() {
         let (_, sample) = sampled(&fixture, name).await;
         assert_eq!(sample.counts, [[(Found::Key(OLD), 1)]], "{name}");
     }
+}
+
+#[tokio::test]
+async fn types_that_postgresql_or_an_extension_writes_out_are_looked_through_and_others_named() {
+    let fixture = PostgresFixture::new().await;
+    let sealed = old();
+    fixture
+        .execute(&format!(
+            "ALTER DATABASE {} SET bytea_output = 'escape'; \
+             CREATE EXTENSION citext; CREATE EXTENSION hstore; \
+             CREATE TYPE pair AS (a text, b int); CREATE TYPE span AS RANGE (subtype = text); \
+             CREATE DOMAIN paper AS jsonb; CREATE DOMAIN name_of AS citext; \
+             CREATE TABLE papers (id int PRIMARY KEY, doc jsonb, raw json, own paper, loud citext, of name_of, \
+                 list text[], many bytea[], store hstore, docs jsonb[], two pair, twos pair[], from_to span, \
+                 price numeric, prices numeric[], ids uuid[], at timestamptz, words tsvector, days daterange); \
+             INSERT INTO papers SELECT 1, jsonb_build_object('a', b), json_build_object('a', b), \
+                 jsonb_build_object('a', b), b, b, ARRAY['x', b], ARRAY[v], hstore('a', b), \
+                 ARRAY[jsonb_build_object('a', b)], (b, 1)::pair, ARRAY[(b, 1)::pair], span(b, b, '[]') \
+             FROM (SELECT v, encode(v, 'base64') AS b FROM (SELECT {sealed}::bytea AS v) AS v) AS v",
+            fixture.database.name()
+        ))
+        .await;
+    let found: Vec<_> = texts(&fixture, "papers").await;
+    let names: Vec<_> = found.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "doc", "raw", "own", "loud", "of", "list", "many", "store", "docs"
+        ]
+    );
+    for (name, counts) in &found {
+        let spelling = match name.as_str() {
+            "many" => Spelling::Hex,
+            _ => Spelling::Base64,
+        };
+        assert_eq!(*counts, [((spelling, OLD), 1)], "{name}");
+    }
+    let tables = fixture.source().text_tables().await.unwrap();
+    let papers = tables.iter().find(|one| one.full_name == "public.papers");
+    let left_out: Vec<_> = papers
+        .unwrap()
+        .not_looked_at
+        .iter()
+        .map(|one| (one.column.as_str(), one.declared_type.as_str()))
+        .collect();
+    assert_eq!(
+        left_out,
+        [
+            ("two", "public.pair"),
+            ("twos", "public.pair[]"),
+            ("from_to", "public.span")
+        ]
+    );
 }
 
 /// A role that may not read a table says so, and the others are looked at.

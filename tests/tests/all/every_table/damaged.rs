@@ -93,7 +93,7 @@ async fn one_value_that_cannot_be_read_stops_no_table() {
     );
     let phi = keyring("phi");
     let plan = rotation_plan(&clinic.services, &clinic.desired(), &phi, Measure::Count).await;
-    assert_eq!(plan.unwrap().values, 600);
+    assert_eq!(plan.unwrap().values, 599, "those that can be moved");
 
     let engine = Engine::start(&clinic.workers);
     clinic.ask("phi").await;

@@ -2,7 +2,8 @@
 
 use rekey_domain::ColumnName;
 use rekey_operations::{
-    ColumnView, ColumnsCheck, check_columns, column_views, release_column, rename_column,
+    ColumnOpening, ColumnView, ColumnsCheck, Opening, check_columns, column_views, release_column,
+    rename_column,
 };
 use serde_json::json;
 
@@ -127,11 +128,25 @@ fn print(checked: &ColumnsCheck) -> std::io::Result<()> {
         _ => "some of their values were looked at",
     };
     output::line("")?;
+    let rows = checked.opened.iter().map(opening_row);
+    output::table(["COLUMN", "TRIED", "OPENED", "NOT OPENED"], rows.collect())?;
+    output::line("")?;
     output::line(&format!(
         "{} protected column(s): {by}; {} table(s) looked at for ciphertext in other columns",
         checked.columns.len(),
         checked.other_tables
     ))
+}
+
+fn opening_row(of: &ColumnOpening) -> [String; 4] {
+    let Opening { tried, opened, .. } = &of.opening;
+    let not = plan::not_opened(&of.opening);
+    [
+        of.column.to_string(),
+        tried.to_string(),
+        opened.to_string(),
+        not,
+    ]
 }
 
 async fn rename(args: &Rename, app: &App) -> anyhow::Result<Exit> {

@@ -72,6 +72,17 @@ pub enum Command {
     DeadLetters(dead_letters::Command),
 }
 
+impl Command {
+    /// Whether it only looks, and says what it can where there is no KMS to reach.
+    pub fn only_looks(&self) -> bool {
+        match self {
+            Self::Status | Self::Columns(columns::Command::Check(_)) => true,
+            Self::Rotate(args) => args.only_plans(),
+            _ => false,
+        }
+    }
+}
+
 /// Does what needs no deployment, before a configuration is read; `None` for every other command.
 pub fn offline(command: &Command, output: Output) -> Option<anyhow::Result<Exit>> {
     match command {

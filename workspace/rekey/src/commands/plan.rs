@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rekey_domain::{Finding, KeyringName, Need, Triggers, format_duration};
-use rekey_operations::{ColumnPlan, RotationPlan, TablePlan, rotation_plan};
+use rekey_operations::{ColumnPlan, Opening, RotationPlan, TablePlan, rotation_plan};
 use rekey_sources::Measure;
 
 use crate::{
@@ -66,7 +66,16 @@ fn print(plan: &RotationPlan) -> std::io::Result<()> {
             .map(move |column| column_row(column, found))
     });
     output::table(
-        ["COLUMN", "VALUES", "BYTES", "INDEXES", "FOUND BY"],
+        [
+            "COLUMN",
+            "VALUES",
+            "BYTES",
+            "INDEXES",
+            "FOUND BY",
+            "TRIED",
+            "OPENED",
+            "NOT OPENED",
+        ],
         columns.collect(),
     )?;
     output::line("")?;
@@ -93,14 +102,26 @@ fn print(plan: &RotationPlan) -> std::io::Result<()> {
     )
 }
 
-fn column_row(column: &ColumnPlan, found: &str) -> [String; 5] {
+fn column_row(column: &ColumnPlan, found: &str) -> [String; 8] {
     [
         column.column.clone(),
         column.values.to_string(),
         bytes(column.bytes),
         list(&column.indexes),
         found.to_owned(),
+        column.opening.tried.to_string(),
+        column.opening.opened.to_string(),
+        not_opened(&column.opening),
     ]
+}
+
+/// Why values did not open, and how many.
+pub fn not_opened(opening: &Opening) -> String {
+    let reasons = opening.not_opened.iter();
+    let reasons: Vec<_> = reasons
+        .map(|(reason, values)| format!("{values} {reason}"))
+        .collect();
+    list(&reasons)
 }
 
 fn table_row(table: &TablePlan) -> [String; 9] {

@@ -62,6 +62,11 @@ pub struct Args {
 }
 
 impl Args {
+    /// Whether nothing is asked for.
+    pub fn only_plans(&self) -> bool {
+        self.plan
+    }
+
     fn canary(&self) -> Canary {
         Canary {
             pause_after: self.pause_after,
