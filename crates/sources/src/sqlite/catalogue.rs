@@ -6,6 +6,7 @@ use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use super::{
     affinity::{Affinity, BindClass},
     faults::Located,
+    pragma,
     sql::quote,
 };
 use crate::{ColumnShape, SourceError, TableShape, place::Place};
@@ -30,6 +31,14 @@ struct Kind {
     kind: String,
     without_rowid: bool,
     strict: bool,
+}
+
+impl Kind {
+    /// Whether it is a table of SQLite's own; nobody can give another such a name.
+    fn is_sqlites(&self) -> bool {
+        let name = self.name.to_ascii_lowercase();
+        name.starts_with("sqlite_")
+    }
 }
 
 impl Table {
@@ -145,12 +154,23 @@ fn full_name(relation: &str) -> String {
     }
 }
 
+/// The names of the tables that hold rows of the user's, in order.
+pub(super) async fn names(
+    connection: &mut SqliteConnection,
+    place: &Place,
+) -> Result<Vec<String>, SourceError> {
+    let rows = pragma::of_all(connection, "table_list").await.at(place)?;
+    let kinds = rows.iter().map(kind_of).collect::<Result<Vec<_>, _>>();
+    let mut kinds = kinds.at(place)?;
+    kinds.retain(|kind| kind.kind == "table" && !kind.is_sqlites());
+    let mut names: Vec<_> = kinds.into_iter().map(|kind| kind.name).collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
 async fn kind(connection: &mut SqliteConnection, place: &Place) -> Result<Kind, SourceError> {
-    let sql = "SELECT name, type, wr, strict FROM pragma_table_list(?) WHERE schema = 'main'";
-    let found = sqlx::query(sql)
-        .bind(table_name(&place.relation))
-        .fetch_optional(connection);
-    let found = found.await.and_then(|row| row.map(kind_of).transpose());
+    let found = pragma::of(connection, "table_list", table_name(&place.relation)).await;
+    let found = found.and_then(|rows| rows.first().map(kind_of).transpose());
     let found = found.at(place)?.ok_or_else(|| SourceError::NoSuchTable {
         database: place.database.to_string(),
         relation: place.relation.clone(),
@@ -158,19 +178,18 @@ async fn kind(connection: &mut SqliteConnection, place: &Place) -> Result<Kind, 
     refuse_what_is_no_table(found, place)
 }
 
-fn kind_of(row: SqliteRow) -> Result<Kind, sqlx::Error> {
+fn kind_of(row: &SqliteRow) -> Result<Kind, sqlx::Error> {
     Ok(Kind {
-        name: row.try_get(0)?,
-        kind: row.try_get(1)?,
-        without_rowid: row.try_get(2)?,
-        strict: row.try_get(3)?,
+        name: row.try_get("name")?,
+        kind: row.try_get("type")?,
+        without_rowid: row.try_get("wr")?,
+        strict: row.try_get("strict")?,
     })
 }
 
 fn refuse_what_is_no_table(found: Kind, place: &Place) -> Result<Kind, SourceError> {
-    let own = found.name.to_ascii_lowercase().starts_with("sqlite_");
     let kind = match found.kind.as_str() {
-        "table" if !own => return Ok(found),
+        "table" if !found.is_sqlites() => return Ok(found),
         "table" => "table of SQLite's own".to_owned(),
         "view" => "view".to_owned(),
         kind => format!("{kind} table"),
@@ -186,9 +205,8 @@ async fn shape(
     kind: &Kind,
     place: &Place,
 ) -> Result<TableShape, SourceError> {
-    let sql = "SELECT name, type, \"notnull\", hidden, pk FROM pragma_table_xinfo(?, 'main')";
-    let rows = sqlx::query(sql).bind(&kind.name).fetch_all(connection);
-    let rows = rows.await.at(place)?;
+    let rows = pragma::of(connection, "table_xinfo", &kind.name).await;
+    let rows = rows.at(place)?;
     let columns = rows.iter().map(|row| column(row, kind.strict)).collect();
     Ok(TableShape {
         full_name: full_name(&place.relation),
@@ -208,22 +226,22 @@ async fn shape(
 }
 
 fn column(row: &SqliteRow, strict: bool) -> Result<ColumnShape, sqlx::Error> {
-    let declared_type: String = row.try_get(1)?;
+    let declared_type: String = row.try_get("type")?;
     let encoding = Affinity::of(&declared_type, strict).encoding();
     let bind_type = BindClass::of(&declared_type, strict).map(BindClass::bind_type);
     // What SQLite computes can be neither written nor known before the insert.
-    let plain = row.try_get::<i64, _>(3)? == 0;
+    let plain = row.try_get::<i64, _>("hidden")? == 0;
     Ok(ColumnShape {
-        name: row.try_get(0)?,
+        name: row.try_get("name")?,
         declared_type,
-        not_null: row.try_get(2)?,
+        not_null: row.try_get("notnull")?,
         encoding: encoding.filter(|_| plain),
         bind_type: bind_type.filter(|_| plain),
     })
 }
 
 fn primary_key(rows: &[SqliteRow]) -> Result<Vec<String>, sqlx::Error> {
-    let place_and_name = |row: &SqliteRow| Ok((row.try_get::<i64, _>(4)?, row.try_get(0)?));
+    let place_and_name = |row: &SqliteRow| Ok((row.try_get::<i64, _>("pk")?, row.try_get("name")?));
     let mut columns = rows
         .iter()
         .map(place_and_name)
