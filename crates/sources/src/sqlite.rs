@@ -7,6 +7,7 @@ mod catalogue;
 mod census;
 mod connections;
 mod faults;
+mod file;
 mod flush;
 mod indexes;
 mod inspect;
