@@ -24,6 +24,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a call waits for a connection of ours; writers hold theirs while they wait for a turn.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_CONNECTIONS: u32 = 4;
+/// What a URL may say of how the file is opened. The store's own file is one that `rwc` may make; a source
+/// makes none.
+const MODES: [&str; 3] = ["rw", "ro", "rwc"];
 /// Rows read ahead of the page that is being filled. Values may be megabytes each.
 const ROWS_AHEAD: usize = 4;
 
@@ -108,14 +111,21 @@ pub(super) fn file_of(url: &str) -> Option<PathBuf> {
 
 fn options(url: &str) -> Result<SqliteConnectOptions, SourceError> {
     let bad = |problem| SourceError::BadUrl { problem };
-    let options = SqliteConnectOptions::from_str(url).map_err(|_| bad("cannot be read"))?;
-    let path = options.get_filename();
     // An in-memory database is ours alone; no application has rows in it.
     if url.contains(":memory:") || url.contains("mode=memory") {
         return Err(bad("names a database in memory"));
     }
-    if path.as_os_str().is_empty() {
+    if let Some(problem) = rekey_domain::sqlite_parameter_problem(url, &MODES) {
+        return Err(bad(problem));
+    }
+    let options = SqliteConnectOptions::from_str(url).map_err(|_| bad("cannot be read"))?;
+    let path = options.get_filename().as_os_str();
+    if path.is_empty() {
         return Err(bad("names no file"));
+    }
+    // SQLite would read parameters out of such a name.
+    if path.as_encoded_bytes().starts_with(b"file:") {
+        return Err(bad("names a file by another URL"));
     }
     Ok(options
         .create_if_missing(false)
