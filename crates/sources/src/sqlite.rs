@@ -76,6 +76,18 @@ impl SqliteSource {
         let table = Table::find(&mut transaction, place).await?;
         Ok((transaction, table))
     }
+
+    /// The same for a count that shows nothing of a pass: of whatever has rows.
+    async fn looking_at<'a>(
+        &self,
+        connection: &'a mut SqliteConnection,
+        relation: &str,
+    ) -> Result<(Transaction<'a, Sqlite>, Table), SourceError> {
+        let place = Place::new(self.connections.database(), relation);
+        let mut transaction = connection.begin().await.at(&place)?;
+        let table = Table::find_to_look_at(&mut transaction, place).await?;
+        Ok((transaction, table))
+    }
 }
 
 /// The file that a URL names; None if it cannot be read.
@@ -182,7 +194,10 @@ impl Source for SqliteSource {
         pass: Option<&PassToShow>,
     ) -> Result<Vec<Vec<Counted>>, SourceError> {
         let mut connection = self.connections.acquire().await?;
-        let (mut transaction, table) = self.reading(&mut connection, relation).await?;
+        let (mut transaction, table) = match pass {
+            Some(_) => self.reading(&mut connection, relation).await?,
+            None => self.looking_at(&mut connection, relation).await?,
+        };
         let counted = census::count(&mut transaction, &table, columns, pass).await?;
         transaction.commit().await.at(&table.place)?;
         // Nobody may rely on rows that a loss of power takes back.

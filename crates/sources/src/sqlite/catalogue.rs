@@ -14,6 +14,12 @@ use crate::{ColumnShape, SourceError, TableShape, place::Place};
 /// SQLite's names for the rowid; a column of the same name hides one.
 const ROWID_NAMES: [&str; 3] = ["rowid", "_rowid_", "oid"];
 
+/// The kinds of tables that hold rows, as SQLite names them. A "shadow" table is one that is called like
+/// a part of a virtual table, whoever made it.
+const WITH_ROWS: [&str; 2] = ["table", "shadow"];
+/// Those of them that are nobody else's part.
+const OWN: [&str; 1] = ["table"];
+
 /// A table with rowids.
 pub(super) struct Table {
     pub(super) place: Place,
@@ -34,10 +40,10 @@ struct Kind {
 }
 
 impl Kind {
-    /// Whether it is a table of SQLite's own; nobody can give another such a name.
-    fn is_sqlites(&self) -> bool {
+    /// Whether it is of these kinds, and none of SQLite's own, whose names nobody can give to another.
+    fn is_one_of(&self, kinds: &[&str]) -> bool {
         let name = self.name.to_ascii_lowercase();
-        name.starts_with("sqlite_")
+        kinds.contains(&self.kind.as_str()) && !name.starts_with("sqlite_")
     }
 }
 
@@ -47,7 +53,7 @@ impl Table {
         connection: &mut SqliteConnection,
         place: Place,
     ) -> Result<Self, SourceError> {
-        let (kind, shape) = look_up(connection, &place).await?;
+        let (kind, shape) = look_up(connection, &place, &OWN).await?;
         let rowid = Some(rowid_name(&kind, &shape, &place)?);
         Ok(Self {
             place,
@@ -58,12 +64,13 @@ impl Table {
         })
     }
 
-    /// The same for what is only looked at: a table without rowids has rows too.
+    /// The same for what is only looked at: a table without rowids has rows too, and so has one that is
+    /// called like a part of a virtual table.
     pub(super) async fn find_to_look_at(
         connection: &mut SqliteConnection,
         place: Place,
     ) -> Result<Self, SourceError> {
-        let (kind, shape) = look_up(connection, &place).await?;
+        let (kind, shape) = look_up(connection, &place, &WITH_ROWS).await?;
         let rowid = rowid_name(&kind, &shape, &place).ok();
         Ok(Self {
             place,
@@ -130,8 +137,9 @@ impl Table {
 async fn look_up(
     connection: &mut SqliteConnection,
     place: &Place,
+    wanted: &[&str],
 ) -> Result<(Kind, TableShape), SourceError> {
-    let kind = kind(connection, place).await?;
+    let kind = kind(connection, place, wanted).await?;
     let shape = shape(connection, &kind, place).await?;
     Ok((kind, shape))
 }
@@ -162,20 +170,24 @@ pub(super) async fn names(
     let rows = pragma::of_all(connection, "table_list").await.at(place)?;
     let kinds = rows.iter().map(kind_of).collect::<Result<Vec<_>, _>>();
     let mut kinds = kinds.at(place)?;
-    kinds.retain(|kind| kind.kind == "table" && !kind.is_sqlites());
+    kinds.retain(|kind| kind.is_one_of(&WITH_ROWS));
     let mut names: Vec<_> = kinds.into_iter().map(|kind| kind.name).collect();
     names.sort_unstable();
     Ok(names)
 }
 
-async fn kind(connection: &mut SqliteConnection, place: &Place) -> Result<Kind, SourceError> {
+async fn kind(
+    connection: &mut SqliteConnection,
+    place: &Place,
+    wanted: &[&str],
+) -> Result<Kind, SourceError> {
     let found = pragma::of(connection, "table_list", table_name(&place.relation)).await;
     let found = found.and_then(|rows| rows.first().map(kind_of).transpose());
     let found = found.at(place)?.ok_or_else(|| SourceError::NoSuchTable {
         database: place.database.to_string(),
         relation: place.relation.clone(),
     })?;
-    refuse_what_is_no_table(found, place)
+    refuse_what_is_no_table(found, place, wanted)
 }
 
 fn kind_of(row: &SqliteRow) -> Result<Kind, sqlx::Error> {
@@ -187,11 +199,16 @@ fn kind_of(row: &SqliteRow) -> Result<Kind, sqlx::Error> {
     })
 }
 
-fn refuse_what_is_no_table(found: Kind, place: &Place) -> Result<Kind, SourceError> {
+fn refuse_what_is_no_table(
+    found: Kind,
+    place: &Place,
+    wanted: &[&str],
+) -> Result<Kind, SourceError> {
     let kind = match found.kind.as_str() {
-        "table" if !found.is_sqlites() => return Ok(found),
+        _ if found.is_one_of(wanted) => return Ok(found),
         "table" => "table of SQLite's own".to_owned(),
         "view" => "view".to_owned(),
+        "shadow" => "table that is called like a part of a virtual one".to_owned(),
         kind => format!("{kind} table"),
     };
     Err(SourceError::NotATable {
