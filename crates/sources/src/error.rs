@@ -26,6 +26,18 @@ pub enum SourceError {
         /// Who holds it, as far as our role may know.
         held_by: Option<String>,
     },
+    /// The file has another name than the one that we were given.
+    #[error(
+        "{database} {how}: SQLite keeps what was written last in a file beside the name that it was opened by (-wal, -journal), so what the application writes by another name would not be seen, and writing by both destroys the file; {remedy}, so that the application and the url of the source name it alike"
+    )]
+    OtherName {
+        /// The database.
+        database: String,
+        /// What was found.
+        how: &'static str,
+        /// What to do about it.
+        remedy: &'static str,
+    },
     /// We may not write there.
     #[error(
         "{database} is read-only: give this process the right to write to the file and its directory, and drop mode=ro from the URL"
@@ -320,6 +332,7 @@ impl SourceError {
                 // What cannot be read stays so until it is restored; single values are no error.
                 | Self::Damaged { .. }
                 | Self::NotAllowed { .. }
+                | Self::OtherName { .. }
                 | Self::ReadOnly { .. }
                 | Self::NoSuchTable { .. }
                 | Self::NoSuchColumn { .. }

@@ -37,6 +37,8 @@ mod suite {
     pub mod sqlite_errors;
     pub mod sqlite_fixture;
     pub mod sqlite_inspect;
+    mod sqlite_names;
+    mod sqlite_shadows;
     pub mod sqlite_values;
     pub mod writes;
 }

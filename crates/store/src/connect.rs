@@ -2,7 +2,7 @@
 
 use std::{str::FromStr, time::Duration};
 
-use rekey_domain::may_show_password;
+use rekey_domain::{may_show_password, sqlite_parameter_problem};
 use sea_orm::{
     ConnectOptions, Database, DatabaseConnection,
     sqlx::{
@@ -45,7 +45,7 @@ pub(crate) async fn connect(url: &str) -> Result<DatabaseConnection, StoreError>
     } else if is_postgres(url) {
         postgres(url)?
     } else if url.starts_with("sqlite:") {
-        sqlite(url)
+        sqlite(url)?
     } else {
         return Err(StoreError::Url);
     };
@@ -78,7 +78,18 @@ fn postgres(url: &str) -> Result<ConnectOptions, StoreError> {
     Ok(options)
 }
 
-fn sqlite(url: &str) -> ConnectOptions {
+/// How a SQLite database is opened: as it is there, or made.
+const SQLITE_MODES: [&str; 2] = ["rw", "rwc"];
+
+fn sqlite(url: &str) -> Result<ConnectOptions, StoreError> {
+    if let Some(problem) = sqlite_parameter_problem(url, &SQLITE_MODES) {
+        return Err(StoreError::UrlSays(problem));
+    }
+    // SQLite would read parameters out of such a name.
+    let named = SqliteConnectOptions::from_str(url).map_err(|_| StoreError::Url)?;
+    if named.get_filename().as_os_str().as_encoded_bytes().starts_with(b"file:") {
+        return Err(StoreError::UrlSays("names a file by another URL; expected its path"));
+    }
     let mut options = common(url, SQLITE_CONNECTIONS, Duration::from_secs(30));
     options.map_sqlx_sqlite_opts(|sqlite: SqliteConnectOptions| {
         sqlite
@@ -89,7 +100,7 @@ fn sqlite(url: &str) -> ConnectOptions {
     options.map_sqlx_sqlite_pool_opts(|pool| {
         pool.after_release(|connection, _| Box::pin(is_out_of_transaction(connection)))
     });
-    options
+    Ok(options)
 }
 
 /// Whether a connection that was given back may be used again. SQLite rolls a transaction back by
@@ -117,6 +128,25 @@ mod tests {
 
     use super::*;
     use crate::{Store, keyrings};
+
+    #[tokio::test]
+    async fn a_file_is_opened_with_its_wal_and_locks_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("store.db");
+        let url = |parameters: &str| format!("sqlite://{}{parameters}", file.display());
+        Store::connect(&url("?mode=rwc")).await.unwrap();
+        for refused in [
+            url("?mode=rw&immutable=1"),
+            url("?vfs=unix-none"),
+            url("?nolock=1"),
+            url("?mode=ro"),
+            format!("sqlite:file:{}%3Fimmutable=1", file.display()),
+        ] {
+            let error = Store::connect(&refused).await.unwrap_err();
+            assert!(matches!(error, StoreError::UrlSays(_)), "{error}");
+        }
+        Store::connect(&url("")).await.unwrap();
+    }
 
     async fn setting(store: &Store, name: &str) -> String {
         let show = format!("SELECT current_setting('{name}') AS value");

@@ -73,6 +73,9 @@ pub enum StoreError {
         "the store's URL cannot be read; expected postgres://user:password@host:port/database or sqlite://file"
     )]
     Url,
+    /// The URL of a SQLite database says what it may not.
+    #[error("the store's URL {0}")]
+    UrlSays(&'static str),
     /// Anything else the database says.
     #[error("the store failed: {0}")]
     Database(String),

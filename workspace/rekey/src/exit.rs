@@ -113,7 +113,10 @@ fn of_store(error: &StoreError) -> Exit {
         | StoreError::Locked { .. }
         | StoreError::OpenSchema { .. }
         | StoreError::Denied(_) => Exit::Refused,
-        StoreError::Unknown { .. } | StoreError::Schema { .. } | StoreError::Url => Exit::Usage,
+        StoreError::Unknown { .. }
+        | StoreError::Schema { .. }
+        | StoreError::Url
+        | StoreError::UrlSays(_) => Exit::Usage,
         error => retry_or_failed(error.is_retryable()),
     }
 }

@@ -114,7 +114,7 @@ impl Config {
     fn read(values: Map<String, Value>, problems: &Problems) -> Self {
         let mut root = Section::new("", values, problems);
         let mut store = root.section("store");
-        let url = store.database_url();
+        let url = store.store_url();
         store.end();
         let broker = broker::read(root.section("broker"), url.as_ref());
         let kms = kms::read(root.section("kms"));

@@ -3,7 +3,9 @@
 use std::{ops::RangeInclusive, path::Path, time::Duration};
 
 use config::{Map, Value, ValueKind};
-use rekey_domain::{PASSWORD_NOT_ENCODED, may_show_password, parse_duration};
+use rekey_domain::{
+    PASSWORD_NOT_ENCODED, may_show_password, parse_duration, sqlite_parameter_problem,
+};
 
 use super::{SecretUrl, problems::Problems};
 
@@ -203,9 +205,14 @@ impl<'a> Section<'a> {
         sections
     }
 
-    /// The URL of a database, given as it is or in a file.
-    pub(super) fn database_url(&mut self) -> Option<SecretUrl> {
-        self.url(check_database_url)
+    /// The URL of a source's database, given as it is or in a file.
+    pub(super) fn source_url(&mut self) -> Option<SecretUrl> {
+        self.url(|url| check_database_url(url, &["rw", "ro"]))
+    }
+
+    /// The URL of the store's database, likewise.
+    pub(super) fn store_url(&mut self) -> Option<SecretUrl> {
+        self.url(|url| check_database_url(url, &["rw", "rwc"]))
     }
 
     /// The URL of a RabbitMQ node, likewise.
@@ -267,7 +274,8 @@ fn check_broker_url(url: &str) -> Result<(), String> {
     Err("expected such as amqps://rekey@mq.clinic:5671/rekey, or local".to_owned())
 }
 
-fn check_database_url(url: &str) -> Result<(), String> {
+/// `modes` are the ways in which a file of SQLite may be opened.
+fn check_database_url(url: &str, modes: &[&str]) -> Result<(), String> {
     const EXPECTED: &str =
         "expected such as postgres://rekey@db.clinic/rekey or sqlite:///var/lib/clinic.db";
     // Nothing but the scheme is shown: the rest may hold a password.
@@ -281,7 +289,10 @@ fn check_database_url(url: &str) -> Result<(), String> {
         "sqlite" if rest.trim_start_matches('/').is_empty() => {
             Err(format!("names no file; {EXPECTED}"))
         }
-        "sqlite" => check_parameters(rest, &SQLITE_PARAMETERS),
+        "sqlite" => {
+            check_parameters(rest, &SQLITE_PARAMETERS)?;
+            sqlite_parameter_problem(url, modes).map_or(Ok(()), |problem| Err(problem.to_owned()))
+        }
         "postgres" | "postgresql" if rest.trim_start_matches('/').is_empty() => {
             Err(format!("names no server; {EXPECTED}"))
         }
@@ -292,8 +303,8 @@ fn check_database_url(url: &str) -> Result<(), String> {
     }
 }
 
-/// What a URL of a SQLite database may say behind its `?`.
-const SQLITE_PARAMETERS: [&str; 4] = ["mode", "cache", "immutable", "vfs"];
+/// What SQLite knows behind the `?` of its URL; what of it is refused is said by name.
+const SQLITE_PARAMETERS: [&str; 5] = ["mode", "cache", "immutable", "vfs", "nolock"];
 
 /// The same of a PostgreSQL database.
 const POSTGRES_PARAMETERS: [&str; 18] = [

@@ -49,7 +49,7 @@ pub struct ColumnConfig {
 pub(super) fn read(mut section: Section<'_>) -> Option<SourceConfig> {
     let name = read_name(&mut section, "\"clinic\"");
     let given = section.has("url") || section.has("url_file");
-    let url = section.database_url();
+    let url = section.source_url();
     if !given {
         section.wrong(
             "url",

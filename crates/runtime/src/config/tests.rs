@@ -143,8 +143,25 @@ fn a_parameter_of_a_url_that_nobody_reads_is_refused_and_named() {
         "postgres://rekey@db/rekey?options=-csearch_path%3Drekey",
         "postgres://rekey@db/rekey?options[search_path]=rekey",
         "sqlite:///srv/store.db?mode=rw",
+        "sqlite:///srv/store.db?mode=rwc",
     ] {
         store(url).unwrap();
+    }
+    let source = |parameter: &str| {
+        let url = format!("///var/lib/clinic.db?{parameter}");
+        load(&with("///var/lib/clinic.db", &url), &[])
+    };
+    source("mode=ro").unwrap();
+    assert!(source("mode=rwc").is_err() && source("cache=shared").is_err());
+    for (parameter, because) in [
+        ("immutable=1", "would not be read"),
+        ("vfs=unix-none", "has to lock"),
+        ("mode=memory", "in memory"),
+        ("mode=ro", "has a mode"),
+    ] {
+        let error = store(&format!("sqlite:///srv/store.db?{parameter}"));
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains(because), "{error}");
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rekey_domain::TextEncoding;
 use sqlx::SqliteConnection;
 
-use super::{catalogue::Table, faults::Located};
+use super::catalogue::{self, Table};
 use crate::{CandidateTable, CensusColumn, CountedBy, SourceError, place::Place};
 
 /// Table by table, in the order of their names. Any column may hold bytes or text, whatever its type.
@@ -13,10 +13,7 @@ pub(super) async fn find(
     connection: &mut SqliteConnection,
     database: &Arc<str>,
 ) -> Result<Vec<CandidateTable>, SourceError> {
-    let sql = "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table' \
-               AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name";
-    let names = sqlx::query_scalar(sql).fetch_all(&mut *connection);
-    let names: Vec<String> = names.await.at(&Place::database(database))?;
+    let names = catalogue::names(connection, &Place::database(database)).await?;
     let mut tables = Vec::with_capacity(names.len());
     for name in names {
         // What stands before a dot could be taken for a schema.

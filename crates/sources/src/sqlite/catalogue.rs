@@ -7,12 +7,19 @@ use super::{
     affinity::{Affinity, BindClass},
     faults::Located,
     form,
+    pragma,
     sql::quote,
 };
 use crate::{ColumnShape, SourceError, TableShape, place::Place};
 
 /// SQLite's names for the rowid; a column of the same name hides one.
 const ROWID_NAMES: [&str; 3] = ["rowid", "_rowid_", "oid"];
+
+/// The kinds of tables that hold rows, as SQLite names them. A "shadow" table is one that is called like
+/// a part of a virtual table, whoever made it.
+const WITH_ROWS: [&str; 2] = ["table", "shadow"];
+/// Those of them that are nobody else's part.
+const OWN: [&str; 1] = ["table"];
 
 /// A table with rowids.
 pub(super) struct Table {
@@ -35,13 +42,21 @@ struct Kind {
     strict: bool,
 }
 
+impl Kind {
+    /// Whether it is of these kinds, and none of SQLite's own, whose names nobody can give to another.
+    fn is_one_of(&self, kinds: &[&str]) -> bool {
+        let name = self.name.to_ascii_lowercase();
+        kinds.contains(&self.kind.as_str()) && !name.starts_with("sqlite_")
+    }
+}
+
 impl Table {
     /// Looks the table up, and refuses what has no rows of its own or no rowid.
     pub(super) async fn find(
         connection: &mut SqliteConnection,
         place: Place,
     ) -> Result<Self, SourceError> {
-        let (kind, shape) = look_up(connection, &place).await?;
+        let (kind, shape) = look_up(connection, &place, &OWN).await?;
         let rowid = Some(rowid_name(&kind, &shape, &place)?);
         let form = form::of(connection, &kind.name, &shape, &place).await?;
         Ok(Self {
@@ -54,12 +69,13 @@ impl Table {
         })
     }
 
-    /// The same for what is only looked at: a table without rowids has rows too.
+    /// The same for what is only looked at: a table without rowids has rows too, and so has one that is
+    /// called like a part of a virtual table.
     pub(super) async fn find_to_look_at(
         connection: &mut SqliteConnection,
         place: Place,
     ) -> Result<Self, SourceError> {
-        let (kind, shape) = look_up(connection, &place).await?;
+        let (kind, shape) = look_up(connection, &place, &WITH_ROWS).await?;
         let rowid = rowid_name(&kind, &shape, &place).ok();
         let form = form::of(connection, &kind.name, &shape, &place).await?;
         Ok(Self {
@@ -128,8 +144,9 @@ impl Table {
 async fn look_up(
     connection: &mut SqliteConnection,
     place: &Place,
+    wanted: &[&str],
 ) -> Result<(Kind, TableShape), SourceError> {
-    let kind = kind(connection, place).await?;
+    let kind = kind(connection, place, wanted).await?;
     let root = form::root(connection, &kind.name, place).await?;
     let shape = shape(connection, &kind, root, place).await?;
     Ok((kind, shape))
@@ -153,34 +170,53 @@ fn full_name(relation: &str) -> String {
     }
 }
 
-async fn kind(connection: &mut SqliteConnection, place: &Place) -> Result<Kind, SourceError> {
-    let sql = "SELECT name, type, wr, strict FROM pragma_table_list(?) WHERE schema = 'main'";
-    let found = sqlx::query(sql)
-        .bind(table_name(&place.relation))
-        .fetch_optional(connection);
-    let found = found.await.and_then(|row| row.map(kind_of).transpose());
+/// The names of the tables that hold rows of the user's, in order.
+pub(super) async fn names(
+    connection: &mut SqliteConnection,
+    place: &Place,
+) -> Result<Vec<String>, SourceError> {
+    let rows = pragma::of_all(connection, "table_list").await.at(place)?;
+    let kinds = rows.iter().map(kind_of).collect::<Result<Vec<_>, _>>();
+    let mut kinds = kinds.at(place)?;
+    kinds.retain(|kind| kind.is_one_of(&WITH_ROWS));
+    let mut names: Vec<_> = kinds.into_iter().map(|kind| kind.name).collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
+async fn kind(
+    connection: &mut SqliteConnection,
+    place: &Place,
+    wanted: &[&str],
+) -> Result<Kind, SourceError> {
+    let found = pragma::of(connection, "table_list", table_name(&place.relation)).await;
+    let found = found.and_then(|rows| rows.first().map(kind_of).transpose());
     let found = found.at(place)?.ok_or_else(|| SourceError::NoSuchTable {
         database: place.database.to_string(),
         relation: place.relation.clone(),
     })?;
-    refuse_what_is_no_table(found, place)
+    refuse_what_is_no_table(found, place, wanted)
 }
 
-fn kind_of(row: SqliteRow) -> Result<Kind, sqlx::Error> {
+fn kind_of(row: &SqliteRow) -> Result<Kind, sqlx::Error> {
     Ok(Kind {
-        name: row.try_get(0)?,
-        kind: row.try_get(1)?,
-        without_rowid: row.try_get(2)?,
-        strict: row.try_get(3)?,
+        name: row.try_get("name")?,
+        kind: row.try_get("type")?,
+        without_rowid: row.try_get("wr")?,
+        strict: row.try_get("strict")?,
     })
 }
 
-fn refuse_what_is_no_table(found: Kind, place: &Place) -> Result<Kind, SourceError> {
-    let own = found.name.to_ascii_lowercase().starts_with("sqlite_");
+fn refuse_what_is_no_table(
+    found: Kind,
+    place: &Place,
+    wanted: &[&str],
+) -> Result<Kind, SourceError> {
     let kind = match found.kind.as_str() {
-        "table" if !own => return Ok(found),
+        _ if found.is_one_of(wanted) => return Ok(found),
         "table" => "table of SQLite's own".to_owned(),
         "view" => "view".to_owned(),
+        "shadow" => "table that is called like a part of a virtual one".to_owned(),
         kind => format!("{kind} table"),
     };
     Err(SourceError::NotATable {
@@ -195,9 +231,8 @@ async fn shape(
     root: i64,
     place: &Place,
 ) -> Result<TableShape, SourceError> {
-    let sql = "SELECT name, type, \"notnull\", hidden, pk, cid FROM pragma_table_xinfo(?, 'main')";
-    let rows = sqlx::query(sql).bind(&kind.name).fetch_all(connection);
-    let rows = rows.await.at(place)?;
+    let rows = pragma::of(connection, "table_xinfo", &kind.name).await;
+    let rows = rows.at(place)?;
     let columns = rows.iter().map(|row| column(row, kind.strict)).collect();
     Ok(TableShape {
         full_name: full_name(&place.relation),
@@ -218,23 +253,23 @@ async fn shape(
 }
 
 fn column(row: &SqliteRow, strict: bool) -> Result<ColumnShape, sqlx::Error> {
-    let declared_type: String = row.try_get(1)?;
+    let declared_type: String = row.try_get("type")?;
     let encoding = Affinity::of(&declared_type, strict).encoding();
     let bind_type = BindClass::of(&declared_type, strict).map(BindClass::bind_type);
     // What SQLite computes can be neither written nor known before the insert.
-    let plain = row.try_get::<i64, _>(3)? == 0;
+    let plain = row.try_get::<i64, _>("hidden")? == 0;
     Ok(ColumnShape {
-        name: row.try_get(0)?,
+        name: row.try_get("name")?,
         number: row.try_get("cid")?,
         declared_type,
-        not_null: row.try_get(2)?,
+        not_null: row.try_get("notnull")?,
         encoding: encoding.filter(|_| plain),
         bind_type: bind_type.filter(|_| plain),
     })
 }
 
 fn primary_key(rows: &[SqliteRow]) -> Result<Vec<String>, sqlx::Error> {
-    let place_and_name = |row: &SqliteRow| Ok((row.try_get::<i64, _>(4)?, row.try_get(0)?));
+    let place_and_name = |row: &SqliteRow| Ok((row.try_get::<i64, _>("pk")?, row.try_get("name")?));
     let mut columns = rows
         .iter()
         .map(place_and_name)

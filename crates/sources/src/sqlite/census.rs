@@ -60,7 +60,7 @@ pub(super) async fn fence(
     Ok("write lock".to_owned())
 }
 
-/// Range by range, up to the greatest rowid.
+/// Range by range, up to the greatest rowid; at once where there are none.
 async fn count_ranges(
     connection: &mut SqliteConnection,
     table: &Table,
@@ -69,17 +69,32 @@ async fn count_ranges(
 ) -> Result<(), SourceError> {
     let selects: Result<Vec<_>, _> = columns.iter().map(|column| select(table, column)).collect();
     let selects = selects?;
+    if !table.has_rowid() {
+        return count_range(connection, table, columns, &selects, None, counting).await;
+    }
     let end = ranges::end(connection, table).await?;
     let mut after = None;
     while let Some(end) = end {
         let range = ranges::next(connection, table, after, end, RANGE_ROWS).await?;
         let Some(range) = range else { break };
-        for (at, (select, column)) in selects.iter().zip(columns).enumerate() {
-            for (found, values) in groups(connection, table, select, column, range).await? {
-                *counting.counts.entry((at, found)).or_default() += values;
-            }
-        }
+        count_range(connection, table, columns, &selects, Some(range), counting).await?;
         after = Some(range.last);
+    }
+    Ok(())
+}
+
+async fn count_range(
+    connection: &mut SqliteConnection,
+    table: &Table,
+    columns: &[CensusColumn],
+    selects: &[String],
+    range: Option<Range>,
+    counting: &mut Counting<'_>,
+) -> Result<(), SourceError> {
+    for (at, (select, column)) in selects.iter().zip(columns).enumerate() {
+        for (found, values) in groups(connection, table, select, column, range).await? {
+            *counting.counts.entry((at, found)).or_default() += values;
+        }
     }
     Ok(())
 }
@@ -89,13 +104,13 @@ async fn groups(
     table: &Table,
     select: &str,
     column: &CensusColumn,
-    range: Range,
+    range: Option<Range>,
 ) -> Result<Vec<(Found, u64)>, SourceError> {
-    let rows = sqlx::query(AssertSqlSafe(select))
-        .bind(range.first)
-        .bind(range.last)
-        .fetch_all(connection);
-    let rows = rows.await.at(&table.place)?;
+    let mut query = sqlx::query(AssertSqlSafe(select));
+    if let Some(range) = range {
+        query = query.bind(range.first).bind(range.last);
+    }
+    let rows = query.fetch_all(connection).await.at(&table.place)?;
     let groups = rows.iter().map(|row| group(row, column.encoding));
     groups.collect::<Result<_, sqlx::Error>>().at(&table.place)
 }
@@ -106,11 +121,15 @@ async fn groups(
 /// keeps it from drawing the inner statement into the outer, so that only starts are sorted.
 fn select(table: &Table, column: &CensusColumn) -> Result<String, SourceError> {
     let encoding = column.encoding;
-    let (rowid, from, value) = (table.rowid(), table.sql(), table.column(&column.name)?);
+    let (from, value) = (table.sql(), table.column(&column.name)?);
     let start = start_of_ciphertext(&value, encoding, column.by);
+    let range = match table.has_rowid() {
+        true => format!("{} BETWEEN ? AND ? AND", table.rowid()),
+        false => String::new(),
+    };
     Ok(format!(
         "SELECT start, count(*) FROM (SELECT {start} AS start \
-         FROM {from} WHERE {rowid} BETWEEN ? AND ? AND {value} IS NOT NULL LIMIT -1) GROUP BY 1"
+         FROM {from} WHERE {range} {value} IS NOT NULL LIMIT -1) GROUP BY 1"
     ))
 }
 

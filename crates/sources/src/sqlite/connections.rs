@@ -1,8 +1,6 @@
 //! A few connections to the file the path names now, even if someone replaces it.
 
 use std::{
-    fs::Metadata,
-    io,
     path::{Path, PathBuf},
     str::FromStr,
     sync::{Arc, Mutex, PoisonError},
@@ -15,7 +13,10 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use super::faults::Located;
+use super::{
+    faults::Located,
+    file::{self, FileId},
+};
 use crate::{SourceError, place::Place};
 
 /// How long a statement waits for a lock of the application's; a commit may come this late.
@@ -23,6 +24,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a call waits for a connection of ours; writers hold theirs while they wait for a turn.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_CONNECTIONS: u32 = 4;
+/// What a URL may say of how the file is opened. The store's own file is one that `rwc` may make; a source
+/// makes none.
+const MODES: [&str; 3] = ["rw", "ro", "rwc"];
 /// Rows read ahead of the page that is being filled. Values may be megabytes each.
 const ROWS_AHEAD: usize = 4;
 
@@ -41,15 +45,12 @@ struct Opened {
     file: FileId,
 }
 
-/// What stays the same while a path names the same file: device and inode.
-type FileId = (u64, u64);
-
 impl Connections {
     pub(super) async fn open(url: &str) -> Result<Self, SourceError> {
         let options = options(url)?;
         let path = options.get_filename().to_owned();
         let database: Arc<str> = format!("SQLite {}", path.display()).into();
-        let file = file_id(&path, &database).await?;
+        let file = FileId::of(&path, &database).await?;
         let pool = pool(&options);
         let current = Mutex::new(Opened { pool, file });
         let connections = Self {
@@ -75,13 +76,12 @@ impl Connections {
 
     /// The file, whatever links lead to it.
     pub(super) async fn real_path(&self) -> Result<PathBuf, SourceError> {
-        let real = tokio::fs::canonicalize(&self.path).await;
-        real.map_err(|error| out_of_reach(&error, &self.database))
+        file::real_path(&self.path, &self.database).await
     }
 
     /// A connection to the file that the path names now.
     pub(super) async fn acquire(&self) -> Result<PoolConnection<Sqlite>, SourceError> {
-        let file = file_id(&self.path, &self.database).await?;
+        let file = FileId::of(&self.path, &self.database).await?;
         let pool = self.pool_of(file);
         pool.acquire().await.at(&Place::database(&self.database))
     }
@@ -111,14 +111,21 @@ pub(super) fn file_of(url: &str) -> Option<PathBuf> {
 
 fn options(url: &str) -> Result<SqliteConnectOptions, SourceError> {
     let bad = |problem| SourceError::BadUrl { problem };
-    let options = SqliteConnectOptions::from_str(url).map_err(|_| bad("cannot be read"))?;
-    let path = options.get_filename();
     // An in-memory database is ours alone; no application has rows in it.
     if url.contains(":memory:") || url.contains("mode=memory") {
         return Err(bad("names a database in memory"));
     }
-    if path.as_os_str().is_empty() {
+    if let Some(problem) = rekey_domain::sqlite_parameter_problem(url, &MODES) {
+        return Err(bad(problem));
+    }
+    let options = SqliteConnectOptions::from_str(url).map_err(|_| bad("cannot be read"))?;
+    let path = options.get_filename().as_os_str();
+    if path.is_empty() {
         return Err(bad("names no file"));
+    }
+    // SQLite would read parameters out of such a name.
+    if path.as_encoded_bytes().starts_with(b"file:") {
+        return Err(bad("names a file by another URL"));
     }
     Ok(options
         .create_if_missing(false)
@@ -146,29 +153,4 @@ fn pool(options: &SqliteConnectOptions) -> SqlitePool {
 async fn is_out_of_transaction(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
     connection.ping().await?;
     Ok(!connection.is_in_transaction())
-}
-
-async fn file_id(path: &Path, database: &str) -> Result<FileId, SourceError> {
-    let metadata = tokio::fs::metadata(path).await;
-    let metadata = metadata.map_err(|error| out_of_reach(&error, database))?;
-    Ok(id_of(&metadata))
-}
-
-fn out_of_reach(error: &io::Error, database: &str) -> SourceError {
-    SourceError::OutOfReach {
-        database: database.to_owned(),
-        reason: error.kind().to_string(),
-    }
-}
-
-#[cfg(unix)]
-fn id_of(metadata: &Metadata) -> FileId {
-    use std::os::unix::fs::MetadataExt;
-    (metadata.dev(), metadata.ino())
-}
-
-/// Elsewhere an open file can be neither deleted nor replaced.
-#[cfg(not(unix))]
-fn id_of(_: &Metadata) -> FileId {
-    (0, 0)
 }

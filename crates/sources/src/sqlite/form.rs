@@ -1,8 +1,8 @@
 //! What changes where a table's rows may have other rowids than before: a rebuild, or a `VACUUM`.
 
-use sqlx::{AssertSqlSafe, Row, SqliteConnection};
+use sqlx::{Row, SqliteConnection};
 
-use super::{faults::Located, sql::quote};
+use super::{faults::Located, pragma};
 use crate::{SourceError, TableShape, place::Place};
 
 /// The page where the table begins. A table that takes another's name begins elsewhere.
@@ -29,8 +29,8 @@ pub(super) async fn of(
     if has_rowid_column(connection, table, shape, place).await? {
         return Ok(format!("rowid/{root}"));
     }
-    let version = sqlx::query("PRAGMA main.schema_version").fetch_one(connection);
-    let version: i64 = version.await.and_then(|row| row.try_get(0)).at(place)?;
+    let version = pragma::of_all(connection, "schema_version").await.at(place)?;
+    let version: i64 = version.first().map_or(Ok(0), |row| row.try_get(0)).at(place)?;
     Ok(format!("rowid/{root}/{version}"))
 }
 
@@ -48,10 +48,8 @@ async fn has_rowid_column(
     if !declared.is_some_and(|declared| declared.eq_ignore_ascii_case("INTEGER")) {
         return Ok(false);
     }
-    let sql = format!("PRAGMA main.index_list({})", quote(table));
-    let indexes = sqlx::query(AssertSqlSafe(sql)).fetch_all(connection);
+    let indexes = pragma::of(connection, "index_list", table).await;
     let origins: Result<Vec<String>, _> = indexes
-        .await
         .at(place)?
         .iter()
         .map(|index| index.try_get("origin"))

@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 use super::{
     catalogue::Table,
     faults::Located,
-    ranges,
+    indexes, ranges,
     sample::{self, SomeRows},
 };
 use crate::{CensusColumn, ColumnMeasure, Measure, SourceError, TableMeasure};
@@ -19,11 +19,6 @@ const RANGE_ROWS: u32 = 20_000;
 const ROW_HEADER: u64 = 6;
 /// Of an entry of an index, beside its value.
 const ENTRY_HEADER: u64 = 9;
-
-const INDEXES: &str = "SELECT DISTINCT l.name FROM pragma_index_list(?1, 'main') AS l \
-     JOIN pragma_index_xinfo(l.name, 'main') AS x LEFT JOIN main.sqlite_schema AS s ON s.name = l.name \
-     WHERE x.key AND x.name = ?2 COLLATE NOCASE \
-     OR (l.partial OR x.cid = -2) AND instr(lower(s.sql), lower(?2)) > 0 ORDER BY 1";
 
 /// Sums over rows: rows, their bytes, and of each column its values and their bytes.
 #[derive(Default)]
@@ -54,7 +49,7 @@ pub(super) async fn table(
         measured.push(ColumnMeasure {
             values: scaled(*values),
             bytes: scaled(*bytes),
-            indexes: indexes(connection, table, &column.name).await?,
+            indexes: indexes::of_column(connection, table, &column.name).await?,
         });
     }
     let entries = |column: &ColumnMeasure| {
@@ -204,15 +199,3 @@ async fn sum(
     })
 }
 
-/// The indexes that the column is part of, or of whose expressions or condition it may be.
-async fn indexes(
-    connection: &mut SqliteConnection,
-    table: &Table,
-    column: &str,
-) -> Result<Vec<String>, SourceError> {
-    let indexes = sqlx::query_scalar(INDEXES)
-        .bind(&table.name)
-        .bind(column)
-        .fetch_all(connection);
-    indexes.await.at(&table.place)
-}

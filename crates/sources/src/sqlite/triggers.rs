@@ -1,8 +1,8 @@
 //! What an update of a table means beyond its row: the triggers it may fire, the foreign keys it may break.
 
-use sqlx::{Row, SqliteConnection};
+use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
-use super::{catalogue::Table, faults::Located};
+use super::{catalogue::Table, faults::Located, pragma};
 use crate::SourceError;
 
 /// The names of the table's triggers that are not only for INSERT or DELETE, in their order.
@@ -29,13 +29,39 @@ pub(super) async fn foreign_keys(
     connection: &mut SqliteConnection,
     table: &Table,
 ) -> Result<Vec<(String, String)>, SourceError> {
-    let sql = "SELECT CASE WHEN m.name = ?1 THEN f.\"from\" ELSE f.\"to\" END AS tied, \
-                   'a foreign key of ' || m.name \
-               FROM main.sqlite_schema m, pragma_foreign_key_list(m.name, 'main') f \
-               WHERE m.type = 'table' AND tied IS NOT NULL \
-               AND (m.name = ?1 OR f.\"table\" = ?1 COLLATE NOCASE) ORDER BY 1, 2";
-    let tied = sqlx::query_as(sql).bind(&table.name).fetch_all(connection);
-    tied.await.at(&table.place)
+    let sql = "SELECT name FROM main.sqlite_schema WHERE type = 'table'";
+    let names = sqlx::query_scalar(sql).fetch_all(&mut *connection);
+    let names: Vec<String> = names.await.at(&table.place)?;
+    let mut tied = Vec::new();
+    for name in names {
+        let keys = pragma::of(connection, "foreign_key_list", &name).await;
+        for key in keys.at(&table.place)? {
+            let columns = tied_by(&key, &name, table).at(&table.place)?;
+            let what = |column| (column, format!("a foreign key of {name}"));
+            tied.extend(columns.into_iter().map(what));
+        }
+    }
+    tied.sort_unstable();
+    tied.dedup();
+    Ok(tied)
+}
+
+/// The columns of `table` that a foreign key of the table `name` ties. One that names no column of the
+/// table that it points to means its primary key.
+fn tied_by(key: &SqliteRow, name: &str, table: &Table) -> Result<Vec<String>, sqlx::Error> {
+    let mut tied = Vec::new();
+    if name == table.name {
+        tied.push(key.try_get("from")?);
+    }
+    if key
+        .try_get::<String, _>("table")?
+        .eq_ignore_ascii_case(&table.name)
+    {
+        let named: Option<String> = key.try_get("to")?;
+        let at = usize::try_from(key.try_get::<i64, _>("seq")?).unwrap_or(usize::MAX);
+        tied.extend(named.or_else(|| table.shape.primary_key.get(at).cloned()));
+    }
+    Ok(tied)
 }
 
 /// SQLite keeps `CREATE TRIGGER name …` as it was written. The first event behind the name decides;

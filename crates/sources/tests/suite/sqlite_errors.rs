@@ -48,6 +48,12 @@ async fn a_url_nobody_can_open_is_refused() {
         "sqlite::memory:",
         "sqlite:a.db?mode=memory",
         "sqlite:a.db?x=y",
+        "sqlite:a.db?immutable=1",
+        "sqlite:a.db?%69mmutable=1",
+        "sqlite:a.db?mode=ro&vfs=unix-none",
+        "sqlite:a.db?cache=shared",
+        "sqlite:a.db?nolock=1",
+        "sqlite:file:a.db%3Fimmutable=1",
     ] {
         let error = open_error(url).await;
         assert!(
@@ -61,7 +67,7 @@ async fn a_url_nobody_can_open_is_refused() {
 async fn a_missing_file_is_out_of_reach_and_not_created() {
     let directory = tempfile::TempDir::new().unwrap();
     let path = directory.path().join("none.db");
-    for parameters in ["", "?mode=rwc"] {
+    for parameters in ["", "?mode=rw", "?mode=rwc"] {
         let url = format!("sqlite://{}{parameters}", path.display());
         let error = open_error(&url).await;
         assert!(matches!(error, SourceError::OutOfReach { .. }), "{error}");
