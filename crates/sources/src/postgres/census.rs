@@ -59,7 +59,6 @@ pub(super) async fn count(
     }
     let read: Vec<Oid> = heaps.iter().map(Heap::oid).collect();
     let counted = count_heaps(&mut transaction, &table, heaps, columns, pass).await?;
-    connections::steady(&mut transaction, &table.place).await?;
     locked::all(&mut transaction, &table, &read).await?;
     transaction.commit().await.at(&table.place)?;
     connections::end(connection).await;

@@ -3,7 +3,7 @@
 
 use sqlx::{PgConnection, postgres::types::Oid};
 
-use super::{catalogue::Table, faults::Located, parts};
+use super::{catalogue::Table, connections, faults::Located, parts};
 use crate::SourceError;
 
 /// A statement keeps what it locked until its transaction ends. Of ours, indexes and TOAST come along; whatever
@@ -52,6 +52,7 @@ async fn look(
     table: &Table,
     heaps: &[Oid],
 ) -> Result<(i64, i64), SourceError> {
+    connections::steady(connection, &table.place).await?;
     // Looked up in pg_catalog alone, and by a statement that nobody can have exchanged.
     let found = sqlx::query_as(OTHERS).bind(heaps).persistent(false);
     found.fetch_one(connection).await.at(&table.place)
