@@ -39,7 +39,9 @@ mod rotate;
 mod rotation_plan;
 mod services;
 mod sources_accept;
+mod strays;
 mod sweep;
+mod too_new;
 mod uses;
 mod views;
 mod whereabouts;
@@ -86,6 +88,7 @@ pub use rotation_plan::{
 pub use services::Services;
 pub use sources_accept::{Accepted, accept_database};
 pub use sweep::SweepOutcome;
+pub use too_new::{standby_keys, too_new_values};
 pub use views::{
     KeyView, RotationView, Status, key_views, requested_rotation, rotation_view, rotation_views,
     status,

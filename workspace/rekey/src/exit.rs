@@ -111,6 +111,7 @@ fn of_store(error: &StoreError) -> Exit {
     match error {
         StoreError::Refused(_)
         | StoreError::Locked { .. }
+        | StoreError::OtherName { .. }
         | StoreError::OpenSchema { .. }
         | StoreError::Denied(_) => Exit::Refused,
         StoreError::Unknown { .. }
@@ -148,6 +149,7 @@ fn of_source(error: &SourceError) -> Exit {
         | SourceError::NotATable { .. }
         | SourceError::NoRowId { .. }
         | SourceError::CannotBind { .. }
+        | SourceError::OtherName { .. }
         | SourceError::UnknownScheme { .. }
         | SourceError::BadUrl { .. } => Exit::Usage,
         error => retry_or_failed(error.is_retryable()),
