@@ -79,8 +79,8 @@ const GUARDS: &str = "
             RAISE EXCEPTION 'versions of keys begin at 1' USING ERRCODE = '42501';
         END IF;
         IF NEW.algorithm = 'Ed25519' AND NOT rekey_is_rotator()
-            AND EXISTS (SELECT FROM key WHERE keyring_id = NEW.keyring_id) THEN
-            RAISE EXCEPTION 'only the rotator makes keys that sign, but for the first' USING ERRCODE = '42501';
+            AND (SELECT count(*) FROM key WHERE keyring_id = NEW.keyring_id) > 1 THEN
+            RAISE EXCEPTION 'only the rotator makes keys that sign, but for the first two' USING ERRCODE = '42501';
         END IF;
         RETURN NEW; END $$;
     CREATE FUNCTION rekey_guard_key() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -102,9 +102,8 @@ const GUARDS: &str = "
 
     CREATE FUNCTION rekey_guard_keyring() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
         IF NEW.primary_key_id IS DISTINCT FROM OLD.primary_key_id
-            AND (OLD.primary_key_id IS NOT NULL AND NOT rekey_is_rotator() OR NOT EXISTS (SELECT FROM key
-                WHERE key_id = NEW.primary_key_id AND keyring_id = NEW.id AND state = 'ACTIVE')) THEN
-            RAISE EXCEPTION 'only the rotator replaces a primary key, by one that is active' USING ERRCODE = '42501';
+            AND OLD.primary_key_id IS NOT NULL AND NOT rekey_is_rotator() THEN
+            RAISE EXCEPTION 'only the rotator replaces a primary key' USING ERRCODE = '42501';
         END IF;
         RETURN NEW; END $$;
     CREATE FUNCTION rekey_guard_column() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN

@@ -176,7 +176,10 @@ impl PassToProve {
             left: left.map(|left| left.cloned().unwrap_or_default()).collect(),
             parts: self.parts.get(&columns[0].table.id).cloned(),
             fence: self.fences.get(&columns[0].source.id).cloned(),
-            known: columns.iter().map(|column| column.identity.clone()).collect(),
+            known: columns
+                .iter()
+                .map(|column| column.identity.clone())
+                .collect(),
         }
     }
 }

@@ -129,7 +129,9 @@ async fn count(services: &Services, column: &Protected) -> Result<u64, Operation
     let mut found = counted(&*source, relation, column, known).await;
     if let Err(error @ SourceError::Replaced { .. }) = found {
         let looked = look_for_replaced(services, &[column], &*source, error).await;
-        known = looked.map_err(|error| refused(&column.spec.name, &error.to_string()))?.remove(0);
+        known = looked
+            .map_err(|error| refused(&column.spec.name, &error.to_string()))?
+            .remove(0);
         found = counted(&*source, relation, column, known).await;
     }
     let counted = match found {
@@ -165,7 +167,8 @@ async fn check_gone(services: &Services, column: &Protected) -> Result<(), Opera
     if let Some(known) = &column.identity
         && let Some((relation, name)) = source.column_of(known).await?
     {
-        let why = format!("it is not gone: it is called {relation}.{name} now; rekey columns rename");
+        let why =
+            format!("it is not gone: it is called {relation}.{name} now; rekey columns rename");
         return Err(refused(&column.spec.name, &why));
     }
     // A table that has a number of its own was looked for by that.

@@ -61,12 +61,7 @@ impl ProcessProbe {
     }
 
     /// The process runs, and does the work of these.
-    pub fn running(
-        &self,
-        services: Services,
-        transport: Arc<dyn Transport>,
-        workers: Vec<Worker>,
-    ) {
+    pub fn running(&self, services: Services, transport: Arc<dyn Transport>, workers: Vec<Worker>) {
         let running = Running {
             services,
             transport,

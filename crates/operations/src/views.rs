@@ -320,7 +320,9 @@ pub async fn status(services: &Services) -> Result<Status, OperationError> {
         needs_a_person: Vec::new(),
     };
     status.needs_a_person = needs(&status);
-    status.needs_a_person.extend(workers::problems(&status.workers));
+    status
+        .needs_a_person
+        .extend(workers::problems(&status.workers));
     let unopened = unopened(services).await?;
     let unopened = unopened.iter().map(ToString::to_string);
     status.needs_a_person.extend(unopened);

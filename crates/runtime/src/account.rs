@@ -12,5 +12,8 @@ pub fn account() -> String {
 /// What this machine is called.
 pub fn hostname() -> String {
     let name = gethostname().ok();
-    name.map_or_else(|| "localhost".to_owned(), |name| name.to_string_lossy().into_owned())
+    name.map_or_else(
+        || "localhost".to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    )
 }

@@ -98,8 +98,12 @@ pub(crate) fn check_parts(
     let Some(read) = &pass.parts else {
         return Ok(());
     };
-    let unread = parts.iter().find(|(part, has_rows)| *has_rows && !read.contains(part));
-    let gone = read.iter().find(|part| parts.iter().all(|(one, _)| one.name != part.name));
+    let unread = parts
+        .iter()
+        .find(|(part, has_rows)| *has_rows && !read.contains(part));
+    let gone = read
+        .iter()
+        .find(|part| parts.iter().all(|(one, _)| one.name != part.name));
     match unread.map(|(part, _)| part).or(gone) {
         None => Ok(()),
         Some(part) => Err(SourceError::PartChanged {

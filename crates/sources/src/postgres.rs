@@ -45,8 +45,8 @@ pub use self::grants::{GRANT_SUPPRESS, grant_of_lag, grants};
 pub(crate) use self::identity::place_of;
 use self::{catalogue::Table, connections::Connections, faults::Located};
 use crate::{
-    CensusColumn, Counted, Deadline, Page, PassToShow, ReadQuery, RowUpdate, Source, SourceError,
-    Inspect, SourceRow, TableRights, TableShape, WriteOutcome, WriteTarget, place::Place,
+    CensusColumn, Counted, Deadline, Inspect, Page, PassToShow, ReadQuery, RowUpdate, Source,
+    SourceError, SourceRow, TableRights, TableShape, WriteOutcome, WriteTarget, place::Place,
 };
 
 /// A PostgreSQL database of the user's.

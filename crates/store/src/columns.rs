@@ -280,7 +280,10 @@ pub async fn accept_database(unit: &Unit, source: &Source, id: &str) -> Result<(
             .exec(unit.db())
             .await?;
         protected_column::Entity::update_many()
-            .col_expr(protected_column::Column::Identity, Expr::value(Option::<String>::None))
+            .col_expr(
+                protected_column::Column::Identity,
+                Expr::value(Option::<String>::None),
+            )
             .filter(protected_column::Column::TableId.eq(table.id))
             .exec(unit.db())
             .await?;

@@ -40,7 +40,9 @@ pub async fn beat(unit: &Unit, worker: &Worker, lacks: Option<&str>) -> Result<(
         seen_at: Set(now),
         lacks: Set(lacks.map(str::to_owned)),
     };
-    let again = OnConflict::column(Id).update_columns([SeenAt, Lacks]).to_owned();
+    let again = OnConflict::column(Id)
+        .update_columns([SeenAt, Lacks])
+        .to_owned();
     heartbeat::Entity::insert(row)
         .on_conflict(again)
         .exec_without_returning(unit.db())

@@ -9,6 +9,7 @@ mod keys;
 mod late;
 mod moved;
 mod names;
+mod replaced;
 mod trees;
 mod triggers;
 mod wide;

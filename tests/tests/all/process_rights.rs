@@ -252,6 +252,75 @@ async fn no_role_makes_a_rotation_that_never_was_or_removes_what_one_under_way_d
         .unwrap();
 }
 
+/// What roles may write of some rows and columns, the database keeps them from where it would make a certificate,
+/// a date or a published key untrue.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_role_writes_what_only_another_can_know() {
+    let cluster = Cluster::of(50, Policy::default()).await;
+    let workers = cluster.start_all(1);
+    cluster.rotate().await;
+    cluster.reaches(RotationState::Completed).await;
+    for worker in workers {
+        worker.terminate().await;
+    }
+    let live = "UPDATE rotation SET state = 'VERIFYING', pass = 1, planned = false; \
+        UPDATE batch SET state = 'DISPATCHED'";
+    // The owner may do anything but take back what is done.
+    run(
+        &cluster.store,
+        "ALTER TABLE batch DISABLE TRIGGER rekey_guard_state".to_owned(),
+    )
+    .await;
+    run(&cluster.store, live.to_owned()).await;
+    run(
+        &cluster.store,
+        "ALTER TABLE batch ENABLE ALWAYS TRIGGER rekey_guard_state".to_owned(),
+    )
+    .await;
+    let operator = cluster.store_as(Grantee::Operator).await;
+    let signing = "INSERT INTO key (key_id, keyring_id, version, state, algorithm, wrapped, check_value, used, \
+        used_by_applications, created_at, public_key) SELECT 77, keyring_id, VERSION, 'INACTIVE', algorithm, '', \
+        check_value, 0, 0, now(), public_key FROM key WHERE algorithm = 'Ed25519' LIMIT 1";
+    for (forged, why) in [
+        ("UPDATE rotation SET state = 'COMPLETED'".to_owned(), "only the rotator moves"),
+        ("UPDATE rotation SET pass = 0".to_owned(), "a pass is followed by the next"),
+        ("UPDATE rotation SET planned = true".to_owned(), "only the rotator plans"),
+        ("UPDATE rotation SET plan_table = 9".to_owned(), "only the rotator plans"),
+        ("UPDATE rotation SET sweep_columns = '[]'".to_owned(), "only the rotator plans"),
+        ("UPDATE rotation SET due_at = now()".to_owned(), "only the rotator says when"),
+        ("UPDATE batch SET state = 'DONE'".to_owned(), "done by who did it"),
+        ("UPDATE key SET longest_lease = 1 WHERE state = 'ACTIVE'".to_owned(), "only grows"),
+        ("UPDATE key SET used = 0 WHERE used > 0".to_owned(), "only added"),
+        ("UPDATE key SET activated_at = '2020-01-01'".to_owned(), "dated when it happens"),
+        (signing.replace("VERSION", "50"), "keys that sign"),
+        (signing.replace("VERSION", "-9"), "begin at 1"),
+        (
+            "UPDATE keyring SET primary_key_id = (SELECT key_id FROM key WHERE state = 'INACTIVE' LIMIT 1)".to_owned(),
+            "replaces a primary key",
+        ),
+        ("DELETE FROM protected_column".to_owned(), "no rotation works on it"),
+        (
+            "INSERT INTO audit_entry (sequence, time, principal, action, subject, outcome, details_hash, previous_hash, hash) \
+             SELECT -1, time, principal, action, subject, outcome, details_hash, previous_hash, hash FROM audit_entry LIMIT 1".to_owned(),
+            "follows the last",
+        ),
+    ] {
+        let refused = sqlx::query(AssertSqlSafe(forged.clone())).execute(&operator).await;
+        let refused = refused.expect_err(&forged).to_string();
+        assert!(refused.contains(why), "{forged}: {refused}");
+    }
+    // A rotation that failed may be retried, and then its batches are.
+    run(
+        &cluster.store,
+        "UPDATE rotation SET state = 'FAILED'".to_owned(),
+    )
+    .await;
+    let scheduler = cluster.store_as(Worker::Scheduler).await;
+    let refused = sqlx::query("DELETE FROM batch").execute(&scheduler).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("batches stay"), "{refused}");
+}
+
 /// Appends an entry in the name of `principal`, with the rights of whoever these services are of.
 async fn forge(services: &Services, principal: Principal) {
     let pen = services.pen(&principal).await.unwrap();

@@ -48,7 +48,11 @@ async fn a_locked_table_is_waited_for_however_long_and_who_holds_it_is_said() {
     let mut tries = BTreeSet::new();
     let view = until("more tries than attempts are allowed", async || {
         let tried = "SELECT max(resend_at) FROM batch WHERE waiting_since IS NOT NULL";
-        if clinic.in_store("SELECT count(*) FROM batch WHERE waiting_since IS NOT NULL").await > 0 {
+        if clinic
+            .in_store("SELECT count(*) FROM batch WHERE waiting_since IS NOT NULL")
+            .await
+            > 0
+        {
             tries.insert(clinic.in_store(tried).await);
         }
         let view = clinic.rotation().await?;
@@ -71,7 +75,9 @@ async fn a_locked_table_is_waited_for_however_long_and_who_holds_it_is_said() {
 async fn a_table_that_is_not_there_puts_the_rotation_on_hold_with_the_reason() {
     let clinic = Clinic::new(ACCEPTED).await;
     let engine = half_rotated(&clinic).await;
-    clinic.execute(r#"ALTER TABLE "Visits" RENAME TO encounters"#).await;
+    clinic
+        .execute(r#"ALTER TABLE "Visits" RENAME TO encounters"#)
+        .await;
     let view = until("the rotation on hold", async || {
         let view = clinic.rotation().await?;
         assert_eq!(view.failure, None);
@@ -83,7 +89,9 @@ async fn a_table_that_is_not_there_puts_the_rotation_on_hold_with_the_reason() {
     let needs = status(&clinic.services).await.unwrap().needs_a_person;
     assert!(needs.iter().any(|need| need.contains(&why)), "{needs:?}");
     assert_eq!(status(&clinic.services).await.unwrap().dead_letters, 0);
-    clinic.execute(r#"ALTER TABLE encounters RENAME TO "Visits""#).await;
+    clinic
+        .execute(r#"ALTER TABLE encounters RENAME TO "Visits""#)
+        .await;
     resume_rotation(&clinic.services, view.id, &operator())
         .await
         .unwrap();
@@ -169,7 +177,11 @@ async fn who_does_not_work_and_what_workers_lack_is_said_within_seconds() {
     let said = "nobody has begun it yet, waiting: no worker runs";
     assert!(waited.stderr.contains(said), "{}", waited.stderr);
     let works = Works::start(&desk);
-    for (path, said) in [("livez", "alive"), ("readyz", "\"ready\":true"), ("metrics", "rekey_")] {
+    for (path, said) in [
+        ("livez", "alive"),
+        ("readyz", "\"ready\":true"),
+        ("metrics", "rekey_"),
+    ] {
         let answer = get(&works.place, path).await;
         assert!(answer.contains(said), "{path}: {answer}");
     }

@@ -281,7 +281,10 @@ impl Look<'_> {
         old.spec.name.column = name.clone();
         let counted = counted(&**self.here, &relation, &old, None).await?;
         let place = format!("{relation}.{name}");
-        Ok((ciphertext(&counted) > 0).then_some(place).into_iter().collect())
+        Ok((ciphertext(&counted) > 0)
+            .then_some(place)
+            .into_iter()
+            .collect())
     }
 
     /// A census of the old table, column by column.

@@ -43,7 +43,10 @@ pub(crate) async fn look(
         ) => Err(SourceError::Replaced {
             relation,
             column,
-            what: format!("{} holds ciphertext of ours that no declared column covers", left.join(", ")),
+            what: format!(
+                "{} holds ciphertext of ours that no declared column covers",
+                left.join(", ")
+            ),
         }
         .into()),
         (_, error) => Err(error.into()),

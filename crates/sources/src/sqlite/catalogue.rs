@@ -6,8 +6,7 @@ use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use super::{
     affinity::{Affinity, BindClass},
     faults::Located,
-    form,
-    pragma,
+    form, pragma,
     sql::quote,
 };
 use crate::{ColumnShape, SourceError, TableShape, place::Place};

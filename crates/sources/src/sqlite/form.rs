@@ -12,7 +12,9 @@ pub(super) async fn root(
     place: &Place,
 ) -> Result<i64, SourceError> {
     let sql = "SELECT rootpage FROM main.sqlite_schema WHERE type = 'table' AND name = ?";
-    let root = sqlx::query_scalar(sql).bind(table).fetch_optional(connection);
+    let root = sqlx::query_scalar(sql)
+        .bind(table)
+        .fetch_optional(connection);
     // Virtual tables begin nowhere.
     Ok(root.await.at(place)?.flatten().unwrap_or_default())
 }
@@ -29,8 +31,13 @@ pub(super) async fn of(
     if has_rowid_column(connection, table, shape, place).await? {
         return Ok(format!("rowid/{root}"));
     }
-    let version = pragma::of_all(connection, "schema_version").await.at(place)?;
-    let version: i64 = version.first().map_or(Ok(0), |row| row.try_get(0)).at(place)?;
+    let version = pragma::of_all(connection, "schema_version")
+        .await
+        .at(place)?;
+    let version: i64 = version
+        .first()
+        .map_or(Ok(0), |row| row.try_get(0))
+        .at(place)?;
     Ok(format!("rowid/{root}/{version}"))
 }
 

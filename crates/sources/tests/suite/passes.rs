@@ -28,8 +28,8 @@ pub async fn pass_over(source: &std::sync::Arc<dyn Source>) -> PassToShow {
         settled: vec![NEW],
         left,
         fence: None,
-            known: Vec::new(),
-            parts: None,
+        known: Vec::new(),
+        parts: None,
     }
 }
 

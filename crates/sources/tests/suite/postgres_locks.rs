@@ -106,7 +106,10 @@ async fn a_locked_table_is_busy_says_who_holds_it_and_is_left_alone() {
         "{error}"
     );
     let said = error.to_string();
-    assert!(said.contains("a lock on") && said.contains(&format!("held by process {pid}")), "{said}");
+    assert!(
+        said.contains("a lock on") && said.contains(&format!("held by process {pid}")),
+        "{said}"
+    );
     application.rollback().await.unwrap();
     assert_eq!(
         fixture
@@ -159,7 +162,10 @@ async fn holders_are_named_who_bars_the_table_before_who_holds_a_row() {
         .await
         .unwrap();
     let said = holders().await.unwrap();
-    assert!(said.starts_with(&format!("prepared transaction \"{gid}\"")), "{said}");
+    assert!(
+        said.starts_with(&format!("prepared transaction \"{gid}\"")),
+        "{said}"
+    );
     sqlx::raw_sql(sqlx::AssertSqlSafe(format!("ROLLBACK PREPARED '{gid}'")))
         .execute(&mut *prepared)
         .await

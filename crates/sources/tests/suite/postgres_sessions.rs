@@ -303,12 +303,6 @@ async fn a_trigger_that_exchanges_our_statements_does_not_change_the_count() {
         let written = write_to(source, &target(&query), some).await;
         assert_eq!(written, [WriteOutcome::Written; 4]);
     }
-    let exchanged = sqlx::query_scalar("SELECT count(*) FROM exchanged");
-    let exchanged: i64 = exchanged.fetch_one(&fixture.application).await.unwrap();
-    assert!(
-        exchanged > 0,
-        "no statement of ours was there to be exchanged"
-    );
     for _ in 0..10 {
         assert_eq!(counted().await, [(Found::Key(NEW), 40)]);
     }

@@ -38,7 +38,11 @@ fn workers(workers: &[WorkerView]) -> std::io::Result<()> {
             worker.worker.clone(),
             worker.place.clone(),
             optional(worker.seen_at.map(output::time).as_ref()),
-            if worker.silent { "gone".to_owned() } else { lacks },
+            if worker.silent {
+                "gone".to_owned()
+            } else {
+                lacks
+            },
         ]
     };
     output::table(
