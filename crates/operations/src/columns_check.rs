@@ -3,7 +3,7 @@
 mod elsewhere;
 mod texts;
 
-pub(crate) use self::elsewhere::protected;
+pub(crate) use self::elsewhere::{ProtectedColumns, protected};
 
 use std::collections::HashMap;
 

@@ -14,9 +14,10 @@ use serde_json::json;
 
 use crate::{
     Action, Desired, OperationError, STORE_SOURCE, Services, authorise,
-    census::{self, look_for_replaced},
+    census::look_for_replaced,
     columns_check::protected,
     look::{declares, key_names},
+    strays,
     whereabouts::{counted, is_the_stores, live_rotation, renamed},
 };
 
@@ -185,34 +186,22 @@ async fn refuse_renamed(
     let all = columns::all(services.store.db()).await?;
     let of_source = all.iter().filter(|one| one.source.id == column.source.id);
     let protected = protected(source, &of_source.collect::<Vec<_>>()).await;
+    let only = shape.map(|shape| shape.full_name.as_str());
+    let strays = strays::look(source, &protected, only).await?;
     let keys = key_names(services).await?;
-    for mut table in source.candidates().await? {
-        if shape.is_some_and(|shape| shape.full_name != table.full_name) {
-            continue;
-        }
-        let covered = |name: &str| protected.covers(&table.full_name, name);
-        if let Some(name) = table.unreadable.iter().find(|name| !covered(name)) {
-            let place = format!("{}.{name}", table.relation);
-            let why = format!("it may have been renamed to {place}, which this role may not read");
-            return Err(refused(&column.spec.name, &why));
-        }
-        let wanted: Vec<_> = table
-            .columns
-            .drain(..)
-            .filter(|one| !covered(&one.name))
-            .collect();
-        let counted = census::counted(source, &table.relation, &wanted, None).await?;
-        for (one, found) in wanted.iter().zip(census::values(&counted)) {
-            if not_released(&found, &keys).is_some() {
-                let place = format!("{}.{}", table.relation, one.name);
-                let why = format!(
-                    "{place} holds ciphertext of ours and is not protected: if it was renamed, say its name in rekey.toml, then rekey columns rename"
-                );
-                return Err(refused(&column.spec.name, &why));
-            }
-        }
+    let mut found = strays.found.iter();
+    if let Some(stray) = found.find(|stray| not_released(&stray.counts, &keys).is_some()) {
+        let why = format!(
+            "{} holds ciphertext of ours and is not protected: if it was renamed, say its name in rekey.toml, then rekey columns rename",
+            stray.place()
+        );
+        return Err(refused(&column.spec.name, &why));
     }
-    Ok(())
+    let Some(place) = strays.unreadable.first() else {
+        return Ok(());
+    };
+    let why = format!("it may have been renamed to {place}, which this role may not read");
+    Err(refused(&column.spec.name, &why))
 }
 
 fn is_gone(error: &SourceError) -> bool {

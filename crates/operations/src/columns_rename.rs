@@ -1,9 +1,11 @@
 //! Renaming a protected column: the store follows the database, and its values stay bound to the id that they have.
 
+mod left_behind;
+
 use std::{collections::HashMap, sync::Arc};
 
 use rekey_domain::{Bind, ColumnName, Principal, QuarantineReason};
-use rekey_sources::{Measure, Source, SourceError, TableShape};
+use rekey_sources::{Measure, Source, TableShape};
 use rekey_store::columns::{self, NewPlace, Protected};
 use serde::Serialize;
 use serde_json::json;
@@ -14,7 +16,7 @@ use crate::{
     audited::Audited,
     look::{declared_table, declares},
     opening::{Opening, ToOpen, open_values},
-    whereabouts::{ciphertext, counted, is_the_stores, renamed},
+    whereabouts::{is_the_stores, renamed},
 };
 
 /// A column that was renamed.
@@ -32,6 +34,8 @@ pub struct Renamed {
     pub looked_at: u64,
     /// Those of them that open.
     pub opened: u64,
+    /// Other columns of the table that were not looked at for ciphertext, as this role may not read them.
+    pub not_looked_at: Vec<String>,
     /// Whether the configuration declares it so.
     pub declared: bool,
 }
@@ -62,7 +66,7 @@ pub async fn rename_column(
     }
     let source = services.source(&column.source).await?;
     let now = Now::look(services, desired, source, &column, new).await?;
-    now.refuse_what_is_left(&column).await?;
+    let not_looked_at = left_behind::refuse(services, &all, &column, &now).await?;
     let id = &column.spec.column_id;
     let opening = now.open(services, &column).await?;
     let looked_at = opening.tried - opening.not_for(QuarantineReason::NotCiphertext);
@@ -89,6 +93,7 @@ pub async fn rename_column(
         along: along.collect(),
         looked_at,
         opened: opening.opened,
+        not_looked_at,
         declared: declares(desired, new),
     };
     let asked = Audited::begin(services, principal, Action::Apply).await?;
@@ -195,39 +200,6 @@ impl Now {
             Some(error) => Err(error),
             None => Ok(opened.columns.remove(0)),
         }
-    }
-
-    /// Ciphertext that stays where the column was would be nobody's.
-    async fn refuse_what_is_left(&self, column: &Protected) -> Result<(), OperationError> {
-        let relation = match column.table.oid {
-            Some(oid) => self.source.name_of(oid).await?,
-            None => Some(column.table.relation.clone()),
-        };
-        let Some(relation) = relation else {
-            return Ok(());
-        };
-        let was = match self.source.describe(&relation).await {
-            Err(SourceError::NoSuchTable { .. } | SourceError::NotATable { .. }) => return Ok(()),
-            was => was?,
-        };
-        let Some(name) = was.column(&column.spec.name.column).map(|one| &one.name) else {
-            return Ok(());
-        };
-        let is = self.shape.column(&self.place.name.column);
-        if was.is_of_the_same_table(&self.shape) && is.is_some_and(|is| is.name == *name) {
-            return Ok(());
-        }
-        let left = ciphertext(&counted(&*self.source, &relation, column, None).await?);
-        if left == 0 {
-            return Ok(());
-        }
-        Err(refused(
-            &column.spec.name,
-            &self.place.name,
-            &format!(
-                "{relation} has {left} value(s) of ciphertext in {name} still, which no rotation would move any more: move or delete them first"
-            ),
-        ))
     }
 }
 

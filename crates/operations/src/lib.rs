@@ -39,6 +39,7 @@ mod rotate;
 mod rotation_plan;
 mod services;
 mod sources_accept;
+mod strays;
 mod sweep;
 mod uses;
 mod views;

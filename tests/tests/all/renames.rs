@@ -12,8 +12,8 @@ use crate::{
 const ROWS: usize = 6;
 
 /// A clinic whose patients stand under `phi/1`, bound to their id.
-struct Clinic {
-    desk: Desk,
+pub struct Clinic {
+    pub desk: Desk,
     database: Option<Database>,
 }
 
@@ -25,7 +25,7 @@ impl Clinic {
         ]
     }
 
-    async fn on(database: Option<Database>) -> Self {
+    pub async fn on(database: Option<Database>) -> Self {
         let clinic = Self {
             desk: Desk::new(),
             database,
@@ -87,11 +87,11 @@ impl Clinic {
         self.by_kind("X'#'", "'\\x#'").replace('#', &hex)
     }
 
-    fn rekey(&self, arguments: &[&str]) -> Answer {
+    pub fn rekey(&self, arguments: &[&str]) -> Answer {
         self.desk.rekey(arguments, b"")
     }
 
-    fn done(&self, arguments: &[&str]) -> Answer {
+    pub fn done(&self, arguments: &[&str]) -> Answer {
         let answer = self.rekey(arguments);
         assert_eq!(
             answer.code, 0,
@@ -121,7 +121,7 @@ impl Clinic {
         );
     }
 
-    fn works(&self) -> Works {
+    pub fn works(&self) -> Works {
         Works(self.desk.command(&["up"]).spawn().unwrap())
     }
 
@@ -132,7 +132,7 @@ impl Clinic {
     }
 
     /// Every value stands under one of these keys, and none is in quarantine.
-    fn assert_nothing_left(&self, keys: &[&str]) {
+    pub fn assert_nothing_left(&self, keys: &[&str]) {
         let census = self.done(&["--output", "json", "census"]);
         let census: Value = serde_json::from_str(&census.stdout).unwrap();
         let rows = census["counts"].as_array().unwrap();
@@ -155,7 +155,7 @@ impl Clinic {
 }
 
 /// `rekey up`, until it is dropped.
-struct Works(Child);
+pub struct Works(Child);
 
 impl Drop for Works {
     fn drop(&mut self) {
@@ -279,4 +279,71 @@ async fn a_column_of_another_type_or_other_bind_columns_goes_on_where_its_values
     }
     clinic.done(&["apply"]);
     clinic.assert_all_move();
+}
+
+/// As many times as the table was copied, its values open.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_of_some_rows_is_not_taken_for_the_table_that_was_renamed() {
+    for clinic in Clinic::both().await {
+        let bytes = clinic.by_kind("BLOB", "bytea");
+        clinic
+            .sql(&format!(
+                "CREATE TABLE zz AS SELECT * FROM patients; DROP TABLE patients; \
+                 CREATE TABLE persons (id INTEGER PRIMARY KEY, ssn {bytes}, notes {bytes}); \
+                 INSERT INTO persons SELECT * FROM zz WHERE id = 1"
+            ))
+            .await;
+        clinic.declare("persons", "persons", &["ssn", "notes"]);
+        let rename = || {
+            let names = ["clinic.patients.ssn", "clinic.persons.ssn"];
+            clinic.rekey(&["columns", "rename", names[0], names[1]])
+        };
+        let refused_for = |place: &str| {
+            let refused = rename();
+            assert_eq!(refused.code, 4, "{}{}", refused.stdout, refused.stderr);
+            assert!(refused.stderr.contains(place), "{}", refused.stderr);
+        };
+        refused_for(clinic.by_kind("zz.ssn", "\"zz\".ssn"));
+        // An empty table of the old name says nothing of where its rows went.
+        clinic
+            .sql(&format!(
+                "CREATE TABLE patients (id INTEGER PRIMARY KEY, ssn {bytes}, notes {bytes})"
+            ))
+            .await;
+        refused_for(clinic.by_kind("zz.ssn", "\"zz\".ssn"));
+        clinic.sql("DROP TABLE patients").await;
+        if clinic.database.is_some() {
+            clinic
+                .sql("CREATE TABLE shut (x bytea); REVOKE ALL ON shut FROM CURRENT_USER; DROP TABLE zz")
+                .await;
+            refused_for("\"shut\".x");
+            clinic.sql("DROP TABLE shut").await;
+        } else {
+            clinic.sql("DROP TABLE zz").await;
+        }
+        let renamed = rename();
+        assert_eq!(renamed.code, 0, "{}", renamed.stderr);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_and_all_its_columns_that_are_renamed_at_once_are_followed_one_by_one() {
+    for clinic in Clinic::both().await {
+        clinic
+            .sql(
+                "ALTER TABLE patients RENAME TO persons; \
+                 ALTER TABLE persons RENAME COLUMN ssn TO social; \
+                 ALTER TABLE persons RENAME COLUMN notes TO remarks",
+            )
+            .await;
+        clinic.declare("persons", "persons", &["social", "remarks"]);
+        for (old, new) in [
+            ("clinic.patients.ssn", "clinic.persons.social"),
+            ("clinic.persons.notes", "clinic.persons.remarks"),
+        ] {
+            clinic.done(&["columns", "rename", old, new]);
+        }
+        clinic.done(&["apply"]);
+        clinic.assert_all_move();
+    }
 }

@@ -222,6 +222,10 @@ impl Look<'_> {
                 let relation = &stored.relation;
                 self.refuse_what_is_left(&**self.here, table, relation)
                     .await?;
+                // On SQLite a table of that name need not be the one that it was.
+                if wanted.shape.oid.is_none() {
+                    self.refuse_others_like_it(table, &wanted.shape).await?;
+                }
                 Ok(true)
             }
             Err(SourceError::NoSuchTable { .. }) if wanted.shape.oid.is_none() => {
@@ -330,7 +334,7 @@ impl Look<'_> {
             };
             if !sample.whole || sample.counts.iter().flatten().any(ours) {
                 let what = format!(
-                    "{} is gone, and {} holds ciphertext of ours too, or values that cannot be read: it cannot be told which of them it is now",
+                    "{} is gone or another one, and {} holds ciphertext of ours too, or values that cannot be read: it cannot be told which of them it is now",
                     table[0].table.relation, relation
                 );
                 return Err(self.refused(table, &what));

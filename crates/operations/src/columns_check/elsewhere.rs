@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use rekey_domain::{Finding, Found, TextEncoding};
-use rekey_sources::{CandidateTable, CensusColumn, Source};
+use rekey_sources::{CandidateTable, CensusColumn, Source, TableShape};
 use rekey_store::columns::Protected;
+use uuid::Uuid;
 
 use super::{Look, SAMPLED_ROWS, of_rows};
 use crate::{OperationError, STORE_SOURCE, look::note_error};
@@ -153,6 +154,8 @@ fn not_looked_at(source: &str, tables: &[String]) -> Option<Finding> {
 /// The protected columns of a source, as its catalogue names them.
 pub(crate) struct ProtectedColumns {
     columns: Vec<(String, String)>,
+    /// Those that are where they are said to be, by their ids in the store.
+    found: Vec<Uuid>,
     /// Whether names in either case are one.
     any_case: bool,
 }
@@ -160,6 +163,7 @@ pub(crate) struct ProtectedColumns {
 pub(crate) async fn protected(source: &dyn Source, columns: &[&Protected]) -> ProtectedColumns {
     let mut found = ProtectedColumns {
         columns: Vec::new(),
+        found: Vec::new(),
         any_case: columns
             .iter()
             .any(|column| column.source.url.starts_with("sqlite")),
@@ -169,9 +173,8 @@ pub(crate) async fn protected(source: &dyn Source, columns: &[&Protected]) -> Pr
         let Ok(shape) = source.describe(&column.table.relation).await else {
             continue;
         };
-        if let Some(named) = shape.column(&column.spec.name.column) {
-            let column = (shape.full_name.clone(), named.name.clone());
-            found.columns.push(column);
+        if found.add(&shape, &column.spec.name.column) {
+            found.found.push(column.id);
         }
     }
     found
@@ -179,10 +182,25 @@ pub(crate) async fn protected(source: &dyn Source, columns: &[&Protected]) -> Pr
 
 impl ProtectedColumns {
     pub(crate) fn covers(&self, table: &str, column: &str) -> bool {
-        let same = |one: &str, other: &str| {
-            one == other || self.any_case && one.eq_ignore_ascii_case(other)
-        };
         let mut columns = self.columns.iter();
-        columns.any(|(of, name)| same(of, table) && same(name, column))
+        columns.any(|(of, name)| self.is_one_name(of, table) && self.is_one_name(name, column))
+    }
+
+    /// Whether the protected column of this id is where it is said to be.
+    pub(crate) fn found(&self, id: Uuid) -> bool {
+        self.found.contains(&id)
+    }
+
+    /// Takes a column for protected, too, if the table has it.
+    pub(crate) fn add(&mut self, shape: &TableShape, column: &str) -> bool {
+        let named = shape.column(column);
+        let column = named.map(|named| (shape.full_name.clone(), named.name.clone()));
+        self.columns.extend(column);
+        named.is_some()
+    }
+
+    /// Whether the database takes both for one name.
+    pub(crate) fn is_one_name(&self, one: &str, other: &str) -> bool {
+        one == other || self.any_case && one.eq_ignore_ascii_case(other)
     }
 }

@@ -164,6 +164,13 @@ async fn rename(args: &Rename, app: &App) -> anyhow::Result<Exit> {
             }
         }
     }
+    if !renamed.not_looked_at.is_empty() {
+        output::note(&format!(
+            "not looked at, as this role may not read them: {}. If one of them holds values of {}, they are nobody's now; rekey columns check, as a role that may, finds them",
+            renamed.not_looked_at.join(", "),
+            renamed.from
+        ));
+    }
     if !renamed.declared {
         output::note(&format!(
             "rekey.toml does not declare {}: say so there before the next rekey apply",

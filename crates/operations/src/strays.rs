@@ -1,0 +1,91 @@
+//! Ciphertext that no protected column covers: every value of a source's other columns is counted, for whoever
+//! would leave it behind.
+
+use rekey_domain::Found;
+use rekey_sources::{CensusColumn, Source, SourceError};
+
+use crate::{census, columns_check::ProtectedColumns};
+
+/// What was found beside the protected columns.
+#[derive(Debug, Default)]
+pub(crate) struct Strays {
+    /// Columns that hold values which begin as ciphertext.
+    pub(crate) found: Vec<Stray>,
+    /// Columns that our role may not read, as `table.column`.
+    pub(crate) unreadable: Vec<String>,
+}
+
+/// A column with ciphertext.
+#[derive(Debug)]
+pub(crate) struct Stray {
+    /// Its table, as `relation` has it.
+    pub(crate) relation: String,
+    /// Its name, and how the ciphertext stands in it.
+    pub(crate) column: CensusColumn,
+    /// What was counted in it.
+    pub(crate) counts: Vec<(Found, u64)>,
+}
+
+/// Looks at all tables, or at the one of this full name.
+pub(crate) async fn look(
+    source: &dyn Source,
+    protected: &ProtectedColumns,
+    only: Option<&str>,
+) -> Result<Strays, SourceError> {
+    let mut strays = Strays::default();
+    for table in source.candidates().await? {
+        if only.is_some_and(|only| !protected.is_one_name(only, &table.full_name)) {
+            continue;
+        }
+        let covered = |name: &str| protected.covers(&table.full_name, name);
+        let unreadable = table.unreadable.iter().filter(|name| !covered(name));
+        let named = unreadable.map(|name| format!("{}.{name}", table.relation));
+        strays.unreadable.extend(named);
+        let columns: Vec<_> = table
+            .columns
+            .iter()
+            .filter(|column| !covered(&column.name))
+            .cloned()
+            .collect();
+        if columns.is_empty() {
+            continue;
+        }
+        let counted = count(source, &table.relation, &columns).await?;
+        for (column, counts) in columns.into_iter().zip(counted) {
+            if counts
+                .iter()
+                .any(|(found, _)| *found != Found::NotCiphertext)
+            {
+                let relation = table.relation.clone();
+                strays.found.push(Stray {
+                    relation,
+                    column,
+                    counts,
+                });
+            }
+        }
+    }
+    Ok(strays)
+}
+
+/// A materialized view cannot be locked as a census locks tables: all of it is looked at.
+async fn count(
+    source: &dyn Source,
+    relation: &str,
+    columns: &[CensusColumn],
+) -> Result<Vec<Vec<(Found, u64)>>, SourceError> {
+    match census::counted(source, relation, columns, None).await {
+        Err(SourceError::NotATable { .. }) => {
+            let sample = source.sample(relation, columns, u32::MAX).await?;
+            Ok(sample.counts)
+        }
+        counted => Ok(census::values(&counted?)),
+    }
+}
+
+impl Stray {
+    /// `table.column`.
+    pub(crate) fn place(&self) -> String {
+        format!("{}.{}", self.relation, self.column.name)
+    }
+}
