@@ -52,6 +52,7 @@ async fn preview(
 ) -> Result<Written, OperationError> {
     let whereabouts = whereabouts::look(services, desired, looked).await?;
     renames::refuse_renamed(services, desired, looked).await?;
+    overlaps::refuse_protected(services, desired, looked).await?;
     let unit = services.store.begin().await?;
     // Dropped without commit: what it changed is what would change.
     write(&unit, desired, &looked.resolved, &whereabouts).await
@@ -118,12 +119,15 @@ struct Resolved<'a> {
 /// The sources of the file, and what their catalogues say of its columns.
 struct Looked<'a> {
     sources: HashMap<&'a str, Arc<dyn Source>>,
+    /// What tells the database of each from the others.
+    instances: HashMap<&'a str, String>,
     resolved: Vec<Resolved<'a>>,
 }
 
 impl<'a> Looked<'a> {
     async fn at(desired: &'a Desired) -> Result<Self, OperationError> {
         let (mut sources, mut resolved) = (HashMap::new(), Vec::new());
+        let mut instances = HashMap::new();
         for source in &desired.sources {
             let open = rekey_sources::open(source.url.expose_url()).await?;
             for table in &source.tables {
@@ -133,10 +137,16 @@ impl<'a> Looked<'a> {
                     resolved.push(resolve_column(source, table, column, &shape)?);
                 }
             }
+            instances.insert(source.name.as_str(), open.instance().await?);
             sources.insert(source.name.as_str(), open);
         }
-        overlaps::refuse_twice(&resolved)?;
-        Ok(Self { sources, resolved })
+        let looked = Self {
+            sources,
+            instances,
+            resolved,
+        };
+        overlaps::refuse_twice(&looked)?;
+        Ok(looked)
     }
 }
 

@@ -34,6 +34,13 @@ pub trait Inspect: Send + Sync {
     /// As any call.
     async fn database_id(&self) -> Result<Option<String>, SourceError>;
 
+    /// What tells the database from every other that can be reached at this moment; it may be another
+    /// tomorrow. Takes no right.
+    ///
+    /// # Errors
+    /// As any call.
+    async fn instance(&self) -> Result<String, SourceError>;
+
     /// What the table of this [`oid`](crate::TableShape) is called now, as SQL; None if there is none.
     ///
     /// # Errors

@@ -347,3 +347,42 @@ async fn a_table_and_all_its_columns_that_are_renamed_at_once_are_followed_one_b
         clinic.assert_all_move();
     }
 }
+
+/// The same database by a symlink, or by another name of its host.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_database_under_two_names_has_no_column_twice() {
+    for clinic in Clinic::both().await {
+        let config = std::fs::read_to_string(clinic.desk.file("rekey.toml")).unwrap();
+        let (keyring, source) = config.split_once("[[source]]").unwrap();
+        let two = source.replace("name = \"clinic\"", "name = \"two\"");
+        let elsewhere = match clinic.database {
+            None => {
+                let link = clinic.desk.file("link.db");
+                std::os::unix::fs::symlink(clinic.desk.file("source.db"), link).unwrap();
+                two.replace("source.db", "link.db")
+            }
+            Some(_) => two.replace("127.0.0.1", "localhost"),
+        };
+        assert_ne!(elsewhere, two);
+        clinic
+            .desk
+            .configure(&format!("{config}[[source]]{elsewhere}"));
+        let refused = clinic.rekey(&["apply"]);
+        assert_eq!(refused.code, 2, "{}{}", refused.stdout, refused.stderr);
+        assert!(
+            refused.stderr.contains("declare it once"),
+            "{}",
+            refused.stderr
+        );
+        // The store knows the other, though the file does not name it any more.
+        let only = match clinic.database {
+            None => elsewhere,
+            Some(_) => two,
+        };
+        clinic.desk.configure(&format!("{keyring}[[source]]{only}"));
+        let refused = clinic.rekey(&["apply"]);
+        assert_eq!(refused.code, 2, "{}{}", refused.stdout, refused.stderr);
+        let said = "protected as clinic.patients.";
+        assert!(refused.stderr.contains(said), "{}", refused.stderr);
+    }
+}

@@ -1,19 +1,25 @@
 //! What no column shows alone: rows that two tables of the file would move, values bound to what moves.
 
+use rekey_sources::TableShape;
 use rekey_store::{
     Unit,
     columns::{self, Protected},
 };
 
-use super::Resolved;
-use crate::OperationError;
+use super::{Looked, Resolved};
+use crate::{Desired, OperationError, STORE_SOURCE, Services, whereabouts::is_the_stores};
 
 /// A column that is declared twice would be moved by two plans and bound to two ids: a table under two
-/// names, or a partition or a table that inherits beside the table whose rows it holds too.
-pub(super) fn refuse_twice(resolved: &[Resolved<'_>]) -> Result<(), OperationError> {
-    for (at, later) in resolved.iter().enumerate() {
-        let mut earlier = resolved[..at].iter();
-        let Some(first) = earlier.find(|first| first.is_same_column(later)) else {
+/// names, or a partition or a table that inherits beside the table whose rows it holds too; in one source, or
+/// in two that are one database by other names.
+pub(super) fn refuse_twice(looked: &Looked<'_>) -> Result<(), OperationError> {
+    let database = |one: &Resolved<'_>| looked.instances.get(one.source.name.as_str());
+    for (at, later) in looked.resolved.iter().enumerate() {
+        let mut earlier = looked.resolved[..at].iter();
+        let same = |first: &&Resolved<'_>| {
+            database(first) == database(later) && first.has(&later.shape, &later.column.name)
+        };
+        let Some(first) = earlier.find(same) else {
             continue;
         };
         return Err(wrong(
@@ -23,6 +29,43 @@ pub(super) fn refuse_twice(resolved: &[Resolved<'_>]) -> Result<(), OperationErr
                 first.name()
             ),
         ));
+    }
+    Ok(())
+}
+
+/// The same of a column that another source of the store has, of which the file says nothing any more.
+pub(super) async fn refuse_protected(
+    services: &Services,
+    desired: &Desired,
+    looked: &Looked<'_>,
+) -> Result<(), OperationError> {
+    let mut stored = columns::all(services.store.db()).await?;
+    let is_named = |name: &String| desired.sources.iter().any(|source| source.name == *name);
+    stored.retain(|old| !is_named(&old.source.name) && old.source.name != STORE_SOURCE);
+    for new in &looked.resolved {
+        let here = &looked.sources[new.source.name.as_str()];
+        for old in &stored {
+            let url = new.source.url.expose_url();
+            if !is_the_stores(&old.source, url, &**here).await? {
+                continue;
+            }
+            let shape = match here.describe(&old.table.relation).await {
+                Ok(shape) => shape,
+                // What is not there any more is no column of this one.
+                Err(error) if error.is_of_every_row() => continue,
+                Err(error) => return Err(error.into()),
+            };
+            if new.has(&shape, &old.spec.name.column) {
+                let (name, id) = (&old.spec.name, &old.spec.column_id);
+                return Err(wrong(
+                    new.name(),
+                    format!(
+                        "it is protected as {name} with the id {id}, and its values are bound to that: leave the source its name {:?}",
+                        old.source.name
+                    ),
+                ));
+            }
+        }
     }
     Ok(())
 }
@@ -72,12 +115,13 @@ impl Resolved<'_> {
         format!("{source}.{table}.{}", self.column.name)
     }
 
-    fn is_same_column(&self, other: &Self) -> bool {
-        let column = |one: &Self| Some(one.shape.column(&one.column.name)?.name.clone());
+    /// Whether it is the column called `name` of a table of the same database.
+    fn has(&self, shape: &TableShape, name: &str) -> bool {
+        let own = self.shape.column(&self.column.name);
+        let other = shape.column(name);
         let mut heaps = self.shape.heaps.iter();
-        self.source.name == other.source.name
-            && column(self) == column(other)
-            && heaps.any(|heap| other.shape.heaps.contains(heap))
+        own.map(|own| &own.name) == other.map(|other| &other.name)
+            && heaps.any(|heap| shape.heaps.contains(heap))
     }
 
     pub(super) fn is_at(&self, column: &Protected) -> bool {

@@ -18,6 +18,11 @@ const DATABASE: &str = "\
     SELECT s.system_identifier::pg_catalog.text || '/' || d.oid::pg_catalog.text \
     FROM pg_catalog.pg_control_system() AS s, pg_catalog.pg_database AS d \
     WHERE d.datname = pg_catalog.current_database()";
+/// No two servers started at the same microsecond, and anyone may ask.
+const INSTANCE: &str = "\
+    SELECT pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time())::pg_catalog.text \
+        || '/' || d.oid::pg_catalog.text \
+    FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database()";
 const TABLE: &str = "\
     SELECT pg_catalog.quote_ident(n.nspname::pg_catalog.text) || '.' || pg_catalog.quote_ident(c.relname::pg_catalog.text) \
     FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
@@ -33,6 +38,15 @@ pub(super) async fn of_database(
         Err(error) if faults::is_forbidden(&error) => Ok(None),
         found => found.at(place).map(Some),
     }
+}
+
+/// What tells the database from every other that can be reached now.
+pub(super) async fn of_instance(
+    connection: &mut PgConnection,
+    place: &Place,
+) -> Result<String, SourceError> {
+    let found = sqlx::query_scalar(INSTANCE).fetch_one(connection);
+    found.await.at(place)
 }
 
 /// What the table of this number is called now, as SQL.

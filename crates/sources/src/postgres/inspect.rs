@@ -47,6 +47,12 @@ impl Inspect for PostgresSource {
         identity::column_of(&mut connection, identity, &place).await
     }
 
+    async fn instance(&self) -> Result<String, SourceError> {
+        let (mut connection, _) = self.begin("-").await?;
+        let place = Place::database(self.connections.database());
+        identity::of_instance(&mut connection, &place).await
+    }
+
     async fn name_of(&self, oid: i64) -> Result<Option<String>, SourceError> {
         let (mut connection, _) = self.begin("-").await?;
         let place = Place::database(self.connections.database());

@@ -79,6 +79,15 @@ impl Connections {
         file::real_path(&self.path, &self.database).await
     }
 
+    /// What tells the file from all others.
+    pub(super) async fn instance(&self) -> Result<String, SourceError> {
+        let file = FileId::of(&self.path, &self.database).await?;
+        match file.as_text() {
+            Some(text) => Ok(text),
+            None => Ok(self.real_path().await?.display().to_string()),
+        }
+    }
+
     /// A connection to the file that the path names now.
     pub(super) async fn acquire(&self) -> Result<PoolConnection<Sqlite>, SourceError> {
         let file = FileId::of(&self.path, &self.database).await?;

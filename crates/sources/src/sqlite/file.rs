@@ -39,6 +39,14 @@ impl FileId {
     }
 }
 
+impl FileId {
+    /// The same in words; None where the system does not tell.
+    pub(super) fn as_text(self) -> Option<String> {
+        let Self(device, inode) = self;
+        cfg!(unix).then(|| format!("file {device}:{inode}"))
+    }
+}
+
 /// The file, whatever symlinks lead to it; SQLite follows them to it, too.
 pub(super) async fn real_path(path: &Path, database: &str) -> Result<PathBuf, SourceError> {
     let real = tokio::fs::canonicalize(path).await;
@@ -127,7 +135,10 @@ mod tests {
 
     #[tokio::test]
     async fn what_the_kernel_says_is_understood() {
-        assert_eq!(is_mounted(Path::new("/proc")).await, cfg!(target_os = "linux"));
+        assert_eq!(
+            is_mounted(Path::new("/proc")).await,
+            cfg!(target_os = "linux")
+        );
         let directory = tempfile::TempDir::new().unwrap();
         assert!(!is_mounted(&directory.path().join("clinic.db")).await);
     }

@@ -35,6 +35,11 @@ impl Inspect for SqliteSource {
         Ok(None)
     }
 
+    /// A directory may be mounted twice: the file is told by itself, and not by its path.
+    async fn instance(&self) -> Result<String, SourceError> {
+        self.connections.instance().await
+    }
+
     async fn name_of(&self, _oid: i64) -> Result<Option<String>, SourceError> {
         Ok(None)
     }
