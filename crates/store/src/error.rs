@@ -57,6 +57,14 @@ pub enum StoreError {
         /// The lock file.
         path: String,
     },
+    /// The file of a SQLite store has a second name.
+    #[error(
+        "{path} has more than one name (hard links): what is written by the other would not be seen, and writing by both destroys it; remove all but one"
+    )]
+    OtherName {
+        /// The file.
+        path: String,
+    },
     /// A rule of the domain forbids it. Retrying does not help.
     #[error("{0}")]
     Refused(String),

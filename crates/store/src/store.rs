@@ -1,11 +1,11 @@
 //! The store's database, and the units of work on it.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, str::FromStr, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
     DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode, TransactionOptions,
-    TransactionTrait,
+    TransactionTrait, sqlx::sqlite::SqliteConnectOptions,
 };
 use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 
@@ -117,11 +117,12 @@ pub(crate) fn immediate() -> TransactionOptions {
 
 /// The file that a SQLite URL names.
 pub fn sqlite_file(url: &str) -> PathBuf {
-    let path = url
-        .strip_prefix("sqlite://")
-        .or_else(|| url.strip_prefix("sqlite:"));
-    let path = path.unwrap_or(url);
-    PathBuf::from(path.split('?').next().unwrap_or(path))
+    // As SQLite reads it: a name may be written in more ways than one.
+    let read = SqliteConnectOptions::from_str(url);
+    read.map_or_else(
+        |_| PathBuf::from(url),
+        |file| file.get_filename().to_owned(),
+    )
 }
 
 #[cfg(test)]

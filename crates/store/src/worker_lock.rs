@@ -1,7 +1,8 @@
 //! One worker process on a SQLite store: a lock file that the system drops with the process.
 
 use std::{
-    fs::{File, OpenOptions, TryLockError},
+    fs::{File, Metadata, OpenOptions, TryLockError},
+    io,
     path::Path,
 };
 
@@ -14,12 +15,20 @@ pub struct WorkerLock {
 }
 
 impl WorkerLock {
-    /// Takes the lock beside the database file.
+    /// Takes the lock beside the database file itself: each link to it would have a lock of its own.
     ///
     /// # Errors
-    /// [`StoreError::Locked`] while another worker process holds it.
+    /// [`StoreError::Locked`] while another worker process holds it; [`StoreError::OtherName`] where the
+    /// file has a second name.
     pub fn take(database: &Path) -> Result<Self, StoreError> {
-        let path = database.with_extension("worker-lock");
+        let gone = |error: io::Error| StoreError::OutOfReach(error.kind().to_string());
+        let real = database.canonicalize().map_err(gone)?;
+        if links(&real.metadata().map_err(gone)?) > 1 {
+            return Err(StoreError::OtherName {
+                path: real.display().to_string(),
+            });
+        }
+        let path = real.with_extension("worker-lock");
         let locked = |reason: String| StoreError::Locked {
             path: format!("{}{reason}", path.display()),
         };
@@ -37,14 +46,46 @@ impl WorkerLock {
     }
 }
 
+#[cfg(unix)]
+fn links(metadata: &Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::nlink(metadata)
+}
+
+/// Not told there.
+#[cfg(not(unix))]
+fn links(_: &Metadata) -> u64 {
+    1
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn whatever_leads_to_a_store_it_has_one_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let other = tempfile::tempdir().unwrap();
+        let (database, link) = (dir.path().join("store.db"), other.path().join("store.db"));
+        File::create(&database).unwrap();
+        std::os::unix::fs::symlink(&database, &link).unwrap();
+        let first = WorkerLock::take(&database).unwrap();
+        let refused = WorkerLock::take(&link).unwrap_err();
+        assert!(matches!(refused, StoreError::Locked { .. }), "{refused}");
+        drop(first);
+        std::fs::remove_file(&link).unwrap();
+        std::fs::hard_link(&database, &link).unwrap();
+        for name in [&database, &link] {
+            let refused = WorkerLock::take(name).unwrap_err();
+            assert!(matches!(refused, StoreError::OtherName { .. }), "{refused}");
+        }
+    }
 
     #[test]
     fn a_second_holder_is_refused_until_the_first_is_gone() {
         let dir = tempfile::tempdir().unwrap();
         let database = dir.path().join("store.db");
+        File::create(&database).unwrap();
         let first = WorkerLock::take(&database).unwrap();
         let refused = WorkerLock::take(&database).unwrap_err();
         assert!(matches!(refused, StoreError::Locked { .. }));
@@ -56,7 +97,11 @@ mod tests {
     #[test]
     fn stores_beside_each_other_have_locks_of_their_own() {
         let dir = tempfile::tempdir().unwrap();
-        let lock = |name: &str| WorkerLock::take(&dir.path().join(name));
+        let lock = |name: &str| {
+            let database = dir.path().join(name);
+            File::create(&database).unwrap();
+            WorkerLock::take(&database)
+        };
         let _one = lock("one.db").unwrap();
         let _two = lock("two.db").unwrap();
     }

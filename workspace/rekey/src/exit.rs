@@ -111,6 +111,7 @@ fn of_store(error: &StoreError) -> Exit {
     match error {
         StoreError::Refused(_)
         | StoreError::Locked { .. }
+        | StoreError::OtherName { .. }
         | StoreError::OpenSchema { .. }
         | StoreError::Denied(_) => Exit::Refused,
         StoreError::Unknown { .. }
