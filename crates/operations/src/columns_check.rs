@@ -23,6 +23,7 @@ use crate::{
         note_error, table_subject, unsaid_effects,
     },
     opening::{Opening, ToOpen, open_values},
+    too_new::{standby_keys, too_new_values},
 };
 
 /// Rows of a table that are looked at where nothing is counted.
@@ -180,7 +181,7 @@ impl Look<'_> {
         if self.lacks_rights(&present, &found).await {
             return Ok(());
         }
-        self.values(&present, &*found.source).await;
+        self.values(&present, &*found.source).await?;
         self.open(&present, &*found.source).await;
         Ok(())
     }
@@ -204,7 +205,11 @@ impl Look<'_> {
     }
 
     /// What stands in the columns.
-    async fn values(&mut self, columns: &[&Protected], source: &dyn Source) {
+    async fn values(
+        &mut self,
+        columns: &[&Protected],
+        source: &dyn Source,
+    ) -> Result<(), OperationError> {
         let wanted: Vec<_> = columns.iter().map(|column| census_column(column)).collect();
         let relation = &columns[0].table.relation;
         let looked = match self.how {
@@ -219,15 +224,19 @@ impl Look<'_> {
         };
         match looked {
             Ok((counts, how)) => {
+                let standbys = standby_keys(self.services).await?;
                 for (column, counts) in columns.iter().zip(counts) {
                     let spec = &column.spec;
                     let (subject, keyring) = (column_subject(&spec.name), spec.keyring.as_str());
                     let strange = strange_values(&subject, &counts, keyring, &self.keys, &how);
                     self.findings.extend(strange);
+                    self.findings
+                        .extend(too_new_values(&subject, counts, &standbys));
                 }
             }
             Err(error) => note_error(&mut self.findings, table_subject(columns[0]), &error),
         }
+        Ok(())
     }
 
     /// Whether values open. What is no ciphertext, or under a key that is not theirs, is said of more values.

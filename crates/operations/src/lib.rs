@@ -41,6 +41,7 @@ mod services;
 mod sources_accept;
 mod strays;
 mod sweep;
+mod too_new;
 mod uses;
 mod views;
 mod whereabouts;
@@ -87,6 +88,7 @@ pub use rotation_plan::{
 pub use services::Services;
 pub use sources_accept::{Accepted, accept_database};
 pub use sweep::SweepOutcome;
+pub use too_new::{standby_keys, too_new_values};
 pub use views::{
     KeyView, RotationView, Status, key_views, requested_rotation, rotation_view, rotation_views,
     status,

@@ -36,6 +36,7 @@ mod processes;
 mod proof;
 mod quarantine;
 mod renames;
+mod restore;
 mod roles;
 mod rolling_deploy;
 mod shifted_clock;

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use rekey_domain::{ColumnName, Found, KeyId, KeyName};
-use rekey_operations::CensusRow;
+use rekey_domain::{ColumnName, Finding, Found, KeyId, KeyName};
+use rekey_operations::{CensusRow, too_new_values};
 use serde_json::json;
 
 use crate::{
@@ -30,11 +30,14 @@ pub async fn run(app: &App) -> anyhow::Result<Exit> {
             Err(error) => failed.push((table.columns, anyhow::Error::from(error))),
         }
     }
+    let too_new = too_new(app, &counted).await?;
     match app.output {
         Output::Json => {
             let rows: Vec<_> = counted.iter().map(|row| row_json(row, &names)).collect();
             let failed: Vec<_> = failed.iter().map(failed_json).collect();
-            let object = json!({ "counts": rows, "empty": empty, "not_counted": failed });
+            let object = json!({
+                "counts": rows, "empty": empty, "not_counted": failed, "findings": too_new,
+            });
             output::object("rekey.census/v1", object)?;
         }
         Output::Table => {
@@ -45,11 +48,24 @@ pub async fn run(app: &App) -> anyhow::Result<Exit> {
                 let columns: Vec<_> = columns.iter().map(ToString::to_string).collect();
                 output::note(&format!("not counted: {}: {error:#}", columns.join(", ")));
             }
+            for finding in &too_new {
+                output::note(&format!("{}: {}", finding.subject, finding.problem));
+            }
         }
     }
     Ok(failed
         .first()
         .map_or(Exit::Done, |(_, error)| exit::of_error(error)))
+}
+
+/// What stands under keys that are standbys here.
+async fn too_new(app: &App, counted: &[CensusRow]) -> anyhow::Result<Vec<Finding>> {
+    let standbys = rekey_operations::standby_keys(&app.services).await?;
+    let of_row = |row: &CensusRow| {
+        let subject = format!("column {}", row.column);
+        too_new_values(&subject, [(row.found, row.rows)], &standbys)
+    };
+    Ok(counted.iter().flat_map(of_row).collect())
 }
 
 fn failed_json((columns, error): &(Vec<ColumnName>, anyhow::Error)) -> serde_json::Value {
