@@ -87,8 +87,15 @@ fn sqlite(url: &str) -> Result<ConnectOptions, StoreError> {
     }
     // SQLite would read parameters out of such a name.
     let named = SqliteConnectOptions::from_str(url).map_err(|_| StoreError::Url)?;
-    if named.get_filename().as_os_str().as_encoded_bytes().starts_with(b"file:") {
-        return Err(StoreError::UrlSays("names a file by another URL; expected its path"));
+    if named
+        .get_filename()
+        .as_os_str()
+        .as_encoded_bytes()
+        .starts_with(b"file:")
+    {
+        return Err(StoreError::UrlSays(
+            "names a file by another URL; expected its path",
+        ));
     }
     let mut options = common(url, SQLITE_CONNECTIONS, Duration::from_secs(30));
     options.map_sqlx_sqlite_opts(|sqlite: SqliteConnectOptions| {

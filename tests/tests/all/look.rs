@@ -430,6 +430,45 @@ fn a_column_that_was_dropped_is_released_where_a_person_says_so() {
     assert_eq!(listed["columns"].as_array().unwrap().len(), 3, "{listed}");
 }
 
+/// What a table is called or made of keeps nobody from seeing what is in it.
+#[test]
+fn a_table_that_was_renamed_is_found_whatever_else_is_in_the_file() {
+    let desk = clinic();
+    let release = || {
+        desk.rekey(
+            &["columns", "release", "clinic.patients.ssn", "--gone"],
+            b"",
+        )
+    };
+    sql(
+        &desk,
+        "CREATE VIRTUAL TABLE f USING fts5(word, content = ''); ALTER TABLE patients RENAME TO f_content; \
+         CREATE TABLE codes (id TEXT PRIMARY KEY, v TEXT) WITHOUT ROWID",
+    );
+    let refused = release();
+    assert_eq!(refused.code, 4, "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("f_content.ssn"),
+        "{}",
+        refused.stderr
+    );
+    let check = desk.rekey(&["columns", "check"], b"");
+    assert!(
+        check.stdout.contains("column ssn of f_content"),
+        "{}",
+        check.stdout
+    );
+    sql(
+        &desk,
+        "INSERT INTO codes SELECT 'a', ssn FROM f_content WHERE id = 1; DROP TABLE f; DROP TABLE IF EXISTS f_content",
+    );
+    let refused = release();
+    assert!(refused.stderr.contains("codes.v"), "{}", refused.stderr);
+    sql(&desk, "DELETE FROM codes");
+    let released = release();
+    assert_eq!(released.code, 0, "{}", released.stderr);
+}
+
 /// Its first pass is over, and its grace period is long.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_plan_knows_the_rate_of_the_last_rotation_and_the_rotation_that_is_there() {

@@ -149,6 +149,7 @@ fn of_source(error: &SourceError) -> Exit {
         | SourceError::NotATable { .. }
         | SourceError::NoRowId { .. }
         | SourceError::CannotBind { .. }
+        | SourceError::OtherName { .. }
         | SourceError::UnknownScheme { .. }
         | SourceError::BadUrl { .. } => Exit::Usage,
         error => retry_or_failed(error.is_retryable()),

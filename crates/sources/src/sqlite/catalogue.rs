@@ -216,7 +216,6 @@ fn refuse_what_is_no_table(
         _ if found.is_one_of(wanted) => return Ok(found),
         "table" => "table of SQLite's own".to_owned(),
         "view" => "view".to_owned(),
-        "shadow" => "table that is called like a part of a virtual one".to_owned(),
         kind => format!("{kind} table"),
     };
     Err(SourceError::NotATable {

@@ -198,4 +198,3 @@ async fn sum(
         columns: columns.collect::<Result<_, SourceError>>()?,
     })
 }
-
