@@ -22,7 +22,7 @@ use crate::{
 
 /// Where the column was, as the database has it now.
 enum Old {
-    /// Where it is.
+    /// Where it is, or the very column, by the number that the database gave it.
     Same,
     /// In the same table, which the database knows by a number, under another name.
     OtherColumn,
@@ -89,6 +89,11 @@ pub(super) async fn refuse(
 
 /// Whether the old place is the new one; it must be empty otherwise.
 async fn old_place(column: &Protected, now: &Now) -> Result<Old, OperationError> {
+    // SQLite uses its numbers again.
+    let identity = now.shape.identity(&now.place.name.column);
+    if now.shape.oid.is_some() && identity.is_some() && identity == column.identity {
+        return Ok(Old::Same);
+    }
     let relation = match column.table.oid {
         Some(oid) => now.source.name_of(oid).await?,
         None => Some(column.table.relation.clone()),
