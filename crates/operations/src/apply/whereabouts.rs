@@ -247,7 +247,8 @@ impl Look<'_> {
             let Some(known) = &column.identity else {
                 continue;
             };
-            if shape.identity(name).as_ref() == Some(known) {
+            // One that is not there any more was renamed or dropped, which is looked at elsewhere.
+            if shape.identity(name).is_none_or(|now| now == *known) {
                 continue;
             }
             let left = if column.source.url.starts_with("sqlite") {

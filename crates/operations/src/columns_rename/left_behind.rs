@@ -22,7 +22,7 @@ use crate::{
 
 /// Where the column was, as the database has it now.
 enum Old {
-    /// Where it is.
+    /// Where it is, or the very column, by the number that the database gave it.
     Same,
     /// In the same table, which the database knows by a number, under another name.
     OtherColumn,
@@ -66,7 +66,7 @@ pub(super) async fn refuse(
                 &column.spec.name,
                 &now.place.name,
                 &format!(
-                    "{} holds ciphertext of ours, too, and no protected column covers it: the column may be there, and what is in {} a copy of some of it. Name that one, or move or delete what is there first",
+                    "{} holds ciphertext of ours, or values that cannot be read, and no protected column covers it: the column may be there, and what is in {} a copy of some of it. Name that one, or move or delete what is there first",
                     stray.place(),
                     now.place.relation
                 ),
@@ -89,6 +89,11 @@ pub(super) async fn refuse(
 
 /// Whether the old place is the new one; it must be empty otherwise.
 async fn old_place(column: &Protected, now: &Now) -> Result<Old, OperationError> {
+    // SQLite uses its numbers again.
+    let identity = now.shape.identity(&now.place.name.column);
+    if now.shape.oid.is_some() && identity.is_some() && identity == column.identity {
+        return Ok(Old::Same);
+    }
     let relation = match column.table.oid {
         Some(oid) => now.source.name_of(oid).await?,
         None => Some(column.table.relation.clone()),
@@ -139,9 +144,13 @@ async fn refuse_what_is_left(
     ))
 }
 
+/// What its database fails to read may be ours.
 fn is_ours(stray: &Stray, keys: &HashMap<KeyId, KeyName>) -> bool {
-    let mut counts = stray.counts.iter();
-    counts.any(|(found, _)| matches!(found, Found::Key(id) if keys.contains_key(id)))
+    stray.counts.iter().any(|(found, _)| match found {
+        Found::Key(id) => keys.contains_key(id),
+        Found::Unreadable => true,
+        Found::NotCiphertext => false,
+    })
 }
 
 /// Whether a column is another protected one that was renamed, too, and is followed next: its values open under
@@ -184,7 +193,7 @@ async fn opened(
     let Ok(bind_columns) = bind_columns(&column.spec.bind, shape) else {
         return Ok(0);
     };
-    let at = ToOpen {
+    let as_its = ToOpen {
         column: &stray.column.name,
         encoding: stray.column.encoding,
         bind_columns: &bind_columns,
@@ -192,11 +201,11 @@ async fn opened(
         column_id: &column.spec.column_id,
     };
     let (source, relation) = (&*now.source, &stray.relation);
-    let mut opened = open_values(services, source, relation, &[at], Measure::Estimate).await;
+    let opened = open_values(services, source, relation, &[as_its], Measure::Estimate).await;
     match opened.stopped {
         // Without rows of its own, or the columns that bind it, it is another.
         Some(OperationError::Source(error)) if error.is_of_every_row() => Ok(0),
         Some(error) => Err(error),
-        None => Ok(opened.columns.remove(0).opened),
+        None => Ok(opened.columns.iter().map(|opening| opening.opened).sum()),
     }
 }
