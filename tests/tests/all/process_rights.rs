@@ -99,7 +99,6 @@ async fn the_command_line_looks_and_steers_with_no_more_rights_than_granted() {
         &["keys", "show", "phi/1"],
         &["census"],
         &["master", "show"],
-        &["status"],
         &["rotations", "list"],
         &["rotations", "show", &id],
         &["quarantine", "list"],
