@@ -2,11 +2,14 @@
 
 mod replaced;
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use chrono::{DateTime, Utc};
 use rekey_domain::{ColumnName, Found, KeyId, PartId};
-use rekey_sources::{CensusColumn, Counted, PassToShow, Source, SourceError, ValueId};
+use rekey_sources::{CensusColumn, Counted, PassToShow, Source, SourceError, Standing, ValueId};
 use rekey_store::columns::{self, Protected};
 use uuid::Uuid;
 
@@ -29,6 +32,8 @@ pub struct CensusRow {
     pub rows: u64,
     /// How many of them were seen to be what the pass had left; none where no pass is to be shown.
     pub left: u64,
+    /// Values of the column that the pass did not meet and that stand somewhere still.
+    pub standing: Arc<Vec<String>>,
     /// The store's time when the table began to be counted: not before the moment that is shown.
     pub taken_at: DateTime<Utc>,
 }
@@ -42,6 +47,8 @@ pub struct PassToProve {
     pub left: HashMap<Uuid, HashSet<ValueId>>,
     /// The parts of each table that the pass read from end to end, by the table's id in the store.
     pub parts: HashMap<Uuid, Vec<PartId>>,
+    /// Values in quarantine that the pass did not meet, by the column's id in the store: their starts.
+    pub not_met: HashMap<Uuid, HashSet<String>>,
     /// The mark of each source, by its id in the store.
     pub fences: HashMap<Uuid, String>,
 }
@@ -133,17 +140,34 @@ async fn count_table(
     }
     let counted = counted?;
     let mut rows = Vec::new();
-    for (column, counts) in columns.iter().zip(counted) {
+    for (at, (column, counts)) in columns.iter().zip(counted).enumerate() {
+        let standing = standing(&to_show, pass, at, column);
         rows.extend(counts.into_iter().map(|counted| CensusRow {
             column: column.spec.name.clone(),
             column_id: column.id,
             found: counted.found,
             rows: counted.values,
             left: counted.left,
+            standing: standing.clone(),
             taken_at,
         }));
     }
     Ok(rows)
+}
+
+/// What of a column was to be looked for wherever it stands, and was seen.
+fn standing(
+    shown: &PassToShow,
+    pass: Option<&PassToProve>,
+    at: usize,
+    column: &Protected,
+) -> Arc<Vec<String>> {
+    let wanted = pass.and_then(|pass| pass.not_met.get(&column.id));
+    let (Some(wanted), Some(standing)) = (wanted, &shown.standing) else {
+        return Arc::default();
+    };
+    let seen = wanted.iter().filter(|start| standing.stands(at, start));
+    Arc::new(seen.cloned().collect())
 }
 
 /// A census of one table, begun anew where a part of it was written anew meanwhile.
@@ -174,6 +198,12 @@ impl PassToProve {
         PassToShow {
             settled: self.settled.clone(),
             left: left.map(|left| left.cloned().unwrap_or_default()).collect(),
+            standing: Some(Arc::new(Standing::new(
+                columns
+                    .iter()
+                    .map(|column| self.not_met.get(&column.id).cloned().unwrap_or_default())
+                    .collect(),
+            ))),
             parts: self.parts.get(&columns[0].table.id).cloned(),
             fence: self.fences.get(&columns[0].source.id).cloned(),
             known: columns

@@ -167,8 +167,7 @@ async fn check_gone(services: &Services, column: &Protected) -> Result<(), Opera
     if let Some(known) = &column.identity
         && let Some((relation, name)) = source.column_of(known).await?
     {
-        let why =
-            format!("it is not gone: it is called {relation}.{name} now; rekey columns rename");
+        let why = format!("it is not gone but renamed, to {relation}.{name}: rekey columns rename");
         return Err(refused(&column.spec.name, &why));
     }
     // A table that has a number of its own was looked for by that.

@@ -33,6 +33,8 @@ pub(crate) struct Counting<'a> {
     pass: Option<&'a PassToShow>,
     pub(crate) counts: Counts,
     left: Counts,
+    /// Looks at all values, for those that are to be found wherever they stand.
+    seeks: bool,
 }
 
 impl<'a> Counting<'a> {
@@ -41,7 +43,15 @@ impl<'a> Counting<'a> {
             pass,
             counts: Counts::new(),
             left: Counts::new(),
+            seeks: false,
         }
+    }
+
+    /// Whether values are to be found wherever they stand; from here on, that is what looking does.
+    pub(crate) fn seek(&mut self) -> bool {
+        let standing = self.pass.and_then(|pass| pass.standing.as_ref());
+        self.seeks = standing.is_some_and(|standing| !standing.is_empty());
+        self.seeks
     }
 
     /// The pass, if its values below the target have to be looked at one by one: there are some, and no
@@ -64,6 +74,12 @@ impl<'a> Counting<'a> {
 
     /// Looks at a value below the target; false: it is a straggler.
     pub(crate) fn look(&mut self, column: usize, found: Found, id: &ValueId) -> bool {
+        if let Some(standing) = self.pass.and_then(|pass| pass.standing.as_ref())
+            && self.seeks
+        {
+            standing.see(column, id);
+            return true;
+        }
         let known = self.pass.is_some_and(|pass| pass.left[column].contains(id));
         if known {
             *self.left.entry((column, found)).or_default() += 1;
@@ -144,6 +160,7 @@ mod tests {
             left: vec![left.iter().map(|text| id(text)).collect::<HashSet<_>>()],
             fence: None,
             known: Vec::new(),
+            standing: None,
             parts: None,
         }
     }

@@ -58,6 +58,12 @@ impl ValueId {
         Self(text)
     }
 
+    /// The hash of a ciphertext's start, wherever it stands; none: it is of none.
+    pub fn start(&self) -> Option<&str> {
+        let (_, last) = self.0.rsplit_once(' ')?;
+        (last.len() == 64 && last.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(last)
+    }
+
     /// As it is stored: part, place, and a hash.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -34,7 +34,7 @@ pub use inspect::{
 };
 pub use postgres::{GRANT_SUPPRESS, grant_of_lag, grants};
 pub use query::{
-    CensusColumn, CountedBy, PassToShow, ReadColumn, ReadQuery, TableRights, WriteTarget,
+    CensusColumn, CountedBy, PassToShow, ReadColumn, ReadQuery, Standing, TableRights, WriteTarget,
 };
 pub use row::{Page, RowKey, SourceRow};
 pub use shape::{ColumnShape, TableShape};

@@ -1,7 +1,10 @@
 //! What to read, write and count: a part of a table, the columns to move and those that bind them; and the rights
 //! that this takes.
 
-use std::collections::HashSet;
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use rekey_domain::{KeyId, PartId, Range, TextEncoding, Triggers};
 
@@ -88,9 +91,49 @@ pub struct PassToShow {
     /// The parts that the pass read, each in one form: those that have rows now have to be among them, and all of
     /// them among those that there are. None: whatever there is.
     pub parts: Option<Vec<PartId>>,
+    /// Values to look for wherever they stand now.
+    pub standing: Option<Arc<Standing>>,
     /// What each column has to be, in their order ([`TableShape::identity`](crate::TableShape::identity)): another
     /// that took its place is not counted for it. Empty or none: whatever has its name.
     pub known: Vec<Option<String>>,
     /// From [`Source::fence`](crate::Source::fence): transactions that were open then must have ended.
     pub fence: Option<String>,
+}
+
+/// Values in quarantine that a pass did not meet, by their starts: a row that moves while it is read may be
+/// missed, so that only who looks at all rows as of one moment can say that a value is gone.
+#[derive(Debug, Default)]
+pub struct Standing {
+    /// Of each column.
+    wanted: Vec<HashSet<String>>,
+    found: Mutex<HashSet<(usize, String)>>,
+}
+
+impl Standing {
+    /// Those of each column, as [`ValueId::start`] names them.
+    pub fn new(wanted: Vec<HashSet<String>>) -> Self {
+        Self {
+            wanted,
+            found: Mutex::default(),
+        }
+    }
+
+    /// Whether there is any to look for.
+    pub fn is_empty(&self) -> bool {
+        self.wanted.iter().all(HashSet::is_empty)
+    }
+
+    /// Whether the last census saw one of a column.
+    pub fn stands(&self, column: usize, start: &str) -> bool {
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.contains(&(column, start.to_owned()))
+    }
+
+    pub(crate) fn see(&self, column: usize, id: &ValueId) {
+        let Some(start) = id.start() else { return };
+        if self.wanted[column].contains(start) {
+            let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+            found.insert((column, start.to_owned()));
+        }
+    }
 }

@@ -218,6 +218,64 @@ fn starts_with(column: quarantine::Column, text: &str) -> SimpleExpr {
     column.like(LikeExpr::new(format!("{pattern}%")).escape('\\'))
 }
 
+/// The row keys of what is in quarantine of a column, and was not met in the rotation's present pass.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn not_met(
+    db: &impl ConnectionTrait,
+    rotation: &Rotation,
+    column: Uuid,
+) -> Result<Vec<String>, StoreError> {
+    Ok(quarantine::Entity::find()
+        .select_only()
+        .column(quarantine::Column::RowKey)
+        .filter(quarantine::Column::ColumnId.eq(column))
+        .filter(quarantine::Column::ResolvedAt.is_null())
+        .filter(unmet(rotation))
+        .into_tuple()
+        .all(db)
+        .await?)
+}
+
+/// Counts those as met in the present pass whose start a census saw: their rows moved while they were read.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn stands_still(
+    unit: &Unit,
+    rotation: &Rotation,
+    column: Uuid,
+    starts: &[String],
+) -> Result<(), StoreError> {
+    use quarantine::Column::{ColumnId, ResolvedAt, RowKey};
+    for start in starts {
+        let met = quarantine::ActiveModel {
+            rotation_id: Set(rotation.id),
+            pass: Set(Some(rotation.pass)),
+            ..Default::default()
+        };
+        quarantine::Entity::update_many()
+            .set(met)
+            .filter(ColumnId.eq(column))
+            .filter(ResolvedAt.is_null())
+            .filter(unmet(rotation))
+            .filter(RowKey.ends_with(format!(" {start}")))
+            .exec(unit.db())
+            .await?;
+    }
+    Ok(())
+}
+
+fn unmet(rotation: &Rotation) -> SimpleExpr {
+    use quarantine::Column::{Pass, RotationId};
+    // Rows of older programs have no pass.
+    RotationId
+        .ne(rotation.id)
+        .or(Pass.is_null())
+        .or(Pass.ne(rotation.pass))
+}
+
 /// Marks those of these columns as resolved that the rotation did not meet in its present pass, which
 /// was over all rows: they were mended or are gone.
 ///
@@ -228,13 +286,8 @@ pub async fn resolve_what_was_not_met(
     rotation: &Rotation,
     columns: impl IntoIterator<Item = Uuid>,
 ) -> Result<u64, StoreError> {
-    use quarantine::Column::{ColumnId, Pass, RotationId};
-    // Rows of older programs have no pass.
-    let not_met = RotationId
-        .ne(rotation.id)
-        .or(Pass.is_null())
-        .or(Pass.ne(rotation.pass));
-    mark(unit, ColumnId.is_in(columns).and(not_met)).await
+    use quarantine::Column::ColumnId;
+    mark(unit, ColumnId.is_in(columns).and(unmet(rotation))).await
 }
 
 async fn mark(unit: &Unit, which: SimpleExpr) -> Result<u64, StoreError> {
@@ -275,4 +328,48 @@ pub async fn of_column(
 pub async fn resolve_column(unit: &Unit, column: Uuid) -> Result<(), StoreError> {
     mark(unit, quarantine::Column::ColumnId.eq(column)).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rekey_domain::{Principal, RotationReason};
+
+    use super::*;
+    use crate::{
+        rotations,
+        test_store::{Kind, TestStore},
+    };
+
+    /// `_` is any character to a pattern.
+    #[tokio::test]
+    async fn a_part_is_forgotten_and_none_whose_name_is_like_its_own() {
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let (keyring, column) = (store.keyring("phi").await, Uuid::now_v7());
+            let unit = store.unit().await;
+            let ana = Principal::os("ana", "clinic");
+            let rotation = rotations::start(&unit, keyring.id, RotationReason::Request, &ana);
+            let rotation = rotation.await.unwrap();
+            let part = |name: &str| PartId {
+                name: name.to_owned(),
+                form: "1".to_owned(),
+            };
+            for name in ["p_1", "p11", r"p%\_1"] {
+                let new = NewQuarantine {
+                    column,
+                    row_key: format!("{} 7 aa", part(name)),
+                    row_name: None,
+                    found: None,
+                    reason: QuarantineReason::Unopened,
+                    detail: None,
+                };
+                add(&unit, &rotation, new).await.unwrap();
+            }
+            for (name, left) in [("p_1", 2), (r"p%\_1", 1), ("p11", 0)] {
+                forget_part(&unit, &rotation, &part(name)).await.unwrap();
+                let met = of_pass(unit.db(), &rotation, column).await.unwrap();
+                assert_eq!(met, left, "{name}");
+            }
+        }
+    }
 }

@@ -124,10 +124,15 @@ impl Desk {
         Answer::of(child.wait_with_output().unwrap())
     }
 
+    /// What `rekey status` says, whether it asks for a person or not.
+    pub fn status(&self) -> Value {
+        let status = self.rekey(&["--output", "json", "status"], b"");
+        serde_json::from_str(&status.stdout).unwrap()
+    }
+
     /// Where no worker runs, `rekey status` says that, and here nothing else.
     pub fn assert_needs_workers_only(&self) {
-        let status = self.rekey(&["--output", "json", "status"], b"");
-        let status: Value = serde_json::from_str(&status.stdout).unwrap();
+        let status = self.status();
         let needs = status["needs_a_person"].as_array().unwrap();
         let of_workers = |need: &Value| need.as_str().unwrap().starts_with("no worker runs");
         assert!(needs.iter().all(of_workers), "{needs:?}");
@@ -212,8 +217,7 @@ fn init_makes_a_primary_and_a_standby_of_each_keyring_and_again_changes_nothing(
     assert_eq!(first["schema"], "rekey.keys/v1");
     assert_eq!(desk.rekey(&["init"], b"").code, 0);
     assert_eq!(desk.json(&["keys", "list"]), first);
-    let status = desk.rekey(&["--output", "json", "status"], b"");
-    let status: Value = serde_json::from_str(&status.stdout).unwrap();
+    let status = desk.status();
     assert_eq!(status["keyrings"][1]["primary"], "phi/1");
 }
 
@@ -309,7 +313,7 @@ fn hostile_events_are_refused_and_change_nothing() {
         assert_eq!(answer.code, 4, "{}", answer.stderr);
         assert!(!answer.stderr.contains(canary), "{}", answer.stderr);
     }
-    let status = desk.json(&["status"]);
+    let status = desk.status();
     assert_eq!(
         (&status["outbox"], &status["dead_letters"]),
         (&Value::from(0), &Value::from(0))
@@ -657,10 +661,7 @@ fn without_a_file_there_is_a_keyring_phi() {
     let desk = Desk::new();
     fs::remove_file(desk.file("rekey.toml")).unwrap();
     assert_eq!(desk.rekey(&["init"], b"").code, 0);
-    assert_eq!(
-        desk.json(&["status"])["keyrings"].as_array().unwrap().len(),
-        3
-    );
+    assert_eq!(desk.status()["keyrings"].as_array().unwrap().len(), 3);
     assert_eq!(desk.rekey(&["rotate", "phi"], b"").code, 0);
 }
 

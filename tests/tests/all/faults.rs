@@ -7,7 +7,7 @@ use std::{
 };
 
 use rekey_domain::{KeyringPolicy, RotationState};
-use rekey_operations::{retry_rotation, rotate};
+use rekey_operations::{resume_rotation, rotate};
 
 use crate::{
     process::Process,
@@ -104,7 +104,7 @@ async fn on_a_full_disk_of_its_source_a_rotation_waits_and_goes_on_when_there_is
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_source_that_may_not_be_written_fails_the_rotation_and_says_what_to_do() {
+async fn a_source_that_may_not_be_written_puts_the_rotation_on_hold_and_says_what_to_do() {
     let clinic = Deployment::of(120).await;
     let rows = clinic.patients().await;
     let read_only =
@@ -112,8 +112,11 @@ async fn a_source_that_may_not_be_written_fails_the_rotation_and_says_what_to_do
     assert_eq!(clinic.in_store(read_only).await, 1);
     let engine = Engine::start(&clinic.services);
     clinic.rotate(&phi()).await;
-    let view = clinic.reaches(&phi(), RotationState::Failed).await;
-    let why = view.failure.unwrap();
+    let (id, why) = until("the rotation on hold", async || {
+        let view = clinic.rotation(&phi()).await?;
+        Some((view.id, view.paused_because?))
+    })
+    .await;
     assert!(why.contains("source.db is read-only"), "{why}");
     assert!(why.contains("give this process the right"), "{why}");
     assert_eq!(clinic.patients().await, rows);
@@ -121,8 +124,8 @@ async fn a_source_that_may_not_be_written_fails_the_rotation_and_says_what_to_do
     let writable =
         "UPDATE source SET url = replace(url, 'mode=ro', 'mode=rw') WHERE name = 'clinic'";
     clinic.in_store(writable).await;
-    let retried = retry_rotation(&clinic.services, view.id, &operator()).await;
-    retried.unwrap();
+    let resumed = resume_rotation(&clinic.services, id, &operator()).await;
+    resumed.unwrap();
     clinic.completes().await;
     clinic.assert_rotated_once().await;
     engine.stop().await;

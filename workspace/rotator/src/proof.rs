@@ -37,8 +37,19 @@ pub async fn of_pass(
         let covered = batches::covered(db, &advance.rotation, table).await?;
         parts.insert(table, covered.into_iter().map(|one| one.part).collect());
     }
+    let mut not_met = HashMap::new();
+    for column in columns {
+        let keys = quarantine::not_met(db, &advance.rotation, column.id).await?;
+        let ids: Vec<_> = keys.into_iter().map(ValueId::from).collect();
+        // One that was met where it is now is counted there.
+        let met: HashSet<_> = left[&column.id].iter().filter_map(ValueId::start).collect();
+        let starts = ids.iter().filter_map(ValueId::start);
+        let starts = starts.filter(|start| !met.contains(start));
+        not_met.insert(column.id, starts.map(str::to_owned).collect());
+    }
     Ok(Some(PassToProve {
         parts,
+        not_met,
         settled: settled.into_iter().collect(),
         left,
         fences,

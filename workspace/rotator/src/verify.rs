@@ -71,13 +71,18 @@ pub async fn record(
         return Ok(());
     };
     for column in columns {
-        let mut of_column = counted.iter().filter(|row| row.column_id == column.id);
+        let of_column = counted.iter().filter(|row| row.column_id == column.id);
         let mut counts: Vec<Count> = of_column.clone().map(count).collect();
         if counts.is_empty() {
             counts.push(nothing(advance));
         }
-        let taken_at = of_column.next().map_or(unit.now(), |row| row.taken_at);
+        let taken_at = of_column.clone().next();
+        let taken_at = taken_at.map_or(unit.now(), |row| row.taken_at);
         let rotation = advance.rotation.id;
+        if let Some(row) = of_column.clone().next() {
+            let (rotation, id) = (&advance.rotation, column.id);
+            quarantine::stands_still(&unit, rotation, id, &row.standing).await?;
+        }
         let column = (column.id, &*place_of(column));
         census::record(&unit, rotation, pass, column, &counts, taken_at).await?;
     }

@@ -4,7 +4,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use rekey_domain::{Found, KeyId, KeyName};
-use rekey_sources::{Source, SourceError, TableShape};
+use rekey_sources::{Source, SourceError, TableShape, is_same_place};
 use rekey_store::{
     StoreError, Unit,
     columns::{self, Protected},
@@ -147,7 +147,8 @@ async fn there(
     here: &Arc<dyn Source>,
 ) -> Result<There, OperationError> {
     if is_the_stores(stored, source.url.expose_url(), &**here).await? {
-        return Ok(There::Here);
+        let original = original(stored, source, &**here).await?;
+        return Ok(original.map_or(There::Here, There::Elsewhere));
     }
     let there = match rekey_sources::open(&stored.url).await {
         Ok(there) => there,
@@ -162,6 +163,24 @@ async fn there(
         _ if id.is_some() && id == other => There::Here,
         _ => There::Elsewhere(there),
     })
+}
+
+/// The database that the file's is a physical clone of, if that still takes writes where the store says: a clone
+/// has its number, and the values that are left there would be nobody's.
+async fn original(
+    stored: &columns::Source,
+    source: &DesiredSource,
+    here: &dyn Source,
+) -> Result<Option<Arc<dyn Source>>, OperationError> {
+    if is_same_place(&stored.url, source.url.expose_url()) {
+        return Ok(None);
+    }
+    let Ok(there) = rekey_sources::open(&stored.url).await else {
+        return Ok(None);
+    };
+    let is_other = there.instance().await? != here.instance().await?;
+    // A standby gives no mark.
+    Ok((is_other && there.fence().await.is_ok()).then_some(there))
 }
 
 /// A source with protected tables, and what the file says of it.
@@ -203,9 +222,9 @@ impl Look<'_> {
         let Some(wanted) = resolved.find(|one| one.is_at(table[0])) else {
             return Ok(false);
         };
-        self.refuse_another_column(table, &wanted.shape).await?;
         if let Some(oid) = stored.oid {
             if wanted.shape.oid == Some(oid) {
+                self.refuse_another_column(table, &wanted.shape).await?;
                 return Ok(false);
             }
             if let Some(name) = self.here.name_of(oid).await? {
@@ -214,6 +233,7 @@ impl Look<'_> {
             }
         }
         if stored.relation == wanted.table.relation {
+            self.refuse_another_column(table, &wanted.shape).await?;
             return Ok(false);
         }
         match self.here.describe(&stored.relation).await {

@@ -66,7 +66,7 @@ const ROTATOR: [(&str, &str); 8] = [
         "INSERT, UPDATE (state, resend_at, failure, ended_at)",
     ),
     ("census", "SELECT, INSERT"),
-    ("quarantine", "UPDATE (resolved_at, pass)"),
+    ("quarantine", "UPDATE (resolved_at, rotation_id, pass)"),
     ("audit_detail", "SELECT (sequence, details)"),
 ];
 

@@ -133,6 +133,10 @@ async fn count_heaps(
         let leftovers = Leftovers::new(table, columns, &pass.settled)?;
         leftovers.look(&mut careful, &locked, &mut counting).await?;
     }
+    if counting.seek() {
+        let all = Leftovers::new(table, columns, &[])?;
+        all.look(&mut careful, &locked, &mut counting).await?;
+    }
     Ok(counting.into_columns(columns.len()))
 }
 

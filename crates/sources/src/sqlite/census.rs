@@ -25,7 +25,10 @@ pub(super) async fn count(
     let mut counting = Counting::new(pass);
     count_ranges(connection, table, columns, &mut counting).await?;
     if let Some(pass) = counting.to_look_for() {
-        leftovers::look(connection, table, columns, pass, &mut counting).await?;
+        leftovers::look(connection, table, columns, &pass.settled, &mut counting).await?;
+    }
+    if counting.seek() {
+        leftovers::look(connection, table, columns, &[], &mut counting).await?;
     }
     Ok(counting.into_columns(columns.len()))
 }

@@ -1,27 +1,25 @@
 //! Values below the target, one by one, in the census's own view: is each one that the pass had to leave?
 
 use futures::TryStreamExt;
-use rekey_domain::{Found, PartId, TextEncoding};
+use rekey_domain::{Found, KeyId, PartId, TextEncoding};
 use sqlx::{AssertSqlSafe, Row, SqliteConnection, ValueRef, sqlite::SqliteRow};
 
 use super::{catalogue::Table, faults::Located, sql};
-use crate::{
-    CensusColumn, PassToShow, RowKey, SourceError, ValueId, census::Counting, identity::Start,
-};
+use crate::{CensusColumn, RowKey, SourceError, ValueId, census::Counting, identity::Start};
 
 /// Looks until the first straggler.
 pub(super) async fn look(
     connection: &mut SqliteConnection,
     table: &Table,
     columns: &[CensusColumn],
-    pass: &PassToShow,
+    settled: &[KeyId],
     counting: &mut Counting<'_>,
 ) -> Result<(), SourceError> {
     let part = PartId {
         name: table.name.clone(),
         form: table.form.clone(),
     };
-    let select = select(table, columns, pass)?;
+    let select = select(table, columns, settled)?;
     let mut rows = sqlx::query(AssertSqlSafe(select)).fetch(connection);
     while let Some(row) = rows.try_next().await.at(&table.place)? {
         if !look_at(&row, &part, columns, counting).at(&table.place)? {
@@ -35,13 +33,13 @@ pub(super) async fn look(
 fn select(
     table: &Table,
     columns: &[CensusColumn],
-    pass: &PassToShow,
+    settled: &[KeyId],
 ) -> Result<String, SourceError> {
     let (rowid, from) = (table.rowid(), table.sql());
     let (mut wanted, mut unsettled) = (vec![rowid], vec!["0".to_owned()]);
     for column in columns {
         let value = table.column(&column.name)?;
-        let moves = sql::moves(&value, column.encoding, &pass.settled);
+        let moves = sql::moves(&value, column.encoding, settled);
         let ours = sql::is_ciphertext(&value, column.encoding);
         let length = sql::start_length(column.encoding);
         let start = format!("CASE WHEN {ours} THEN substr({value}, 1, {length}) ELSE 0 END");

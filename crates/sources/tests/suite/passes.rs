@@ -1,9 +1,9 @@
 //! What a census says of a pass: whether values below the target are those that it had to leave.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
-use rekey_domain::Found;
-use rekey_sources::{CensusColumn, Counted, PassToShow, Source, SourceError, ValueId};
+use rekey_domain::{Found, PartId};
+use rekey_sources::{CensusColumn, Counted, PassToShow, Source, SourceError, Standing, ValueId};
 
 use super::fixture::{
     Fixture, NEW, OLD, Patient, ReadColumnExt, ciphertext, notes, patient, read_all, ssn, whole,
@@ -29,6 +29,7 @@ pub async fn pass_over(source: &std::sync::Arc<dyn Source>) -> PassToShow {
         left,
         fence: None,
         known: Vec::new(),
+        standing: None,
         parts: None,
     }
 }
@@ -116,4 +117,79 @@ pub async fn a_mark_lets_a_census_count_once_nothing_is_open(fixture: &impl Fixt
         }
     };
     assert_eq!(counted[0], [counted_as(NEW, 1)]);
+}
+
+/// A row in quarantine may move to where the pass has been: it is found by its start, under whatever key.
+pub async fn a_value_is_found_wherever_it_stands_now(fixture: &impl Fixture) {
+    fixture.insert(&[patient(1, NEW), patient(2, OLD)]).await;
+    let mut pass = pass_over(fixture.source()).await;
+    let starts: HashSet<_> = pass.left[0]
+        .iter()
+        .map(|id| id.start().unwrap().to_owned())
+        .collect();
+    let gone = "0".repeat(64);
+    let wanted = starts.iter().cloned().chain([gone.clone()]).collect();
+    let standing = Arc::new(Standing::new(vec![wanted, HashSet::new()]));
+    pass.standing = Some(standing.clone());
+    // Rewritten, each row is elsewhere.
+    fixture.execute("UPDATE patients SET name = 'moved'").await;
+    census(fixture, &pass).await;
+    assert!(starts.iter().all(|start| standing.stands(0, start)));
+    assert!(!standing.stands(0, &gone) && !standing.stands(1, &gone));
+}
+
+/// What the pass did not read is not counted for it, and what it read is there.
+pub async fn a_census_is_of_just_the_parts_that_the_pass_read(fixture: &impl Fixture) {
+    fixture.insert(&[patient(1, NEW)]).await;
+    let mut pass = pass_over(fixture.source()).await;
+    let parts = fixture.source().parts("patients").await.unwrap();
+    let read: Vec<_> = parts.into_iter().map(|part| part.id).collect();
+    let columns = columns();
+    let counted = async |pass: &PassToShow| {
+        let counted = fixture.source().census("patients", &columns, Some(pass));
+        counted.await
+    };
+    pass.parts = Some(read.clone());
+    counted(&pass).await.unwrap();
+    let other = PartId {
+        form: "other".to_owned(),
+        ..read[0].clone()
+    };
+    let gone = PartId {
+        name: "gone".to_owned(),
+        ..read[0].clone()
+    };
+    for parts in [vec![], vec![other], vec![read[0].clone(), gone]] {
+        pass.parts = Some(parts);
+        let refused = counted(&pass).await.unwrap_err();
+        assert!(
+            matches!(refused, SourceError::PartChanged { .. }),
+            "{refused}"
+        );
+    }
+}
+
+/// Another column has the name, or another table.
+pub async fn a_census_is_of_the_column_that_was_meant(fixture: &impl Fixture) {
+    fixture.insert(&[patient(1, NEW)]).await;
+    let mut pass = pass_over(fixture.source()).await;
+    let shape = fixture.source().describe("patients").await.unwrap();
+    let columns = columns();
+    pass.known = columns
+        .iter()
+        .map(|column| shape.identity(&column.name))
+        .collect();
+    let counted = async || {
+        let counted = fixture.source().census("patients", &columns, Some(&pass));
+        counted.await
+    };
+    counted().await.unwrap();
+    fixture
+        .execute("ALTER TABLE patients RENAME COLUMN ssn TO ssn_old")
+        .await;
+    let kind = &shape.column("ssn").unwrap().declared_type;
+    let add = format!("ALTER TABLE patients ADD COLUMN ssn {kind}");
+    fixture.execute(&add).await;
+    let refused = counted().await.unwrap_err();
+    assert!(matches!(refused, SourceError::Replaced { .. }), "{refused}");
 }

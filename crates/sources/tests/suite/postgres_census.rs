@@ -139,6 +139,7 @@ fn rows_at_the_same_place_of_two_parts_are_two() {
             left: vec![ids],
             fence: None,
             known: Vec::new(),
+            standing: None,
             parts: None,
         };
         let column = CensusColumn {

@@ -92,3 +92,63 @@ async fn a_void_batch_is_over_and_keeps_what_it_moved() {
         assert!(finish(&unit, &held, &batch, tally).await.is_err());
     }
 }
+
+#[tokio::test]
+async fn a_pass_covers_a_part_once_all_of_its_ranges_are_done_and_none_is_missing() {
+    for kind in Kind::BOTH {
+        let store = TestStore::new(kind).await;
+        let (rotation, table) = planned(&store).await;
+        let names = async || {
+            let covered = covered(store.db(), &rotation, table).await.unwrap();
+            let names = covered.into_iter().map(|one| one.part.to_string());
+            names.collect::<Vec<_>>()
+        };
+        let end = async |state: BatchState| {
+            let unit = store.unit().await;
+            let set = batch::ActiveModel {
+                state: Set(Text(state)),
+                ended_at: Set(Some(unit.now())),
+                ..Default::default()
+            };
+            let all = batch::Entity::update_many().set(set);
+            all.exec(unit.db()).await.unwrap();
+            unit.commit().await.unwrap();
+        };
+        assert!(names().await.is_empty(), "it is planned only");
+        end(BatchState::Done).await;
+        assert_eq!(names().await.len(), 1);
+        let unit = store.unit().await;
+        let behind_a_gap = Range {
+            first: 20,
+            last: 29,
+        };
+        plan(&unit, &rotation, table, &part("p", "1"), behind_a_gap)
+            .await
+            .unwrap();
+        unit.commit().await.unwrap();
+        end(BatchState::Done).await;
+        assert!(names().await.is_empty(), "blocks 10 to 19 are in no range");
+
+        end(BatchState::Void).await;
+        assert!(
+            has_void(store.db(), &rotation, table, &part("p", "1"))
+                .await
+                .unwrap()
+        );
+        assert!(
+            !has_void(store.db(), &rotation, table, &part("p", "2"))
+                .await
+                .unwrap()
+        );
+        let unit = store.unit().await;
+        let held = rotations::lock(&unit, rotation.id).await.unwrap();
+        assert!(
+            replan_void(&unit, &held, table, &part("p", "1"))
+                .await
+                .unwrap()
+        );
+        unit.commit().await.unwrap();
+        let unfinished = crate::progress::unfinished(store.db(), &rotation).await;
+        assert_eq!(unfinished.unwrap().planned, 2);
+    }
+}

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use rekey_domain::{Bind, KeyringPolicy, RotationState, Timing};
-use rekey_operations::{DesiredTable, OperationError, cancel_rotation, plan, release_column};
+use rekey_operations::{
+    DesiredTable, OperationError, accept_database, cancel_rotation, plan, release_column,
+};
 
 use super::clinic::{Clinic, Database, Kind, column, table};
 use crate::{
@@ -219,7 +221,7 @@ async fn the_same_database_is_followed_to_another_url_and_another_database_is_re
     for gone in [false, true] {
         let released = release_column(&services, &desired, &name, gone, &operator()).await;
         let said = released.unwrap_err().to_string();
-        assert!(said.contains("elsewhere than the store says"), "{said}");
+        assert!(said.contains("leads to"), "{said}");
     }
 
     let (from, to) = ("@127.0.0.1:", "@localhost:");
@@ -255,8 +257,13 @@ async fn a_file_is_followed_along_links_and_another_file_is_refused() {
     let said = refused(&mut clinic, patients("patients")).await;
     assert!(said.contains("out of reach"), "{said}");
     std::os::unix::fs::symlink(&moved, &file).unwrap();
+    let said = refused(&mut clinic, patients("patients")).await;
+    assert!(said.contains("rekey sources accept clinic"), "{said}");
+    let accepted = accept_database(&clinic.services, "clinic", &operator()).await;
+    assert!(accepted.unwrap().now.ends_with("moved.db"));
     let changes = clinic.try_protect(patients("patients")).await.unwrap();
     assert_eq!(changes.len(), 1, "{changes:?}");
+    clinic.rotates().await;
 }
 
 /// What an older program applied has no number yet; nobody has to change anything for it.
