@@ -293,7 +293,9 @@ async fn outside_its_window_a_source_is_left_alone_and_the_rotation_says_so() {
     clinic.rotate(&phi()).await;
     let view = until("a rotation that waits", async || {
         let view = clinic.rotation(&phi()).await?;
-        (!view.waiting.is_empty()).then_some(view)
+        let why = view.waiting.first()?;
+        // Workers that have just been started are no reason.
+        (!why.starts_with("no ")).then_some(view)
     })
     .await;
     let why = &view.waiting[0];
@@ -335,7 +337,10 @@ async fn all_processes_together_keep_the_pace_of_a_source() {
     let mut waited = false;
     let moved = until("every row moved", async || {
         let view = clinic.rotation(&phi()).await?;
-        waited |= view.waiting == ["200 rows a second at clinic"];
+        waited |= view
+            .waiting
+            .first()
+            .is_some_and(|why| why == "200 rows a second at clinic");
         (view.moved == clinic.values()).then_some(view)
     })
     .await;

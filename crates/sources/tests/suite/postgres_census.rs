@@ -21,12 +21,16 @@ use super::{
 pub async fn until_we_wait(connection: &mut PgConnection) {
     let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() \
                  AND application_name = 'rekey' AND wait_event_type = 'Lock')";
+    // In a transaction, what was seen of other sessions once is shown again until it is cleared.
+    let anew = "SELECT pg_stat_clear_snapshot()";
+    sqlx::query(anew).execute(&mut *connection).await.unwrap();
     while !sqlx::query_scalar::<_, bool>(waits)
         .fetch_one(&mut *connection)
         .await
         .unwrap()
     {
         tokio::time::sleep(Duration::from_millis(1)).await;
+        sqlx::query(anew).execute(&mut *connection).await.unwrap();
     }
 }
 
