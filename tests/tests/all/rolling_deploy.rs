@@ -26,8 +26,9 @@ async fn old_workers_go_on_after_the_schema_was_expanded_and_beside_new_ones_in_
     cluster.migrate();
     cluster.grant_anew().await;
     // What the old programs gave; else the new ones wait a day, as nothing is known.
-    let known = "UPDATE key SET longest_lease = 1000";
-    sqlx::query(known).execute(&cluster.store).await.unwrap();
+    let known = "ALTER TABLE key DISABLE TRIGGER rekey_guard_update; UPDATE key SET longest_lease = 1000; \
+        ALTER TABLE key ENABLE ALWAYS TRIGGER rekey_guard_update";
+    sqlx::raw_sql(known).execute(&cluster.store).await.unwrap();
     cluster.fill().await;
     cluster.rotate().await;
     cluster.moves().await;

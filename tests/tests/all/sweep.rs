@@ -343,7 +343,8 @@ async fn a_rotation_that_verifies_begins_another_pass_as_it_may_have_read_them_a
     re_encryptor(&mut engine, &clinic);
     let completed = completes(&clinic, rotation.id).await;
     engine.stop().await;
-    assert_eq!(completed.passes, 3);
+    // What a pass moved is opened by the next.
+    assert_eq!(completed.passes, 4);
     assert!(open(&clinic).await.is_empty());
     let new = clinic.key_id(&phi(), 2).await;
     assert_eq!(clinic.under(Found::Key(new)).await, clinic.values());
@@ -490,6 +491,7 @@ async fn a_sweep_that_does_not_fit_under_the_primary_key_fails_and_retried_goes_
         .unwrap();
     let completed = completes(&clinic, id).await;
     engine.stop().await;
-    assert_eq!((completed.passes, completed.moved), (1, 1));
+    // What a pass moved is opened by the next.
+    assert_eq!((completed.passes, completed.moved), (2, 1));
     assert!(open(&clinic).await.is_empty());
 }
