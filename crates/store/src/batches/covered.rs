@@ -70,7 +70,7 @@ pub async fn covered(
         .group_by(PartForm);
     let mut groups = groups.into_model::<Group>().all(db).await?;
     // A part that was written anew was planned anew: its form is that of the latest.
-    groups.sort_by(|one, other| other.ended.cmp(&one.ended));
+    groups.sort_by_key(|group| std::cmp::Reverse(group.ended));
     let mut covered: Vec<Covered> = Vec::new();
     for group in groups {
         if covered.iter().all(|one| one.part.name != group.part) {
