@@ -87,7 +87,8 @@ const GUARDS: &str = "
         IF NEW.used < OLD.used OR NEW.used_by_applications < OLD.used_by_applications THEN
             RAISE EXCEPTION 'uses of a key are only added' USING ERRCODE = '42501';
         END IF;
-        IF OLD.longest_lease IS NOT NULL AND (NEW.longest_lease IS NULL OR NEW.longest_lease < OLD.longest_lease)
+        -- Of which nothing is known, it is as long as any.
+        IF NEW.longest_lease < OLD.longest_lease
             OR OLD.longest_lease IS NULL AND NEW.longest_lease IS NOT NULL AND OLD.state <> 'PENDING' THEN
             RAISE EXCEPTION 'the longest lease of a key only grows' USING ERRCODE = '42501';
         END IF;

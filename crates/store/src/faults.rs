@@ -11,7 +11,7 @@ const NOT_SECURE: &str = "no secure connection came about: the server's certific
     speaks no TLS; check sslmode and sslrootcert";
 
 /// The store's tables. Of a refusal nothing but such a name is shown.
-const TABLES: [&str; 22] = [
+const TABLES: [&str; 23] = [
     "audit_detail",
     "audit_entry",
     "audit_head",
@@ -19,6 +19,7 @@ const TABLES: [&str; 22] = [
     "census",
     "dead_letter",
     "deployment",
+    "heartbeat",
     "inbox",
     "key",
     "keyring",
