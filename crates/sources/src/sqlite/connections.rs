@@ -34,6 +34,8 @@ const ROWS_AHEAD: usize = 4;
 pub(super) struct Connections {
     options: SqliteConnectOptions,
     path: PathBuf,
+    /// Where it led when it was opened.
+    real: PathBuf,
     database: Arc<str>,
     current: Mutex<Opened>,
 }
@@ -51,11 +53,13 @@ impl Connections {
         let path = options.get_filename().to_owned();
         let database: Arc<str> = format!("SQLite {}", path.display()).into();
         let file = FileId::of(&path, &database).await?;
+        let real = file::real_path(&path, &database).await?;
         let pool = pool(&options);
         let current = Mutex::new(Opened { pool, file });
         let connections = Self {
             options,
             path,
+            real,
             database,
             current,
         };
@@ -88,8 +92,20 @@ impl Connections {
         }
     }
 
-    /// A connection to the file that the path names now.
+    /// A connection to the file that the path names now. Another file in its place is a restore; a link that
+    /// leads to another place is another database.
     pub(super) async fn acquire(&self) -> Result<PoolConnection<Sqlite>, SourceError> {
+        let real = self.real_path().await?;
+        if real != self.real {
+            return Err(SourceError::OutOfReach {
+                database: self.database.to_string(),
+                reason: format!(
+                    "its link leads to {} now, and led to {} when this process opened it",
+                    real.display(),
+                    self.real.display()
+                ),
+            });
+        }
         let file = FileId::of(&self.path, &self.database).await?;
         let pool = self.pool_of(file);
         pool.acquire().await.at(&Place::database(&self.database))

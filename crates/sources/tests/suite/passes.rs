@@ -184,12 +184,12 @@ pub async fn a_census_is_of_the_column_that_was_meant(fixture: &impl Fixture) {
         counted.await
     };
     counted().await.unwrap();
-    fixture
-        .execute("ALTER TABLE patients RENAME COLUMN ssn TO ssn_old")
-        .await;
+    // In one session: another may still have the schema of before.
     let kind = &shape.column("ssn").unwrap().declared_type;
-    let add = format!("ALTER TABLE patients ADD COLUMN ssn {kind}");
-    fixture.execute(&add).await;
+    let replace = format!(
+        "ALTER TABLE patients RENAME COLUMN ssn TO ssn_old; ALTER TABLE patients ADD COLUMN ssn {kind}"
+    );
+    fixture.execute(&replace).await;
     let refused = counted().await.unwrap_err();
     assert!(matches!(refused, SourceError::Replaced { .. }), "{refused}");
 }

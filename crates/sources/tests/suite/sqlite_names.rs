@@ -51,3 +51,30 @@ async fn a_symlink_leads_to_the_wal_beside_the_file_itself() {
     let beside: Vec<_> = std::fs::read_dir(elsewhere.path()).unwrap().collect();
     assert_eq!(beside.len(), 1, "{beside:?}");
 }
+
+/// A restore puts another file in the place; a link that is pointed elsewhere is another database, whose count
+/// would be none of this one.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_link_that_is_pointed_elsewhere_is_not_followed() {
+    let (fixture, other) = (
+        SqliteFixture::new("wal").await,
+        SqliteFixture::new("wal").await,
+    );
+    fixture.insert(&[patient(1, OLD)]).await;
+    let link = fixture.directory.path().join("link.db");
+    std::os::unix::fs::symlink(fixture.path(), &link).unwrap();
+    let source = rekey_sources::open(&url_of(&fixture, "link.db"))
+        .await
+        .unwrap();
+    let point = |file: &std::path::Path| {
+        std::fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink(file, &link).unwrap();
+    };
+    point(&other.path());
+    let error = census_of(&source, "patients", &ssn()).await.unwrap_err();
+    assert!(error.to_string().contains("its link leads to"), "{error}");
+    point(&fixture.path());
+    let counted = census_of(&source, "patients", &ssn()).await;
+    assert_eq!(counted.unwrap(), [(Found::Key(OLD), 1)]);
+}
