@@ -13,7 +13,7 @@ use rekey_sources::{CensusColumn, Counted, PassToShow, Source, SourceError, Stan
 use rekey_store::columns::{self, Protected};
 use uuid::Uuid;
 
-pub(crate) use self::replaced::{elsewhere, look as look_for_replaced};
+pub(crate) use self::replaced::look as look_for_replaced;
 use crate::{OperationError, Services, look::census_column};
 
 /// How often a census is begun anew where a part of a table was written anew under it.
@@ -126,10 +126,8 @@ async fn count_table(
     pass: Option<&PassToProve>,
 ) -> Result<Vec<CensusRow>, OperationError> {
     let wanted: Vec<_> = columns.iter().map(|column| census_column(column)).collect();
-    let mut to_show = match pass {
-        Some(pass) => pass.of(columns),
-        None => PassToProve::default().of(columns),
-    };
+    let nothing = PassToProve::default();
+    let mut to_show = pass.unwrap_or(&nothing).of(columns);
     let source = services.source(&columns[0].source).await?;
     let relation = &columns[0].table.relation;
     let taken_at = services.store.now().await?;

@@ -1,10 +1,16 @@
 //! Ciphertext that no protected column covers: every value of a source's other columns is counted, for whoever
 //! would leave it behind.
 
-use rekey_domain::Found;
-use rekey_sources::{CensusColumn, Source, SourceError};
+use std::collections::HashMap;
 
-use crate::{census, columns_check::ProtectedColumns};
+use rekey_domain::{Found, KeyId, KeyName};
+use rekey_sources::{CensusColumn, Source, SourceError};
+use rekey_store::columns::Protected;
+
+use crate::{
+    census,
+    columns_check::{ProtectedColumns, protected},
+};
 
 /// What was found beside the protected columns.
 #[derive(Debug, Default)]
@@ -83,7 +89,34 @@ async fn count(
     }
 }
 
+/// The columns, as `table.column`, that hold ciphertext of ours, or values that cannot be read, and that no
+/// protected column of the source covers.
+pub(crate) async fn of_ours(
+    source: &dyn Source,
+    name: &str,
+    all: &[Protected],
+    keys: &HashMap<KeyId, KeyName>,
+) -> Result<Vec<String>, SourceError> {
+    let of_source = all.iter().filter(|one| one.source.name == name);
+    let covered = protected(source, &of_source.collect::<Vec<_>>()).await;
+    let strays = look(source, &covered, None).await?;
+    let ours = strays.found.iter().filter(|stray| stray.is_ours(keys));
+    let mut places: Vec<_> = ours.map(Stray::place).collect();
+    // On SQLite each column is looked at in both encodings.
+    places.dedup();
+    Ok(places)
+}
+
 impl Stray {
+    /// What its database fails to read may be ours.
+    pub(crate) fn is_ours(&self, keys: &HashMap<KeyId, KeyName>) -> bool {
+        self.counts.iter().any(|(found, _)| match found {
+            Found::Key(id) => keys.contains_key(id),
+            Found::Unreadable => true,
+            Found::NotCiphertext => false,
+        })
+    }
+
     /// `table.column`.
     pub(crate) fn place(&self) -> String {
         format!("{}.{}", self.relation, self.column.name)

@@ -14,8 +14,9 @@ use uuid::Uuid;
 use super::{Looked, Resolved};
 use crate::{
     Desired, DesiredSource, OperationError, STORE_SOURCE, Services,
-    census::{elsewhere, tables},
+    census::tables,
     look::{key_names, table_subject},
+    strays,
     whereabouts::{ciphertext, counted, is_the_stores, live_rotation, renamed},
 };
 
@@ -273,7 +274,7 @@ impl Look<'_> {
             }
             let left = if column.source.url.starts_with("sqlite") {
                 let columns = &self.columns;
-                elsewhere(&**self.here, &column.source.name, columns, &self.keys).await?
+                strays::of_ours(&**self.here, &column.source.name, columns, &self.keys).await?
             } else {
                 self.left_in(column, known).await?
             };

@@ -3,9 +3,6 @@
 //! A copy of some rows opens under the new name as well as the column itself. So unless the old place is
 //! the new one, no other column may hold ciphertext of ours that is nobody's.
 
-use std::collections::HashMap;
-
-use rekey_domain::{Found, KeyId, KeyName};
 use rekey_sources::{Measure, SourceError, TableShape};
 use rekey_store::columns::Protected;
 
@@ -60,7 +57,7 @@ pub(super) async fn refuse(
     }
     let strays = strays::look(&*now.source, &covered, only).await?;
     let keys = key_names(services).await?;
-    for stray in strays.found.iter().filter(|stray| is_ours(stray, &keys)) {
+    for stray in strays.found.iter().filter(|stray| stray.is_ours(&keys)) {
         if !is_anothers(services, column, &missing, now, stray).await? {
             return Err(refused(
                 &column.spec.name,
@@ -142,15 +139,6 @@ async fn refuse_what_is_left(
             "{relation} has {left} value(s) of ciphertext in {name} still, which no rotation would move any more: move or delete them first"
         ),
     ))
-}
-
-/// What its database fails to read may be ours.
-fn is_ours(stray: &Stray, keys: &HashMap<KeyId, KeyName>) -> bool {
-    stray.counts.iter().any(|(found, _)| match found {
-        Found::Key(id) => keys.contains_key(id),
-        Found::Unreadable => true,
-        Found::NotCiphertext => false,
-    })
 }
 
 /// Whether a column is another protected one that was renamed, too, and is followed next: its values open under

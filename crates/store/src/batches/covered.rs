@@ -3,7 +3,8 @@
 use rekey_domain::{BatchState, PartId};
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QuerySelect,
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter,
+    QuerySelect,
     prelude::DateTimeUtc,
     sea_query::{Expr, ExprTrait},
 };
@@ -112,10 +113,7 @@ pub async fn replan_void(
     };
     let planned = batch::Entity::update_many()
         .set(changes)
-        .filter(super::of_pass(held, BatchState::Void))
-        .filter(batch::Column::TableId.eq(table))
-        .filter(batch::Column::Part.eq(&part.name))
-        .filter(batch::Column::PartForm.eq(&part.form))
+        .filter(void(held, table, part))
         .exec(unit.db())
         .await?;
     Ok(planned.rows_affected > 0)
@@ -132,12 +130,17 @@ pub async fn has_void(
     part: &PartId,
 ) -> Result<bool, StoreError> {
     let found = batch::Entity::find()
-        .filter(super::of_pass(rotation, BatchState::Void))
-        .filter(batch::Column::TableId.eq(table))
-        .filter(batch::Column::Part.eq(&part.name))
-        .filter(batch::Column::PartForm.eq(&part.form))
+        .filter(void(rotation, table, part))
         .limit(1)
         .one(db)
         .await?;
     Ok(found.is_some())
+}
+
+/// What is void in the current pass, of a part in this form.
+fn void(rotation: &Rotation, table: Uuid, part: &PartId) -> Condition {
+    super::of_pass(rotation, BatchState::Void)
+        .add(batch::Column::TableId.eq(table))
+        .add(batch::Column::Part.eq(&part.name))
+        .add(batch::Column::PartForm.eq(&part.form))
 }
