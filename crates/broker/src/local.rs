@@ -19,7 +19,7 @@ const POLL: Duration = Duration::from_millis(250);
 /// Every process removes old broadcasts; so often costs nothing.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// A delivery that nobody keeps comes again after this.
-const LEASE: Duration = Duration::from_secs(30);
+const LEASE: Duration = Duration::from_secs(15);
 
 /// Deliveries straight from the store. Durable and restartable; needs no broker.
 #[derive(Debug, Clone)]

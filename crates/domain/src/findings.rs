@@ -172,6 +172,8 @@ pub struct Effects<'a> {
     pub update_triggers: &'a [String],
     /// Those that fire even where triggers are suppressed.
     pub always_triggers: &'a [String],
+    /// Other code of the owner's that runs when the table is read or updated.
+    pub own_code: &'a [String],
     /// Publications that send updates on.
     pub publications: &'a [String],
     /// Tables and partitions that are published without a replica identity.
@@ -189,6 +191,12 @@ pub fn unsaid(said: OnUpdate, effects: Effects<'_>) -> Option<String> {
             "has UPDATE triggers or rules that fire even where triggers are suppressed (ENABLE ALWAYS or REPLICA): {}; enable them in the ordinary way, or say triggers = \"fire\"",
             effects.always_triggers.join(", ")
         )),
+        triggers if triggers != Some(Triggers::Fire) && !effects.own_code.is_empty() => {
+            Some(format!(
+                "has code that is not the database's own and runs in our sessions, whatever becomes of triggers: {}; take it away, or say on_update = {{ triggers = \"fire\" }} if it is to be trusted like a trigger: a certificate then says so",
+                effects.own_code.join(", ")
+            ))
+        }
         _ if !effects.publications.is_empty() && !said.publications_accepted => Some(format!(
             "is in publications that would send our writes on, whatever becomes of triggers: {}; say on_update = {{ publications = \"accept\" }} if the subscribers can take every row once more",
             effects.publications.join(", ")
@@ -364,6 +372,7 @@ mod tests {
         let effects = |triggers, always, publications| Effects {
             update_triggers: triggers,
             always_triggers: always,
+            own_code: &[],
             publications,
             unidentified: &[],
         };
@@ -382,6 +391,14 @@ mod tests {
         let published = effects(&none, &none, &touch);
         assert!(unsaid(said(Some(Triggers::Fire), false), published).is_some());
         assert!(unsaid(said(None, true), published).is_none());
+        // Suppressing triggers stops no other code.
+        let code = Effects {
+            own_code: &touch,
+            ..quiet
+        };
+        assert!(unsaid(said(None, false), code).is_some());
+        assert!(unsaid(said(Some(Triggers::Suppress), false), code).is_some());
+        assert!(unsaid(said(Some(Triggers::Fire), false), code).is_none());
         // Whatever is said, that one cannot be updated.
         let unidentified = Effects {
             unidentified: &touch,

@@ -3,6 +3,7 @@
 //! Nothing here does IO, reads a clock or waits: every function takes values, a time where it needs
 //! one, and returns values. Words follow NIST SP 800-57 and Tink.
 
+mod allowance;
 mod batch;
 mod bind_type;
 mod canary;
@@ -27,6 +28,7 @@ mod url;
 mod usage;
 mod window;
 
+pub use allowance::{AT_ONCE, Allowance, EVERY};
 pub use batch::{BatchState, Part, PartId, Range};
 pub use bind_type::{BindType, NotOfType, hex};
 pub use canary::Canary;

@@ -1,11 +1,14 @@
 //! Requests from the message broker: admitted as events of ours, or refused and audited.
 
-use rekey_domain::Principal;
+use rekey_domain::{AT_ONCE, EVERY, Principal, format_duration};
 use rekey_messages::Event;
 use rekey_store::{StoreError, audit::Record};
 use serde_json::json;
 
 use crate::{OperationError, Requester, Services, publish};
+
+/// A process holds so many requests at once: those that wait, and the next. Each is at most an event long.
+pub const REQUESTS_HELD: u16 = 500;
 
 /// What became of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +35,7 @@ pub async fn admit(
         Err(error) if is_answer(&error) => error.to_string(),
         Err(error) => return Err(error),
     };
-    audit(services, amqp_user, &refused).await?;
+    audit(services, amqp_user, &refused, 1).await?;
     Ok(Admission::Refused(refused))
 }
 
@@ -48,14 +51,35 @@ async fn ask(
     publish(services, body, &requester.principal).await
 }
 
-/// Whether asking again would be answered the same.
+/// Whether it is the request that is wrong: asking again would be answered the same. What the store, the KMS or a
+/// source says of itself is no answer; the request waits until that has passed, or a person has mended it.
 fn is_answer(error: &OperationError) -> bool {
-    matches!(
-        error,
-        OperationError::Refused(_)
-            | OperationError::NotAllowed { .. }
-            | OperationError::Store(StoreError::Unknown { .. } | StoreError::Refused(_))
-    )
+    match error {
+        OperationError::Store(error) => {
+            matches!(error, StoreError::Unknown { .. } | StoreError::Refused(_))
+        }
+        OperationError::Kms(_)
+        | OperationError::Client(_)
+        | OperationError::Source(_)
+        | OperationError::Broker(_) => false,
+        _ => true,
+    }
+}
+
+/// Notes that requests were turned away unread, as their sender sends more than anybody's share.
+///
+/// # Errors
+/// [`OperationError`] where no audit entry can be written for now.
+pub async fn turned_away(
+    services: &Services,
+    amqp_user: Option<&str>,
+    requests: u64,
+) -> Result<(), OperationError> {
+    let reason = format!(
+        "turned away unread: of one user, {AT_ONCE} requests at once are read, then one every {}",
+        format_duration(EVERY)
+    );
+    audit(services, amqp_user, &reason, requests).await
 }
 
 /// The entry names the broker's user and the reason, and quotes nothing of what was sent.
@@ -63,6 +87,7 @@ async fn audit(
     services: &Services,
     amqp_user: Option<&str>,
     reason: &str,
+    requests: u64,
 ) -> Result<(), OperationError> {
     let pen = services.pen(&Principal::worker("rotator")).await?;
     let unit = services.store.begin().await?;
@@ -72,7 +97,7 @@ async fn audit(
             action: "request.refused",
             subject: amqp_user.unwrap_or("nobody"),
             outcome: "refused",
-            details: json!({ "reason": reason, "amqp_user": amqp_user }),
+            details: json!({ "reason": reason, "amqp_user": amqp_user, "requests": requests }),
         },
     )
     .await?;

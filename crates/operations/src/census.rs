@@ -203,6 +203,7 @@ impl PassToProve {
                     .collect(),
             ))),
             parts: self.parts.get(&columns[0].table.id).cloned(),
+            trusts_code: columns[0].table.trusts_code(),
             fence: self.fences.get(&columns[0].source.id).cloned(),
             known: columns
                 .iter()

@@ -29,6 +29,7 @@ pub(crate) fn effects(shape: &TableShape) -> Effects<'_> {
     Effects {
         update_triggers: &shape.update_triggers,
         always_triggers: &shape.always_triggers,
+        own_code: &shape.own_code,
         publications: &shape.publications,
         unidentified: &shape.unidentified,
     }

@@ -47,7 +47,7 @@ mod views;
 mod whereabouts;
 mod workers;
 
-pub use admit::{Admission, admit};
+pub use admit::{Admission, REQUESTS_HELD, admit, turned_away};
 pub use apply::{Change, apply, plan};
 pub use audit::{AuditVerdict, verify_audit};
 pub use authorise::{Action, Requester, authorise};

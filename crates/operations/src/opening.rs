@@ -171,6 +171,8 @@ fn query(relation: &str, columns: &[ToOpen<'_>]) -> ReadQuery {
         range: Range { first: 0, last: 0 },
         columns: read.collect(),
         bind_columns,
+        // What is opened here is shown to a person, and proves nothing.
+        trusts_code: true,
     }
 }
 

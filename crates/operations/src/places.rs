@@ -16,7 +16,7 @@ use rekey_runtime::config::Config;
 use rekey_store::{Store, is_postgres, keys, sqlite_file};
 
 use crate::{
-    Change, OperationError, Requester, Services, connect_kms, create_kms,
+    Change, OperationError, REQUESTS_HELD, Requester, Services, connect_kms, create_kms,
     kms::{NoKms, local_kms},
     master::refuse_lost,
 };
@@ -203,7 +203,7 @@ impl Places {
     /// # Errors
     /// [`OperationError::Broker`] when it does not let us, or they are there and otherwise.
     pub async fn declare(&self) -> Result<(), OperationError> {
-        match self.rabbitmq("rekey", &[]) {
+        match self.rabbitmq("rekey", &[], 0) {
             Some(options) => Ok(RabbitMq::declare(&options).await?),
             None => Ok(()),
         }
@@ -214,14 +214,14 @@ impl Places {
     /// # Errors
     /// [`OperationError::Broker`] when it does not let us.
     pub async fn undeclare(&self) -> Result<(), OperationError> {
-        match self.rabbitmq("rekey", &[]) {
+        match self.rabbitmq("rekey", &[], 0) {
             Some(options) => Ok(RabbitMq::delete(&options).await?),
             None => Ok(()),
         }
     }
 
-    /// What carries the messages of the process `name`, which takes those of `queues`, each up to so
-    /// many at once. Nothing is connected before [`Transport::run`].
+    /// What carries the messages of the process `name`, which takes those of `queues`, of each `slots`
+    /// at once. Nothing is connected before [`Transport::run`].
     ///
     /// # Errors
     /// [`OperationError::Broker`] for a URL that cannot be used.
@@ -229,21 +229,26 @@ impl Places {
         &self,
         store: &Store,
         name: &str,
-        queues: &[(Queue, u16)],
+        queues: &[Queue],
+        slots: u16,
     ) -> Result<Arc<dyn Transport>, OperationError> {
-        Ok(match self.rabbitmq(name, queues) {
+        Ok(match self.rabbitmq(name, queues, slots) {
             Some(options) => Arc::new(RabbitMq::new(&options, store.clone())?),
             None => Arc::new(LocalTransport::new(store.clone())),
         })
     }
 
-    fn rabbitmq(&self, name: &str, queues: &[(Queue, u16)]) -> Option<RabbitMqOptions> {
+    fn rabbitmq(&self, name: &str, queues: &[Queue], slots: u16) -> Option<RabbitMqOptions> {
+        let held = |queue: &Queue| match queue {
+            Queue::Requests => REQUESTS_HELD,
+            _ => slots,
+        };
         let broker = &self.config.broker;
         Some(RabbitMqOptions {
             url: broker.url.as_ref()?.expose_url().to_owned(),
             prefix: broker.prefix.clone(),
             name: name.to_owned(),
-            consume: queues.to_vec(),
+            consume: queues.iter().map(|queue| (*queue, held(queue))).collect(),
         })
     }
 

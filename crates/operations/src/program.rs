@@ -190,9 +190,8 @@ async fn try_reach(
     } else {
         places.connect_keyless(principal).await?
     };
-    let queues: Vec<_> = program.queues.iter().map(|queue| (*queue, slots)).collect();
     let name = format!("rekey-{}", program.worker.name());
-    let transport = places.transport(&services.store, &name, &queues)?;
+    let transport = places.transport(&services.store, &name, program.queues, slots)?;
     Ok((services, transport))
 }
 

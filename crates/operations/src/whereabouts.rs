@@ -59,6 +59,7 @@ pub(crate) async fn counted(
         left: vec![HashSet::new(); wanted.len()],
         fence: Some(source.fence().await?),
         known: vec![known; wanted.len()],
+        trusts_code: column.table.trusts_code(),
         ..PassToShow::default()
     };
     let counted = census::counted(source, relation, &wanted, Some(&pass)).await?;

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use rekey_store::{Store, StoreError, leases, leases::Lease};
+use rekey_store::{
+    Store, StoreError, leases,
+    leases::{JOB_LEASE, Lease},
+};
 use tokio::time::{MissedTickBehavior, interval};
 
-/// How long a job's lease lasts without renewal.
-pub const JOB_LEASE: Duration = Duration::from_secs(60);
-const RENEW_EVERY: Duration = Duration::from_secs(15);
+/// Thrice within a lease: one renewal that fails loses nothing.
+pub const RENEW_EVERY: Duration = Duration::from_secs(4);
 
 /// Takes the lease `name`, if nobody holds it.
 ///

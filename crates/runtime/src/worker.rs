@@ -21,7 +21,8 @@ use crate::{
 
 /// How long running handlers may take to end after shutdown was asked for.
 const DRAIN: Duration = Duration::from_secs(20);
-const KEEP_EVERY: Duration = Duration::from_secs(8);
+/// Thrice within a delivery's lease.
+const KEEP_EVERY: Duration = Duration::from_secs(4);
 /// How long to leave a store or transport alone that does not answer.
 const RETREAT: Duration = Duration::from_millis(500);
 

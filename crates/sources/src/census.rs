@@ -162,6 +162,7 @@ mod tests {
             known: Vec::new(),
             standing: None,
             parts: None,
+            trusts_code: false,
         }
     }
 

@@ -119,6 +119,26 @@ pub enum SourceError {
         /// The table or partition.
         relation: String,
     },
+    /// What our update sets off puts something off until the commit, where nobody can look at what it does.
+    #[error(
+        "{relation}: what our update sets off ({by}) puts off what it does until the transaction ends, behind every look at it (or the server does not count rows: track_counts); nothing was written. Have it act at once, or say triggers = \"suppress\" and apply"
+    )]
+    PutOff {
+        /// The table or partition.
+        relation: String,
+        /// What fires.
+        by: String,
+    },
+    /// Code of the table's owner runs in our sessions, and nobody said that it is to be trusted.
+    #[error(
+        "{relation}: code that is not the database's own runs in our session whenever the table is read or updated: {what}; it could show us what is not there: take it away, or say on_update = {{ triggers = \"fire\" }} if it is to be trusted like a trigger, and apply"
+    )]
+    RunsCode {
+        /// The table in the database.
+        relation: String,
+        /// What calls what.
+        what: String,
+    },
     /// Transactions that may still write what no census sees yet. Retryable once they end.
     #[error(
         "{database}: transactions that were open when the last encrypt lease ended still are ({who}); what they write is counted only after they end: commit or roll them back"
@@ -326,8 +346,10 @@ impl SourceError {
             self,
             // What a trigger made of one row, it makes of the next.
             Self::Rewritten { .. }
+                | Self::PutOff { .. }
                 | Self::Replaced { .. }
                 | Self::OwnCode { .. }
+                | Self::RunsCode { .. }
                 | Self::AnotherDatabase { .. }
                 // What cannot be read stays so until it is restored; single values are no error.
                 | Self::Damaged { .. }

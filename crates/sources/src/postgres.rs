@@ -21,6 +21,7 @@ mod locked;
 mod locks;
 mod measure;
 mod names;
+mod own_code;
 mod parts;
 mod ranges;
 mod read;
@@ -77,10 +78,11 @@ impl PostgresSource {
             let (connections, connection) = (&self.connections, &mut *transaction);
             around::page(connections, connection, &table, query, after, max_bytes).await?
         } else {
+            connections::by_place(&mut transaction, &table.place).await?;
             read::page(&mut transaction, &table, query, after, max_bytes).await?
         };
         // Reading locked the part against being written anew until here.
-        parts::check(&mut transaction, &table, &query.part).await?;
+        parts::check(&mut transaction, &table, &query.part, query.trusts_code).await?;
         transaction.commit().await.at(&table.place)?;
         connections::shrink(&mut connection, page.rows.iter().map(SourceRow::size).sum());
         Ok(page)
@@ -114,6 +116,22 @@ impl PostgresSource {
         } else {
             SourceError::PartChanged { relation, part }
         })
+    }
+
+    /// A statement that fails for no reason of ours: code of the table's own, where there is any.
+    async fn by_own_code(&self, relation: &str, error: SourceError) -> SourceError {
+        let refused = async {
+            let mut session = self.connections.fresh().await?;
+            let place = Place::new(self.connections.database(), relation);
+            let table = Table::find(&mut session, place).await?;
+            let heaps = parts::find(&mut session, &table).await?;
+            let heaps: Vec<_> = heaps.iter().map(parts::Heap::oid).collect();
+            own_code::refuse(&mut session, &heaps, false, &table.place).await
+        };
+        match refused.await {
+            Err(refused @ SourceError::RunsCode { .. }) => refused,
+            _ => error,
+        }
     }
 
     /// Says of a lock that was not free who holds it. Who cannot be told is no reason to fail otherwise.
@@ -155,7 +173,7 @@ impl Source for PostgresSource {
         let found = parts::find(&mut connection, &table).await?;
         let mut parts_found = Vec::with_capacity(found.len());
         for heap in found {
-            connections::steady(&mut connection, &table.place).await?;
+            connections::steady_by_place(&mut connection, &table.place).await?;
             let rows = heap.rows_per_block(&mut connection, &table.place).await;
             parts_found.push(heap.part(parts::or_usual(rows)?));
         }
@@ -184,6 +202,12 @@ impl Source for PostgresSource {
         let page = match damage::is_damage(&page) {
             true => self.page(query, after, max_bytes, true).await,
             false => page,
+        };
+        let page = match page {
+            Err(error @ SourceError::Database { .. }) if !query.trusts_code => {
+                Err(self.by_own_code(&query.relation, error).await)
+            }
+            page => page,
         };
         let page = self.told(&query.relation, page).await;
         self.named(&query.relation, page).await

@@ -35,6 +35,8 @@ pub struct ReadQuery {
     pub columns: Vec<ReadColumn>,
     /// The columns that bind them, each once.
     pub bind_columns: Vec<String>,
+    /// Whether code of the table's owner may run in our session meanwhile: a person said so.
+    pub trusts_code: bool,
 }
 
 /// Where to write, and how.
@@ -46,6 +48,8 @@ pub struct WriteTarget {
     pub part: PartId,
     /// What becomes of the table's UPDATE triggers and rules.
     pub triggers: Triggers,
+    /// The columns that the values are bound to: what our update sets off may not change them.
+    pub bind_columns: Vec<String>,
 }
 
 /// What one does with a table.
@@ -96,6 +100,8 @@ pub struct PassToShow {
     /// What each column has to be, in their order ([`TableShape::identity`](crate::TableShape::identity)): another
     /// that took its place is not counted for it. Empty or none: whatever has its name.
     pub known: Vec<Option<String>>,
+    /// Whether code of the table's owner may run in our session meanwhile: a person said so.
+    pub trusts_code: bool,
     /// From [`Source::fence`](crate::Source::fence): transactions that were open then must have ended.
     pub fence: Option<String>,
 }

@@ -31,6 +31,8 @@ pub struct TableShape {
     pub update_triggers: Vec<String>,
     /// Those of them that fire even where triggers are suppressed.
     pub always_triggers: Vec<String>,
+    /// Other code of the table's owner that runs in our sessions, in each case with what calls it.
+    pub own_code: Vec<String>,
     /// The publications that send updates of the table on.
     pub publications: Vec<String>,
     /// Its heaps that are published without a replica identity: the database refuses to update them.

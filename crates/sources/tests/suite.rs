@@ -25,6 +25,7 @@ mod suite {
     pub mod postgres_fixture;
     pub mod postgres_inspect;
     pub mod postgres_locks;
+    mod postgres_own_code;
     pub mod postgres_parts;
     pub mod postgres_rights;
     pub mod postgres_sessions;

@@ -365,6 +365,11 @@ impl Table {
             .map_or(Triggers::Fire, |Text(said)| *said)
     }
 
+    /// Whether other code of the table's owner may run in our sessions too: who lets triggers fire trusts it.
+    pub fn trusts_code(&self) -> bool {
+        self.on_update().triggers == Some(Triggers::Fire)
+    }
+
     /// What was said of the effects that our updates have beyond its rows. Of publications nothing is
     /// known that was said to an older program, which saw to it that it was.
     pub fn on_update(&self) -> OnUpdate {

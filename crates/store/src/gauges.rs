@@ -11,10 +11,8 @@ use sea_orm::{
 use crate::{
     StoreError, database_time,
     entities::{lease, outbox, rotation},
+    leases::JOB_LEASE,
 };
-
-/// Leases last so long from their last renewal (`rekey_runtime::leased::JOB_LEASE`).
-const LEASE_MILLIS: i64 = 60_000;
 
 /// What is waiting, and since when.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -65,7 +63,7 @@ pub async fn read(db: &impl ConnectionTrait) -> Result<Gauges, StoreError> {
     };
     for lease in lease::Entity::find().all(db).await? {
         let kind = lease.name.split('/').next().unwrap_or_default().to_owned();
-        let age = seconds(now - (lease.until - LEASE_MILLIS));
+        let age = seconds(now - (lease.until - JOB_LEASE.as_millis() as i64));
         let oldest = gauges.lease_ages.entry(kind).or_default();
         *oldest = oldest.max(age);
     }

@@ -10,6 +10,9 @@ use sea_orm::{
 
 use crate::{StoreError, Unit, entities::lease};
 
+/// How long a job's lease lasts without renewal: what a process that died held is taken up after that.
+pub const JOB_LEASE: Duration = Duration::from_secs(15);
+
 /// No lease is granted for longer; one that ends later means the clock was stepped back since.
 const LONGEST: Duration = Duration::from_secs(10 * 60);
 

@@ -398,19 +398,35 @@ pub struct Outside<'a> {
 /// # Errors
 /// What the broker said against it.
 pub async fn publish(url: &str, message: Outside<'_>) -> lapin::Result<Confirmation> {
+    let mut confirmations = publish_all(url, &[message]).await?;
+    Ok(confirmations.remove(0))
+}
+
+/// Publishes many through one channel.
+///
+/// # Errors
+/// What the broker said against it.
+pub async fn publish_all(url: &str, messages: &[Outside<'_>]) -> lapin::Result<Vec<Confirmation>> {
     let connection = Connection::connect(url, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
     channel
         .confirm_select(ConfirmSelectOptions::default())
         .await?;
-    let mut properties = BasicProperties::default();
-    if let Some(user) = message.user_id {
-        properties = properties.with_user_id(user.into());
+    let mut published = Vec::new();
+    for message in messages {
+        let mut properties = BasicProperties::default();
+        if let Some(user) = message.user_id {
+            properties = properties.with_user_id(user.into());
+        }
+        let (exchange, key) = (message.exchange.into(), message.key.into());
+        let options = BasicPublishOptions::default();
+        let sent = channel.basic_publish(exchange, key, options, message.body, properties);
+        published.push(sent.await?);
     }
-    let (exchange, key) = (message.exchange.into(), message.key.into());
-    let options = BasicPublishOptions::default();
-    let published = channel.basic_publish(exchange, key, options, message.body, properties);
-    let confirmation = published.await?.await?;
+    let mut confirmations = Vec::new();
+    for published in published {
+        confirmations.push(published.await?);
+    }
     connection.close(200, "OK".into()).await?;
-    Ok(confirmation)
+    Ok(confirmations)
 }

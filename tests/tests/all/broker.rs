@@ -1,14 +1,14 @@
 //! The workers over RabbitMQ, and what people and systems outside may ask of them through it.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use rekey_broker::{RabbitMq, RabbitMqOptions, Transport, grants};
 use rekey_domain::Principal;
 use rekey_messages::{
     KeyringChanged, MAX_EVENT_BYTES, Message, Queue, RotationDue, RotationRequested,
 };
-use rekey_operations::{Admission, Requester, Services, admit, publish};
-use rekey_testkit::rabbitmq::{Outside, TestBroker, publish as publish_over_amqp};
+use rekey_operations::{Admission, REQUESTS_HELD, Requester, Services, admit, publish};
+use rekey_testkit::rabbitmq::{Outside, TestBroker, publish as publish_over_amqp, publish_all};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +16,10 @@ use tokio_util::sync::CancellationToken;
 use crate::support::{Deployment, phi, until};
 
 const CANARY: &str = "123-45-6789";
+/// Requests of one user, far more than its share.
+const FLOOD: usize = 5_000;
+/// What nothing holds up is done by then, in a debug build on a busy machine.
+const SOON: Duration = Duration::from_secs(20);
 
 /// Every worker of one process, over RabbitMQ.
 struct Workers {
@@ -25,17 +29,7 @@ struct Workers {
 
 impl Workers {
     async fn start(services: &Services, broker: &TestBroker, requesters: Vec<Requester>) -> Self {
-        let options = RabbitMqOptions {
-            url: broker.url(),
-            prefix: broker.prefix().to_owned(),
-            name: broker.prefix().to_owned(),
-            consume: vec![
-                (Queue::Rotator, 4),
-                (Queue::Requests, 1),
-                (Queue::ReEncryptor, 3),
-                (Queue::ReEncryptorUrgent, 3),
-            ],
-        };
+        let options = options(broker);
         let rabbit = Arc::new(RabbitMq::new(&options, services.store.clone()).unwrap());
         let (mut tasks, shutdown) = (JoinSet::new(), CancellationToken::new());
         let (running, stopping) = (rabbit.clone(), shutdown.clone());
@@ -66,6 +60,20 @@ impl Workers {
         while let Some(ended) = self.tasks.join_next().await {
             ended.unwrap();
         }
+    }
+}
+
+fn options(broker: &TestBroker) -> RabbitMqOptions {
+    RabbitMqOptions {
+        url: broker.url(),
+        prefix: broker.prefix().to_owned(),
+        name: broker.prefix().to_owned(),
+        consume: vec![
+            (Queue::Rotator, 4),
+            (Queue::Requests, REQUESTS_HELD),
+            (Queue::ReEncryptor, 3),
+            (Queue::ReEncryptorUrgent, 3),
+        ],
     }
 }
 
@@ -186,6 +194,82 @@ async fn what_may_not_be_asked_for_is_refused_and_audited_and_nothing_is_done() 
         3,
         "nobody, the stranger, siem's user"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_cannot_be_carried_out_is_refused_at_once_and_holds_up_no_other() {
+    let clinic = Deployment::of(40).await;
+    let broker = TestBroker::create().await;
+    let (user, url) = requester(&broker).await;
+    let siem = listed(&user, vec![RotationRequested::TYPE]);
+    let process = clinic.process("one").await;
+    let workers = Workers::start(&process, &broker, vec![siem]).await;
+    let exchange = format!("{}rekey.requests", broker.prefix());
+    let wrong = [
+        json!({ "keyring": "phi", "only": "clinic.patients.notes" }),
+        json!({ "keyring": "phi", "only": "clinic.persons.ssn", "rows": 5 }),
+        json!({ "keyring": "nobody-has-it" }),
+        json!({ "keyring": "phi", "only": "ssn" }),
+        json!({ "keyring": "phi", "rows": 0 }),
+    ];
+    for (number, data) in wrong.iter().enumerate() {
+        let mut event = request(&number.to_string());
+        event["data"] = data.clone();
+        ask(&url, &exchange, Some(&user), event.to_string().as_bytes()).await;
+    }
+    let good = request("good").to_string();
+    ask(&url, &exchange, Some(&user), good.as_bytes()).await;
+    let asked = std::time::Instant::now();
+    until("the good one is taken", async || {
+        (clinic.count("SELECT count(*) FROM rotation").await == 1).then_some(())
+    })
+    .await;
+    assert!(asked.elapsed() < SOON, "after {:?}", asked.elapsed());
+    clinic.completes().await;
+    workers.stop().await;
+    let refused = "SELECT count(*) FROM audit_entry WHERE action = 'request.refused'";
+    assert_eq!(clinic.count(refused).await, 5);
+    assert_eq!(clinic.count("SELECT count(*) FROM dead_letter").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_one_user_holds_up_no_other_and_is_written_down() {
+    let clinic = Deployment::of(0).await;
+    let broker = TestBroker::create().await;
+    let (user, url) = requester(&broker).await;
+    let (flooder, floods) = requester(&broker).await;
+    let exchange = format!("{}rekey.requests", broker.prefix());
+    let mut event = request("1");
+    event["data"] = json!({ "keyring": "nobody-has-it" });
+    let body = event.to_string();
+    let flood: Vec<_> = (0..FLOOD)
+        .map(|_| Outside {
+            exchange: &exchange,
+            key: RotationRequested::TYPE,
+            user_id: Some(&flooder),
+            body: body.as_bytes(),
+        })
+        .collect();
+    // The queue is there before whoever takes from it: the flood is all in front of the other's request.
+    let process = clinic.process("one").await;
+    RabbitMq::declare(&options(&broker)).await.unwrap();
+    publish_all(&floods, &flood).await.unwrap();
+    let good = request("good").to_string();
+    ask(&url, &exchange, Some(&user), good.as_bytes()).await;
+    let may = vec![RotationRequested::TYPE];
+    let both = vec![listed(&user, may.clone()), listed(&flooder, may)];
+    let began = std::time::Instant::now();
+    let workers = Workers::start(&process, &broker, both).await;
+    until("the other's request is taken", async || {
+        (clinic.count("SELECT count(*) FROM rotation").await == 1).then_some(())
+    })
+    .await;
+    assert!(began.elapsed() < SOON, "after {:?}", began.elapsed());
+    workers.stop().await;
+    // Its share is refused one by one, what was turned away in few entries.
+    let refused = "SELECT count(*) FROM audit_entry WHERE action = 'request.refused'";
+    let entries = clinic.count(refused).await;
+    assert!((101..150).contains(&entries), "{entries} entries");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

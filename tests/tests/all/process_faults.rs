@@ -91,6 +91,73 @@ async fn survives(worker: Worker, point: &str) {
     .await;
 }
 
+/// A process that is not there any more keeps what it held for no longer than this.
+const STANDSTILL: Duration = Duration::from_secs(20);
+
+#[test]
+fn work_goes_on_within_20_s_of_the_death_of_any_process() {
+    program("rekey");
+    let deaths = [
+        (Worker::ReEncryptor, "re-encryptor.read", Messages::RabbitMq),
+        (Worker::ReEncryptor, "re-encryptor.written", Messages::Local),
+        (Worker::Rotator, "rotator.planned", Messages::Local),
+        (Worker::Scheduler, "scheduler.leading", Messages::RabbitMq),
+    ];
+    let threads = deaths.map(|(worker, point, messages)| {
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on(goes_on_after(worker, point, messages));
+        })
+    });
+    let failures = threads.into_iter().filter_map(|it| it.join().err()).count();
+    assert_eq!(failures, 0, "see above which");
+}
+
+/// Grows with each tick of a scheduler that leads.
+const LED: &str = "SELECT coalesce(max(until), 0)::bigint FROM lease WHERE name = 'scheduler'";
+
+/// One batch at a time, so that nothing else is done while one is held by who died.
+async fn goes_on_after(worker: Worker, point: &str, messages: Messages) {
+    let policy = Policy {
+        messages,
+        concurrency: 1,
+        ..many_batches()
+    };
+    let cluster = Cluster::of(200, policy).await;
+    let others = Worker::ALL.into_iter().filter(|other| *other != worker);
+    let _others: Vec<Process> = others.map(|other| cluster.start(other)).collect();
+    let mut doomed = cluster.start_with(worker, &[("REKEY_CRASH_AT", point)]);
+    cluster.rotate().await;
+    doomed.end().await.expect("it dies at its crash point");
+    let (died, led) = (Instant::now(), cluster.count(LED).await);
+    let _another = cluster.start(worker);
+    let (mut seen, mut moved) = (String::new(), died);
+    until("the rotation to be completed", async || {
+        let view = cluster.rotation().await;
+        let now = format!("{view:?}");
+        if seen != now {
+            (seen, moved) = (now, Instant::now());
+        }
+        let still = moved.elapsed();
+        assert!(
+            still < STANDSTILL,
+            "{point}: {still:?} without a step: {view:#?}"
+        );
+        (view?.state == RotationState::Completed).then_some(())
+    })
+    .await;
+    until("a leader", async || {
+        (cluster.count(LED).await > led).then_some(())
+    })
+    .await;
+    let since = died.elapsed();
+    assert!(
+        worker != Worker::Scheduler || since < STANDSTILL,
+        "{since:?}"
+    );
+    cluster.assert_rotated_once().await;
+}
+
 /// A request for a keyring that is not there, so that a handler fails.
 async fn ask_for_a_ghost(cluster: &Cluster) {
     let unit = cluster.services.store.begin().await.unwrap();

@@ -27,8 +27,9 @@ use crate::row::{self, Keys, Moved, Unmoved};
 const PAGE_BYTES: usize = 1024 * 1024;
 /// A page of more bytes has a row that is wide by itself: such pages are worked on one at a time.
 const WIDE_BYTES: usize = 2 * PAGE_BYTES;
-/// A write may start this long after its page was read: well within the batch's lease.
-const WRITE_WITHIN: Duration = Duration::from_secs(30);
+/// A write may start this long after its page was read: no longer than the batch's lease lasts, whenever that was
+/// renewed last. A process that was stopped for longer finds its time over.
+const WRITE_WITHIN: Duration = Duration::from_secs(10);
 /// Times a range is read again because the application won a race; then the attempt counts as failed.
 const ROUNDS: u32 = 20;
 
@@ -150,6 +151,7 @@ async fn prepare<'a>(
             relation: query.relation.clone(),
             part: query.part.clone(),
             triggers: first.table.triggers(),
+            bind_columns: query.bind_columns.clone(),
         },
         columns,
         query,
@@ -176,6 +178,7 @@ fn query(columns: &[Protected], left_alone: &[KeyId], batch: &Batch) -> ReadQuer
         range: batch.range(),
         columns: read.collect(),
         bind_columns,
+        trusts_code: columns[0].table.trusts_code(),
     }
 }
 
@@ -326,5 +329,19 @@ fn count(updates: &[RowUpdate], written: &[WriteOutcome], round: &mut Round, tal
             WriteOutcome::Withheld => {}
         }
         round.changed |= matches!(outcome, WriteOutcome::Written | WriteOutcome::Lost);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rekey_runtime::leased::RENEW_EVERY;
+    use rekey_store::leases::JOB_LEASE;
+
+    use super::*;
+
+    #[test]
+    fn a_write_ends_before_the_lease_does_and_that_bears_a_renewal_that_fails() {
+        assert!(WRITE_WITHIN + RENEW_EVERY < JOB_LEASE);
+        assert!(2 * RENEW_EVERY < JOB_LEASE);
     }
 }

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Another process works on the batch; the message is kept for the case that it dies.
-const BUSY: Duration = Duration::from_secs(5);
+const BUSY: Duration = Duration::from_secs(2);
 /// The most that a keyring may allow.
 const MOST_ATTEMPTS: u32 = 100;
 /// Planned batches below which the rotator is asked to plan on.

@@ -73,8 +73,8 @@ impl App {
         desired: Desired,
         output: Output,
     ) -> Result<Self, OperationError> {
-        let queues = QUEUES.map(|queue| (queue, as_many_as_processors()));
-        let transport = places.transport(&services.store, "rekey", &queues)?;
+        let slots = as_many_as_processors();
+        let transport = places.transport(&services.store, "rekey", &QUEUES, slots)?;
         let desired = desired.with_store(&places.store_url(false));
         Ok(Self {
             services,

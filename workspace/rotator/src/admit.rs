@@ -1,78 +1,132 @@
 //! The queue `requests`: what people and systems outside publish is admitted or refused.
 //!
-//! Not a [`rekey_runtime::Worker`]: what it makes a dead letter is here refused and audited.
+//! Not a [`rekey_runtime::Worker`]: what it makes a dead letter is here refused and audited. A request that waits is
+//! held while others go on, and of a flood of one user all but its share is turned away unread.
+
+mod flood;
 
 use std::time::Duration;
 
+use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use rekey_broker::{Delivery, Settlement, Transport};
 use rekey_messages::Queue;
-use rekey_operations::{Admission, OperationError, Requester, Services, admit};
+use rekey_operations::{Admission, OperationError, REQUESTS_HELD, Requester, Services, admit};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-/// How long to leave a store or transport alone that does not answer.
-const RETREAT: Duration = Duration::from_millis(500);
-/// How long a request may take to end after shutdown was asked for; then it comes again.
-const DRAIN: Duration = Duration::from_secs(5);
+use self::flood::Flood;
 
-/// Takes requests, one at a time, until `shutdown`.
+/// How long to leave a transport alone that does not answer.
+const RETREAT: Duration = Duration::from_millis(500);
+/// How long requests may take to end after shutdown was asked for; what did not comes again.
+const DRAIN: Duration = Duration::from_secs(5);
+/// So many are looked at together.
+const TOGETHER: usize = 4;
+/// A request that waits is looked at again after this, then after twice that, up to the longest.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// So often what was turned away since is written down.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+
+/// Takes requests until `shutdown`.
 pub async fn run(
     services: &Services,
     transport: &dyn Transport,
     requesters: &[Requester],
     shutdown: &CancellationToken,
 ) {
+    let desk = Desk {
+        services,
+        transport,
+        requesters,
+        shutdown,
+        turns: Semaphore::new(TOGETHER),
+    };
+    let mut flood = Flood::new(requesters);
+    let mut taken = FuturesUnordered::new();
+    let mut tell = tokio::time::interval(TELL_EVERY);
     loop {
-        let received = tokio::select! {
+        tokio::select! {
             biased;
-            () = shutdown.cancelled() => return,
-            received = transport.receive(&[Queue::Requests]) => received,
-        };
-        match received {
-            Ok(delivery) => tokio::select! {
-                () = take(services, transport, requesters, delivery) => {}
-                () = drained(shutdown) => return,
-            },
-            Err(error) => {
-                tracing::warn!(%error, "no requests from outside");
-                let _ = tokio::time::timeout(RETREAT, shutdown.cancelled()).await;
+            () = shutdown.cancelled() => break,
+            _ = tell.tick() => flood.tell(services).await,
+            Some(()) = taken.next() => {}
+            received = desk.receive(), if taken.len() < usize::from(REQUESTS_HELD) => {
+                let Some(delivery) = received else { continue };
+                if flood.is_within(services, delivery.user_id.as_deref()).await {
+                    taken.push(desk.take(delivery).boxed());
+                } else {
+                    taken.push(desk.settle(delivery).boxed());
+                }
             }
         }
     }
+    let ending = async { while taken.next().await.is_some() {} };
+    let _ = tokio::time::timeout(DRAIN, ending).await;
+    flood.tell(services).await;
 }
 
-async fn drained(shutdown: &CancellationToken) {
-    shutdown.cancelled().await;
-    tokio::time::sleep(DRAIN).await;
+/// Where requests are looked at.
+struct Desk<'a> {
+    services: &'a Services,
+    transport: &'a dyn Transport,
+    requesters: &'a [Requester],
+    shutdown: &'a CancellationToken,
+    turns: Semaphore,
 }
 
-async fn take(
-    services: &Services,
-    transport: &dyn Transport,
-    requesters: &[Requester],
-    delivery: Delivery,
-) {
-    let user = delivery.user_id.as_deref();
-    let admission = admit(services, requesters, user, delivery.body.as_bytes()).await;
-    let settlement = settlement(&admission);
-    let settled = transport.settle(delivery.receipt, settlement).await;
-    if let Err(error) = settled {
-        tracing::warn!(%error, "not settled; the request comes again");
+impl Desk<'_> {
+    async fn receive(&self) -> Option<Delivery> {
+        match self.transport.receive(&[Queue::Requests]).await {
+            Ok(delivery) => Some(delivery),
+            Err(error) => {
+                tracing::warn!(%error, "no requests from outside");
+                tokio::time::sleep(RETREAT).await;
+                None
+            }
+        }
     }
-}
 
-fn settlement(admission: &Result<Admission, OperationError>) -> Settlement {
-    match admission {
-        Ok(Admission::Admitted(event)) => {
-            tracing::info!(event, "request from outside admitted");
-            Settlement::Done
+    /// Looks at a request until it has an answer. One that has none at shutdown is not settled, and comes again.
+    async fn take(&self, delivery: Delivery) {
+        let mut wait = FIRST_WAIT;
+        loop {
+            match self.look_at(&delivery).await {
+                Ok(Admission::Admitted(event)) => {
+                    tracing::info!(event, "request from outside admitted");
+                    return self.settle(delivery).await;
+                }
+                Ok(Admission::Refused(reason)) => {
+                    tracing::warn!(reason, "request from outside refused");
+                    return self.settle(delivery).await;
+                }
+                Err(error) => tracing::warn!(%error, "a request from outside waits"),
+            }
+            tokio::select! {
+                () = self.shutdown.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+            wait = (wait * 2).min(LONGEST_WAIT);
         }
-        Ok(Admission::Refused(reason)) => {
-            tracing::warn!(reason, "request from outside refused");
-            Settlement::Done
-        }
-        Err(error) => {
-            tracing::warn!(%error, "a request from outside waits");
-            Settlement::Return
+    }
+
+    async fn look_at(&self, delivery: &Delivery) -> Result<Admission, OperationError> {
+        let turn = self.turns.acquire().await;
+        let _turn = turn.expect("nobody closes it");
+        let user = delivery.user_id.as_deref();
+        admit(
+            self.services,
+            self.requesters,
+            user,
+            delivery.body.as_bytes(),
+        )
+        .await
+    }
+
+    async fn settle(&self, delivery: Delivery) {
+        let settled = self.transport.settle(delivery.receipt, Settlement::Done);
+        if let Err(error) = settled.await {
+            tracing::warn!(%error, "not settled; the request comes again");
         }
     }
 }

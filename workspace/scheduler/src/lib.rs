@@ -72,5 +72,5 @@ async fn lead(services: &Services, held: Option<Lease>) -> Result<Option<Lease>,
 
 /// Makes a unit depend on still leading.
 async fn still_leading(unit: &rekey_store::Unit, lease: &Lease) -> Result<(), StoreError> {
-    leases::hold(unit, lease, leased::JOB_LEASE).await
+    leases::hold(unit, lease, leases::JOB_LEASE).await
 }

@@ -21,9 +21,10 @@ use crate::BrokerError;
 /// Messages shipped together: leased, published and removed with one statement each.
 const BLOCK: u64 = 200;
 /// From the first publish of a block to its last confirm. A publish may hang until the connection is given up.
-const CONFIRM_WITHIN: Duration = Duration::from_secs(15);
-/// Well beyond the above, so that no other relay ships what is still on its way.
-const LEASE: Duration = Duration::from_secs(60);
+const CONFIRM_WITHIN: Duration = Duration::from_secs(8);
+/// Beyond the above, so that no other relay ships what is still on its way; not far, as messages that a relay held
+/// when it died wait so long.
+const LEASE: Duration = Duration::from_secs(15);
 /// What was not confirmed is tried again after this.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Work of this process wakes at once; this finds what another process or a delay made due.

@@ -7,6 +7,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::{
     faults::Located,
+    own_code,
     swap::{self, RowSwap, Side},
     tuple::TupleId,
 };
@@ -18,8 +19,11 @@ pub(super) struct Firing {
     heap: String,
     /// How `tgenabled` and `ev_enabled` say that it fires in a session such as ours.
     enabled: &'static str,
-    /// What fires, by name. Something may have come since: [`Firing::nothing`] asks again.
+    /// What fires, by name, and what else of the owner's code runs. Something may have come since:
+    /// [`Firing::nothing`] asks again.
     pub(super) names: Vec<String>,
+    /// Numbers of all that may bring such code along.
+    numbers: String,
 }
 
 impl Firing {
@@ -34,10 +38,11 @@ impl Firing {
         let mut firing = Self {
             heap: format!("'{name}'"),
             enabled: match triggers {
-                Triggers::Suppress => "OPERATOR(pg_catalog.=) ANY ('{R,A}'::pg_catalog.\"char\"[])",
-                _ => "OPERATOR(pg_catalog.=) ANY ('{O,A}'::pg_catalog.\"char\"[])",
+                Triggers::Suppress => AS_REPLICA,
+                _ => AS_SAID,
             },
             names: Vec::new(),
+            numbers: String::new(),
         };
         let (heap, enabled) = (&firing.heap, firing.enabled);
         let sql = format!(
@@ -49,17 +54,21 @@ impl Firing {
              pg_catalog.to_regclass({heap})::pg_catalog.oid \
              AND g.ev_type OPERATOR(pg_catalog.=) '2' AND g.ev_enabled {enabled} ORDER BY 1"
         );
-        let names = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(connection);
+        let names = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut *connection);
         firing.names = names.await.at(place)?;
+        let (numbers, code) = own_code::of_heap(connection, heap, place).await?;
+        firing.numbers = numbers;
+        firing.names.extend(code);
         Ok(firing)
     }
 
-    /// A condition of the update's own: nothing fires on it. The statement's snapshot is taken behind its
+    /// A condition of the update's own: nothing fires on it, and no other code has come. The statement's snapshot is taken behind its
     /// lock, which nobody gets past who makes a trigger; so what comes after a look is met here.
     pub(super) fn nothing(&self) -> String {
         let (heap, enabled) = (&self.heap, self.enabled);
+        let (numbers, known) = (own_code::numbers(heap), &self.numbers);
         format!(
-            "NOT EXISTS (SELECT FROM pg_catalog.pg_trigger AS g WHERE g.tgrelid OPERATOR(pg_catalog.=) \
+            "{numbers} OPERATOR(pg_catalog.=) '{known}'::pg_catalog.text AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger AS g WHERE g.tgrelid OPERATOR(pg_catalog.=) \
              {heap}::pg_catalog.regclass::pg_catalog.oid AND {ON_UPDATE} AND g.tgenabled {enabled}) \
              AND NOT EXISTS (SELECT FROM pg_catalog.pg_rewrite AS g WHERE g.ev_class OPERATOR(pg_catalog.=) \
              {heap}::pg_catalog.regclass::pg_catalog.oid \
@@ -73,25 +82,33 @@ impl Firing {
     }
 }
 
+/// As its session's role says, which a database may have set for everyone.
+const AS_SAID: &str = "OPERATOR(pg_catalog.=) ANY (CASE WHEN pg_catalog.current_setting('session_replication_role') \
+    OPERATOR(pg_catalog.=) 'replica' THEN '{R,A}' ELSE '{O,A}' END::pg_catalog.\"char\"[])";
+const AS_REPLICA: &str = "OPERATOR(pg_catalog.=) ANY ('{R,A}'::pg_catalog.\"char\"[])";
+
 /// Of the user's making, whenever it fires: a trigger before the update of one row may change another.
 const ON_UPDATE: &str = "(g.tgparentid OPERATOR(pg_catalog.<>) 0::pg_catalog.oid OR NOT g.tgisinternal) \
     AND (g.tgtype::pg_catalog.int4 OPERATOR(pg_catalog.&) 16) OPERATOR(pg_catalog.<>) 0";
 
-/// Of rows that we have locked, those that hold what was read, each with its place.
+/// Of rows that we have locked, those that hold what was read, each with what it is bound to.
 pub(super) async fn before<'a>(
     connection: &mut PgConnection,
     only: &str,
     locked: &[&'a RowSwap<'a>],
-) -> Result<Vec<&'a RowSwap<'a>>, sqlx::Error> {
+    binds: &str,
+) -> Result<Vec<(&'a RowSwap<'a>, String)>, sqlx::Error> {
     let places: Vec<_> = locked.iter().map(|row| (*row, row.place)).collect();
-    let held = swap::held(connection, only, &places, Side::Old).await?;
-    let held = locked.iter().filter(|row| held.contains(&row.index));
-    Ok(held.copied().collect())
+    let mut held = swap::held(connection, only, &places, Side::Old, binds).await?;
+    let held = locked
+        .iter()
+        .filter_map(|row| Some((*row, held.remove(&row.index)?)));
+    Ok(held.collect())
 }
 
 /// What stands once all has fired.
 pub(super) enum Stands<'a> {
-    /// Each row holds what was written, or what it held.
+    /// Each row holds what was written, or what it held, and is bound to what it was.
     AsWritten {
         /// The rows that the update was kept from, by their index.
         withheld: HashSet<usize>,
@@ -99,6 +116,8 @@ pub(super) enum Stands<'a> {
     /// This row, perhaps among others, does not: the transaction must not be committed. One that is not
     /// where the update put it was updated again, and what it holds is not known.
     Rewritten(&'a RowSwap<'a>),
+    /// Something has put off what it does until the commit, behind every look, and may do so again.
+    PutOff,
 }
 
 /// Fires what waits for the end of the transaction, then looks at the rows that were to be written. All of
@@ -106,20 +125,53 @@ pub(super) enum Stands<'a> {
 pub(super) async fn after<'a>(
     connection: &mut PgConnection,
     only: &str,
-    rows: &[&'a RowSwap<'a>],
+    rows: &[(&'a RowSwap<'a>, String)],
     written: &[(&'a RowSwap<'a>, TupleId)],
+    binds: &str,
 ) -> Result<Stands<'a>, sqlx::Error> {
-    let at_once = sqlx::raw_sql("SET CONSTRAINTS ALL IMMEDIATE");
-    at_once.execute(&mut *connection).await?;
-    let held = swap::held(connection, only, written, Side::New).await?;
-    let others = rows.iter().filter(|row| !held.contains(&row.index));
-    let others: Vec<_> = others.map(|row| (*row, row.place)).collect();
-    let withheld = swap::held(connection, only, &others, Side::Old).await?;
-    let rewritten = others
+    fire(connection).await?;
+    let held = swap::held(connection, only, written, Side::New, binds).await?;
+    let others: Vec<_> = rows
         .iter()
-        .find(|(row, _)| !withheld.contains(&row.index));
-    Ok(match rewritten {
-        Some((row, _)) => Stands::Rewritten(row),
-        None => Stands::AsWritten { withheld },
+        .filter(|(row, _)| !held.contains_key(&row.index))
+        .map(|(row, _)| (*row, row.place))
+        .collect();
+    let withheld = swap::held(connection, only, &others, Side::Old, binds).await?;
+    let stands = |row: &RowSwap<'_>, bound: &String| {
+        let now = held.get(&row.index).or_else(|| withheld.get(&row.index));
+        now == Some(bound)
+    };
+    if let Some((row, _)) = rows.iter().find(|(row, bound)| !stands(row, bound)) {
+        return Ok(Stands::Rewritten(row));
+    }
+    if !is_quiet(connection).await? {
+        return Ok(Stands::PutOff);
+    }
+    Ok(Stands::AsWritten {
+        withheld: withheld.into_keys().collect(),
     })
+}
+
+async fn fire(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let at_once = sqlx::raw_sql("SET CONSTRAINTS ALL IMMEDIATE");
+    at_once.execute(connection).await.map(drop)
+}
+
+/// Whether nothing waits for the commit. To have something wait, a row somewhere has to be written, and what waited
+/// has fired once: if it fires again and writes nothing, it has put nothing off.
+async fn is_quiet(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let before = rows_written(connection).await?;
+    fire(connection).await?;
+    let after = rows_written(connection).await?;
+    Ok(before.is_some() && before == after)
+}
+
+/// Rows that our transaction has written, in whichever table; none where the server does not count.
+async fn rows_written(connection: &mut PgConnection) -> Result<Option<i64>, sqlx::Error> {
+    let sql = "SELECT CASE WHEN pg_catalog.current_setting('track_counts') OPERATOR(pg_catalog.=) 'on' THEN \
+        coalesce(pg_catalog.sum(x.n_tup_ins OPERATOR(pg_catalog.+) x.n_tup_upd \
+            OPERATOR(pg_catalog.+) x.n_tup_del), 0)::pg_catalog.int8 END \
+        FROM pg_catalog.pg_stat_xact_all_tables AS x";
+    let written = sqlx::query_scalar(sql).persistent(false);
+    written.fetch_one(connection).await
 }

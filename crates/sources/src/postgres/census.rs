@@ -17,7 +17,7 @@ use super::{
     faults::Located,
     fence, identity,
     leftovers::Leftovers,
-    locked,
+    locked, own_code,
     parts::{self, Heap},
     ranges,
     rows::text,
@@ -40,13 +40,20 @@ pub(super) async fn count(
     columns: &[CensusColumn],
     pass: Option<&PassToShow>,
 ) -> Result<Vec<Vec<Counted>>, SourceError> {
+    let fence = pass.and_then(|pass| pass.fence.as_deref());
+    let trusted = pass.is_none_or(|pass| pass.trusts_code);
+    let mut witness = Witness::call(connections, &place, trusted).await?;
     let guard = Guard::take(connections, &place).await?;
+    witness.note(&guard.locked, &place).await?;
+    if let Some(fence) = fence {
+        fence::check_begun(&mut witness.session, fence, &place).await?;
+    }
     let mut connection = connections.fresh().await?;
     let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
     let mut transaction = connection.begin_with(begin).await.at(&place)?;
     // The first statement takes the snapshot that all others see.
     refuse_standby(&mut transaction, &place).await?;
-    if let Some(fence) = pass.and_then(|pass| pass.fence.as_deref()) {
+    if let Some(fence) = fence {
         fence::check(&mut transaction, fence, &place).await?;
     }
     let table = Table::find(&mut transaction, place).await?;
@@ -59,7 +66,9 @@ pub(super) async fn count(
     }
     let read: Vec<Oid> = heaps.iter().map(Heap::oid).collect();
     let counted = count_heaps(&mut transaction, &table, heaps, columns, pass).await?;
-    locked::all(&mut transaction, &table, &read).await?;
+    // While our locks keep what there is.
+    witness.agree(&table, &read).await?;
+    locked::all(&mut transaction, &table, &read, trusted).await?;
     transaction.commit().await.at(&table.place)?;
     connections::end(connection).await;
     Ok(counted)
@@ -84,7 +93,8 @@ impl Guard {
             heap.lock(&mut session, &table.place).await?;
         }
         let locked: Vec<Oid> = heaps.iter().map(Heap::oid).collect();
-        locked::all(&mut session, &table, &locked).await?;
+        // What code in an index locks beside them is not ours to judge here: see the witness.
+        locked::all(&mut session, &table, &locked, true).await?;
         Ok(Self { session, locked })
     }
 
@@ -101,12 +111,72 @@ impl Guard {
         for heap in heaps {
             heap.lock(connection, &table.place).await?;
         }
+        // What an index calls while a lock is planned may have set a path.
+        connections::steady(connection, &table.place).await?;
         // Only a session that is still there has held its locks until here.
         let commit = sqlx::raw_sql("COMMIT").execute(&mut self.session).await;
         commit.at(&table.place)?;
         connections::end(self.session).await;
         Ok(())
     }
+}
+
+/// A session that never touches the table, so that no code of its owner runs there.
+struct Witness {
+    session: PgConnection,
+    trusts_code: bool,
+    names: Vec<String>,
+}
+
+impl Witness {
+    /// Before anybody touches the table.
+    async fn call(
+        connections: &Connections,
+        place: &Place,
+        trusts_code: bool,
+    ) -> Result<Self, SourceError> {
+        let mut session = connections.fresh().await?;
+        let table = Table::find(&mut session, place.clone()).await?;
+        let heaps = parts::find(&mut session, &table).await?;
+        let heaps: Vec<Oid> = heaps.iter().map(Heap::oid).collect();
+        own_code::refuse(&mut session, &heaps, trusts_code, place).await?;
+        Ok(Self {
+            session,
+            trusts_code,
+            names: Vec::new(),
+        })
+    }
+
+    /// Once the heaps are locked.
+    async fn note(&mut self, heaps: &[Oid], place: &Place) -> Result<(), SourceError> {
+        self.names = names_of(&mut self.session, heaps, place).await?;
+        Ok(())
+    }
+
+    /// Sees that each heap was called the same throughout, as every statement looks names up anew: what is
+    /// locked keeps its name, but a schema may change its own. And that no code of the owner's has run: while it
+    /// was locked, some may have come, but none can have gone.
+    async fn agree(mut self, table: &Table, heaps: &[Oid]) -> Result<(), SourceError> {
+        if names_of(&mut self.session, heaps, &table.place).await? != self.names {
+            return Err(parts::another(table));
+        }
+        own_code::refuse(&mut self.session, heaps, self.trusts_code, &table.place).await?;
+        connections::end(self.session).await;
+        Ok(())
+    }
+}
+
+/// What heaps are called, with what tells whether their schemas have been called otherwise meanwhile.
+async fn names_of(
+    session: &mut PgConnection,
+    heaps: &[Oid],
+    place: &Place,
+) -> Result<Vec<String>, SourceError> {
+    let sql = "SELECT pg_catalog.format('%s %I.%I %s', c.oid, n.nspname, c.relname, n.xmin) \
+        FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
+        WHERE c.oid = ANY ($1) ORDER BY c.oid";
+    let names = sqlx::query_scalar(sql).bind(heaps).persistent(false);
+    names.fetch_all(session).await.at(place)
 }
 
 async fn count_heaps(
@@ -174,7 +244,7 @@ async fn ranges_of(
     table: &Table,
     heap: &Heap,
 ) -> Result<Vec<Range>, SourceError> {
-    connections::steady(careful.connection(), &table.place).await?;
+    connections::steady_by_place(careful.connection(), &table.place).await?;
     let rows = heap
         .rows_per_block(careful.connection(), &table.place)
         .await;

@@ -65,6 +65,11 @@ const SETTINGS: &str = "\
 const FOR_UPDATES: &str = "SET search_path TO DEFAULT; SET synchronous_commit = off; \
     SET default_transaction_read_only TO DEFAULT";
 
+/// What is said before rows are read: only the heap itself knows all of them, and by their places. An index may lack
+/// some, or look cheaper; to read the catalogue takes indexes.
+const BY_PLACE: &str = "SET enable_tidscan = on; SET enable_indexscan = off; SET enable_indexonlyscan = off; \
+    SET enable_bitmapscan = off";
+
 const FOR_COUNTING: &str = "SET statement_timeout = '10min'";
 
 /// The connections of one source.
@@ -196,6 +201,25 @@ pub(super) async fn steady(
 ) -> Result<(), SourceError> {
     let sql = format!("{SETTINGS}; {FOR_COUNTING}");
     let done = sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await;
+    done.map(drop).at(place)
+}
+
+/// The same before a statement that reads rows.
+pub(super) async fn steady_by_place(
+    connection: &mut PgConnection,
+    place: &Place,
+) -> Result<(), SourceError> {
+    let sql = format!("{SETTINGS}; {FOR_COUNTING}; {BY_PLACE}");
+    let done = sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await;
+    done.map(drop).at(place)
+}
+
+/// Has rows read by their places, in a session that was taken just now.
+pub(super) async fn by_place(
+    connection: &mut PgConnection,
+    place: &Place,
+) -> Result<(), SourceError> {
+    let done = sqlx::raw_sql(BY_PLACE).execute(connection).await;
     done.map(drop).at(place)
 }
 

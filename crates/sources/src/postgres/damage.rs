@@ -56,7 +56,7 @@ impl<'a> Careful<'a> {
         sql: String,
         heap: &Heap,
     ) -> Result<Vec<PgRow>, SourceError> {
-        connections::steady(self.connection, &heap.place).await?;
+        connections::steady_by_place(self.connection, &heap.place).await?;
         let rows = sqlx::query(AssertSqlSafe(sql)).persistent(false);
         let rows = rows.fetch_all(&mut *self.connection).await;
         let in_part = |error| faults::of_part(&error, self.table, &heap.place);

@@ -7,6 +7,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 use super::{
     catalogue::Table,
     faults::Located,
+    own_code,
     parts::{self, Heap, TREE},
 };
 use crate::{SourceError, TableShape};
@@ -91,11 +92,14 @@ pub(super) async fn describe(
     let partition_key = partition_key.await.at(&table.place)?;
     let tied = sqlx::query_as(AssertSqlSafe(format!("{TREE} {FOREIGN_KEYS}"))).bind(table.oid);
     let tied = tied.fetch_all(&mut *connection).await.at(&table.place)?;
+    let oids: Vec<_> = heaps.iter().map(Heap::oid).collect();
+    let own_code = own_code::of(connection, &oids, &table.place).await?;
     Ok(TableShape {
         foreign_keys: tied,
         heaps: heaps.into_iter().map(Heap::into_name).collect(),
         update_triggers: update_triggers.into_iter().collect(),
         always_triggers: always_triggers.into_iter().collect(),
+        own_code,
         publications: published,
         unidentified,
         partition_key,

@@ -10,13 +10,32 @@ const NAMED: i64 = 5;
 
 /// A transaction id of our own: whoever has one by now has a lower one. A snapshot's `xmax` would not
 /// do, as transactions at or above it may be open: it is one more than the latest that ended.
+///
+/// A transaction gets its id with the first row that it writes, which for `COPY` comes a thousand rows later, and for
+/// an `INSERT` behind a lock when that is free. Both have asked for their lock on the table by then: transactions
+/// without an id that have, or wait for it, are noted by the number that each has from its start.
 pub(super) async fn take(
     connection: &mut PgConnection,
     place: &Place,
 ) -> Result<String, SourceError> {
     let ours = sqlx::query_scalar("SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text");
-    ours.fetch_one(connection).await.at(place)
+    let ours: String = ours.fetch_one(&mut *connection).await.at(place)?;
+    let begun = sqlx::query_scalar(BEGUN).fetch_all(connection);
+    let begun: Vec<String> = begun.await.at(place)?;
+    Ok([ours]
+        .into_iter()
+        .chain(begun)
+        .collect::<Vec<_>>()
+        .join(" "))
 }
+
+/// Who is about to write, in this database.
+const BEGUN: &str = "SELECT DISTINCT l.virtualtransaction FROM pg_catalog.pg_locks l \
+    WHERE l.locktype = 'relation' AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', \
+        'AccessExclusiveLock') AND l.relation >= 16384::pg_catalog.oid AND l.pid <> pg_catalog.pg_backend_pid() \
+    AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()) \
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_locks x WHERE x.pid = l.pid AND x.locktype = 'transactionid' \
+        AND x.mode = 'ExclusiveLock') ORDER BY 1";
 
 /// Sees that our snapshot shows whatever transactions below the mark wrote. Ids are of the whole
 /// server: one in another database bars us too, as nobody can tell where it will write.
@@ -32,6 +51,7 @@ pub(super) async fn check(
         pg_catalog.pg_snapshot_xmin(s) OPERATOR(pg_catalog.>=) $1::pg_catalog.text::pg_catalog.xid8, \
         pg_catalog.pg_snapshot_xmax(s) OPERATOR(pg_catalog.>=) $1::pg_catalog.text::pg_catalog.xid8 \
         FROM pg_catalog.pg_current_snapshot() AS s";
+    let fence = fence.split(' ').next().unwrap_or_default();
     let found = sqlx::query_as(sql).bind(fence).fetch_one(&mut *connection);
     let database = place.database.to_string();
     match found.await.at(place)? {
@@ -42,6 +62,49 @@ pub(super) async fn check(
             Err(SourceError::OpenTransactions { database, who })
         }
     }
+}
+
+/// Sees, before a snapshot is taken, that whoever had begun to write without an id has ended.
+///
+/// # Errors
+/// [`SourceError::OpenTransactions`].
+pub(super) async fn check_begun(
+    connection: &mut PgConnection,
+    fence: &str,
+    place: &Place,
+) -> Result<(), SourceError> {
+    let begun: Vec<&str> = fence.split(' ').skip(1).collect();
+    let who = still_open(connection, &begun, place).await?;
+    if who.is_empty() {
+        return Ok(());
+    }
+    let database = place.database.to_string();
+    Err(SourceError::OpenTransactions { database, who })
+}
+
+/// A transaction keeps the number of its start until it ends, or is prepared: which of those that are prepared now it
+/// has become, nobody can tell.
+const STILL_OPEN: &str = "FROM pg_catalog.pg_locks l \
+    LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \
+    LEFT JOIN pg_catalog.pg_prepared_xacts p ON l.pid IS NULL AND p.transaction = l.transactionid \
+    WHERE l.locktype = 'virtualxid' AND l.virtualxid = ANY ($1) AND l.mode = 'ExclusiveLock' \
+        OR l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock' AND l.pid IS NULL \
+    LIMIT $2";
+
+/// Those of the transactions that had begun without an id which are open still, or may be prepared.
+async fn still_open(
+    connection: &mut PgConnection,
+    begun: &[&str],
+    place: &Place,
+) -> Result<String, SourceError> {
+    if begun.is_empty() {
+        return Ok(String::new());
+    }
+    let sql = format!("SELECT {} {STILL_OPEN}", who::OF_A_LOCK);
+    let rows = sqlx::query(AssertSqlSafe(sql)).bind(begun).bind(NAMED);
+    let rows = rows.fetch_all(connection).await.at(place)?;
+    let named: Result<Vec<_>, sqlx::Error> = rows.iter().map(who::name).collect();
+    Ok(named.at(place)?.join("; "))
 }
 
 /// Every transaction with an id holds a lock on it, which everyone may see; whose it is, is for some.

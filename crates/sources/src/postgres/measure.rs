@@ -3,11 +3,12 @@
 mod catalogue;
 
 use rekey_domain::{Basis, Part, PartId, Range};
-use sqlx::{AssertSqlSafe, PgConnection, Row};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
 use self::catalogue::{Heap, Statistics, empty, heaps, statistics};
 use super::{
     catalogue::Table,
+    connections,
     faults::{self, Located},
     names::quote,
     ranges, sql,
@@ -219,9 +220,14 @@ async fn add(
     let only = format!("ONLY {}", heap.name.sql());
     let place = Place::new(&table.place.database, &heap.name.sql());
     let statement = sql::rows_in(&sums(table, heap, names), &only, range);
-    let row = sqlx::query(AssertSqlSafe(statement)).fetch_one(connection);
-    let in_part = |error| faults::of_part(&error, &table.place, &place);
-    let row = row.await.map_err(in_part)?;
+    connections::steady_by_place(connection, &place).await?;
+    // Said of each: code of the table's owner that runs in one may have made the session another for the next.
+    let transaction = connection.begin_with("BEGIN READ ONLY").await;
+    let mut transaction = transaction.at(&place)?;
+    let row = sqlx::query(AssertSqlSafe(statement)).persistent(false);
+    let row = row.fetch_one(&mut *transaction).await;
+    let row = row.map_err(|error| faults::of_part(&error, &table.place, &place))?;
+    transaction.commit().await.at(&place)?;
     let number = |at: usize| row.try_get::<i64, _>(at).at(&place);
     counted.rows += number(0)? as f64;
     counted.row_bytes += number(1)? as f64;

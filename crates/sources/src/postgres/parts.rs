@@ -8,17 +8,23 @@ use sqlx::{
 
 use super::{
     catalogue::Table,
-    damage,
+    connections, damage,
     faults::{self, Located},
     locked,
     names::Name,
-    ranges,
+    own_code, ranges,
 };
 use crate::{SourceError, place::Place};
 
 /// The table and everything below it, as `tree (oid)`.
 pub(super) const TREE: &str = "WITH RECURSIVE tree (oid) AS (SELECT $1::oid UNION \
      SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid)";
+/// What a heap is known by while nothing is rewritten and every column keeps its name: what was read as one
+/// column is of no other.
+const FORM: &str = "(SELECT pg_catalog.pg_relation_filenode(c.oid)::text || '/' || pg_catalog.\"left\"( \
+     pg_catalog.encode(pg_catalog.sha256(pg_catalog.textsend(pg_catalog.string_agg( \
+         a.attnum || ' ' || pg_catalog.quote_ident(a.attname::text), ',' ORDER BY a.attnum))), 'hex'), 32) \
+     FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)";
 /// Blocks looked at where nobody has counted the rows of a heap (`ANALYZE`) yet.
 const SAMPLED_BLOCKS: i64 = 16;
 
@@ -38,7 +44,7 @@ pub(super) async fn find(
 ) -> Result<Vec<Heap>, SourceError> {
     let sql = format!(
         "{TREE} SELECT n.nspname::text, c.relname::text, c.relkind::text, \
-         pg_catalog.pg_relation_filenode(c.oid)::text, \
+         {FORM}, \
          pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::int8, \
          (c.reltuples / nullif(c.relpages, 0))::float8, c.oid \
          FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid \
@@ -206,21 +212,24 @@ pub(super) fn only(table: &Table, part: &PartId) -> Result<String, SourceError> 
     Ok(format!("ONLY {}", name.sql()))
 }
 
-/// The number of the heap that a part names, and nothing else was read in our transaction.
+/// Sees that a part is there, and that nothing else was read in our transaction.
 ///
 /// # Errors
-/// [`SourceError::PartChanged`] unless the part is one of the table's now, in the same form.
+/// [`SourceError::PartChanged`] unless the part is one of the table's now, in the same form;
+/// [`SourceError::RunsCode`] where that is not trusted.
 pub(super) async fn check(
     connection: &mut PgConnection,
     table: &Table,
     part: &PartId,
+    trusts_code: bool,
 ) -> Result<(), SourceError> {
+    connections::steady(connection, &table.place).await?;
     let name = Name::parse(&part.name).ok_or_else(|| changed(table, part))?;
     let sql = format!(
         "{TREE} SELECT c.oid FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          WHERE n.nspname = $2 AND c.relname = $3 \
-         AND pg_catalog.pg_relation_filenode(c.oid)::text = $4"
+         AND {FORM} = $4"
     );
     let heap = sqlx::query_scalar(AssertSqlSafe(sql))
         .persistent(false)
@@ -229,10 +238,12 @@ pub(super) async fn check(
         .bind(name.table)
         .bind(&part.form)
         .fetch_optional(&mut *connection);
-    match heap.await.at(&table.place)? {
-        Some(heap) => locked::only(connection, table, heap).await,
-        None => Err(changed(table, part)),
-    }
+    let heap = heap.await.at(&table.place)?;
+    let heap = heap.ok_or_else(|| changed(table, part))?;
+    // First, as such code may have locked other tables.
+    let place = Place::new(&table.place.database, &part.name);
+    own_code::refuse(connection, &[heap], trusts_code, &place).await?;
+    locked::only(connection, table, heap, trusts_code).await
 }
 
 /// Something else was read in place of a part.

@@ -1,11 +1,11 @@
 //! Updates made ready for SQL, and the statement that carries them out.
 
-use std::{collections::HashSet, fmt::Write, sync::Arc};
+use std::{collections::HashMap, fmt::Write, sync::Arc};
 
 use rekey_domain::TextEncoding;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row, postgres::PgArguments, query::Query};
 
-use super::{catalogue::Table, time, tuple::TupleId};
+use super::{catalogue::Table, names::quote, time, tuple::TupleId};
 use crate::{ColumnUpdate, Deadline, RowUpdate, SourceError, StoredValue, value::Fingerprint};
 
 /// A row's update.
@@ -152,18 +152,20 @@ pub(super) enum Side {
     New,
 }
 
-/// The indices of the rows that hold these values at these places as our transaction sees them. Asked without a name, as whose code runs here may have given ours to something else.
+/// The indices of the rows that hold these values at these places as our transaction sees them, each with what the
+/// values are bound to. Asked without a name, as whose code runs here may have given ours to something else.
 pub(super) async fn held<'a>(
     connection: &mut PgConnection,
     only: &str,
     rows: &[(&'a RowSwap<'a>, TupleId)],
     side: Side,
-) -> Result<HashSet<usize>, sqlx::Error> {
+    binds: &str,
+) -> Result<HashMap<usize, String>, sqlx::Error> {
     let Some((first, _)) = rows.first() else {
-        return Ok(HashSet::new());
+        return Ok(HashMap::new());
     };
     let form: Vec<_> = first.form().collect();
-    let statement = held_statement(only, &form, side);
+    let statement = held_statement(only, &form, side, binds);
     let swaps: Vec<_> = rows.iter().map(|(row, _)| *row).collect();
     let places = places(rows.iter().map(|(_, place)| *place));
     let mut query = sqlx::query(AssertSqlSafe(statement)).bind(places);
@@ -173,7 +175,7 @@ pub(super) async fn held<'a>(
     let held = query.persistent(false).fetch_all(connection).await?;
     let held = held
         .iter()
-        .map(|row| Ok(numbered(&swaps, row.try_get(0)?)?.index));
+        .map(|row| Ok((numbered(&swaps, row.try_get(0)?)?.index, row.try_get(1)?)));
     held.collect()
 }
 
@@ -238,7 +240,19 @@ fn statement(only: &str, form: &[(&str, Compared)], only_if: &str) -> String {
     )
 }
 
-fn held_statement(only: &str, form: &[(&str, Compared)], side: Side) -> String {
+/// What the values of a row `t` are bound to, as SQL gives it: one text.
+pub(super) fn binds(columns: &[String]) -> String {
+    let quoted = columns.iter().map(|column| {
+        let column = quote(column);
+        format!("pg_catalog.quote_nullable(t.{column}::pg_catalog.text)")
+    });
+    let all: Vec<_> = std::iter::once("''::pg_catalog.text".to_owned())
+        .chain(quoted)
+        .collect();
+    all.join(" OPERATOR(pg_catalog.||) ',' OPERATOR(pg_catalog.||) ")
+}
+
+fn held_statement(only: &str, form: &[(&str, Compared)], side: Side, binds: &str) -> String {
     let (mut arrays, mut names) = (vec![PLACES.to_owned()], vec!["r".to_owned()]);
     let mut conditions = vec!["t.ctid OPERATOR(pg_catalog.=) u.r".to_owned()];
     for (at, (column, compared)) in form.iter().enumerate() {
@@ -249,7 +263,7 @@ fn held_statement(only: &str, form: &[(&str, Compared)], side: Side) -> String {
     let (arrays, names) = (arrays.join(", "), names.join(", "));
     let conditions = conditions.join(" AND ");
     format!(
-        "SELECT u.i FROM ROWS FROM ({arrays}) WITH ORDINALITY AS u ({names}, i) \
+        "SELECT u.i, {binds} FROM ROWS FROM ({arrays}) WITH ORDINALITY AS u ({names}, i) \
          JOIN {only} AS t ON {conditions}"
     )
 }
@@ -322,7 +336,6 @@ impl ColumnSwap<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::postgres::names::quote;
 
     #[test]
     fn one_statement_writes_all_columns_of_a_row_where_all_are_still_there() {

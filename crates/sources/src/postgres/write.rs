@@ -48,6 +48,7 @@ pub(super) async fn all(
         place,
         firing,
         triggers: target.triggers,
+        binds: swap::binds(&target.bind_columns),
         deadline,
     };
     for rows in chunks(&rows) {
@@ -85,6 +86,8 @@ struct Writer<'a> {
     place: Place,
     firing: Firing,
     triggers: Triggers,
+    /// What a row's values are bound to, as SQL gives it.
+    binds: String,
     deadline: Deadline,
 }
 
@@ -205,17 +208,25 @@ impl Writer<'_> {
         let mut transaction = begin(self.connection, self.triggers, table, place).await?;
         let locked = swap::lock(&mut transaction, only, rows, skip_locked).await;
         let locked = locked.map_err(failed)?;
-        let there = aftermath::before(&mut transaction, only, &locked).await;
+        let binds = &self.binds;
+        let there = aftermath::before(&mut transaction, only, &locked, binds).await;
         let there = there.map_err(failed)?;
-        let written = swap::swap(&mut transaction, only, &there, self.deadline, "true").await;
+        let to_write: Vec<_> = there.iter().map(|(row, _)| *row).collect();
+        let written = swap::swap(&mut transaction, only, &to_write, self.deadline, "true").await;
         let written = written.map_err(failed)?;
-        let stands = aftermath::after(&mut transaction, only, &there, &written).await;
+        let stands = aftermath::after(&mut transaction, only, &there, &written, binds).await;
         let withheld = match stands.map_err(failed)? {
             Stands::AsWritten { withheld } => withheld,
             Stands::Rewritten(row) => {
                 return Err(Failure::Other(SourceError::Rewritten {
                     relation: place.relation.clone(),
                     row: row.update.key,
+                    by: self.firing.by(),
+                }));
+            }
+            Stands::PutOff => {
+                return Err(Failure::Other(SourceError::PutOff {
+                    relation: place.relation.clone(),
                     by: self.firing.by(),
                 }));
             }

@@ -244,6 +244,7 @@ async fn shape(
         foreign_keys: Vec::new(),
         update_triggers: Vec::new(),
         always_triggers: Vec::new(),
+        own_code: Vec::new(),
         publications: Vec::new(),
         unidentified: Vec::new(),
         partition_key: Vec::new(),

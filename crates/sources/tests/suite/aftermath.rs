@@ -16,37 +16,38 @@ use super::{
 };
 
 /// Ten patients whose notes, text, are to be moved.
-async fn ten(fixture: &impl Fixture) -> (ReadQuery, Vec<RowUpdate>) {
+pub async fn ten(fixture: &impl Fixture) -> (ReadQuery, Vec<RowUpdate>) {
     let patients: Vec<_> = (1..=10).map(|id| patient(id, OLD)).collect();
     fixture.insert(&patients).await;
     moves(fixture.source()).await
 }
 
-async fn moves(source: &Arc<dyn Source>) -> (ReadQuery, Vec<RowUpdate>) {
-    let query = whole(source, vec![notes()]).await;
+pub async fn moves(source: &Arc<dyn Source>) -> (ReadQuery, Vec<RowUpdate>) {
+    let mut query = whole(source, vec![notes()]).await;
+    query.trusts_code = true;
     let rows = read_all(source, &query).await;
     let new = |row| StoredValue::Text(base64(NEW, id(row) as u64));
     let updates = rows.iter().map(|row| swap(row, &notes(), new(row)));
     (query, updates.collect())
 }
 
-async fn write(
-    fixture: &impl Fixture,
+pub async fn write(
+    source: &Arc<dyn Source>,
     query: &ReadQuery,
     updates: &[RowUpdate],
     triggers: Triggers,
 ) -> Result<Vec<WriteOutcome>, SourceError> {
     let mut target = target(query);
     target.triggers = triggers;
-    let deadline = in_a_minute(fixture.source()).await;
-    fixture.source().write(&target, updates, deadline).await
+    let deadline = in_a_minute(source).await;
+    source.write(&target, updates, deadline).await
 }
 
 /// Nothing of it stays, and who did it is named.
 async fn assert_taken_back(fixture: &impl Fixture, triggers: Triggers, by: &str) {
     let (query, updates) = ten(fixture).await;
     let before = fixture.patients().await;
-    let error = write(fixture, &query, &updates, triggers).await;
+    let error = write(fixture.source(), &query, &updates, triggers).await;
     let error = error.unwrap_err();
     assert!(
         matches!(&error, SourceError::Rewritten { by: found, .. } if found.contains(by)),
@@ -141,13 +142,16 @@ async fn a_trigger_that_comes_between_looking_and_writing_changes_nothing() {
         until_we_wait(&mut theirs).await;
         theirs.commit().await.unwrap();
     };
-    let (written, ()) = tokio::join!(write(&fixture, &query, &updates, Triggers::Fire), commit);
+    let (written, ()) = tokio::join!(
+        write(fixture.source(), &query, &updates, Triggers::Fire),
+        commit
+    );
     // Either our lock was not to be had in time, or the statement saw the trigger.
     if let Ok(outcomes) = &written {
         assert!(!outcomes.contains(&WriteOutcome::Written), "{outcomes:?}");
     }
     assert_eq!(fixture.patients().await, before);
-    let again = write(&fixture, &query, &updates, Triggers::Fire).await;
+    let again = write(fixture.source(), &query, &updates, Triggers::Fire).await;
     assert!(
         matches!(again, Err(SourceError::Rewritten { .. })),
         "{again:?}"
@@ -157,7 +161,7 @@ async fn a_trigger_that_comes_between_looking_and_writing_changes_nothing() {
 /// Five and ten are kept back; what is kept back is no lost race.
 async fn assert_some_withheld(fixture: &impl Fixture) {
     let (query, updates) = moves(fixture.source()).await;
-    let outcomes = write(fixture, &query, &updates, Triggers::Fire)
+    let outcomes = write(fixture.source(), &query, &updates, Triggers::Fire)
         .await
         .unwrap();
     for (at, outcome) in outcomes.iter().enumerate() {
@@ -183,7 +187,7 @@ async fn rows_that_a_trigger_of_postgresql_keeps_back_are_told_from_lost_ones() 
     fixture
         .execute("UPDATE patients SET notes = 'mine' WHERE id = 2")
         .await;
-    let lost = write(&fixture, &query, &updates[1..2], Triggers::Fire).await;
+    let lost = write(fixture.source(), &query, &updates[1..2], Triggers::Fire).await;
     assert_eq!(lost.unwrap(), [WriteOutcome::Lost]);
     fixture
         .execute("ALTER TABLE patients DISABLE TRIGGER skip")

@@ -133,12 +133,19 @@ pub async fn whole_of(
 ) -> ReadQuery {
     let part = only_part(source, relation).await;
     let range = source.next_range(relation, &part, None, u32::MAX);
+    let range = range.await.unwrap().unwrap_or(Range { first: 0, last: 0 });
+    query_of(relation, &part, range, columns)
+}
+
+/// A query over a range of a part, bound by id.
+pub fn query_of(relation: &str, part: &Part, range: Range, columns: Vec<ReadColumn>) -> ReadQuery {
     ReadQuery {
         relation: relation.to_owned(),
-        range: range.await.unwrap().unwrap_or(Range { first: 0, last: 0 }),
-        part: part.id,
+        range,
+        part: part.id.clone(),
         columns,
         bind_columns: vec!["id".to_owned()],
+        trusts_code: false,
     }
 }
 
@@ -148,6 +155,7 @@ pub fn target(query: &ReadQuery) -> WriteTarget {
         relation: query.relation.clone(),
         part: query.part.clone(),
         triggers: Triggers::Fire,
+        bind_columns: vec!["id".to_owned()],
     }
 }
 
@@ -156,6 +164,7 @@ pub fn target_of(relation: &str, part: PartId) -> WriteTarget {
         relation: relation.to_owned(),
         part,
         triggers: Triggers::Fire,
+        bind_columns: vec!["id".to_owned()],
     }
 }
 

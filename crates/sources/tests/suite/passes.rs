@@ -28,6 +28,7 @@ pub async fn pass_over(source: &std::sync::Arc<dyn Source>) -> PassToShow {
         settled: vec![NEW],
         left,
         fence: None,
+        trusts_code: false,
         known: Vec::new(),
         standing: None,
         parts: None,

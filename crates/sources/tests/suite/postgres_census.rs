@@ -144,6 +144,7 @@ fn rows_at_the_same_place_of_two_parts_are_two() {
             settled: vec![NEW],
             left: vec![ids],
             fence: None,
+            trusts_code: false,
             known: Vec::new(),
             standing: None,
             parts: None,

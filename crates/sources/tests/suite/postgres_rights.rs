@@ -145,6 +145,7 @@ async fn the_rights_that_are_listed_are_enough() {
             part: part.id,
             columns: vec![column.clone()],
             bind_columns: names(&["id"]),
+            trusts_code: false,
         };
         let rows = read_all(&source, &query).await;
         let update = swap(

@@ -1,0 +1,115 @@
+//! Code of the table's owner that runs in whichever session plans, reads or updates the table, triggers and rules apart.
+//!
+//! A function in an index or in statistics is called when any query of the table is planned, one in a CHECK, a domain
+//! or a generated column by any update. Called with our rights, in our session, it can change what we see next.
+
+use sqlx::{AssertSqlSafe, PgConnection, postgres::types::Oid};
+
+use super::faults::Located;
+use crate::{SourceError, place::Place};
+
+/// What of `$1`, an array of heaps, calls what. Followed are functions, the operators, types and operator classes that lead to
+/// more of them, and the CHECKs of domains; what came with PostgreSQL is in no `pg_depend`.
+///
+/// Trusted is what only an administrator can have put there: functions in C, and those of extensions. An operator
+/// class of somebody's own is code by itself.
+const CALLED: &str = "\
+    WITH RECURSIVE called (classid, objid, what) AS ( \
+        SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, i.indexrelid, \
+            'index ' || pg_catalog.quote_ident(c.relname::pg_catalog.text) \
+        FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = ANY ($1) \
+        UNION SELECT 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass, s.oid, \
+            'statistics ' || pg_catalog.quote_ident(s.stxname::pg_catalog.text) \
+        FROM pg_catalog.pg_statistic_ext s WHERE s.stxrelid = ANY ($1) \
+        UNION SELECT 'pg_catalog.pg_constraint'::pg_catalog.regclass, k.oid, \
+            'constraint ' || pg_catalog.quote_ident(k.conname::pg_catalog.text) \
+        FROM pg_catalog.pg_constraint k WHERE k.conrelid = ANY ($1) AND k.contype = 'c' \
+        UNION SELECT 'pg_catalog.pg_attrdef'::pg_catalog.regclass, d.oid, \
+            'column ' || pg_catalog.quote_ident(a.attname::pg_catalog.text) \
+        FROM pg_catalog.pg_attrdef d JOIN pg_catalog.pg_attribute a \
+            ON a.attrelid = d.adrelid AND a.attnum = d.adnum AND a.attgenerated <> '' WHERE d.adrelid = ANY ($1) \
+        UNION SELECT 'pg_catalog.pg_type'::pg_catalog.regclass, a.atttypid, \
+            'column ' || pg_catalog.quote_ident(a.attname::pg_catalog.text) \
+        FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid AND t.typtype = 'd' \
+        WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped \
+        UNION SELECT n.classid, n.objid, c.what FROM called c CROSS JOIN LATERAL ( \
+            SELECT d.refclassid, d.refobjid FROM pg_catalog.pg_depend d \
+            WHERE d.classid = c.classid AND d.objid = c.objid AND d.deptype <> 'e' AND d.refclassid IN ( \
+                'pg_catalog.pg_proc'::pg_catalog.regclass, 'pg_catalog.pg_operator'::pg_catalog.regclass, \
+                'pg_catalog.pg_type'::pg_catalog.regclass, 'pg_catalog.pg_opclass'::pg_catalog.regclass) \
+            UNION ALL SELECT 'pg_catalog.pg_constraint'::pg_catalog.regclass, k.oid FROM pg_catalog.pg_constraint k \
+            WHERE c.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND k.contypid = c.objid \
+            UNION ALL SELECT 'pg_catalog.pg_type'::pg_catalog.regclass, t.typbasetype FROM pg_catalog.pg_type t \
+            WHERE c.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND t.oid = c.objid AND t.typtype = 'd' \
+        ) AS n (classid, objid)) \
+    SELECT DISTINCT c.what || ' calls ' || p.oid::pg_catalog.regprocedure::pg_catalog.text \
+    FROM called c JOIN pg_catalog.pg_proc p ON p.oid = c.objid JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
+    WHERE c.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND l.lanname NOT IN ('internal', 'c') \
+        AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend e WHERE e.classid = c.classid AND e.objid = c.objid \
+            AND e.deptype = 'e') \
+    UNION SELECT DISTINCT c.what || ' is of operator class ' || pg_catalog.quote_ident(o.opcname::pg_catalog.text) \
+    FROM called c JOIN pg_catalog.pg_opclass o ON o.oid = c.objid \
+    WHERE c.classid = 'pg_catalog.pg_opclass'::pg_catalog.regclass \
+        AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend e WHERE e.classid = c.classid AND e.objid = c.objid \
+            AND e.deptype = 'e') \
+    ORDER BY 1";
+
+/// What calls what, of these heaps; for people.
+pub(super) async fn of(
+    connection: &mut PgConnection,
+    heaps: &[Oid],
+    place: &Place,
+) -> Result<Vec<String>, SourceError> {
+    // Asked without a name: who has run code here may have given ours to something else.
+    let found = sqlx::query_scalar(CALLED).bind(heaps).persistent(false);
+    found.fetch_all(connection).await.at(place)
+}
+
+/// The same of the heap whose name is this literal, and the [`numbers`] that it stands behind.
+pub(super) async fn of_heap(
+    connection: &mut PgConnection,
+    heap: &str,
+    place: &Place,
+) -> Result<(String, Vec<String>), SourceError> {
+    let oids = format!("ARRAY[pg_catalog.to_regclass({heap})::pg_catalog.oid]");
+    let called = CALLED.replace("$1", &oids);
+    let sql = format!("SELECT {}, ARRAY({called})", numbers(heap));
+    let found = sqlx::query_as(AssertSqlSafe(sql)).persistent(false);
+    found.fetch_one(connection).await.at(place)
+}
+
+/// Refuses heaps with such code, unless a person trusts it.
+///
+/// # Errors
+/// [`SourceError::RunsCode`].
+pub(super) async fn refuse(
+    connection: &mut PgConnection,
+    heaps: &[Oid],
+    trusted: bool,
+    place: &Place,
+) -> Result<(), SourceError> {
+    if trusted {
+        return Ok(());
+    }
+    let found = of(connection, heaps, place).await?;
+    if found.is_empty() {
+        return Ok(());
+    }
+    Err(SourceError::RunsCode {
+        relation: place.relation.clone(),
+        what: found.join(", "),
+    })
+}
+
+/// A query of the numbers of all that may bring such code along, of a heap whose name is this literal. While it gives
+/// the same, nothing has come.
+pub(super) fn numbers(heap: &str) -> String {
+    let oid = format!("pg_catalog.to_regclass({heap})::pg_catalog.oid");
+    format!(
+        "(SELECT coalesce(pg_catalog.string_agg(x.k::pg_catalog.text, ',' ORDER BY x.k), '') FROM ( \
+         SELECT k.oid FROM pg_catalog.pg_constraint AS k WHERE k.conrelid OPERATOR(pg_catalog.=) {oid} \
+             AND k.contype OPERATOR(pg_catalog.=) 'c' \
+         UNION ALL SELECT i.indexrelid FROM pg_catalog.pg_index AS i WHERE i.indrelid OPERATOR(pg_catalog.=) {oid} \
+         UNION ALL SELECT d.oid FROM pg_catalog.pg_attrdef AS d WHERE d.adrelid OPERATOR(pg_catalog.=) {oid}) AS x (k))"
+    )
+}
