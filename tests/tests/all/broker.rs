@@ -206,7 +206,7 @@ async fn a_request_that_cannot_be_carried_out_is_refused_at_once_and_holds_up_no
     let workers = Workers::start(&process, &broker, vec![siem]).await;
     let exchange = format!("{}rekey.requests", broker.prefix());
     let wrong = [
-        json!({ "keyring": "phi", "only": "clinic.patients.notes" }),
+        json!({ "keyring": "phi", "only": "clinic.patients.name" }),
         json!({ "keyring": "phi", "only": "clinic.persons.ssn", "rows": 5 }),
         json!({ "keyring": "nobody-has-it" }),
         json!({ "keyring": "phi", "only": "ssn" }),

@@ -1,5 +1,7 @@
 //! The certificate of a completed rotation: who, when, why, census before and after, what was off.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use rekey_domain::{
     BackupPolicy, Found, KeyName, KeyringPolicy, QuarantineReason, format_duration,
@@ -84,7 +86,7 @@ pub async fn write(
         quarantine: left(db, rotation, &columns).await?,
         census_before: listed(&before, &columns, &keys, keyring),
         census_after: listed(&after, &columns, &keys, keyring),
-        gates_off: gates_off(policy),
+        gates_off: gates_off(policy, &columns),
         policy: Some(policy_facts(policy)),
         supports: Vec::new(),
         signed_by: None,
@@ -205,7 +207,7 @@ fn column_name(columns: &[Protected], id: uuid::Uuid) -> Option<String> {
 }
 
 /// Safeguards that are off, or wider than what everyone gets who says nothing.
-fn gates_off(policy: &KeyringPolicy) -> Vec<String> {
+fn gates_off(policy: &KeyringPolicy, columns: &[Protected]) -> Vec<String> {
     let default = KeyringPolicy::default();
     let gates = [
         ("backup", policy.backup == BackupPolicy::Off),
@@ -220,7 +222,18 @@ fn gates_off(policy: &KeyringPolicy) -> Vec<String> {
         ),
     ];
     let off = gates.into_iter().filter(|(_, off)| *off);
-    off.map(|(gate, _)| gate.to_owned()).collect()
+    let off = off.map(|(gate, _)| gate.to_owned());
+    off.chain(code_of_tables(columns)).collect()
+}
+
+/// Where code of a table's owner may run in our sessions, what we saw rests on it.
+fn code_of_tables(columns: &[Protected]) -> BTreeSet<String> {
+    let trusted = columns.iter().filter(|column| column.table.trusts_code());
+    let name = |column: &Protected| {
+        let (source, table) = (&column.source.name, &column.table.name);
+        format!("code of the owner of {source}.{table} is trusted")
+    };
+    trusted.map(name).collect()
 }
 
 fn policy_facts(policy: &KeyringPolicy) -> PolicyFacts {

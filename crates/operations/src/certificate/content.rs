@@ -84,7 +84,8 @@ pub struct Certificate {
     pub census_before: Vec<CensusLine>,
     /// The same at the end.
     pub census_after: Vec<CensusLine>,
-    /// Safeguards that were off or wider than the default: `backup`, `encrypt_lease`, `max_encryptions`.
+    /// Safeguards that were off or wider than the default: `backup`, `encrypt_lease`, `max_encryptions`;
+    /// and the tables whose owner's code was trusted.
     pub gates_off: Vec<String>,
     /// The keyring's policy at the end.
     #[serde(default)]
