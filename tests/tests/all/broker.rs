@@ -207,10 +207,10 @@ async fn a_request_that_cannot_be_carried_out_is_refused_at_once_and_holds_up_no
     let exchange = format!("{}rekey.requests", broker.prefix());
     let wrong = [
         json!({ "keyring": "phi", "only": "clinic.patients.name" }),
-        json!({ "keyring": "phi", "only": "clinic.persons.ssn", "rows": 5 }),
+        json!({ "keyring": "phi", "only": "clinic.persons.ssn", "pause_after": 5 }),
         json!({ "keyring": "nobody-has-it" }),
         json!({ "keyring": "phi", "only": "ssn" }),
-        json!({ "keyring": "phi", "rows": 0 }),
+        json!({ "keyring": "phi", "pause_after": 0 }),
     ];
     for (number, data) in wrong.iter().enumerate() {
         let mut event = request(&number.to_string());

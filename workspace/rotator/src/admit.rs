@@ -10,11 +10,13 @@ use std::time::Duration;
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use rekey_broker::{Delivery, Settlement, Transport};
 use rekey_messages::Queue;
-use rekey_operations::{Admission, OperationError, REQUESTS_HELD, Requester, Services, admit};
+use rekey_operations::{
+    Admission, OperationError, REQUESTS_HELD, Requester, Services, admit, turned_away,
+};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use self::flood::Flood;
+use self::flood::{Flood, Untold};
 
 /// How long to leave a transport alone that does not answer.
 const RETREAT: Duration = Duration::from_millis(500);
@@ -43,27 +45,34 @@ pub async fn run(
         turns: Semaphore::new(TOGETHER),
     };
     let mut flood = Flood::new(requesters);
+    // All that waits for something is in here, and nothing is awaited beside it: one of them may hold what another needs.
     let mut taken = FuturesUnordered::new();
     let mut tell = tokio::time::interval(TELL_EVERY);
     loop {
         tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
-            _ = tell.tick() => flood.tell(services).await,
+            _ = tell.tick() => {
+                let untold = flood.untold();
+                taken.extend(untold.into_iter().map(|one| desk.tell(one).boxed()));
+            }
             Some(()) = taken.next() => {}
             received = desk.receive(), if taken.len() < usize::from(REQUESTS_HELD) => {
                 let Some(delivery) = received else { continue };
-                if flood.is_within(services, delivery.user_id.as_deref()).await {
-                    taken.push(desk.take(delivery).boxed());
-                } else {
-                    taken.push(desk.settle(delivery).boxed());
+                match flood.turn_away(delivery.user_id.as_deref()) {
+                    None => taken.push(desk.take(delivery).boxed()),
+                    Some(to_tell) => {
+                        taken.push(desk.settle(delivery).boxed());
+                        taken.extend(to_tell.map(|one| desk.tell(one).boxed()));
+                    }
                 }
             }
         }
     }
+    let untold = flood.untold();
+    taken.extend(untold.into_iter().map(|one| desk.tell(one).boxed()));
     let ending = async { while taken.next().await.is_some() {} };
     let _ = tokio::time::timeout(DRAIN, ending).await;
-    flood.tell(services).await;
 }
 
 /// Where requests are looked at.
@@ -102,12 +111,36 @@ impl Desk<'_> {
                 }
                 Err(error) => tracing::warn!(%error, "a request from outside waits"),
             }
-            tokio::select! {
-                () = self.shutdown.cancelled() => return,
-                () = tokio::time::sleep(wait) => {}
+            if self.shutdown.is_cancelled() || !self.waited(&mut wait).await {
+                return;
             }
-            wait = (wait * 2).min(LONGEST_WAIT);
         }
+    }
+
+    /// Writes down that requests were turned away; once more at shutdown, if it could not be before.
+    async fn tell(&self, untold: Untold) {
+        let mut wait = FIRST_WAIT;
+        loop {
+            let Untold { user, requests } = &untold;
+            match turned_away(self.services, user.as_deref(), *requests).await {
+                Ok(()) => {
+                    tracing::warn!(user, requests, "requests from outside turned away");
+                    return;
+                }
+                Err(error) => tracing::warn!(%error, "what was turned away is written down later"),
+            }
+            if self.shutdown.is_cancelled() {
+                return;
+            }
+            self.waited(&mut wait).await;
+        }
+    }
+
+    /// Waits, the next time twice as long; false: shutdown was asked for.
+    async fn waited(&self, wait: &mut Duration) -> bool {
+        let waited = tokio::time::timeout(*wait, self.shutdown.cancelled()).await;
+        *wait = (*wait * 2).min(LONGEST_WAIT);
+        waited.is_err()
     }
 
     async fn look_at(&self, delivery: &Delivery) -> Result<Admission, OperationError> {

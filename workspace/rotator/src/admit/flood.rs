@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::Instant};
 
 use rekey_domain::Allowance;
-use rekey_operations::{Requester, Services, turned_away};
+use rekey_operations::Requester;
 
 /// What each user of the broker has left, and what was turned away.
 pub struct Flood {
@@ -18,8 +18,16 @@ struct Share {
     allowance: Allowance,
     /// Turned away and not written down yet.
     untold: u64,
-    /// It was written down in this flood that there is one.
+    /// It was written down that there is a flood, and it has not ended.
     told: bool,
+}
+
+/// Requests that were turned away, to be written down.
+pub struct Untold {
+    /// Whose: a listed user's, or any others'.
+    pub user: Option<String>,
+    /// How many.
+    pub requests: u64,
 }
 
 impl Flood {
@@ -32,8 +40,8 @@ impl Flood {
         }
     }
 
-    /// Whether a request of this user is to be read. The first that is not is written down at once.
-    pub async fn is_within(&mut self, services: &Services, user: Option<&str>) -> bool {
+    /// None: a request of this user is to be read. Else it is turned away, and the first is to be written down at once.
+    pub fn turn_away(&mut self, user: Option<&str>) -> Option<Option<Untold>> {
         let now = self.began.elapsed();
         let listed = user.and_then(|user| self.listed.get_mut(user));
         let (share, user) = match listed {
@@ -41,41 +49,31 @@ impl Flood {
             None => (&mut self.strangers, None),
         };
         if share.allowance.take(now) {
-            return true;
+            return None;
         }
         share.untold += 1;
-        if !share.told {
-            share.told = true;
-            share.tell(services, user).await;
-        }
-        false
+        let first = !std::mem::replace(&mut share.told, true);
+        Some(first.then(|| share.untold(user)).flatten())
     }
 
-    /// Writes down what was turned away since; what cannot be written now is the next time.
-    pub async fn tell(&mut self, services: &Services) {
-        for (user, share) in &mut self.listed {
-            share.tell(services, Some(user)).await;
-        }
-        self.strangers.tell(services, None).await;
+    /// What was turned away since this was asked last.
+    pub fn untold(&mut self) -> Vec<Untold> {
+        let listed = self.listed.iter_mut();
+        let mut untold: Vec<_> = listed
+            .filter_map(|(user, share)| share.untold(Some(user)))
+            .collect();
+        untold.extend(self.strangers.untold(None));
+        untold
     }
 }
 
 impl Share {
-    async fn tell(&mut self, services: &Services, user: Option<&str>) {
-        if self.untold == 0 {
-            self.told = false;
-            return;
-        }
-        match turned_away(services, user, self.untold).await {
-            Ok(()) => {
-                tracing::warn!(
-                    user,
-                    requests = self.untold,
-                    "requests from outside turned away"
-                );
-                self.untold = 0;
-            }
-            Err(error) => tracing::warn!(%error, "what was turned away is written down later"),
-        }
+    fn untold(&mut self, user: Option<&str>) -> Option<Untold> {
+        let requests = std::mem::take(&mut self.untold);
+        self.told = requests > 0;
+        self.told.then(|| Untold {
+            user: user.map(ToOwned::to_owned),
+            requests,
+        })
     }
 }
