@@ -146,7 +146,8 @@ async fn what_was_opened_is_what_the_column_holds() {
     // Nothing is counted before the lock is free once.
     execute(&mut session, "BEGIN IMMEDIATE").await;
     the_last_pass_has_read(&clinic).await;
-    execute(&mut session, &format!("{EXCHANGE}; COMMIT")).await;
+    let back = format!("{EXCHANGE}; UPDATE patients SET copy = NULL; COMMIT");
+    execute(&mut session, &back).await;
     let view = clinic.reaches("phi", RotationState::Completed).await;
     engine.stop().await;
     assert_eq!(view.quarantined, 18, "{view:#?}");
