@@ -126,6 +126,24 @@ async fn what_takes_nothing_of_ours_elsewhere_holds_nothing_up() {
     released(&clinic).await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_is_declared_or_deleted_before_a_changed_schema_is_noted() {
+    let mut clinic = clinic(PATIENTS, patients()).await;
+    let copied = "ALTER TABLE patients ADD COLUMN copy BYTEA; UPDATE patients SET copy = ssn";
+    clinic.execute(copied).await;
+    census(&clinic.services).await.unwrap_err();
+    for relation in ["patients", "main.patients"] {
+        let mut tables = patients();
+        tables[0].relation = relation.to_owned();
+        let why = clinic.refusal(tables).await;
+        assert!(why.contains("patients.copy holds ciphertext"), "{why}");
+    }
+    let mut tables = patients();
+    tables[0].columns.push(column("copy", Bind::Row));
+    clinic.protect(tables).await;
+    census(&clinic.services).await.unwrap();
+}
+
 /// Columns are exchanged while the last pass reads, and back before its census.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_opened_is_what_the_column_holds() {
