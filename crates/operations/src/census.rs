@@ -129,14 +129,9 @@ async fn count_table(
     let nothing = PassToProve::default();
     let mut to_show = pass.unwrap_or(&nothing).of(columns);
     let source = services.source(&columns[0].source).await?;
-    let relation = &columns[0].table.relation;
     let taken_at = services.store.now().await?;
-    let mut counted = counted(&*source, relation, &wanted, Some(&to_show)).await;
-    if let Err(error @ SourceError::Replaced { .. }) = counted {
-        to_show.known = look_for_replaced(services, columns, &*source, error).await?;
-        counted = self::counted(&*source, relation, &wanted, Some(&to_show)).await;
-    }
-    let counted = counted?;
+    let counted =
+        replaced::counted_as_known(services, columns, &*source, &wanted, &mut to_show).await?;
     let mut rows = Vec::new();
     for (at, (column, counts)) in columns.iter().zip(counted).enumerate() {
         let standing = standing(&to_show, pass, at, column);

@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 
-use rekey_domain::{Found, KeyId, KeyName};
-use rekey_sources::{CensusColumn, Source, SourceError};
+use rekey_domain::{Found, KeyId, KeyName, KeyringName};
+use rekey_sources::{CensusColumn, Source, SourceError, TableShape};
 use rekey_store::columns::Protected;
 
 use crate::{
@@ -89,19 +89,36 @@ async fn count(
     }
 }
 
-/// The columns, as `table.column`, that hold ciphertext of ours, or values that cannot be read, and that no
-/// protected column of the source covers.
+/// The columns, as `table.column`, that hold ciphertext of the keyrings of `columns`, or values that cannot be
+/// read, and that no protected column of that keyring covers: one of another would not have them counted. Those of
+/// `soon` are about to be protected, each by its keyring.
 pub(crate) async fn of_ours(
     source: &dyn Source,
-    name: &str,
+    columns: &[&Protected],
     all: &[Protected],
+    soon: &[(&KeyringName, &TableShape, &str)],
     keys: &HashMap<KeyId, KeyName>,
 ) -> Result<Vec<String>, SourceError> {
-    let of_source = all.iter().filter(|one| one.source.name == name);
-    let covered = protected(source, &of_source.collect::<Vec<_>>()).await;
-    let strays = look(source, &covered, None).await?;
-    let ours = strays.found.iter().filter(|stray| stray.is_ours(keys));
-    let mut places: Vec<_> = ours.map(Stray::place).collect();
+    let mut places = Vec::new();
+    for (at, column) in columns.iter().enumerate() {
+        let is_like_it = |one: &Protected| one.keyring_id == column.keyring_id;
+        if columns[..at].iter().any(|one| is_like_it(one)) {
+            continue;
+        }
+        let mut covering: Vec<_> = all.iter().filter(|one| is_like_it(one)).collect();
+        covering.retain(|one| one.source.id == column.source.id);
+        let mut covered = protected(source, &covering).await;
+        for (keyring, shape, name) in soon {
+            if **keyring == column.spec.keyring {
+                covered.add(shape, name);
+            }
+        }
+        let mut keys = keys.clone();
+        keys.retain(|_, key| key.keyring == column.spec.keyring);
+        let strays = look(source, &covered, None).await?;
+        let ours = strays.found.iter().filter(|stray| stray.is_ours(&keys));
+        places.extend(ours.map(Stray::place));
+    }
     // On SQLite each column is looked at in both encodings.
     places.dedup();
     Ok(places)

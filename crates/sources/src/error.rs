@@ -90,7 +90,7 @@ pub enum SourceError {
     },
     /// Another table or column has taken the place of one that was protected, which may still hold values.
     #[error(
-        "{relation}.{column} is not the column that was protected: {what}; if its values were moved along, or are lost: rekey apply, which looks whether ciphertext is left behind; if it was renamed: rekey columns rename OLD NEW"
+        "{relation}.{column} is not known to be the column that was protected: {what}; if its values were moved along, or are lost: rekey apply, which looks whether ciphertext is left behind; if it was renamed: rekey columns rename OLD NEW"
     )]
     Replaced {
         /// The table.

@@ -75,7 +75,7 @@ pub trait Source: Inspect {
 
     /// Replaces the values of each row that are still what was read: all columns of a row in one
     /// statement, and no other column. All rows are of the target's part; if that was written anew since,
-    /// they are not found there and are lost.
+    /// they are not found there and are lost, or on SQLite refused.
     ///
     /// Writes in short transactions, and lets the application in between. `outcomes` has one for each
     /// update, in order, and says [`WriteOutcome::Skipped`] before; after an error it tells what the
@@ -84,7 +84,7 @@ pub trait Source: Inspect {
     /// application's readers may end later (SQLite: 3 s).
     ///
     /// # Errors
-    /// [`SourceError::DeadlinePassed`]; [`SourceError::ReadOnly`], [`SourceError::Standby`],
+    /// [`SourceError::DeadlinePassed`]; [`SourceError::PartChanged`]; [`SourceError::ReadOnly`], [`SourceError::Standby`],
     /// [`SourceError::NotAllowed`], [`SourceError::DiskFull`];
     /// [`SourceError::Refused`] if a rule of the database's own refuses a value;
     /// [`SourceError::Rewritten`] if one changes it;

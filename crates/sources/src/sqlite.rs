@@ -29,7 +29,7 @@ mod write;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rekey_domain::{Limits, Load, Part, PartId, Range, Triggers};
+use rekey_domain::{Limits, Load, Part, Range, Triggers};
 use sqlx::{Connection, Sqlite, SqliteConnection, Transaction, pool::PoolConnection};
 
 use self::{catalogue::Table, connections::Connections, faults::Located, turns::Turns};
@@ -97,9 +97,10 @@ pub(crate) fn place_of(url: &str) -> Option<String> {
 #[async_trait]
 impl Source for SqliteSource {
     async fn describe(&self, relation: &str) -> Result<TableShape, SourceError> {
-        let (mut connection, table) = self.table(relation).await?;
-        let update_triggers = triggers::of_updates(&mut connection, &table).await?;
-        let foreign_keys = triggers::foreign_keys(&mut connection, &table).await?;
+        let mut connection = self.connections.acquire().await?;
+        let (mut transaction, table) = self.reading(&mut connection, relation).await?;
+        let update_triggers = triggers::of_updates(&mut transaction, &table).await?;
+        let foreign_keys = triggers::foreign_keys(&mut transaction, &table).await?;
         Ok(TableShape {
             foreign_keys,
             update_triggers,
@@ -112,10 +113,7 @@ impl Source for SqliteSource {
         let (mut transaction, table) = self.reading(&mut connection, relation).await?;
         let end = ranges::end(&mut transaction, &table).await?;
         Ok(vec![Part {
-            id: PartId {
-                name: table.name,
-                form: table.form,
-            },
+            id: table.part,
             end,
             rows_per_block: 1,
         }])
@@ -178,6 +176,7 @@ impl Source for SqliteSource {
         write::all(
             &mut connection,
             &place,
+            &target.part,
             &self.turns,
             updates,
             deadline,
@@ -199,12 +198,8 @@ impl Source for SqliteSource {
         };
         if let Some(pass) = pass {
             census::check_known(&table, columns, &pass.known)?;
-            let part = PartId {
-                name: table.name.clone(),
-                form: table.form.clone(),
-            };
             let has_rows = ranges::end(&mut transaction, &table).await?.is_some();
-            check_parts(relation, &[(part, has_rows)], pass)?;
+            check_parts(relation, &[(table.part.clone(), has_rows)], pass)?;
         }
         let counted = census::count(&mut transaction, &table, columns, pass).await?;
         transaction.commit().await.at(&table.place)?;

@@ -39,6 +39,7 @@ mod suite {
     pub mod sqlite_fixture;
     pub mod sqlite_inspect;
     mod sqlite_names;
+    mod sqlite_schema;
     mod sqlite_shadows;
     pub mod sqlite_values;
     pub mod writes;

@@ -10,6 +10,7 @@ mod late;
 mod moved;
 mod names;
 mod replaced;
+mod schema;
 mod trees;
 mod triggers;
 mod wide;

@@ -238,7 +238,10 @@ impl Look<'_> {
             return Ok(false);
         }
         match self.here.describe(&stored.relation).await {
-            Ok(old) if old.is_of_the_same_table(&wanted.shape) => Ok(false),
+            Ok(old) if old.is_of_the_same_table(&wanted.shape) => {
+                self.refuse_another_column(table, &wanted.shape).await?;
+                Ok(false)
+            }
             Ok(_) => {
                 let relation = &stored.relation;
                 self.refuse_what_is_left(&**self.here, table, relation)
@@ -272,15 +275,10 @@ impl Look<'_> {
             if shape.identity(name).is_none_or(|now| now == *known) {
                 continue;
             }
-            let left = if column.source.url.starts_with("sqlite") {
-                let columns = &self.columns;
-                strays::of_ours(&**self.here, &column.source.name, columns, &self.keys).await?
-            } else {
-                self.left_in(column, known).await?
-            };
+            let left = self.left_of(column, known).await?;
             if !left.is_empty() {
                 let what = format!(
-                    "{name} is not the column that was protected, and {} holds ciphertext; if it was renamed: rekey columns rename {} NEW",
+                    "{name} is not known to be the column that was protected, and {} holds ciphertext; if it was renamed: rekey columns rename {} NEW",
                     left.join(", "),
                     column.spec.name
                 );
@@ -290,14 +288,23 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// The column of this identity, if it holds ciphertext.
-    async fn left_in(
+    /// The columns that hold ciphertext of its keyring, and that neither were declared nor are in the file.
+    async fn left_beside(&self, column: &Protected) -> Result<Vec<String>, SourceError> {
+        let its = self.resolved.iter();
+        let its = its.filter(|one| one.source.name == column.source.name);
+        let soon = its.map(|one| (&one.column.keyring, &*one.shape, one.column.name.as_str()));
+        let (here, soon) = (&**self.here, soon.collect::<Vec<_>>());
+        strays::of_ours(here, &[column], &self.columns, &soon, &self.keys).await
+    }
+
+    /// The column of this identity, if it holds ciphertext; whatever does beside, where the database knows none such.
+    async fn left_of(
         &self,
         column: &Protected,
         known: &str,
     ) -> Result<Vec<String>, OperationError> {
         let Some((relation, name)) = self.here.column_of(known).await? else {
-            return Ok(Vec::new());
+            return Ok(self.left_beside(column).await?);
         };
         let mut old = column.clone();
         old.spec.name.column = name.clone();

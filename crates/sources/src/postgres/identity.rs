@@ -69,10 +69,10 @@ const COLUMN: &str = "\
     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
     WHERE a.attrelid = $1 AND a.attnum = $2 AND NOT a.attisdropped";
 
-/// Sees that each column is the one that it has to be, or that this one is no more: then nothing is left in it.
+/// Sees that each column is the one that it has to be.
 ///
 /// # Errors
-/// [`SourceError::Replaced`] says what it is called now.
+/// [`SourceError::Replaced`] says what became of it. What was in one that was dropped may be elsewhere now.
 pub(super) async fn check(
     connection: &mut PgConnection,
     table: &Table,
@@ -84,13 +84,15 @@ pub(super) async fn check(
         if table.shape.identity(&column.name).as_ref() == Some(known) {
             continue;
         }
-        if let Some((relation, now)) = column_of(connection, known, &table.place).await? {
-            return Err(SourceError::Replaced {
-                relation: table.place.relation.clone(),
-                column: column.name.clone(),
-                what: format!("that is {relation}.{now} now"),
-            });
-        }
+        let now = column_of(connection, known, &table.place).await?;
+        return Err(SourceError::Replaced {
+            relation: table.place.relation.clone(),
+            column: column.name.clone(),
+            what: match now {
+                Some((relation, now)) => format!("that is {relation}.{now} now"),
+                None => "that was dropped".to_owned(),
+            },
+        });
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! A table as the catalogue has it now, and the names by which SQL may speak of it.
 
-use rekey_domain::id_part;
+use rekey_domain::{PartId, id_part};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
@@ -27,8 +27,8 @@ pub(super) struct Table {
     pub(super) name: String,
     /// Its shape, triggers aside.
     pub(super) shape: TableShape,
-    /// What changes where its rows may have other rowids than before.
-    pub(super) form: String,
+    /// All of it: as long as nobody changes the schema, its rows have their rowids and its columns their names.
+    pub(super) part: PartId,
     /// None only where a table is just looked at.
     rowid: Option<&'static str>,
     strict: bool,
@@ -57,9 +57,8 @@ impl Table {
     ) -> Result<Self, SourceError> {
         let (kind, shape) = look_up(connection, &place, &OWN).await?;
         let rowid = Some(rowid_name(&kind, &shape, &place)?);
-        let form = form::of(connection, &kind.name, &shape, &place).await?;
         Ok(Self {
-            form,
+            part: part(&kind, &shape),
             place,
             strict: kind.strict,
             name: kind.name,
@@ -76,9 +75,8 @@ impl Table {
     ) -> Result<Self, SourceError> {
         let (kind, shape) = look_up(connection, &place, &WITH_ROWS).await?;
         let rowid = rowid_name(&kind, &shape, &place).ok();
-        let form = form::of(connection, &kind.name, &shape, &place).await?;
         Ok(Self {
-            form,
+            part: part(&kind, &shape),
             place,
             strict: kind.strict,
             name: kind.name,
@@ -92,9 +90,24 @@ impl Table {
         self.rowid.is_some()
     }
 
-    /// The table in a FROM or UPDATE, called `t` from there on.
+    /// The table in a FROM or UPDATE, called `t` from there on. Rows are looked up by rowid or all of them are
+    /// seen: an index may be damaged, and lack some.
     pub(super) fn sql(&self) -> String {
-        format!("\"main\".{} AS t", quote(&self.name))
+        format!("\"main\".{} AS t NOT INDEXED", quote(&self.name))
+    }
+
+    /// Sees that the table is what a part was planned of.
+    ///
+    /// # Errors
+    /// [`SourceError::PartChanged`].
+    pub(super) fn check_part(&self, part: &PartId) -> Result<(), SourceError> {
+        if *part == self.part {
+            return Ok(());
+        }
+        Err(SourceError::PartChanged {
+            relation: self.place.relation.clone(),
+            part: part.name.clone(),
+        })
     }
 
     /// The rowid in an expression.
@@ -145,10 +158,18 @@ async fn look_up(
     place: &Place,
     wanted: &[&str],
 ) -> Result<(Kind, TableShape), SourceError> {
+    pragma::read_schema(connection).await.at(place)?;
     let kind = kind(connection, place, wanted).await?;
-    let root = form::root(connection, &kind.name, place).await?;
-    let shape = shape(connection, &kind, root, place).await?;
+    let form = form::of(connection, &kind.name, place).await?;
+    let shape = shape(connection, &kind, form, place).await?;
     Ok((kind, shape))
+}
+
+fn part(kind: &Kind, shape: &TableShape) -> PartId {
+    PartId {
+        name: kind.name.clone(),
+        form: format!("rowid/{}", shape.known_by),
+    }
 }
 
 /// The table's own name. Our connections see one database, `main`; anything else before a dot is
@@ -174,6 +195,7 @@ pub(super) async fn names(
     connection: &mut SqliteConnection,
     place: &Place,
 ) -> Result<Vec<String>, SourceError> {
+    pragma::read_schema(connection).await.at(place)?;
     let rows = pragma::of_all(connection, "table_list").await.at(place)?;
     let kinds = rows.iter().map(kind_of).collect::<Result<Vec<_>, _>>();
     let mut kinds = kinds.at(place)?;
@@ -226,7 +248,7 @@ fn refuse_what_is_no_table(
 async fn shape(
     connection: &mut SqliteConnection,
     kind: &Kind,
-    root: i64,
+    form: String,
     place: &Place,
 ) -> Result<TableShape, SourceError> {
     let rows = pragma::of(connection, "table_xinfo", &kind.name).await;
@@ -237,7 +259,7 @@ async fn shape(
         relation: place.relation.clone(),
         id_name: format!("main.{}", id_part(table_name(&place.relation))),
         oid: None,
-        known_by: root.to_string(),
+        known_by: form,
         heaps: vec![kind.name.clone()],
         primary_key: primary_key(&rows).at(place)?,
         columns: Result::<_, sqlx::Error>::at(columns, place)?,
@@ -292,4 +314,51 @@ fn rowid_name(kind: &Kind, shape: &TableShape, place: &Place) -> Result<&'static
     names
         .find(|name| shape.column(name).is_none())
         .ok_or_else(|| no_rowid("columns are called rowid, _rowid_ and oid; rename one of them"))
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{AssertSqlSafe, Connection};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn rows_are_looked_up_by_rowid_and_by_nothing_else() {
+        let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+        let schema = "CREATE TABLE patients (id TEXT PRIMARY KEY, ssn BLOB); \
+                      CREATE INDEX by_ssn ON patients (ssn)";
+        sqlx::raw_sql(schema)
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        let place = Place::new(&"a database".into(), "patients");
+        let table = Table::find(&mut connection, place).await.unwrap();
+        let (from, rowid) = (table.sql(), table.rowid());
+        for (statement, plan) in [
+            (format!("SELECT max({rowid}) FROM {from}"), "SEARCH t"),
+            (
+                format!(
+                    "SELECT {rowid} FROM {from} WHERE {rowid} BETWEEN 7 AND 9 ORDER BY {rowid}"
+                ),
+                "SEARCH t USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
+            ),
+            (
+                format!("UPDATE {from} SET ssn = NULL WHERE {rowid} = 7"),
+                "SEARCH t USING INTEGER PRIMARY KEY (rowid=?)",
+            ),
+            (
+                format!("SELECT count(ssn) FROM {from} WHERE ssn IS NOT NULL"),
+                "SCAN t",
+            ),
+            (
+                format!("SELECT ssn FROM {from} WHERE ssn = x'01'"),
+                "SCAN t",
+            ),
+        ] {
+            let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
+            let row = sqlx::query(explain).fetch_one(&mut connection).await;
+            let planned: String = row.unwrap().get("detail");
+            assert_eq!(planned, plan, "{statement}");
+        }
+    }
 }

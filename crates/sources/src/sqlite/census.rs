@@ -45,7 +45,7 @@ pub(super) fn check_known(
             return Err(SourceError::Replaced {
                 relation: table.place.relation.clone(),
                 column: column.name.clone(),
-                what: "the table was rebuilt, or another took its place".to_owned(),
+                what: "the schema has changed since".to_owned(),
             });
         }
     }

@@ -1,12 +1,36 @@
-//! What changes where a table's rows may have other rowids than before: a rebuild, or a `VACUUM`.
+//! What a table is known by: where it begins, and the schema that this is said in.
 
-use sqlx::{Row, SqliteConnection};
+use sha2::{Digest, Sha256};
+use sqlx::SqliteConnection;
 
 use super::{faults::Located, pragma};
-use crate::{SourceError, TableShape, place::Place};
+use crate::{SourceError, place::Place};
 
-/// The page where the table begins. A table that takes another's name begins elsewhere.
-pub(super) async fn root(
+/// How much of a hash tells one schema from another, in bytes.
+const HASH_LEN: usize = 8;
+
+/// SQLite gives pages and places again, also by a `VACUUM`: both tell a column only while nothing of the
+/// schema changes. It counts the changes, and lets anyone set that number, so the schema is hashed with it.
+pub(super) async fn of(
+    connection: &mut SqliteConnection,
+    table: &str,
+    place: &Place,
+) -> Result<String, SourceError> {
+    let root = root(connection, table, place).await?;
+    let version = pragma::number(connection, "schema_version").await;
+    let version = version.at(place)?;
+    let schema = "SELECT CAST(rowid || quote(type) || quote(name) || quote(tbl_name) || quote(rootpage) \
+                  || quote(sql) AS BLOB) FROM main.sqlite_schema ORDER BY rowid";
+    let entries = sqlx::query_scalar(schema).fetch_all(connection);
+    let entries: Vec<Vec<u8>> = entries.await.at(place)?;
+    let hash = Sha256::digest(entries.concat());
+    let digits = hash[..HASH_LEN].iter().map(|byte| format!("{byte:02x}"));
+    let hash: String = digits.collect();
+    Ok(format!("{root}/{version}/{hash}"))
+}
+
+/// The page where the table begins; virtual tables begin nowhere.
+async fn root(
     connection: &mut SqliteConnection,
     table: &str,
     place: &Place,
@@ -15,51 +39,5 @@ pub(super) async fn root(
     let root = sqlx::query_scalar(sql)
         .bind(table)
         .fetch_optional(connection);
-    // Virtual tables begin nowhere.
     Ok(root.await.at(place)?.flatten().unwrap_or_default())
-}
-
-/// The form of the table's one part. Where the rowid is a column of the table, rows keep it; elsewhere
-/// `VACUUM` may give them others, and only the schema's version tells of one.
-pub(super) async fn of(
-    connection: &mut SqliteConnection,
-    table: &str,
-    shape: &TableShape,
-    place: &Place,
-) -> Result<String, SourceError> {
-    let root = &shape.known_by;
-    if has_rowid_column(connection, table, shape, place).await? {
-        return Ok(format!("rowid/{root}"));
-    }
-    let version = pragma::of_all(connection, "schema_version")
-        .await
-        .at(place)?;
-    let version: i64 = version
-        .first()
-        .map_or(Ok(0), |row| row.try_get(0))
-        .at(place)?;
-    Ok(format!("rowid/{root}/{version}"))
-}
-
-/// Whether its primary key is another name of the rowid: `INTEGER`, and no index of its own.
-async fn has_rowid_column(
-    connection: &mut SqliteConnection,
-    table: &str,
-    shape: &TableShape,
-    place: &Place,
-) -> Result<bool, SourceError> {
-    let [key] = &shape.primary_key[..] else {
-        return Ok(false);
-    };
-    let declared = shape.column(key).map(|column| &column.declared_type);
-    if !declared.is_some_and(|declared| declared.eq_ignore_ascii_case("INTEGER")) {
-        return Ok(false);
-    }
-    let indexes = pragma::of(connection, "index_list", table).await;
-    let origins: Result<Vec<String>, _> = indexes
-        .at(place)?
-        .iter()
-        .map(|index| index.try_get("origin"))
-        .collect();
-    Ok(!origins.at(place)?.iter().any(|origin| origin == "pk"))
 }

@@ -15,14 +15,10 @@ pub(super) async fn look(
     settled: &[KeyId],
     counting: &mut Counting<'_>,
 ) -> Result<(), SourceError> {
-    let part = PartId {
-        name: table.name.clone(),
-        form: table.form.clone(),
-    };
     let select = select(table, columns, settled)?;
     let mut rows = sqlx::query(AssertSqlSafe(select)).fetch(connection);
     while let Some(row) = rows.try_next().await.at(&table.place)? {
-        if !look_at(&row, &part, columns, counting).at(&table.place)? {
+        if !look_at(&row, &table.part, columns, counting).at(&table.place)? {
             return Ok(());
         }
     }

@@ -17,7 +17,7 @@ pub(super) async fn page(
     after: Option<i64>,
     max_bytes: usize,
 ) -> Result<Page, SourceError> {
-    check_part(table, query)?;
+    table.check_part(&query.part)?;
     let mut page = Page::default();
     let Some(first) = first_rowid(query, after) else {
         return Ok(page);
@@ -40,17 +40,6 @@ pub(super) async fn page(
         }
     }
     Ok(page)
-}
-
-/// A table is one part, as long as its rows keep their rowids.
-fn check_part(table: &Table, query: &ReadQuery) -> Result<(), SourceError> {
-    if query.part.name == table.name && query.part.form == table.form {
-        return Ok(());
-    }
-    Err(SourceError::PartChanged {
-        relation: query.relation.clone(),
-        part: query.part.name.clone(),
-    })
 }
 
 /// Where to start; None behind the last rowid there can be.

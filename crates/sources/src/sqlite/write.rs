@@ -1,5 +1,6 @@
 //! Writing rows by compare-and-swap, in transactions short enough for the application to wait for.
 
+use rekey_domain::PartId;
 use sqlx::{
     AssertSqlSafe, Connection, Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments,
 };
@@ -25,6 +26,7 @@ const MAX_BYTES: usize = 4 << 20;
 pub(super) async fn all(
     connection: &mut SqliteConnection,
     place: &Place,
+    part: &PartId,
     turns: &Turns,
     updates: &[RowUpdate],
     deadline: Deadline,
@@ -34,7 +36,7 @@ pub(super) async fn all(
     while done < updates.len() {
         let now = &updates[done..][..transaction_len(&updates[done..])];
         let turn = turns.take().await;
-        let became = transaction(connection, place, turn, now, deadline).await?;
+        let became = transaction(connection, place, part, turn, now, deadline).await?;
         outcomes[done..][..now.len()].copy_from_slice(&became);
         done += now.len();
     }
@@ -56,6 +58,7 @@ fn transaction_len(updates: &[RowUpdate]) -> usize {
 async fn transaction(
     connection: &mut SqliteConnection,
     place: &Place,
+    part: &PartId,
     mut turn: Turn<'_>,
     updates: &[RowUpdate],
     deadline: Deadline,
@@ -64,8 +67,9 @@ async fn transaction(
     let begin = connection.begin_with("BEGIN IMMEDIATE").await;
     let mut transaction = begin.at(place)?;
     turn.locked();
-    // As it is now: nobody else alters it from here on.
+    // As it is now: nobody else alters it from here on. What was read may stand in another column by now.
     let table = &Table::find(&mut transaction, place.clone()).await?;
+    table.check_part(part)?;
     let before = aftermath::before(&mut transaction, table, updates).await?;
     let mut outcomes = Vec::with_capacity(updates.len());
     for update in updates {

@@ -46,12 +46,18 @@ async fn another_column_or_table_under_the_same_name_is_not_counted_for_what_was
     let column = "ALTER TABLE patients RENAME COLUMN ssn TO ssn_old; ALTER TABLE patients ADD COLUMN ssn BYTEA";
     let whole = "ALTER TABLE patients RENAME TO patients_old; \
         CREATE TABLE patients (n INT NOT NULL, id INT, ssn BYTEA)";
+    // What was in it is in another: the database knows the old one no more.
+    let copied = "ALTER TABLE patients ADD COLUMN ssn_old BYTEA; UPDATE patients SET ssn_old = ssn; \
+        ALTER TABLE patients DROP COLUMN ssn; ALTER TABLE patients ADD COLUMN ssn BYTEA";
+    let again =
+        "ALTER TABLE patients DROP COLUMN ssn; ALTER TABLE patients RENAME COLUMN ssn_old TO ssn";
     let back = [
-        "ALTER TABLE patients DROP COLUMN ssn; ALTER TABLE patients RENAME COLUMN ssn_old TO ssn",
+        again,
         "DROP TABLE patients; ALTER TABLE patients_old RENAME TO patients",
+        again,
     ];
     for kind in Kind::BOTH {
-        for (replace, back) in [column, whole].into_iter().zip(back) {
+        for (replace, back) in [column, whole, copied].into_iter().zip(back) {
             let clinic = clinic(kind, PATIENTS, "patients", patients()).await;
             let engine = Engine::start(&clinic.workers);
             clinic.ask("phi").await;
