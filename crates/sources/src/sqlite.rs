@@ -176,7 +176,7 @@ impl Source for SqliteSource {
         write::all(
             &mut connection,
             &place,
-            &target.part,
+            target,
             &self.turns,
             updates,
             deadline,

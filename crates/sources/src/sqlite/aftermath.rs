@@ -15,28 +15,47 @@ use crate::{RowKey, RowUpdate, SourceError, WriteOutcome, value::Fingerprint};
 pub(super) struct Before {
     /// The triggers that may fire on updates of the table.
     triggers: Vec<String>,
-    /// Whether each row held what was read; looked at only where there are triggers.
-    held: Vec<bool>,
+    /// What each row that held what was read was bound to; looked at only where there are triggers.
+    held: Vec<Option<String>>,
+    /// The columns that values are bound to, as one text.
+    binds: String,
 }
 
 pub(super) async fn before(
     connection: &mut SqliteConnection,
     table: &Table,
     updates: &[RowUpdate],
+    bind_columns: &[String],
 ) -> Result<Before, SourceError> {
     let triggers = triggers::of_updates(connection, table).await?;
-    let mut held = vec![false; updates.len()];
+    let binds = binds(table, bind_columns)?;
+    let mut held = vec![None; updates.len()];
     if !triggers.is_empty() {
         for (update, held) in updates.iter().zip(&mut held) {
-            *held = holds(connection, table, update, |swap| swap.old).await?;
+            *held = bound(connection, table, update, &binds, |swap| swap.old).await?;
         }
     }
-    Ok(Before { triggers, held })
+    Ok(Before {
+        triggers,
+        held,
+        binds,
+    })
+}
+
+fn binds(table: &Table, columns: &[String]) -> Result<String, SourceError> {
+    let quoted = columns.iter().map(|column| {
+        let column = table.column(column)?;
+        Ok(format!("quote({column})"))
+    });
+    let quoted: Result<Vec<_>, SourceError> = quoted.collect();
+    let mut all = vec!["''".to_owned()];
+    all.extend(quoted?);
+    Ok(all.join(" || ',' || "))
 }
 
 impl Before {
     /// Sees that each row that was written holds what was written, and that each other holds what it held:
-    /// a trigger kept the update from it.
+    /// a trigger kept the update from it; and that each is bound to what it was.
     ///
     /// # Errors
     /// [`SourceError::Rewritten`]: the transaction must not be committed.
@@ -49,14 +68,16 @@ impl Before {
     ) -> Result<(), SourceError> {
         for ((update, outcome), held) in updates.iter().zip(outcomes).zip(self.held) {
             let written = *outcome == WriteOutcome::Written;
-            if !written && !held {
+            if !written && held.is_none() {
                 continue;
             }
             let side: Side = match written {
                 true => |swap| swap.new,
                 false => |swap| swap.old,
             };
-            if !holds(connection, table, update, side).await? {
+            let now = bound(connection, table, update, &self.binds, side).await?;
+            // Where there is no trigger, nothing else was changed.
+            if now.is_none() || held.is_some_and(|held| now != Some(held)) {
                 return Err(SourceError::Rewritten {
                     relation: table.place.relation.clone(),
                     row: update.key,
@@ -73,14 +94,16 @@ impl Before {
 
 type Side = for<'a> fn(&Swap<'a>) -> Fingerprint<'a>;
 
-async fn holds(
+/// What the row is bound to, if it holds these values.
+async fn bound(
     connection: &mut SqliteConnection,
     table: &Table,
     update: &RowUpdate,
+    binds: &str,
     side: Side,
-) -> Result<bool, SourceError> {
+) -> Result<Option<String>, SourceError> {
     let RowKey::RowId(rowid) = update.key else {
-        return Ok(false);
+        return Ok(None);
     };
     let swaps = swaps(table, update)?;
     let held: Vec<_> = swaps.iter().map(|swap| swap.holds(side(swap))).collect();
@@ -90,11 +113,12 @@ async fn holds(
     } else {
         held
     };
-    let sql = format!("SELECT EXISTS (SELECT 1 FROM {name} WHERE {id} = ? AND {held})");
+    let sql = format!("SELECT {binds} FROM {name} WHERE {id} = ? AND {held}");
     let mut query = sqlx::query(AssertSqlSafe(sql)).bind(rowid);
     for swap in &swaps {
         query = bind(query, side(swap));
     }
-    let found = query.fetch_one(connection).await;
-    found.and_then(|row| row.try_get(0)).at(&table.place)
+    let found = query.fetch_optional(connection).await.at(&table.place)?;
+    let binds = found.map(|row| row.try_get(0)).transpose();
+    binds.at(&table.place)
 }

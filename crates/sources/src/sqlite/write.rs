@@ -1,6 +1,5 @@
 //! Writing rows by compare-and-swap, in transactions short enough for the application to wait for.
 
-use rekey_domain::PartId;
 use sqlx::{
     AssertSqlSafe, Connection, Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments,
 };
@@ -13,7 +12,7 @@ use super::{
     turns::{Turn, Turns},
 };
 use crate::{
-    ColumnUpdate, Deadline, RowKey, RowUpdate, SourceError, StoredValue, WriteOutcome,
+    ColumnUpdate, Deadline, RowKey, RowUpdate, SourceError, StoredValue, WriteOutcome, WriteTarget,
     place::Place, value::Fingerprint,
 };
 
@@ -26,7 +25,7 @@ const MAX_BYTES: usize = 4 << 20;
 pub(super) async fn all(
     connection: &mut SqliteConnection,
     place: &Place,
-    part: &PartId,
+    target: &WriteTarget,
     turns: &Turns,
     updates: &[RowUpdate],
     deadline: Deadline,
@@ -36,7 +35,7 @@ pub(super) async fn all(
     while done < updates.len() {
         let now = &updates[done..][..transaction_len(&updates[done..])];
         let turn = turns.take().await;
-        let became = transaction(connection, place, part, turn, now, deadline).await?;
+        let became = transaction(connection, place, target, turn, now, deadline).await?;
         outcomes[done..][..now.len()].copy_from_slice(&became);
         done += now.len();
     }
@@ -58,7 +57,7 @@ fn transaction_len(updates: &[RowUpdate]) -> usize {
 async fn transaction(
     connection: &mut SqliteConnection,
     place: &Place,
-    part: &PartId,
+    target: &WriteTarget,
     mut turn: Turn<'_>,
     updates: &[RowUpdate],
     deadline: Deadline,
@@ -69,8 +68,9 @@ async fn transaction(
     turn.locked();
     // As it is now: nobody else alters it from here on. What was read may stand in another column by now.
     let table = &Table::find(&mut transaction, place.clone()).await?;
-    table.check_part(part)?;
-    let before = aftermath::before(&mut transaction, table, updates).await?;
+    table.check_part(&target.part)?;
+    let binds = &target.bind_columns;
+    let before = aftermath::before(&mut transaction, table, updates, binds).await?;
     let mut outcomes = Vec::with_capacity(updates.len());
     for update in updates {
         outcomes.push(swap(&mut transaction, table, update, deadline).await?);

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use rekey_domain::Triggers;
-use rekey_sources::{ReadQuery, RowUpdate, Source, SourceError, StoredValue, WriteOutcome};
+use rekey_sources::{
+    ReadQuery, RowUpdate, Source, SourceError, StoredValue, WriteOutcome, WriteTarget,
+};
 use sqlx::Connection;
 
 use super::{
@@ -235,6 +237,31 @@ async fn what_a_trigger_of_sqlite_changes_is_taken_back() {
             assert_taken_back(&fixture, Triggers::Fire, by).await;
         }
     }
+}
+
+/// The value is what was written, and opens at its place no more.
+#[tokio::test]
+async fn a_trigger_of_sqlite_that_changes_what_a_value_is_bound_to_is_taken_back() {
+    let fixture = SqliteFixture::new("wal").await;
+    let (query, updates) = ten(&fixture).await;
+    let before = fixture.patients().await;
+    fixture
+        .execute(
+            "CREATE TRIGGER renames AFTER UPDATE OF notes ON patients WHEN new.id = 7 BEGIN \
+             UPDATE patients SET name = 'another' WHERE id = 7; END",
+        )
+        .await;
+    let target = WriteTarget {
+        bind_columns: vec!["name".to_owned()],
+        ..target(&query)
+    };
+    let deadline = in_a_minute(fixture.source()).await;
+    let written = fixture.source().write(&target, &updates, deadline).await;
+    assert!(
+        matches!(&written, Err(SourceError::Rewritten { by, .. }) if by.contains("renames")),
+        "{written:?}"
+    );
+    assert_eq!(fixture.patients().await, before);
 }
 
 #[tokio::test]
