@@ -11,8 +11,21 @@ pub enum Found {
     Key(KeyId),
     /// No ciphertext of our format.
     NotCiphertext,
+    /// Nothing: no byte, no character. It is nobody's ciphertext, and is left as it is.
+    Empty,
     /// Its database fails to read it: nobody knows.
     Unreadable,
+}
+
+impl Found {
+    /// Whether a rotation has nothing to do with it: it is under a key that is settled, or empty.
+    pub fn is_settled(self, is_settled: impl Fn(KeyId) -> bool) -> bool {
+        match self {
+            Self::Key(key) => is_settled(key),
+            Self::Empty => true,
+            Self::NotCiphertext | Self::Unreadable => false,
+        }
+    }
 }
 
 /// How many values of a column were found under one key.

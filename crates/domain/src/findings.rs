@@ -225,6 +225,7 @@ pub fn strange_values(
     let mut kinds: BTreeMap<String, u64> = BTreeMap::new();
     for (found, values) in counts.iter().filter(|(_, values)| *values > 0) {
         let kind = match found {
+            Found::Empty => continue,
             Found::NotCiphertext => "no ciphertext of our format (plaintext?)".to_owned(),
             Found::Unreadable => {
                 "that the database fails to read: they are damaged where they are stored".to_owned()
@@ -253,7 +254,7 @@ pub fn not_released(counts: &[(Found, u64)], ours: &HashMap<KeyId, KeyName>) -> 
     let of = |is_ours: bool| -> u64 {
         let keyed = counts.iter().filter_map(|(found, values)| match found {
             Found::Key(id) => Some((ours.contains_key(id), *values)),
-            Found::NotCiphertext | Found::Unreadable => None,
+            Found::NotCiphertext | Found::Empty | Found::Unreadable => None,
         });
         keyed
             .filter(|(known, _)| *known == is_ours)

@@ -60,7 +60,7 @@ pub(crate) async fn look(
         for (column, counts) in columns.into_iter().zip(counted) {
             if counts
                 .iter()
-                .any(|(found, _)| *found != Found::NotCiphertext)
+                .any(|(found, _)| !matches!(found, Found::NotCiphertext | Found::Empty))
             {
                 let relation = table.relation.clone();
                 strays.found.push(Stray {
@@ -130,7 +130,7 @@ impl Stray {
         self.counts.iter().any(|(found, _)| match found {
             Found::Key(id) => keys.contains_key(id),
             Found::Unreadable => true,
-            Found::NotCiphertext => false,
+            Found::NotCiphertext | Found::Empty => false,
         })
     }
 

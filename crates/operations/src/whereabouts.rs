@@ -70,7 +70,7 @@ pub(crate) async fn counted(
 pub(crate) fn ciphertext(counted: &[Vec<(Found, u64)>]) -> u64 {
     let of_a_key = |(found, values): &(Found, u64)| match found {
         Found::Key(_) | Found::Unreadable => *values,
-        Found::NotCiphertext => 0,
+        Found::NotCiphertext | Found::Empty => 0,
     };
     counted.iter().flatten().map(of_a_key).sum()
 }

@@ -130,7 +130,7 @@ pub(crate) fn check_parts(
 }
 
 fn is_settled(pass: &PassToShow, found: Found) -> bool {
-    matches!(found, Found::Key(key) if pass.settled.contains(&key))
+    found.is_settled(|key| pass.settled.contains(&key))
 }
 
 /// The same counts, column by column.

@@ -62,6 +62,7 @@ macro_rules! conformance {
                 pages::a_page_ends_at_its_bytes,
                 pages::a_page_holds_at_least_one_row,
                 census::what_only_begins_as_ciphertext_is_none,
+                census::empty_values_are_counted_apart_and_left_alone,
                 passes::what_a_pass_left_is_known_by_place_and_nonce,
                 passes::more_than_a_pass_left_is_not_looked_at,
                 passes::a_mark_lets_a_census_count_once_nothing_is_open,

@@ -15,12 +15,16 @@ pub const BEFORE: i32 = -1;
 /// In place of a key's id, which is never below zero: what the database fails to read. To older programs
 /// it is no ciphertext.
 const UNREADABLE: i64 = -1;
+/// The same for what is empty.
+const EMPTY: i64 = -2;
 
 impl Counted {
     /// What the counted values are.
     pub fn found(&self) -> Found {
-        if self.found_key_id == Some(UNREADABLE) {
-            return Found::Unreadable;
+        match self.found_key_id {
+            Some(UNREADABLE) => return Found::Unreadable,
+            Some(EMPTY) => return Found::Empty,
+            _ => {}
         }
         let id = self.found_key_id.and_then(|id| u32::try_from(id).ok());
         id.map_or(Found::NotCiphertext, |id| Found::Key(KeyId::new(id)))
@@ -55,6 +59,7 @@ pub async fn record(
         let found_key_id = match count.found {
             Found::Key(id) => Some(i64::from(id.value())),
             Found::NotCiphertext => None,
+            Found::Empty => Some(EMPTY),
             Found::Unreadable => Some(UNREADABLE),
         };
         let row = census::ActiveModel {

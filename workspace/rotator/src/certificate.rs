@@ -177,6 +177,7 @@ fn listed(
     let line = |count: &Counted| {
         let (under, key_id) = match count.found() {
             Found::NotCiphertext => ("not-ciphertext".to_owned(), None),
+            Found::Empty => ("empty".to_owned(), None),
             Found::Unreadable => ("unreadable".to_owned(), None),
             Found::Key(id) => {
                 let name = name(id).map(|name| name.to_string());

@@ -72,7 +72,7 @@ async fn pass_census(
         return Ok(None);
     }
     let settled = settled(db, rotation).await?;
-    let is_settled = |found: Found| matches!(found, Found::Key(id) if settled.contains(&id));
+    let is_settled = |found: Found| found.is_settled(|id| settled.contains(&id));
     let mut below_target = 0;
     for column in columns {
         let of_column = counted.iter().filter(|count| count.column_id == column.id);

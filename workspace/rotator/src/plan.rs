@@ -40,7 +40,7 @@ async fn count_before(advance: &Advance<'_>, columns: &[Protected]) -> Result<()
     let db = advance.services.store.db();
     let counted = census_of_columns(advance.services, columns, None).await?;
     let settled = facts::settled(db, &advance.rotation).await?;
-    let to_move = |found: Found| !matches!(found, Found::Key(id) if settled.contains(&id));
+    let to_move = |found: Found| !found.is_settled(|id| settled.contains(&id));
     let values: u64 = counted
         .iter()
         .filter(|row| to_move(row.found))

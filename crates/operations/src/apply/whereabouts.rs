@@ -360,7 +360,7 @@ impl Look<'_> {
             let sample = self.here.sample(relation, &other.columns, u32::MAX).await?;
             let ours = |(found, _): &(Found, u64)| match found {
                 Found::Key(id) => self.keys.contains_key(id),
-                Found::NotCiphertext => false,
+                Found::NotCiphertext | Found::Empty => false,
                 // It may be.
                 Found::Unreadable => true,
             };

@@ -4,7 +4,7 @@
 //! statements that each see another moment, it could be missed, or counted twice. So all of them
 //! see one moment. Each is short; their transaction is as long as the table is large.
 
-use rekey_domain::{Found, Range, TextEncoding};
+use rekey_domain::{Found, Range};
 use sqlx::{
     Connection, PgConnection, Row, ValueRef,
     postgres::{PgRow, types::Oid},
@@ -349,12 +349,8 @@ pub(super) fn add(
     }
     // What is not UTF-8 is no base64.
     let group = text(row, 1)?.unwrap_or_default();
-    let found = found(group, columns[column].encoding);
+    let found = sql::found(group, columns[column].encoding);
     let values: i64 = row.try_get(2)?;
     *counts.entry((column, found)).or_default() += values.unsigned_abs();
     Ok(())
-}
-
-fn found(group: &str, encoding: TextEncoding) -> Found {
-    sql::key_of_group(group, encoding).map_or(Found::NotCiphertext, Found::Key)
 }

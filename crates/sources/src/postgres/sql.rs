@@ -1,6 +1,6 @@
 //! Pieces of SQL about values: what makes one settled, which key it names, what identifies it.
 
-use rekey_domain::{KeyId, Range, TextEncoding};
+use rekey_domain::{Found, KeyId, Range, TextEncoding};
 
 use super::tuple::TupleId;
 use crate::{CountedBy, identity::START_CHARACTERS, value::format_byte};
@@ -28,13 +28,19 @@ pub(super) fn settled(value: &str, encoding: TextEncoding, keys: &[KeyId]) -> St
     format!("({named} AND {})", well_formed(value, encoding))
 }
 
-/// A condition, never NULL: there is a value, and it is not settled.
+/// A condition, never NULL: there is a value that is not empty, and it is not settled.
 pub(super) fn moves(value: &str, encoding: TextEncoding, keys: &[KeyId]) -> String {
-    format!(
-        "({value} IS NOT NULL AND NOT {})",
-        settled(value, encoding, keys)
-    )
+    let there = format!("coalesce(NOT {}, false)", is_empty(value));
+    format!("({there} AND NOT {})", settled(value, encoding, keys))
 }
+
+/// Known by its length, for which no value is fetched.
+fn is_empty(value: &str) -> String {
+    format!("pg_catalog.octet_length({value}) OPERATOR(pg_catalog.=) 0")
+}
+
+/// What a census groups empty values by: no key's digits or characters.
+const EMPTY: &str = "-";
 
 /// What a census groups a value by: NULL for NULL, '' for no ciphertext, else the key's hex digits
 /// or first characters. Nothing is decoded here, as one bad value would fail the statement; and a
@@ -48,7 +54,18 @@ pub(super) fn group(value: &str, encoding: TextEncoding, by: CountedBy) -> Strin
         TextEncoding::Binary => format!("pg_catalog.encode({}, 'hex')", prefix(value, encoding)),
         TextEncoding::Base64 => prefix(value, encoding),
     };
-    format!("CASE WHEN {value} IS NULL THEN NULL WHEN {ours} THEN {shown} ELSE '' END")
+    let empty = is_empty(value);
+    format!(
+        "CASE WHEN {value} IS NULL THEN NULL WHEN {empty} THEN '{EMPTY}' WHEN {ours} THEN {shown} ELSE '' END"
+    )
+}
+
+/// What the values of a group are.
+pub(super) fn found(group: &str, encoding: TextEncoding) -> Found {
+    match group {
+        EMPTY => Found::Empty,
+        group => key_of_group(group, encoding).map_or(Found::NotCiphertext, Found::Key),
+    }
 }
 
 /// The start of a ciphertext, through its nonce; empty for what has not the form of one.

@@ -136,38 +136,54 @@ fn select(table: &Table, column: &CensusColumn) -> Result<String, SourceError> {
     ))
 }
 
-/// What tells a value's key; NULL for what has not the form of ciphertext.
+/// What tells a value's key, or that it is empty; NULL for what has not the form of ciphertext.
 pub(super) fn start_of_ciphertext(value: &str, encoding: TextEncoding, by: CountedBy) -> String {
     let ours = match by {
         CountedBy::Form => sql::is_ciphertext(value, encoding),
         CountedBy::Start => sql::begins_as_ciphertext(value, encoding),
     };
-    let length = sql::prefix_length(encoding);
-    format!("CASE WHEN {ours} THEN substr({value}, 1, {length}) END")
+    let (empty, length) = (sql::is_empty(value), sql::prefix_length(encoding));
+    let mark = match encoding {
+        TextEncoding::Binary => format!("CAST('{EMPTY}' AS BLOB)"),
+        TextEncoding::Base64 => format!("'{EMPTY}'"),
+    };
+    format!("CASE WHEN {empty} THEN {mark} WHEN {ours} THEN substr({value}, 1, {length}) END")
 }
 
+/// In place of a start: shorter than one.
+const EMPTY: &str = "-";
+
 pub(super) fn group(row: &SqliteRow, encoding: TextEncoding) -> Result<(Found, u64), sqlx::Error> {
-    let key = match encoding {
-        TextEncoding::Binary => row.try_get::<Option<Vec<u8>>, _>(0)?.and_then(key_of_bytes),
-        TextEncoding::Base64 => key_of_text(row)?,
+    let found = match encoding {
+        TextEncoding::Binary => of_bytes(row.try_get(0)?),
+        TextEncoding::Base64 => of_text(row)?,
     };
     let values: i64 = row.try_get(1)?;
-    let found = key.map_or(Found::NotCiphertext, Found::Key);
     Ok((found, values.unsigned_abs()))
 }
 
-/// The key whose prefix this is; None if it is shorter than one.
-fn key_of_bytes(start: Vec<u8>) -> Option<KeyId> {
-    let start: [u8; rekey_envelope::PREFIX_LEN] = start.try_into().ok()?;
-    let [_, id @ ..] = start;
-    Some(KeyId::new(u32::from_be_bytes(id)))
+/// The key whose prefix this is; none if it is shorter than one.
+fn of_bytes(start: Option<Vec<u8>>) -> Found {
+    let start = start.unwrap_or_default();
+    if start == EMPTY.as_bytes() {
+        return Found::Empty;
+    }
+    let start = <[u8; rekey_envelope::PREFIX_LEN]>::try_from(start);
+    start.map_or(Found::NotCiphertext, |[_, id @ ..]| {
+        Found::Key(KeyId::new(u32::from_be_bytes(id)))
+    })
 }
 
 /// Text that is not UTF-8 is no base64.
-fn key_of_text(row: &SqliteRow) -> Result<Option<KeyId>, sqlx::Error> {
+fn of_text(row: &SqliteRow) -> Result<Found, sqlx::Error> {
     let prefix = match row.try_get::<Option<String>, _>(0) {
         Err(sqlx::Error::ColumnDecode { .. }) => None,
         prefix => prefix?,
     };
-    Ok(prefix.and_then(|prefix| rekey_envelope::key_id_of_text_prefix(&prefix)))
+    let prefix = prefix.as_deref();
+    if prefix == Some(EMPTY) {
+        return Ok(Found::Empty);
+    }
+    let key = prefix.and_then(rekey_envelope::key_id_of_text_prefix);
+    Ok(key.map_or(Found::NotCiphertext, Found::Key))
 }

@@ -27,10 +27,15 @@ pub(super) fn settled(column: &str, encoding: TextEncoding, keys: &[KeyId]) -> S
     format!("(substr({column}, 1, {length}) IN ({list}) AND {ours})")
 }
 
-/// A condition, never NULL: there is a value, and it is not settled.
+/// A condition, never NULL: there is a value that is not empty, and it is not settled.
 pub(super) fn moves(column: &str, encoding: TextEncoding, keys: &[KeyId]) -> String {
-    let settled = settled(column, encoding, keys);
-    format!("({column} IS NOT NULL AND NOT {settled})")
+    let (empty, settled) = (is_empty(column), settled(column, encoding, keys));
+    format!("({column} IS NOT NULL AND NOT {empty} AND NOT {settled})")
+}
+
+/// A condition: no byte and no character, of either storage class. A text that begins with NUL has some.
+pub(super) fn is_empty(value: &str) -> String {
+    format!("{value} COLLATE BINARY IN ('', x'')")
 }
 
 /// A condition, never NULL: the value has the form of a ciphertext of ours, under whatever key. It is

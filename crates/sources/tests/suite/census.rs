@@ -60,29 +60,67 @@ async fn check(fixture: &impl Fixture, rows: &[Values]) {
     let patients: Vec<_> = rows.iter().enumerate().map(patient).collect();
     fixture.insert(&patients).await;
     for (column, naive) in [
-        (ssn(), naive(rows, |row| row.0.clone())),
-        (notes(), naive(rows, decoded_notes)),
+        (ssn(), naive(rows, |row| Some(what(row.0.as_deref()?)))),
+        (
+            notes(),
+            naive(rows, |row| Some(what_text(row.1.as_deref()?))),
+        ),
     ] {
         let census = census_of(fixture.source(), "patients", &column).await;
         assert_eq!(census.unwrap(), naive, "{}", column.name);
     }
 }
 
-fn naive(rows: &[Values], value: impl Fn(&Values) -> Option<Vec<u8>>) -> Vec<(Found, u64)> {
+fn naive(rows: &[Values], found: impl Fn(&Values) -> Option<Found>) -> Vec<(Found, u64)> {
     let mut counts = BTreeMap::new();
-    for value in rows.iter().filter_map(value) {
-        let found = match Ciphertext::parse(&value) {
-            Ok(ciphertext) => Found::Key(ciphertext.key_id()),
-            Err(_) => Found::NotCiphertext,
-        };
+    for found in rows.iter().filter_map(found) {
         *counts.entry(found).or_default() += 1;
     }
     counts.into_iter().collect()
 }
 
-/// What the re-encryptor would see; nothing in what is not base64.
-fn decoded_notes((_, notes): &Values) -> Option<Vec<u8>> {
-    Some(decode_base64(notes.as_ref()?).unwrap_or_default())
+fn what(value: &[u8]) -> Found {
+    match Ciphertext::parse(value) {
+        _ if value.is_empty() => Found::Empty,
+        Ok(ciphertext) => Found::Key(ciphertext.key_id()),
+        Err(_) => Found::NotCiphertext,
+    }
+}
+
+fn what_text(value: &str) -> Found {
+    match decode_base64(value) {
+        Ok(bytes) => what(&bytes),
+        Err(_) => Found::NotCiphertext,
+    }
+}
+
+/// As columns have that are `NOT NULL DEFAULT ''`. A space is something.
+pub async fn empty_values_are_counted_apart_and_left_alone(fixture: &impl Fixture) {
+    let blank = |id, notes: &str| Patient {
+        ssn: Some(Vec::new()),
+        notes: Some(notes.to_owned()),
+        ..patient(id, OLD)
+    };
+    let rows = [blank(1, ""), blank(2, ""), blank(3, " "), patient(4, OLD)];
+    fixture.insert(&rows).await;
+    let source = fixture.source();
+    let counted = census_of(source, "patients", &ssn()).await.unwrap();
+    assert_eq!(counted, [(Found::Key(OLD), 1), (Found::Empty, 3)]);
+    let counted = census_of(source, "patients", &notes()).await.unwrap();
+    let expected = [
+        (Found::Key(OLD), 1),
+        (Found::NotCiphertext, 1),
+        (Found::Empty, 2),
+    ];
+    assert_eq!(counted, expected);
+    let query = whole_table(source, vec![ssn(), notes()]).await;
+    let read = read_all(source, &query).await;
+    let ids: Vec<_> = read.iter().map(super::fixture::id).collect();
+    assert_eq!(ids, [3, 4]);
+    assert!(
+        read[0].values[0].is_none(),
+        "of a row, too, it is left alone"
+    );
 }
 
 pub async fn what_only_begins_as_ciphertext_is_none(fixture: &impl Fixture) {

@@ -1,4 +1,4 @@
-//! How many values of a column stood under one key; no key id: not ciphertext of ours, -1: unreadable.
+//! How many values of a column stood under one key; no key id: not ciphertext of ours, -1: unreadable, -2: empty.
 
 use sea_orm::entity::prelude::*;
 

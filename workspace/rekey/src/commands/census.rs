@@ -81,13 +81,14 @@ fn empty_text(column: &ColumnName) -> [String; 4] {
 fn row_json(row: &CensusRow, names: &HashMap<KeyId, KeyName>) -> serde_json::Value {
     let id = key_id(row);
     let key = id.and_then(|id| names.get(&id));
-    json!({ "column": row.column, "key": key, "key_id": id, "is_ciphertext": id.is_some(), "is_unreadable": row.found == Found::Unreadable, "values": row.rows })
+    json!({ "column": row.column, "key": key, "key_id": id, "is_ciphertext": id.is_some(), "is_unreadable": row.found == Found::Unreadable, "is_empty": row.found == Found::Empty, "values": row.rows })
 }
 
 fn row_text(row: &CensusRow, names: &HashMap<KeyId, KeyName>) -> [String; 4] {
     let id = key_id(row);
     let key = match id {
         None if row.found == Found::Unreadable => "unreadable".to_owned(),
+        None if row.found == Found::Empty => "empty".to_owned(),
         None => "no ciphertext".to_owned(),
         Some(id) => names
             .get(&id)
@@ -104,6 +105,6 @@ fn row_text(row: &CensusRow, names: &HashMap<KeyId, KeyName>) -> [String; 4] {
 fn key_id(row: &CensusRow) -> Option<KeyId> {
     match row.found {
         Found::Key(id) => Some(id),
-        Found::NotCiphertext | Found::Unreadable => None,
+        Found::NotCiphertext | Found::Empty | Found::Unreadable => None,
     }
 }

@@ -155,6 +155,7 @@ async fn census_lines(
     for row in counted.iter().filter(|row| row.column.source == "clinic") {
         let name = match row.found {
             rekey_domain::Found::NotCiphertext => "not ciphertext".to_owned(),
+            rekey_domain::Found::Empty => "empty".to_owned(),
             rekey_domain::Found::Unreadable => "unreadable".to_owned(),
             rekey_domain::Found::Key(id) => keys
                 .iter()
