@@ -90,7 +90,7 @@ async fn count(
 }
 
 /// The columns, as `table.column`, that hold ciphertext of the keyrings of `columns`, or values that cannot be
-/// read, and that no protected column of that keyring covers: one of another would not have them counted. Those of
+/// read, by anyone or by our role, and that no protected column of that keyring covers: one of another would not have them counted. Those of
 /// `soon` are about to be protected, each by its keyring.
 pub(crate) async fn of_ours(
     source: &dyn Source,
@@ -118,6 +118,10 @@ pub(crate) async fn of_ours(
         let strays = look(source, &covered, None).await?;
         let ours = strays.found.iter().filter(|stray| stray.is_ours(&keys));
         places.extend(ours.map(Stray::place));
+        // What it holds nobody knows. On SQLite who opens the file reads all of it.
+        if !column.source.url.starts_with("sqlite") {
+            places.extend(strays.unreadable.iter().cloned());
+        }
     }
     // On SQLite each column is looked at in both encodings.
     places.dedup();

@@ -18,8 +18,9 @@ pub(super) const READABLE: &str = "\
                       (SELECT i.indexrelid FROM pg_catalog.pg_index i WHERE i.indrelid = l.oid) \
                   OR d.classid = 'pg_catalog.pg_statistic_ext'::regclass AND d.objid IN \
                       (SELECT s.oid FROM pg_catalog.pg_statistic_ext s WHERE s.stxrelid = l.oid)))), true) \
-      FROM pg_catalog.pg_class l WHERE l.relkind IN ('r', 'm') AND (l.oid = c.oid OR l.oid IN \
-          (SELECT relid FROM pg_catalog.pg_partition_tree(c.oid::regclass))))";
+      FROM pg_catalog.pg_class l WHERE l.relkind IN ('r', 'm') AND l.oid IN (WITH RECURSIVE below (oid) AS ( \
+          SELECT c.oid UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN below ON i.inhparent = below.oid) \
+          SELECT oid FROM below))";
 
 /// Tables, roots of partitions and materialized views; of what inherits, only the columns that it
 /// has of its own, as the others are looked at with what it inherits from. Domains over a type are

@@ -55,6 +55,8 @@ const SETTINGS: &str = "\
     SET synchronize_seqscans = off; \
     SET max_parallel_workers_per_gather = 0; \
     SET jit = off; \
+    SET seq_page_cost = 1; SET random_page_cost = 4; SET cpu_tuple_cost = 0.01; \
+    SET cpu_index_tuple_cost = 0.005; SET cpu_operator_cost = 0.0025; \
     SET bytea_output = hex; \
     SET constraint_exclusion = off; \
     SELECT pg_catalog.set_config('client_encoding', 'SQL_ASCII', false) \

@@ -2,7 +2,7 @@
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::{faults::Located, who};
+use super::{faults::Located, identity, who};
 use crate::{SourceError, place::Place};
 
 /// At most so many are named.
@@ -18,15 +18,14 @@ pub(super) async fn take(
     connection: &mut PgConnection,
     place: &Place,
 ) -> Result<String, SourceError> {
-    let ours = sqlx::query_scalar("SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text");
-    let ours: String = ours.fetch_one(&mut *connection).await.at(place)?;
-    let begun = sqlx::query_scalar(BEGUN).fetch_all(connection);
+    // In this order: whoever gets an id between the two has a lower one than ours.
+    let begun = sqlx::query_scalar(BEGUN).fetch_all(&mut *connection);
     let begun: Vec<String> = begun.await.at(place)?;
-    Ok([ours]
-        .into_iter()
-        .chain(begun)
-        .collect::<Vec<_>>()
-        .join(" "))
+    let instance = identity::of_instance(connection, place).await?;
+    let ours = sqlx::query_scalar("SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text");
+    let ours: String = ours.fetch_one(connection).await.at(place)?;
+    let all = [instance, ours].into_iter().chain(begun);
+    Ok(all.collect::<Vec<_>>().join(" "))
 }
 
 /// Who is about to write, in this database.
@@ -51,9 +50,15 @@ pub(super) async fn check(
         pg_catalog.pg_snapshot_xmin(s) OPERATOR(pg_catalog.>=) $1::pg_catalog.text::pg_catalog.xid8, \
         pg_catalog.pg_snapshot_xmax(s) OPERATOR(pg_catalog.>=) $1::pg_catalog.text::pg_catalog.xid8 \
         FROM pg_catalog.pg_current_snapshot() AS s";
-    let fence = fence.split(' ').next().unwrap_or_default();
-    let found = sqlx::query_as(sql).bind(fence).fetch_one(&mut *connection);
     let database = place.database.to_string();
+    let mut marks = fence.split(' ');
+    // The numbers of another server, or of this one before it was started anew, say nothing.
+    let instance = identity::of_instance(connection, place).await?;
+    if marks.next() != Some(&instance) {
+        return Err(SourceError::FenceLost { database });
+    }
+    let fence = marks.next().unwrap_or_default();
+    let found = sqlx::query_as(sql).bind(fence).fetch_one(&mut *connection);
     match found.await.at(place)? {
         (true, _) => Ok(()),
         (false, false) => Err(SourceError::FenceLost { database }),
@@ -73,7 +78,7 @@ pub(super) async fn check_begun(
     fence: &str,
     place: &Place,
 ) -> Result<(), SourceError> {
-    let begun: Vec<&str> = fence.split(' ').skip(1).collect();
+    let begun: Vec<&str> = fence.split(' ').skip(2).collect();
     let who = still_open(connection, &begun, place).await?;
     if who.is_empty() {
         return Ok(());

@@ -11,8 +11,9 @@ use crate::{SourceError, place::Place};
 /// What of `$1`, an array of heaps, calls what. Followed are functions, the operators, types and operator classes that lead to
 /// more of them, and the CHECKs of domains; what came with PostgreSQL is in no `pg_depend`.
 ///
-/// Trusted is what only an administrator can have put there: functions in C, and those of extensions. An operator
-/// class of somebody's own is code by itself.
+/// Trusted is what only an administrator can have put there: functions in C, and those of extensions that belong to a
+/// superuser, as anyone may add to an extension of his. An operator class of somebody's own is code by itself, and so is
+/// a function of PostgreSQL's that runs SQL given as text.
 const CALLED: &str = "\
     WITH RECURSIVE called (classid, objid, what) AS ( \
         SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, i.indexrelid, \
@@ -30,8 +31,12 @@ const CALLED: &str = "\
             ON a.attrelid = d.adrelid AND a.attnum = d.adnum AND a.attgenerated <> '' WHERE d.adrelid = ANY ($1) \
         UNION SELECT 'pg_catalog.pg_type'::pg_catalog.regclass, a.atttypid, \
             'column ' || pg_catalog.quote_ident(a.attname::pg_catalog.text) \
-        FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid AND t.typtype = 'd' \
-        WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped \
+        FROM pg_catalog.pg_attribute a WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped \
+        UNION SELECT 'pg_catalog.pg_class'::pg_catalog.regclass, k.partrelid, \
+            'the partition key of ' || k.partrelid::pg_catalog.regclass::pg_catalog.text \
+        FROM pg_catalog.unnest($1) AS h (oid) CROSS JOIN LATERAL \
+            pg_catalog.pg_partition_ancestors(h.oid::pg_catalog.regclass) AS p (oid) \
+            JOIN pg_catalog.pg_partitioned_table k ON k.partrelid = p.oid \
         UNION SELECT n.classid, n.objid, c.what FROM called c CROSS JOIN LATERAL ( \
             SELECT d.refclassid, d.refobjid FROM pg_catalog.pg_depend d \
             WHERE d.classid = c.classid AND d.objid = c.objid AND d.deptype <> 'e' AND d.refclassid IN ( \
@@ -41,17 +46,30 @@ const CALLED: &str = "\
             WHERE c.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND k.contypid = c.objid \
             UNION ALL SELECT 'pg_catalog.pg_type'::pg_catalog.regclass, t.typbasetype FROM pg_catalog.pg_type t \
             WHERE c.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND t.oid = c.objid AND t.typtype = 'd' \
+            UNION ALL SELECT 'pg_catalog.pg_type'::pg_catalog.regclass, a.atttypid FROM pg_catalog.pg_type t \
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped \
+            WHERE c.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND t.oid = c.objid AND t.typtype = 'c' \
         ) AS n (classid, objid)) \
     SELECT DISTINCT c.what || ' calls ' || p.oid::pg_catalog.regprocedure::pg_catalog.text \
     FROM called c JOIN pg_catalog.pg_proc p ON p.oid = c.objid JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
     WHERE c.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND l.lanname NOT IN ('internal', 'c') \
-        AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend e WHERE e.classid = c.classid AND e.objid = c.objid \
-            AND e.deptype = 'e') \
+        AND NOT (EXISTS (SELECT FROM pg_catalog.pg_depend e WHERE e.classid = c.classid AND e.objid = c.objid \
+            AND e.deptype = 'e') AND (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.oid = p.proowner)) \
     UNION SELECT DISTINCT c.what || ' is of operator class ' || pg_catalog.quote_ident(o.opcname::pg_catalog.text) \
     FROM called c JOIN pg_catalog.pg_opclass o ON o.oid = c.objid \
     WHERE c.classid = 'pg_catalog.pg_opclass'::pg_catalog.regclass \
-        AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend e WHERE e.classid = c.classid AND e.objid = c.objid \
-            AND e.deptype = 'e') \
+        AND NOT (EXISTS (SELECT FROM pg_catalog.pg_depend e WHERE e.classid = c.classid AND e.objid = c.objid \
+            AND e.deptype = 'e') AND (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.oid = o.opcowner)) \
+    UNION SELECT DISTINCT c.what || ' calls a function that runs SQL' FROM called c CROSS JOIN LATERAL ( \
+        SELECT k.conbin::pg_catalog.text FROM pg_catalog.pg_constraint k \
+        WHERE c.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND k.oid = c.objid \
+        UNION ALL SELECT i.indexprs::pg_catalog.text || coalesce(i.indpred::pg_catalog.text, '') \
+        FROM pg_catalog.pg_index i \
+        WHERE c.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND i.indexrelid = c.objid \
+        UNION ALL SELECT d.adbin::pg_catalog.text FROM pg_catalog.pg_attrdef d \
+        WHERE c.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.oid = c.objid) AS x (said) \
+    JOIN pg_catalog.pg_proc f ON x.said LIKE '%:funcid ' || f.oid || ' %' \
+    WHERE f.proname ~ '^((query|table|cursor|schema|database)_to_xml|ts_stat|ts_rewrite)' \
     ORDER BY 1";
 
 /// What calls what, of these heaps; for people.
@@ -110,6 +128,9 @@ pub(super) fn numbers(heap: &str) -> String {
          SELECT k.oid FROM pg_catalog.pg_constraint AS k WHERE k.conrelid OPERATOR(pg_catalog.=) {oid} \
              AND k.contype OPERATOR(pg_catalog.=) 'c' \
          UNION ALL SELECT i.indexrelid FROM pg_catalog.pg_index AS i WHERE i.indrelid OPERATOR(pg_catalog.=) {oid} \
-         UNION ALL SELECT d.oid FROM pg_catalog.pg_attrdef AS d WHERE d.adrelid OPERATOR(pg_catalog.=) {oid}) AS x (k))"
+         UNION ALL SELECT d.oid FROM pg_catalog.pg_attrdef AS d WHERE d.adrelid OPERATOR(pg_catalog.=) {oid} \
+         UNION ALL SELECT s.oid FROM pg_catalog.pg_statistic_ext AS s WHERE s.stxrelid OPERATOR(pg_catalog.=) {oid} \
+         UNION ALL SELECT v.oid FROM pg_catalog.pg_constraint AS v \
+             WHERE v.contypid OPERATOR(pg_catalog.<>) 0::pg_catalog.oid) AS x (k))"
     )
 }

@@ -243,14 +243,14 @@ async fn what_a_trigger_of_sqlite_changes_is_taken_back() {
 #[tokio::test]
 async fn a_trigger_of_sqlite_that_changes_what_a_value_is_bound_to_is_taken_back() {
     let fixture = SqliteFixture::new("wal").await;
-    let (query, updates) = ten(&fixture).await;
-    let before = fixture.patients().await;
     fixture
         .execute(
             "CREATE TRIGGER renames AFTER UPDATE OF notes ON patients WHEN new.id = 7 BEGIN \
              UPDATE patients SET name = 'another' WHERE id = 7; END",
         )
         .await;
+    let (query, updates) = ten(&fixture).await;
+    let before = fixture.patients().await;
     let target = WriteTarget {
         bind_columns: vec!["name".to_owned()],
         ..target(&query)

@@ -53,6 +53,15 @@ async fn whatever_leads_to_code_of_the_owners_is_named_and_what_an_administrator
             "index i calls",
         ),
         (
+            "CREATE DOMAIN d AS bigint CHECK (f(VALUE)); CREATE TYPE pair AS (a d, b int); \
+             ALTER TABLE patients ADD COLUMN v pair",
+            "column v calls",
+        ),
+        (
+            "ALTER TABLE patients ADD CONSTRAINT k CHECK (query_to_xml('SELECT 1', true, true, '') IS NOT NULL)",
+            "constraint k calls a function that runs SQL",
+        ),
+        (
             "CREATE FUNCTION p(bigint, bigint) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT public.f($1)'; \
              CREATE OPERATOR @@@ (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = p); \
              CREATE INDEX i ON patients ((id @@@ 1))",
@@ -101,6 +110,48 @@ async fn whatever_leads_to_code_of_the_owners_is_named_and_what_an_administrator
         .await;
     let shape = fixture.source().describe("patients").await.unwrap();
     assert_eq!(shape.own_code, Vec::<String>::new());
+}
+
+/// It runs at each update of a partition, which need not be moved.
+#[tokio::test]
+async fn code_of_a_partition_key_is_named() {
+    let fixture = PostgresFixture::with(&format!(
+        "{F} CREATE TABLE visits (id bigint, ssn BYTEA) PARTITION BY LIST (f(id)); \
+         CREATE TABLE visits_1 PARTITION OF visits FOR VALUES IN (true)"
+    ))
+    .await;
+    let shape = fixture.source().describe("visits").await.unwrap();
+    assert_eq!(
+        shape.own_code,
+        ["the partition key of public.visits calls public.f(bigint)"]
+    );
+}
+
+/// False where the application made it, true for us: no function of anyone's own.
+#[test]
+fn an_index_on_what_a_census_groups_by_answers_nothing() {
+    runtime().block_on(async {
+        let fixture = PostgresFixture::new().await;
+        fixture.insert(&[patient(1, OLD), patient(2, OLD)]).await;
+        let expression = "CASE WHEN ssn IS NULL THEN NULL WHEN octet_length(ssn) = 0 THEN '-' \
+            WHEN (octet_length(ssn) >= 5 AND substr(ssn::bytea, 1, 1) = '\\x01'::bytea AND octet_length(ssn) >= 33) \
+            THEN encode(substr(ssn::bytea, 1, 5), 'hex') ELSE '' END";
+        let mut application = PgConnection::connect(&fixture.database.url()).await.unwrap();
+        for sql in [
+            "SET bytea_output = escape".to_owned(),
+            format!(
+                "CREATE INDEX ON patients (({expression})) WHERE ('\\x41'::bytea)::text = '\\x41'"
+            ),
+            format!(
+                "ALTER DATABASE \"{0}\" SET seq_page_cost = 1e100; ALTER DATABASE \"{0}\" SET random_page_cost = 0",
+                fixture.database.name()
+            ),
+        ] {
+            sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut application).await.unwrap();
+        }
+        let source = fixture.another().await;
+        assert_eq!(census(&*source, "patients").await, [(Found::Key(OLD), 2)]);
+    });
 }
 
 /// What it reads is locked in our transaction, which is no reason to take another table for ours.
