@@ -62,8 +62,8 @@ impl Firing {
         Ok(firing)
     }
 
-    /// A condition of the update's own: nothing fires on it, and no other code has come. The statement's snapshot is taken behind its
-    /// lock, which nobody gets past who makes a trigger; so what comes after a look is met here.
+    /// A condition of the update's own: nothing fires on it, and no other code has come. The statement's snapshot
+    /// is taken behind its lock, which nobody gets past who makes a trigger; so what comes after a look is met here.
     pub(super) fn nothing(&self) -> String {
         let (heap, enabled) = (&self.heap, self.enabled);
         let (numbers, known) = (own_code::numbers(heap), &self.numbers);

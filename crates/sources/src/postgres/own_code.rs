@@ -8,8 +8,8 @@ use sqlx::{AssertSqlSafe, PgConnection, postgres::types::Oid};
 use super::faults::Located;
 use crate::{SourceError, place::Place};
 
-/// What of `$1`, an array of heaps, calls what. Followed are functions, the operators, types and operator classes that lead to
-/// more of them, and the CHECKs of domains; what came with PostgreSQL is in no `pg_depend`.
+/// What of `$1`, an array of heaps, calls what. Followed are functions, the operators, types and operator classes that
+/// lead to more of them, and the CHECKs of domains; what came with PostgreSQL is in no `pg_depend`.
 ///
 /// Trusted is what only an administrator can have put there: functions in C, and those of extensions that belong to a
 /// superuser, as anyone may add to an extension of his. An operator class of somebody's own is code by itself, and so is
