@@ -482,7 +482,7 @@ async fn a_rotation_that_a_person_paused_moves_nothing_until_it_is_resumed() {
         batch_rows: 20,
         ..short()
     };
-    let clinic = Deployment::with(400, policy).await;
+    let clinic = Deployment::with(1_200, policy).await;
     let engine = Engine::start(&clinic.services);
     clinic.rotate(&phi()).await;
     let id = until("some progress", async || {

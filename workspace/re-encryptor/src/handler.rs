@@ -44,7 +44,7 @@ impl Handler for ReEncryptBatch {
     const NAME: &'static str = "re-encryptor.batch";
 
     async fn handle(&self, command: BatchReady, job: &Job) -> Result<(), JobError> {
-        let Some((rotation, batch)) = self.current(&command).await? else {
+        let Some((_, batch)) = self.current(&command).await? else {
             return Ok(());
         };
         let Services { store, holder, .. } = &self.services;
@@ -52,6 +52,11 @@ impl Handler for ReEncryptBatch {
             return Err(JobError::Snooze(BUSY));
         };
         crash::point("re-encryptor.leased");
+        // What was read before the lease may be past: paused since, or done by who had it.
+        let Some((rotation, batch)) = self.current(&command).await? else {
+            leased::give_back(store, &lease).await;
+            return Ok(());
+        };
         let work = self.work(job, &rotation, &batch, &lease);
         let done: Result<_, OperationError> = leased::renewed(store, &lease, work).await;
         // A batch that ended well gave it back in its unit.
