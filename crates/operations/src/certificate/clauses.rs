@@ -64,9 +64,9 @@ fn encryption_at_rest(certificate: &Certificate) -> Option<Support> {
     let counted: i64 = after.iter().map(|line| line.rows).sum();
     let under = Certificate::under(after, Some(&to.key));
     let columns: BTreeSet<_> = after.iter().map(|line| &line.column).collect();
-    let opened = certificate.opened.map_or_else(String::new, |values| {
-        format!("; the pass before it opened {values} value(s) at their place under this key or a later one")
-    });
+    let opened = certificate
+        .opened
+        .map_or_else(String::new, |values| opened(values, under));
     let rest = match counted - under {
         0 => String::new(),
         rest => format!("; {rest} were found otherwise, as its census and its quarantine say"),
@@ -81,6 +81,18 @@ fn encryption_at_rest(certificate: &Certificate) -> Option<Support> {
             to.algorithm,
             time(certificate.counted_after_at?),
         ),
+    )
+}
+
+/// The two are of different moments, so their difference is nothing that was seen.
+fn opened(values: u64, counted: i64) -> String {
+    let fewer = if i64::try_from(values).is_ok_and(|values| values < counted) {
+        ": fewer than were counted, as what was written or given another place meanwhile was not opened"
+    } else {
+        ""
+    };
+    format!(
+        "; the pass before it opened {values} value(s) at their place under this key or a later one{fewer}"
     )
 }
 
@@ -176,15 +188,17 @@ mod tests {
 
     #[test]
     fn what_was_opened_is_said_apart_from_what_was_counted() {
-        let opened = Certificate {
-            opened: Some(997),
-            ..example()
-        };
-        let fact = &supports(&opened)[2].fact;
-        assert!(
-            fact.contains("the pass before it opened 997 value(s)"),
-            "{fact}"
-        );
+        for (opened, says) in [
+            (997, "opened 997 value(s) at their place under this key or a later one: fewer than were counted, as what was written or given another place meanwhile was not opened;"),
+            (998, "opened 998 value(s) at their place under this key or a later one;"),
+        ] {
+            let certificate = Certificate {
+                opened: Some(opened),
+                ..example()
+            };
+            let fact = &supports(&certificate)[2].fact;
+            assert!(fact.contains(says), "{fact}");
+        }
     }
 
     #[test]
