@@ -31,6 +31,7 @@ mod m0030_bind_types;
 mod m0031_dead_letter_stood;
 mod m0032_heartbeats;
 mod m0033_guards;
+mod m0034_stragglers;
 mod table;
 
 /// Every migration, in order.
@@ -70,6 +71,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0031_dead_letter_stood::Migration),
             Box::new(m0032_heartbeats::Migration),
             Box::new(m0033_guards::Migration),
+            Box::new(m0034_stragglers::Migration),
         ]
     }
 }

@@ -148,6 +148,14 @@ pub struct KeyringPolicy {
     pub max_encryptions: u64,
     /// Whether keys must be backed up before use.
     pub backup: BackupPolicy,
+    /// How often its values are looked at for stragglers; none: only a person has it done.
+    #[serde(default = "daily")]
+    pub straggler_look: Option<Duration>,
+}
+
+/// Also what is true of a policy that was stored before there was such a look.
+fn daily() -> Option<Duration> {
+    Some(DAY)
 }
 
 impl Default for KeyringPolicy {
@@ -163,6 +171,7 @@ impl Default for KeyringPolicy {
             encrypt_lease: Duration::from_secs(5 * 60),
             max_encryptions: 1 << 31,
             backup: BackupPolicy::Off,
+            straggler_look: daily(),
         }
     }
 }

@@ -23,6 +23,7 @@ mod quarantine;
 mod retry;
 mod rotation;
 mod schedule;
+mod stragglers;
 mod sweep;
 mod url;
 mod usage;
@@ -57,6 +58,7 @@ pub use rotation::{
     Step, Timing, decide_request, next_step,
 };
 pub use schedule::{Schedule, ScheduleError};
+pub use stragglers::{Figures, worth_a_sweep};
 pub use sweep::{RotationKind, SweepDecision, decide_sweep};
 pub use url::{PASSWORD_NOT_ENCODED, may_show_password, sqlite_parameter_problem};
 pub use usage::{

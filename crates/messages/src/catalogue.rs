@@ -53,6 +53,13 @@ pub struct StandbyWanted {
     pub keyring: KeyringName,
 }
 
+/// A keyring's values are to be looked at for stragglers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StragglersWanted {
+    /// The keyring.
+    pub keyring: KeyringName,
+}
+
 /// A key was made and stored, wrapped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KeyCreated {
@@ -141,6 +148,11 @@ impl Message for StandbyWanted {
     const ROUTE: Route = workers(Some(Queue::Rotator));
 }
 
+impl Message for StragglersWanted {
+    const TYPE: &'static str = "rekey.stragglers.wanted.v1";
+    const ROUTE: Route = workers(Some(Queue::Rotator));
+}
+
 impl Message for KeyCreated {
     const TYPE: &'static str = "rekey.key.created.v1";
     const ROUTE: Route = workers(Some(Queue::Rotator));
@@ -215,6 +227,7 @@ pub const CATALOGUE: &[Entry] = &[
     Entry::of::<RotationRequested>(),
     Entry::of::<RotationDue>(),
     Entry::of::<StandbyWanted>(),
+    Entry::of::<StragglersWanted>(),
     Entry::of::<KeyCreated>(),
     Entry::of::<KeyringChanged>(),
     Entry::of::<BatchReady>(),

@@ -10,7 +10,7 @@ mod route;
 
 pub use catalogue::{
     BatchReady, CATALOGUE, CertificateWanted, Entry, KeyCreated, KeyringChanged, RotationCompleted,
-    RotationDue, RotationFailed, RotationRequested, StandbyWanted, route_of,
+    RotationDue, RotationFailed, RotationRequested, StandbyWanted, StragglersWanted, route_of,
 };
 pub use event::{Event, EventError, MAX_EVENT_BYTES};
 pub use route::{Exchange, Message, Queue, Route};

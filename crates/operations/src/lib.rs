@@ -39,6 +39,7 @@ mod rotate;
 mod rotation_plan;
 mod services;
 mod sources_accept;
+mod stragglers;
 mod strays;
 mod sweep;
 mod too_new;
@@ -76,7 +77,7 @@ pub use master::{
     rotate_master,
 };
 pub use opening::Opening;
-pub use pause::{or_pause, pause_rotation, resume_rotation};
+pub use pause::{or_pause, pause_rotation, resume_over_unknown_keys, resume_rotation};
 pub use places::{Places, sqlite_url};
 pub use probe::ProcessProbe;
 pub use quarantine::{QuarantineView, quarantine_view, quarantine_views, resolve_quarantined};
@@ -87,7 +88,8 @@ pub use rotation_plan::{
 };
 pub use services::Services;
 pub use sources_accept::{Accepted, accept_database};
-pub use sweep::SweepOutcome;
+pub use stragglers::{ByKey, Stragglers, figures, look_for_stragglers, unknown_keys};
+pub use sweep::{SweepOutcome, SweepView, sweep, sweep_keyring};
 pub use too_new::{standby_keys, too_new_values};
 pub use views::{
     KeyView, RotationView, Status, key_views, requested_rotation, rotation_view, rotation_views,

@@ -37,10 +37,32 @@ pub async fn pause_rotation(
 /// Lets a rotation go on where it stopped.
 ///
 /// # Errors
-/// [`OperationError::Refused`] for a rotation that is not on hold.
+/// [`OperationError::Refused`] for a rotation that is not on hold, or is because of values under keys that this store
+/// never had.
 pub async fn resume_rotation(
     services: &Services,
     id: Uuid,
+    principal: &Principal,
+) -> Result<(), OperationError> {
+    resume(services, id, false, principal).await
+}
+
+/// The same, also over values under keys that this store never had: they are left as they are, in quarantine.
+///
+/// # Errors
+/// [`OperationError::Refused`] for a rotation that is not on hold.
+pub async fn resume_over_unknown_keys(
+    services: &Services,
+    id: Uuid,
+    principal: &Principal,
+) -> Result<(), OperationError> {
+    resume(services, id, true, principal).await
+}
+
+async fn resume(
+    services: &Services,
+    id: Uuid,
+    accept_unknown_keys: bool,
     principal: &Principal,
 ) -> Result<(), OperationError> {
     let asked = Audited::begin(services, principal, Action::Rotate).await?;
@@ -50,11 +72,26 @@ pub async fn resume_rotation(
             "rotation {id} is not paused"
         )));
     }
+    let for_unknown_keys = rotation.unknown_keys_accepted == Some(false);
+    if for_unknown_keys && !accept_unknown_keys {
+        let why = rotation.paused_because.unwrap_or_default();
+        return Err(OperationError::Refused(format!(
+            "rotation {id} is paused, as {why}; where these may be left as they are, in quarantine: rekey rotations resume {id} --accept-unknown-keys"
+        )));
+    }
     rotations::resume(&asked.unit, &rotation).await?;
+    if for_unknown_keys {
+        rotations::accept_unknown_keys(&asked.unit, &rotation).await?;
+    }
     batches::resend_now(&asked.unit, &rotation).await?;
     asked.unit.send(&RotationDue { rotation: id }).await?;
+    let details = if for_unknown_keys {
+        json!({ "unknown_keys": "accepted", "found": rotation.paused_because })
+    } else {
+        json!({})
+    };
     asked
-        .commit("rotation.resumed", &id.to_string(), json!({}))
+        .commit("rotation.resumed", &id.to_string(), details)
         .await
 }
 

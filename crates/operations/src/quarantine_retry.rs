@@ -2,10 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
-use rekey_domain::{
-    ColumnName, KeyringName, Principal, RotationKind, RotationReason, RotationState,
-};
+use rekey_domain::{ColumnName, KeyringName, Principal};
 use rekey_store::{
     columns::{self, Protected},
     keyrings,
@@ -17,8 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     Action, OperationError, Services,
-    audited::Audited,
-    sweep::{SweepOutcome, sweep},
+    sweep::{SweepView, ask},
 };
 
 /// Which values in quarantine are to be tried again. One that is named takes along what stands in the
@@ -35,27 +31,14 @@ pub enum Retry {
     Values(Vec<Uuid>),
 }
 
-/// What tries values of a keyring again.
+/// What tries values of a keyring again: a rotation that reads the rows of the columns that they are of.
 #[derive(Debug, Clone, Serialize)]
 pub struct QuarantineRetry {
-    /// The keyring.
-    pub keyring: KeyringName,
-    /// The rotation that does it.
-    pub rotation: Uuid,
-    /// Whether it makes a switch.
-    pub kind: RotationKind,
-    /// Where it stands.
-    pub state: RotationState,
-    /// What the request came to.
-    pub outcome: SweepOutcome,
-    /// The columns that they are of.
-    pub columns: Vec<ColumnName>,
-    /// How many they are.
+    /// The rotation.
+    #[serde(flatten)]
+    pub sweep: SweepView,
+    /// How many values they are.
     pub values: u64,
-    /// When its grace period ends, if that is waited for and known.
-    pub not_before: Option<DateTime<Utc>>,
-    /// Why it is on hold, if it is.
-    pub paused_because: Option<String>,
 }
 
 /// Has values in quarantine tried again: asks for a sweep of each of their keyrings, of the columns
@@ -136,41 +119,10 @@ async fn retry(
     columns: BTreeMap<ColumnName, u64>,
     principal: &Principal,
 ) -> Result<QuarantineRetry, OperationError> {
-    let id = keyrings::by_name(services.store.db(), keyring).await?.id;
     let values = columns.values().sum();
     let columns: Vec<_> = columns.into_keys().collect();
-    let asked = Audited::begin(services, principal, Action::RetryQuarantined).await?;
-    let reason = RotationReason::Request;
-    let (rotation, outcome) = sweep(&asked.unit, id, &columns, reason, principal).await?;
-    let subject = rotation.id.to_string();
-    let (action, subject) = match outcome {
-        SweepOutcome::Started => ("sweep.started", keyring.as_str()),
-        // So that it stands on that rotation's certificate.
-        SweepOutcome::Joined | SweepOutcome::AnotherPass => ("sweep.joined", subject.as_str()),
-    };
-    let details = json!({
-        "rotation": rotation.id,
-        "keyring": keyring,
-        "because": "quarantine",
-        "outcome": outcome,
-        "columns": columns,
-        "values": values,
-    });
-    asked.commit(action, subject, details).await?;
-    tracing::info!(%keyring, rotation = %rotation.id, action, "values in quarantine are tried again");
-    let in_grace = rotation.state.0 == RotationState::Grace;
-    Ok(QuarantineRetry {
-        keyring: keyring.clone(),
-        rotation: rotation.id,
-        kind: rotation.kind.0,
-        state: rotation.state.0,
-        outcome,
-        columns,
-        values,
-        not_before: rotation.due_at.filter(|_| in_grace),
-        paused_because: rotation.paused.then(|| {
-            let why = rotation.paused_because;
-            why.unwrap_or_else(|| "no reason given".to_owned())
-        }),
-    })
+    let details = json!({ "because": "quarantine", "values": values });
+    let action = Action::RetryQuarantined;
+    let sweep = ask(services, keyring, &columns, principal, action, details).await?;
+    Ok(QuarantineRetry { sweep, values })
 }

@@ -1,16 +1,21 @@
 //! Asking for a sweep: rows below a keyring's primary key move to it, and no key is replaced.
 
-use rekey_domain::{ColumnName, Principal, RotationReason, SweepDecision, decide_sweep};
+use chrono::{DateTime, Utc};
+use rekey_domain::{
+    ColumnName, KeyringName, Principal, RotationKind, RotationReason, RotationState, SweepDecision,
+    decide_sweep,
+};
 use rekey_messages::RotationDue;
 use rekey_store::{
-    Unit, keyrings,
+    Unit, columns, keyrings,
     rotations::{self, Rotation},
     sweeps,
 };
 use serde::Serialize;
+use serde_json::json;
 use uuid::Uuid;
 
-use crate::OperationError;
+use crate::{Action, OperationError, Services, audited::Audited};
 
 /// What a request for a sweep came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -24,13 +29,156 @@ pub enum SweepOutcome {
     AnotherPass,
 }
 
+impl SweepOutcome {
+    /// As the audit log has it, with what it is about there: the keyring, or the rotation that does it, so that it
+    /// stands on that one's certificate.
+    fn audited(self, keyring: &KeyringName, rotation: Uuid) -> (&'static str, String) {
+        match self {
+            Self::Started => ("sweep.started", keyring.to_string()),
+            Self::Joined | Self::AnotherPass => ("sweep.joined", rotation.to_string()),
+        }
+    }
+}
+
+/// What reads rows of a keyring again.
+#[derive(Debug, Clone, Serialize)]
+pub struct SweepView {
+    /// The keyring.
+    pub keyring: KeyringName,
+    /// The rotation that does it.
+    pub rotation: Uuid,
+    /// Whether it makes a switch.
+    pub kind: RotationKind,
+    /// Where it stands.
+    pub state: RotationState,
+    /// What the request came to.
+    pub outcome: SweepOutcome,
+    /// The columns that were asked for; none: all.
+    pub columns: Vec<ColumnName>,
+    /// When its grace period ends, if that is waited for and known.
+    pub not_before: Option<DateTime<Utc>>,
+    /// Why it is on hold, if it is.
+    pub paused_because: Option<String>,
+}
+
+/// Has rows below a keyring's primary key moved to it: those of these columns, or of none named all.
+///
+/// # Errors
+/// [`OperationError::Configuration`] for a column that is not the keyring's; [`OperationError::Store`] for a keyring
+/// that is not there or has no primary key; [`OperationError::Refused`] where a failed rotation is to be retried first.
+pub async fn sweep_keyring(
+    services: &Services,
+    keyring: &KeyringName,
+    columns: &[ColumnName],
+    principal: &Principal,
+) -> Result<SweepView, OperationError> {
+    crate::authorise(principal, Action::Rotate)?;
+    check(services, keyring, columns).await?;
+    ask(
+        services,
+        keyring,
+        columns,
+        principal,
+        Action::Rotate,
+        json!({}),
+    )
+    .await
+}
+
+/// Refuses columns that are not the keyring's.
+async fn check(
+    services: &Services,
+    keyring: &KeyringName,
+    asked: &[ColumnName],
+) -> Result<(), OperationError> {
+    let db = services.store.db();
+    let id = keyrings::by_name(db, keyring).await?.id;
+    let of_keyring = columns::of_keyring(db, id).await?;
+    let is_its = |name: &&ColumnName| !of_keyring.iter().any(|one| one.spec.name == **name);
+    let Some(other) = asked.iter().find(is_its) else {
+        return Ok(());
+    };
+    let known: Vec<_> = of_keyring
+        .iter()
+        .map(|one| one.spec.name.to_string())
+        .collect();
+    Err(OperationError::Configuration {
+        place: format!("column {other}"),
+        problem: format!(
+            "is not under keyring {keyring}, which protects {}",
+            if known.is_empty() {
+                "nothing".to_owned()
+            } else {
+                known.join(", ")
+            }
+        ),
+    })
+}
+
+/// Asks for a sweep of a keyring, and audits it with these details.
+pub(crate) async fn ask(
+    services: &Services,
+    keyring: &KeyringName,
+    columns: &[ColumnName],
+    principal: &Principal,
+    action: Action,
+    details: serde_json::Value,
+) -> Result<SweepView, OperationError> {
+    let asked = Audited::begin(services, principal, action).await?;
+    let id = keyrings::by_name(asked.unit.db(), keyring).await?.id;
+    let reason = RotationReason::Request;
+    let (rotation, outcome) = sweep(&asked.unit, id, columns, reason, principal).await?;
+    let (action, subject) = outcome.audited(keyring, rotation.id);
+    let details = audit_details(&rotation, keyring, columns, outcome, details);
+    asked.commit(action, &subject, details).await?;
+    tracing::info!(%keyring, rotation = %rotation.id, action, "a sweep was asked for");
+    Ok(view(rotation, keyring, columns, outcome))
+}
+
+/// What the audit log keeps of a request for a sweep.
+fn audit_details(
+    rotation: &Rotation,
+    keyring: &KeyringName,
+    columns: &[ColumnName],
+    outcome: SweepOutcome,
+    mut details: serde_json::Value,
+) -> serde_json::Value {
+    details["rotation"] = json!(rotation.id);
+    details["keyring"] = json!(keyring);
+    details["outcome"] = json!(outcome);
+    details["columns"] = json!(columns);
+    details
+}
+
+fn view(
+    rotation: Rotation,
+    keyring: &KeyringName,
+    columns: &[ColumnName],
+    outcome: SweepOutcome,
+) -> SweepView {
+    let in_grace = rotation.state.0 == RotationState::Grace;
+    SweepView {
+        keyring: keyring.clone(),
+        rotation: rotation.id,
+        kind: rotation.kind.0,
+        state: rotation.state.0,
+        outcome,
+        columns: columns.to_vec(),
+        not_before: rotation.due_at.filter(|_| in_grace),
+        paused_because: rotation.paused.then(|| {
+            let why = rotation.paused_because;
+            why.unwrap_or_else(|| "no reason given".to_owned())
+        }),
+    }
+}
+
 /// Asks for a sweep of a keyring, of the rows in which these columns stand; of none named: of all
 /// rows. Gives the rotation that reads them again.
 ///
 /// # Errors
 /// [`OperationError::Refused`] where a failed rotation is to be retried first,
 /// [`OperationError::Store`] for a keyring without a primary key.
-pub(crate) async fn sweep(
+pub async fn sweep(
     unit: &Unit,
     keyring: Uuid,
     columns: &[ColumnName],

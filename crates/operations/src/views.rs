@@ -23,6 +23,7 @@ use crate::{
     OperationError, Services,
     certificate::{Signature, signature},
     master::unopened,
+    stragglers,
     workers::{self, WorkerView, worker_problems, worker_views},
 };
 
@@ -323,6 +324,9 @@ pub async fn status(services: &Services) -> Result<Status, OperationError> {
     status
         .needs_a_person
         .extend(workers::problems(&status.workers));
+    status
+        .needs_a_person
+        .extend(stragglers::problems(services).await?);
     let unopened = unopened(services).await?;
     let unopened = unopened.iter().map(ToString::to_string);
     status.needs_a_person.extend(unopened);

@@ -34,6 +34,7 @@ mod schema;
 pub mod speed;
 mod store;
 pub mod stored;
+pub mod stragglers;
 pub mod sweeps;
 #[cfg(test)]
 mod test_store;

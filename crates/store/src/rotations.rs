@@ -332,6 +332,36 @@ pub async fn pause_as_much_stands_out(
     update(unit, rotation, changes).await
 }
 
+/// Puts a rotation on hold because so much is under keys that the store never had.
+///
+/// # Errors
+/// [`StoreError::Stale`] where the rotation moved meanwhile.
+pub async fn pause_for_unknown_keys(
+    unit: &Unit,
+    rotation: &Rotation,
+    why: &str,
+) -> Result<(), StoreError> {
+    let changes = Changes {
+        paused: Set(true),
+        paused_because: Set(Some(why.to_owned())),
+        unknown_keys_accepted: Set(Some(false)),
+        ..Default::default()
+    };
+    update(unit, rotation, changes).await
+}
+
+/// Lets a rotation leave them as they are.
+///
+/// # Errors
+/// [`StoreError::Stale`] where the rotation moved meanwhile.
+pub async fn accept_unknown_keys(unit: &Unit, rotation: &Rotation) -> Result<(), StoreError> {
+    let changes = Changes {
+        unknown_keys_accepted: Set(Some(true)),
+        ..Default::default()
+    };
+    update(unit, rotation, changes).await
+}
+
 /// Forgets what a rotation waited for: a step of it was done.
 ///
 /// # Errors

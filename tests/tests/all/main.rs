@@ -41,6 +41,7 @@ mod roles;
 mod rolling_deploy;
 mod shifted_clock;
 mod steer;
+mod stragglers;
 mod support;
 mod sweep;
 mod tink;

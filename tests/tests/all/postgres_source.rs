@@ -178,7 +178,7 @@ impl Clinic {
     /// Has what is in quarantine tried again, and waits for the end of that.
     async fn retry_quarantined(&self) -> RotationView {
         let asked = retry_quarantined(&self.services, &Retry::All, &operator()).await;
-        let id = asked.unwrap()[0].rotation;
+        let id = asked.unwrap()[0].sweep.rotation;
         until("the end of the sweep", async || {
             let view = self.completes().await;
             (view.id == id).then_some(view)

@@ -121,10 +121,13 @@ async fn a_value_in_quarantine_is_moved_after_its_cause_is_mended_and_no_other_r
         panic!("one keyring, one sweep");
     };
     let column: ColumnName = "clinic.patients.ssn".parse().unwrap();
-    assert_eq!((first.outcome, first.values), (SweepOutcome::Started, 2));
-    assert_eq!(first.columns, std::slice::from_ref(&column));
-    assert_ne!(first.rotation, rotation.id);
-    let sweep = completes(&clinic, first.rotation).await;
+    assert_eq!(
+        (first.sweep.outcome, first.values),
+        (SweepOutcome::Started, 2)
+    );
+    assert_eq!(first.sweep.columns, std::slice::from_ref(&column));
+    assert_ne!(first.sweep.rotation, rotation.id);
+    let sweep = completes(&clinic, first.sweep.rotation).await;
     assert_eq!(
         (sweep.kind, sweep.columns),
         (RotationKind::Sweep, vec![column])
@@ -172,7 +175,7 @@ async fn a_value_in_quarantine_is_moved_after_its_cause_is_mended_and_no_other_r
     let [second] = &retry(&clinic).await[..] else {
         panic!("one keyring, one sweep");
     };
-    let again = completes(&clinic, second.rotation).await;
+    let again = completes(&clinic, second.sweep.rotation).await;
     engine.stop().await;
     assert_eq!((again.rows, again.moved, again.quarantined), (0, 0, 1));
     assert_eq!(clinic.patients().await, after);
@@ -197,7 +200,7 @@ async fn the_certificate_of_a_sweep_says_that_no_key_was_replaced_and_which_colu
     assert_eq!(of_rotation.get("kind"), None, "a switch reads as ever");
     set_ssn(&clinic, CORRUPT, &right).await;
     let engine = Engine::start(&clinic.services);
-    let id = retry(&clinic).await[0].rotation;
+    let id = retry(&clinic).await[0].sweep.rotation;
     let certificate = completes(&clinic, id).await.certificate.unwrap();
     engine.stop().await;
     assert_eq!(certificate["schema"], "rekey.certificate/v1");
@@ -266,7 +269,7 @@ async fn a_value_that_is_named_is_tried_again_and_one_that_is_resolved_is_not() 
     let engine = Engine::start(&clinic.services);
     let named = Retry::Values(vec![id]);
     let asked = retry_quarantined(&clinic.services, &named, &operator()).await;
-    completes(&clinic, asked.unwrap()[0].rotation).await;
+    completes(&clinic, asked.unwrap()[0].sweep.rotation).await;
     engine.stop().await;
     let again = retry_quarantined(&clinic.services, &named, &operator()).await;
     assert!(again.unwrap().is_empty());
@@ -302,10 +305,10 @@ async fn a_rotation_in_its_grace_period_tries_them_again_itself() {
     set_ssn(&clinic, CORRUPT, &right).await;
     let joined = &retry(&clinic).await[0];
     assert_eq!(
-        (joined.rotation, joined.outcome),
+        (joined.sweep.rotation, joined.sweep.outcome),
         (rotation.id, SweepOutcome::Joined)
     );
-    assert_eq!(joined.not_before, rotation.due_at);
+    assert_eq!(joined.sweep.not_before, rotation.due_at);
     assert_eq!(
         clinic
             .audited("sweep.joined", &rotation.id.to_string())
@@ -314,7 +317,11 @@ async fn a_rotation_in_its_grace_period_tries_them_again_itself() {
     );
     let paused = pause_rotation(&clinic.services, rotation.id, &operator()).await;
     paused.unwrap();
-    let why = retry(&clinic).await[0].paused_because.clone().unwrap();
+    let why = retry(&clinic).await[0]
+        .sweep
+        .paused_because
+        .clone()
+        .unwrap();
     assert!(why.contains("os:ana"), "{why}");
     let resumed = resume_rotation(&clinic.services, rotation.id, &operator()).await;
     resumed.unwrap();
@@ -337,7 +344,7 @@ async fn a_rotation_that_verifies_begins_another_pass_as_it_may_have_read_them_a
     set_ssn(&clinic, CORRUPT, &right).await;
     let asked = &retry(&clinic).await[0];
     assert_eq!(
-        (asked.rotation, asked.outcome),
+        (asked.sweep.rotation, asked.sweep.outcome),
         (rotation.id, SweepOutcome::AnotherPass)
     );
     re_encryptor(&mut engine, &clinic);
@@ -383,7 +390,7 @@ async fn a_request_for_a_rotation_supersedes_a_sweep_and_takes_its_rows_along() 
     let (clinic, right) = with_one_in_quarantine(60).await;
     set_ssn(&clinic, CORRUPT, &right).await;
     let mut engine = without_re_encryptor(&clinic);
-    let sweep = retry(&clinic).await[0].rotation;
+    let sweep = retry(&clinic).await[0].sweep.rotation;
     dispatched(&clinic).await;
     clinic.rotate(&phi()).await;
     let rotation = until("a rotation after the sweep", async || {
@@ -405,7 +412,7 @@ async fn a_request_for_a_rotation_supersedes_a_sweep_and_takes_its_rows_along() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sweep_does_not_hold_back_a_rotation_that_a_used_up_key_asks_for() {
     let (clinic, _) = with_one_in_quarantine(30).await;
-    let id = retry(&clinic).await[0].rotation;
+    let id = retry(&clinic).await[0].sweep.rotation;
     let paused = pause_rotation(&clinic.services, id, &operator()).await;
     paused.unwrap();
     let most = i64::try_from(short().max_encryptions).unwrap();
@@ -430,7 +437,7 @@ async fn a_sweep_is_paused_resumed_and_cancelled_as_any_rotation() {
     let (clinic, right) = with_one_in_quarantine(60).await;
     set_ssn(&clinic, CORRUPT, &right).await;
     let mut engine = without_re_encryptor(&clinic);
-    let id = retry(&clinic).await[0].rotation;
+    let id = retry(&clinic).await[0].sweep.rotation;
     dispatched(&clinic).await;
     let (services, ana) = (&clinic.services, operator());
     pause_rotation(services, id, &ana).await.unwrap();
@@ -455,7 +462,7 @@ async fn a_sweep_is_paused_resumed_and_cancelled_as_any_rotation() {
     .await;
     engine.stop().await;
     let engine = without_re_encryptor(&clinic);
-    let id = retry(&clinic).await[0].rotation;
+    let id = retry(&clinic).await[0].sweep.rotation;
     cancel_rotation(services, id, "not today", &ana)
         .await
         .unwrap();
@@ -476,7 +483,7 @@ async fn a_sweep_that_does_not_fit_under_the_primary_key_fails_and_retried_goes_
     let spend = sqlx::query("UPDATE key SET used = ? WHERE state = 'ACTIVE'").bind(used);
     spend.execute(&clinic.store).await.unwrap();
     let engine = Engine::start(&clinic.services);
-    let id = retry(&clinic).await[0].rotation;
+    let id = retry(&clinic).await[0].sweep.rotation;
     let failed = clinic.reaches(&phi(), RotationState::Failed).await;
     let why = failed.failure.unwrap();
     assert!(why.contains("rekey rotate phi"), "{why}");

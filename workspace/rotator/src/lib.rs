@@ -12,6 +12,8 @@ mod request;
 mod sign;
 mod standby;
 mod steps;
+mod stragglers;
+mod unknown_keys;
 mod verify;
 mod waiting;
 
@@ -54,6 +56,9 @@ async fn work(services: Services, transport: Arc<dyn Transport>, shutdown: Cance
             services: services.clone(),
         })
         .handle(standby::MakeStandby {
+            services: services.clone(),
+        })
+        .handle(stragglers::LookForStragglers {
             services: services.clone(),
         })
         .handle(key_created::KeyCreatedMovesOn {

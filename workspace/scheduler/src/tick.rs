@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use rekey_domain::{KeyState, Principal, RotationKind, RotationReason, RotationState, Schedule};
+use rekey_domain::{
+    KeyState, Principal, Purpose, RotationKind, RotationReason, RotationState, Schedule,
+};
 use rekey_messages::{
     CertificateWanted, Event, Message, RotationDue, RotationRequested, StandbyWanted,
+    StragglersWanted,
 };
 use rekey_operations::Services;
 use rekey_runtime::crash;
@@ -14,7 +17,7 @@ use rekey_store::{
     keyrings::{self, Keyring},
     keys,
     leases::Lease,
-    rotations, schedules,
+    rotations, schedules, stragglers,
 };
 
 use crate::prune;
@@ -23,6 +26,8 @@ use crate::prune;
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// No date of ours lies further ahead; one that does was set before the clock was stepped back.
 const FURTHEST: i64 = 11 * 60 * 1_000;
+/// A look for stragglers that failed is tried again after this.
+const LOOK_AFTER_FAILURE: Duration = Duration::from_secs(60 * 60);
 /// How long an effect is remembered, well beyond any retry.
 const INBOX_KEPT: i64 = 7 * 24 * 60 * 60 * 1_000;
 /// A trigger that still holds asks again after this.
@@ -39,6 +44,7 @@ pub async fn tick(services: &Services, lease: &Lease) -> Result<(), StoreError> 
         fire_schedule(&unit, &keyring).await?;
         fire_triggers(&unit, &keyring).await?;
         want_standby(&unit, &keyring).await?;
+        want_look(&unit, &keyring).await?;
         unit.commit().await?;
         crash::point("scheduler.fired");
     }
@@ -125,6 +131,35 @@ async fn want_standby(unit: &Unit, keyring: &Keyring) -> Result<(), StoreError> 
     if late && schedules::settle(unit, &name, asked, unit.now()).await? {
         let keyring = keyring.name.0.clone();
         unit.send(&StandbyWanted { keyring }).await?;
+    }
+    Ok(())
+}
+
+/// A look at the values of a keyring that protects some. One that failed is tried again soon.
+async fn want_look(unit: &Unit, keyring: &Keyring) -> Result<(), StoreError> {
+    let Some(every) = keyring.policy.0.straggler_look else {
+        return Ok(());
+    };
+    if keyring.purpose.0 != Purpose::Phi {
+        return Ok(());
+    }
+    let looks = stragglers::all(unit.db()).await?;
+    let of_keyring = looks.iter().find(|look| look.keyring_id == keyring.id);
+    let failed = of_keyring.is_some_and(|look| look.failure.is_some());
+    let every = if failed {
+        every.min(LOOK_AFTER_FAILURE)
+    } else {
+        every
+    };
+    let name = format!("stragglers/{}", keyring.name.0);
+    let asked = schedules::fired_up_to(unit, &name).await?;
+    let is_due = (unit.now() - asked)
+        .abs()
+        .to_std()
+        .is_ok_and(|ago| ago >= every);
+    if is_due && schedules::settle(unit, &name, asked, unit.now()).await? {
+        let keyring = keyring.name.0.clone();
+        unit.send(&StragglersWanted { keyring }).await?;
     }
     Ok(())
 }

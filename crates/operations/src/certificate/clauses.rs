@@ -189,8 +189,14 @@ mod tests {
     #[test]
     fn what_was_opened_is_said_apart_from_what_was_counted() {
         for (opened, says) in [
-            (997, "opened 997 value(s) at their place under this key or a later one: fewer than were counted, as what was written or given another place meanwhile was not opened;"),
-            (998, "opened 998 value(s) at their place under this key or a later one;"),
+            (
+                997,
+                "opened 997 value(s) at their place under this key or a later one: fewer than were counted, as what was written or given another place meanwhile was not opened;",
+            ),
+            (
+                998,
+                "opened 998 value(s) at their place under this key or a later one;",
+            ),
         ] {
             let certificate = Certificate {
                 opened: Some(opened),

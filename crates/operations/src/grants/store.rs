@@ -30,9 +30,10 @@ const LIVES: [(&str, &str); 1] = [(
 /// What is known of keys without what the KMS opens.
 const KEY_FACTS: &str = "SELECT (key_id, keyring_id, version, state, algorithm, used, used_by_applications, created_at, activated_at, deactivated_at, expires_at, master_key, public_key, longest_lease, leases_end_at)";
 
-const SCHEDULER: [(&str, &str); 6] = [
+const SCHEDULER: [(&str, &str); 7] = [
     ("key", KEY_FACTS),
     ("schedule", "SELECT, INSERT, UPDATE (fired_up_to)"),
+    ("straggler_look", "SELECT"),
     ("rotation", "UPDATE (resend_at, certificate_due, totals)"),
     ("batch", "DELETE, UPDATE (resend_at)"),
     ("inbox", "SELECT, DELETE"),
@@ -53,7 +54,7 @@ const USES_KEYS: [(&str, &str); 10] = [
     ("audit_head", "SELECT, INSERT, UPDATE (sequence, hash)"),
 ];
 
-const ROTATOR: [(&str, &str); 8] = [
+const ROTATOR: [(&str, &str); 9] = [
     ("keyring", "UPDATE (primary_key_id)"),
     (
         "key",
@@ -66,6 +67,10 @@ const ROTATOR: [(&str, &str); 8] = [
         "INSERT, UPDATE (state, resend_at, failure, ended_at)",
     ),
     ("census", "SELECT, INSERT"),
+    (
+        "straggler_look",
+        "SELECT, INSERT, UPDATE (looked_at, stragglers, unknown_keys, failure)",
+    ),
     ("quarantine", "UPDATE (resolved_at, rotation_id, pass)"),
     ("audit_detail", "SELECT (sequence, details)"),
 ];
@@ -90,7 +95,7 @@ const RE_ENCRYPTOR: [(&str, &str); 7] = [
 ];
 
 /// The command line: it makes and applies, shows everything, and steers. Migrating is the owner's.
-const OPERATOR: [(&str, &str); 18] = [
+const OPERATOR: [(&str, &str); 19] = [
     ("deployment", "INSERT"),
     ("heartbeat", "SELECT"),
     (
@@ -103,7 +108,7 @@ const OPERATOR: [(&str, &str); 18] = [
     ),
     (
         "rotation",
-        "INSERT, UPDATE (state, resend_at, paused, paused_because, resumptions, pause_after, only_column, sweep_columns, cancelled_because, due_at, failure, ended_at, pass, pass_columns, planned, plan_table, plan_part, plan_after)",
+        "INSERT, UPDATE (state, resend_at, paused, paused_because, resumptions, unknown_keys_accepted, pause_after, only_column, sweep_columns, cancelled_because, due_at, failure, ended_at, pass, pass_columns, planned, plan_table, plan_part, plan_after)",
     ),
     ("batch", "UPDATE (state, resend_at, failure)"),
     ("rotation_request", "SELECT"),
@@ -124,6 +129,7 @@ const OPERATOR: [(&str, &str); 18] = [
     ("quarantine", "SELECT, UPDATE (resolved_at)"),
     ("census", "SELECT"),
     ("schedule", "SELECT"),
+    ("straggler_look", "SELECT"),
     ("audit_entry", "SELECT, INSERT"),
     ("audit_detail", "SELECT, INSERT"),
     ("audit_head", "SELECT, INSERT, UPDATE (sequence, hash)"),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rekey_domain::{
     Algorithm, HARD_LIMIT, KeyringName, KeyringPolicy, Purpose, Schedule, format_duration,
+    parse_duration,
 };
 
 use super::section::Section;
@@ -11,6 +12,7 @@ use super::section::Section;
 /// The keyrings that every deployment has: they seal the audit log and sign certificates.
 const OURS: [(&str, Purpose); 2] = [("audit", Purpose::Audit), ("signing", Purpose::Signing)];
 const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(60 * 60);
 
 /// A keyring as the file wants it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,7 +141,23 @@ fn read_policy(section: &mut Section<'_>) -> KeyringPolicy {
         ),
         Some(found) => section.wrong("backup", format!("expected \"off\", found {found:?}")),
     }
+    read_straggler_look(section, &mut policy);
     policy
+}
+
+fn read_straggler_look(section: &mut Section<'_>, policy: &mut KeyringPolicy) {
+    let read = |text: &str| match text {
+        "off" => Ok(None),
+        every => parse_duration(every)
+            .ok()
+            .filter(|every| *every >= HOUR)
+            .map(Some)
+            .ok_or_else(|| format!("expected \"off\" or at least 1h, found {every:?}")),
+    };
+    put(
+        &mut policy.straggler_look,
+        section.parsed("straggler_look", read),
+    );
 }
 
 fn read_schedule(section: &mut Section<'_>, policy: &mut KeyringPolicy) {

@@ -22,3 +22,4 @@ pub mod rotation_request;
 pub mod schedule;
 pub mod source;
 pub mod source_table;
+pub mod straggler_look;

@@ -56,6 +56,7 @@ pub struct Model {
     pub waiting_since: Option<i64>,
     pub pass_columns: Option<Json<Vec<Uuid>>>,
     pub stood_out: Option<bool>,
+    pub unknown_keys_accepted: Option<bool>,
 }
 
 /// No relations: queries name what they join.

@@ -124,7 +124,7 @@ async fn one_value_that_cannot_be_read_stops_no_table() {
     clinic.execute("DELETE FROM patients WHERE id = 7").await;
     insert(&clinic, 7).await;
     let again = retry_quarantined(&clinic.services, &Retry::All, &operator()).await;
-    let again = again.unwrap()[0].rotation;
+    let again = again.unwrap()[0].sweep.rotation;
     let view = until("the end of the sweep", async || {
         let view = clinic.latest("phi").await?;
         (view.id == again && view.state == RotationState::Completed).then_some(view)

@@ -20,7 +20,9 @@ mod rotations;
 pub mod shell;
 mod sources;
 mod status;
+mod sweep;
 mod value;
+mod wait;
 
 use clap::Subcommand;
 
@@ -34,6 +36,8 @@ pub enum Command {
     Apply(apply::Args),
     /// Replace a keyring's primary key, and move every row to the new one.
     Rotate(rotate::Args),
+    /// Move rows below a keyring's primary key to it, as after a source was restored; no key is replaced.
+    Sweep(sweep::Args),
     /// Rotations: how far they are; pause, resume, cancel or retry one.
     #[command(subcommand)]
     Rotations(rotations::Command),
@@ -101,6 +105,7 @@ pub async fn run(command: Command, app: &App) -> anyhow::Result<Exit> {
     match command {
         Command::Apply(args) => apply::run(&args, app).await,
         Command::Rotate(args) => rotate::run(&args, app).await,
+        Command::Sweep(args) => sweep::run(&args, app).await,
         Command::Rotations(command) => rotations::run(&command, app).await,
         Command::Keys(command) => keys::run(&command, app).await,
         Command::Master(command) => master::run(&command, app).await,

@@ -1,35 +1,18 @@
 //! `rekey rotate`: asks for a rotation, and waits for its end if told to.
 
-use std::{
-    collections::HashSet,
-    io::{IsTerminal, stderr},
-    num::NonZeroU64,
-    time::Duration,
-};
+use std::num::NonZeroU64;
 
-use indicatif::{ProgressBar, ProgressStyle};
-use rekey_domain::{
-    Canary, ColumnName, DurationError, KeyringName, RotationReason, RotationState, parse_duration,
-};
+use rekey_domain::{Canary, ColumnName, KeyringName, RotationReason};
 use rekey_messages::RotationRequested;
-use rekey_operations::{
-    RotationView, columns_along, request_rotation, requested_rotation, worker_problems,
-};
+use rekey_operations::{columns_along, request_rotation, requested_rotation};
 use serde_json::json;
-use tokio::time::{Instant, sleep};
 
-use super::{plan, rotations};
+use super::{plan, wait::Wait};
 use crate::{
     app::App,
-    exit::{Exit, NotInTime},
+    exit::Exit,
     output::{self, Output},
 };
-
-const POLL: Duration = Duration::from_millis(500);
-/// What a rotation waits for longer than this is said where no bar shows it.
-const WORTH_A_NOTE: Duration = Duration::from_secs(5);
-/// A reason may have figures in it that change.
-const MOST_NOTES: usize = 20;
 
 /// What `rotate` takes.
 #[derive(Debug, clap::Args)]
@@ -46,13 +29,8 @@ pub struct Args {
     /// resume moves the others. Other columns of the keyring in the same rows move along.
     #[arg(long, value_name = "COLUMN")]
     only: Option<ColumnName>,
-    /// Wait until the rotation ends; exit code 1 if it did not complete, 3 if it pauses or leaves values
-    /// in quarantine.
-    #[arg(long)]
-    wait: bool,
-    /// Wait no longer than this, such as 2h; then exit code 5. The rotation goes on.
-    #[arg(long, requires = "wait", value_parser = duration, value_name = "DURATION")]
-    timeout: Option<Duration>,
+    #[command(flatten)]
+    wait: Wait,
     /// Only say what the rotation would do and what stands in its way; exit code 3 if a person is needed.
     #[arg(long, conflicts_with_all = ["wait", "urgent", "pause_after", "only"])]
     plan: bool,
@@ -75,10 +53,6 @@ impl Args {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, DurationError> {
-    parse_duration(text)
-}
-
 /// Asks for the rotation.
 pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
     if args.plan {
@@ -92,15 +66,9 @@ pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
     };
     let event = request_rotation(&app.services, &request, &app.principal).await?;
     say_what_moves_along(&canary, app).await?;
-    if args.wait {
-        let ended = wait(args, app, &event).await?;
-        rotations::print(&ended, app.output)?;
-        return Ok(match ended.state {
-            RotationState::Completed if ended.quarantined > 0 => Exit::PersonNeeded,
-            RotationState::Completed => Exit::Done,
-            state if state.is_live() => Exit::PersonNeeded,
-            _ => Exit::Failed,
-        });
+    if args.wait.is_asked() {
+        let find = async || requested_rotation(&app.services, &event).await;
+        return args.wait.until_the_end(app, find).await;
     }
     match app.output {
         Output::Json => output::object(
@@ -129,101 +97,4 @@ async fn say_what_moves_along(canary: &Canary, app: &App) -> anyhow::Result<()> 
         ));
     }
     Ok(())
-}
-
-/// Waits for the end of the rotation that the request led to.
-async fn wait(args: &Args, app: &App, event: &str) -> anyhow::Result<RotationView> {
-    let progress = progress();
-    let deadline = args.timeout.map(|timeout| Instant::now() + timeout);
-    let mut notes = Notes::default();
-    loop {
-        let view = look(app, event, &progress).await?;
-        let waiting = match &view {
-            Some(view) => view.waiting.clone(),
-            None => worker_problems(&app.services).await?,
-        };
-        let message = message(view.as_ref(), &waiting);
-        progress.set_message(message.clone());
-        if let Some(view) = &view {
-            progress.set_length(view.batches);
-            progress.set_position(view.batches_done);
-            if view.paused_because.is_some() || !view.state.is_live() {
-                progress.finish_and_clear();
-                return Ok(view.clone());
-            }
-        }
-        progress.suspend(|| notes.say(&waiting));
-        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            progress.finish_and_clear();
-            return Err(NotInTime(format!("the rotation did not end in time: {message}; rekey rotations list shows how far it is")).into());
-        }
-        sleep(POLL).await;
-    }
-}
-
-/// What was said of why the rotation waits: what lasts is said, and not each second anew.
-#[derive(Default)]
-struct Notes {
-    waits_since: Option<Instant>,
-    said: HashSet<String>,
-}
-
-impl Notes {
-    fn say(&mut self, waiting: &[String]) {
-        if waiting.is_empty() {
-            *self = Self::default();
-            return;
-        }
-        let since = *self.waits_since.get_or_insert_with(Instant::now);
-        if since.elapsed() < WORTH_A_NOTE {
-            return;
-        }
-        for why in waiting {
-            if self.said.len() < MOST_NOTES && self.said.insert(why.clone()) {
-                output::note(&format!("waiting: {why}"));
-            }
-        }
-    }
-}
-
-/// A store that is busy for a moment does not end the waiting.
-async fn look(
-    app: &App,
-    event: &str,
-    progress: &ProgressBar,
-) -> anyhow::Result<Option<RotationView>> {
-    loop {
-        match requested_rotation(&app.services, event).await {
-            Err(error) if error.is_retryable() => progress.set_message(error.to_string()),
-            result => return Ok(result?),
-        }
-        sleep(POLL).await;
-    }
-}
-
-fn message(view: Option<&RotationView>, waiting: &[String]) -> String {
-    let waiting = match waiting {
-        [] => String::new(),
-        why => format!(", waiting: {}", why.join("; ")),
-    };
-    let Some(view) = view else {
-        return format!("nobody has begun it yet{waiting}");
-    };
-    let due = view
-        .due_at
-        .map(|due| format!(", until {}", output::time(due)))
-        .unwrap_or_default();
-    format!("{}{due}, {} moved{waiting}", view.state, view.moved)
-}
-
-/// On stderr, and only on a terminal.
-fn progress() -> ProgressBar {
-    if !stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(0);
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} batches  {msg}") {
-        bar.set_style(style);
-    }
-    bar
 }

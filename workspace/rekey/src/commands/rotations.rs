@@ -1,7 +1,8 @@
 //! `rekey rotations`: how far they are, and steering them.
 
 use rekey_operations::{
-    RotationView, cancel_rotation, pause_rotation, resume_rotation, retry_rotation, rotation_view,
+    RotationView, cancel_rotation, pause_rotation, resume_over_unknown_keys, resume_rotation,
+    retry_rotation, rotation_view,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -41,6 +42,9 @@ pub enum Command {
     Resume {
         /// Its id.
         id: Uuid,
+        /// Also over values under keys that this store never had: it leaves them as they are, in quarantine.
+        #[arg(long)]
+        accept_unknown_keys: bool,
     },
     /// End a rotation where it is. Every row stays readable, the next rotation moves the rest.
     ///
@@ -71,8 +75,15 @@ pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
             pause_rotation(&app.services, *id, &app.principal).await?;
             show(*id, app).await?;
         }
-        Command::Resume { id } => {
-            resume_rotation(&app.services, *id, &app.principal).await?;
+        Command::Resume {
+            id,
+            accept_unknown_keys,
+        } => {
+            if *accept_unknown_keys {
+                resume_over_unknown_keys(&app.services, *id, &app.principal).await?;
+            } else {
+                resume_rotation(&app.services, *id, &app.principal).await?;
+            }
             show(*id, app).await?;
         }
         Command::Cancel { id, because } => {

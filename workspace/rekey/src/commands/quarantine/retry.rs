@@ -1,14 +1,15 @@
 //! `rekey quarantine retry`: has values tried again, and says what does it and when.
 
-use rekey_domain::{ColumnName, KeyringName, RotationState};
-use rekey_operations::{QuarantineRetry, Retry, SweepOutcome, retry_quarantined};
+use rekey_domain::{ColumnName, KeyringName};
+use rekey_operations::{QuarantineRetry, Retry, retry_quarantined};
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
     app::App,
+    commands::sweep,
     exit::Exit,
-    output::{self, Output, time},
+    output::{self, Output},
 };
 
 /// What `retry` takes; without anything all values are tried again.
@@ -48,7 +49,9 @@ pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
             .iter()
             .try_for_each(|retry| output::line(&sentence(retry)))?,
     }
-    let on_hold = retries.iter().any(|retry| retry.paused_because.is_some());
+    let on_hold = retries
+        .iter()
+        .any(|retry| retry.sweep.paused_because.is_some());
     Ok(if on_hold {
         Exit::PersonNeeded
     } else {
@@ -57,36 +60,16 @@ pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
 }
 
 fn sentence(retry: &QuarantineRetry) -> String {
-    let QuarantineRetry {
-        keyring,
-        rotation,
-        values,
-        state,
-        ..
-    } = retry;
-    let columns: Vec<_> = retry.columns.iter().map(ToString::to_string).collect();
-    let what = format!("{values} value(s) of {}", columns.join(", "));
-    let says = match retry.outcome {
-        SweepOutcome::Started => format!(
-            "sweep {rotation} of {keyring} tries {what} again; the running workers do it, rekey rotations show {rotation} says how far it is"
-        ),
-        SweepOutcome::AnotherPass => format!(
-            "rotation {rotation} of {keyring} is {state}: it begins another pass now, which tries {what} again"
-        ),
-        SweepOutcome::Joined => format!(
-            "rotation {rotation} of {keyring} is {state} and tries {what} again by itself, in its sweep after the grace period{}",
-            ends(retry)
-        ),
-    };
-    let Some(why) = &retry.paused_because else {
-        return says;
-    };
-    format!("{says}\nit is paused ({why}); to go on: rekey rotations resume {rotation}")
-}
-
-fn ends(retry: &QuarantineRetry) -> String {
-    let of_grace = retry
-        .not_before
-        .filter(|_| retry.state == RotationState::Grace);
-    of_grace.map_or_else(String::new, |at| format!(", which ends at {}", time(at)))
+    let columns: Vec<_> = retry
+        .sweep
+        .columns
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let what = format!(
+        "tries {} value(s) of {} again",
+        retry.values,
+        columns.join(", ")
+    );
+    sweep::sentence(&retry.sweep, &what)
 }

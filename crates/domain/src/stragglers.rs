@@ -1,0 +1,56 @@
+//! Stragglers: values below a keyring's primary key though its rotation is over, and whether a sweep is worth it.
+
+use std::collections::BTreeMap;
+
+use crate::RotationState;
+
+/// How many values there are of each kind, such as a column and a key.
+pub type Figures<K> = BTreeMap<K, u64>;
+
+/// Whether values below the primary key are swept without a person: more of a kind `now` than in the census that
+/// the keyring's latest rotation ended with. What that left, it left in quarantine, and another sweep would leave it
+/// again. Of one that a person cancelled the rest is that person's.
+///
+/// The two are of different moments, so this says what is worth doing, and never that nothing is left.
+pub fn worth_a_sweep<K: Ord>(
+    latest: Option<RotationState>,
+    now: &Figures<K>,
+    then: &Figures<K>,
+) -> bool {
+    let more = |(kind, values): (&K, &u64)| *values > then.get(kind).copied().unwrap_or_default();
+    latest == Some(RotationState::Completed) && now.iter().any(more)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures(of: &[(&'static str, u64)]) -> Figures<&'static str> {
+        of.iter().copied().collect()
+    }
+
+    #[test]
+    fn what_came_after_a_rotation_is_swept_and_what_it_left_is_not() {
+        let completed = Some(RotationState::Completed);
+        let then = figures(&[("ssn phi/1", 3)]);
+        for (now, swept) in [
+            (figures(&[]), false),
+            (figures(&[("ssn phi/1", 2)]), false),
+            (then.clone(), false),
+            (figures(&[("ssn phi/1", 4)]), true),
+            (figures(&[("ssn phi/1", 3), ("notes phi/1", 1)]), true),
+        ] {
+            assert_eq!(worth_a_sweep(completed, &now, &then), swept, "{now:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_swept_beside_another_rotation_or_after_one_that_a_person_ended() {
+        let (now, then) = (figures(&[("ssn phi/1", 300)]), figures(&[]));
+        for state in RotationState::ALL {
+            let swept = worth_a_sweep(Some(state), &now, &then);
+            assert_eq!(swept, state == RotationState::Completed, "{state}");
+        }
+        assert!(!worth_a_sweep(None, &now, &then));
+    }
+}

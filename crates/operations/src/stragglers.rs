@@ -1,0 +1,150 @@
+//! A look at a keyring's values: which are below its primary key, and which under keys that this store never had.
+
+use std::collections::{BTreeMap, HashSet};
+
+use rekey_domain::{ColumnName, Figures, Found, KeyId, KeyState, quarantine_stands_out};
+use rekey_store::{
+    census::Counted,
+    columns,
+    keyrings::{self, Keyring},
+    keys, stragglers,
+};
+use uuid::Uuid;
+
+use crate::{CensusRow, OperationError, Services, census_of_columns, look::key_names};
+
+/// Key ids that are named; of more a person asks the census.
+const NAMED: usize = 3;
+
+/// Values by the column's id and the key.
+pub type ByKey = Figures<(Uuid, KeyId)>;
+
+/// What a look found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stragglers {
+    /// Values under keys that were primary before.
+    pub below: ByKey,
+    /// Their columns.
+    pub columns: Vec<ColumnName>,
+    /// Where much is under keys that this store never had: how much, in words.
+    pub unknown_keys: Option<String>,
+}
+
+impl Stragglers {
+    /// How many values are below the primary key.
+    pub fn values(&self) -> u64 {
+        self.below.values().sum()
+    }
+}
+
+/// Counts the values of a keyring's columns.
+///
+/// # Errors
+/// As [`census`](crate::census()).
+pub async fn look_for_stragglers(
+    services: &Services,
+    keyring: &Keyring,
+) -> Result<Stragglers, OperationError> {
+    let db = services.store.db();
+    let columns = columns::of_keyring(db, keyring.id).await?;
+    let counted = census_of_columns(services, &columns, None).await?;
+    let below = keys_below(services, keyring).await?;
+    let rows = counted.iter().filter_map(|row| match row.found {
+        Found::Key(key) if below.contains(&key) => Some(((row.column_id, key), row.rows)),
+        _ => None,
+    });
+    let found = rows.collect::<ByKey>();
+    let mut names: Vec<_> = columns.into_iter().collect();
+    names.retain(|column| found.keys().any(|(id, _)| *id == column.id));
+    Ok(Stragglers {
+        below: found,
+        columns: names.into_iter().map(|column| column.spec.name).collect(),
+        unknown_keys: unknown_keys(services, &counted).await?,
+    })
+}
+
+/// The figures of a census that a rotation took, as a look would give them.
+pub fn figures(counted: &[Counted]) -> ByKey {
+    let keyed = counted.iter().filter_map(|count| match count.found() {
+        Found::Key(key) => Some(((count.column_id, key), count.rows.unsigned_abs())),
+        _ => None,
+    });
+    keyed.collect()
+}
+
+/// What the latest looks found that needs a person: values under unknown keys, or that nobody could look for long.
+pub(crate) async fn problems(services: &Services) -> Result<Vec<String>, OperationError> {
+    let db = services.store.db();
+    let now = services.store.now().await?;
+    let mut problems = Vec::new();
+    for look in stragglers::all(db).await? {
+        let keyring = keyrings::by_id(db, look.keyring_id).await?;
+        let name = &keyring.name.0;
+        problems.extend(look.unknown_keys.map(|what| {
+            format!(
+                "keyring {name}: {what}; a rotation puts them in quarantine where a person says so"
+            )
+        }));
+        let long_ago = keyring.policy.0.straggler_look.is_some_and(|every| {
+            (now - look.looked_at)
+                .to_std()
+                .is_ok_and(|ago| ago > every * 2)
+        });
+        let why = look.failure.filter(|_| long_ago);
+        problems.extend(why.map(|why| {
+            format!(
+                "keyring {name}: its values were not looked at for stragglers since {} ({why})",
+                look.looked_at.format("%F %T UTC")
+            )
+        }));
+    }
+    Ok(problems)
+}
+
+/// Keys that were primary before and have material still.
+async fn keys_below(
+    services: &Services,
+    keyring: &Keyring,
+) -> Result<HashSet<KeyId>, OperationError> {
+    let keys = keys::of_keyring(services.store.db(), keyring.id).await?;
+    let inactive = keys.iter().filter(|key| key.state.0 == KeyState::Inactive);
+    Ok(inactive.map(|key| key.id()).collect())
+}
+
+/// Whether so many values of a column are under keys that this store never had that there is one cause; and
+/// how many, in words. Keys of the store's other keyrings are known.
+///
+/// # Errors
+/// [`OperationError::Store`].
+pub async fn unknown_keys(
+    services: &Services,
+    counted: &[CensusRow],
+) -> Result<Option<String>, OperationError> {
+    let ours = key_names(services).await?;
+    let mut columns: BTreeMap<&ColumnName, (u64, Vec<(u64, KeyId)>)> = BTreeMap::new();
+    for row in counted {
+        let (met, unknown) = columns.entry(&row.column).or_default();
+        *met += row.rows;
+        if let Found::Key(key) = row.found
+            && !ours.contains_key(&key)
+        {
+            unknown.push((row.rows, key));
+        }
+    }
+    let stands_out = columns.into_iter().find(|(_, (met, unknown))| {
+        let values = unknown.iter().map(|(values, _)| values).sum();
+        quarantine_stands_out(*met, values)
+    });
+    Ok(stands_out.map(|(column, (met, unknown))| say(column, met, unknown)))
+}
+
+fn say(column: &ColumnName, met: u64, mut unknown: Vec<(u64, KeyId)>) -> String {
+    let values: u64 = unknown.iter().map(|(values, _)| values).sum();
+    unknown.sort_unstable_by(|one, other| other.cmp(one));
+    let more = if unknown.len() > NAMED { ", …" } else { "" };
+    let keys = unknown.iter().take(NAMED).map(|(_, key)| key.to_string());
+    let keys = keys.collect::<Vec<_>>().join(", ");
+    format!(
+        "{values} of the {met} values of {column} are under keys that this store never had ({keys}{more}): the store is from a backup, or another deployment rotates the same source, or the source is not the one that was meant"
+    )
+}

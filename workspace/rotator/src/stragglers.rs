@@ -1,0 +1,146 @@
+//! `stragglers.wanted`: looks for values below a keyring's primary key, as after a source was restored from a backup, and has them swept.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rekey_domain::{Principal, RotationReason, RotationState, worth_a_sweep};
+use rekey_messages::StragglersWanted;
+use rekey_operations::{
+    ByKey, OperationError, Services, Stragglers, figures, look_for_stragglers, sweep,
+};
+use rekey_runtime::{Handler, Job, JobError, leased};
+use rekey_store::{
+    Unit,
+    audit::Record,
+    census,
+    keyrings::{self, Keyring},
+    rotations::{self, Rotation},
+    stragglers::{self, Findings},
+};
+use serde_json::json;
+
+/// Another rotator looks.
+const BUSY: Duration = Duration::from_secs(30);
+
+/// Looks for stragglers.
+pub struct LookForStragglers {
+    pub services: Services,
+}
+
+#[async_trait]
+impl Handler for LookForStragglers {
+    type Command = StragglersWanted;
+    const NAME: &'static str = "rotator.stragglers";
+
+    async fn handle(&self, command: StragglersWanted, job: &Job) -> Result<(), JobError> {
+        let Services { store, holder, .. } = &self.services;
+        let keyring = keyrings::by_name(store.db(), &command.keyring).await?;
+        // A rotation that is not over counts by itself, and there is another look tomorrow.
+        if self.latest(&keyring).await?.is_some_and(is_under_way) {
+            return Ok(());
+        }
+        let name = format!("stragglers/{}", keyring.id);
+        let Some(lease) = leased::take(store, &name, holder).await? else {
+            return Err(JobError::Snooze(BUSY));
+        };
+        let looking = look_for_stragglers(&self.services, &keyring);
+        let looked: Result<_, OperationError> = leased::renewed(store, &lease, looking).await;
+        leased::give_back(store, &lease).await;
+        Ok(match looked {
+            Ok(found) => self.answer(job, &keyring, found).await?,
+            Err(error) => self.note_failure(job, &keyring, &error).await?,
+        })
+    }
+}
+
+fn is_under_way(rotation: Rotation) -> bool {
+    rotation.state.0.is_live() || rotation.state.0 == RotationState::Failed
+}
+
+impl LookForStragglers {
+    async fn latest(&self, keyring: &Keyring) -> Result<Option<Rotation>, OperationError> {
+        let of_keyring = rotations::of_keyring(self.services.store.db(), keyring.id).await?;
+        Ok(of_keyring.into_iter().next())
+    }
+
+    /// Notes what was found, and asks for a sweep where that is worth it.
+    async fn answer(
+        &self,
+        job: &Job,
+        keyring: &Keyring,
+        found: Stragglers,
+    ) -> Result<(), OperationError> {
+        let latest = self.latest(keyring).await?;
+        let then = self.left_by(latest.as_ref()).await?;
+        let state = latest.map(|latest| latest.state.0);
+        let sweeps = worth_a_sweep(state, &found.below, &then);
+        let pen = self.services.pen(&crate::principal()).await?;
+        let Some(unit) = job.begin().await? else {
+            return Ok(());
+        };
+        let noted = Findings {
+            stragglers: found.values(),
+            unknown_keys: found.unknown_keys.clone(),
+        };
+        stragglers::note(&unit, keyring.id, &noted).await?;
+        if sweeps {
+            let record = begin_sweep(&unit, keyring, &found).await?;
+            pen.append(
+                &unit,
+                Record {
+                    action: "sweep.started",
+                    subject: keyring.name.0.as_str(),
+                    outcome: "done",
+                    details: record,
+                },
+            )
+            .await?;
+        }
+        unit.commit().await?;
+        tracing::info!(keyring = %keyring.name.0, values = found.values(), sweeps, "looked for stragglers");
+        Ok(())
+    }
+
+    /// What the census found that the rotation ended with.
+    async fn left_by(&self, latest: Option<&Rotation>) -> Result<ByKey, OperationError> {
+        let Some(latest) = latest else {
+            return Ok(ByKey::new());
+        };
+        let db = self.services.store.db();
+        Ok(figures(&census::of_pass(db, latest.id, latest.pass).await?))
+    }
+
+    async fn note_failure(
+        &self,
+        job: &Job,
+        keyring: &Keyring,
+        error: &OperationError,
+    ) -> Result<(), OperationError> {
+        let Some(unit) = job.begin().await? else {
+            return Ok(());
+        };
+        stragglers::note_failure(&unit, keyring.id, &error.to_string()).await?;
+        unit.commit().await?;
+        tracing::warn!(keyring = %keyring.name.0, %error, "nobody could look for stragglers");
+        Ok(())
+    }
+}
+
+/// Starts the sweep, and gives what the audit log keeps of it.
+async fn begin_sweep(
+    unit: &Unit,
+    keyring: &Keyring,
+    found: &Stragglers,
+) -> Result<serde_json::Value, OperationError> {
+    let principal = Principal::schedule(keyring.name.0.as_str());
+    let reason = RotationReason::Schedule;
+    let (rotation, outcome) = sweep(unit, keyring.id, &found.columns, reason, &principal).await?;
+    Ok(json!({
+        "rotation": rotation.id,
+        "keyring": keyring.name.0,
+        "because": "stragglers",
+        "outcome": outcome,
+        "columns": found.columns,
+        "values": found.values(),
+    }))
+}
