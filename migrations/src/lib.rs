@@ -32,6 +32,7 @@ mod m0031_dead_letter_stood;
 mod m0032_heartbeats;
 mod m0033_guards;
 mod m0034_stragglers;
+mod m0035_in_doubt;
 mod table;
 
 /// Every migration, in order.
@@ -72,6 +73,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0032_heartbeats::Migration),
             Box::new(m0033_guards::Migration),
             Box::new(m0034_stragglers::Migration),
+            Box::new(m0035_in_doubt::Migration),
         ]
     }
 }

@@ -22,6 +22,16 @@ pub enum RowKey {
     },
 }
 
+impl RowKey {
+    /// Where the row stands in the order of reading, to compare with others of its part.
+    pub fn place(self) -> (i64, u16) {
+        match self {
+            Self::RowId(id) => (id, 0),
+            Self::Tuple { block, offset } => (block.into(), offset),
+        }
+    }
+}
+
 impl fmt::Display for RowKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

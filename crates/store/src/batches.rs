@@ -19,9 +19,9 @@ pub use crate::entities::batch::Model as Batch;
 use crate::{
     StoreError, Unit,
     entities::{batch, rotation},
-    progress::Tally,
+    progress::{InDoubt, Tally},
     rotations::{self, Locked, Rotation},
-    stored::Text,
+    stored::{Json, Text},
 };
 
 /// How long a dispatched batch may go without a sign of life before its message is sent again.
@@ -141,6 +141,7 @@ pub async fn plan(
         waiting_because: Set(None),
         opened: Set(None),
         waiting_since: Set(None),
+        in_doubt: Set(None),
     };
     batch::Entity::insert(row)
         .exec_without_returning(unit.db())
@@ -292,17 +293,26 @@ pub async fn void(
     change_state(unit, batch, BatchState::Void, changes).await
 }
 
-/// Adds what an attempt did before it failed.
+/// Adds what an attempt did since it told the last time, and what it is about to do.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
-pub async fn note(unit: &Unit, batch: &Batch, tally: Tally) -> Result<(), StoreError> {
+pub async fn tell(
+    unit: &Unit,
+    batch: &Batch,
+    since: Tally,
+    in_doubt: Option<InDoubt>,
+) -> Result<(), StoreError> {
     use batch::Column::{Conflicts, Id, Moved, RowsMoved};
     let add = |column: batch::Column, count| Expr::col(column).if_null(0_i64).add(signed(count));
     batch::Entity::update_many()
-        .col_expr(RowsMoved, add(RowsMoved, tally.rows))
-        .col_expr(Moved, add(Moved, tally.moved))
-        .col_expr(Conflicts, add(Conflicts, tally.conflicts))
+        .col_expr(RowsMoved, add(RowsMoved, since.rows))
+        .col_expr(Moved, add(Moved, since.moved))
+        .col_expr(Conflicts, add(Conflicts, since.conflicts))
+        .set(batch::ActiveModel {
+            in_doubt: Set(in_doubt.map(Json)),
+            ..Default::default()
+        })
         .filter(Id.eq(batch.id))
         .exec(unit.db())
         .await?;
@@ -316,6 +326,7 @@ fn ended(unit: &Unit, batch: &Batch, tally: Tally) -> batch::ActiveModel {
         moved: Set(batch.moved + signed(tally.moved)),
         conflicts: Set(batch.conflicts + signed(tally.conflicts)),
         ended_at: Set(Some(unit.now())),
+        in_doubt: Set(None),
         ..Default::default()
     }
 }

@@ -31,6 +31,33 @@ pub struct Tally {
     pub opened: u64,
 }
 
+impl Tally {
+    /// What was done since it stood so.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            rows: self.rows - earlier.rows,
+            moved: self.moved - earlier.moved,
+            conflicts: self.conflicts - earlier.conflicts,
+            quarantined: self.quarantined - earlier.quarantined,
+            opened: self.opened - earlier.opened,
+        }
+    }
+}
+
+/// A row's place in the order in which its batch is read.
+pub type Place = (i64, u16);
+
+/// What an attempt was about to write, of which nobody said yet whether it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InDoubt {
+    /// Rows with values to be moved.
+    pub rows: u64,
+    /// Those values.
+    pub values: u64,
+    /// None of them stands behind this place.
+    pub to: Place,
+}
+
 /// How far a rotation is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {

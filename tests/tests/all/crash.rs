@@ -67,8 +67,13 @@ async fn survives(point: &str) {
     clinic.assert_reads_back().await;
 
     let restarted = Process::up(&clinic.disks, None);
-    clinic.completes().await;
+    let view = clinic.completes().await;
     clinic.assert_rotated_once().await;
+    assert_eq!(
+        view.moved,
+        clinic.values(),
+        "{point}: a kill loses no figure"
+    );
     until("the ghost's letter", async || {
         (clinic.count("SELECT count(*) FROM dead_letter").await > 0).then_some(())
     })

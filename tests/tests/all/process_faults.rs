@@ -83,8 +83,13 @@ async fn survives(worker: Worker, point: &str) {
 
     cluster.leases_end().await;
     let _replacement = cluster.start(worker);
-    cluster.reaches(RotationState::Completed).await;
+    let view = cluster.reaches(RotationState::Completed).await;
     cluster.assert_rotated_once().await;
+    assert_eq!(
+        view.moved,
+        cluster.values(),
+        "{point}: a kill loses no figure"
+    );
     until("the ghost's letter", async || {
         (cluster.count("SELECT count(*) FROM dead_letter").await == 1).then_some(())
     })
@@ -141,7 +146,7 @@ async fn goes_on_after(worker: Worker, point: &str, messages: Messages) {
         died.elapsed()
     );
     let (mut seen, mut moved) = (String::new(), died);
-    until("the rotation to be completed", async || {
+    let view = until("the rotation to be completed", async || {
         let view = cluster.rotation().await;
         let now = format!("{view:?}");
         if seen != now {
@@ -152,10 +157,15 @@ async fn goes_on_after(worker: Worker, point: &str, messages: Messages) {
             still < STANDSTILL,
             "{point}: {still:?} without a step: {view:#?}"
         );
-        (view?.state == RotationState::Completed).then_some(())
+        view.filter(|view| view.state == RotationState::Completed)
     })
     .await;
     cluster.assert_rotated_once().await;
+    assert_eq!(
+        view.moved,
+        cluster.values(),
+        "{point}: a kill loses no figure"
+    );
 }
 
 /// A request for a keyring that is not there, so that a handler fails.

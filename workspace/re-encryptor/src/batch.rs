@@ -8,7 +8,7 @@ use rekey_domain::{KeyId, RotationState, Triggers};
 use rekey_operations::{OperationError, Services};
 use rekey_runtime::crash;
 use rekey_sources::{
-    ReadColumn, ReadQuery, RowUpdate, Source, SourceError, SourceRow, WriteOutcome, WriteTarget,
+    ReadColumn, ReadQuery, Source, SourceError, SourceRow, WriteOutcome, WriteTarget,
 };
 use rekey_store::{
     batches::Batch,
@@ -20,7 +20,11 @@ use rekey_store::{
 use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
-use crate::row::{self, Keys, Moved, Unmoved};
+use crate::{
+    account::{Account, Counted},
+    row::{self, Keys, Moved, Unmoved},
+    value,
+};
 
 /// Bytes of values in memory at once for a batch; a page's last row may go beyond. On its way a value
 /// is there up to six times.
@@ -60,6 +64,15 @@ struct Round {
     quarantine: Vec<Unmoved>,
 }
 
+impl Round {
+    fn see(&mut self, written: &[WriteOutcome]) {
+        for outcome in written {
+            self.skipped += u64::from(*outcome == WriteOutcome::Skipped);
+            self.changed |= matches!(outcome, WriteOutcome::Written | WriteOutcome::Lost);
+        }
+    }
+}
+
 /// A batch with everything it takes.
 pub struct Work<'a> {
     pub services: &'a Services,
@@ -75,33 +88,35 @@ pub struct Work<'a> {
     wide: &'a Semaphore,
 }
 
-/// Moves all values of the batch's range to `target`; `wide` lets one batch of the process at a time
+/// Moves all values of the batch's range to the target; `wide` lets one batch of the process at a time
 /// work on wide rows.
 ///
-/// Of an attempt that fails, `tally` has what it moved all the same.
+/// Of an attempt that fails, `account` has what it moved all the same.
 pub async fn re_encrypt(
     services: &Services,
-    rotation: &Rotation,
-    batch: &Batch,
-    target: KeyId,
+    (rotation, batch, target): (&Rotation, &Batch, KeyId),
     wide: &Semaphore,
-    tally: &mut Tally,
+    account: &mut Account<'_>,
 ) -> Result<Outcome, OperationError> {
     let mut work = prepare(services, rotation, batch, target, wide).await?;
-    match work.rounds(tally).await {
-        Ok(quarantine) => {
+    match work.rounds(account).await {
+        Ok((quarantine, opened)) => {
             crash::point("re-encryptor.verified");
-            tally.quarantined = quarantine.len() as u64;
+            let quarantined = quarantine.len() as u64;
             Ok(Outcome {
                 void: false,
-                tally: *tally,
+                tally: Tally {
+                    quarantined,
+                    opened,
+                    ..account.tally
+                },
                 quarantine,
                 met: work.met,
             })
         }
         Err(OperationError::Source(SourceError::PartChanged { .. })) => Ok(Outcome {
             void: true,
-            tally: *tally,
+            tally: account.tally,
             ..Outcome::default()
         }),
         Err(error) => Err(error),
@@ -184,25 +199,61 @@ fn query(columns: &[Protected], left_alone: &[KeyId], batch: &Batch) -> ReadQuer
 
 impl<'a> Work<'a> {
     /// Reads the range and moves what it can, until reading finds nothing that can be moved; gives
-    /// what is left.
-    async fn rounds(&mut self, tally: &mut Tally) -> Result<Vec<Unmoved>, OperationError> {
+    /// what is left, and how many values opened.
+    async fn rounds(
+        &mut self,
+        account: &mut Account<'_>,
+    ) -> Result<(Vec<Unmoved>, u64), OperationError> {
+        self.settle(account).await?;
         let mut pauses = PAUSES_MS.into_iter().map(Duration::from_millis);
         for attempt in 0..ROUNDS {
-            let round = self.round(attempt == 0, tally).await?;
+            let round = self.round(attempt == 0, account).await?;
             if round.skipped > 0 {
                 let Some(pause) = pauses.next() else {
                     return Err(self.locked().await);
                 };
                 tokio::time::sleep(pause).await;
             } else if !round.changed {
-                tally.opened = round.opened;
                 // Rows that an attempt before this one wrote may be in memory only.
                 self.source.flush().await?;
-                return Ok(round.quarantine);
+                return Ok((round.quarantine, round.opened));
             }
         }
         let what = format!("rows of {} in {}", self.query.part, self.query.range);
         Err(rekey_store::StoreError::Stale { what }.into())
+    }
+
+    /// Finds out what an attempt wrote that did not live to say so: what is to be moved still was not written.
+    async fn settle(&self, account: &mut Account<'_>) -> Result<(), OperationError> {
+        let Some(to) = account.in_doubt_to() else {
+            return Ok(());
+        };
+        let (mut left, mut after) = (Counted::default(), None);
+        loop {
+            let page = self.source.read(&self.query, after, PAGE_BYTES).await?;
+            let in_doubt = page.rows.partition_point(|row| row.key.place() <= to);
+            left += self.to_move(&page.rows[..in_doubt]);
+            after = page.next;
+            if after.is_none() || in_doubt < page.rows.len() {
+                break;
+            }
+        }
+        account.settle(left);
+        Ok(account.tell().await?)
+    }
+
+    /// What names a key that is below the target.
+    fn to_move(&self, rows: &[SourceRow]) -> Counted {
+        let mut counted = Counted::default();
+        for row in rows {
+            let named = row.values.iter().zip(&self.columns);
+            let named = named.filter_map(|(stored, column)| {
+                value::key_id(stored.as_ref()?, column.spec.encoding)
+            });
+            let values = named.filter(|id| !self.settled.contains(id)).count();
+            counted.add(values as u64);
+        }
+        counted
     }
 
     /// The application holds rows of the range; who cannot be told is no reason to fail otherwise.
@@ -216,7 +267,11 @@ impl<'a> Work<'a> {
     }
 
     /// Reads the range once, page by page, and moves what it can.
-    async fn round(&mut self, first: bool, tally: &mut Tally) -> Result<Round, OperationError> {
+    async fn round(
+        &mut self,
+        first: bool,
+        account: &mut Account<'_>,
+    ) -> Result<Round, OperationError> {
         let mut outcome = Round::default();
         let (mut after, mut is_wide) = (None, false);
         loop {
@@ -232,7 +287,7 @@ impl<'a> Work<'a> {
             if first {
                 self.meet(&page.rows);
             }
-            self.move_page(page.rows, &mut outcome, tally).await?;
+            self.move_page(page.rows, &mut outcome, account).await?;
             drop(turn);
             if after.is_none() {
                 return Ok(outcome);
@@ -263,11 +318,12 @@ impl<'a> Work<'a> {
         &mut self,
         rows: Vec<SourceRow>,
         outcome: &mut Round,
-        tally: &mut Tally,
+        account: &mut Account<'_>,
     ) -> Result<(), OperationError> {
-        if rows.is_empty() {
+        let Some(last) = rows.last() else {
             return Ok(());
-        }
+        };
+        let (to_move, to) = (self.to_move(&rows), last.key);
         let deadline = self.source.deadline(WRITE_WITHIN).await?;
         let mut moved = row::re_encrypt(self, rows).await?;
         outcome.quarantine.append(&mut moved.quarantine);
@@ -275,6 +331,7 @@ impl<'a> Work<'a> {
         if moved.updates.is_empty() {
             return Ok(());
         }
+        account.begin_page(to_move, to).await?;
         crash::point("re-encryptor.encrypted");
         let mut written = vec![WriteOutcome::Skipped; moved.updates.len()];
         let done = self
@@ -282,8 +339,8 @@ impl<'a> Work<'a> {
             .write_into(&self.target_part, &moved.updates, deadline, &mut written)
             .await;
         crash::point("re-encryptor.written");
-        // What was written counts, whatever came after.
-        count(&moved.updates, &written, outcome, tally);
+        account.end_page(&moved.updates, &written, done.is_ok());
+        outcome.see(&written);
         done?;
         if written.contains(&WriteOutcome::Withheld) {
             self.quarantine_withheld(&moved, &written, outcome).await?;
@@ -310,25 +367,6 @@ impl<'a> Work<'a> {
             outcome.quarantine.extend(values);
         }
         Ok(())
-    }
-}
-
-fn count(updates: &[RowUpdate], written: &[WriteOutcome], round: &mut Round, tally: &mut Tally) {
-    debug_assert!(
-        updates.windows(2).all(|two| two[0].key != two[1].key),
-        "one update a row"
-    );
-    for (update, outcome) in updates.iter().zip(written) {
-        match outcome {
-            WriteOutcome::Written => {
-                tally.rows += 1;
-                tally.moved += update.columns.len() as u64;
-            }
-            WriteOutcome::Lost => tally.conflicts += 1,
-            WriteOutcome::Skipped => round.skipped += 1,
-            WriteOutcome::Withheld => {}
-        }
-        round.changed |= matches!(outcome, WriteOutcome::Written | WriteOutcome::Lost);
     }
 }
 

@@ -19,6 +19,7 @@ use rekey_store::{
 use tokio::sync::Semaphore;
 
 use crate::{
+    account::Account,
     batch::{self, Outcome},
     limits::{self, Turn},
     names, too_much, waiting,
@@ -178,11 +179,12 @@ impl ReEncryptBatch {
         };
         let id = rotation.target_key_id.and_then(|id| u32::try_from(id).ok());
         let target = KeyId::new(id.expect("`current` compared the target"));
-        let (services, mut tally) = (&self.services, Tally::default());
-        let moved =
-            batch::re_encrypt(services, rotation, batch, target, &self.wide, &mut tally).await;
-        if moved.is_err() && tally.rows + tally.conflicts > 0 {
-            self.note(batch, tally).await?;
+        let mut account = Account::open(&self.services, batch, lease);
+        let work = (rotation, batch, target);
+        let moved = batch::re_encrypt(&self.services, work, &self.wide, &mut account).await;
+        if moved.is_err() {
+            // What a failed attempt moved counts: the next one finds it moved.
+            account.tell().await?;
         }
         let outcome = moved?;
         let rows = outcome.tally.rows;
@@ -191,13 +193,6 @@ impl ReEncryptBatch {
             taken.correct(&self.services, rows).await;
         }
         Ok(Turn::Go(None))
-    }
-
-    /// What a failed attempt moved counts: the next one finds it moved.
-    async fn note(&self, batch: &Batch, tally: Tally) -> Result<(), StoreError> {
-        let unit = self.services.store.begin().await?;
-        batches::note(&unit, batch, tally).await?;
-        unit.commit().await
     }
 
     /// Ends the batch, and dispatches the rotation's next in the same unit.

@@ -1,5 +1,6 @@
 //! Moves one batch of rows from the old keys to the new.
 
+mod account;
 mod batch;
 mod handler;
 mod limits;

@@ -3,7 +3,10 @@
 use rekey_domain::BatchState;
 use sea_orm::entity::prelude::*;
 
-use crate::stored::Text;
+use crate::{
+    progress::InDoubt,
+    stored::{Json, Text},
+};
 
 /// One row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -33,6 +36,7 @@ pub struct Model {
     pub waiting_because: Option<String>,
     pub opened: Option<i64>,
     pub waiting_since: Option<i64>,
+    pub in_doubt: Option<Json<InDoubt>>,
 }
 
 /// No relations: queries name what they join.

@@ -1,0 +1,126 @@
+//! What an attempt at a batch moved, told to the store before each write: a kill leaves one page in doubt, and the next attempt finds out.
+
+use std::ops::AddAssign;
+
+use rekey_operations::Services;
+use rekey_sources::{RowKey, RowUpdate, WriteOutcome};
+use rekey_store::{
+    StoreError,
+    batches::{self, Batch},
+    leases::{self, JOB_LEASE, Lease},
+    progress::{InDoubt, Place, Tally},
+};
+
+/// The figures of an attempt.
+pub struct Account<'a> {
+    services: &'a Services,
+    batch: &'a Batch,
+    lease: &'a Lease,
+    /// All that it did.
+    pub tally: Tally,
+    told: Tally,
+    in_doubt: Option<InDoubt>,
+}
+
+impl<'a> Account<'a> {
+    /// Of an attempt that begins; the one before may have left a page in doubt.
+    pub fn open(services: &'a Services, batch: &'a Batch, lease: &'a Lease) -> Self {
+        Self {
+            services,
+            batch,
+            lease,
+            tally: Tally::default(),
+            told: Tally::default(),
+            in_doubt: batch.in_doubt.as_ref().map(|doubt| doubt.0),
+        }
+    }
+
+    /// Up to where nobody knows what the attempt before wrote.
+    pub fn in_doubt_to(&self) -> Option<Place> {
+        self.in_doubt.map(|doubt| doubt.to)
+    }
+
+    /// So much is to be moved still of what was in doubt: the rest was written.
+    pub fn settle(&mut self, left: Counted) {
+        let Some(doubt) = self.in_doubt.take() else {
+            return;
+        };
+        self.tally.rows += doubt.rows.saturating_sub(left.rows);
+        self.tally.moved += doubt.values.saturating_sub(left.values);
+    }
+
+    /// Tells what is about to be written, of rows up to `to`.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] where another has the batch.
+    pub async fn begin_page(&mut self, page: Counted, to: RowKey) -> Result<(), StoreError> {
+        self.in_doubt = Some(InDoubt {
+            rows: page.rows,
+            values: page.values,
+            to: to.place(),
+        });
+        self.tell().await
+    }
+
+    /// What was written counts, whatever came after; of the rest nobody knows where the write failed.
+    pub fn end_page(&mut self, updates: &[RowUpdate], written: &[WriteOutcome], is_known: bool) {
+        debug_assert!(
+            updates.windows(2).all(|two| two[0].key != two[1].key),
+            "one update a row"
+        );
+        let mut moved = Counted::default();
+        for (update, outcome) in updates.iter().zip(written) {
+            match outcome {
+                WriteOutcome::Written => {
+                    moved.rows += 1;
+                    moved.values += update.columns.len() as u64;
+                }
+                WriteOutcome::Lost => self.tally.conflicts += 1,
+                WriteOutcome::Skipped | WriteOutcome::Withheld => {}
+            }
+        }
+        self.tally.rows += moved.rows;
+        self.tally.moved += moved.values;
+        self.in_doubt = self.in_doubt.filter(|_| !is_known).map(|doubt| InDoubt {
+            rows: doubt.rows.saturating_sub(moved.rows),
+            values: doubt.values.saturating_sub(moved.values),
+            to: doubt.to,
+        });
+    }
+
+    /// Tells the store what it was not told yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] where another has the batch.
+    pub async fn tell(&mut self) -> Result<(), StoreError> {
+        let unit = self.services.store.begin_forgettable().await?;
+        leases::hold(&unit, self.lease, JOB_LEASE).await?;
+        let since = self.tally.since(&self.told);
+        batches::tell(&unit, self.batch, since, self.in_doubt).await?;
+        unit.commit().await?;
+        self.told = self.tally;
+        Ok(())
+    }
+}
+
+/// Rows and values that are to be moved.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counted {
+    pub rows: u64,
+    pub values: u64,
+}
+
+impl AddAssign for Counted {
+    fn add_assign(&mut self, more: Self) {
+        self.rows += more.rows;
+        self.values += more.values;
+    }
+}
+
+impl Counted {
+    /// Adds a row with so many values to be moved.
+    pub fn add(&mut self, values: u64) {
+        self.rows += u64::from(values > 0);
+        self.values += values;
+    }
+}
