@@ -60,7 +60,7 @@ pub use rotation::{
 pub use schedule::{Schedule, ScheduleError};
 pub use stragglers::{Figures, worth_a_sweep};
 pub use sweep::{RotationKind, SweepDecision, decide_sweep};
-pub use url::{PASSWORD_NOT_ENCODED, may_show_password, sqlite_parameter_problem};
+pub use url::{PASSWORD_NOT_ENCODED, SHARED_SESSIONS, may_show_password, sqlite_parameter_problem};
 pub use usage::{
     FIRST_BLOCK, Forecast, HARD_LIMIT, LARGEST_BLOCK, PLAN_LIMIT, UsageBlock, UsageError, forecast,
     next_block_size, plan_fits, take_block,

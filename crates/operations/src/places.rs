@@ -21,6 +21,9 @@ use crate::{
     master::refuse_lost,
 };
 
+/// Connections to the store that a command opens at most: one, and another while that has a unit open.
+const OF_A_COMMAND: u32 = 2;
+
 /// The configuration, and the directory for what it does not keep elsewhere.
 #[derive(Debug, Clone)]
 pub struct Places {
@@ -44,6 +47,14 @@ impl Places {
             None => own_state().ok_or_else(nowhere)?.join("rekey"),
         };
         Ok(Self { config, state })
+    }
+
+    /// The same for one command: it does one thing after the other, and leaves connections to others.
+    #[must_use]
+    pub fn for_a_command(mut self) -> Self {
+        let allowed = self.config.store.connections.unwrap_or(OF_A_COMMAND);
+        self.config.store.connections = Some(allowed.min(OF_A_COMMAND));
+        self
     }
 
     /// The file `name` in the state directory.
@@ -104,7 +115,7 @@ impl Places {
                     .to_owned(),
             });
         }
-        Ok(Store::connect(&url).await?)
+        Ok(Store::connect_within(&url, self.config.store.connections).await?)
     }
 
     /// Refuses a store that only one process may serve.
@@ -150,6 +161,10 @@ impl Places {
     pub async fn connect_to_look(&self, principal: Principal) -> Result<Services, OperationError> {
         let store = self.open_store().await?;
         store.check_schema().await?;
+        self.look(store, principal).await
+    }
+
+    async fn look(&self, store: Store, principal: Principal) -> Result<Services, OperationError> {
         let kms = match connect_kms(&self.config.kms, &self.file("master.key")).await {
             Err(OperationError::Kms(error)) => Arc::new(NoKms::unopened(error)),
             connected => connected?,
@@ -168,11 +183,13 @@ impl Places {
         principal: Principal,
     ) -> Result<(Services, Option<Change>), OperationError> {
         self.create()?;
-        let store = Store::connect(&self.store_url(true)).await?;
+        let url = self.store_url(true);
+        let store = Store::connect_within(&url, self.config.store.connections).await?;
         store.migrate().await?;
         self.declare().await?;
         let is_new = keys::wrapped(store.db()).await?.is_empty();
-        let services = self.connect_to_look(principal.clone()).await?;
+        store.check_schema().await?;
+        let services = self.look(store.clone(), principal.clone()).await?;
         if !is_new {
             refuse_lost(&services).await?;
             return Ok((services, None));

@@ -265,6 +265,12 @@ pub enum SourceError {
         /// The row.
         row: RowKey,
     },
+    /// A pooler gives our sessions other connections each time.
+    #[error("{database}: {}", rekey_domain::SHARED_SESSIONS)]
+    Pooled {
+        /// The database.
+        database: String,
+    },
     /// No implementation for this kind of database.
     #[error(
         "cannot open a {scheme:?} database: expected a URL such as postgres://user@host/clinic or sqlite:///var/lib/clinic.db"
@@ -362,6 +368,7 @@ impl SourceError {
                 | Self::ForeignPart { .. }
                 | Self::CannotBind { .. }
                 | Self::NoRowId { .. }
+                | Self::Pooled { .. }
                 | Self::UnknownScheme { .. }
                 | Self::BadUrl { .. }
         )

@@ -23,6 +23,7 @@ mod measure;
 mod names;
 mod own_code;
 mod parts;
+mod pooler;
 mod ranges;
 mod read;
 mod rights;

@@ -27,6 +27,7 @@ mod suite {
     pub mod postgres_locks;
     mod postgres_own_code;
     pub mod postgres_parts;
+    mod postgres_poolers;
     pub mod postgres_rights;
     pub mod postgres_sessions;
     pub mod postgres_speed;

@@ -12,10 +12,13 @@ use sea_orm::{
     },
 };
 
-use crate::{StoreError, faults};
+use crate::{StoreError, faults, pooler, store::sqlite_file};
 
 const SQLITE_CONNECTIONS: u32 = 4;
 const POSTGRES_CONNECTIONS: u32 = 10;
+/// How long a connection is waited for.
+const SQLITE_PATIENCE: Duration = Duration::from_secs(30);
+const POSTGRES_PATIENCE: Duration = Duration::from_secs(10);
 /// A connection that was idle for longer is tried before it is used; asking each time costs a round trip.
 const TRY_AFTER_IDLE: Duration = Duration::from_secs(1);
 
@@ -39,18 +42,39 @@ const POSTGRES_SESSION: &str = "\
     SET idle_in_transaction_session_timeout = '60s'";
 
 /// Connects to the database of this URL, whatever its kind.
-pub(crate) async fn connect(url: &str) -> Result<DatabaseConnection, StoreError> {
+pub(crate) async fn connect(
+    url: &str,
+    connections: Option<u32>,
+) -> Result<DatabaseConnection, StoreError> {
     let options = if may_show_password(url) {
         return Err(StoreError::Url);
     } else if is_postgres(url) {
-        postgres(url)?
+        postgres(url, connections.unwrap_or(POSTGRES_CONNECTIONS))?
     } else if url.starts_with("sqlite:") {
         sqlite(url)?
     } else {
         return Err(StoreError::Url);
     };
+    let out_of_reach = |reason: String| StoreError::OutOfReach(format!("{}: {reason}", place(url)));
     let connected = Database::connect(options).await;
-    connected.map_err(|error| StoreError::OutOfReach(faults::meaning(&error)))
+    let db = connected.map_err(|error| out_of_reach(faults::meaning(&error)))?;
+    if is_postgres(url) {
+        let shared = pooler::shares(db.get_postgres_connection_pool()).await;
+        if shared.map_err(|error| out_of_reach(faults::of_driver(&error)))? {
+            return Err(StoreError::Pooled { place: place(url) });
+        }
+    }
+    Ok(db)
+}
+
+/// Where the store is, for people: no password is shown.
+pub(crate) fn place(url: &str) -> String {
+    let Ok(options) = PgConnectOptions::from_str(url) else {
+        return sqlite_file(url).display().to_string();
+    };
+    let database = options.get_database().unwrap_or(options.get_username());
+    let (host, port) = (options.get_host(), options.get_port());
+    format!("PostgreSQL {database} at {host}:{port}")
 }
 
 /// Whether the URL names a PostgreSQL database.
@@ -58,14 +82,18 @@ pub fn is_postgres(url: &str) -> bool {
     url.starts_with("postgres://") || url.starts_with("postgresql://")
 }
 
-fn postgres(url: &str) -> Result<ConnectOptions, StoreError> {
+fn postgres(url: &str, connections: u32) -> Result<ConnectOptions, StoreError> {
     PgConnectOptions::from_str(url).map_err(|_| StoreError::Url)?;
     let url = url.replacen("postgresql://", "postgres://", 1);
-    let mut options = common(&url, POSTGRES_CONNECTIONS, Duration::from_secs(10));
+    let mut options = common(&url, connections, POSTGRES_PATIENCE);
     options.test_before_acquire_if_idle_for(TRY_AFTER_IDLE);
-    options.map_sqlx_postgres_opts(|session| match session.get_application_name() {
-        Some(_) => session,
-        None => session.application_name("rekey"),
+    options.map_sqlx_postgres_opts(|session| {
+        // A pooler refuses it at the start unless told otherwise, and no fraction is read as text.
+        let session = session.extra_float_digits(None);
+        match session.get_application_name() {
+            Some(_) => session,
+            None => session.application_name("rekey"),
+        }
     });
     options.map_sqlx_postgres_pool_opts(|pool| {
         pool.after_connect(|connection, _| {
@@ -97,7 +125,7 @@ fn sqlite(url: &str) -> Result<ConnectOptions, StoreError> {
             "names a file by another URL; expected its path",
         ));
     }
-    let mut options = common(url, SQLITE_CONNECTIONS, Duration::from_secs(30));
+    let mut options = common(url, SQLITE_CONNECTIONS, SQLITE_PATIENCE);
     options.map_sqlx_sqlite_opts(|sqlite: SqliteConnectOptions| {
         sqlite
             .journal_mode(SqliteJournalMode::Wal)
@@ -130,8 +158,10 @@ fn common(url: &str, connections: u32, patience: Duration) -> ConnectOptions {
 #[cfg(test)]
 mod tests {
     use rekey_domain::{Algorithm, KeyringPolicy, Purpose};
-    use rekey_testkit::{PrivatePostgres, TestDatabase, tls::Authority};
+    use rekey_testkit::{PoolMode, Pooler, PrivatePostgres, TestDatabase, tls::Authority};
     use sea_orm::{ConnectionTrait, Statement};
+
+    use std::time::Instant;
 
     use super::*;
     use crate::{Store, keyrings};
@@ -193,6 +223,63 @@ mod tests {
         ] {
             assert_eq!(setting(&store, name).await, value, "{name}");
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_pooler_whose_clients_share_connections_is_refused_with_the_cure() {
+        let database = TestDatabase::create().await;
+        for mode in [PoolMode::Transaction, PoolMode::Statement] {
+            for connections in [1, 2, 20] {
+                let pooler = Pooler::before(&database.url(), mode, connections).unwrap();
+                // Again, when it has idle connections.
+                for _ in 0..3 {
+                    let error = Store::connect(pooler.url()).await.unwrap_err();
+                    let text = error.to_string();
+                    assert!(
+                        matches!(error, StoreError::Pooled { .. }),
+                        "{mode:?}: {text}"
+                    );
+                    assert!(text.contains("pool_mode = session"), "{text}");
+                    assert!(text.contains("at 127.0.0.1:"), "{text}");
+                }
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_pooler_in_session_mode_serves_with_its_defaults() {
+        let database = TestDatabase::create().await;
+        let pooler = Pooler::before(&database.url(), PoolMode::Session, 4).unwrap();
+        for _ in 0..3 {
+            let store = Store::connect(pooler.url()).await.unwrap();
+            store.migrate().await.unwrap();
+            store.check_schema().await.unwrap();
+            assert_eq!(setting(&store, "lock_timeout").await, "10s");
+            store.db().close_by_ref().await.unwrap();
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn who_waits_for_a_connection_in_vain_is_told_so_in_time_and_where() {
+        let database = TestDatabase::create().await;
+        let pooler = Pooler::before(&database.url(), PoolMode::Session, 1).unwrap();
+        let began = Instant::now();
+        let error = Store::connect(pooler.url()).await.unwrap_err();
+        assert!(
+            began.elapsed() < Duration::from_secs(14),
+            "{:?}",
+            began.elapsed()
+        );
+        let text = error.to_string();
+        assert!(error.is_retryable(), "{text}");
+        assert!(
+            text.contains(database.name()) && text.contains("at 127.0.0.1:"),
+            "{text}"
+        );
+        assert!(
+            text.contains("no connection was free in time (10 s") && !text.contains(":postgres@"),
+            "{text}"
+        );
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -81,6 +81,12 @@ pub enum StoreError {
         "the store's URL cannot be read; expected postgres://user:password@host:port/database or sqlite://file"
     )]
     Url,
+    /// A pooler gives our sessions other connections each time.
+    #[error("the store, {place}: {}", rekey_domain::SHARED_SESSIONS)]
+    Pooled {
+        /// The database.
+        place: String,
+    },
     /// The URL of a SQLite database says what it may not.
     #[error("the store's URL {0}")]
     UrlSays(&'static str),

@@ -5,10 +5,15 @@
 
 use std::io::ErrorKind;
 
-use sea_orm::{DbErr, RuntimeErr, SqlxError, SqlxSqliteError, sqlx::error::DatabaseError};
+use sea_orm::{
+    ConnAcquireErr, DbErr, RuntimeErr, SqlxError, SqlxSqliteError, sqlx::error::DatabaseError,
+};
 
 const NOT_SECURE: &str = "no secure connection came about: the server's certificate is not trusted, or it \
     speaks no TLS; check sslmode and sslrootcert";
+
+/// As long as `connect` waits.
+const NOT_FREE: &str = "no connection was free in time (10 s, 30 s on SQLite): it has none left, or a pooler before it, which needs store.connections of them for each process";
 
 /// The store's tables. Of a refusal nothing but such a name is shown.
 const TABLES: [&str; 23] = [
@@ -49,9 +54,10 @@ pub(crate) fn driver_error(error: &DbErr) -> Option<&SqlxError> {
 
 /// What it means. What SeaORM and we say ourselves stays as it is.
 pub(crate) fn meaning(error: &DbErr) -> String {
-    match driver_error(error) {
-        Some(driver) => of_driver(driver),
-        None => error.to_string(),
+    match (driver_error(error), error) {
+        (Some(driver), _) => of_driver(driver),
+        (None, DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)) => NOT_FREE.to_owned(),
+        (None, _) => error.to_string(),
     }
 }
 
@@ -63,7 +69,7 @@ pub(crate) fn of_driver(error: &SqlxError) -> String {
         SqlxError::Io(error) if error.kind() == ErrorKind::InvalidData => NOT_SECURE,
         SqlxError::Io(error) => return error.kind().to_string(),
         SqlxError::Tls(_) => NOT_SECURE,
-        SqlxError::PoolTimedOut => "no connection was free in time",
+        SqlxError::PoolTimedOut => NOT_FREE,
         SqlxError::Configuration(_) | SqlxError::InvalidArgument(_) => {
             "its URL asks for what cannot be; check its parameters, and the files that they name"
         }

@@ -23,6 +23,7 @@ pub mod leases;
 pub mod met;
 pub mod outbox;
 pub mod pace;
+mod pooler;
 pub mod progress;
 pub mod prune;
 pub mod quarantine;

@@ -32,7 +32,15 @@ impl Store {
     /// [`StoreError::OutOfReach`] when there is no such database or it does not answer,
     /// [`StoreError::Url`] when no database is meant.
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
-        let db = connect::connect(url).await?;
+        Self::connect_within(url, None).await
+    }
+
+    /// The same with so many connections to PostgreSQL at most.
+    ///
+    /// # Errors
+    /// As [`Store::connect`].
+    pub async fn connect_within(url: &str, connections: Option<u32>) -> Result<Self, StoreError> {
+        let db = connect::connect(url, connections).await?;
         let writer = (db.get_database_backend() == DbBackend::Sqlite).then(Arc::default);
         Ok(Self {
             wakes: Wakes::new(&db),
@@ -46,6 +54,11 @@ impl Store {
     pub fn sqlite_file(&self) -> Option<PathBuf> {
         let sqlite = self.db.get_database_backend() == DbBackend::Sqlite;
         sqlite.then(|| sqlite_file(&self.url))
+    }
+
+    /// Which it is, for people: without user and password.
+    pub fn place(&self) -> String {
+        connect::place(&self.url)
     }
 
     /// Where the store is, for the source `rekey`, which is the store itself.

@@ -4,6 +4,7 @@ mod apt;
 pub mod containers;
 pub mod jose;
 mod local;
+mod pooler;
 mod postgres;
 mod previous;
 mod process;
@@ -16,6 +17,7 @@ pub mod services;
 pub mod tink;
 pub mod tls;
 
+pub use pooler::{PoolMode, Pooler};
 pub use postgres::TestDatabase;
 pub use previous::previous_programs;
 pub use programs::{program, programs};

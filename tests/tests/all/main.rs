@@ -23,6 +23,7 @@ mod look_postgres;
 mod lost_master_key;
 mod master;
 mod ndjson;
+mod poolers;
 mod postgres_source;
 mod process;
 mod process_clocks;

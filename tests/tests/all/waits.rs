@@ -101,13 +101,13 @@ async fn a_table_that_is_not_there_puts_the_rotation_on_hold_with_the_reason() {
 }
 
 /// `rekey up`, until it is dropped, and where it says how it is.
-struct Works {
+pub struct Works {
     process: Child,
     place: String,
 }
 
 impl Works {
-    fn start(desk: &Desk) -> Self {
+    pub fn start(desk: &Desk) -> Self {
         let mut command = desk.command(&["up"]);
         let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();

@@ -52,6 +52,18 @@ impl fmt::Display for NotInTime {
     }
 }
 
+/// Whether the store as such failed, which its error does not name.
+pub fn is_of_the_store(error: &anyhow::Error) -> bool {
+    use StoreError::{Database, Denied, DiskFull, OutOfReach};
+    let is_as_such =
+        |error: &StoreError| matches!(error, OutOfReach(_) | DiskFull | Denied(_) | Database(_));
+    let of_store = |cause: &(dyn std::error::Error + 'static)| match cause.downcast_ref() {
+        Some(OperationError::Store(error)) => Some(is_as_such(error)),
+        _ => cause.downcast_ref().map(is_as_such),
+    };
+    error.chain().find_map(of_store).unwrap_or(false)
+}
+
 /// The exit code for an error: that of the first cause that says one.
 pub fn of_error(error: &anyhow::Error) -> Exit {
     error.chain().find_map(of_cause).unwrap_or(Exit::Failed)
@@ -116,6 +128,7 @@ fn of_store(error: &StoreError) -> Exit {
         | StoreError::Denied(_) => Exit::Refused,
         StoreError::Unknown { .. }
         | StoreError::Schema { .. }
+        | StoreError::Pooled { .. }
         | StoreError::Url
         | StoreError::UrlSays(_) => Exit::Usage,
         error => retry_or_failed(error.is_retryable()),
@@ -150,6 +163,7 @@ fn of_source(error: &SourceError) -> Exit {
         | SourceError::NoRowId { .. }
         | SourceError::CannotBind { .. }
         | SourceError::OtherName { .. }
+        | SourceError::Pooled { .. }
         | SourceError::UnknownScheme { .. }
         | SourceError::BadUrl { .. } => Exit::Usage,
         error => retry_or_failed(error.is_retryable()),

@@ -113,6 +113,10 @@ async fn run(cli: Cli, given: &ArgMatches) -> anyhow::Result<Exit> {
     let config = load(config)?;
     let desired = desired(&config);
     let places = Places::resolve(state_dir, config)?;
+    let places = match command {
+        Command::Up(_) => places,
+        _ => places.for_a_command(),
+    };
     match command {
         Command::Init => {
             let (app, master_key) = App::create(places, desired, output).await?;
@@ -135,7 +139,7 @@ async fn run(cli: Cli, given: &ArgMatches) -> anyhow::Result<Exit> {
             } else {
                 App::open(places, desired, output).await?
             };
-            commands::run(command, &app).await
+            commands::run_in_time(command, &app).await
         }
         Command::Demo(_) | Command::Completions(_) | Command::Man(_) => {
             unreachable!("handled above")

@@ -17,7 +17,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashMap, io::Read, path::Path};
+use std::{collections::HashMap, io::Read, ops::RangeInclusive, path::Path};
 
 use ::config::{Map, Value};
 
@@ -62,7 +62,12 @@ pub struct Config {
 pub struct StoreConfig {
     /// Where the store is; none: in the state directory.
     pub url: Option<SecretUrl>,
+    /// How many connections to PostgreSQL a process opens at most; none: as many as it likes to have.
+    pub connections: Option<u32>,
 }
+
+/// One listens; work that has one open may ask for another.
+const CONNECTIONS: RangeInclusive<u64> = 3..=100;
 
 impl Config {
     /// Reads the file at `path`, if one is named, lays the environment over it, and checks
@@ -115,6 +120,8 @@ impl Config {
         let mut root = Section::new("", values, problems);
         let mut store = root.section("store");
         let url = store.store_url();
+        let connections = store.whole("connections", CONNECTIONS);
+        let connections = connections.and_then(|number| u32::try_from(number).ok());
         store.end();
         let broker = broker::read(root.section("broker"), url.as_ref());
         let kms = kms::read(root.section("kms"));
@@ -126,7 +133,7 @@ impl Config {
         contradictions::check(&keyrings, &sources, problems);
         principal::check(&principals, problems);
         Self {
-            store: StoreConfig { url },
+            store: StoreConfig { url, connections },
             broker,
             kms,
             keyrings: keyrings.into_iter().map(|(_, keyring)| keyring).collect(),

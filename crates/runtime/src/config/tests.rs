@@ -166,6 +166,24 @@ fn a_parameter_of_a_url_that_nobody_reads_is_refused_and_named() {
 }
 
 #[test]
+fn a_process_opens_as_many_connections_to_the_store_as_it_may() {
+    let of = |said: &str| load(&format!("[store]\n{said}"), &[]);
+    assert_eq!(of("connections = 3").unwrap().store.connections, Some(3));
+    assert_eq!(of("").unwrap().store.connections, None);
+    for refused in [
+        "connections = 2",
+        "connections = 101",
+        "connections = \"some\"",
+    ] {
+        let error = of(refused).unwrap_err().to_string();
+        assert!(
+            error.contains("store.connections") && error.contains("from 3 to 100"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn a_broker_needs_a_store_that_many_processes_share() {
     let on = |store: &str, broker: &str| {
         with("sqlite:///var/lib/rekey/store.db", store)

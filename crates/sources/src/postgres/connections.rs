@@ -8,7 +8,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use super::faults::Located;
+use super::{faults::Located, pooler};
 use crate::{SourceError, place::Place};
 
 /// How long a call waits for a connection of ours, or for a server that starts.
@@ -28,6 +28,7 @@ const OLDEST_VERSION: i32 = 140_000;
 ///
 /// - Of the search path only PostgreSQL's own schema is left, and temporary tables come last: no name
 ///   of ours is found where others may create.
+/// - What is said at the login is said again: a pooler's login was another.
 /// - Nothing is told but errors: what a trigger raises beside them is not for us.
 /// - `lock_timeout` is below `deadlock_timeout`: we give way before the application becomes the
 ///   victim of a deadlock.
@@ -41,6 +42,8 @@ const OLDEST_VERSION: i32 = 140_000;
 const SETTINGS: &str = "\
     RESET SESSION AUTHORIZATION; RESET ALL; RESET ROLE; \
     SET search_path = pg_catalog, pg_temp; \
+    SET application_name = 'rekey'; SET client_encoding = 'UTF8'; \
+    SET DateStyle = 'ISO, MDY'; SET TimeZone = 'UTC'; SET extra_float_digits = 2; \
     SET client_min_messages = error; \
     SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED; \
     SET lock_timeout = '200ms'; \
@@ -89,6 +92,8 @@ impl Connections {
         let options = PgConnectOptions::from_str(url)
             .map_err(bad)?
             .application_name("rekey")
+            // A pooler refuses it at the start unless told otherwise.
+            .extra_float_digits(None)
             .statement_cache_capacity(STATEMENTS_KEPT)
             .disable_statement_logging();
         let connections = Self {
@@ -142,15 +147,32 @@ impl Connections {
             Ok(connected) => connected.at(&Place::database(&self.database)),
             Err(_) => Err(SourceError::OutOfReach {
                 database: self.database.to_string(),
-                reason: "it did not answer".to_owned(),
+                reason: format!(
+                    "no connection came about within {} s: it does not answer, or it or a pooler before it has none free",
+                    CONNECT_TIMEOUT.as_secs()
+                ),
             }),
         }
+    }
+
+    async fn refuse_shared(&self, connection: &mut PgConnection) -> Result<(), SourceError> {
+        let mut other = self.connect().await?;
+        let place = Place::database(&self.database);
+        let shared = pooler::shares(connection, &mut other).await.at(&place)?;
+        end(other).await;
+        if !shared {
+            return Ok(());
+        }
+        Err(SourceError::Pooled {
+            database: self.database.to_string(),
+        })
     }
 
     /// Connects once, so that what is wrong is found when the source is opened.
     async fn check(&self) -> Result<(), SourceError> {
         let mut connection = self.connect().await?;
         let place = Place::database(&self.database);
+        self.refuse_shared(&mut connection).await?;
         let version =
             sqlx::query_scalar("SELECT pg_catalog.current_setting('server_version_num')::int4");
         let version: i32 = version.fetch_one(&mut connection).await.at(&place)?;
@@ -249,12 +271,12 @@ fn pool(options: &PgConnectOptions) -> PgPool {
 
 #[cfg(test)]
 mod tests {
-    use rekey_testkit::TestDatabase;
+    use rekey_testkit::{PoolMode, Pooler, TestDatabase};
 
     use super::*;
 
     /// What a trigger may have set in a session of ours, and what it is each time the session is taken.
-    const LEFT_BEHIND: [(&str, &str, &str); 14] = [
+    const LEFT_BEHIND: [(&str, &str, &str); 18] = [
         ("search_path", "evil, public", "pg_catalog, pg_temp"),
         ("client_min_messages", "debug1", "error"),
         ("lock_timeout", "0", "200ms"),
@@ -273,12 +295,31 @@ mod tests {
         ("enable_seqscan", "on", "off"),
         ("role", "pg_monitor", "none"),
         ("TimeZone", "Asia/Tokyo", "UTC"),
+        ("DateStyle", "German, DMY", "ISO, MDY"),
+        ("application_name", "clinic", "rekey"),
+        ("client_encoding", "LATIN1", "UTF8"),
+        ("extra_float_digits", "-1", "2"),
     ];
 
     #[tokio::test]
     async fn a_session_is_the_same_each_time_it_is_taken_and_keeps_its_statements() {
         let database = TestDatabase::create().await;
-        let connections = Connections::open(&database.url()).await.unwrap();
+        // Where the login is the pooler's.
+        let altered = format!(
+            "ALTER DATABASE {name} SET TimeZone = 'Asia/Tokyo'; \
+             ALTER DATABASE {name} SET DateStyle = 'German, DMY'",
+            name = database.name()
+        );
+        let altered = sqlx::raw_sql(AssertSqlSafe(altered));
+        altered.execute(&database.pool().await).await.unwrap();
+        let pooler = Pooler::before(&database.url(), PoolMode::Session, 4).unwrap();
+        for url in [&database.url(), pooler.url()] {
+            is_the_same_each_time(url).await;
+        }
+    }
+
+    async fn is_the_same_each_time(url: &str) {
+        let connections = Connections::open(url).await.unwrap();
         let mut connection = connections.acquire().await.unwrap();
         let pid = async |connection: &mut PgConnection| -> i32 {
             let pid = sqlx::query_scalar("SELECT pg_catalog.pg_backend_pid()");

@@ -1,12 +1,14 @@
 //! Services from programs installed on this machine, each with data and ports of its own.
 
 mod moto;
+mod pooler;
 mod postgres;
 mod rabbitmq;
 
 use std::path::{Path, PathBuf};
 
 pub(crate) use moto::Kms;
+pub(crate) use pooler::Pooler;
 pub(crate) use postgres::Postgres;
 pub(crate) use rabbitmq::RabbitMq;
 

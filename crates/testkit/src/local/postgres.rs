@@ -121,7 +121,7 @@ fn programs() -> Option<PathBuf> {
 }
 
 /// PostgreSQL does not run as root; root runs it as the user that its package made.
-fn as_owner(program: &Path) -> Result<Command, String> {
+pub(super) fn as_owner(program: &Path) -> Result<Command, String> {
     let mut command = Command::new(program);
     if is_root() {
         command.uid(id_of_owner("-u")?).gid(id_of_owner("-g")?);
@@ -134,7 +134,7 @@ fn id_of_owner(kind: &str) -> Result<u32, String> {
     id.parse().map_err(|_| format!("id said {id:?}"))
 }
 
-fn give(dir: &Path) -> Result<(), String> {
+pub(super) fn give(dir: &Path) -> Result<(), String> {
     if is_root() {
         run(Command::new("chown").args(["-R", OWNER]).arg(dir))?;
     }

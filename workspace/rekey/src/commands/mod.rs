@@ -24,9 +24,16 @@ mod sweep;
 mod value;
 mod wait;
 
-use clap::Subcommand;
+use std::time::Duration;
 
-use crate::{app::App, exit::Exit, output::Output};
+use clap::Subcommand;
+use tokio::time::timeout;
+
+use crate::{
+    app::App,
+    exit::{self, Exit, NotInTime},
+    output::Output,
+};
 pub use init::run as init;
 
 /// What an operator can ask for.
@@ -76,7 +83,24 @@ pub enum Command {
     DeadLetters(dead_letters::Command),
 }
 
+/// What is done at once wherever everything answers.
+const AT_ONCE: Duration = Duration::from_secs(60);
+
 impl Command {
+    /// How long it may take; None where that grows with tables, or with what comes by stdin.
+    fn may_take(&self) -> Option<Duration> {
+        match self {
+            Self::Rotate(args) => args.is_done_at_once().then_some(AT_ONCE),
+            Self::Status
+            | Self::Rotations(_)
+            | Self::Keys(_)
+            | Self::Sources(_)
+            | Self::Grants(_)
+            | Self::DeadLetters(_) => Some(AT_ONCE),
+            _ => None,
+        }
+    }
+
     /// Whether it only looks, and says what it can where there is no KMS to reach.
     pub fn only_looks(&self) -> bool {
         match self {
@@ -85,6 +109,28 @@ impl Command {
             _ => false,
         }
     }
+}
+
+/// Does what the command says, within what it may take; where the store fails, says which it is.
+///
+/// # Errors
+/// As [`run`], and [`NotInTime`].
+pub async fn run_in_time(command: Command, app: &App) -> anyhow::Result<Exit> {
+    let place = app.services.store.place();
+    let within = command.may_take();
+    let running = run(command, app);
+    let done = match within {
+        None => running.await,
+        Some(within) => timeout(within, running).await.unwrap_or_else(|_| {
+            let within = within.as_secs();
+            let said = format!("not done within {within} s: the store, {place}, a source or the KMS does not answer");
+            Err(NotInTime(said).into())
+        }),
+    };
+    done.map_err(|error| match exit::is_of_the_store(&error) {
+        true => error.context(place),
+        false => error,
+    })
 }
 
 /// Does what needs no deployment, before a configuration is read; `None` for every other command.

@@ -45,6 +45,11 @@ impl Args {
         self.plan
     }
 
+    /// Whether it asks and neither waits nor looks at tables.
+    pub fn is_done_at_once(&self) -> bool {
+        !self.wait && !self.plan
+    }
+
     fn canary(&self) -> Canary {
         Canary {
             pause_after: self.pause_after,

@@ -179,6 +179,7 @@ fn config(databases: &Databases, args: &Args) -> Config {
     Config {
         store: StoreConfig {
             url: Some(databases.store.store_url()),
+            connections: None,
         },
         broker,
         sources: vec![source],
