@@ -91,6 +91,7 @@ impl Command {
     fn may_take(&self) -> Option<Duration> {
         match self {
             Self::Rotate(args) => args.is_done_at_once().then_some(AT_ONCE),
+            Self::Sweep(args) => args.is_done_at_once().then_some(AT_ONCE),
             Self::Status
             | Self::Rotations(_)
             | Self::Keys(_)

@@ -47,7 +47,7 @@ impl Args {
 
     /// Whether it asks and neither waits nor looks at tables.
     pub fn is_done_at_once(&self) -> bool {
-        !self.wait && !self.plan
+        !self.wait.is_asked() && !self.plan
     }
 
     fn canary(&self) -> Canary {

@@ -23,6 +23,13 @@ pub struct Args {
     wait: Wait,
 }
 
+impl Args {
+    /// Whether it asks and does not wait.
+    pub fn is_done_at_once(&self) -> bool {
+        !self.wait.is_asked()
+    }
+}
+
 /// Asks for it; exit code 3 where a rotation that is on hold would do it.
 pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
     let Args {
