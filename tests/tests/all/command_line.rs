@@ -302,6 +302,34 @@ fn what_is_not_there_is_named_with_what_is() {
 }
 
 #[test]
+fn a_file_that_a_url_names_relatively_is_shown_whole() {
+    let desk = Desk::new();
+    let config = fs::read_to_string(desk.file("rekey.toml")).unwrap();
+    let relative = config.replace(desk.file("source.db").to_str().unwrap(), "gone/source.db");
+    let relative = relative
+        .replace("sqlite:///gone", "sqlite:gone")
+        .replace("sqlite://gone", "sqlite:gone");
+    desk.configure(&format!(
+        "[store]\nurl = \"sqlite:of/store.db\"\n{relative}"
+    ));
+    let here = fs::canonicalize(desk.file(".")).unwrap();
+    let says = |answer: &Answer, file: &str| {
+        let said = format!("{}{}", answer.stdout, answer.stderr);
+        assert!(said.contains(here.join(file).to_str().unwrap()), "{said}");
+    };
+    says(&desk.rekey(&["status"], b""), "of/store.db");
+    fs::create_dir(desk.file("of")).unwrap();
+    let init = desk.rekey(&["init"], b"");
+    says(&init, "gone/source.db");
+    assert!(
+        init.stderr.contains("no such file") && !init.stderr.contains("entity"),
+        "{}",
+        init.stderr
+    );
+    says(&desk.rekey(&["status"], b""), "of/store.db");
+}
+
+#[test]
 fn hostile_events_are_refused_and_change_nothing() {
     let desk = Desk::initialised();
     let canary = "999-88-7777";
