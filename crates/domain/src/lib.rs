@@ -13,6 +13,7 @@ mod duration;
 mod encrypt_lease;
 mod figures;
 mod findings;
+mod io_words;
 mod key;
 mod keyring;
 mod limits;
@@ -45,6 +46,7 @@ pub use findings::{
     Effects, Finding, KeyringFacts, LatestRotation, Need, keyring_findings, not_released,
     strange_values, unsaid,
 };
+pub use io_words::io_words;
 pub use key::{BackupProof, KeyError, KeyState};
 pub use keyring::{Algorithm, BackupPolicy, KeyringPolicy, Purpose};
 pub use limits::{Hold, Limits, Load};
@@ -60,7 +62,10 @@ pub use rotation::{
 pub use schedule::{Schedule, ScheduleError};
 pub use stragglers::{Figures, worth_a_sweep};
 pub use sweep::{RotationKind, SweepDecision, decide_sweep};
-pub use url::{PASSWORD_NOT_ENCODED, SHARED_SESSIONS, may_show_password, sqlite_parameter_problem};
+pub use url::{
+    BROKER_PARAMETERS, PASSWORD_NOT_ENCODED, SHARED_SESSIONS, may_show_password,
+    sqlite_parameter_problem,
+};
 pub use usage::{
     FIRST_BLOCK, Forecast, HARD_LIMIT, LARGEST_BLOCK, PLAN_LIMIT, UsageBlock, UsageError, forecast,
     next_block_size, plan_fits, take_block,

@@ -6,6 +6,16 @@ pub const PASSWORD_NOT_ENCODED: &str = "has an @ behind its host, as if its pass
 /// What is wrong with a pooler that gives a session another connection of the server each time, and what helps.
 pub const SHARED_SESSIONS: &str = "a pooler is in between that gives each transaction or statement any of its connections, and Rekey's sessions have settings and locks of their own; connect to the server itself, or have the pooler give each client one of its own for as long as it stays (pgbouncer: pool_mode = session)";
 
+/// What the URL of a RabbitMQ node may say behind its `?`.
+pub const BROKER_PARAMETERS: [&str; 6] = [
+    "heartbeat",
+    "cacertfile",
+    "auth_mechanism",
+    "channel_max",
+    "frame_max",
+    "connection_timeout",
+];
+
 /// Whether a password may stand where nobody looks for one: a `/`, `?` or `#` in it ends the part that
 /// holds it, and the rest would be shown as a path. Files of SQLite have no passwords.
 pub fn may_show_password(url: &str) -> bool {

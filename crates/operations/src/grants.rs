@@ -168,13 +168,46 @@ pub async fn grants(
     role_prefix: &str,
     vhost: &str,
 ) -> Result<Vec<Grants>, OperationError> {
+    grants_as(services, places, vhost, |who| who.role(role_prefix)).await
+}
+
+/// The same where `rekey up` is all workers, in one role.
+///
+/// # Errors
+/// As [`grants`].
+pub async fn grants_together(
+    services: &Services,
+    places: &Places,
+    role_prefix: &str,
+    vhost: &str,
+) -> Result<Vec<Grants>, OperationError> {
+    let role = |who| match who {
+        Grantee::Worker(_) => format!("{role_prefix}up"),
+        Grantee::Operator => who.role(role_prefix),
+    };
+    let mut all = grants_as(services, places, vhost, role).await?;
+    // What one worker no longer needs, another one may.
+    for one in &mut all {
+        if matches!(one.worker, Grantee::Worker(_)) {
+            one.store_revokes.clear();
+        }
+    }
+    Ok(all)
+}
+
+async fn grants_as(
+    services: &Services,
+    places: &Places,
+    vhost: &str,
+    role_of: impl Fn(Grantee) -> String,
+) -> Result<Vec<Grants>, OperationError> {
     let tables = sources::tables(services).await?;
     let brokers = rekey_broker::grants(&places.config.broker.prefix)?;
     let schema = rekey_store::rights::schema(services.store.db()).await?;
     let deployment = keyrings::find_deployment(services.store.db()).await?;
     let mut all = Vec::new();
     for who in Grantee::ALL {
-        let role = who.role(role_prefix);
+        let role = role_of(who);
         let rabbitmq = brokers.iter().find(|grant| grant.who == who.at_rabbitmq());
         let rabbitmq = rabbitmq.expect("everyone has a grant").clone();
         let on_store = schema.as_deref();

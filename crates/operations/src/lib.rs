@@ -66,7 +66,7 @@ pub use desired::{
 pub use dispatch::Dispatch;
 pub use effects::refuse_unsaid_effects;
 pub use error::OperationError;
-pub use grants::{Grantee, Grants, RabbitMqGrant, SourceGrants, Worker, grants};
+pub use grants::{Grantee, Grants, RabbitMqGrant, SourceGrants, Worker, grants, grants_together};
 pub use heartbeat::beat;
 pub use init::init;
 pub use key_making::{MadeKey, make_key};

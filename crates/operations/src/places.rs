@@ -110,7 +110,10 @@ impl Places {
         let file = (!is_postgres(&url)).then(|| sqlite_file(&url));
         if let Some(missing) = file.filter(|file| !file.exists()) {
             return Err(OperationError::Configuration {
-                place: format!("store {}", missing.display()),
+                place: format!(
+                    "store {}",
+                    std::path::absolute(&missing).unwrap_or(missing).display()
+                ),
                 problem: "there is no store here; run rekey init, or say --state-dir DIR"
                     .to_owned(),
             });

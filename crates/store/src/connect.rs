@@ -4,9 +4,9 @@ use std::{str::FromStr, time::Duration};
 
 use rekey_domain::{may_show_password, sqlite_parameter_problem};
 use sea_orm::{
-    ConnectOptions, Database, DatabaseConnection,
+    ConnectOptions, Database, DatabaseConnection, DbErr,
     sqlx::{
-        self, Connection, SqliteConnection,
+        self, Connection, PgConnection, SqliteConnection,
         postgres::PgConnectOptions,
         sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
     },
@@ -19,6 +19,8 @@ const POSTGRES_CONNECTIONS: u32 = 10;
 /// How long a connection is waited for.
 const SQLITE_PATIENCE: Duration = Duration::from_secs(30);
 const POSTGRES_PATIENCE: Duration = Duration::from_secs(10);
+/// How long it is then looked why there is none.
+const LOOK_WHY: Duration = Duration::from_secs(2);
 /// A connection that was idle for longer is tried before it is used; asking each time costs a round trip.
 const TRY_AFTER_IDLE: Duration = Duration::from_secs(1);
 
@@ -57,7 +59,10 @@ pub(crate) async fn connect(
     };
     let out_of_reach = |reason: String| StoreError::OutOfReach(format!("{}: {reason}", place(url)));
     let connected = Database::connect(options).await;
-    let db = connected.map_err(|error| out_of_reach(faults::meaning(&error)))?;
+    let db = match connected {
+        Ok(db) => db,
+        Err(error) => return Err(out_of_reach(reason(url, &error).await)),
+    };
     if is_postgres(url) {
         let shared = pooler::shares(db.get_postgres_connection_pool()).await;
         if shared.map_err(|error| out_of_reach(faults::of_driver(&error)))? {
@@ -67,10 +72,27 @@ pub(crate) async fn connect(
     Ok(db)
 }
 
+/// The pool says only that it waited in vain: a session of its own says why.
+async fn reason(url: &str, error: &DbErr) -> String {
+    let options = is_postgres(url).then(|| PgConnectOptions::from_str(url));
+    if let (true, Some(Ok(options))) = (faults::is_time_out(error), options) {
+        let options = options.extra_float_digits(None);
+        let connecting = PgConnection::connect_with(&options);
+        if let Ok(Err(why)) = tokio::time::timeout(LOOK_WHY, connecting).await {
+            return faults::of_driver(&why);
+        }
+    }
+    faults::meaning(error)
+}
+
 /// Where the store is, for people: no password is shown.
 pub(crate) fn place(url: &str) -> String {
-    let Ok(options) = PgConnectOptions::from_str(url) else {
-        return sqlite_file(url).display().to_string();
+    let postgres = is_postgres(url).then(|| PgConnectOptions::from_str(url));
+    let Some(Ok(options)) = postgres else {
+        let file = sqlite_file(url);
+        // A relative one is another file elsewhere.
+        let file = std::path::absolute(&file).unwrap_or(file);
+        return format!("SQLite {}", file.display());
     };
     let database = options.get_database().unwrap_or(options.get_username());
     let (host, port) = (options.get_host(), options.get_port());

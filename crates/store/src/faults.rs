@@ -52,6 +52,12 @@ pub(crate) fn driver_error(error: &DbErr) -> Option<&SqlxError> {
     }
 }
 
+/// Whether a connection was waited for in vain.
+pub(crate) fn is_time_out(error: &DbErr) -> bool {
+    matches!(driver_error(error), Some(SqlxError::PoolTimedOut))
+        || matches!(error, DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))
+}
+
 /// What it means. What SeaORM and we say ourselves stays as it is.
 pub(crate) fn meaning(error: &DbErr) -> String {
     match (driver_error(error), error) {
@@ -67,7 +73,7 @@ pub(crate) fn of_driver(error: &SqlxError) -> String {
         SqlxError::Database(said) => return of_database(&**said),
         // A certificate that is not trusted comes as an error of the connection.
         SqlxError::Io(error) if error.kind() == ErrorKind::InvalidData => NOT_SECURE,
-        SqlxError::Io(error) => return error.kind().to_string(),
+        SqlxError::Io(error) => return rekey_domain::io_words(error),
         SqlxError::Tls(_) => NOT_SECURE,
         SqlxError::PoolTimedOut => NOT_FREE,
         SqlxError::Configuration(_) | SqlxError::InvalidArgument(_) => {

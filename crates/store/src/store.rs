@@ -148,8 +148,19 @@ mod tests {
     #[tokio::test]
     async fn what_cannot_be_opened_is_out_of_reach() {
         let nobody = "postgres://u:secret@127.0.0.1:1/x";
-        for url in ["sqlite:///no/such/directory/store.db?mode=rw", nobody] {
+        for (url, why) in [
+            (
+                "sqlite:///no/such/directory/store.db?mode=rw",
+                "cannot be opened",
+            ),
+            (nobody, "nothing listens there"),
+            (
+                "postgres://u:secret@nowhere.invalid/x",
+                "host's name is not known",
+            ),
+        ] {
             let error = Store::connect(url).await.unwrap_err();
+            assert!(error.to_string().contains(why), "{error}");
             let out_of_reach = matches!(error, StoreError::OutOfReach(_));
             assert!(out_of_reach && error.is_retryable(), "{error}");
             assert!(!format!("{error} {error:?}").contains("secret"));

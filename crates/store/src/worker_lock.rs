@@ -21,7 +21,10 @@ impl WorkerLock {
     /// [`StoreError::Locked`] while another worker process holds it; [`StoreError::OtherName`] where the
     /// file has a second name.
     pub fn take(database: &Path) -> Result<Self, StoreError> {
-        let gone = |error: io::Error| StoreError::OutOfReach(error.kind().to_string());
+        let gone = |error: io::Error| {
+            let path = database.display();
+            StoreError::OutOfReach(format!("{path}: {}", rekey_domain::io_words(&error)))
+        };
         let real = database.canonicalize().map_err(gone)?;
         if links(&real.metadata().map_err(gone)?) > 1 {
             return Err(StoreError::OtherName {

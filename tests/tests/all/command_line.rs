@@ -302,6 +302,83 @@ fn what_is_not_there_is_named_with_what_is() {
 }
 
 #[test]
+fn the_beginning_of_an_id_and_the_word_latest_name_a_rotation() {
+    let desk = Desk::initialised();
+    assert_eq!(desk.rekey(&["rotate", "phi"], b"").code, 0);
+    let works = crate::waits::Works::start(&desk);
+    let ids = || -> Vec<String> {
+        let listed = desk.json(&["rotations", "list"]);
+        let rotations = listed["rotations"].as_array().unwrap().iter();
+        rotations
+            .map(|one| one["id"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let began = std::time::Instant::now();
+    while ids().is_empty() {
+        assert!(began.elapsed() < std::time::Duration::from_secs(20));
+    }
+    let id = ids().remove(0);
+    for named in ["latest", &id[..8], &id[..13], &id.to_uppercase()] {
+        let shown = desk.json(&["rotations", "show", named]);
+        assert_eq!(shown["id"], id.as_str(), "{named}");
+    }
+    drop(works);
+    let none = desk.rekey(&["rotations", "show", "ffffff"], b"");
+    assert_eq!(none.code, 2, "{}", none.stderr);
+    assert!(
+        none.stderr
+            .contains("no rotation whose id begins with ffffff"),
+        "{}",
+        none.stderr
+    );
+    for arguments in [
+        ["quarantine", "show", "ffffff"],
+        ["dead-letters", "retry", "ffffff"],
+    ] {
+        let none = desk.rekey(&arguments, b"");
+        assert!(
+            none.code == 2 && none.stderr.contains("begins with ffffff"),
+            "{}",
+            none.stderr
+        );
+    }
+    let short = desk.rekey(&["rotations", "show", "fffff"], b"");
+    assert!(
+        short.code == 2 && short.stderr.contains("first 6 digits"),
+        "{}",
+        short.stderr
+    );
+}
+
+#[test]
+fn a_file_that_a_url_names_relatively_is_shown_whole() {
+    let desk = Desk::new();
+    let config = fs::read_to_string(desk.file("rekey.toml")).unwrap();
+    let relative = config.replace(desk.file("source.db").to_str().unwrap(), "gone/source.db");
+    let relative = relative
+        .replace("sqlite:///gone", "sqlite:gone")
+        .replace("sqlite://gone", "sqlite:gone");
+    desk.configure(&format!(
+        "[store]\nurl = \"sqlite:of/store.db\"\n{relative}"
+    ));
+    let here = fs::canonicalize(desk.file(".")).unwrap();
+    let says = |answer: &Answer, file: &str| {
+        let said = format!("{}{}", answer.stdout, answer.stderr);
+        assert!(said.contains(here.join(file).to_str().unwrap()), "{said}");
+    };
+    says(&desk.rekey(&["status"], b""), "of/store.db");
+    fs::create_dir(desk.file("of")).unwrap();
+    let init = desk.rekey(&["init"], b"");
+    says(&init, "gone/source.db");
+    assert!(
+        init.stderr.contains("no such file") && !init.stderr.contains("entity"),
+        "{}",
+        init.stderr
+    );
+    says(&desk.rekey(&["status"], b""), "of/store.db");
+}
+
+#[test]
 fn hostile_events_are_refused_and_change_nothing() {
     let desk = Desk::initialised();
     let canary = "999-88-7777";

@@ -8,6 +8,8 @@ use sqlx::{AssertSqlSafe, PgPool};
 
 use crate::{
     cluster::{Cluster, Policy},
+    command_line::Desk,
+    roles::{Database, OWNER},
     support::{operator, until},
 };
 
@@ -333,4 +335,32 @@ async fn forge(services: &Services, principal: Principal) {
     };
     pen.append(&unit, record).await.unwrap();
     unit.commit().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_workers_in_one_role_keep_what_one_of_them_needs() {
+    let database = Database::create(OWNER).await;
+    let desk = Desk::new();
+    desk.configure(&format!(
+        "[store]\nurl = \"{}\"\n[[keyring]]\nname = \"phi\"\npurpose = \"PHI\"\n",
+        database.url_as(OWNER)
+    ));
+    assert_eq!(desk.rekey(&["init"], b"").code, 0);
+    let apart = desk.rekey(&["grants"], b"").stdout;
+    assert!(
+        apart.contains("REVOKE") && apart.contains("rekey_rotator"),
+        "{apart}"
+    );
+    let together = desk.rekey(&["grants", "--up"], b"").stdout;
+    let revoked = |line: &str| line.starts_with("REVOKE") && line.contains("rekey_up");
+    assert!(!together.lines().any(revoked), "{together}");
+    for other in [
+        "rekey_rotator",
+        "rekey_scheduler",
+        "rekey_re_encryptor",
+        "rabbitmqctl",
+    ] {
+        assert!(!together.contains(other), "{other}: {together}");
+    }
+    assert!(together.contains("rekey_operator"), "{together}");
 }

@@ -3,7 +3,7 @@
 use std::{fmt, path::PathBuf, time::Duration};
 
 use lapin::{Connection, ConnectionProperties, ErrorKind, uri::AMQPUri};
-use rekey_domain::may_show_password;
+use rekey_domain::{BROKER_PARAMETERS, may_show_password};
 use url::{Host, Url};
 
 use super::wire;
@@ -46,6 +46,13 @@ impl Server {
         let mut uri: AMQPUri = url.parse().map_err(|_| refused())?;
         uri.query.heartbeat.get_or_insert(HEARTBEAT);
         let url = Url::parse(url).map_err(|_| refused())?;
+        let is_known = |name: &str| BROKER_PARAMETERS.contains(&name);
+        if !url.query_pairs().all(|(name, _)| is_known(&name)) {
+            return Err(BrokerError::Options {
+                what: "the parameters of the broker's URL",
+                expected: "none but heartbeat, cacertfile, auth_mechanism, channel_max, frame_max and connection_timeout",
+            });
+        }
         // lapin would take it for localhost.
         if let Some(Host::Ipv6(host)) = url.host() {
             uri.authority.host = host.to_string();
@@ -152,6 +159,27 @@ mod tests {
             !shown.contains("s3cret") && shown.contains("mq:5673"),
             "{shown}"
         );
+    }
+
+    #[test]
+    fn a_parameter_that_nobody_reads_is_refused() {
+        let of = |parameters: &str| Server::parse(&format!("amqps://mq/%2f?{parameters}"), "");
+        for refused in [
+            "hartbeat=3",
+            "heartbeat=3&cacertfil=/x.pem",
+            "verify=verify_none",
+        ] {
+            let error = of(refused).unwrap_err().to_string();
+            assert!(error.contains("cacertfile"), "{error}");
+        }
+        for name in BROKER_PARAMETERS {
+            let value = if name == "auth_mechanism" {
+                "plain"
+            } else {
+                "3"
+            };
+            of(&format!("{name}={value}")).unwrap();
+        }
     }
 
     #[test]

@@ -162,7 +162,10 @@ fn read_file(path: &Path, problems: &Problems) -> Option<String> {
     let read = std::fs::File::open(path)
         .and_then(|file| file.take(FILE_LIMIT + 1).read_to_string(&mut text));
     let problem = match read {
-        Err(error) => format!("cannot be read: {}; expected a TOML file", error.kind()),
+        Err(error) => format!(
+            "cannot be read: {}; expected a TOML file",
+            rekey_domain::io_words(&error)
+        ),
         Ok(length) if length as u64 > FILE_LIMIT => {
             format!("expected at most {FILE_LIMIT} bytes, found more")
         }

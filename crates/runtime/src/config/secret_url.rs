@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rekey_domain::{PASSWORD_NOT_ENCODED, may_show_password};
+use rekey_domain::{PASSWORD_NOT_ENCODED, io_words, may_show_password};
 use secrecy::{ExposeSecret, SecretString};
 
 /// URLs are short; what is longer is not one.
@@ -38,7 +38,7 @@ impl SecretUrl {
         match read {
             Err(error) => Err(format!(
                 "{file:?} cannot be read: {}; expected a file with the URL in it",
-                error.kind()
+                io_words(&error)
             )),
             Ok(length) if length as u64 > FILE_LIMIT => Err(format!(
                 "{file:?} has more than {FILE_LIMIT} bytes; expected a file with only the URL in it"

@@ -4,7 +4,8 @@ use std::{ops::RangeInclusive, path::Path, time::Duration};
 
 use config::{Map, Value, ValueKind};
 use rekey_domain::{
-    PASSWORD_NOT_ENCODED, may_show_password, parse_duration, sqlite_parameter_problem,
+    BROKER_PARAMETERS, PASSWORD_NOT_ENCODED, may_show_password, parse_duration,
+    sqlite_parameter_problem,
 };
 
 use super::{SecretUrl, problems::Problems};
@@ -268,8 +269,11 @@ fn check_broker_url(url: &str) -> Result<(), String> {
         .strip_prefix("amqp://")
         .or_else(|| url.strip_prefix("amqps://"));
     // Nothing of it is shown: it may hold a password.
-    if url == LOCAL || node.is_some_and(|node| !node.is_empty()) {
+    if url == LOCAL {
         return Ok(());
+    }
+    if let Some(node) = node.filter(|node| !node.is_empty()) {
+        return check_parameters(node, &BROKER_PARAMETERS);
     }
     Err("expected such as amqps://rekey@mq.clinic:5671/rekey, or local".to_owned())
 }

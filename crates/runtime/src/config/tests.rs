@@ -138,6 +138,19 @@ fn a_parameter_of_a_url_that_nobody_reads_is_refused_and_named() {
             "{error}"
         );
     }
+    let broker = |parameter: &str| {
+        let store = "[store]\nurl = \"postgres://rekey@db/rekey\"";
+        load(
+            &format!("{store}\n[broker]\nurl = \"amqps://mq/rekey?{parameter}\""),
+            &[],
+        )
+    };
+    broker("heartbeat=3&cacertfile=/etc/ca.pem").unwrap();
+    let error = broker("hartbeat=3").unwrap_err().to_string();
+    assert!(
+        error.contains("parameter hartbeat;") && error.contains("heartbeat"),
+        "{error}"
+    );
     for url in [
         "postgres://rekey@db/rekey?sslmode=verify-full&sslrootcert=/etc/ca.pem&application_name=x",
         "postgres://rekey@db/rekey?options=-csearch_path%3Drekey",

@@ -91,7 +91,7 @@ fn translate(error: &Error, place: &Place) -> SourceError {
         Error::Tls(_) => gone(NOT_SECURE.to_owned()),
         // A certificate that is not trusted comes as an error of the connection.
         Error::Io(error) if error.kind() == ErrorKind::InvalidData => gone(NOT_SECURE.to_owned()),
-        Error::Io(error) => gone(error.kind().to_string()),
+        Error::Io(error) => gone(rekey_domain::io_words(error)),
         Error::PoolTimedOut | Error::PoolClosed | Error::WorkerCrashed | Error::Protocol(_) => {
             gone("the connection ended".to_owned())
         }

@@ -51,7 +51,9 @@ impl Connections {
     pub(super) async fn open(url: &str) -> Result<Self, SourceError> {
         let options = options(url)?;
         let path = options.get_filename().to_owned();
-        let database: Arc<str> = format!("SQLite {}", path.display()).into();
+        // A relative one is another file elsewhere.
+        let shown = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
+        let database: Arc<str> = format!("SQLite {}", shown.display()).into();
         let file = FileId::of(&path, &database).await?;
         let real = file::real_path(&path, &database).await?;
         let pool = pool(&options);

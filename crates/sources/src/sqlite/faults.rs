@@ -61,7 +61,7 @@ fn translate(error: &Error, place: &Place) -> SourceError {
         },
         Error::Io(error) => SourceError::OutOfReach {
             database,
-            reason: error.kind().to_string(),
+            reason: rekey_domain::io_words(error),
         },
         Error::WorkerCrashed | Error::PoolClosed => SourceError::OutOfReach {
             database,

@@ -56,7 +56,7 @@ pub(super) async fn real_path(path: &Path, database: &str) -> Result<PathBuf, So
 fn out_of_reach(error: &io::Error, database: &str) -> SourceError {
     SourceError::OutOfReach {
         database: database.to_owned(),
-        reason: error.kind().to_string(),
+        reason: rekey_domain::io_words(error),
     }
 }
 

@@ -12,7 +12,7 @@ pub(super) async fn wal(path: &Path, database: &str) -> Result<(), SourceError> 
     match sync(path).await {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(SourceError::OutOfReach {
             database: database.to_owned(),
-            reason: error.kind().to_string(),
+            reason: rekey_domain::io_words(&error),
         }),
         _ => Ok(()),
     }

@@ -5,6 +5,7 @@ use rekey_store::dead_letters::{self, DeadLetter};
 use serde_json::json;
 use uuid::Uuid;
 
+use super::ids::{Id, RotationId};
 use crate::{
     app::App,
     exit::Exit,
@@ -33,7 +34,7 @@ pub enum Command {
 pub struct Which {
     /// Of this rotation.
     #[arg(long, value_name = "ROTATION")]
-    rotation: Option<Uuid>,
+    rotation: Option<RotationId>,
     /// That were given up for a reason with this text in it.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -43,9 +44,9 @@ pub struct Which {
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("chosen").required(true).multiple(true).args(["ids", "rotation", "reason", "all"]))]
 pub struct Chosen {
-    /// Their ids.
+    /// Their ids, or their beginnings.
     #[arg(conflicts_with_all = ["rotation", "reason", "all"])]
-    ids: Vec<Uuid>,
+    ids: Vec<Id>,
     #[command(flatten)]
     which: Which,
     /// All of them.
@@ -56,10 +57,13 @@ pub struct Chosen {
 impl Which {
     async fn letters(&self, app: &App) -> anyhow::Result<Vec<DeadLetter>> {
         let mut letters = dead_letters::open(app.services.store.db()).await?;
+        let rotation = match &self.rotation {
+            Some(rotation) => Some(rotation.find(app).await?),
+            None => None,
+        };
         letters.retain(|letter| {
             let reason = self.reason.as_ref();
-            self.rotation
-                .is_none_or(|one| letter.rotation() == Some(one))
+            rotation.is_none_or(|one| letter.rotation() == Some(one))
                 && reason.is_none_or(|text| letter.error.contains(text))
         });
         Ok(letters)
@@ -69,7 +73,9 @@ impl Which {
 impl Chosen {
     async fn ids(&self, app: &App) -> anyhow::Result<Vec<Uuid>> {
         if !self.ids.is_empty() {
-            return Ok(self.ids.clone());
+            let known = dead_letters::open(app.services.store.db()).await?;
+            let known: Vec<_> = known.iter().map(|letter| letter.id).collect();
+            return Ok(Id::all_of(&self.ids, "dead letter", &known)?);
         }
         let letters = self.which.letters(app).await?;
         Ok(letters.iter().map(|letter| letter.id).collect())

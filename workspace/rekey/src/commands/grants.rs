@@ -1,6 +1,8 @@
 //! `rekey grants`: the rights that each worker and the command line need, and no more.
 
-use rekey_operations::{Grants, grants};
+use std::collections::HashSet;
+
+use rekey_operations::{Grants, RabbitMqGrant, grants, grants_together};
 use serde_json::json;
 
 use crate::{
@@ -8,6 +10,9 @@ use crate::{
     exit::Exit,
     output::{self, Output},
 };
+
+/// The expression of no name at all.
+const NOTHING: &str = "^$";
 
 /// What `grants` takes.
 #[derive(Debug, clap::Args)]
@@ -18,18 +23,26 @@ pub struct Args {
     /// The virtual host at RabbitMQ. Default: that of broker.url, or /.
     #[arg(long, value_name = "NAME")]
     vhost: Option<String>,
+    /// For rekey up: one role, rekey_up, has what the three workers need.
+    #[arg(long)]
+    up: bool,
 }
 
 /// Prints them.
 pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
     let vhost = args.vhost.clone().or_else(|| app.places.vhost());
     let vhost = vhost.as_deref().unwrap_or("/");
-    let all = grants(&app.services, &app.places, &args.role_prefix, vhost).await?;
+    let prefix = &args.role_prefix;
+    let all = match args.up {
+        true => grants_together(&app.services, &app.places, prefix, vhost).await?,
+        false => grants(&app.services, &app.places, prefix, vhost).await?,
+    };
     if app.output == Output::Json {
         output::object("rekey.grants/v1", json!({ "grants": all }))?;
         return Ok(Exit::Done);
     }
-    for line in lines(&all)? {
+    let has_broker = args.vhost.is_some() || app.places.vhost().is_some();
+    for line in lines(&all, has_broker)? {
         // As it is, whatever names are in it: it is for other programs.
         output::bytes(format!("{line}\n").as_bytes())?;
     }
@@ -37,9 +50,12 @@ pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
 }
 
 /// By the kind of system, each part in its language, so that it can be pasted there.
-fn lines(all: &[Grants]) -> anyhow::Result<Vec<String>> {
+fn lines(all: &[Grants], has_broker: bool) -> anyhow::Result<Vec<String>> {
     let mut lines = Vec::new();
-    let mut part = |head: String, body: Vec<String>| {
+    let mut part = |head: String, mut body: Vec<String>| {
+        // What several workers need is said once where they have one role.
+        let mut said = HashSet::new();
+        body.retain(|line| said.insert(line.clone()));
         if !body.is_empty() {
             lines.push(head);
             lines.extend(body);
@@ -64,7 +80,10 @@ fn lines(all: &[Grants]) -> anyhow::Result<Vec<String>> {
         let head = format!("-- On the source {name}, as the owner of its tables:");
         part(head, sql.collect());
     }
-    let rabbitmq = all.iter().map(permissions).collect();
+    let rabbitmq = match has_broker {
+        true => permissions(all),
+        false => Vec::new(),
+    };
     part("# At RabbitMQ, in a shell:".to_owned(), rabbitmq);
     for one in all {
         let Some(policy) = &one.kms else { continue };
@@ -77,17 +96,40 @@ fn lines(all: &[Grants]) -> anyhow::Result<Vec<String>> {
     Ok(lines)
 }
 
-fn permissions(grants: &Grants) -> String {
-    let rabbitmq = &grants.rabbitmq;
-    let words = [
-        &rabbitmq.vhost,
-        &grants.role,
-        &rabbitmq.configure,
-        &rabbitmq.write,
-        &rabbitmq.read,
-    ];
-    let [vhost, role, configure, write, read] = words.map(|word| quote(word));
-    format!("rabbitmqctl set_permissions -p {vhost} {role} {configure} {write} {read}")
+/// A line for each role, as the last one would take back what the others gave.
+fn permissions(all: &[Grants]) -> Vec<String> {
+    let mut roles: Vec<&str> = all.iter().map(|one| one.role.as_str()).collect();
+    roles.dedup();
+    let line = |role: &&str| {
+        let of_role: Vec<_> = all.iter().filter(|one| one.role == **role).collect();
+        let any = |which: fn(&RabbitMqGrant) -> &String| {
+            any_of(of_role.iter().map(|one| which(&one.rabbitmq)))
+        };
+        let vhost = &of_role[0].rabbitmq.vhost;
+        let words = [
+            vhost,
+            *role,
+            &any(|one| &one.configure),
+            &any(|one| &one.write),
+            &any(|one| &one.read),
+        ];
+        let [vhost, role, configure, write, read] = words.map(quote);
+        format!("rabbitmqctl set_permissions -p {vhost} {role} {configure} {write} {read}")
+    };
+    roles.iter().map(line).collect()
+}
+
+/// An expression for what one of these is for.
+fn any_of<'a>(expressions: impl Iterator<Item = &'a String>) -> String {
+    let mut some: Vec<_> = expressions
+        .map(String::as_str)
+        .filter(|one| *one != NOTHING)
+        .collect();
+    some.dedup();
+    match some.is_empty() {
+        true => NOTHING.to_owned(),
+        false => some.join("|"),
+    }
 }
 
 /// A word as a shell takes it, whatever is in it.
@@ -97,7 +139,7 @@ fn quote(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use rekey_operations::{Grantee, RabbitMqGrant, SourceGrants, Worker};
+    use rekey_operations::{Grantee, SourceGrants, Worker};
 
     use super::*;
 
@@ -124,7 +166,7 @@ mod tests {
 
     #[test]
     fn each_part_is_of_one_kind_and_can_be_pasted() {
-        let lines = lines(&Grantee::ALL.map(grants_of)).unwrap();
+        let lines = lines(&Grantee::ALL.map(grants_of), true).unwrap();
         let parts: Vec<_> = lines.split(String::is_empty).collect();
         let [store, revokes, clinic, rabbitmq, ref kms @ .., rest] = parts[..] else {
             panic!("{lines:#?}")
@@ -144,5 +186,33 @@ mod tests {
             assert!(policy[0].starts_with("# "), "{policy:?}");
             serde_json::from_str::<serde_json::Value>(&policy[1..].join("\n")).unwrap();
         }
+    }
+
+    #[test]
+    fn where_there_is_no_broker_nothing_is_said_of_one() {
+        let lines = lines(&Grantee::ALL.map(grants_of), false).unwrap();
+        assert!(!lines.concat().contains("rabbitmq"), "{lines:#?}");
+    }
+
+    #[test]
+    fn one_role_of_all_workers_has_what_each_needs_and_each_line_once() {
+        let together = Grantee::ALL.map(|who| {
+            let mut grants = grants_of(who);
+            if let Grantee::Worker(worker) = who {
+                grants.role = "up".to_owned();
+                grants.store = vec!["GRANT SELECT ON \"key\" TO up;".to_owned()];
+                grants.rabbitmq.read = format!("^{}$", worker.name());
+            }
+            grants
+        });
+        let lines = lines(&together, true).unwrap();
+        let of_store = lines.iter().filter(|line| line.ends_with("TO up;"));
+        assert_eq!(of_store.count(), 1, "{lines:#?}");
+        let read = "'up' '^$' '^$' '^scheduler$|^rotator$|^re-encryptor$'";
+        let of_broker: Vec<_> = lines.iter().filter(|line| line.contains("'up'")).collect();
+        assert!(
+            of_broker.len() == 1 && of_broker[0].ends_with(read),
+            "{of_broker:?}"
+        );
     }
 }

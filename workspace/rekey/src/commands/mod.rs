@@ -7,6 +7,7 @@ pub mod certificate;
 mod columns;
 mod dead_letters;
 mod grants;
+mod ids;
 mod init;
 mod input;
 mod keys;

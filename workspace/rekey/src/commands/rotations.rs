@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use rekey_domain::RotationKind;
 
-use super::certificate;
+use super::{certificate, ids::RotationId};
 use crate::{
     app::App,
     exit::Exit,
@@ -23,25 +23,25 @@ pub enum Command {
     List,
     /// One rotation.
     Show {
-        /// Its id.
-        id: Uuid,
+        /// Its id, or its beginning, or latest.
+        id: RotationId,
     },
     /// The certificate of a completed rotation: for people, or signed, with --output json.
     Certificate {
-        /// Its id.
-        id: Uuid,
+        /// Its id, or its beginning, or latest.
+        id: RotationId,
     },
     /// Verify a signed certificate; exit code 1 if it is not to be believed.
     VerifyCertificate(certificate::Verify),
     /// Put a rotation on hold; what is in flight ends.
     Pause {
-        /// Its id.
-        id: Uuid,
+        /// Its id, or its beginning, or latest.
+        id: RotationId,
     },
     /// Let a rotation that is on hold go on.
     Resume {
-        /// Its id.
-        id: Uuid,
+        /// Its id, or its beginning, or latest.
+        id: RotationId,
         /// Also over values under keys that this store never had: it leaves them as they are, in quarantine.
         #[arg(long)]
         accept_unknown_keys: bool,
@@ -51,16 +51,16 @@ pub enum Command {
     /// Nothing is taken back: after the switch the new key stays the primary key. Batches in flight
     /// end.
     Cancel {
-        /// Its id.
-        id: Uuid,
+        /// Its id, or its beginning, or latest.
+        id: RotationId,
         /// Why; it is audited.
         #[arg(long, value_name = "TEXT")]
         because: String,
     },
     /// Queue the failed batches of a rotation again, once the cause is mended.
     Retry {
-        /// Its id.
-        id: Uuid,
+        /// Its id, or its beginning, or latest.
+        id: RotationId,
     },
 }
 
@@ -68,31 +68,37 @@ pub enum Command {
 pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
     match command {
         Command::List => list(app).await?,
-        Command::Show { id } => show(*id, app).await?,
-        Command::Certificate { id } => return certificate::show(*id, app).await,
+        Command::Show { id } => show(id.find(app).await?, app).await?,
+        Command::Certificate { id } => {
+            return certificate::show(id.find_completed(app).await?, app).await;
+        }
         Command::VerifyCertificate(args) => return certificate::verify(args, app).await,
         Command::Pause { id } => {
-            pause_rotation(&app.services, *id, &app.principal).await?;
-            show(*id, app).await?;
+            let id = id.find(app).await?;
+            pause_rotation(&app.services, id, &app.principal).await?;
+            show(id, app).await?;
         }
         Command::Resume {
             id,
             accept_unknown_keys,
         } => {
+            let id = id.find(app).await?;
             if *accept_unknown_keys {
-                resume_over_unknown_keys(&app.services, *id, &app.principal).await?;
+                resume_over_unknown_keys(&app.services, id, &app.principal).await?;
             } else {
-                resume_rotation(&app.services, *id, &app.principal).await?;
+                resume_rotation(&app.services, id, &app.principal).await?;
             }
-            show(*id, app).await?;
+            show(id, app).await?;
         }
         Command::Cancel { id, because } => {
-            cancel_rotation(&app.services, *id, because, &app.principal).await?;
-            show(*id, app).await?;
+            let id = id.find(app).await?;
+            cancel_rotation(&app.services, id, because, &app.principal).await?;
+            show(id, app).await?;
         }
         Command::Retry { id } => {
-            retry_rotation(&app.services, *id, &app.principal).await?;
-            show(*id, app).await?;
+            let id = id.find(app).await?;
+            retry_rotation(&app.services, id, &app.principal).await?;
+            show(id, app).await?;
         }
     }
     Ok(Exit::Done)

@@ -13,8 +13,16 @@ use crate::{
 pub async fn run(app: &App) -> anyhow::Result<Exit> {
     let status = rekey_operations::status(&app.services).await?;
     match app.output {
-        Output::Json => output::object("rekey.status/v1", json(&status)?)?,
-        Output::Table => print(&status)?,
+        Output::Json => {
+            let mut value = json(&status)?;
+            value["store"] = app.services.store.place().into();
+            output::object("rekey.status/v1", value)?;
+        }
+        Output::Table => {
+            output::line(&format!("store: {}", app.services.store.place()))?;
+            output::line("")?;
+            print(&status)?;
+        }
     }
     Ok(if status.needs_a_person.is_empty() {
         Exit::Done

@@ -7,6 +7,7 @@ use rekey_operations::{QuarantineView, quarantine_view, quarantine_views, resolv
 use serde_json::json;
 use uuid::Uuid;
 
+use super::ids::{Id, RotationId};
 use crate::{
     app::App,
     exit::Exit,
@@ -20,17 +21,17 @@ pub enum Command {
     List(Which),
     /// One, with what its reason means and what helps.
     Show {
-        /// Its id.
-        id: Uuid,
+        /// Its id, or its beginning.
+        id: Id,
     },
     /// Try those again whose cause is mended; what can be moved now is moved and resolved.
     Retry(retry::Args),
     /// Be done with some; the rows themselves stay as they are.
     #[command(group = clap::ArgGroup::new("chosen").required(true).multiple(true).args(["ids", "rotation", "column", "reason", "all"]))]
     Resolve {
-        /// Their ids.
+        /// Their ids, or their beginnings.
         #[arg(conflicts_with_all = ["rotation", "column", "reason", "all"])]
-        ids: Vec<Uuid>,
+        ids: Vec<Id>,
         #[command(flatten)]
         which: Which,
         /// All of them.
@@ -54,16 +55,20 @@ pub struct Which {
     reason: Option<QuarantineReason>,
     /// Only those that this rotation met last.
     #[arg(long, value_name = "ROTATION")]
-    rotation: Option<Uuid>,
+    rotation: Option<RotationId>,
 }
 
 impl Which {
     async fn views(&self, app: &App) -> anyhow::Result<Vec<QuarantineView>> {
         let mut views = quarantine_views(&app.services).await?;
+        let rotation = match &self.rotation {
+            Some(rotation) => Some(rotation.find(app).await?),
+            None => None,
+        };
         views.retain(|view| {
             self.column.as_ref().is_none_or(|one| view.column == *one)
                 && self.reason.is_none_or(|one| view.reason == one)
-                && self.rotation.is_none_or(|one| view.rotation == one)
+                && rotation.is_none_or(|one| view.rotation == one)
         });
         Ok(views)
     }
@@ -73,7 +78,11 @@ impl Which {
 pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
     match command {
         Command::List(which) => list(&which.views(app).await?, app.output)?,
-        Command::Show { id } => show(&quarantine_view(&app.services, *id).await?, app.output)?,
+        Command::Show { id } => {
+            for id in whole(std::slice::from_ref(id), app).await? {
+                show(&quarantine_view(&app.services, id).await?, app.output)?;
+            }
+        }
         Command::Retry(args) => return retry::run(args, app).await,
         Command::Resolve {
             ids,
@@ -81,7 +90,7 @@ pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
             because,
             ..
         } => {
-            let mut ids = ids.clone();
+            let mut ids = whole(ids, app).await?;
             if ids.is_empty() {
                 ids = which.views(app).await?.iter().map(|view| view.id).collect();
             }
@@ -89,6 +98,19 @@ pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
         }
     }
     Ok(Exit::Done)
+}
+
+/// The ids of which some were typed in part.
+async fn whole(ids: &[Id], app: &App) -> anyhow::Result<Vec<Uuid>> {
+    let mut known = Vec::new();
+    if ids.iter().any(Id::is_short) {
+        known = quarantine_views(&app.services)
+            .await?
+            .iter()
+            .map(|view| view.id)
+            .collect();
+    }
+    Ok(Id::all_of(ids, "value in quarantine", &known)?)
 }
 
 async fn resolve(ids: &[Uuid], because: &str, app: &App) -> anyhow::Result<()> {

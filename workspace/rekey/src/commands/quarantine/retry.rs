@@ -5,6 +5,7 @@ use rekey_operations::{QuarantineRetry, Retry, retry_quarantined};
 use serde_json::json;
 use uuid::Uuid;
 
+use super::super::ids::Id;
 use crate::{
     app::App,
     commands::sweep,
@@ -16,7 +17,7 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Only these values, and what else of the keyring stands in their tables.
-    ids: Vec<Uuid>,
+    ids: Vec<Id>,
     /// Only those of this keyring, such as phi.
     #[arg(long, conflicts_with_all = ["column", "ids"])]
     keyring: Option<KeyringName>,
@@ -27,19 +28,24 @@ pub struct Args {
 }
 
 impl Args {
-    fn which(&self) -> Retry {
+    async fn which(&self, app: &App) -> anyhow::Result<Retry> {
+        let ids = super::whole(&self.ids, app).await?;
+        Ok(self.of(ids))
+    }
+
+    fn of(&self, ids: Vec<Uuid>) -> Retry {
         match (&self.keyring, &self.column) {
             (Some(keyring), _) => Retry::OfKeyring(keyring.clone()),
             (None, Some(column)) => Retry::OfColumn(column.clone()),
-            (None, None) if self.ids.is_empty() => Retry::All,
-            (None, None) => Retry::Values(self.ids.clone()),
+            (None, None) if ids.is_empty() => Retry::All,
+            (None, None) => Retry::Values(ids),
         }
     }
 }
 
 /// Asks for it; exit code 3 where a rotation that is on hold would do it.
 pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
-    let retries = retry_quarantined(&app.services, &args.which(), &app.principal).await?;
+    let retries = retry_quarantined(&app.services, &args.which(app).await?, &app.principal).await?;
     match app.output {
         Output::Json => output::object("rekey.quarantine-retry/v1", json!({ "retries": retries }))?,
         Output::Table if retries.is_empty() => {
