@@ -121,30 +121,47 @@ pub async fn unknown_keys(
     counted: &[CensusRow],
 ) -> Result<Option<String>, OperationError> {
     let ours = key_names(services).await?;
-    let mut columns: BTreeMap<&ColumnName, (u64, Vec<(u64, KeyId)>)> = BTreeMap::new();
+    let mut columns: BTreeMap<&ColumnName, Met> = BTreeMap::new();
     for row in counted {
-        let (met, unknown) = columns.entry(&row.column).or_default();
-        *met += row.rows;
+        let met = columns.entry(&row.column).or_default();
+        met.values += row.rows;
         if let Found::Key(key) = row.found
             && !ours.contains_key(&key)
         {
-            unknown.push((row.rows, key));
+            met.unknown.push((row.rows, key));
         }
     }
-    let stands_out = columns.into_iter().find(|(_, (met, unknown))| {
-        let values = unknown.iter().map(|(values, _)| values).sum();
-        quarantine_stands_out(*met, values)
-    });
-    Ok(stands_out.map(|(column, (met, unknown))| say(column, met, unknown)))
+    let stands_out = |met: &Met| quarantine_stands_out(met.values, met.unknown_values());
+    let found = columns.into_iter().find(|(_, met)| stands_out(met));
+    Ok(found.map(|(column, met)| say(column, met)))
 }
 
-fn say(column: &ColumnName, met: u64, mut unknown: Vec<(u64, KeyId)>) -> String {
-    let values: u64 = unknown.iter().map(|(values, _)| values).sum();
-    unknown.sort_unstable_by(|one, other| other.cmp(one));
-    let more = if unknown.len() > NAMED { ", …" } else { "" };
-    let keys = unknown.iter().take(NAMED).map(|(_, key)| key.to_string());
-    let keys = keys.collect::<Vec<_>>().join(", ");
+/// What a census met of a column.
+#[derive(Default)]
+struct Met {
+    values: u64,
+    /// Those under keys that are not the store's, key by key.
+    unknown: Vec<(u64, KeyId)>,
+}
+
+impl Met {
+    fn unknown_values(&self) -> u64 {
+        self.unknown.iter().map(|(values, _)| values).sum()
+    }
+}
+
+fn say(column: &ColumnName, mut met: Met) -> String {
+    let (values, all) = (met.unknown_values(), met.values);
+    met.unknown.sort_unstable_by(|one, other| other.cmp(one));
+    let more = if met.unknown.len() > NAMED {
+        ", …"
+    } else {
+        ""
+    };
+    let keys = met.unknown.iter().take(NAMED);
+    let keys: Vec<_> = keys.map(|(_, key)| key.to_string()).collect();
+    let keys = keys.join(", ");
     format!(
-        "{values} of the {met} values of {column} are under keys that this store never had ({keys}{more}): the store is from a backup, or another deployment rotates the same source, or the source is not the one that was meant"
+        "{values} of the {all} values of {column} are under keys that this store never had ({keys}{more}): the store is from a backup, or another deployment rotates the same source, or the source is not the one that was meant"
     )
 }

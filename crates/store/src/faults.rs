@@ -16,7 +16,7 @@ const NOT_SECURE: &str = "no secure connection came about: the server's certific
 const NOT_FREE: &str = "no connection was free in time (10 s, 30 s on SQLite): it has none left, or a pooler before it, which needs store.connections of them for each process";
 
 /// The store's tables. Of a refusal nothing but such a name is shown.
-const TABLES: [&str; 23] = [
+const TABLES: [&str; 24] = [
     "audit_detail",
     "audit_entry",
     "audit_head",
@@ -40,6 +40,7 @@ const TABLES: [&str; 23] = [
     "seaql_migrations",
     "source",
     "source_table",
+    "straggler_look",
 ];
 
 /// The driver's error in one of SeaORM's.

@@ -16,15 +16,26 @@ pub(super) async fn shares(
     other: &mut PgConnection,
 ) -> sqlx::Result<bool> {
     let process = ask(ours, PROCESS).await?;
-    for _ in 0..LOOKS {
+    for look in 0..LOOKS {
         let held = match ask(other, HELD_PROCESS).await {
             Err(error) if refuses_transactions(&error) => return Ok(true),
             held => held?,
         };
         // Where there is but one connection, to ask for it would be to wait for ourselves.
-        let is_shared = held == process || ask(ours, PROCESS).await? != process;
-        sqlx::raw_sql("ROLLBACK").execute(&mut *other).await?;
-        if is_shared {
+        if held == process {
+            roll_back(other).await?;
+            return Ok(true);
+        }
+        let is_shared = ask(ours, HELD_PROCESS).await? != process;
+        // A pooler gives the one that was given back last, or the one that was given back first: each gets the
+        // other's, this time or the next.
+        let (first, last) = match look % 2 {
+            0 => (&mut *ours, &mut *other),
+            _ => (&mut *other, &mut *ours),
+        };
+        roll_back(first).await?;
+        roll_back(last).await?;
+        if is_shared || ask(ours, PROCESS).await? != process {
             return Ok(true);
         }
     }
@@ -40,6 +51,11 @@ async fn ask(connection: &mut PgConnection, sql: &'static str) -> sqlx::Result<S
         .fetch_one(connection)
         .await?
         .try_get("pid")
+}
+
+async fn roll_back(connection: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::raw_sql("ROLLBACK").execute(connection).await?;
+    Ok(())
 }
 
 /// As a pooler does that gives a connection for one statement.
