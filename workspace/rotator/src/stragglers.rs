@@ -46,10 +46,11 @@ impl Handler for LookForStragglers {
         let looking = look_for_stragglers(&self.services, &keyring);
         let looked: Result<_, OperationError> = leased::renewed(store, &lease, looking).await;
         leased::give_back(store, &lease).await;
-        Ok(match looked {
+        match looked {
             Ok(found) => self.answer(job, &keyring, found).await?,
             Err(error) => self.note_failure(job, &keyring, &error).await?,
-        })
+        }
+        Ok(())
     }
 }
 
