@@ -22,7 +22,8 @@ pub(crate) async fn check(
     refuse_to_join(services, &keyring).await
 }
 
-async fn check_column(
+/// Refuses a column that is not the keyring's.
+pub(crate) async fn check_column(
     services: &Services,
     keyring: &Keyring,
     only: &ColumnName,

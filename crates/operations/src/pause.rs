@@ -80,9 +80,6 @@ async fn resume(
         )));
     }
     rotations::resume(&asked.unit, &rotation).await?;
-    if for_unknown_keys {
-        rotations::accept_unknown_keys(&asked.unit, &rotation).await?;
-    }
     batches::resend_now(&asked.unit, &rotation).await?;
     asked.unit.send(&RotationDue { rotation: id }).await?;
     let details = if for_unknown_keys {

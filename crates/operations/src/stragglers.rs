@@ -46,7 +46,7 @@ pub async fn look_for_stragglers(
     keyring: &Keyring,
 ) -> Result<Stragglers, OperationError> {
     let db = services.store.db();
-    let columns = columns::of_keyring(db, keyring.id).await?;
+    let mut columns = columns::of_keyring(db, keyring.id).await?;
     let counted = census_of_columns(services, &columns, None).await?;
     let below = keys_below(services, keyring).await?;
     let rows = counted.iter().filter_map(|row| match row.found {
@@ -54,17 +54,16 @@ pub async fn look_for_stragglers(
         _ => None,
     });
     let found = rows.collect::<ByKey>();
-    let mut names: Vec<_> = columns.into_iter().collect();
-    names.retain(|column| found.keys().any(|(id, _)| *id == column.id));
+    columns.retain(|column| found.keys().any(|(id, _)| *id == column.id));
     Ok(Stragglers {
         below: found,
-        columns: names.into_iter().map(|column| column.spec.name).collect(),
+        columns: columns.into_iter().map(|column| column.spec.name).collect(),
         unknown_keys: unknown_keys(services, &counted).await?,
     })
 }
 
 /// The figures of a census that a rotation took, as a look would give them.
-pub fn figures(counted: &[Counted]) -> ByKey {
+pub fn values_by_key(counted: &[Counted]) -> ByKey {
     let keyed = counted.iter().filter_map(|count| match count.found() {
         Found::Key(key) => Some(((count.column_id, key), count.rows.unsigned_abs())),
         _ => None,
@@ -80,16 +79,18 @@ pub(crate) async fn problems(services: &Services) -> Result<Vec<String>, Operati
     for look in stragglers::all(db).await? {
         let keyring = keyrings::by_id(db, look.keyring_id).await?;
         let name = &keyring.name.0;
+        // What was found once is nobody's news where nobody looks any more.
+        let Some(every) = keyring.policy.0.straggler_look else {
+            continue;
+        };
         problems.extend(look.unknown_keys.map(|what| {
             format!(
                 "keyring {name}: {what}; a rotation puts them in quarantine where a person says so"
             )
         }));
-        let long_ago = keyring.policy.0.straggler_look.is_some_and(|every| {
-            (now - look.looked_at)
-                .to_std()
-                .is_ok_and(|ago| ago > every * 2)
-        });
+        let long_ago = (now - look.looked_at)
+            .to_std()
+            .is_ok_and(|ago| ago > every * 2);
         let why = look.failure.filter(|_| long_ago);
         problems.extend(why.map(|why| {
             format!(

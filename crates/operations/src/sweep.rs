@@ -7,7 +7,7 @@ use rekey_domain::{
 };
 use rekey_messages::RotationDue;
 use rekey_store::{
-    Unit, columns, keyrings,
+    Unit, keyrings,
     rotations::{self, Rotation},
     sweeps,
 };
@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::{Action, OperationError, Services, audited::Audited};
+use crate::{Action, OperationError, Services, audited::Audited, canary};
 
 /// What a request for a sweep came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -73,7 +73,10 @@ pub async fn sweep_keyring(
     principal: &Principal,
 ) -> Result<SweepView, OperationError> {
     crate::authorise(principal, Action::Rotate)?;
-    check(services, keyring, columns).await?;
+    let protects = keyrings::by_name(services.store.db(), keyring).await?;
+    for column in columns {
+        canary::check_column(services, &protects, column).await?;
+    }
     ask(
         services,
         keyring,
@@ -83,36 +86,6 @@ pub async fn sweep_keyring(
         json!({}),
     )
     .await
-}
-
-/// Refuses columns that are not the keyring's.
-async fn check(
-    services: &Services,
-    keyring: &KeyringName,
-    asked: &[ColumnName],
-) -> Result<(), OperationError> {
-    let db = services.store.db();
-    let id = keyrings::by_name(db, keyring).await?.id;
-    let of_keyring = columns::of_keyring(db, id).await?;
-    let is_its = |name: &&ColumnName| !of_keyring.iter().any(|one| one.spec.name == **name);
-    let Some(other) = asked.iter().find(is_its) else {
-        return Ok(());
-    };
-    let known: Vec<_> = of_keyring
-        .iter()
-        .map(|one| one.spec.name.to_string())
-        .collect();
-    Err(OperationError::Configuration {
-        place: format!("column {other}"),
-        problem: format!(
-            "is not under keyring {keyring}, which protects {}",
-            if known.is_empty() {
-                "nothing".to_owned()
-            } else {
-                known.join(", ")
-            }
-        ),
-    })
 }
 
 /// Asks for a sweep of a keyring, and audits it with these details.

@@ -5,7 +5,7 @@ use std::{num::NonZeroU64, ops::Deref};
 use rekey_domain::{Canary, Principal, RotationKind, RotationReason, RotationState};
 use sea_orm::{
     ActiveModelTrait,
-    ActiveValue::Set,
+    ActiveValue::{NotSet, Set},
     ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect,
     sea_query::{LockType, OnConflict},
 };
@@ -283,12 +283,16 @@ pub async fn change_state(
 /// # Errors
 /// [`StoreError::Stale`] where the rotation moved meanwhile.
 pub async fn pause(unit: &Unit, rotation: &Rotation, why: &str) -> Result<(), StoreError> {
-    let changes = Changes {
+    update(unit, rotation, on_hold(why)).await
+}
+
+/// What puts a rotation on hold.
+fn on_hold(why: &str) -> Changes {
+    Changes {
         paused: Set(true),
         paused_because: Set(Some(why.to_owned())),
         ..Default::default()
-    };
-    update(unit, rotation, changes).await
+    }
 }
 
 /// Puts a rotation on hold for what work under it met, unless it was resumed since `seen` was read:
@@ -324,40 +328,8 @@ pub async fn pause_as_much_stands_out(
     why: &str,
 ) -> Result<(), StoreError> {
     let changes = Changes {
-        paused: Set(true),
-        paused_because: Set(Some(why.to_owned())),
         stood_out: Set(Some(true)),
-        ..Default::default()
-    };
-    update(unit, rotation, changes).await
-}
-
-/// Puts a rotation on hold because so much is under keys that the store never had.
-///
-/// # Errors
-/// [`StoreError::Stale`] where the rotation moved meanwhile.
-pub async fn pause_for_unknown_keys(
-    unit: &Unit,
-    rotation: &Rotation,
-    why: &str,
-) -> Result<(), StoreError> {
-    let changes = Changes {
-        paused: Set(true),
-        paused_because: Set(Some(why.to_owned())),
-        unknown_keys_accepted: Set(Some(false)),
-        ..Default::default()
-    };
-    update(unit, rotation, changes).await
-}
-
-/// Lets a rotation leave them as they are.
-///
-/// # Errors
-/// [`StoreError::Stale`] where the rotation moved meanwhile.
-pub async fn accept_unknown_keys(unit: &Unit, rotation: &Rotation) -> Result<(), StoreError> {
-    let changes = Changes {
-        unknown_keys_accepted: Set(Some(true)),
-        ..Default::default()
+        ..on_hold(why)
     };
     update(unit, rotation, changes).await
 }
@@ -381,7 +353,7 @@ pub async fn waits_no_more(store: &Store, id: Uuid) -> Result<(), StoreError> {
     unit.commit().await
 }
 
-/// Lets a rotation go on.
+/// Lets a rotation go on; one that was on hold for values under unknown keys leaves them as they are.
 ///
 /// # Errors
 /// [`StoreError::Stale`] where the rotation moved meanwhile.
@@ -390,6 +362,10 @@ pub async fn resume(unit: &Unit, rotation: &Rotation) -> Result<(), StoreError> 
         paused: Set(false),
         paused_because: Set(None),
         resumptions: Set(rotation.resumptions + 1),
+        unknown_keys_accepted: match rotation.unknown_keys_accepted {
+            Some(_) => Set(Some(true)),
+            None => NotSet,
+        },
         ..Default::default()
     };
     update(unit, rotation, changes).await

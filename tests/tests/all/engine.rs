@@ -485,11 +485,7 @@ async fn a_rotation_that_a_person_paused_moves_nothing_until_it_is_resumed() {
     let clinic = Deployment::with(1_200, policy).await;
     let engine = Engine::start(&clinic.services);
     clinic.rotate(&phi()).await;
-    let id = until("some progress", async || {
-        let view = clinic.rotation(&phi()).await?;
-        (view.moved > 0).then_some(view.id)
-    })
-    .await;
+    let id = clinic.moves().await;
     let paused = pause_rotation(&clinic.services, id, &operator()).await;
     paused.unwrap();
     until("what is in flight to end", async || {

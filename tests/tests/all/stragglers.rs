@@ -1,10 +1,13 @@
 //! Values below the primary key though no rotation is under way, and values under keys that nobody knows: a source or a store from a backup.
 
+use std::process::Command;
+
 use rekey_domain::{KeyringPolicy, QuarantineReason, RotationKind, RotationState};
 use rekey_operations::{
-    RotationView, SweepOutcome, cancel_rotation, quarantine_views, resume_over_unknown_keys,
-    resume_rotation, status, sweep_keyring,
+    RotationView, SweepOutcome, cancel_rotation, quarantine_views, resume_rotation, status,
+    sweep_keyring,
 };
+use rekey_testkit::program;
 
 use crate::support::{Deployment, Engine, operator, phi, short, until};
 
@@ -37,6 +40,19 @@ async fn a_day_later(clinic: &Deployment) {
         (looks == 1).then_some(())
     })
     .await;
+}
+
+/// A command of an operator: its exit code and what it says.
+async fn rekey(clinic: &Deployment, arguments: &'static [&'static str]) -> (i32, String) {
+    let state = clinic.disks.state("");
+    let mut command = Command::new(program("rekey"));
+    command.arg("--state-dir").arg(&state).args(arguments);
+    command.current_dir(state);
+    let done = tokio::task::spawn_blocking(move || command.output());
+    let done = done.await.unwrap().unwrap();
+    let said = [done.stdout, done.stderr].concat();
+    let said = String::from_utf8(said).unwrap();
+    (done.status.code().unwrap_or(-1), said)
 }
 
 async fn latest(clinic: &Deployment) -> RotationView {
@@ -103,11 +119,7 @@ async fn what_a_person_cancelled_is_swept_when_a_person_asks_for_it() {
     let clinic = Deployment::with(400, policy).await;
     let engine = Engine::start(&clinic.services);
     clinic.rotate(&phi()).await;
-    let id = until("some progress", async || {
-        let view = clinic.rotation(&phi()).await?;
-        (view.moved > 0).then_some(view.id)
-    })
-    .await;
+    let id = clinic.moves().await;
     let because = "the database is busy";
     let cancelled = cancel_rotation(&clinic.services, id, because, &operator()).await;
     cancelled.unwrap();
@@ -126,6 +138,10 @@ async fn what_a_person_cancelled_is_swept_when_a_person_asks_for_it() {
     let swept = clinic.completes().await;
     assert_eq!(swept.id, asked.rotation);
     assert_eq!(clinic.under_old().await, 0);
+
+    let (code, said) = rekey(&clinic, &["sweep", "phi", "--wait", "--timeout", "2m"]).await;
+    assert!(code == 0 && said.contains("COMPLETED"), "{code}: {said}");
+    assert_ne!(latest(&clinic).await.id, swept.id);
     engine.stop().await;
 }
 
@@ -154,8 +170,14 @@ async fn a_rotation_over_much_that_is_under_unknown_keys_waits_for_a_person_who_
     let resumed = resume_rotation(&clinic.services, paused.id, &operator()).await;
     let says = resumed.unwrap_err().to_string();
     assert!(says.contains("--accept-unknown-keys"), "{says}");
-    let accepted = resume_over_unknown_keys(&clinic.services, paused.id, &operator()).await;
-    accepted.unwrap();
+    let (code, said) = rekey(&clinic, &["rotations", "resume", "latest"]).await;
+    assert!(
+        code == 4 && said.contains("--accept-unknown-keys"),
+        "{code}: {said}"
+    );
+    const ACCEPT: [&str; 4] = ["rotations", "resume", "latest", "--accept-unknown-keys"];
+    let (code, said) = rekey(&clinic, &ACCEPT).await;
+    assert_eq!(code, 0, "{said}");
     // So much in quarantine is another hold, and it is not for unknown keys.
     let ended = until("an end", async || {
         let view = clinic.rotation(&phi()).await?;

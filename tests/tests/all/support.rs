@@ -24,6 +24,7 @@ use sqlx::{Row, SqlitePool, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 pub const PATIENCE: Duration = Duration::from_secs(180);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -282,6 +283,15 @@ impl Deployment {
     pub async fn no_message_waits(&self) -> bool {
         let waiting = rekey_store::outbox::depth(&self.services.store).await;
         waiting.unwrap() == 0
+    }
+
+    /// Waits until the rotation of `phi` has moved some values, and gives its id.
+    pub async fn moves(&self) -> Uuid {
+        until("some progress", async || {
+            let view = self.rotation(&phi()).await?;
+            (view.moved > 0).then_some(view.id)
+        })
+        .await
     }
 
     /// Waits until the keyring's latest rotation is in `state`.

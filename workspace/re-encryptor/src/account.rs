@@ -20,18 +20,21 @@ pub struct Account<'a> {
     pub tally: Tally,
     told: Tally,
     in_doubt: Option<InDoubt>,
+    told_doubt: Option<InDoubt>,
 }
 
 impl<'a> Account<'a> {
     /// Of an attempt that begins; the one before may have left a page in doubt.
     pub fn open(services: &'a Services, batch: &'a Batch, lease: &'a Lease) -> Self {
+        let in_doubt = batch.in_doubt.as_ref().map(|doubt| doubt.0);
         Self {
             services,
             batch,
             lease,
             tally: Tally::default(),
             told: Tally::default(),
-            in_doubt: batch.in_doubt.as_ref().map(|doubt| doubt.0),
+            in_doubt,
+            told_doubt: in_doubt,
         }
     }
 
@@ -93,12 +96,15 @@ impl<'a> Account<'a> {
     /// # Errors
     /// [`StoreError::Fenced`] where another has the batch.
     pub async fn tell(&mut self) -> Result<(), StoreError> {
+        if (self.tally, self.in_doubt) == (self.told, self.told_doubt) {
+            return Ok(());
+        }
         let unit = self.services.store.begin_forgettable().await?;
         leases::hold(&unit, self.lease, JOB_LEASE).await?;
         let since = self.tally.since(&self.told);
         batches::tell(&unit, self.batch, since, self.in_doubt).await?;
         unit.commit().await?;
-        self.told = self.tally;
+        (self.told, self.told_doubt) = (self.tally, self.in_doubt);
         Ok(())
     }
 }
@@ -114,13 +120,5 @@ impl AddAssign for Counted {
     fn add_assign(&mut self, more: Self) {
         self.rows += more.rows;
         self.values += more.values;
-    }
-}
-
-impl Counted {
-    /// Adds a row with so many values to be moved.
-    pub fn add(&mut self, values: u64) {
-        self.rows += u64::from(values > 0);
-        self.values += values;
     }
 }

@@ -23,7 +23,6 @@ use uuid::Uuid;
 use crate::{
     account::{Account, Counted},
     row::{self, Keys, Moved, Unmoved},
-    value,
 };
 
 /// Bytes of values in memory at once for a batch; a page's last row may go beyond. On its way a value
@@ -232,7 +231,7 @@ impl<'a> Work<'a> {
         loop {
             let page = self.source.read(&self.query, after, PAGE_BYTES).await?;
             let in_doubt = page.rows.partition_point(|row| row.key.place() <= to);
-            left += self.to_move(&page.rows[..in_doubt]);
+            left += row::to_move(self, &page.rows[..in_doubt]);
             after = page.next;
             if after.is_none() || in_doubt < page.rows.len() {
                 break;
@@ -240,20 +239,6 @@ impl<'a> Work<'a> {
         }
         account.settle(left);
         Ok(account.tell().await?)
-    }
-
-    /// What names a key that is below the target.
-    fn to_move(&self, rows: &[SourceRow]) -> Counted {
-        let mut counted = Counted::default();
-        for row in rows {
-            let named = row.values.iter().zip(&self.columns);
-            let named = named.filter_map(|(stored, column)| {
-                value::key_id(stored.as_ref()?, column.spec.encoding)
-            });
-            let values = named.filter(|id| !self.settled.contains(id)).count();
-            counted.add(values as u64);
-        }
-        counted
     }
 
     /// The application holds rows of the range; who cannot be told is no reason to fail otherwise.
@@ -323,7 +308,7 @@ impl<'a> Work<'a> {
         let Some(last) = rows.last() else {
             return Ok(());
         };
-        let (to_move, to) = (self.to_move(&rows), last.key);
+        let to = last.key;
         let deadline = self.source.deadline(WRITE_WITHIN).await?;
         let mut moved = row::re_encrypt(self, rows).await?;
         outcome.quarantine.append(&mut moved.quarantine);
@@ -331,7 +316,7 @@ impl<'a> Work<'a> {
         if moved.updates.is_empty() {
             return Ok(());
         }
-        account.begin_page(to_move, to).await?;
+        account.begin_page(moved.to_move, to).await?;
         crash::point("re-encryptor.encrypted");
         let mut written = vec![WriteOutcome::Skipped; moved.updates.len()];
         let done = self

@@ -54,8 +54,11 @@ impl Handler for ReEncryptBatch {
         };
         crash::point("re-encryptor.leased");
         // What was read before the lease may be past: paused since, or done by who had it.
-        let Some((rotation, batch)) = self.current(&command).await? else {
+        let current = self.current(&command).await;
+        if !matches!(current, Ok(Some(_))) {
             leased::give_back(store, &lease).await;
+        }
+        let Some((rotation, batch)) = current? else {
             return Ok(());
         };
         let work = self.work(job, &rotation, &batch, &lease);

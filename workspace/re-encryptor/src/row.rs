@@ -11,6 +11,7 @@ use rekey_store::{StoreError, columns::Protected, keys};
 use uuid::Uuid;
 
 use crate::{
+    account::Counted,
     batch::Work,
     value::{self, Opened},
 };
@@ -78,6 +79,8 @@ impl Keys {
 /// What became of a page's rows.
 #[derive(Default)]
 pub struct Moved {
+    /// What names a key below the target.
+    pub to_move: Counted,
     /// One update a row.
     pub updates: Vec<RowUpdate>,
     /// What people know the row of each by.
@@ -113,10 +116,12 @@ pub async fn re_encrypt(
     rows: Vec<SourceRow>,
 ) -> Result<Moved, OperationError> {
     let found = meet_keys(work, &rows).await?;
-    let is_moved = |id: &Option<KeyId>| id.is_some_and(|id| !work.settled.contains(&id));
-    let values = found.iter().filter(|found| is_moved(found)).count() as u64;
-    if values == 0 {
-        let mut moved = Moved::default();
+    let to_move = count(work, &found);
+    let mut moved = Moved {
+        to_move,
+        ..Moved::default()
+    };
+    if to_move.values == 0 {
         seal(work, None, &rows, &found, &mut moved).await?;
         return Ok(moved);
     }
@@ -126,13 +131,12 @@ pub async fn re_encrypt(
     let target = work
         .services
         .client
-        .encryption_key(&keyring, values)
+        .encryption_key(&keyring, to_move.values)
         .await?;
     // A lease that ends now may be for the key before.
     if target.id() != work.target {
         return Err(not_primary(work));
     }
-    let mut moved = Moved::default();
     let sealed = seal(work, Some(&target), &rows, &found, &mut moved).await?;
     hold_right(work).await?;
     (moved.updates, moved.names) = updates(work, rows, sealed);
@@ -156,24 +160,44 @@ fn not_primary(work: &Work<'_>) -> OperationError {
     OperationError::Store(StoreError::Stale { what })
 }
 
-/// The key id that each value names, row by row and column by column, with the keys at hand.
+/// What names a key below the target.
+pub fn to_move(work: &Work<'_>, rows: &[SourceRow]) -> Counted {
+    count(work, &named(work, rows))
+}
+
+fn count(work: &Work<'_>, named: &[Option<KeyId>]) -> Counted {
+    let is_moved = |id: &&Option<KeyId>| id.is_some_and(|id| !work.settled.contains(&id));
+    let mut counted = Counted::default();
+    for row in named.chunks(work.columns.len()) {
+        let values = row.iter().filter(is_moved).count() as u64;
+        counted.rows += u64::from(values > 0);
+        counted.values += values;
+    }
+    counted
+}
+
+/// The key id that each value names, row by row and column by column.
+fn named(work: &Work<'_>, rows: &[SourceRow]) -> Vec<Option<KeyId>> {
+    let mut named = Vec::with_capacity(rows.len() * work.columns.len());
+    for row in rows {
+        let values = row.values.iter().zip(&work.columns);
+        named.extend(
+            values.map(|(stored, column)| value::key_id(stored.as_ref()?, column.spec.encoding)),
+        );
+    }
+    named
+}
+
+/// The same, with the keys at hand.
 async fn meet_keys(
     work: &mut Work<'_>,
     rows: &[SourceRow],
 ) -> Result<Vec<Option<KeyId>>, OperationError> {
-    let mut found = Vec::with_capacity(rows.len() * work.columns.len());
-    for row in rows {
-        for (stored, column) in row.values.iter().zip(&work.columns) {
-            let id = stored
-                .as_ref()
-                .and_then(|stored| value::key_id(stored, column.spec.encoding));
-            if let Some(id) = id {
-                work.keys.meet(work.services, id).await?;
-            }
-            found.push(id);
-        }
+    let named = named(work, rows);
+    for id in named.iter().flatten() {
+        work.keys.meet(work.services, *id).await?;
     }
-    Ok(found)
+    Ok(named)
 }
 
 /// The new values, row by row and column by column; None where a value stays as it is.

@@ -3,14 +3,12 @@
 use rekey_domain::Canary;
 use rekey_operations::OperationError;
 use rekey_store::{
-    audit::Record,
     columns::Protected,
     rotations::{self, Changes, Rotation},
 };
 use sea_orm::ActiveValue::Set;
-use serde_json::json;
 
-use crate::advance::Advance;
+use crate::{advance::Advance, steps};
 
 /// The tables that are planned: all, or the one of a canary's column. One statement writes all
 /// values of a row (rule 5), so what else of the keyring stands in its rows moves along.
@@ -28,29 +26,12 @@ pub async fn end(advance: &Advance<'_>) -> Result<(), OperationError> {
     let Some(only) = only else {
         return Ok(());
     };
-    let pen = advance.services.pen(&crate::principal()).await?;
-    let Some(unit) = advance.begin().await? else {
-        return Ok(());
-    };
     let why = format!(
         "the canary is done: the rows of {only} are moved; resumed, it moves those of all the other columns"
     );
     let changes = Changes {
-        paused: Set(true),
-        paused_because: Set(Some(why.clone())),
         only_column: Set(None),
         ..rotations::planned_anew()
     };
-    rotations::update(&unit, &advance.rotation, changes).await?;
-    let subject = advance.rotation.id.to_string();
-    let record = Record {
-        action: "rotation.paused",
-        subject: &subject,
-        outcome: "done",
-        details: json!({ "because": why }),
-    };
-    pen.append(&unit, record).await?;
-    unit.commit().await?;
-    tracing::info!(rotation = subject, why, "paused");
-    Ok(())
+    steps::pause(advance, &why, changes).await
 }

@@ -242,6 +242,32 @@ pub async fn give_up(advance: &Advance<'_>, why: &str) -> Result<(), OperationEr
     Ok(())
 }
 
+/// Puts the rotation on hold, with other changes of it.
+pub async fn pause(
+    advance: &Advance<'_>,
+    why: &str,
+    mut changes: Changes,
+) -> Result<(), OperationError> {
+    let pen = advance.services.pen(&crate::principal()).await?;
+    let Some(unit) = advance.begin().await? else {
+        return Ok(());
+    };
+    changes.paused = Set(true);
+    changes.paused_because = Set(Some(why.to_owned()));
+    rotations::update(&unit, &advance.rotation, changes).await?;
+    let subject = advance.rotation.id.to_string();
+    let record = Record {
+        action: "rotation.paused",
+        subject: &subject,
+        outcome: "done",
+        details: json!({ "because": why }),
+    };
+    pen.append(&unit, record).await?;
+    unit.commit().await?;
+    tracing::warn!(rotation = subject, why, "paused");
+    Ok(())
+}
+
 /// Changes the state, and has the scheduler look again should the next message be lost.
 pub async fn move_to(
     unit: &Unit,

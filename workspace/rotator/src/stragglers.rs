@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use rekey_domain::{Principal, RotationReason, RotationState, worth_a_sweep};
 use rekey_messages::StragglersWanted;
 use rekey_operations::{
-    ByKey, OperationError, Services, Stragglers, figures, look_for_stragglers, sweep,
+    ByKey, OperationError, Services, Stragglers, look_for_stragglers, sweep, values_by_key,
 };
 use rekey_runtime::{Handler, Job, JobError, leased};
 use rekey_store::{
@@ -108,7 +108,9 @@ impl LookForStragglers {
             return Ok(ByKey::new());
         };
         let db = self.services.store.db();
-        Ok(figures(&census::of_pass(db, latest.id, latest.pass).await?))
+        Ok(values_by_key(
+            &census::of_pass(db, latest.id, latest.pass).await?,
+        ))
     }
 
     async fn note_failure(

@@ -143,25 +143,22 @@ async fn want_look(unit: &Unit, keyring: &Keyring) -> Result<(), StoreError> {
     if keyring.purpose.0 != Purpose::Phi {
         return Ok(());
     }
-    let looks = stragglers::all(unit.db()).await?;
-    let of_keyring = looks.iter().find(|look| look.keyring_id == keyring.id);
-    let failed = of_keyring.is_some_and(|look| look.failure.is_some());
-    let every = if failed {
-        every.min(LOOK_AFTER_FAILURE)
-    } else {
-        every
-    };
     let name = format!("stragglers/{}", keyring.name.0);
     let asked = schedules::fired_up_to(unit, &name).await?;
-    let is_due = (unit.now() - asked)
-        .abs()
-        .to_std()
-        .is_ok_and(|ago| ago >= every);
+    let ago = (unit.now() - asked).abs().to_std().unwrap_or_default();
+    let is_due = ago >= every || ago >= LOOK_AFTER_FAILURE && has_failed(unit, keyring).await?;
     if is_due && schedules::settle(unit, &name, asked, unit.now()).await? {
         let keyring = keyring.name.0.clone();
         unit.send(&StragglersWanted { keyring }).await?;
     }
     Ok(())
+}
+
+/// Whether nobody could look the last time.
+async fn has_failed(unit: &Unit, keyring: &Keyring) -> Result<bool, StoreError> {
+    let looks = stragglers::all(unit.db()).await?;
+    let of_keyring = looks.iter().find(|look| look.keyring_id == keyring.id);
+    Ok(of_keyring.is_some_and(|look| look.failure.is_some()))
 }
 
 async fn request(unit: &Unit, keyring: &Keyring, reason: RotationReason) -> Result<(), StoreError> {

@@ -179,6 +179,18 @@ fn a_parameter_of_a_url_that_nobody_reads_is_refused_and_named() {
 }
 
 #[test]
+fn stragglers_are_looked_for_daily_unless_the_file_says_otherwise() {
+    let of = |said: &str| {
+        let file = format!("[[keyring]]\nname = \"phi\"\npurpose = \"PHI\"\n{said}");
+        load(&file, &[]).unwrap().keyrings[0].policy.straggler_look
+    };
+    let hours = |hours: u64| Some(Duration::from_secs(hours * 60 * 60));
+    assert_eq!(of(""), hours(24));
+    assert_eq!(of("straggler_look = \"6h\""), hours(6));
+    assert_eq!(of("straggler_look = \"off\""), None);
+}
+
+#[test]
 fn a_process_opens_as_many_connections_to_the_store_as_it_may() {
     let of = |said: &str| load(&format!("[store]\n{said}"), &[]);
     assert_eq!(of("connections = 3").unwrap().store.connections, Some(3));
@@ -437,6 +449,18 @@ fn a_policy_that_cannot_be_is_refused() {
             "batch_rows = 100001\nrotate =",
             "batch_rows",
             "from 1 to 100000",
+        ),
+        (
+            "rotate =",
+            "straggler_look = \"30m\"\nrotate =",
+            "straggler_look",
+            "\"off\" or at least 1h",
+        ),
+        (
+            "rotate =",
+            "straggler_look = \"never\"\nrotate =",
+            "straggler_look",
+            "\"off\" or at least 1h",
         ),
         (
             "concurrency = 5",

@@ -79,9 +79,8 @@ pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
     match command {
         Command::List(which) => list(&which.views(app).await?, app.output)?,
         Command::Show { id } => {
-            for id in whole(std::slice::from_ref(id), app).await? {
-                show(&quarantine_view(&app.services, id).await?, app.output)?;
-            }
+            let id = id.of(VALUE, known(std::slice::from_ref(id), app).await?)?;
+            show(&quarantine_view(&app.services, id).await?, app.output)?;
         }
         Command::Retry(args) => return retry::run(args, app).await,
         Command::Resolve {
@@ -100,17 +99,21 @@ pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// What an id here is one of.
+const VALUE: &str = "value in quarantine";
+
 /// The ids of which some were typed in part.
 async fn whole(ids: &[Id], app: &App) -> anyhow::Result<Vec<Uuid>> {
-    let mut known = Vec::new();
-    if ids.iter().any(Id::is_short) {
-        known = quarantine_views(&app.services)
-            .await?
-            .iter()
-            .map(|view| view.id)
-            .collect();
+    Ok(Id::all_of(ids, VALUE, &known(ids, app).await?)?)
+}
+
+/// What may be meant, where that has to be looked for.
+async fn known(ids: &[Id], app: &App) -> anyhow::Result<Vec<Uuid>> {
+    if !ids.iter().any(Id::is_short) {
+        return Ok(Vec::new());
     }
-    Ok(Id::all_of(ids, "value in quarantine", &known)?)
+    let views = quarantine_views(&app.services).await?;
+    Ok(views.iter().map(|view| view.id).collect())
 }
 
 async fn resolve(ids: &[Uuid], because: &str, app: &App) -> anyhow::Result<()> {
