@@ -24,6 +24,8 @@ pub struct Limits {
     pub max_dead_tuples: Option<u64>,
     /// The time of day at which rows may be written.
     pub window: Option<Window>,
+    /// Sessions that a process keeps there at most; a count takes up to three more.
+    pub connections: Option<NonZeroU32>,
 }
 
 /// How a source is, as far as its limits ask for it.
@@ -237,6 +239,7 @@ mod tests {
                 max_replica_lag: Some(Duration::from_secs(lag)),
                 max_dead_tuples: Some(dead),
                 window: Some("22:00-05:00 Europe/Berlin".parse().unwrap()),
+                connections: NonZeroU32::new(rows),
             };
             let stored = serde_json::to_string(&limits).unwrap();
             prop_assert_eq!(serde_json::from_str::<Limits>(&stored).unwrap(), limits);

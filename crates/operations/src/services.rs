@@ -9,7 +9,7 @@ use rekey_client::Client;
 use rekey_domain::{KeyringName, Principal};
 use rekey_kms::{Kms, MasterKeyState};
 use rekey_runtime::config::SecretUrl;
-use rekey_sources::{Source, SourceError};
+use rekey_sources::{Source, SourceError, USUAL_CONNECTIONS};
 use rekey_store::{Store, audit::AuditPen, columns};
 
 use crate::{Desired, OperationError, STORE_SOURCE, StoreLeases, metered_kms::MeteredKms};
@@ -101,7 +101,8 @@ impl Services {
             }
             (url, _) => url.map_err(|problem| out_of_reach(&source.name, problem))?,
         };
-        let opened = rekey_sources::open(url.expose_url()).await?;
+        let most = source.limits().connections.unwrap_or(USUAL_CONNECTIONS);
+        let opened = rekey_sources::open_with(url.expose_url(), most).await?;
         refuse_another(source, &*opened).await?;
         let mut known = self.sources.lock().expect("no holder panics");
         // Who opened it meanwhile was first: its writers take turns.

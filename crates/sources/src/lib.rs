@@ -23,7 +23,7 @@ mod sqlite;
 mod update;
 mod value;
 
-use std::sync::Arc;
+use std::{num::NonZeroU32, sync::Arc};
 
 pub use census::Counted;
 pub use error::SourceError;
@@ -42,6 +42,9 @@ pub use source::Source;
 pub use update::{ColumnUpdate, Deadline, RowUpdate, WriteOutcome};
 pub use value::{Damage, StoredValue};
 
+/// Sessions that a process keeps at a source where nobody says otherwise.
+pub const USUAL_CONNECTIONS: NonZeroU32 = NonZeroU32::new(8).expect("it is not zero");
+
 /// Opens the database that `url` names: `postgres://user:password@host/database?sslmode=verify-full`
 /// (PostgreSQL 14 or later, the primary), or `sqlite:///absolute/path.db`, `sqlite:relative.db`,
 /// with `?mode=ro` to only count and read.
@@ -53,13 +56,25 @@ pub use value::{Damage, StoredValue};
 /// [`SourceError::UnknownScheme`] and [`SourceError::BadUrl`] for a URL nobody can open,
 /// [`SourceError::OutOfReach`] when the database is not there now.
 pub async fn open(url: &str) -> Result<Arc<dyn Source>, SourceError> {
+    open_with(url, USUAL_CONNECTIONS).await
+}
+
+/// The same, keeping so many sessions at most where it is PostgreSQL; what may wait for one waits. A census takes
+/// up to three more, of its own.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_with(
+    url: &str,
+    connections: NonZeroU32,
+) -> Result<Arc<dyn Source>, SourceError> {
     if rekey_domain::may_show_password(url) {
         return Err(SourceError::BadUrl {
             problem: rekey_domain::PASSWORD_NOT_ENCODED,
         });
     }
     match scheme(url) {
-        "postgres" | "postgresql" => Ok(Arc::new(postgres::PostgresSource::open(url).await?)),
+        "postgres" | "postgresql" => Ok(Arc::new(postgres::PostgresSource::open(url, connections).await?)),
         "sqlite" => Ok(Arc::new(sqlite::SqliteSource::open(url).await?)),
         scheme => Err(SourceError::UnknownScheme {
             scheme: scheme.to_owned(),

@@ -37,7 +37,7 @@ mod tuple;
 mod who;
 mod write;
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use async_trait::async_trait;
 use rekey_domain::{Limits, Load, Part, Range};
@@ -58,8 +58,8 @@ pub(crate) struct PostgresSource {
 
 impl PostgresSource {
     /// Opens the database that `url` names; it must answer, and be new enough.
-    pub(crate) async fn open(url: &str) -> Result<Self, SourceError> {
-        let connections = Connections::open(url).await?;
+    pub(crate) async fn open(url: &str, connections: NonZeroU32) -> Result<Self, SourceError> {
+        let connections = Connections::open(url, connections).await?;
         Ok(Self { connections })
     }
 

@@ -49,7 +49,7 @@ impl Behind {
         behind.desk.configure(&format!(
             "[store]\nurl = \"{}\"\nconnections = 3\n[[keyring]]\nname = \"phi\"\npurpose = \"PHI\"\n\
              grace_period = \"1s\"\nencrypt_lease = \"1s\"\nkeyset_max_age = \"1s\"\n\
-             [[source]]\nname = \"clinic\"\nurl = \"{}\"\n\
+             [[source]]\nname = \"clinic\"\nurl = \"{}\"\nlimits = {{ connections = 3 }}\n\
              [[source.table]]\nname = \"patients\"\ncolumns = {{ ssn = {{ keyring = \"phi\", bind = \"row\" }} }}\n",
             behind.store.url(),
             behind.source.url()
@@ -105,7 +105,7 @@ async fn a_pooler_that_is_not_in_session_mode_is_a_wrong_configuration_and_its_c
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn behind_poolers_with_few_sessions_a_keyring_rotates_while_people_look() {
-    // Of the workers, and four of who looks: the store is a source too.
+    // Three of the workers and three while they count, and four of who looks: the store is a source too.
     let behind = Behind::poolers_of(10, PoolMode::Session, PoolMode::Session).await;
     behind.done(&["init"], "");
     let clinic = behind.databases[1].pool_as(APPLICATION).await;

@@ -1,6 +1,6 @@
 //! `[[source]]`: a database, its tables and their protected columns.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{num::NonZeroU32, ops::RangeInclusive, time::Duration};
 
 use config::ValueKind;
 use rekey_domain::{Bind, KeyringName, Limits, OnUpdate, Triggers, Window, WindowError};
@@ -120,6 +120,9 @@ fn read_name(section: &mut Section<'_>, example: &str) -> Option<String> {
     None
 }
 
+/// Sessions of a process at a source.
+const CONNECTIONS: RangeInclusive<u64> = 1..=100;
+
 /// What only PostgreSQL can tell is refused for SQLite: nothing would ever wait for it.
 fn read_limits(mut section: Section<'_>, kind: Option<Kind>) -> Limits {
     let rows = section.whole("rows_per_second", 0..=u32::MAX.into());
@@ -130,6 +133,10 @@ fn read_limits(mut section: Section<'_>, kind: Option<Kind>) -> Limits {
         max_replica_lag: section.duration("max_replica_lag", Duration::ZERO),
         max_dead_tuples: section.whole("max_dead_tuples", 0..=u64::MAX >> 1),
         window: read_window(&mut section),
+        connections: section
+            .whole("connections", CONNECTIONS)
+            .and_then(|number| u32::try_from(number).ok())
+            .and_then(NonZeroU32::new),
     };
     if kind == Some(Kind::Sqlite) {
         let expected = "leave it out; rows_per_second and window are there for SQLite too";
@@ -140,6 +147,9 @@ fn read_limits(mut section: Section<'_>, kind: Option<Kind>) -> Limits {
         if limits.max_dead_tuples.is_some() {
             let why = format!("SQLite leaves no dead tuples; {expected}");
             section.wrong("max_dead_tuples", why);
+        }
+        if limits.connections.is_some() {
+            section.wrong("connections", format!("SQLite is a file; {expected}"));
         }
     }
     section.end();

@@ -305,10 +305,11 @@ fn limits_of_a_source_are_read() {
     assert_eq!(limits(&paced), expected);
     let postgres = with("sqlite:///var/lib/clinic.db", "postgres://u@db/clinic");
     let postgres = postgres.replace("main.patients", "public.patients");
-    let both = "second = 0\nmax_replica_lag = \"10s\"\nmax_dead_tuples = 5";
+    let both = "second = 0\nmax_replica_lag = \"10s\"\nmax_dead_tuples = 5\nconnections = 3";
     let expected = Limits {
         max_replica_lag: Some(Duration::from_secs(10)),
         max_dead_tuples: Some(5),
+        connections: NonZeroU32::new(3),
         ..Limits::default()
     };
     assert_eq!(limits(&postgres.replace("second = 0", both)), expected);
@@ -323,6 +324,7 @@ fn limits_that_nothing_could_keep_are_refused() {
             "SQLite has no replicas",
         ),
         ("max_dead_tuples = 5", "max_dead_tuples", "no dead tuples"),
+        ("connections = 3", "connections", "SQLite is a file"),
         ("max_dead_rows = 5", "max_dead_rows", "no such key"),
     ] {
         let text = with("window =", &format!("{limit}\nwindow ="));

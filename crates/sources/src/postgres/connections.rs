@@ -1,6 +1,6 @@
 //! A few connections, and the session settings that each of them has.
 
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::{num::NonZeroU32, str::FromStr, sync::Arc, time::Duration};
 
 use sqlx::{
     AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool, Postgres,
@@ -15,7 +15,6 @@ use crate::{SourceError, place::Place};
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a server may take to answer before it counts as out of reach.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const MAX_CONNECTIONS: u32 = 8;
 /// Statements that a session keeps prepared: what each batch asks again, word for word.
 const STATEMENTS_KEPT: usize = 24;
 /// Bytes of values for which a connection's buffers may stay as large as they grew.
@@ -85,7 +84,7 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    pub(super) async fn open(url: &str) -> Result<Self, SourceError> {
+    pub(super) async fn open(url: &str, most: NonZeroU32) -> Result<Self, SourceError> {
         let bad = |_| SourceError::BadUrl {
             problem: "cannot be read",
         };
@@ -98,7 +97,7 @@ impl Connections {
             .disable_statement_logging();
         let connections = Self {
             database: label(&options).into(),
-            pool: pool(&options),
+            pool: pool(&options, most),
             options,
         };
         connections.check().await?;
@@ -254,9 +253,9 @@ pub(super) async fn prepare_update(connection: &mut PgConnection) -> sqlx::Resul
     done.map(drop)
 }
 
-fn pool(options: &PgConnectOptions) -> PgPool {
+fn pool(options: &PgConnectOptions, most: NonZeroU32) -> PgPool {
     PgPoolOptions::new()
-        .max_connections(MAX_CONNECTIONS)
+        .max_connections(most.get())
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .after_connect(|connection, _| Box::pin(restore(connection)))
         .before_acquire(|connection, _| {
@@ -319,7 +318,9 @@ mod tests {
     }
 
     async fn is_the_same_each_time(url: &str) {
-        let connections = Connections::open(url).await.unwrap();
+        let connections = Connections::open(url, crate::USUAL_CONNECTIONS)
+            .await
+            .unwrap();
         let mut connection = connections.acquire().await.unwrap();
         let pid = async |connection: &mut PgConnection| -> i32 {
             let pid = sqlx::query_scalar("SELECT pg_catalog.pg_backend_pid()");
