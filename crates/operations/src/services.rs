@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    num::NonZeroU32,
     sync::{Arc, Mutex},
 };
 
@@ -101,8 +102,7 @@ impl Services {
             }
             (url, _) => url.map_err(|problem| out_of_reach(&source.name, problem))?,
         };
-        let most = source.limits().connections.unwrap_or(USUAL_CONNECTIONS);
-        let opened = rekey_sources::open_with(url.expose_url(), most).await?;
+        let opened = rekey_sources::open_with(url.expose_url(), self.connections(source)).await?;
         refuse_another(source, &*opened).await?;
         let mut known = self.sources.lock().expect("no holder panics");
         // Who opened it meanwhile was first: its writers take turns.
@@ -115,6 +115,16 @@ impl Services {
         };
         known.insert(source.name.clone(), open);
         Ok(opened)
+    }
+
+    /// Sessions that this process may keep at the source.
+    fn connections(&self, source: &columns::Source) -> NonZeroU32 {
+        let said = if source.name == STORE_SOURCE {
+            self.store.connections().and_then(NonZeroU32::new)
+        } else {
+            source.limits().connections
+        };
+        said.unwrap_or(USUAL_CONNECTIONS)
     }
 
     /// Why the KMS would not open keys now.

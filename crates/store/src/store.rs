@@ -20,6 +20,7 @@ use crate::{
 pub struct Store {
     db: DatabaseConnection,
     url: String,
+    connections: Option<u32>,
     /// SQLite has one writer at a time; waiting here in order beats polling its lock.
     writer: Option<Arc<Mutex<()>>>,
     wakes: Wakes,
@@ -46,6 +47,7 @@ impl Store {
             wakes: Wakes::new(&db),
             db,
             url: url.to_owned(),
+            connections,
             writer,
         })
     }
@@ -64,6 +66,11 @@ impl Store {
     /// Where the store is, for the source `rekey`, which is the store itself.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// How many connections of a pool it was given at most; none: as many as it likes to have.
+    pub fn connections(&self) -> Option<u32> {
+        self.connections
     }
 
     /// For reading. Whatever writes goes through [`Store::begin`].

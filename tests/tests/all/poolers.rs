@@ -105,8 +105,9 @@ async fn a_pooler_that_is_not_in_session_mode_is_a_wrong_configuration_and_its_c
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn behind_poolers_with_few_sessions_a_keyring_rotates_while_people_look() {
-    // Three of the workers and three while they count, and four of who looks: the store is a source too.
-    let behind = Behind::poolers_of(10, PoolMode::Session, PoolMode::Session).await;
+    // Three of the workers, and at the store, which is a source too, three more and one that listens; three while
+    // somebody counts; two and one of who looks.
+    let behind = Behind::poolers_of(13, PoolMode::Session, PoolMode::Session).await;
     behind.done(&["init"], "");
     let clinic = behind.databases[1].pool_as(APPLICATION).await;
     for id in 1..=20 {

@@ -15,6 +15,8 @@ use crate::{SourceError, place::Place};
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a server may take to answer before it counts as out of reach.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Sessions at a user's database are scarce: one that nothing was done in for so long is ended.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Statements that a session keeps prepared: what each batch asks again, word for word.
 const STATEMENTS_KEPT: usize = 24;
 /// Bytes of values for which a connection's buffers may stay as large as they grew.
@@ -257,6 +259,7 @@ fn pool(options: &PgConnectOptions, most: NonZeroU32) -> PgPool {
     PgPoolOptions::new()
         .max_connections(most.get())
         .acquire_timeout(ACQUIRE_TIMEOUT)
+        .idle_timeout(IDLE_TIMEOUT)
         .after_connect(|connection, _| Box::pin(restore(connection)))
         .before_acquire(|connection, _| {
             Box::pin(async move {
