@@ -33,6 +33,7 @@ mod m0032_heartbeats;
 mod m0033_guards;
 mod m0034_stragglers;
 mod m0035_in_doubt;
+mod m0036_led_batches;
 mod table;
 
 /// Every migration, in order.
@@ -74,6 +75,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0033_guards::Migration),
             Box::new(m0034_stragglers::Migration),
             Box::new(m0035_in_doubt::Migration),
+            Box::new(m0036_led_batches::Migration),
         ]
     }
 }

@@ -77,7 +77,10 @@ impl BatchState {
         use BatchState::*;
         matches!(
             (self, next),
-            (Planned, Dispatched) | (Dispatched, Done | Failed | Void) | (Failed, Planned)
+            // A small part's is done beside the batch that leads it.
+            (Planned, Dispatched | Done | Void)
+                | (Dispatched, Done | Failed | Void)
+                | (Failed, Planned)
         )
     }
 }

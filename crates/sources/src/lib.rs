@@ -64,17 +64,16 @@ pub async fn open(url: &str) -> Result<Arc<dyn Source>, SourceError> {
 ///
 /// # Errors
 /// As [`open`].
-pub async fn open_with(
-    url: &str,
-    connections: NonZeroU32,
-) -> Result<Arc<dyn Source>, SourceError> {
+pub async fn open_with(url: &str, connections: NonZeroU32) -> Result<Arc<dyn Source>, SourceError> {
     if rekey_domain::may_show_password(url) {
         return Err(SourceError::BadUrl {
             problem: rekey_domain::PASSWORD_NOT_ENCODED,
         });
     }
     match scheme(url) {
-        "postgres" | "postgresql" => Ok(Arc::new(postgres::PostgresSource::open(url, connections).await?)),
+        "postgres" | "postgresql" => Ok(Arc::new(
+            postgres::PostgresSource::open(url, connections).await?,
+        )),
         "sqlite" => Ok(Arc::new(sqlite::SqliteSource::open(url).await?)),
         scheme => Err(SourceError::UnknownScheme {
             scheme: scheme.to_owned(),

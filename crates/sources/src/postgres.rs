@@ -89,6 +89,26 @@ impl PostgresSource {
         Ok(page)
     }
 
+    async fn pages(
+        &self,
+        queries: &[ReadQuery],
+        max_bytes: usize,
+    ) -> Result<Option<Vec<Page>>, SourceError> {
+        let Some(first) = queries.first() else {
+            return Ok(Some(Vec::new()));
+        };
+        let (mut connection, place) = self.begin(&first.relation).await?;
+        let transaction = connection.begin_with("BEGIN READ ONLY").await;
+        let mut transaction = transaction.at(&place)?;
+        let table = Table::find(&mut transaction, place).await?;
+        connections::by_place(&mut transaction, &table.place).await?;
+        let pages = read::parts(&mut transaction, &table, queries, max_bytes).await?;
+        let parts: Vec<_> = queries.iter().map(|query| &query.part).collect();
+        parts::check_all(&mut transaction, &table, &parts, first.trusts_code).await?;
+        transaction.commit().await.at(&table.place)?;
+        Ok(pages)
+    }
+
     async fn begin(
         &self,
         relation: &str,
@@ -212,6 +232,18 @@ impl Source for PostgresSource {
         };
         let page = self.told(&query.relation, page).await;
         self.named(&query.relation, page).await
+    }
+
+    async fn read_together(
+        &self,
+        queries: &[ReadQuery],
+        max_bytes: usize,
+    ) -> Result<Option<Vec<Page>>, SourceError> {
+        // What runs while one part is planned may change how the next is read.
+        if queries.iter().any(|query| query.trusts_code) {
+            return Ok(None);
+        }
+        self.pages(queries, max_bytes).await
     }
 
     async fn check_rights(&self, needed: &TableRights) -> Result<(), SourceError> {

@@ -60,6 +60,21 @@ pub trait Source: Inspect {
         max_bytes: usize,
     ) -> Result<Page, SourceError>;
 
+    /// Reads several parts of one table, from the start of their ranges, as [`read`](Self::read) does each; in few
+    /// statements, where they are many and small. None: they have to be read one by one, as their values reach
+    /// `max_bytes` bytes, or as this source has no other way.
+    ///
+    /// # Errors
+    /// As any call; of which part, who reads it alone is told.
+    async fn read_together(
+        &self,
+        queries: &[ReadQuery],
+        max_bytes: usize,
+    ) -> Result<Option<Vec<Page>>, SourceError> {
+        let _ = (queries, max_bytes);
+        Ok(None)
+    }
+
     /// Sees that our rights are enough, without reading or changing a row.
     ///
     /// # Errors

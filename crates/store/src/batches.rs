@@ -2,19 +2,22 @@
 
 mod covered;
 mod dispatch;
+mod led;
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use rekey_domain::{BatchState, PartId, Range};
 use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    Select,
     sea_query::{Expr, ExprTrait, Query},
 };
 use uuid::Uuid;
 
-pub use self::covered::{Covered, covered, has_void, replan_void};
+pub use self::covered::{Covered, covered, replan_void, void_parts};
 pub use self::dispatch::{Dispatched, dispatch, send};
+pub use self::led::{led, release};
 pub use crate::entities::batch::Model as Batch;
 use crate::{
     StoreError, Unit,
@@ -60,26 +63,42 @@ impl Batch {
     }
 }
 
-/// Whether ranges of a part, in the form it has, were planned in a rotation's current pass.
+/// Names asked for at once: the databases bind only so many values to a statement.
+const NAMES: usize = 500;
+
+/// Those of the parts of these names that ranges were planned of in a rotation's current pass, in the form that
+/// they had.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
-pub async fn covers(
+pub async fn planned_parts(
     db: &impl ConnectionTrait,
     rotation: &Rotation,
     table: Uuid,
-    part: &PartId,
-) -> Result<bool, StoreError> {
-    let found = batch::Entity::find()
+    names: &[&str],
+) -> Result<HashSet<PartId>, StoreError> {
+    let mut planned = HashSet::new();
+    for some in names.chunks(NAMES) {
+        let parts = parts_of_pass(rotation, table).filter(batch::Column::Part.is_in(some.to_vec()));
+        planned.extend(parts_found(parts.into_tuple().all(db).await?));
+    }
+    Ok(planned)
+}
+
+/// The parts of a rotation's current pass that have rows in `batch`, each once.
+fn parts_of_pass(rotation: &Rotation, table: Uuid) -> Select<batch::Entity> {
+    batch::Entity::find()
+        .select_only()
+        .column(batch::Column::Part)
+        .column(batch::Column::PartForm)
+        .distinct()
         .filter(batch::Column::RotationId.eq(rotation.id))
         .filter(batch::Column::Pass.eq(rotation.pass))
         .filter(batch::Column::TableId.eq(table))
-        .filter(batch::Column::Part.eq(&part.name))
-        .filter(batch::Column::PartForm.eq(&part.form))
-        .limit(1)
-        .one(db)
-        .await?;
-    Ok(found.is_some())
+}
+
+fn parts_found(found: Vec<(String, String)>) -> impl Iterator<Item = PartId> {
+    found.into_iter().map(|(name, form)| PartId { name, form })
 }
 
 /// Dispatched batches of live rotations that gave no sign of life until `now`, or whose date lies further ahead than
@@ -110,7 +129,7 @@ pub async fn to_resend(
         .await?)
 }
 
-/// Plans one range.
+/// Plans one range; gives the batch, which may lead others.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
@@ -118,11 +137,12 @@ pub async fn plan(
     unit: &Unit,
     rotation: &Rotation,
     table: Uuid,
-    part: &PartId,
-    range: Range,
-) -> Result<(), StoreError> {
+    (part, range): (&PartId, Range),
+    led_by: Option<Uuid>,
+) -> Result<Uuid, StoreError> {
+    let id = Uuid::now_v7();
     let row = batch::ActiveModel {
-        id: Set(Uuid::now_v7()),
+        id: Set(id),
         rotation_id: Set(rotation.id),
         table_id: Set(table),
         pass: Set(rotation.pass),
@@ -142,11 +162,12 @@ pub async fn plan(
         opened: Set(None),
         waiting_since: Set(None),
         in_doubt: Set(None),
+        led_by: Set(led_by),
     };
     batch::Entity::insert(row)
         .exec_without_returning(unit.db())
         .await?;
-    Ok(())
+    Ok(id)
 }
 
 /// What the dispatched batches of a rotation wait for, each once.
@@ -345,6 +366,7 @@ pub async fn fail(unit: &Unit, _held: &Locked, batch: &Batch, why: &str) -> Resu
         ended_at: Set(Some(unit.now())),
         ..Default::default()
     };
+    led::release(unit, batch).await?;
     change_state(unit, batch, BatchState::Failed, changes).await
 }
 

@@ -200,6 +200,12 @@ pub async fn unfinished(
         .filter(batch::Column::RotationId.eq(rotation.id))
         .filter(batch::Column::Pass.eq(rotation.pass))
         .filter(batch::Column::State.is_in(states))
+        // What another leads is done with it.
+        .filter(
+            batch::Column::LedBy
+                .is_null()
+                .or(batch::Column::State.ne(Planned.to_string())),
+        )
         .group_by(batch::Column::State)
         .into_tuple()
         .all(db)
@@ -242,7 +248,7 @@ mod tests {
         let table = Uuid::now_v7();
         for first in 0..planned {
             let range = Range { first, last: first };
-            let planned = batches::plan(unit, rotation, table, &part, range).await;
+            let planned = batches::plan(unit, rotation, table, (&part, range), None).await;
             planned.unwrap();
         }
         batches::dispatch(unit, rotation, dispatched).await.unwrap();

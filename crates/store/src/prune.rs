@@ -123,7 +123,7 @@ mod tests {
         let part = PartId { name, form };
         for first in 0..3 {
             let range = Range { first, last: first };
-            let planned = plan(&unit, &rotation, table, &part, range).await;
+            let planned = plan(&unit, &rotation, table, (&part, range), None).await;
             planned.unwrap();
         }
         dispatch(&unit, &rotation, 2).await.unwrap();

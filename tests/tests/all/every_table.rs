@@ -7,6 +7,7 @@ mod damaged;
 mod growing;
 mod keys;
 mod late;
+mod many;
 mod moved;
 mod names;
 mod replaced;

@@ -27,12 +27,12 @@ use crate::{
 
 /// Bytes of values in memory at once for a batch; a page's last row may go beyond. On its way a value
 /// is there up to six times.
-const PAGE_BYTES: usize = 1024 * 1024;
+pub const PAGE_BYTES: usize = 1024 * 1024;
 /// A page of more bytes has a row that is wide by itself: such pages are worked on one at a time.
 const WIDE_BYTES: usize = 2 * PAGE_BYTES;
 /// A write may start this long after its page was read: no longer than the batch's lease lasts, whenever that was
 /// renewed last. A process that was stopped for longer finds its time over.
-const WRITE_WITHIN: Duration = Duration::from_secs(10);
+pub const WRITE_WITHIN: Duration = Duration::from_secs(10);
 /// Times a range is read again because the application won a race; then the attempt counts as failed.
 const ROUNDS: u32 = 20;
 
@@ -81,23 +81,19 @@ pub struct Work<'a> {
     pub columns: Vec<Protected>,
     pub query: ReadQuery,
     pub keys: Keys,
+    pub source: std::sync::Arc<dyn Source>,
+    pub target_part: WriteTarget,
     met: BTreeMap<Uuid, u64>,
-    target_part: WriteTarget,
-    source: std::sync::Arc<dyn Source>,
     wide: &'a Semaphore,
 }
 
-/// Moves all values of the batch's range to the target; `wide` lets one batch of the process at a time
-/// work on wide rows.
+/// Moves all values of the batch's range to the target.
 ///
 /// Of an attempt that fails, `account` has what it moved all the same.
 pub async fn re_encrypt(
-    services: &Services,
-    (rotation, batch, target): (&Rotation, &Batch, KeyId),
-    wide: &Semaphore,
+    mut work: Work<'_>,
     account: &mut Account<'_>,
 ) -> Result<Outcome, OperationError> {
-    let mut work = prepare(services, rotation, batch, target, wide).await?;
     match work.rounds(account).await {
         Ok((quarantine, opened)) => {
             crash::point("re-encryptor.verified");
@@ -122,11 +118,11 @@ pub async fn re_encrypt(
     }
 }
 
-async fn prepare<'a>(
+/// What it takes to work on batches of the table, `batch` first; `wide` lets one batch of the process at a time
+/// work on wide rows.
+pub async fn prepare<'a>(
     services: &'a Services,
-    rotation: &Rotation,
-    batch: &Batch,
-    target: KeyId,
+    (rotation, batch, target): (&Rotation, &Batch, KeyId),
     wide: &'a Semaphore,
 ) -> Result<Work<'a>, OperationError> {
     let db = services.store.db();
@@ -197,6 +193,12 @@ fn query(columns: &[Protected], left_alone: &[KeyId], batch: &Batch) -> ReadQuer
 }
 
 impl<'a> Work<'a> {
+    /// Goes over to another part of the table.
+    pub fn turn_to(&mut self, batch: &Batch) {
+        (self.query.part, self.query.range) = (batch.part(), batch.range());
+        self.target_part.part = batch.part();
+    }
+
     /// Reads the range and moves what it can, until reading finds nothing that can be moved; gives
     /// what is left, and how many values opened.
     async fn rounds(
@@ -281,13 +283,22 @@ impl<'a> Work<'a> {
     }
 
     fn meet(&mut self, rows: &[SourceRow]) {
+        for (column, values) in self.met_in(rows) {
+            *self.met.entry(column).or_default() += values;
+        }
+    }
+
+    /// How many values of each protected column the rows have.
+    pub fn met_in(&self, rows: &[SourceRow]) -> BTreeMap<Uuid, u64> {
+        let mut met = BTreeMap::new();
         for row in rows {
             for (value, column) in row.values.iter().zip(&self.columns) {
                 if value.is_some() {
-                    *self.met.entry(column.id).or_default() += 1;
+                    *met.entry(column.id).or_default() += 1;
                 }
             }
         }
+        met
     }
 
     /// Waits for the right to work on wide rows, if that is what comes.

@@ -22,7 +22,7 @@ use crate::{
     account::Account,
     batch::{self, Outcome},
     limits::{self, Turn},
-    names, too_much, waiting,
+    names, together, too_much, waiting,
 };
 
 /// Another process works on the batch; the message is kept for the case that it dies.
@@ -139,7 +139,7 @@ pub fn count_from_zero() {
     }
 }
 
-fn count(tally: &Tally, outcome: &'static str) {
+pub fn count(tally: &Tally, outcome: &'static str) {
     metrics::counter!(metric::VALUES_MOVED).increment(tally.moved);
     metrics::counter!(metric::ROW_CONFLICTS).increment(tally.conflicts);
     metrics::counter!(metric::VALUES_QUARANTINED).increment(tally.quarantined);
@@ -182,15 +182,18 @@ impl ReEncryptBatch {
         };
         let id = rotation.target_key_id.and_then(|id| u32::try_from(id).ok());
         let target = KeyId::new(id.expect("`current` compared the target"));
+        let mut work =
+            batch::prepare(&self.services, (rotation, batch, target), &self.wide).await?;
+        let beside = together::re_encrypt(&mut work, (rotation, batch), lease).await?;
+        work.turn_to(batch);
         let mut account = Account::open(&self.services, batch, lease);
-        let work = (rotation, batch, target);
-        let moved = batch::re_encrypt(&self.services, work, &self.wide, &mut account).await;
+        let moved = batch::re_encrypt(work, &mut account).await;
         if moved.is_err() {
             // What a failed attempt moved counts: the next one finds it moved.
             account.tell().await?;
         }
         let outcome = moved?;
-        let rows = outcome.tally.rows;
+        let rows = outcome.tally.rows + beside;
         self.finish(job, rotation, batch, lease, outcome).await?;
         if let Some(taken) = taken {
             taken.correct(&self.services, rows).await;

@@ -6,6 +6,7 @@ mod handler;
 mod limits;
 mod names;
 mod row;
+mod together;
 mod too_much;
 mod value;
 mod waiting;

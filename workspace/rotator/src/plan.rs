@@ -1,5 +1,7 @@
 //! Planning: cuts the keyring's tables into ranges, a few ahead of the work.
 
+use std::collections::VecDeque;
+
 use rekey_domain::{Found, KeyId, Part, PartId, Range, RotationKind, plan_fits};
 use rekey_operations::{OperationError, census_of_columns, refuse_unsaid_effects};
 use rekey_runtime::crash;
@@ -16,6 +18,10 @@ use uuid::Uuid;
 
 use crate::{advance::Advance, canary, facts, steps, unknown_keys, verify};
 
+/// Blocks of a part that shares a batch with others.
+const SMALL_BLOCKS: i64 = 2;
+/// Parts that share a batch.
+const SHARED: usize = 64;
 /// Ranges planned ahead of the work: a table of a billion rows costs no memory.
 const AHEAD: u64 = 64;
 
@@ -79,15 +85,24 @@ fn does_not_fit(advance: &Advance<'_>, values: u64) -> String {
     }
 }
 
+/// A range, and whether it is a small part from its start to its end.
+struct Planned {
+    table: Uuid,
+    part: PartId,
+    range: Range,
+    is_small: bool,
+}
+
 /// How far the plan of a pass has come.
 struct Walk {
-    found: Vec<(Uuid, PartId, Range)>,
+    /// Ranges that share a batch stand in one list.
+    found: Vec<Vec<Planned>>,
     table: i32,
     part: Option<Part>,
     after: Option<i64>,
     complete: bool,
-    /// The parts of a table, asked for once a step.
-    listed: Option<(i32, Vec<Part>)>,
+    /// The next parts of a table, asked for once a step.
+    listed: Option<(i32, VecDeque<Part>)>,
     /// The table whose triggers, rules and publications were looked at in this step.
     looked_at: Option<i32>,
 }
@@ -108,7 +123,7 @@ async fn next_ranges(
         listed: None,
         looked_at: None,
     };
-    while (walk.found.len() as u64) < most {
+    while (walk.found.len() as u64) < most || walk.may_share() {
         let index = usize::try_from(walk.table).ok();
         let Some(column) = index.and_then(|index| tables.get(index)) else {
             walk.complete = true;
@@ -124,6 +139,20 @@ async fn next_ranges(
 }
 
 impl Walk {
+    /// Small parts of one table share a batch.
+    fn add(&mut self, planned: Planned) {
+        match self.found.last_mut() {
+            Some(shared) if shares(shared, &planned) => shared.push(planned),
+            _ => self.found.push(vec![planned]),
+        }
+    }
+
+    /// Whether more might go along with the last one.
+    fn may_share(&self) -> bool {
+        let last = self.found.last();
+        last.is_some_and(|shared| shared[0].is_small && shared.len() < SHARED)
+    }
+
     /// One range further; at a part's end to the next part, at the last one's to the next table.
     async fn step(
         &mut self,
@@ -136,23 +165,41 @@ impl Walk {
             let range = source.next_range(relation, part, self.after, rows).await?;
             if let Some(range) = range {
                 self.after = Some(range.last);
-                self.found.push((column.table.id, part.id.clone(), range));
+                let is_counted_out = advance.rotation.pause_after.is_some()
+                    || column.source.limits().rows_per_second.is_some();
+                let planned = Planned {
+                    table: column.table.id,
+                    part: part.id.clone(),
+                    range,
+                    is_small: is_small(part, range) && !is_counted_out,
+                };
+                self.add(planned);
                 return Ok(());
             }
         }
         self.after = None;
         let listed = self.listed.take().filter(|(table, _)| *table == self.table);
-        let parts = match listed {
+        let mut parts = match listed {
             Some((_, parts)) => parts,
-            None => parts_with_rows(advance, column).await?,
+            None => parts_to_plan(advance, column, self.part.take()).await?,
         };
-        self.part = next_part(advance, column, &parts, self.part.take()).await?;
+        self.part = parts.pop_front();
         self.listed = Some((self.table, parts));
         if self.part.is_none() {
             self.table += 1;
         }
         Ok(())
     }
+}
+
+fn shares(shared: &[Planned], next: &Planned) -> bool {
+    let fits = shared.len() < SHARED && shared[0].table == next.table;
+    fits && shared[0].is_small && next.is_small
+}
+
+/// Few blocks, and all that there are. A source of rowids has one part a table, which nothing shares a batch with.
+fn is_small(part: &Part, range: Range) -> bool {
+    range.first == 0 && Some(range.last) == part.end && range.last < SMALL_BLOCKS
 }
 
 /// Rows of a range: as the keyring has it, but no more than the source's pace and a canary want.
@@ -174,21 +221,27 @@ async fn parts_with_rows(
     Ok(parts)
 }
 
-/// The next part after `last` that has no ranges in this pass.
-async fn next_part(
+/// The parts after `last` that have no ranges in this pass.
+async fn parts_to_plan(
     advance: &Advance<'_>,
     column: &Protected,
-    parts: &[Part],
     last: Option<Part>,
-) -> Result<Option<Part>, OperationError> {
+) -> Result<VecDeque<Part>, OperationError> {
+    let mut parts = parts_with_rows(advance, column).await?;
+    parts.retain(|part| last.as_ref().is_none_or(|last| part.id.name > last.id.name));
+    Ok(not_planned(advance, column, parts).await?.into())
+}
+
+async fn not_planned(
+    advance: &Advance<'_>,
+    column: &Protected,
+    mut parts: Vec<Part>,
+) -> Result<Vec<Part>, OperationError> {
     let db = advance.services.store.db();
-    let is_next = |part: &&Part| last.as_ref().is_none_or(|last| part.id.name > last.id.name);
-    for part in parts.iter().filter(is_next) {
-        if !batches::covers(db, &advance.rotation, column.table.id, &part.id).await? {
-            return Ok(Some(part.clone()));
-        }
-    }
-    Ok(None)
+    let names: Vec<_> = parts.iter().map(|part| part.id.name.as_str()).collect();
+    let planned = batches::planned_parts(db, &advance.rotation, column.table.id, &names).await?;
+    parts.retain(|part| !planned.contains(&part.id));
+    Ok(parts)
 }
 
 /// Plans the parts that came or were written anew (`VACUUM FULL`, a repack, `ATTACH PARTITION`)
@@ -198,12 +251,13 @@ pub async fn plan_changed_parts(advance: &Advance<'_>) -> Result<bool, Operation
     let columns = sweeps::columns_of(db, &advance.rotation).await?;
     for column in tables(&columns) {
         let parts = parts_with_rows(advance, column).await?;
-        for part in &parts {
-            if read_after_all(advance, column, part).await? {
-                return Ok(true);
-            }
+        let void = batches::void_parts(db, &advance.rotation, column.table.id).await?;
+        if let Some(part) = parts.iter().find(|part| void.contains(&part.id)) {
+            read_after_all(advance, column, part).await?;
+            return Ok(true);
         }
-        let Some(part) = next_part(advance, column, &parts, None).await? else {
+        let to_plan = not_planned(advance, column, parts).await?;
+        let Some(part) = to_plan.into_iter().next() else {
             continue;
         };
         let Some(unit) = advance.begin().await? else {
@@ -226,14 +280,11 @@ async fn read_after_all(
     advance: &Advance<'_>,
     column: &Protected,
     part: &Part,
-) -> Result<bool, OperationError> {
-    let (db, table) = (advance.services.store.db(), column.table.id);
-    if !batches::has_void(db, &advance.rotation, table, &part.id).await? {
-        return Ok(false);
-    }
+) -> Result<(), OperationError> {
+    let table = column.table.id;
     let dispatch = advance.dispatch().await?;
     let Some(unit) = advance.begin().await? else {
-        return Ok(true);
+        return Ok(());
     };
     let held = rotations::lock(&unit, advance.rotation.id).await?;
     batches::replan_void(&unit, &held, table, &part.id).await?;
@@ -241,7 +292,7 @@ async fn read_after_all(
     unit.send(&advance.due()).await?;
     unit.commit().await?;
     tracing::info!(rotation = %advance.rotation.id, part = %part.id, "a part is there again; planning what was void of it");
-    Ok(true)
+    Ok(())
 }
 
 /// One column for each table, in a fixed order.
@@ -264,8 +315,13 @@ async fn store(
     let Some(unit) = advance.begin().await? else {
         return Ok(());
     };
-    for (table, part, range) in &walk.found {
-        batches::plan(&unit, &advance.rotation, *table, part, *range).await?;
+    for shared in &walk.found {
+        let mut leader = None;
+        for one in shared {
+            let range = (&one.part, one.range);
+            let id = batches::plan(&unit, &advance.rotation, one.table, range, leader).await?;
+            leader.get_or_insert(id);
+        }
     }
     let changes = Changes {
         planned: Set(walk.complete),

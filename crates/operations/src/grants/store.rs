@@ -83,7 +83,7 @@ const RE_ENCRYPTOR: [(&str, &str); 7] = [
     ),
     (
         "batch",
-        "UPDATE (state, resend_at, rows_moved, moved, conflicts, quarantined, opened, failure, ended_at, waiting_because, waiting_since, in_doubt)",
+        "UPDATE (state, resend_at, rows_moved, moved, conflicts, quarantined, opened, failure, ended_at, waiting_because, waiting_since, in_doubt, led_by)",
     ),
     (
         "quarantine",

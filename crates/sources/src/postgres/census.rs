@@ -32,6 +32,8 @@ use crate::{
 
 /// Rows counted by one statement, so that none runs long.
 const RANGE_ROWS: u32 = 20_000;
+/// Blocks hold up to so many times the rows that are usual: a heap of few is one range, whatever they hold.
+const MORE_ROWS: u32 = 40;
 
 /// The values of each column that are not NULL, by what they are.
 pub(super) async fn count(
@@ -65,7 +67,9 @@ pub(super) async fn count(
         check_parts(&table.place.relation, &parts, pass)?;
     }
     let read: Vec<Oid> = heaps.iter().map(Heap::oid).collect();
-    let counted = count_heaps(&mut transaction, &table, heaps, columns, pass).await?;
+    let counting = Counting::new(pass);
+    let most = witness.most_together();
+    let counted = count_heaps(&mut transaction, &table, heaps, columns, (counting, most)).await?;
     // While our locks keep what there is.
     witness.agree(&table, &read).await?;
     locked::all(&mut transaction, &table, &read, trusted).await?;
@@ -89,9 +93,7 @@ impl Guard {
         begin.at(place)?;
         let table = Table::find(&mut session, place.clone()).await?;
         let heaps = parts::find(&mut session, &table).await?;
-        for heap in &heaps {
-            heap.lock(&mut session, &table.place).await?;
-        }
+        parts::lock_all(&mut session, &heaps, &table.place).await?;
         let locked: Vec<Oid> = heaps.iter().map(Heap::oid).collect();
         // What code in an index locks beside them is not ours to judge here: see the witness.
         locked::all(&mut session, &table, &locked, true).await?;
@@ -108,9 +110,7 @@ impl Guard {
         if let Some(heap) = heaps.iter().find(|heap| !self.locked.contains(&heap.oid())) {
             return Err(parts::changed(table, heap.id()));
         }
-        for heap in heaps {
-            heap.lock(connection, &table.place).await?;
-        }
+        parts::lock_all(connection, heaps, &table.place).await?;
         // What an index calls while a lock is planned may have set a path.
         connections::steady(connection, &table.place).await?;
         // Only a session that is still there has held its locks until here.
@@ -125,6 +125,8 @@ impl Guard {
 struct Witness {
     session: PgConnection,
     trusts_code: bool,
+    /// Whether there is such code, which is trusted.
+    has_code: bool,
     names: Vec<String>,
 }
 
@@ -140,11 +142,18 @@ impl Witness {
         let heaps = parts::find(&mut session, &table).await?;
         let heaps: Vec<Oid> = heaps.iter().map(Heap::oid).collect();
         own_code::refuse(&mut session, &heaps, trusts_code, place).await?;
+        let has_code = trusts_code && !own_code::of(&mut session, &heaps, place).await?.is_empty();
         Ok(Self {
             session,
             trusts_code,
+            has_code,
             names: Vec::new(),
         })
+    }
+
+    /// How many heaps a statement may take: what runs while one is planned may change how the next is.
+    fn most_together(&self) -> usize {
+        if self.has_code { 1 } else { parts::TOGETHER }
     }
 
     /// Once the heaps are locked.
@@ -160,7 +169,14 @@ impl Witness {
         if names_of(&mut self.session, heaps, &table.place).await? != self.names {
             return Err(parts::another(table));
         }
-        own_code::refuse(&mut self.session, heaps, self.trusts_code, &table.place).await?;
+        let trusted = self.trusts_code && self.has_code;
+        match own_code::refuse(&mut self.session, heaps, trusted, &table.place).await {
+            // It came while we counted, and would be trusted the next time.
+            Err(SourceError::RunsCode { .. }) if self.trusts_code => {
+                return Err(parts::another(table));
+            }
+            refused => refused?,
+        }
         connections::end(self.session).await;
         Ok(())
     }
@@ -184,28 +200,29 @@ async fn count_heaps(
     table: &Table,
     heaps: Vec<Heap>,
     columns: &[CensusColumn],
-    pass: Option<&PassToShow>,
+    (mut counting, most): (Counting<'_>, usize),
 ) -> Result<Vec<Vec<Counted>>, SourceError> {
     let groups = groups(table, columns)?;
-    let mut counting = Counting::new(pass);
     let mut locked = Vec::new();
     let mut careful = Careful::begin(connection, &table.place).await?;
     for heap in heaps {
         let ranges = ranges_of(&mut careful, table, &heap).await?;
-        let to_read = heap.to_read(&table.place);
-        for range in &ranges {
-            let counts = &mut counting.counts;
-            count_range(&mut careful, &to_read, *range, &groups, columns, counts).await?;
-        }
-        locked.push(Locked { heap, ranges });
+        let heap = Locked { heap, ranges };
+        locked.push(heap);
+    }
+    for some in together(&locked, most) {
+        let counts = &mut counting.counts;
+        count_some(&mut careful, table, some, &groups, columns, counts).await?;
     }
     if let Some(pass) = counting.to_look_for() {
         let leftovers = Leftovers::new(table, columns, &pass.settled)?;
-        leftovers.look(&mut careful, &locked, &mut counting).await?;
+        let heaps = (&*locked, most);
+        leftovers.look(&mut careful, heaps, &mut counting).await?;
     }
     if counting.seek() {
         let all = Leftovers::new(table, columns, &[])?;
-        all.look(&mut careful, &locked, &mut counting).await?;
+        let heaps = (&*locked, most);
+        all.look(&mut careful, heaps, &mut counting).await?;
     }
     Ok(counting.into_columns(columns.len()))
 }
@@ -238,17 +255,72 @@ pub(super) struct Locked {
     pub(super) ranges: Vec<Range>,
 }
 
+/// Heaps that one statement takes together: small ones are many. Each of the others is by itself.
+pub(super) fn together(heaps: &[Locked], most: usize) -> impl Iterator<Item = &[Locked]> {
+    let mut few = 0;
+    heaps.chunk_by(move |one, next| {
+        let goes_along = one.ranges.len() <= 1 && next.ranges.len() <= 1 && few + 1 < most;
+        few = if goes_along { few + 1 } else { 0 };
+        goes_along
+    })
+}
+
+/// All heaps in one statement; one by one where that fails.
+async fn count_some(
+    careful: &mut Careful<'_>,
+    table: &Table,
+    heaps: &[Locked],
+    groups: &[String],
+    columns: &[CensusColumn],
+    counts: &mut Counts,
+) -> Result<(), SourceError> {
+    let which = rows_of(heaps, |heap, blocks| (heap, blocks));
+    if heaps.len() > 1 && which.is_empty() {
+        return Ok(());
+    }
+    if heaps.len() > 1
+        && let Some(rows) = careful.fetch_or_go_back(select(groups, &which)).await?
+    {
+        for row in &rows {
+            add(row, columns, counts).at(&table.place)?;
+        }
+        return Ok(());
+    }
+    for Locked { heap, ranges } in heaps {
+        let heap = heap.to_read(&table.place);
+        for range in ranges {
+            count_range(careful, &heap, *range, groups, columns, counts).await?;
+        }
+    }
+    Ok(())
+}
+
+/// What is made of each range of heaps and its condition.
+pub(super) fn rows_of<T>(heaps: &[Locked], make: impl Fn(String, String) -> T) -> Vec<T> {
+    let ranges = heaps
+        .iter()
+        .flat_map(|one| one.ranges.iter().map(|range| (one.heap.only(), range)));
+    ranges
+        .map(|(only, range)| make(only, sql::of_blocks(*range)))
+        .collect()
+}
+
 /// Its blocks, so many by one statement.
 async fn ranges_of(
     careful: &mut Careful<'_>,
     table: &Table,
     heap: &Heap,
 ) -> Result<Vec<Range>, SourceError> {
-    connections::steady_by_place(careful.connection(), &table.place).await?;
-    let rows = heap
-        .rows_per_block(careful.connection(), &table.place)
-        .await;
-    let part = heap.part(parts::or_usual(careful.recovered(rows).await)?);
+    let mut part = heap.part(ranges::USUAL_ROWS);
+    if ranges::next(&part, None, RANGE_ROWS / MORE_ROWS)
+        .is_some_and(|all| Some(all.last) < part.end)
+    {
+        connections::steady_by_place(careful.connection(), &table.place).await?;
+        let rows = heap
+            .rows_per_block(careful.connection(), &table.place)
+            .await;
+        part = heap.part(parts::or_usual(careful.recovered(rows).await)?);
+    }
     let next = |range: &Range| ranges::next(&part, Some(range.last), RANGE_ROWS);
     Ok(std::iter::successors(ranges::next(&part, None, RANGE_ROWS), next).collect())
 }
@@ -262,7 +334,7 @@ pub(super) async fn count_range(
     columns: &[CensusColumn],
     counts: &mut Counts,
 ) -> Result<(), SourceError> {
-    let select = |which: &str| select(&heap.only, groups, &[which.to_owned()]);
+    let select = |which: &str| select(groups, &[(heap.only.clone(), which.to_owned())]);
     for piece in careful.pieces(heap, range, select).await? {
         match piece {
             Piece::Rows(rows) => {
@@ -286,9 +358,9 @@ async fn count_values(
     columns: &[CensusColumn],
     counts: &mut Counts,
 ) -> Result<(), SourceError> {
-    let which = [sql::of_rows(&[row])];
+    let which = [(heap.only.clone(), sql::of_rows(&[row]))];
     for (at, column) in columns.iter().enumerate() {
-        let sql = select(&heap.only, &groups[at..=at], &which);
+        let sql = select(&groups[at..=at], &which);
         let mut value = Counts::new();
         match careful.fetch(sql, heap).await {
             Err(SourceError::Damaged { .. }) => {
@@ -307,8 +379,8 @@ async fn count_values(
     Ok(())
 }
 
-/// One scan counts every column: each is a grouping set of its own. `which` are conditions, no row of two.
-pub(super) fn select(only: &str, groups: &[String], which: &[String]) -> String {
+/// One scan counts every column: each is a grouping set of its own. `which` are heaps and conditions, no row of two.
+pub(super) fn select(groups: &[String], which: &[(String, String)]) -> String {
     let named = groups.iter().enumerate();
     let named: Vec<_> = named
         .map(|(at, group)| format!("{group} AS g{at}"))
@@ -329,7 +401,7 @@ pub(super) fn select(only: &str, groups: &[String], which: &[String]) -> String 
     let rows: Vec<_> = which
         .iter()
         // `OFFSET 0` keeps the statements apart: no index on what is grouped by is of use.
-        .map(|which| format!("({} OFFSET 0)", sql::rows_where(&named, only, which)))
+        .map(|(only, which)| format!("({} OFFSET 0)", sql::rows_where(&named, only, which)))
         .collect();
     let rows = rows.join(" UNION ALL ");
     format!(

@@ -63,6 +63,21 @@ impl<'a> Careful<'a> {
         self.recovered(rows.map_err(in_part)).await
     }
 
+    /// The same of several heaps; none where it failed, for whatever reason: each of them has to be asked alone.
+    pub(super) async fn fetch_or_go_back(
+        &mut self,
+        sql: String,
+    ) -> Result<Option<Vec<PgRow>>, SourceError> {
+        connections::steady_by_place(self.connection, self.table).await?;
+        let rows = sqlx::query(AssertSqlSafe(sql)).persistent(false);
+        if let Ok(rows) = rows.fetch_all(&mut *self.connection).await {
+            return Ok(Some(rows));
+        }
+        let back = sqlx::raw_sql(GO_BACK).execute(&mut *self.connection).await;
+        back.at(self.table)?;
+        Ok(None)
+    }
+
     /// After damage the transaction is as it was when this began.
     pub(super) async fn recovered<T>(
         &mut self,

@@ -5,13 +5,16 @@ use sqlx::{Row, ValueRef, postgres::PgRow};
 
 use super::{
     catalogue::Table,
-    census::Locked,
+    census::{self, Locked},
     damage::{Careful, Heap, Piece},
     faults::Located,
     rows, sql,
     tuple::TupleId,
 };
 use crate::{CensusColumn, SourceError, ValueId, census::Counting, value::Seen};
+
+/// Which of several heaps a row is of.
+const AT: &str = "of_heap";
 
 /// What is read of each row to know its values.
 pub(super) struct Leftovers<'a> {
@@ -48,17 +51,66 @@ impl<'a> Leftovers<'a> {
     pub(super) async fn look(
         &self,
         careful: &mut Careful<'_>,
-        heaps: &[Locked],
+        (heaps, most): (&[Locked], usize),
         counting: &mut Counting<'_>,
     ) -> Result<(), SourceError> {
-        for locked in heaps {
-            for range in &locked.ranges {
-                if !self.look_in(careful, locked, *range, counting).await? {
-                    return Ok(());
-                }
+        for some in census::together(heaps, most) {
+            if !self.look_in_some(careful, some, counting).await? {
+                return Ok(());
             }
         }
         Ok(())
+    }
+
+    /// All heaps in one statement; one by one where that fails. False: there is a straggler.
+    async fn look_in_some(
+        &self,
+        careful: &mut Careful<'_>,
+        heaps: &[Locked],
+        counting: &mut Counting<'_>,
+    ) -> Result<bool, SourceError> {
+        if heaps.len() > 1
+            && let Some(rows) = self.together(careful, heaps).await?
+        {
+            for row in &rows {
+                let at: i32 = row.try_get(AT).at(&self.table.place)?;
+                let part = heaps[at.unsigned_abs() as usize].heap.id();
+                if !self.look_at(row, part, counting).at(&self.table.place)? {
+                    return Ok(false);
+                }
+            }
+            return Ok(true);
+        }
+        for locked in heaps {
+            for range in &locked.ranges {
+                if !self.look_in(careful, locked, *range, counting).await? {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    async fn together(
+        &self,
+        careful: &mut Careful<'_>,
+        heaps: &[Locked],
+    ) -> Result<Option<Vec<PgRow>>, SourceError> {
+        let mut all = Vec::new();
+        for (at, Locked { heap, ranges }) in heaps.iter().enumerate() {
+            let wanted = format!(
+                "pg_catalog.tidsend(t.ctid), {}, {at}::pg_catalog.int4 AS {AT}",
+                self.starts.join(", ")
+            );
+            all.extend(ranges.iter().map(|range| {
+                let which = format!("{} AND ({})", sql::of_blocks(*range), self.unsettled);
+                sql::rows_where(&wanted, &heap.only(), &which)
+            }));
+        }
+        if all.is_empty() {
+            return Ok(Some(Vec::new()));
+        }
+        careful.fetch_or_go_back(all.join(" UNION ALL ")).await
     }
 
     /// False: there is a straggler.

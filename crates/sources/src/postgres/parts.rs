@@ -25,8 +25,15 @@ const FORM: &str = "(SELECT pg_catalog.pg_relation_filenode(c.oid)::text || '/' 
      pg_catalog.encode(pg_catalog.sha256(pg_catalog.textsend(pg_catalog.string_agg( \
          a.attnum || ' ' || pg_catalog.quote_ident(a.attname::text), ',' ORDER BY a.attnum))), 'hex'), 32) \
      FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)";
+/// A part of the table, by the ways that lead up from it: what is asked does not grow with the number of parts.
+const PART: &str = "c.oid IN (WITH RECURSIVE up (oid) AS (SELECT c.oid UNION \
+     SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN up ON i.inhrelid = up.oid) SELECT c.oid FROM up WHERE up.oid = $1)";
 /// Blocks looked at where nobody has counted the rows of a heap (`ANALYZE`) yet.
 const SAMPLED_BLOCKS: i64 = 16;
+/// A heap of so few blocks is one range, however many rows they hold.
+const FEW_BLOCKS: i64 = 2;
+/// Heaps that one statement takes together.
+pub(super) const TOGETHER: usize = 64;
 
 /// A heap.
 pub(super) struct Heap {
@@ -170,7 +177,7 @@ impl Heap {
             return Ok(counted);
         }
         let blocks = self.blocks.min(SAMPLED_BLOCKS);
-        if blocks == 0 {
+        if blocks <= FEW_BLOCKS {
             return Ok(ranges::USUAL_ROWS);
         }
         let only = self.only();
@@ -182,6 +189,34 @@ impl Heap {
         let rows = rows.map_err(|error| faults::of_part(&error, table, &self.place(table)))?;
         Ok(ranges::whole_rows(rows as f64 / blocks as f64).unwrap_or(ranges::USUAL_ROWS))
     }
+}
+
+/// Keeps heaps, as [`Heap::lock`] does each. What is wrong with one of them is said by whoever looks at it alone.
+pub(super) async fn lock_all(
+    connection: &mut PgConnection,
+    heaps: &[Heap],
+    table: &Place,
+) -> Result<(), SourceError> {
+    for some in heaps.chunks(TOGETHER) {
+        if let [one] = some {
+            one.lock(connection, table).await?;
+            continue;
+        }
+        let all = some
+            .iter()
+            .map(|heap| format!("(SELECT FROM {} AS t LIMIT 0)", heap.only()));
+        let all = all.collect::<Vec<_>>().join(" UNION ALL ");
+        let locked = sqlx::raw_sql(AssertSqlSafe(format!("SAVEPOINT one_by_one; {all}")));
+        if locked.execute(&mut *connection).await.is_ok() {
+            continue;
+        }
+        let back = sqlx::raw_sql("ROLLBACK TO SAVEPOINT one_by_one");
+        back.execute(&mut *connection).await.at(table)?;
+        for heap in some {
+            heap.lock(connection, table).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Rows of a block, where some could be looked at.
@@ -224,26 +259,61 @@ pub(super) async fn check(
     trusts_code: bool,
 ) -> Result<(), SourceError> {
     connections::steady(connection, &table.place).await?;
-    let name = Name::parse(&part.name).ok_or_else(|| changed(table, part))?;
-    let sql = format!(
-        "{TREE} SELECT c.oid FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid \
-         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         WHERE n.nspname = $2 AND c.relname = $3 \
-         AND {FORM} = $4"
-    );
-    let heap = sqlx::query_scalar(AssertSqlSafe(sql))
-        .persistent(false)
-        .bind(table.oid)
-        .bind(name.schema)
-        .bind(name.table)
-        .bind(&part.form)
-        .fetch_optional(&mut *connection);
-    let heap = heap.await.at(&table.place)?;
-    let heap = heap.ok_or_else(|| changed(table, part))?;
+    let heap = oids(connection, table, &[part]).await?;
+    let heap = *heap.first().ok_or_else(|| changed(table, part))?;
     // First, as such code may have locked other tables.
     let place = Place::new(&table.place.database, &part.name);
     own_code::refuse(connection, &[heap], trusts_code, &place).await?;
     locked::only(connection, table, heap, trusts_code).await
+}
+
+/// The same of several parts, which were read together.
+///
+/// # Errors
+/// As [`check`].
+pub(super) async fn check_all(
+    connection: &mut PgConnection,
+    table: &Table,
+    parts: &[&PartId],
+    trusts_code: bool,
+) -> Result<(), SourceError> {
+    connections::steady(connection, &table.place).await?;
+    let heaps = oids(connection, table, parts).await?;
+    if heaps.len() != parts.len() {
+        return Err(another(table));
+    }
+    own_code::refuse(connection, &heaps, trusts_code, &table.place).await?;
+    locked::all(connection, table, &heaps, trusts_code).await
+}
+
+/// Those of the parts that are the table's now, in the same form.
+async fn oids(
+    connection: &mut PgConnection,
+    table: &Table,
+    parts: &[&PartId],
+) -> Result<Vec<Oid>, SourceError> {
+    let (mut schemas, mut names, mut forms) = (Vec::new(), Vec::new(), Vec::new());
+    for part in parts {
+        let name = Name::parse(&part.name).ok_or_else(|| changed(table, part))?;
+        schemas.push(name.schema.unwrap_or_default());
+        names.push(name.table);
+        forms.push(part.form.as_str());
+    }
+    let sql = format!(
+        "SELECT c.oid FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[])) \
+         AS part (schema, name, form) \
+         JOIN pg_catalog.pg_namespace n ON n.nspname = part.schema \
+         JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = part.name \
+         WHERE {FORM} = part.form AND {PART}"
+    );
+    let oids = sqlx::query_scalar(AssertSqlSafe(sql))
+        .persistent(false)
+        .bind(table.oid)
+        .bind(schemas)
+        .bind(names)
+        .bind(forms)
+        .fetch_all(connection);
+    oids.await.at(&table.place)
 }
 
 /// Something else was read in place of a part.

@@ -37,7 +37,7 @@ pub(super) async fn some(
     max_bytes: usize,
 ) -> Result<Page, SourceError> {
     let max_bytes = max_bytes.clamp(1, MOST_BYTES as usize);
-    let statement = select(table, query, which, max_bytes)?;
+    let statement = select(table, query, which, max_bytes, None)?;
     let part = Place::new(&table.place.database, &query.part.name);
     let (mut page, mut bytes) = (Page::default(), 0_i64);
     // Each range makes it another statement: none to keep.
@@ -56,6 +56,51 @@ pub(super) async fn some(
         page.next = last.map(TupleId::cursor);
     }
     Ok(page)
+}
+
+/// Which of several parts a row is of.
+const PART: &str = "of_part";
+
+/// The same of several parts in one statement, a page of each; none where all of them do not fit.
+pub(super) async fn parts(
+    connection: &mut PgConnection,
+    table: &Table,
+    queries: &[ReadQuery],
+    max_bytes: usize,
+) -> Result<Option<Vec<Page>>, SourceError> {
+    let most = max_bytes.clamp(1, MOST_BYTES as usize);
+    let mut all = Vec::new();
+    for (at, query) in queries.iter().enumerate() {
+        let Some(place) = condition(query.range, None) else {
+            continue;
+        };
+        let of_part = format!("{at}::pg_catalog.int4 AS {PART}");
+        all.push(format!(
+            "({})",
+            select(table, query, &place, most, Some(&of_part))?
+        ));
+    }
+    let mut pages: Vec<Page> = queries.iter().map(|_| Page::default()).collect();
+    if all.is_empty() {
+        return Ok(Some(pages));
+    }
+    let all = sqlx::query(AssertSqlSafe(all.join(" UNION ALL "))).persistent(false);
+    let mut read = all.fetch(connection);
+    let mut bytes = 0;
+    while let Some(row) = read.try_next().await.at(&table.place)? {
+        let at: i32 = row.try_get(PART).at(&table.place)?;
+        let at = at.unsigned_abs() as usize;
+        let row = rows::Layout::of(table, &queries[at]).row(&row)?;
+        bytes += row.size();
+        if bytes >= max_bytes {
+            return Ok(None);
+        }
+        pages[at].rows.push(row);
+    }
+    for page in &mut pages {
+        page.rows.sort_by_key(|row| row.key.place());
+    }
+    Ok(Some(pages))
 }
 
 /// The blocks of the range, from behind `after`; None if there is no such place.
@@ -87,6 +132,7 @@ fn select(
     query: &ReadQuery,
     place: &str,
     max_bytes: usize,
+    more: Option<&str>,
 ) -> Result<String, SourceError> {
     let from = parts::only(table, &query.part)?;
     let mut inside = vec!["t.ctid AS r".to_owned()];
@@ -114,6 +160,7 @@ fn select(
         unsettled.push(moves);
     }
     outside.push(BYTES_READ.to_owned());
+    outside.extend(more.map(str::to_owned));
     let (inside, outside) = (inside.join(", "), outside.join(", "));
     let (unsettled, size) = (
         unsettled.join(" OR "),

@@ -105,10 +105,11 @@ async fn add(
     columns: &[CensusColumn],
     counts: &mut Counts,
 ) -> Result<(), SourceError> {
-    let which: Vec<_> = places.iter().map(|range| sql::of_blocks(*range)).collect();
-    let found = careful
-        .fetch(census::select(&heap.only, groups, &which), heap)
-        .await;
+    let which = places.iter();
+    let which: Vec<_> = which
+        .map(|range| (heap.only.clone(), sql::of_blocks(*range)))
+        .collect();
+    let found = careful.fetch(census::select(groups, &which), heap).await;
     if !is_damage(&found) {
         for row in &found? {
             census::add(row, columns, counts).at(&heap.place)?;

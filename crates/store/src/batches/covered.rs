@@ -1,5 +1,7 @@
 //! What a pass read from end to end: the parts of a table, each in one form, whose ranges were all done.
 
+use std::collections::HashSet;
+
 use rekey_domain::{BatchState, PartId};
 use sea_orm::{
     ActiveValue::Set,
@@ -109,6 +111,7 @@ pub async fn replan_void(
     let changes = batch::ActiveModel {
         state: Set(Text(BatchState::Planned)),
         ended_at: Set(None),
+        led_by: Set(None),
         ..Default::default()
     };
     let planned = batch::Entity::update_many()
@@ -119,22 +122,18 @@ pub async fn replan_void(
     Ok(planned.rows_affected > 0)
 }
 
-/// Whether there is any.
+/// The parts, in the forms that they had, of which something is void in the current pass.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
-pub async fn has_void(
+pub async fn void_parts(
     db: &impl ConnectionTrait,
     rotation: &Rotation,
     table: Uuid,
-    part: &PartId,
-) -> Result<bool, StoreError> {
-    let found = batch::Entity::find()
-        .filter(void(rotation, table, part))
-        .limit(1)
-        .one(db)
-        .await?;
-    Ok(found.is_some())
+) -> Result<HashSet<PartId>, StoreError> {
+    let void = super::parts_of_pass(rotation, table)
+        .filter(batch::Column::State.eq(BatchState::Void.to_string()));
+    Ok(super::parts_found(void.into_tuple().all(db).await?).collect())
 }
 
 /// What is void in the current pass, of a part in this form.

@@ -71,6 +71,7 @@ async fn next_planned(
     }
     let planned = batch::Entity::find().filter(of_pass(rotation, BatchState::Planned));
     Ok(planned
+        .filter(batch::Column::LedBy.is_null())
         .order_by_asc(batch::Column::Id)
         .limit(most)
         .all(unit.db())

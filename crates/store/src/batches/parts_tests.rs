@@ -23,7 +23,7 @@ async fn planned(store: &TestStore) -> (Rotation, Uuid) {
     let rotation = rotations::start(&unit, keyring.id, RotationReason::Request, &principal);
     let (rotation, table) = (rotation.await.unwrap(), Uuid::now_v7());
     let range = Range { first: 0, last: 9 };
-    plan(&unit, &rotation, table, &part("p", "1"), range)
+    plan(&unit, &rotation, table, (&part("p", "1"), range), None)
         .await
         .unwrap();
     unit.commit().await.unwrap();
@@ -36,8 +36,8 @@ async fn a_part_is_covered_in_the_form_it_was_planned_in_and_the_pass() {
         let store = TestStore::new(kind).await;
         let (mut rotation, table) = planned(&store).await;
         let covered = async |rotation: &Rotation, table, name: &str, form: &str| {
-            let part = part(name, form);
-            covers(store.db(), rotation, table, &part).await.unwrap()
+            let planned = planned_parts(store.db(), rotation, table, &[name]).await;
+            planned.unwrap().contains(&part(name, form))
         };
         assert!(covered(&rotation, table, "p", "1").await);
         assert!(!covered(&rotation, table, "p", "2").await);
@@ -56,11 +56,13 @@ async fn every_part_has_its_own_first_block_and_no_range_is_planned_twice() {
         let range = Range { first: 0, last: 9 };
         for other in [part("p", "2"), part("q", "1")] {
             let unit = store.unit().await;
-            plan(&unit, &rotation, table, &other, range).await.unwrap();
+            plan(&unit, &rotation, table, (&other, range), None)
+                .await
+                .unwrap();
             unit.commit().await.unwrap();
         }
         let unit = store.unit().await;
-        let twice = plan(&unit, &rotation, table, &part("p", "1"), range).await;
+        let twice = plan(&unit, &rotation, table, (&part("p", "1"), range), None).await;
         assert!(twice.is_err());
     }
 }
@@ -124,7 +126,7 @@ async fn a_pass_covers_a_part_once_all_of_its_ranges_are_done_and_none_is_missin
                 first,
                 last: first + 9,
             };
-            plan(&unit, &rotation, table, &part("p", "1"), range)
+            plan(&unit, &rotation, table, (&part("p", "1"), range), None)
                 .await
                 .unwrap();
             unit.commit().await.unwrap();
@@ -137,16 +139,8 @@ async fn a_pass_covers_a_part_once_all_of_its_ranges_are_done_and_none_is_missin
         assert_eq!(names().await.len(), 1);
         add(30, BatchState::Void).await;
         assert!(names().await.is_empty(), "one was void");
-        assert!(
-            has_void(store.db(), &rotation, table, &part("p", "1"))
-                .await
-                .unwrap()
-        );
-        assert!(
-            !has_void(store.db(), &rotation, table, &part("p", "2"))
-                .await
-                .unwrap()
-        );
+        let void = void_parts(store.db(), &rotation, table).await.unwrap();
+        assert_eq!(void, HashSet::from([part("p", "1")]));
         let unit = store.unit().await;
         let held = rotations::lock(&unit, rotation.id).await.unwrap();
         assert!(
@@ -158,4 +152,46 @@ async fn a_pass_covers_a_part_once_all_of_its_ranges_are_done_and_none_is_missin
         let unfinished = crate::progress::unfinished(store.db(), &rotation).await;
         assert_eq!(unfinished.unwrap().planned, 1);
     }
+}
+
+#[tokio::test]
+async fn what_another_leads_is_sent_with_it_or_later_by_itself() {
+    for kind in Kind::BOTH {
+        let store = TestStore::new(kind).await;
+        let (rotation, table) = planned(&store).await;
+        let unit = store.unit().await;
+        let first = next_of(&unit, &rotation).await.remove(0);
+        let range = Range { first: 0, last: 0 };
+        for name in ["q", "r"] {
+            let part = part(name, "1");
+            let led_by = Some(first.id);
+            plan(&unit, &rotation, table, (&part, range), led_by)
+                .await
+                .unwrap();
+        }
+        let names = |led: Vec<Batch>| led.into_iter().map(|one| one.part).collect::<Vec<_>>();
+        let held = rotations::lock(&unit, rotation.id).await.unwrap();
+        let left = dispatch(&unit, &held, 9).await.unwrap().left;
+        assert_eq!((left.planned, left.dispatched), (0, 1));
+        assert_eq!(
+            names(led(unit.db(), &rotation, &first).await.unwrap()),
+            ["q", "r"]
+        );
+        let q = led(unit.db(), &rotation, &first).await.unwrap().remove(0);
+        finish(&unit, &held, &q, Tally::default()).await.unwrap();
+        assert_eq!(
+            names(led(unit.db(), &rotation, &first).await.unwrap()),
+            ["r"]
+        );
+        let first = by_id(unit.db(), first.id).await.unwrap();
+        fail(&unit, &held, &first, "a test").await.unwrap();
+        assert!(led(unit.db(), &rotation, &first).await.unwrap().is_empty());
+        let left = dispatch(&unit, &held, 9).await.unwrap().left;
+        assert_eq!((left.planned, left.dispatched, left.failed), (0, 1, 1));
+    }
+}
+
+async fn next_of(unit: &Unit, rotation: &Rotation) -> Vec<Batch> {
+    let batches = batch::Entity::find().filter(of_pass(rotation, BatchState::Planned));
+    batches.all(unit.db()).await.unwrap()
 }

@@ -22,7 +22,7 @@ async fn planned(store: &TestStore, batches: i64) -> Rotation {
     };
     for first in 0..batches {
         let range = Range { first, last: first };
-        let planned = plan(&unit, &rotation, Uuid::now_v7(), &part, range).await;
+        let planned = plan(&unit, &rotation, Uuid::now_v7(), (&part, range), None).await;
         planned.unwrap();
     }
     unit.commit().await.unwrap();

@@ -37,6 +37,7 @@ pub struct Model {
     pub opened: Option<i64>,
     pub waiting_since: Option<i64>,
     pub in_doubt: Option<Json<InDoubt>>,
+    pub led_by: Option<Uuid>,
 }
 
 /// No relations: queries name what they join.

@@ -1,0 +1,244 @@
+//! Small parts that share a batch: read and told together, so that thousands of them take no longer than their rows.
+//!
+//! Only what goes through at once is done here. Whatever is in somebody's way, cannot be moved, was lost or has to be
+//! waited for is left to a batch of its own, which has all the care that it takes.
+
+use std::collections::{BTreeMap, HashSet};
+
+use rekey_operations::{OperationError, Services};
+use rekey_runtime::crash;
+use rekey_sources::{Deadline, Page, ReadQuery, WriteOutcome};
+use rekey_store::{
+    batches::{self, Batch},
+    leases::{self, JOB_LEASE, Lease},
+    progress::{InDoubt, Tally},
+    rotations::{self, Rotation},
+};
+use uuid::Uuid;
+
+use crate::{
+    batch::{PAGE_BYTES, WRITE_WITHIN, Work},
+    handler,
+    row::{self, Moved},
+    too_much,
+};
+
+/// Does what `leader` leads, as far as it can be done at once, and has the rest sent by itself. Gives the rows
+/// that were written.
+///
+/// # Errors
+/// Of the store alone; then all of it is done once more, and finds what was written.
+pub async fn re_encrypt(
+    work: &mut Work<'_>,
+    (rotation, leader): (&Rotation, &Batch),
+    lease: &Lease,
+) -> Result<u64, OperationError> {
+    let store = &work.services.store;
+    let led = batches::led(store.db(), rotation, leader).await?;
+    if led.is_empty() {
+        return Ok(0);
+    }
+    let mut shared = Shared::of(&led);
+    if let Err(error) = shared.work(work, lease).await {
+        tracing::debug!(rotation = %rotation.id, %error, "small parts are done one by one");
+    }
+    shared.end(work.services, (rotation, leader), lease).await
+}
+
+/// The batches that are led.
+struct Shared<'a> {
+    parts: Vec<Part<'a>>,
+}
+
+/// One of them.
+struct Part<'a> {
+    batch: &'a Batch,
+    /// What it did that its row does not say yet.
+    tally: Tally,
+    /// What nobody knows of it.
+    in_doubt: Option<InDoubt>,
+    met: BTreeMap<Uuid, u64>,
+    stands: Stands,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stands {
+    /// To be read.
+    Open,
+    /// Written, to be read again.
+    Written,
+    /// Nothing is left of it.
+    Done,
+    /// Needs a batch of its own.
+    Alone,
+}
+
+impl<'a> Shared<'a> {
+    fn of(led: &'a [Batch]) -> Self {
+        let part = |batch: &'a Batch| Part {
+            batch,
+            tally: Tally::default(),
+            in_doubt: batch.in_doubt.as_ref().map(|doubt| doubt.0),
+            met: BTreeMap::new(),
+            stands: match batch.in_doubt {
+                Some(_) => Stands::Alone,
+                None => Stands::Open,
+            },
+        };
+        Self {
+            parts: led.iter().map(part).collect(),
+        }
+    }
+
+    /// Reads all, writes what moves, and reads that once more.
+    async fn work(&mut self, work: &mut Work<'_>, lease: &Lease) -> Result<(), OperationError> {
+        let Some(pages) = self.read(work, Stands::Open).await? else {
+            return Ok(());
+        };
+        let deadline = work.source.deadline(WRITE_WITHIN).await?;
+        let moved = self.seal(work, pages).await?;
+        self.tell(work.services, lease).await?;
+        crash::point("re-encryptor.encrypted");
+        self.write(work, moved, deadline).await;
+        crash::point("re-encryptor.written");
+        let Some(pages) = self.read(work, Stands::Written).await? else {
+            return Ok(());
+        };
+        self.seal(work, pages).await?;
+        // What was written may be in memory only.
+        Ok(work.source.flush().await?)
+    }
+
+    /// A page of each part that stands so.
+    async fn read(
+        &self,
+        work: &mut Work<'_>,
+        stands: Stands,
+    ) -> Result<Option<Vec<(usize, Page)>>, OperationError> {
+        let parts = self.parts.iter().enumerate();
+        let which: Vec<usize> = parts
+            .filter(|(_, part)| part.stands == stands)
+            .map(|(at, _)| at)
+            .collect();
+        let query = |at: &usize| {
+            work.turn_to(self.parts[*at].batch);
+            work.query.clone()
+        };
+        let queries: Vec<ReadQuery> = which.iter().map(query).collect();
+        let pages = work.source.read_together(&queries, PAGE_BYTES).await?;
+        Ok(pages.map(|pages| which.into_iter().zip(pages).collect()))
+    }
+
+    /// Opens every value and seals anew what moves. Where nothing moves and all opened, the part is done.
+    async fn seal(
+        &mut self,
+        work: &mut Work<'_>,
+        pages: Vec<(usize, Page)>,
+    ) -> Result<Vec<(usize, Moved)>, OperationError> {
+        let mut all = Vec::new();
+        for (at, page) in pages {
+            let part = &mut self.parts[at];
+            work.turn_to(part.batch);
+            if part.stands == Stands::Open {
+                part.met = work.met_in(&page.rows);
+            }
+            let to = page.rows.last().map(|row| row.key.place());
+            let moved = row::re_encrypt(work, page.rows).await?;
+            part.tally.opened = moved.opened;
+            part.stands = match (
+                moved.updates.is_empty(),
+                moved.quarantine.is_empty(),
+                part.stands,
+            ) {
+                (true, true, _) => Stands::Done,
+                (false, true, Stands::Open) => Stands::Open,
+                _ => Stands::Alone,
+            };
+            if part.stands == Stands::Open {
+                part.in_doubt = to.map(|to| InDoubt {
+                    rows: moved.to_move.rows,
+                    values: moved.to_move.values,
+                    to,
+                });
+                all.push((at, moved));
+            }
+        }
+        Ok(all)
+    }
+
+    /// Tells the store what is about to be written, all of it at once.
+    async fn tell(&self, services: &Services, lease: &Lease) -> Result<(), OperationError> {
+        let to_write = self.parts.iter().filter(|part| part.stands == Stands::Open);
+        let unit = services.store.begin_forgettable().await?;
+        leases::hold(&unit, lease, JOB_LEASE).await?;
+        for part in to_write {
+            batches::tell(&unit, part.batch, Tally::default(), part.in_doubt).await?;
+        }
+        Ok(unit.commit().await?)
+    }
+
+    /// What is not written as it should be stays in doubt, and is found out by who does it alone.
+    async fn write(&mut self, work: &mut Work<'_>, moved: Vec<(usize, Moved)>, deadline: Deadline) {
+        for (at, moved) in moved {
+            let part = &mut self.parts[at];
+            work.turn_to(part.batch);
+            let mut written = vec![WriteOutcome::Skipped; moved.updates.len()];
+            let target = &work.target_part;
+            let done = work
+                .source
+                .write_into(target, &moved.updates, deadline, &mut written)
+                .await;
+            let all = written
+                .iter()
+                .all(|outcome| *outcome == WriteOutcome::Written);
+            if done.is_err() || !all {
+                part.stands = Stands::Alone;
+                continue;
+            }
+            part.stands = Stands::Written;
+            part.in_doubt = None;
+            part.tally.rows = moved.to_move.rows;
+            part.tally.moved = moved.to_move.values;
+        }
+    }
+
+    /// Ends what is done, and has the others sent by themselves.
+    async fn end(
+        self,
+        services: &Services,
+        (rotation, leader): (&Rotation, &Batch),
+        lease: &Lease,
+    ) -> Result<u64, OperationError> {
+        let unit = services.store.begin().await?;
+        leases::hold(&unit, lease, JOB_LEASE).await?;
+        let held = rotations::lock(&unit, rotation.id).await?;
+        // Sent by itself meanwhile, by a program that knows of no leaders.
+        let open = batches::led(unit.db(), rotation, leader).await?;
+        let open: HashSet<Uuid> = open.into_iter().map(|batch| batch.id).collect();
+        let (mut met, mut done) = (BTreeMap::new(), Vec::new());
+        for part in self
+            .parts
+            .iter()
+            .filter(|part| open.contains(&part.batch.id))
+        {
+            if part.stands == Stands::Done {
+                batches::finish(&unit, &held, part.batch, part.tally).await?;
+                done.push(part.tally);
+                for (column, values) in &part.met {
+                    *met.entry(*column).or_default() += values;
+                }
+            } else if part.tally != Tally::default() {
+                let told = Tally {
+                    opened: 0,
+                    ..part.tally
+                };
+                batches::tell(&unit, part.batch, told, part.in_doubt).await?;
+            }
+        }
+        batches::release(&unit, leader).await?;
+        too_much::of(&unit, &held, &met).await?;
+        unit.commit().await?;
+        done.iter().for_each(|tally| handler::count(tally, "done"));
+        Ok(done.iter().map(|tally| tally.rows).sum())
+    }
+}
