@@ -39,7 +39,7 @@ pub use query::{
 pub use row::{Page, RowKey, SourceRow};
 pub use shape::{ColumnShape, TableShape};
 pub use source::Source;
-pub use update::{ColumnUpdate, Deadline, RowUpdate, WriteOutcome};
+pub use update::{ColumnUpdate, Deadline, PartUpdates, RowUpdate, WriteOutcome};
 pub use value::{Damage, StoredValue};
 
 /// Sessions that a process keeps at a source where nobody says otherwise.

@@ -47,8 +47,9 @@ pub use self::grants::{GRANT_SUPPRESS, grant_of_lag, grants};
 pub(crate) use self::identity::place_of;
 use self::{catalogue::Table, connections::Connections, faults::Located};
 use crate::{
-    CensusColumn, Counted, Deadline, Inspect, Page, PassToShow, ReadQuery, RowUpdate, Source,
-    SourceError, SourceRow, TableRights, TableShape, WriteOutcome, WriteTarget, place::Place,
+    CensusColumn, Counted, Deadline, Inspect, Page, PartUpdates, PassToShow, ReadQuery, RowUpdate,
+    Source, SourceError, SourceRow, TableRights, TableShape, WriteOutcome, WriteTarget,
+    place::Place,
 };
 
 /// A PostgreSQL database of the user's.
@@ -273,6 +274,20 @@ impl Source for PostgresSource {
         drop(connection);
         let written = self.told(&target.relation, written).await;
         self.named(&target.relation, written).await
+    }
+
+    async fn write_together(
+        &self,
+        parts: &[PartUpdates<'_>],
+        deadline: Deadline,
+        outcomes: &mut [Vec<WriteOutcome>],
+    ) -> Result<bool, SourceError> {
+        let Some(first) = parts.first() else {
+            return Ok(true);
+        };
+        let (mut connection, place) = self.begin(&first.target.relation).await?;
+        let table = Table::find(&mut connection, place).await?;
+        write::together(&mut connection, &table, parts, deadline, outcomes).await
     }
 
     async fn census(

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use rekey_domain::{Limits, Load, Part, Range};
 
 use crate::{
-    CensusColumn, Counted, Deadline, Inspect, Page, PassToShow, ReadQuery, RowUpdate, SourceError,
-    TableRights, TableShape, WriteOutcome, WriteTarget,
+    CensusColumn, Counted, Deadline, Inspect, Page, PartUpdates, PassToShow, ReadQuery, RowUpdate,
+    SourceError, TableRights, TableShape, WriteOutcome, WriteTarget,
 };
 
 /// A database of the user's application.
@@ -111,6 +111,22 @@ pub trait Source: Inspect {
         deadline: Deadline,
         outcomes: &mut [WriteOutcome],
     ) -> Result<(), SourceError>;
+
+    /// Writes to several parts of one table, as [`write_into`](Self::write_into) does to each; in few statements,
+    /// where they are many and small. A part whose rows are not all [`WriteOutcome::Written`] afterwards has to be
+    /// looked at alone, and false says so of all: nothing was written.
+    ///
+    /// # Errors
+    /// As any call; then nothing was written.
+    async fn write_together(
+        &self,
+        parts: &[PartUpdates<'_>],
+        deadline: Deadline,
+        outcomes: &mut [Vec<WriteOutcome>],
+    ) -> Result<bool, SourceError> {
+        let _ = (parts, deadline, outcomes);
+        Ok(false)
+    }
 
     /// The same, for who needs to know nothing of what came before an error.
     ///

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rekey_domain::TextEncoding;
 
-use crate::{RowKey, StoredValue};
+use crate::{RowKey, StoredValue, WriteTarget};
 
 /// All changes of one row; they are written together or not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,4 +65,13 @@ impl Deadline {
     pub const fn unix_millis(self) -> i64 {
         self.0
     }
+}
+
+/// Updates of rows of one part.
+#[derive(Debug, Clone, Copy)]
+pub struct PartUpdates<'a> {
+    /// The part.
+    pub target: &'a WriteTarget,
+    /// One update a row.
+    pub updates: &'a [RowUpdate],
 }

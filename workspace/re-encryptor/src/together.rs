@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use rekey_operations::{OperationError, Services};
 use rekey_runtime::crash;
-use rekey_sources::{Deadline, Page, ReadQuery, WriteOutcome};
+use rekey_sources::{Deadline, Page, PartUpdates, ReadQuery, WriteOutcome, WriteTarget};
 use rekey_store::{
     batches::{self, Batch},
     leases::{self, JOB_LEASE, Lease},
@@ -99,7 +99,7 @@ impl<'a> Shared<'a> {
         let moved = self.seal(work, pages).await?;
         self.tell(work.services, lease).await?;
         crash::point("re-encryptor.encrypted");
-        self.write(work, moved, deadline).await;
+        self.write(work, moved, deadline).await?;
         crash::point("re-encryptor.written");
         let Some(pages) = self.read(work, Stands::Written).await? else {
             return Ok(());
@@ -178,20 +178,37 @@ impl<'a> Shared<'a> {
     }
 
     /// What is not written as it should be stays in doubt, and is found out by who does it alone.
-    async fn write(&mut self, work: &mut Work<'_>, moved: Vec<(usize, Moved)>, deadline: Deadline) {
-        for (at, moved) in moved {
-            let part = &mut self.parts[at];
-            work.turn_to(part.batch);
-            let mut written = vec![WriteOutcome::Skipped; moved.updates.len()];
-            let target = &work.target_part;
-            let done = work
-                .source
-                .write_into(target, &moved.updates, deadline, &mut written)
-                .await;
+    async fn write(
+        &mut self,
+        work: &mut Work<'_>,
+        moved: Vec<(usize, Moved)>,
+        deadline: Deadline,
+    ) -> Result<(), OperationError> {
+        let target = |(at, _): &(usize, Moved)| {
+            work.turn_to(self.parts[*at].batch);
+            work.target_part.clone()
+        };
+        let targets: Vec<WriteTarget> = moved.iter().map(target).collect();
+        let mut updates = Vec::new();
+        for ((_, moved), target) in moved.iter().zip(&targets) {
+            let of_part = &moved.updates;
+            updates.push(PartUpdates {
+                target,
+                updates: of_part,
+            });
+        }
+        let skipped = |part: &PartUpdates<'_>| vec![WriteOutcome::Skipped; part.updates.len()];
+        let mut written: Vec<_> = updates.iter().map(skipped).collect();
+        let source = &work.source;
+        let tried = source
+            .write_together(&updates, deadline, &mut written)
+            .await?;
+        for ((at, moved), written) in moved.iter().zip(written) {
+            let part = &mut self.parts[*at];
             let all = written
                 .iter()
                 .all(|outcome| *outcome == WriteOutcome::Written);
-            if done.is_err() || !all {
+            if !tried || !all {
                 part.stands = Stands::Alone;
                 continue;
             }
@@ -200,6 +217,7 @@ impl<'a> Shared<'a> {
             part.tally.rows = moved.to_move.rows;
             part.tally.moved = moved.to_move.values;
         }
+        Ok(())
     }
 
     /// Ends what is done, and has the others sent by themselves.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use rekey_domain::Triggers;
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::{AssertSqlSafe, PgConnection, postgres::types::Oid};
 
 use super::{
     faults::Located,
@@ -34,8 +34,59 @@ impl Firing {
         triggers: Triggers,
         place: &Place,
     ) -> Result<Self, SourceError> {
+        let mut firing = Self::quiet(only, triggers);
+        let sql = firing.asked(&firing.heap);
+        let heap = &firing.heap;
+        let names = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut *connection);
+        firing.names = names.await.at(place)?;
+        let (numbers, code) = own_code::of_heap(connection, heap, place).await?;
+        firing.numbers = numbers;
+        firing.names.extend(code);
+        Ok(firing)
+    }
+
+    /// The same of several heaps; none where something fires on one of them, or other code of the owner's runs.
+    pub(super) async fn find_none(
+        connection: &mut PgConnection,
+        heaps: &[String],
+        triggers: Triggers,
+        place: &Place,
+    ) -> Result<Option<Vec<Self>>, SourceError> {
+        let mut all: Vec<_> = heaps
+            .iter()
+            .map(|only| Self::quiet(only, triggers))
+            .collect();
+        let Some(first) = all.first() else {
+            return Ok(Some(all));
+        };
+        let named = all.iter().enumerate();
+        let named: Vec<_> = named
+            .map(|(at, one)| format!("({at}, {})", one.heap))
+            .collect();
+        let sql = format!(
+            "SELECT h.name::pg_catalog.regclass::pg_catalog.oid, {}, ARRAY({}) \
+             FROM (VALUES {}) AS h (at, name) ORDER BY h.at",
+            own_code::numbers("h.name"),
+            first.asked("h.name"),
+            named.join(", ")
+        );
+        let found = sqlx::query_as(AssertSqlSafe(sql)).persistent(false);
+        let found: Vec<(Oid, String, Vec<String>)> =
+            found.fetch_all(&mut *connection).await.at(place)?;
+        let oids: Vec<Oid> = found.iter().map(|(oid, ..)| *oid).collect();
+        let fires = found.iter().any(|(_, _, names)| !names.is_empty());
+        if fires || !own_code::of(connection, &oids, place).await?.is_empty() {
+            return Ok(None);
+        }
+        for (firing, (_, numbers, _)) in all.iter_mut().zip(found) {
+            firing.numbers = numbers;
+        }
+        Ok(Some(all))
+    }
+
+    fn quiet(only: &str, triggers: Triggers) -> Self {
         let name = only.trim_start_matches("ONLY ").replace('\'', "''");
-        let mut firing = Self {
+        Self {
             heap: format!("'{name}'"),
             enabled: match triggers {
                 Triggers::Suppress => AS_REPLICA,
@@ -43,9 +94,13 @@ impl Firing {
             },
             names: Vec::new(),
             numbers: String::new(),
-        };
-        let (heap, enabled) = (&firing.heap, firing.enabled);
-        let sql = format!(
+        }
+    }
+
+    /// A query of what fires on updates of a heap, which `heap` names.
+    fn asked(&self, heap: &str) -> String {
+        let enabled = self.enabled;
+        format!(
             "SELECT 'trigger ' OPERATOR(pg_catalog.||) g.tgname::pg_catalog.text \
              FROM pg_catalog.pg_trigger AS g WHERE g.tgrelid OPERATOR(pg_catalog.=) \
              pg_catalog.to_regclass({heap})::pg_catalog.oid AND {ON_UPDATE} AND g.tgenabled {enabled} \
@@ -53,13 +108,7 @@ impl Firing {
              FROM pg_catalog.pg_rewrite AS g WHERE g.ev_class OPERATOR(pg_catalog.=) \
              pg_catalog.to_regclass({heap})::pg_catalog.oid \
              AND g.ev_type OPERATOR(pg_catalog.=) '2' AND g.ev_enabled {enabled} ORDER BY 1"
-        );
-        let names = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut *connection);
-        firing.names = names.await.at(place)?;
-        let (numbers, code) = own_code::of_heap(connection, heap, place).await?;
-        firing.numbers = numbers;
-        firing.names.extend(code);
-        Ok(firing)
+        )
     }
 
     /// A condition of the update's own: nothing fires on it, and no other code has come. The statement's snapshot

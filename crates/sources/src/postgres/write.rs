@@ -13,7 +13,9 @@ use super::{
     time,
     tuple::TupleId,
 };
-use crate::{Deadline, RowUpdate, SourceError, WriteOutcome, WriteTarget, place::Place};
+use crate::{
+    Deadline, PartUpdates, RowUpdate, SourceError, WriteOutcome, WriteTarget, place::Place,
+};
 
 /// The most rows of a transaction.
 const MAX_ROWS: usize = 500;
@@ -29,32 +31,97 @@ pub(super) async fn all(
     deadline: Deadline,
     outcomes: &mut [WriteOutcome],
 ) -> Result<(), SourceError> {
-    let mut rows = Vec::with_capacity(updates.len());
-    let mut columns = Columns::of(table);
-    for (index, update) in updates.iter().enumerate() {
-        match update.columns.is_empty() {
-            true => outcomes[index] = WriteOutcome::Written,
-            false => rows.push(RowSwap::new(&mut columns, index, update)?),
-        }
-    }
-    rows.sort_by_key(|row| row.place);
     let only = parts::only(table, &target.part)?;
     let place = Place::new(&table.place.database, &target.part.name);
     let firing = Firing::find(connection, &only, target.triggers, &place).await?;
-    let mut writer = Writer {
-        connection,
+    let to = To {
+        table,
+        target,
         only,
-        table: &table.place,
-        place,
         firing,
-        triggers: target.triggers,
-        binds: swap::binds(&target.bind_columns),
-        deadline,
     };
-    for rows in chunks(&rows) {
-        writer.write(&rows, outcomes).await?;
+    to.write(connection, updates, deadline, outcomes).await
+}
+
+/// Writes updates of several parts of one table where nothing fires on any of them; tells whether it did.
+pub(super) async fn together(
+    connection: &mut PgConnection,
+    table: &Table,
+    parts: &[PartUpdates<'_>],
+    deadline: Deadline,
+    outcomes: &mut [Vec<WriteOutcome>],
+) -> Result<bool, SourceError> {
+    let Some(first) = parts.first() else {
+        return Ok(true);
+    };
+    let heaps = parts.iter().map(|one| parts::only(table, &one.target.part));
+    let heaps = heaps.collect::<Result<Vec<_>, _>>()?;
+    let triggers = first.target.triggers;
+    let Some(quiet) = Firing::find_none(connection, &heaps, triggers, &table.place).await? else {
+        return Ok(false);
+    };
+    for (((part, only), firing), outcomes) in parts.iter().zip(heaps).zip(quiet).zip(outcomes) {
+        let to = To {
+            table,
+            target: part.target,
+            only,
+            firing,
+        };
+        // What is wrong with one part is found out by who writes it alone.
+        if let Err(error) = to.write(connection, part.updates, deadline, outcomes).await {
+            tracing::debug!(%error, "a part is to be written alone");
+        }
     }
-    Ok(())
+    Ok(true)
+}
+
+/// A part to write to.
+struct To<'a> {
+    table: &'a Table,
+    target: &'a WriteTarget,
+    only: String,
+    firing: Firing,
+}
+
+impl To<'_> {
+    async fn write(
+        self,
+        connection: &mut PgConnection,
+        updates: &[RowUpdate],
+        deadline: Deadline,
+        outcomes: &mut [WriteOutcome],
+    ) -> Result<(), SourceError> {
+        let Self {
+            table,
+            target,
+            only,
+            firing,
+        } = self;
+        let mut rows = Vec::with_capacity(updates.len());
+        let mut columns = Columns::of(table);
+        for (index, update) in updates.iter().enumerate() {
+            match update.columns.is_empty() {
+                true => outcomes[index] = WriteOutcome::Written,
+                false => rows.push(RowSwap::new(&mut columns, index, update)?),
+            }
+        }
+        rows.sort_by_key(|row| row.place);
+        let place = Place::new(&table.place.database, &target.part.name);
+        let mut writer = Writer {
+            connection,
+            only,
+            table: &table.place,
+            place,
+            firing,
+            triggers: target.triggers,
+            binds: swap::binds(&target.bind_columns),
+            deadline,
+        };
+        for rows in chunks(&rows) {
+            writer.write(&rows, outcomes).await?;
+        }
+        Ok(())
+    }
 }
 
 /// Rows that one statement can write, few enough for one transaction.
