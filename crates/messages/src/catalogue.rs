@@ -12,7 +12,7 @@ use crate::{Event, Exchange, Message, Queue, Route};
 pub struct RotationRequested {
     /// The keyring to rotate.
     pub keyring: KeyringName,
-    /// Why.
+    /// Why. Of what comes from outside `request` is noted, whatever it says: the others are what Rekey finds itself.
     #[serde(default = "by_request")]
     pub reason: RotationReason,
     /// Whether its batches overtake all others.

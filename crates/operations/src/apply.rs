@@ -53,6 +53,7 @@ async fn preview(
     let whereabouts = whereabouts::look(services, desired, looked).await?;
     renames::refuse_renamed(services, desired, looked).await?;
     overlaps::refuse_protected(services, desired, looked).await?;
+    algorithm::refuse_too_new(services, desired).await?;
     let unit = services.store.begin().await?;
     // Dropped without commit: what it changed is what would change.
     write(&unit, desired, &looked.resolved, &whereabouts).await

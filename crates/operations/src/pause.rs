@@ -28,6 +28,12 @@ pub async fn pause_rotation(
 ) -> Result<(), OperationError> {
     let asked = Audited::begin(services, principal, Action::Rotate).await?;
     let rotation = live(&asked.unit, id).await?;
+    if rotation.paused {
+        let why = rotation.paused_because.unwrap_or_default();
+        return Err(OperationError::Refused(format!(
+            "rotation {id} is paused already, as {why}"
+        )));
+    }
     rotations::pause(&asked.unit, &rotation, &format!("by {principal}")).await?;
     asked
         .commit("rotation.paused", &id.to_string(), json!({}))

@@ -66,9 +66,11 @@ pub async fn publish(
     match asked.type_.as_str() {
         RotationRequested::TYPE => {
             authorise(principal, Action::Rotate)?;
-            let request: RotationRequested = asked
+            let mut request: RotationRequested = asked
                 .message()
                 .map_err(|error| OperationError::Refused(error.to_string()))?;
+            // Schedule, expiry and use are what Rekey finds itself, and certificates say so.
+            request.reason = RotationReason::Request;
             canary::check(services, &request).await?;
             let now = services.store.now().await?;
             let mut event = Event::of(&request, SOURCE, now).asked_by(principal);

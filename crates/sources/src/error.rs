@@ -237,8 +237,8 @@ pub enum SourceError {
         relation: String,
         /// The row.
         row: RowKey,
-        /// The kind of rule that refused it.
-        rule: &'static str,
+        /// Which rule refused it, as far as its database says.
+        rule: String,
     },
     /// A trigger or a rule of the user's changed what an update of ours wrote; the open transaction was
     /// rolled back, so what was there is there.

@@ -91,6 +91,7 @@ macro_rules! conformance {
                 errors::a_view_is_refused,
                 errors::a_value_of_the_wrong_type_is_refused,
                 errors::a_constraint_names_its_row,
+                errors::what_refused_an_update_is_named,
                 errors::a_part_that_is_not_the_tables_is_not_read,
                 application::no_update_of_the_application_is_lost,
                 inspect::an_empty_table_is_measured_as_empty,

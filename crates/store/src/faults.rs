@@ -139,6 +139,9 @@ fn of_postgres(code: &str) -> &'static str {
         "57P01" => "the connection was terminated",
         "57P03" => "the server is starting up or shutting down",
         "25P03" => "the transaction was idle for too long",
+        "26000" | "42P05" => {
+            "what was prepared is another session's: a pooler before it shares them; have it give each client a session of its own (pool_mode = session), or connect past it"
+        }
         _ => match &code[..2] {
             "08" | "57" => "the connection failed",
             "23" => "a constraint refused it",

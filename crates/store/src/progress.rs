@@ -54,8 +54,23 @@ pub struct InDoubt {
     pub rows: u64,
     /// Those values.
     pub values: u64,
+    /// None of them stands before this place; not known of what older programs told.
+    #[serde(default)]
+    pub from: Option<Place>,
     /// None of them stands behind this place.
     pub to: Place,
+}
+
+impl InDoubt {
+    /// Whether a row of this place stands before all that is in doubt.
+    pub fn is_behind(&self, place: Place) -> bool {
+        self.from.is_some_and(|from| place < from)
+    }
+
+    /// Whether it stands behind all of it.
+    pub fn is_before(&self, place: Place) -> bool {
+        self.to < place
+    }
 }
 
 /// How far a rotation is.
@@ -317,6 +332,30 @@ mod tests {
             let why = batches::why_failed(unit.db(), &second).await.unwrap();
             assert_eq!(why, None);
         }
+    }
+
+    #[test]
+    fn only_rows_of_its_page_are_in_doubt() {
+        let mut doubt = InDoubt {
+            rows: 3,
+            values: 3,
+            from: Some((5, 1)),
+            to: (7, 2),
+        };
+        let of = |doubt: &InDoubt, place| !doubt.is_behind(place) && !doubt.is_before(place);
+        for (place, is) in [
+            ((5, 0), false),
+            ((5, 1), true),
+            ((7, 2), true),
+            ((7, 3), false),
+        ] {
+            assert_eq!(of(&doubt, place), is, "{place:?}");
+        }
+        doubt.from = None;
+        assert!(
+            of(&doubt, (0, 0)),
+            "what an older program told began anywhere"
+        );
     }
 
     #[tokio::test]

@@ -44,7 +44,7 @@ impl Store {
         let db = connect::connect(url, connections).await?;
         let writer = (db.get_database_backend() == DbBackend::Sqlite).then(Arc::default);
         Ok(Self {
-            wakes: Wakes::new(&db),
+            wakes: Wakes::new(&db, connect::place(url)),
             db,
             url: url.to_owned(),
             connections,

@@ -30,9 +30,11 @@ pub(crate) struct Wakes {
 }
 
 impl Wakes {
-    pub(crate) fn new(db: &DatabaseConnection) -> Self {
+    /// `place` is the store, for people.
+    pub(crate) fn new(db: &DatabaseConnection, place: String) -> Self {
         let postgres = db.get_database_backend() == DbBackend::Postgres;
-        let others = postgres.then(|| Arc::new(Others::new(db.get_postgres_connection_pool())));
+        let pool = || db.get_postgres_connection_pool();
+        let others = postgres.then(|| Arc::new(Others::new(pool(), place)));
         Self {
             changed: watch::Sender::new(0),
             others,
@@ -63,6 +65,7 @@ fn bump(changed: &watch::Sender<u64>) {
 #[derive(Debug)]
 struct Others {
     pool: PgPool,
+    place: String,
     /// Tells our own notifications from theirs.
     process: String,
     sent: Arc<Notify>,
@@ -71,9 +74,10 @@ struct Others {
 }
 
 impl Others {
-    fn new(pool: &PgPool) -> Self {
+    fn new(pool: &PgPool, place: String) -> Self {
         Self {
             pool: pool.clone(),
+            place,
             process: format!("{:016x}", rand::random::<u64>()),
             sent: Arc::default(),
             speaker: OnceLock::new(),
@@ -91,7 +95,8 @@ impl Others {
 
     fn listen(&self, changed: &watch::Sender<u64>) {
         self.listener.get_or_init(|| {
-            let listening = listen(self.pool.clone(), self.process.clone(), changed.clone());
+            let heard = (self.process.clone(), changed.clone());
+            let listening = listen(self.pool.clone(), self.place.clone(), heard);
             tokio::spawn(listening).abort_handle()
         });
     }
@@ -121,24 +126,45 @@ async fn speak(pool: PgPool, process: String, sent: Arc<Notify>) {
     }
 }
 
-async fn listen(pool: PgPool, process: String, changed: watch::Sender<u64>) {
+/// The one connection that a worker always has: whether it is there is said once each time that changes.
+async fn listen(pool: PgPool, place: String, heard: (String, watch::Sender<u64>)) {
+    let mut lost = false;
     loop {
-        if let Err(error) = hear(&pool, &process, &changed).await {
+        if let Err(error) = hear(&pool, &place, &heard, &mut lost).await {
             let error = of_driver(&error);
-            tracing::debug!(error, "not listening; looking at times carries all");
+            if lost {
+                tracing::debug!(error, "not listening; looking at times carries all");
+            } else {
+                tracing::warn!(
+                    "the connection to the store, {place}, is lost: {error}; connecting again"
+                );
+            }
+            lost = true;
         }
         tokio::time::sleep(RETREAT).await;
     }
 }
 
-async fn hear(pool: &PgPool, process: &str, changed: &watch::Sender<u64>) -> sqlx::Result<()> {
+async fn hear(
+    pool: &PgPool,
+    place: &str,
+    (process, changed): &(String, watch::Sender<u64>),
+    lost: &mut bool,
+) -> sqlx::Result<()> {
     let mut listener = PgListener::connect_with(pool).await?;
+    // A connection that comes back unnoticed is none that people could read of.
+    listener.eager_reconnect(false);
     listener.listen(CHANNEL).await?;
+    if std::mem::take(lost) {
+        tracing::info!("connected to the store, {place}, again");
+    }
+    // Whatever was said while the connection was lost.
+    bump(changed);
     loop {
         match listener.try_recv().await? {
             Some(notification) if notification.payload() == process => {}
-            // Another's, or whatever was said while the connection was lost.
-            Some(_) | None => bump(changed),
+            Some(_) => bump(changed),
+            None => return Err(sqlx::Error::WorkerCrashed),
         }
     }
 }

@@ -4,8 +4,8 @@ use std::process::Command;
 
 use rekey_domain::{KeyringPolicy, QuarantineReason, RotationKind, RotationState};
 use rekey_operations::{
-    RotationView, SweepOutcome, cancel_rotation, quarantine_views, resume_rotation, status,
-    sweep_keyring,
+    RotationView, SweepOutcome, cancel_rotation, pause_rotation, quarantine_views, resume_rotation,
+    status, sweep_keyring,
 };
 use rekey_testkit::program;
 
@@ -174,6 +174,12 @@ async fn a_rotation_over_much_that_is_under_unknown_keys_waits_for_a_person_who_
     assert!(
         code == 4 && said.contains("--accept-unknown-keys"),
         "{code}: {said}"
+    );
+    let again = pause_rotation(&clinic.services, paused.id, &operator()).await;
+    let says = again.unwrap_err().to_string();
+    assert!(
+        says.contains("150 of the 200 values"),
+        "why it is paused stays: {says}"
     );
     const ACCEPT: [&str; 4] = ["rotations", "resume", "latest", "--accept-unknown-keys"];
     let (code, said) = rekey(&clinic, &ACCEPT).await;

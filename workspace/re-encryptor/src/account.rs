@@ -3,7 +3,7 @@
 use std::ops::AddAssign;
 
 use rekey_operations::Services;
-use rekey_sources::{RowKey, RowUpdate, WriteOutcome};
+use rekey_sources::{RowUpdate, WriteOutcome};
 use rekey_store::{
     StoreError,
     batches::{self, Batch},
@@ -38,9 +38,9 @@ impl<'a> Account<'a> {
         }
     }
 
-    /// Up to where nobody knows what the attempt before wrote.
-    pub fn in_doubt_to(&self) -> Option<Place> {
-        self.in_doubt.map(|doubt| doubt.to)
+    /// What nobody knows of the attempt before.
+    pub fn in_doubt(&self) -> Option<InDoubt> {
+        self.in_doubt
     }
 
     /// So much is to be moved still of what was in doubt: the rest was written.
@@ -52,15 +52,20 @@ impl<'a> Account<'a> {
         self.tally.moved += doubt.values.saturating_sub(left.values);
     }
 
-    /// Tells what is about to be written, of rows up to `to`.
+    /// Tells what is about to be written, of rows from the first place to the last.
     ///
     /// # Errors
     /// [`StoreError::Fenced`] where another has the batch.
-    pub async fn begin_page(&mut self, page: Counted, to: RowKey) -> Result<(), StoreError> {
+    pub async fn begin_page(
+        &mut self,
+        page: Counted,
+        (from, to): (Place, Place),
+    ) -> Result<(), StoreError> {
         self.in_doubt = Some(InDoubt {
             rows: page.rows,
             values: page.values,
-            to: to.place(),
+            from: Some(from),
+            to,
         });
         self.tell().await
     }
@@ -87,7 +92,7 @@ impl<'a> Account<'a> {
         self.in_doubt = self.in_doubt.filter(|_| !is_known).map(|doubt| InDoubt {
             rows: doubt.rows.saturating_sub(moved.rows),
             values: doubt.values.saturating_sub(moved.values),
-            to: doubt.to,
+            ..doubt
         });
     }
 

@@ -226,16 +226,19 @@ impl<'a> Work<'a> {
 
     /// Finds out what an attempt wrote that did not live to say so: what is to be moved still was not written.
     async fn settle(&self, account: &mut Account<'_>) -> Result<(), OperationError> {
-        let Some(to) = account.in_doubt_to() else {
+        let Some(doubt) = account.in_doubt() else {
             return Ok(());
         };
         let (mut left, mut after) = (Counted::default(), None);
         loop {
             let page = self.source.read(&self.query, after, PAGE_BYTES).await?;
-            let in_doubt = page.rows.partition_point(|row| row.key.place() <= to);
-            left += row::to_move(self, &page.rows[..in_doubt]);
+            // What stays as it is before them is none of theirs.
+            let rows = &page.rows;
+            let first = rows.partition_point(|row| doubt.is_behind(row.key.place()));
+            let behind = rows.partition_point(|row| !doubt.is_before(row.key.place()));
+            left += row::to_move(self, &rows[first.min(behind)..behind]);
             after = page.next;
-            if after.is_none() || in_doubt < page.rows.len() {
+            if after.is_none() || behind < page.rows.len() {
                 break;
             }
         }
@@ -316,10 +319,10 @@ impl<'a> Work<'a> {
         outcome: &mut Round,
         account: &mut Account<'_>,
     ) -> Result<(), OperationError> {
-        let Some(last) = rows.last() else {
+        let Some((first, last)) = rows.first().zip(rows.last()) else {
             return Ok(());
         };
-        let to = last.key;
+        let places = (first.key.place(), last.key.place());
         let deadline = self.source.deadline(WRITE_WITHIN).await?;
         let mut moved = row::re_encrypt(self, rows).await?;
         outcome.quarantine.append(&mut moved.quarantine);
@@ -327,7 +330,7 @@ impl<'a> Work<'a> {
         if moved.updates.is_empty() {
             return Ok(());
         }
-        account.begin_page(moved.to_move, to).await?;
+        account.begin_page(moved.to_move, places).await?;
         crash::point("re-encryptor.encrypted");
         let mut written = vec![WriteOutcome::Skipped; moved.updates.len()];
         let done = self

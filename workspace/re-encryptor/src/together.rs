@@ -142,7 +142,8 @@ impl<'a> Shared<'a> {
             if part.stands == Stands::Open {
                 part.met = work.met_in(&page.rows);
             }
-            let to = page.rows.last().map(|row| row.key.place());
+            let ends = page.rows.first().zip(page.rows.last());
+            let ends = ends.map(|(first, last)| (first.key.place(), last.key.place()));
             let moved = row::re_encrypt(work, page.rows).await?;
             part.tally.opened = moved.opened;
             part.stands = match (
@@ -155,9 +156,10 @@ impl<'a> Shared<'a> {
                 _ => Stands::Alone,
             };
             if part.stands == Stands::Open {
-                part.in_doubt = to.map(|to| InDoubt {
+                part.in_doubt = ends.map(|(from, to)| InDoubt {
                     rows: moved.to_move.rows,
                     values: moved.to_move.values,
+                    from: Some(from),
                     to,
                 });
                 all.push((at, moved));

@@ -229,6 +229,10 @@ impl Look<'_> {
                 return Ok(false);
             }
             if let Some(name) = self.here.name_of(oid).await? {
+                if self.became_part(table, &name, &wanted.shape).await? {
+                    return Ok(false);
+                }
+                self.refuse_renamed_there(table).await?;
                 self.refuse_what_is_left(&**self.here, table, &name).await?;
                 return Ok(true);
             }
@@ -260,6 +264,28 @@ impl Look<'_> {
         }
     }
 
+    /// Whether the table that it was is a part of the one that it is now, with its columns called as they were: no row
+    /// is left behind.
+    async fn became_part(
+        &self,
+        table: &[&Protected],
+        name: &str,
+        now: &TableShape,
+    ) -> Result<bool, OperationError> {
+        let Ok(was) = self.here.describe(name).await else {
+            return Ok(false);
+        };
+        if !was.heaps.iter().all(|heap| now.heaps.contains(heap)) {
+            return Ok(false);
+        }
+        let is_as_it_was = |column: &&&Protected| {
+            let known = column.identity.as_ref();
+            known
+                .is_some_and(|known| was.identity(&column.spec.name.column).as_ref() == Some(known))
+        };
+        Ok(table.iter().filter(is_as_it_was).count() == table.len())
+    }
+
     /// A column that took the name of one that was protected, which still holds ciphertext.
     async fn refuse_another_column(
         &self,
@@ -284,6 +310,27 @@ impl Look<'_> {
                 );
                 return Err(self.refused(table, &what));
             }
+        }
+        Ok(())
+    }
+
+    /// A column of the table that it was, which is called otherwise now and holds ciphertext.
+    async fn refuse_renamed_there(&self, table: &[&Protected]) -> Result<(), OperationError> {
+        for column in table {
+            let Some(known) = &column.identity else {
+                continue;
+            };
+            let Some((relation, name)) = self.here.column_of(known).await? else {
+                continue;
+            };
+            if name == column.spec.name.column || self.left_of(column, known).await?.is_empty() {
+                continue;
+            }
+            let what = format!(
+                "{} was {relation}.{name}, which holds ciphertext that no rotation would move any more",
+                column.spec.name
+            );
+            return Err(self.refused(table, &what));
         }
         Ok(())
     }

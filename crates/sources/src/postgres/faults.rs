@@ -50,7 +50,7 @@ pub(super) fn is_forbidden(error: &Error) -> bool {
     code(error) == INSUFFICIENT_PRIVILEGE
 }
 
-pub(super) fn refused(row: &RowKey, rule: &'static str, place: &Place) -> SourceError {
+pub(super) fn refused(row: &RowKey, rule: String, place: &Place) -> SourceError {
     SourceError::Refused {
         relation: place.relation.clone(),
         row: *row,
@@ -60,9 +60,9 @@ pub(super) fn refused(row: &RowKey, rule: &'static str, place: &Place) -> Source
 
 /// The rule of the user's that refused an update, if one did. A trigger may raise any code that is
 /// not PostgreSQL's own.
-pub(super) fn refusal(error: &Error) -> Option<&'static str> {
+pub(super) fn refusal(error: &Error) -> Option<Refusal> {
     let code = code(error);
-    Some(match code.get(..2)? {
+    let kind = match code.get(..2)? {
         "23" => match code.as_str() {
             "23502" => "a NOT NULL constraint",
             "23503" => "a FOREIGN KEY constraint",
@@ -77,8 +77,22 @@ pub(super) fn refusal(error: &Error) -> Option<&'static str> {
         | "XX" => {
             return None;
         }
-        _ => "a trigger",
-    })
+        _ => return Some(Refusal::Trigger),
+    };
+    // Of the schema, and no value.
+    let named = error.as_database_error().and_then(|said| said.constraint());
+    Some(Refusal::Rule(match named {
+        Some(name) => format!("{kind}, {}", super::names::quote(name)),
+        None => kind.to_owned(),
+    }))
+}
+
+/// What refused an update.
+pub(super) enum Refusal {
+    /// A rule of the table, for people.
+    Rule(String),
+    /// One of those that fire; which, the server does not say.
+    Trigger,
 }
 
 fn translate(error: &Error, place: &Place) -> SourceError {
@@ -201,7 +215,12 @@ fn meaning(code: &str) -> &'static str {
     match code {
         "3D000" => "there is no such database; check its name in the URL",
         "42703" => "a column is missing",
-        "42883" | "42804" | "42846" => "a column is of another type than it was",
+        "42883" | "42804" | "42846" => {
+            "a column is of another type than it was, or code of the table's owner names what only his search path finds: ALTER FUNCTION … SET search_path"
+        }
+        "42704" => {
+            "code of the table's owner names what only his search path finds: ALTER FUNCTION … SET search_path"
+        }
         "55000" => {
             "the table cannot be updated as it is; a published table needs a replica identity"
         }

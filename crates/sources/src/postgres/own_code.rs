@@ -11,9 +11,10 @@ use crate::{SourceError, place::Place};
 /// What of `$1`, an array of heaps, calls what. Followed are functions, the operators, types and operator classes that
 /// lead to more of them, and the CHECKs of domains; what came with PostgreSQL is in no `pg_depend`.
 ///
-/// Trusted is what only an administrator can have put there: functions in C, and those of extensions that belong to a
-/// superuser, as anyone may add to an extension of his. An operator class of somebody's own is code by itself, and so is
-/// a function of PostgreSQL's that runs SQL given as text.
+/// Trusted is what only an administrator can have put there: functions in C, and operator classes of extensions that
+/// belong to a superuser, as anyone may add to an extension of his. Functions of an extension's in SQL look names up by
+/// the path that the database's owner sets. An operator class of somebody's own is code by itself, and so is a function
+/// of PostgreSQL's that runs SQL given as text, or code of a type whose number it is given.
 const CALLED: &str = "\
     WITH RECURSIVE called (classid, objid, what) AS ( \
         SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, i.indexrelid, \
@@ -53,8 +54,6 @@ const CALLED: &str = "\
     SELECT DISTINCT c.what || ' calls ' || p.oid::pg_catalog.regprocedure::pg_catalog.text \
     FROM called c JOIN pg_catalog.pg_proc p ON p.oid = c.objid JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
     WHERE c.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND l.lanname NOT IN ('internal', 'c') \
-        AND NOT (EXISTS (SELECT FROM pg_catalog.pg_depend e WHERE e.classid = c.classid AND e.objid = c.objid \
-            AND e.deptype = 'e') AND (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.oid = p.proowner)) \
     UNION SELECT DISTINCT c.what || ' is of operator class ' || pg_catalog.quote_ident(o.opcname::pg_catalog.text) \
     FROM called c JOIN pg_catalog.pg_opclass o ON o.oid = c.objid \
     WHERE c.classid = 'pg_catalog.pg_opclass'::pg_catalog.regclass \
@@ -69,7 +68,7 @@ const CALLED: &str = "\
         UNION ALL SELECT d.adbin::pg_catalog.text FROM pg_catalog.pg_attrdef d \
         WHERE c.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.oid = c.objid) AS x (said) \
     JOIN pg_catalog.pg_proc f ON x.said LIKE '%:funcid ' || f.oid || ' %' \
-    WHERE f.proname ~ '^((query|table|cursor|schema|database)_to_xml|ts_stat|ts_rewrite)' \
+    WHERE f.proname ~ '^((query|table|cursor|schema|database)_to_xml|ts_stat|ts_rewrite|(record|domain|array|(any)?(multi)?range)_(in|recv)$)' \
     ORDER BY 1";
 
 /// What calls what, of these heaps; for people.

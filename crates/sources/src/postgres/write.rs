@@ -8,8 +8,10 @@ use sqlx::{Connection, PgConnection, Postgres, Transaction};
 use super::{
     aftermath::{self, Firing, Stands},
     catalogue::Table,
-    connections, faults, parts, rights,
-    swap::{self, Columns, RowSwap},
+    connections,
+    faults::{self, Refusal},
+    parts, rights,
+    swap::{self, Columns, RowSwap, Side},
     time,
     tuple::TupleId,
 };
@@ -21,6 +23,9 @@ use crate::{
 const MAX_ROWS: usize = 500;
 /// A transaction takes no further row once its values reach this many bytes.
 const MAX_BYTES: usize = 4 << 20;
+
+/// Times that rows are tried again at once because something came that may fire on updates of their table.
+const LOOKS: usize = 3;
 
 /// Writes all updates, transaction by transaction, in the order of their places.
 pub(super) async fn all(
@@ -164,8 +169,15 @@ impl Writer<'_> {
         rows: &[&RowSwap<'_>],
         outcomes: &mut [WriteOutcome],
     ) -> Result<(), SourceError> {
-        match self.swap(rows, false, outcomes).await {
-            Ok(()) => Ok(()),
+        let mut swapped = self.swap(rows, false, outcomes).await;
+        for _ in 0..LOOKS {
+            if matches!(swapped, Err(Failure::Came)) {
+                swapped = self.swap(rows, false, outcomes).await;
+            }
+        }
+        match swapped {
+            // Something comes all the time: the rows are left for later.
+            Ok(()) | Err(Failure::Came) => Ok(()),
             Err(Failure::Locked) => self.write_unlocked(rows, outcomes).await,
             Err(Failure::Refused(rule)) => self.write_each(rows, rule, outcomes).await,
             Err(Failure::Other(error)) => Err(error),
@@ -180,7 +192,7 @@ impl Writer<'_> {
     ) -> Result<(), SourceError> {
         match self.swap(rows, true, outcomes).await {
             // Not the rows are locked but the table, or what a trigger touches.
-            Ok(()) | Err(Failure::Locked) => Ok(()),
+            Ok(()) | Err(Failure::Locked | Failure::Came) => Ok(()),
             Err(Failure::Refused(rule)) => self.write_each(rows, rule, outcomes).await,
             Err(Failure::Other(error)) => Err(error),
         }
@@ -190,17 +202,17 @@ impl Writer<'_> {
     async fn write_each(
         &mut self,
         rows: &[&RowSwap<'_>],
-        rule: &'static str,
+        rule: Refusal,
         outcomes: &mut [WriteOutcome],
     ) -> Result<(), SourceError> {
         if let [row] = rows {
-            return Err(faults::refused(&row.update.key, rule, &self.place));
+            return Err(self.refused(row, rule));
         }
         for row in rows {
             match self.swap(&[row], true, outcomes).await {
-                Ok(()) | Err(Failure::Locked) => {}
+                Ok(()) | Err(Failure::Locked | Failure::Came) => {}
                 Err(Failure::Refused(rule)) => {
-                    return Err(faults::refused(&row.update.key, rule, &self.place));
+                    return Err(self.refused(row, rule));
                 }
                 Err(Failure::Other(error)) => return Err(error),
             }
@@ -227,6 +239,14 @@ impl Writer<'_> {
             let written = self.update(rows).await;
             Tried::all(rows, written.map_err(|error| self.failed(&error))?)
         };
+        let free: Vec<_> = rows
+            .iter()
+            .filter(|row| tried.free.contains(&row.index))
+            .copied()
+            .collect();
+        if !fires && tried.written.is_empty() && self.has_come(&free).await? {
+            return Err(Failure::Came);
+        }
         for row in rows {
             outcomes[row.index] = tried.outcome(row);
         }
@@ -236,6 +256,18 @@ impl Writer<'_> {
             time::check(self.connection, self.deadline, &self.place).await?;
         }
         Ok(())
+    }
+
+    /// Whether a row holds what was read though a statement wrote none: something came that may fire, or be code of
+    /// the owner's, and may be gone again. What there is now is known from here on.
+    async fn has_come(&mut self, rows: &[&RowSwap<'_>]) -> Result<bool, Failure> {
+        let places: Vec<_> = rows.iter().map(|row| (*row, row.place)).collect();
+        let held = swap::held(self.connection, &self.only, &places, Side::Old, "''").await;
+        if held.map_err(|error| self.failed(&error))?.is_empty() {
+            return Ok(false);
+        }
+        self.firing = Firing::find(self.connection, &self.only, self.triggers, &self.place).await?;
+        Ok(true)
     }
 
     /// The statement alone, if nothing fires on it.
@@ -304,6 +336,15 @@ impl Writer<'_> {
             withheld,
             ..Tried::all(free, written)
         })
+    }
+
+    fn refused(&self, row: &RowSwap<'_>, refusal: Refusal) -> SourceError {
+        let rule = match refusal {
+            Refusal::Rule(rule) => rule,
+            Refusal::Trigger if self.firing.names.is_empty() => "a trigger".to_owned(),
+            Refusal::Trigger => self.firing.by(),
+        };
+        faults::refused(&row.update.key, rule, &self.place)
     }
 
     fn failed(&self, error: &sqlx::Error) -> Failure {
@@ -377,7 +418,9 @@ async fn suppress_triggers(
 /// Why a transaction of ours did not happen.
 enum Failure {
     Locked,
-    Refused(&'static str),
+    /// Nothing was written, as something came that may fire on it.
+    Came,
+    Refused(Refusal),
     Other(SourceError),
 }
 

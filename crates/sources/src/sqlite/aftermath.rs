@@ -14,7 +14,7 @@ use crate::{RowKey, RowUpdate, SourceError, WriteOutcome, value::Fingerprint};
 /// a row until it ends.
 pub(super) struct Before {
     /// The triggers that may fire on updates of the table.
-    triggers: Vec<String>,
+    pub(super) triggers: Vec<String>,
     /// What each row that held what was read was bound to; looked at only where there are triggers.
     held: Vec<Option<String>>,
     /// The columns that values are bound to, as one text.

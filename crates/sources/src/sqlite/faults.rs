@@ -29,8 +29,8 @@ pub(super) trait Located<T> {
     /// The error as ours.
     fn at(self, place: &Place) -> Result<T, SourceError>;
 
-    /// The error as ours, from the update of one row.
-    fn at_row(self, place: &Place, row: &RowKey) -> Result<T, SourceError>;
+    /// The error as ours, from the update of one row, on which these may fire.
+    fn at_row(self, place: &Place, row: &RowKey, triggers: &[String]) -> Result<T, SourceError>;
 }
 
 impl<T> Located<T> for Result<T, Error> {
@@ -38,8 +38,8 @@ impl<T> Located<T> for Result<T, Error> {
         self.map_err(|error| translate(&error, place))
     }
 
-    fn at_row(self, place: &Place, row: &RowKey) -> Result<T, SourceError> {
-        self.map_err(|error| match refusal(&error) {
+    fn at_row(self, place: &Place, row: &RowKey, triggers: &[String]) -> Result<T, SourceError> {
+        self.map_err(|error| match refusal(&error, triggers) {
             Some(rule) => SourceError::Refused {
                 relation: place.relation.clone(),
                 row: *row,
@@ -150,19 +150,31 @@ fn schema_problem(message: &str) -> &str {
 }
 
 /// The rule of the user's that refused an update, if one did.
-fn refusal(error: &Error) -> Option<&'static str> {
-    let code = code(error.as_database_error()?);
-    match (code & 0xff, code >> 8) {
-        (CONSTRAINT, 1) => Some("a CHECK constraint"),
-        (CONSTRAINT, 5) => Some("a NOT NULL constraint"),
-        (CONSTRAINT, 6 | 8) => Some("a UNIQUE constraint"),
-        (CONSTRAINT, 7) => Some("a trigger"),
-        (CONSTRAINT, 12) => Some("the type of a STRICT column"),
-        (CONSTRAINT, _) => Some("a constraint"),
-        (MISMATCH, _) => Some("the type of the column"),
-        (TOOBIG, _) => Some("the largest size of a value"),
-        _ => None,
-    }
+fn refusal(error: &Error, triggers: &[String]) -> Option<String> {
+    let error = error.as_database_error()?;
+    let code = code(error);
+    let kind = match (code & 0xff, code >> 8) {
+        (CONSTRAINT, 1) => "a CHECK constraint",
+        (CONSTRAINT, 5) => "a NOT NULL constraint",
+        (CONSTRAINT, 6 | 8) => "a UNIQUE constraint",
+        (CONSTRAINT, 7) if triggers.is_empty() => "a trigger",
+        (CONSTRAINT, 7) => return Some(format!("trigger {}", triggers.join(", "))),
+        (CONSTRAINT, 12) => "the type of a STRICT column",
+        (CONSTRAINT, _) => "a constraint",
+        (MISMATCH, _) => "the type of the column",
+        (TOOBIG, _) => "the largest size of a value",
+        _ => return None,
+    };
+    // `CHECK constraint failed: ssn_form`, or the whole expression where it has no name.
+    let named = error.message().rsplit_once("constraint failed: ");
+    let is_name = |name: &&str| {
+        name.bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"_.".contains(&b))
+    };
+    Some(match named.map(|(_, name)| name).filter(is_name) {
+        Some(name) => format!("{kind}, {name}"),
+        None => kind.to_owned(),
+    })
 }
 
 /// The extended result code; 0 if the driver reports none.

@@ -73,7 +73,8 @@ async fn transaction(
     let before = aftermath::before(&mut transaction, table, updates, binds).await?;
     let mut outcomes = Vec::with_capacity(updates.len());
     for update in updates {
-        outcomes.push(swap(&mut transaction, table, update, deadline).await?);
+        let done = swap(&mut transaction, table, update, deadline, &before.triggers);
+        outcomes.push(done.await?);
     }
     before
         .after(&mut transaction, table, updates, &mut outcomes)
@@ -90,6 +91,7 @@ async fn swap(
     table: &Table,
     update: &RowUpdate,
     deadline: Deadline,
+    triggers: &[String],
 ) -> Result<WriteOutcome, SourceError> {
     if update.columns.is_empty() {
         return Ok(WriteOutcome::Written);
@@ -107,7 +109,7 @@ async fn swap(
         query = bind(query, swap.old);
     }
     let done = query.bind(deadline.unix_millis()).execute(connection).await;
-    let done = done.at_row(&table.place, &update.key)?;
+    let done = done.at_row(&table.place, &update.key, triggers)?;
     Ok(if done.rows_affected() == 0 {
         WriteOutcome::Lost
     } else {

@@ -1,6 +1,6 @@
 //! Errors that every kind of source gives: what is wrong, where, and what to do.
 
-use rekey_domain::{Part, PartId};
+use rekey_domain::{Part, PartId, Triggers};
 use rekey_sources::{SourceError, StoredValue};
 
 use super::fixture::{
@@ -104,8 +104,43 @@ pub async fn a_constraint_names_its_row(fixture: &impl Fixture) {
     let deadline = in_a_minute(source).await;
     let error = source.write(&target(&query), &updates, deadline).await;
     let error = error.unwrap_err();
-    assert!(error.to_string().ends_with("a CHECK constraint"), "{error}");
+    assert!(error.to_string().contains("a CHECK constraint"), "{error}");
     assert!(matches!(error, SourceError::Refused { row, .. } if row == rows[1].key));
+}
+
+pub async fn what_refused_an_update_is_named(fixture: &impl Fixture) {
+    let bytes = fixture.bytes();
+    let value = fixture.literal(&ciphertext(OLD, 1, 40));
+    let create = format!(
+        "CREATE TABLE small (id INTEGER PRIMARY KEY, ssn {bytes} CONSTRAINT short CHECK (length(ssn) < 50))"
+    );
+    fixture.execute(&create).await;
+    fixture
+        .execute(&format!("INSERT INTO small VALUES (1, {value})"))
+        .await;
+    let refused = async |length| {
+        let source = fixture.source();
+        let query = whole_of(source, "small", vec![ssn()]).await;
+        let rows = read_all(source, &query).await;
+        let new = StoredValue::Bytes(ciphertext(NEW, 1, length));
+        let deadline = in_a_minute(source).await;
+        let mut target = target(&query);
+        target.triggers = Triggers::Fire;
+        let updates = [swap(&rows[0], &ssn(), new)];
+        let written = source.write(&target, &updates, deadline);
+        written.await.unwrap_err().to_string()
+    };
+    let said = refused(60).await;
+    assert!(
+        said.contains("a CHECK constraint") && said.contains("short"),
+        "{said}"
+    );
+    for trigger in fixture.refusing_trigger("small", "guard") {
+        fixture.execute(&trigger).await;
+    }
+    let said = refused(40).await;
+    assert!(said.contains("trigger guard"), "{said}");
+    assert!(!said.contains("123-45-6789"), "{said}");
 }
 
 pub async fn a_part_that_is_not_the_tables_is_not_read(fixture: &impl Fixture) {

@@ -44,6 +44,8 @@ pub trait Fixture: Send + Sync {
     fn bytes(&self) -> &'static str;
     /// Bytes as a literal.
     fn literal(&self, bytes: &[u8]) -> String;
+    /// Statements that make a trigger of this name on a table, which refuses every update and says a value.
+    fn refusing_trigger(&self, table: &str, name: &str) -> Vec<String>;
     /// The application stores a new `ssn` and counts `updated_at` up.
     async fn store_ssn(&self, id: i64, ssn: &[u8]);
 }

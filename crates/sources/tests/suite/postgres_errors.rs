@@ -50,7 +50,7 @@ async fn a_trigger_that_refuses_is_named_without_its_words() {
         assert!(matches!(error, SourceError::Refused { .. }), "{error}");
         let message = format!("{error} {error:?}");
         assert!(
-            message.contains("ctid (0,2)") && message.contains("a trigger"),
+            message.contains("ctid (0,2)") && message.contains("trigger loud"),
             "{message}"
         );
         assert!(!message.contains("patient 2"), "{message}");

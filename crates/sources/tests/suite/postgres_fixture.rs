@@ -89,6 +89,15 @@ impl PostgresFixture {
 
 #[async_trait]
 impl Fixture for PostgresFixture {
+    fn refusing_trigger(&self, table: &str, name: &str) -> Vec<String> {
+        let refuse = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \
+            'BEGIN RAISE EXCEPTION ''not 123-45-6789''; END'";
+        let trigger = format!(
+            "CREATE TRIGGER {name} BEFORE UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION refuse()"
+        );
+        vec![refuse.to_owned(), trigger]
+    }
+
     fn source(&self) -> &Arc<dyn Source> {
         &self.source
     }

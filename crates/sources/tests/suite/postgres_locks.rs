@@ -36,6 +36,42 @@ async fn a_locked_row_is_skipped_and_written_later() {
     );
 }
 
+/// What comes while a statement waits makes it write nothing; nobody else has written those rows.
+#[tokio::test]
+async fn what_is_made_in_mid_write_is_no_write_of_the_applications() {
+    for made in [
+        "CREATE DOMAIN age AS integer CHECK (value > 0)",
+        "CREATE STATISTICS names ON name, ssn FROM patients",
+    ] {
+        let (fixture, query, updates) = patients(30).await;
+        let mut application = fixture.application.begin().await.unwrap();
+        let lock = "SELECT FROM patients WHERE id = 7 FOR UPDATE";
+        sqlx::query(lock).execute(&mut *application).await.unwrap();
+        let part = target(&query);
+        let (written, ()) = tokio::join!(write_to(fixture.source(), &part, &updates), async {
+            let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
+                AND datname = current_database()";
+            while sqlx::query_scalar::<_, i64>(waits)
+                .fetch_one(&fixture.application)
+                .await
+                .unwrap()
+                == 0
+            {}
+            fixture.execute(made).await;
+        });
+        assert!(
+            !written.contains(&WriteOutcome::Lost),
+            "{made}: {written:?}"
+        );
+        application.rollback().await.unwrap();
+        let written = write_to(fixture.source(), &part, &updates).await;
+        assert!(
+            !written.contains(&WriteOutcome::Skipped),
+            "{made}: {written:?}"
+        );
+    }
+}
+
 /// A child row that the application inserts locks its parent's key, and stops nobody.
 #[tokio::test]
 async fn a_row_locked_by_a_foreign_key_is_written() {

@@ -62,6 +62,18 @@ async fn whatever_leads_to_code_of_the_owners_is_named_and_what_an_administrator
             "constraint k calls a function that runs SQL",
         ),
         (
+            "CREATE DOMAIN d AS bigint CHECK (f(VALUE)); DO $$ BEGIN EXECUTE pg_catalog.format( \
+             'ALTER TABLE patients ADD CONSTRAINT k CHECK (domain_in(id::text::cstring, %s::oid, -1) IS NOT NULL)', \
+             'd'::regtype::oid); END $$",
+            "constraint k calls a function that runs SQL",
+        ),
+        (
+            // Trusted is who installed it, and its names are looked up by the path of the database's owner.
+            "CREATE EXTENSION citext; \
+             ALTER TABLE patients ADD CONSTRAINT k CHECK (regexp_replace(name::citext, 'a', 'b', 'g') IS NOT NULL)",
+            "constraint k calls public.regexp_replace",
+        ),
+        (
             "CREATE FUNCTION p(bigint, bigint) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT public.f($1)'; \
              CREATE OPERATOR @@@ (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = p); \
              CREATE INDEX i ON patients ((id @@@ 1))",
@@ -105,7 +117,8 @@ async fn whatever_leads_to_code_of_the_owners_is_named_and_what_an_administrator
     fixture
         .execute(
             "CREATE INDEX ON patients ((lower(name))) WHERE octet_length(ssn) > 3; \
-             ALTER TABLE patients ADD CHECK (length(name) < 10000)",
+             ALTER TABLE patients ADD CHECK (length(name) < 10000); \
+             CREATE EXTENSION citext; CREATE INDEX ON patients ((name::citext))",
         )
         .await;
     let shape = fixture.source().describe("patients").await.unwrap();

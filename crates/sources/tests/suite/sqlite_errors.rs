@@ -208,7 +208,7 @@ async fn a_trigger_that_refuses_is_named_without_its_words() {
     let error = write_error(&fixture, update).await;
     assert!(matches!(error, SourceError::Refused { .. }));
     let message = error.to_string();
-    assert!(message.contains("rowid 1") && message.contains("a trigger"));
+    assert!(message.contains("rowid 1") && message.contains("trigger loud"));
     assert!(
         !format!("{message} {error:?}").contains("patient 1"),
         "{message}"

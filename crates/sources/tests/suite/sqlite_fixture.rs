@@ -53,6 +53,12 @@ impl SqliteFixture {
 
 #[async_trait]
 impl Fixture for SqliteFixture {
+    fn refusing_trigger(&self, table: &str, name: &str) -> Vec<String> {
+        vec![format!(
+            "CREATE TRIGGER {name} BEFORE UPDATE ON {table} BEGIN SELECT RAISE(ABORT, 'not 123-45-6789'); END"
+        )]
+    }
+
     fn source(&self) -> &Arc<dyn Source> {
         &self.source
     }

@@ -279,3 +279,36 @@ async fn what_a_table_is_known_by_is_noted_by_the_next_apply() {
     assert!(column.table.oid.is_some() && column.source.database_id.is_some());
     assert!(clinic.url.contains(OPERATOR));
 }
+
+/// As one partitions a table online: it is renamed, and attached to what takes its name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_became_a_part_of_the_one_of_its_name_is_followed_with_all_its_rows() {
+    let mut clinic = clinic(Kind::Postgres).await;
+    clinic
+        .execute(
+            "BEGIN; ALTER TABLE patients RENAME TO patients_old; \
+             CREATE TABLE patients (n INT NOT NULL, id INT NOT NULL, ssn BYTEA, PRIMARY KEY (id)) \
+                 PARTITION BY RANGE (id); \
+             ALTER TABLE patients ATTACH PARTITION patients_old FOR VALUES FROM (0) TO (1000); \
+             CREATE TABLE patients_new PARTITION OF patients FOR VALUES FROM (1000) TO (2000); COMMIT",
+        )
+        .await;
+    clinic.protect(patients("patients")).await;
+    let values = |n: i64| vec![("id", n.into())];
+    clinic.fill("patients", 1_001..=1_006, values).await;
+    clinic.rotates().await;
+
+    // A column of a part that is called otherwise than the table's is none of it.
+    clinic
+        .execute(
+            "BEGIN; ALTER TABLE patients RENAME TO patients_2; \
+             ALTER TABLE patients_2 RENAME ssn TO ssn_old; ALTER TABLE patients_2 ADD COLUMN ssn BYTEA; \
+             CREATE TABLE patients (n INT NOT NULL, id INT NOT NULL, ssn_old BYTEA, ssn BYTEA, PRIMARY KEY (id)) \
+                 PARTITION BY RANGE (id); \
+             ALTER TABLE patients ATTACH PARTITION patients_2 FOR VALUES FROM (0) TO (2000); COMMIT",
+        )
+        .await;
+    clinic.grant().await;
+    let said = refused(&mut clinic, patients("patients")).await;
+    assert!(said.contains("ciphertext"), "{said}");
+}
