@@ -94,9 +94,9 @@ impl PostgresSource {
         &self,
         queries: &[ReadQuery],
         max_bytes: usize,
-    ) -> Result<Option<Vec<Page>>, SourceError> {
+    ) -> Result<Vec<Option<Page>>, SourceError> {
         let Some(first) = queries.first() else {
-            return Ok(Some(Vec::new()));
+            return Ok(Vec::new());
         };
         let (mut connection, place) = self.begin(&first.relation).await?;
         let transaction = connection.begin_with("BEGIN READ ONLY").await;
@@ -239,10 +239,10 @@ impl Source for PostgresSource {
         &self,
         queries: &[ReadQuery],
         max_bytes: usize,
-    ) -> Result<Option<Vec<Page>>, SourceError> {
+    ) -> Result<Vec<Option<Page>>, SourceError> {
         // What runs while one part is planned may change how the next is read.
         if queries.iter().any(|query| query.trusts_code) {
-            return Ok(None);
+            return Ok(vec![None; queries.len()]);
         }
         self.pages(queries, max_bytes).await
     }

@@ -61,8 +61,8 @@ pub trait Source: Inspect {
     ) -> Result<Page, SourceError>;
 
     /// Reads several parts of one table, from the start of their ranges, as [`read`](Self::read) does each; in few
-    /// statements, where they are many and small. None: they have to be read one by one, as their values reach
-    /// `max_bytes` bytes, or as this source has no other way.
+    /// statements, where they are many and small. None: the part has to be read alone, as its values are long, as those
+    /// of all parts before it reach `max_bytes` bytes, or as this source has no other way.
     ///
     /// # Errors
     /// As any call; of which part, who reads it alone is told.
@@ -70,9 +70,9 @@ pub trait Source: Inspect {
         &self,
         queries: &[ReadQuery],
         max_bytes: usize,
-    ) -> Result<Option<Vec<Page>>, SourceError> {
-        let _ = (queries, max_bytes);
-        Ok(None)
+    ) -> Result<Vec<Option<Page>>, SourceError> {
+        let _ = max_bytes;
+        Ok(vec![None; queries.len()])
     }
 
     /// Sees that our rights are enough, without reading or changing a row.

@@ -92,29 +92,25 @@ impl<'a> Shared<'a> {
 
     /// Reads all, writes what moves, and reads that once more.
     async fn work(&mut self, work: &mut Work<'_>, lease: &Lease) -> Result<(), OperationError> {
-        let Some(pages) = self.read(work, Stands::Open).await? else {
-            return Ok(());
-        };
+        let pages = self.read(work, Stands::Open).await?;
         let deadline = work.source.deadline(WRITE_WITHIN).await?;
         let moved = self.seal(work, pages).await?;
         self.tell(work.services, lease).await?;
         crash::point("re-encryptor.encrypted");
         self.write(work, moved, deadline).await?;
         crash::point("re-encryptor.written");
-        let Some(pages) = self.read(work, Stands::Written).await? else {
-            return Ok(());
-        };
+        let pages = self.read(work, Stands::Written).await?;
         self.seal(work, pages).await?;
         // What was written may be in memory only.
         Ok(work.source.flush().await?)
     }
 
-    /// A page of each part that stands so.
+    /// All that is to be read of each part that stands so.
     async fn read(
-        &self,
+        &mut self,
         work: &mut Work<'_>,
         stands: Stands,
-    ) -> Result<Option<Vec<(usize, Page)>>, OperationError> {
+    ) -> Result<Vec<(usize, Page)>, OperationError> {
         let parts = self.parts.iter().enumerate();
         let which: Vec<usize> = parts
             .filter(|(_, part)| part.stands == stands)
@@ -126,7 +122,14 @@ impl<'a> Shared<'a> {
         };
         let queries: Vec<ReadQuery> = which.iter().map(query).collect();
         let pages = work.source.read_together(&queries, PAGE_BYTES).await?;
-        Ok(pages.map(|pages| which.into_iter().zip(pages).collect()))
+        let mut read = Vec::new();
+        for (at, page) in which.into_iter().zip(pages) {
+            match page {
+                Some(page) => read.push((at, page)),
+                None => self.parts[at].stands = Stands::Alone,
+            }
+        }
+        Ok(read)
     }
 
     /// Opens every value and seals anew what moves. Where nothing moves and all opened, the part is done.

@@ -37,7 +37,7 @@ pub(super) async fn some(
     max_bytes: usize,
 ) -> Result<Page, SourceError> {
     let max_bytes = max_bytes.clamp(1, MOST_BYTES as usize);
-    let statement = select(table, query, which, max_bytes, None)?;
+    let statement = select(table, query, which, max_bytes)?;
     let part = Place::new(&table.place.database, &query.part.name);
     let (mut page, mut bytes) = (Page::default(), 0_i64);
     // Each range makes it another statement: none to keep.
@@ -58,31 +58,29 @@ pub(super) async fn some(
     Ok(page)
 }
 
-/// Which of several parts a row is of.
+/// Which of several parts a row is of, and whether its values are too long to be read beside others.
 const PART: &str = "of_part";
+const WIDE: &str = "is_wide";
+/// Bytes of a row's values beyond which they lie apart from it, as a rule.
+const NARROW: i32 = 2_000;
 
-/// The same of several parts in one statement, a page of each; none where all of them do not fit.
+/// The same of several parts of a few blocks each, in one statement: of each all that is to be read, or nothing, where
+/// it has to be read alone.
 pub(super) async fn parts(
     connection: &mut PgConnection,
     table: &Table,
     queries: &[ReadQuery],
     max_bytes: usize,
-) -> Result<Option<Vec<Page>>, SourceError> {
-    let most = max_bytes.clamp(1, MOST_BYTES as usize);
+) -> Result<Vec<Option<Page>>, SourceError> {
     let mut all = Vec::new();
     for (at, query) in queries.iter().enumerate() {
-        let Some(place) = condition(query.range, None) else {
-            continue;
-        };
-        let of_part = format!("{at}::pg_catalog.int4 AS {PART}");
-        all.push(format!(
-            "({})",
-            select(table, query, &place, most, Some(&of_part))?
-        ));
+        if let Some(place) = condition(query.range, None) {
+            all.push(select_narrow(table, query, &place, at)?);
+        }
     }
-    let mut pages: Vec<Page> = queries.iter().map(|_| Page::default()).collect();
+    let mut pages: Vec<Option<Page>> = queries.iter().map(|_| Some(Page::default())).collect();
     if all.is_empty() {
-        return Ok(Some(pages));
+        return Ok(pages);
     }
     let all = sqlx::query(AssertSqlSafe(all.join(" UNION ALL "))).persistent(false);
     let mut read = all.fetch(connection);
@@ -90,17 +88,53 @@ pub(super) async fn parts(
     while let Some(row) = read.try_next().await.at(&table.place)? {
         let at: i32 = row.try_get(PART).at(&table.place)?;
         let at = at.unsigned_abs() as usize;
+        let is_wide: bool = row.try_get(WIDE).at(&table.place)?;
         let row = rows::Layout::of(table, &queries[at]).row(&row)?;
         bytes += row.size();
-        if bytes >= max_bytes {
-            return Ok(None);
+        match &mut pages[at] {
+            page if is_wide || bytes > max_bytes => *page = None,
+            Some(page) => page.rows.push(row),
+            None => {}
         }
-        pages[at].rows.push(row);
     }
-    for page in &mut pages {
+    for page in pages.iter_mut().flatten() {
         page.rows.sort_by_key(|row| row.key.place());
     }
-    Ok(Some(pages))
+    Ok(pages)
+}
+
+/// Rows of one of several parts, in any order; of those that are wide only that they are there.
+fn select_narrow(
+    table: &Table,
+    query: &ReadQuery,
+    place: &str,
+    at: usize,
+) -> Result<String, SourceError> {
+    let from = parts::only(table, &query.part)?;
+    let mut wanted = vec!["pg_catalog.tidsend(t.ctid)".to_owned()];
+    wanted.extend(rows::names_and_binds(table, query)?);
+    let (mut unsettled, mut sizes) = (vec!["false".to_owned()], vec!["0".to_owned()]);
+    let mut values = Vec::new();
+    for column in &query.columns {
+        let value = format!("t.{}", table.protected(&column.name, column.encoding)?);
+        let moves = sql::moves(&value, column.encoding, &column.settled);
+        sizes.push(format!("coalesce(pg_catalog.octet_length({value}), 0)"));
+        unsettled.push(moves.clone());
+        values.push((value, moves));
+    }
+    let sizes = sizes.join(" OPERATOR(pg_catalog.+) ");
+    let is_wide = format!("({sizes} OPERATOR(pg_catalog.>) {NARROW})");
+    for (value, moves) in values {
+        wanted.push(format!(
+            "CASE WHEN {moves} AND NOT {is_wide} THEN {value} END"
+        ));
+    }
+    wanted.push(format!("{at}::pg_catalog.int4 AS {PART}"));
+    wanted.push(format!("{is_wide} AS {WIDE}"));
+    let (wanted, unsettled) = (wanted.join(", "), unsettled.join(" OR "));
+    Ok(format!(
+        "SELECT {wanted} FROM {from} AS t WHERE {place} AND ({unsettled})"
+    ))
 }
 
 /// The blocks of the range, from behind `after`; None if there is no such place.
@@ -132,7 +166,6 @@ fn select(
     query: &ReadQuery,
     place: &str,
     max_bytes: usize,
-    more: Option<&str>,
 ) -> Result<String, SourceError> {
     let from = parts::only(table, &query.part)?;
     let mut inside = vec!["t.ctid AS r".to_owned()];
@@ -160,7 +193,6 @@ fn select(
         unsettled.push(moves);
     }
     outside.push(BYTES_READ.to_owned());
-    outside.extend(more.map(str::to_owned));
     let (inside, outside) = (inside.join(", "), outside.join(", "));
     let (unsettled, size) = (
         unsettled.join(" OR "),

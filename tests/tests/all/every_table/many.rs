@@ -51,6 +51,20 @@ async fn small_partitions_share_batches() {
     assert_eq!(400 - beside, 2 * 4, "64 at most share one");
 }
 
+/// Measured by hand, on an idle machine.
+#[expect(clippy::print_stdout, reason = "it is what one runs it for")]
+#[ignore = "takes minutes, most of it to make the partitions"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_values_in_2500_partitions() {
+    let clinic = clinic(2_500).await;
+    let view = clinic.rotates().await;
+    println!(
+        "{} values in {:?}",
+        view.moved,
+        view.ended_at.unwrap() - view.requested_at
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_stands_in_the_way_of_one_part_is_left_to_a_batch_of_its_own() {
     let clinic = clinic(60).await;

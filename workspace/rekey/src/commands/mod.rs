@@ -120,18 +120,27 @@ impl Command {
 pub async fn run_in_time(command: Command, app: &App) -> anyhow::Result<Exit> {
     let place = app.services.store.place();
     let within = command.may_take();
-    let running = run(command, app);
-    let done = match within {
-        None => running.await,
-        Some(within) => timeout(within, running).await.unwrap_or_else(|_| {
-            let within = within.as_secs();
-            let said = format!("not done within {within} s: the store, {place}, a source or the KMS does not answer");
-            Err(NotInTime(said).into())
-        }),
-    };
+    let done = in_time(within, &place, run(command, app)).await;
     done.map_err(|error| match exit::is_of_the_store(&error) {
         true => error.context(place),
         false => error,
+    })
+}
+
+async fn in_time(
+    within: Option<Duration>,
+    store: &str,
+    running: impl Future<Output = anyhow::Result<Exit>>,
+) -> anyhow::Result<Exit> {
+    let Some(within) = within else {
+        return running.await;
+    };
+    timeout(within, running).await.unwrap_or_else(|_| {
+        let within = within.as_secs();
+        let said = format!(
+            "not done within {within} s: the store, {store}, a source or the KMS does not answer"
+        );
+        Err(NotInTime(said).into())
     })
 }
 
@@ -168,5 +177,30 @@ pub async fn run(command: Command, app: &App) -> anyhow::Result<Exit> {
         Command::Audit(command) => audit::run(&command, app).await,
         Command::Quarantine(command) => quarantine::run(&command, app).await,
         Command::DeadLetters(command) => dead_letters::run(&command, app).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_command_that_is_not_done_in_time_ends_and_names_the_store() {
+        let never = std::future::pending();
+        let ended = in_time(Some(Duration::ZERO), "PostgreSQL rekey at db:5432", never).await;
+        let error = ended.unwrap_err();
+        assert!(
+            error.to_string().contains("PostgreSQL rekey at db:5432"),
+            "{error}"
+        );
+        assert_eq!(exit::of_error(&error), Exit::OutOfReach, "{error}");
+        let done = async { Ok(Exit::Done) };
+        assert_eq!(in_time(Some(AT_ONCE), "", done).await.unwrap(), Exit::Done);
+    }
+
+    #[test]
+    fn what_only_asks_the_store_has_a_deadline_and_what_grows_with_tables_has_none() {
+        assert_eq!(Command::Status.may_take(), Some(AT_ONCE));
+        assert_eq!(Command::Census.may_take(), None);
     }
 }
