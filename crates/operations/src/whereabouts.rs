@@ -1,6 +1,9 @@
 //! Where protected tables lie: whether a source is the database that the store means, and what is left in a table.
 
-use std::collections::HashSet;
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use rekey_domain::{Found, TextEncoding};
 use rekey_sources::{CensusColumn, CountedBy, PassToShow, Source, SourceError, is_same_place};
@@ -44,6 +47,10 @@ pub(crate) async fn renamed(
     }
 }
 
+/// How long a person waits for transactions that were open, before being told whose they are.
+const PATIENCE: Duration = Duration::from_secs(3);
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
 /// What a census finds in a column of `relation` that is to be left; first of all as it is protected.
 /// Whatever begins as ciphertext counts, as it is lost with its key though no rotation could open it; on
 /// SQLite in either encoding. Transactions that are open now might still add some, so none may be left. What
@@ -62,8 +69,16 @@ pub(crate) async fn counted(
         trusts_code: column.table.trusts_code(),
         ..PassToShow::default()
     };
-    let counted = census::counted(source, relation, &wanted, Some(&pass)).await?;
-    Ok(census::values(&counted))
+    let began = Instant::now();
+    loop {
+        match census::counted(source, relation, &wanted, Some(&pass)).await {
+            // Of a busy server there is always one, of whichever database, and each ends soon.
+            Err(SourceError::OpenTransactions { .. }) if began.elapsed() < PATIENCE => {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            counted => return Ok(census::values(&counted?)),
+        }
+    }
 }
 
 /// How many of the values that were counted begin as ciphertext, or may: nobody can read them.

@@ -60,7 +60,7 @@ async fn what_a_trigger_raises_is_in_no_log_event_or_dead_letter() {
     cluster.reaches(RotationState::Failed).await;
     let lines = logged(&workers);
     assert!(
-        lines.iter().any(|line| line.contains("a trigger")),
+        lines.iter().any(|line| line.contains("trigger loud")),
         "{lines:#?}"
     );
     let told: Vec<_> = lines.iter().filter(|line| line.contains("Ruiz")).collect();

@@ -259,8 +259,11 @@ impl<'a> Shared<'a> {
             }
         }
         batches::release(&unit, leader).await?;
-        too_much::of(&unit, &held, &met).await?;
+        let paused = too_much::of(&unit, &held, &met).await?;
         unit.commit().await?;
+        if let Some(why) = paused {
+            tracing::error!(rotation = %rotation.id, why, "the rotation is paused");
+        }
         done.iter().for_each(|tally| handler::count(tally, "done"));
         Ok(done.iter().map(|tally| tally.rows).sum())
     }

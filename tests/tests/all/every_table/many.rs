@@ -1,5 +1,8 @@
 //! A table of many small partitions: they share batches, and one that is in the way holds up no other.
 
+use std::sync::Arc;
+
+use rekey_broker::LocalTransport;
 use rekey_domain::{Bind, BindValue, QuarantineReason, RotationState};
 use rekey_operations::quarantine_views;
 
@@ -95,6 +98,40 @@ async fn what_stands_in_the_way_of_one_part_is_left_to_a_batch_of_its_own() {
     let there = "SELECT sum(num_nonnulls(finding, note))::text FROM visits";
     let there: i64 = clinic.texts(there).await[0].parse().unwrap();
     assert_eq!(view.moved, u64::try_from(there - 1).unwrap());
+}
+
+/// As a kill leaves it between telling and writing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_attempt_left_in_doubt_is_found_out_alone() {
+    let clinic = clinic(30).await;
+    let transport = Arc::new(LocalTransport::new(clinic.workers.store.clone()));
+    let mut engine = Engine::default();
+    engine.listen(&clinic.workers, transport.clone());
+    engine.rotator(&clinic.workers, transport.clone());
+    clinic.ask("phi").await;
+    let planned = "SELECT count(*) FROM batch WHERE state = 'PLANNED' AND led_by IS NOT NULL";
+    until("a plan", async || {
+        (in_store(&clinic, planned).await == 29).then_some(())
+    })
+    .await;
+    let store = open(clinic.disks.state("store.db"), true).await;
+    let doubt = "UPDATE batch SET in_doubt = '{\"rows\":4,\"values\":6,\"from\":[0,1],\"to\":[0,4]}' \
+        WHERE part LIKE '%visits_1%' AND led_by IS NOT NULL";
+    let in_doubt = sqlx::query(doubt)
+        .execute(&store)
+        .await
+        .unwrap()
+        .rows_affected();
+    assert!(in_doubt > 5, "{in_doubt}");
+    engine.re_encryptor(&clinic.workers, transport);
+    engine.scheduler(&clinic.workers);
+    let view = clinic.completes("phi").await;
+    engine.stop().await;
+    let there = "SELECT sum(num_nonnulls(finding, note))::text FROM visits";
+    let there: u64 = clinic.texts(there).await[0].parse().unwrap();
+    assert_eq!(view.moved, there, "nothing of them was written");
+    let alone = "SELECT count(*) FROM batch WHERE pass = 0 AND led_by IS NULL";
+    assert_eq!(in_store(&clinic, alone).await.unsigned_abs(), in_doubt + 1);
 }
 
 /// Code of the owner's own may change what is read next: such tables are read part by part.
