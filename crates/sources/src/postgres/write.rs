@@ -239,14 +239,6 @@ impl Writer<'_> {
             let written = self.update(rows).await;
             Tried::all(rows, written.map_err(|error| self.failed(&error))?)
         };
-        let free: Vec<_> = rows
-            .iter()
-            .filter(|row| tried.free.contains(&row.index))
-            .copied()
-            .collect();
-        if !fires && tried.written.is_empty() && self.has_come(&free).await? {
-            return Err(Failure::Came);
-        }
         for row in rows {
             outcomes[row.index] = tried.outcome(row);
         }
@@ -254,6 +246,13 @@ impl Writer<'_> {
         // all rows were written, the last of them was in time.
         if tried.written.len() < rows.len() {
             time::check(self.connection, self.deadline, &self.place).await?;
+        }
+        let free = rows.iter().filter(|row| tried.free.contains(&row.index));
+        let free: Vec<_> = free.copied().collect();
+        if !fires && tried.written.is_empty() && self.has_come(&free).await? {
+            rows.iter()
+                .for_each(|row| outcomes[row.index] = WriteOutcome::Skipped);
+            return Err(Failure::Came);
         }
         Ok(())
     }
