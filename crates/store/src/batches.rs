@@ -394,6 +394,8 @@ pub async fn replan_failed(unit: &Unit, rotation: &Rotation) -> Result<(), Store
     let changes = batch::ActiveModel {
         state: Set(Text(BatchState::Planned)),
         failure: Set(None),
+        // Whatever led it is over.
+        led_by: Set(None),
         ..Default::default()
     };
     batch::Entity::update_many()

@@ -139,6 +139,7 @@ pub fn count_from_zero() {
     }
 }
 
+/// Counts a batch that ended, and what it did.
 pub fn count(tally: &Tally, outcome: &'static str) {
     metrics::counter!(metric::VALUES_MOVED).increment(tally.moved);
     metrics::counter!(metric::ROW_CONFLICTS).increment(tally.conflicts);

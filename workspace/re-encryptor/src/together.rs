@@ -41,6 +41,7 @@ pub async fn re_encrypt(
     let mut shared = Shared::of(&led);
     if let Err(error) = shared.work(work, lease).await {
         tracing::debug!(rotation = %rotation.id, %error, "small parts are done one by one");
+        shared.none_is_done();
     }
     shared.end(work.services, (rotation, leader), lease).await
 }
@@ -87,6 +88,13 @@ impl<'a> Shared<'a> {
         };
         Self {
             parts: led.iter().map(part).collect(),
+        }
+    }
+
+    /// What was read and written rests on a flush that did not come about.
+    fn none_is_done(&mut self) {
+        for part in &mut self.parts {
+            part.stands = Stands::Alone;
         }
     }
 
@@ -194,14 +202,12 @@ impl<'a> Shared<'a> {
             work.target_part.clone()
         };
         let targets: Vec<WriteTarget> = moved.iter().map(target).collect();
-        let mut updates = Vec::new();
-        for ((_, moved), target) in moved.iter().zip(&targets) {
-            let of_part = &moved.updates;
-            updates.push(PartUpdates {
+        let updates: Vec<_> = std::iter::zip(&moved, &targets)
+            .map(|((_, moved), target)| PartUpdates {
                 target,
-                updates: of_part,
-            });
-        }
+                updates: &moved.updates,
+            })
+            .collect();
         let skipped = |part: &PartUpdates<'_>| vec![WriteOutcome::Skipped; part.updates.len()];
         let mut written: Vec<_> = updates.iter().map(skipped).collect();
         let source = &work.source;

@@ -64,7 +64,7 @@ const ROTATOR: [(&str, &str); 9] = [
     ("rotation_request", "SELECT, INSERT, UPDATE (rotation_id)"),
     (
         "batch",
-        "INSERT, UPDATE (state, resend_at, failure, ended_at)",
+        "INSERT, UPDATE (state, resend_at, failure, ended_at, led_by)",
     ),
     ("census", "SELECT, INSERT"),
     (
@@ -110,7 +110,7 @@ const OPERATOR: [(&str, &str); 19] = [
         "rotation",
         "INSERT, UPDATE (state, resend_at, paused, paused_because, resumptions, unknown_keys_accepted, pause_after, only_column, sweep_columns, cancelled_because, due_at, failure, ended_at, pass, pass_columns, planned, plan_table, plan_part, plan_after)",
     ),
-    ("batch", "UPDATE (state, resend_at, failure)"),
+    ("batch", "UPDATE (state, resend_at, failure, led_by)"),
     ("rotation_request", "SELECT"),
     ("inbox", "SELECT, INSERT"),
     ("dead_letter", "SELECT, UPDATE (retried_at, dismissed_at)"),

@@ -274,7 +274,7 @@ async fn count_some(
     columns: &[CensusColumn],
     counts: &mut Counts,
 ) -> Result<(), SourceError> {
-    let which = rows_of(heaps, |heap, blocks| (heap, blocks));
+    let which = rows_of(heaps);
     if heaps.len() > 1 && which.is_empty() {
         return Ok(());
     }
@@ -295,13 +295,13 @@ async fn count_some(
     Ok(())
 }
 
-/// What is made of each range of heaps and its condition.
-pub(super) fn rows_of<T>(heaps: &[Locked], make: impl Fn(String, String) -> T) -> Vec<T> {
+/// Each range of heaps: the heap, and its condition.
+fn rows_of(heaps: &[Locked]) -> Vec<(String, String)> {
     let ranges = heaps
         .iter()
         .flat_map(|one| one.ranges.iter().map(|range| (one.heap.only(), range)));
     ranges
-        .map(|(only, range)| make(only, sql::of_blocks(*range)))
+        .map(|(only, range)| (only, sql::of_blocks(*range)))
         .collect()
 }
 

@@ -188,6 +188,20 @@ async fn what_another_leads_is_sent_with_it_or_later_by_itself() {
         assert!(led(unit.db(), &rotation, &first).await.unwrap().is_empty());
         let left = dispatch(&unit, &held, 9).await.unwrap().left;
         assert_eq!((left.planned, left.dispatched, left.failed), (0, 1, 1));
+        // As an older program, which knows of no leaders, may have left one.
+        let part = part("s", "1");
+        let late = plan(&unit, &rotation, table, (&part, range), Some(first.id));
+        let late = by_id(unit.db(), late.await.unwrap()).await.unwrap();
+        let failed = batch::ActiveModel {
+            state: Set(Text(BatchState::Failed)),
+            ..Default::default()
+        };
+        let only = batch::Column::Id.eq(late.id);
+        let update = batch::Entity::update_many().set(failed).filter(only);
+        update.exec(unit.db()).await.unwrap();
+        replan_failed(&unit, &rotation).await.unwrap();
+        let again = by_id(unit.db(), late.id).await.unwrap();
+        assert_eq!((again.state.0, again.led_by), (BatchState::Planned, None));
     }
 }
 
