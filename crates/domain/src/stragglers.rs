@@ -7,18 +7,17 @@ use crate::RotationState;
 /// How many values there are of each kind, such as a column and a key.
 pub type Figures<K> = BTreeMap<K, u64>;
 
-/// Whether values below the primary key are swept without a person: more of a kind `now` than in the census that
-/// the keyring's latest rotation ended with. What that left, it left in quarantine, and another sweep would leave it
-/// again. Of one that a person cancelled the rest is that person's.
-///
-/// The two are of different moments, so this says what is worth doing, and never that nothing is left.
+/// Whether values below the primary key are swept without a person: more of a kind are `below` than were seen, in the
+/// same moment, to be `in_quarantine`. Another sweep would leave those there again. Of a rotation that a person
+/// cancelled the rest is that person's.
 pub fn worth_a_sweep<K: Ord>(
     latest: Option<RotationState>,
-    now: &Figures<K>,
-    then: &Figures<K>,
+    below: &Figures<K>,
+    in_quarantine: &Figures<K>,
 ) -> bool {
-    let more = |(kind, values): (&K, &u64)| *values > then.get(kind).copied().unwrap_or_default();
-    latest == Some(RotationState::Completed) && now.iter().any(more)
+    let more =
+        |(kind, values): (&K, &u64)| *values > in_quarantine.get(kind).copied().unwrap_or_default();
+    latest == Some(RotationState::Completed) && below.iter().any(more)
 }
 
 #[cfg(test)]
@@ -30,7 +29,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_after_a_rotation_is_swept_and_what_it_left_is_not() {
+    fn what_came_after_a_rotation_is_swept_and_what_is_in_quarantine_is_not() {
         let completed = Some(RotationState::Completed);
         let then = figures(&[("ssn phi/1", 3)]);
         for (now, swept) in [

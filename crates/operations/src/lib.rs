@@ -88,7 +88,7 @@ pub use rotation_plan::{
 };
 pub use services::Services;
 pub use sources_accept::{Accepted, accept_database};
-pub use stragglers::{ByKey, Stragglers, look_for_stragglers, unknown_keys, values_by_key};
+pub use stragglers::{ByKey, Stragglers, look_for_stragglers, unknown_keys};
 pub use sweep::{SweepOutcome, SweepView, sweep, sweep_keyring};
 pub use too_new::{standby_keys, too_new_values};
 pub use views::{

@@ -1,17 +1,18 @@
 //! A look at a keyring's values: which are below its primary key, and which under keys that this store never had.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use rekey_domain::{ColumnName, Figures, Found, KeyId, KeyState, quarantine_stands_out};
+use rekey_sources::ValueId;
 use rekey_store::{
-    census::Counted,
-    columns,
+    columns::{self, Protected},
     keyrings::{self, Keyring},
-    keys, stragglers,
+    keys::{self, Key},
+    quarantine, stragglers,
 };
 use uuid::Uuid;
 
-use crate::{CensusRow, OperationError, Services, census_of_columns, look::key_names};
+use crate::{CensusRow, OperationError, PassToProve, Services, census_of_columns, look::key_names};
 
 /// Key ids that are named; of more a person asks the census.
 const NAMED: usize = 3;
@@ -24,6 +25,8 @@ pub type ByKey = Figures<(Uuid, KeyId)>;
 pub struct Stragglers {
     /// Values under keys that were primary before.
     pub below: ByKey,
+    /// Those among them that were seen to be in quarantine, wherever they stand now.
+    pub in_quarantine: ByKey,
     /// Their columns.
     pub columns: Vec<ColumnName>,
     /// Where much is under keys that this store never had: how much, in words.
@@ -37,7 +40,7 @@ impl Stragglers {
     }
 }
 
-/// Counts the values of a keyring's columns.
+/// Counts the values of a keyring's columns, and sees in the same moment which of them are in quarantine.
 ///
 /// # Errors
 /// As [`census`](crate::census()).
@@ -47,8 +50,20 @@ pub async fn look_for_stragglers(
 ) -> Result<Stragglers, OperationError> {
     let db = services.store.db();
     let mut columns = columns::of_keyring(db, keyring.id).await?;
-    let counted = census_of_columns(services, &columns, None).await?;
-    let below = keys_below(services, keyring).await?;
+    let keys = keys::of_keyring(db, keyring.id).await?;
+    let is_below = |key: &Key| key.state.0 == KeyState::Inactive;
+    let (below, settled): (Vec<_>, Vec<_>) = keys.iter().partition(|key| is_below(key));
+    let below: HashSet<_> = below.into_iter().map(Key::id).collect();
+    let known = in_quarantine(services, &columns, &below).await?;
+    let pass = PassToProve {
+        settled: settled.into_iter().map(Key::id).collect(),
+        not_met: known
+            .iter()
+            .map(|(id, of)| (*id, of.keys().cloned().collect()))
+            .collect(),
+        ..PassToProve::default()
+    };
+    let counted = census_of_columns(services, &columns, Some(&pass)).await?;
     let rows = counted.iter().filter_map(|row| match row.found {
         Found::Key(key) if below.contains(&key) => Some(((row.column_id, key), row.rows)),
         _ => None,
@@ -57,18 +72,47 @@ pub async fn look_for_stragglers(
     columns.retain(|column| found.keys().any(|(id, _)| *id == column.id));
     Ok(Stragglers {
         below: found,
+        in_quarantine: seen(&counted, &known),
         columns: columns.into_iter().map(|column| column.spec.name).collect(),
         unknown_keys: unknown_keys(services, &counted).await?,
     })
 }
 
-/// The figures of a census that a rotation took, as a look would give them.
-pub fn values_by_key(counted: &[Counted]) -> ByKey {
-    let keyed = counted.iter().filter_map(|count| match count.found() {
-        Found::Key(key) => Some(((count.column_id, key), count.rows.unsigned_abs())),
-        _ => None,
-    });
-    keyed.collect()
+/// Values in quarantine under certain keys: the start and the key of each, by the column's id.
+type Known = HashMap<Uuid, HashMap<String, KeyId>>;
+
+async fn in_quarantine(
+    services: &Services,
+    columns: &[Protected],
+    under: &HashSet<KeyId>,
+) -> Result<Known, OperationError> {
+    let mut known = Known::new();
+    for column in columns {
+        let left = quarantine::of_column(services.store.db(), column.id).await?;
+        let values = left.into_iter().filter_map(|value| {
+            let key = value.found_key_id.and_then(|id| u32::try_from(id).ok());
+            let key = KeyId::new(key?);
+            let id = ValueId::from(value.row_key);
+            under
+                .contains(&key)
+                .then_some((id.start()?.to_owned(), key))
+        });
+        known.insert(column.id, values.collect());
+    }
+    Ok(known)
+}
+
+/// How many of them a census saw.
+fn seen(counted: &[CensusRow], known: &Known) -> ByKey {
+    let mut seen = ByKey::new();
+    let mut columns = HashSet::new();
+    for row in counted.iter().filter(|row| columns.insert(row.column_id)) {
+        let known = known.get(&row.column_id);
+        for key in row.standing.iter().filter_map(|start| known?.get(start)) {
+            *seen.entry((row.column_id, *key)).or_default() += 1;
+        }
+    }
+    seen
 }
 
 /// What the latest looks found that needs a person: values under unknown keys, or that nobody could look for long.
@@ -100,16 +144,6 @@ pub(crate) async fn problems(services: &Services) -> Result<Vec<String>, Operati
         }));
     }
     Ok(problems)
-}
-
-/// Keys that were primary before and have material still.
-async fn keys_below(
-    services: &Services,
-    keyring: &Keyring,
-) -> Result<HashSet<KeyId>, OperationError> {
-    let keys = keys::of_keyring(services.store.db(), keyring.id).await?;
-    let inactive = keys.iter().filter(|key| key.state.0 == KeyState::Inactive);
-    Ok(inactive.map(|key| key.id()).collect())
 }
 
 /// Whether so many values of a column are under keys that this store never had that there is one cause; and

@@ -97,6 +97,7 @@ async fn values_of_a_restored_source_are_swept_a_day_later_and_what_cannot_be_is
     assert_eq!(clinic.under_old().await, 0);
     assert_eq!(clinic.audited("sweep.started", "phi").await, 1);
     assert_eq!(clinic.audited("sweep.completed", "phi").await, 1);
+    let swept = ssns(&clinic).await;
 
     // A value that does not open stays below the primary key; one sweep finds that out.
     let (id, mut spoilt) = before[7].clone();
@@ -107,6 +108,13 @@ async fn values_of_a_restored_source_are_swept_a_day_later_and_what_cannot_be_is
     assert_eq!((second.moved, second.quarantined), (0, 1));
     a_day_later(&clinic).await;
     assert_eq!(latest(&clinic).await.id, second.id);
+
+    // It is mended, and another comes from the backup: as many as before, and not the same.
+    put_back(&clinic, &swept[7..8]).await;
+    put_back(&clinic, &before[8..9]).await;
+    a_day_later(&clinic).await;
+    let third = clinic.completes().await;
+    assert_eq!((third.moved, third.quarantined), (1, 0));
     engine.stop().await;
 }
 

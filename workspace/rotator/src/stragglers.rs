@@ -5,14 +5,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rekey_domain::{Principal, RotationReason, RotationState, worth_a_sweep};
 use rekey_messages::StragglersWanted;
-use rekey_operations::{
-    ByKey, OperationError, Services, Stragglers, look_for_stragglers, sweep, values_by_key,
-};
+use rekey_operations::{OperationError, Services, Stragglers, look_for_stragglers, sweep};
 use rekey_runtime::{Handler, Job, JobError, leased};
 use rekey_store::{
     Unit,
     audit::Record,
-    census,
     keyrings::{self, Keyring},
     rotations::{self, Rotation},
     stragglers::{self, Findings},
@@ -71,10 +68,8 @@ impl LookForStragglers {
         keyring: &Keyring,
         found: Stragglers,
     ) -> Result<(), OperationError> {
-        let latest = self.latest(keyring).await?;
-        let then = self.left_by(latest.as_ref()).await?;
-        let state = latest.map(|latest| latest.state.0);
-        let sweeps = worth_a_sweep(state, &found.below, &then);
+        let latest = self.latest(keyring).await?.map(|latest| latest.state.0);
+        let sweeps = worth_a_sweep(latest, &found.below, &found.in_quarantine);
         let pen = self.services.pen(&crate::principal()).await?;
         let Some(unit) = job.begin().await? else {
             return Ok(());
@@ -100,17 +95,6 @@ impl LookForStragglers {
         unit.commit().await?;
         tracing::info!(keyring = %keyring.name.0, values = found.values(), sweeps, "looked for stragglers");
         Ok(())
-    }
-
-    /// What the census found that the rotation ended with.
-    async fn left_by(&self, latest: Option<&Rotation>) -> Result<ByKey, OperationError> {
-        let Some(latest) = latest else {
-            return Ok(ByKey::new());
-        };
-        let db = self.services.store.db();
-        Ok(values_by_key(
-            &census::of_pass(db, latest.id, latest.pass).await?,
-        ))
     }
 
     async fn note_failure(
