@@ -195,7 +195,6 @@ impl Source for PostgresSource {
         let found = parts::find(&mut connection, &table).await?;
         let mut parts_found = Vec::with_capacity(found.len());
         for heap in found {
-            connections::steady_by_place(&mut connection, &table.place).await?;
             let rows = heap.rows_per_block(&mut connection, &table.place).await;
             parts_found.push(heap.part(parts::or_usual(rows)?));
         }

@@ -315,7 +315,6 @@ async fn ranges_of(
     if ranges::next(&part, None, RANGE_ROWS / MORE_ROWS)
         .is_some_and(|all| Some(all.last) < part.end)
     {
-        connections::steady_by_place(careful.connection(), &table.place).await?;
         let rows = heap
             .rows_per_block(careful.connection(), &table.place)
             .await;

@@ -180,6 +180,7 @@ impl Heap {
         if blocks <= FEW_BLOCKS {
             return Ok(ranges::USUAL_ROWS);
         }
+        connections::steady_by_place(connection, table).await?;
         let only = self.only();
         let sql = format!(
             "SELECT pg_catalog.count(t.ctid) FROM {only} AS t WHERE t.ctid < '({blocks},0)'::tid"
