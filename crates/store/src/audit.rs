@@ -1,5 +1,7 @@
 //! The audit log: an append-only chain of hashes, with encrypted details beside it.
 
+pub(crate) mod entities;
+
 use std::sync::Arc;
 
 use rekey_domain::{BindValue, Principal};
@@ -12,11 +14,11 @@ use sea_orm::{
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-pub use crate::entities::audit_entry::Model as AuditEntry;
+pub use crate::audit::entities::audit_entry::Model as AuditEntry;
 use crate::{
     StoreError, Unit,
-    entities::{audit_detail, audit_entry, audit_head},
-    stored::Text,
+    audit::entities::{audit_detail, audit_entry, audit_head},
+    database::stored::Text,
 };
 
 /// The column id that details are bound to: `audit_detail` is a protected table of the store itself.
@@ -239,7 +241,7 @@ mod tests {
     use super::*;
     use crate::{
         Store,
-        test_store::{Kind, TestStore},
+        database::test_store::{Kind, TestStore},
     };
 
     fn pen() -> AuditPen {

@@ -2,7 +2,7 @@
 
 use sea_orm::{DbErr, SqlErr, SqlxError};
 
-use crate::faults::{self, driver_error};
+use crate::database::faults::{self, driver_error};
 
 /// An error of the store.
 #[derive(Debug, thiserror::Error)]
@@ -178,8 +178,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        Store, keyrings,
-        test_store::{Kind, TestStore},
+        Store,
+        database::test_store::{Kind, TestStore},
+        keys::keyrings,
     };
 
     async fn raise(store: &Store, code: &str) -> StoreError {

@@ -1,5 +1,7 @@
 //! Keys: made as standby, switched to primary, counted.
 
+pub(crate) mod entities;
+pub mod keyrings;
 pub mod leases;
 
 use std::ops::Deref;
@@ -20,9 +22,11 @@ use uuid::Uuid;
 
 use crate::{
     StoreError, Unit,
-    entities::{key, keyring},
-    keyrings::{self, Keyring},
-    stored::Text,
+    database::stored::Text,
+    keys::{
+        entities::{key, keyring},
+        keyrings::Keyring,
+    },
 };
 
 /// A key that was generated and wrapped, not yet stored.

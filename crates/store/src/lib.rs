@@ -4,50 +4,29 @@
 //! written outside a unit of work. A state is changed by `UPDATE … WHERE state = expected`.
 
 pub mod audit;
-pub mod batches;
-pub mod broadcasts;
-pub mod census;
-pub mod certificates;
-pub mod columns;
-mod connect;
-pub mod dead_letters;
-pub mod entities;
+mod database;
 mod error;
-mod faults;
-pub mod gauges;
-pub mod heartbeats;
-pub mod inbox;
-pub mod keyrings;
 pub mod keys;
-pub mod leases;
-pub mod met;
-pub mod outbox;
-pub mod pace;
-mod pooler;
-pub mod progress;
-pub mod prune;
-pub mod quarantine;
-pub mod relay;
-pub mod rights;
+mod messaging;
 pub mod rotations;
-pub mod schedules;
-mod schema;
-pub mod speed;
-mod store;
-pub mod stored;
-pub mod stragglers;
-pub mod sweeps;
-#[cfg(test)]
-mod test_store;
-mod time;
-mod unit;
-mod wakes;
-mod worker_lock;
+mod sources;
+mod work;
 
-pub use connect::is_postgres;
+pub use database::{
+    connect::is_postgres,
+    gauges, rights,
+    store::{Store, sqlite_file},
+    stored,
+    time::database_time,
+    unit::Unit,
+    worker_lock::WorkerLock,
+};
 pub use error::StoreError;
+pub use keys::keyrings;
+pub use messaging::{broadcasts, dead_letters, inbox, outbox, relay};
+pub use rotations::{
+    batches, census, certificates, met, progress, prune, quarantine, speed, stragglers, sweeps,
+};
 pub use sea_orm::ConnectionTrait;
-pub use store::{Store, sqlite_file};
-pub use time::database_time;
-pub use unit::Unit;
-pub use worker_lock::WorkerLock;
+pub use sources::columns;
+pub use work::{heartbeats, leases, pace, schedules};

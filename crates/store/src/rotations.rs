@@ -1,5 +1,17 @@
 //! Rotations: started, moved on by compare-and-swap, ended.
 
+pub mod batches;
+pub mod census;
+pub mod certificates;
+pub(crate) mod entities;
+pub mod met;
+pub mod progress;
+pub mod prune;
+pub mod quarantine;
+pub mod speed;
+pub mod stragglers;
+pub mod sweeps;
+
 use std::{num::NonZeroU64, ops::Deref};
 
 use rekey_domain::{Canary, Principal, RotationKind, RotationReason, RotationState};
@@ -11,11 +23,11 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-pub use crate::entities::rotation::{ActiveModel as Changes, Model as Rotation};
+pub use crate::rotations::entities::rotation::{ActiveModel as Changes, Model as Rotation};
 use crate::{
     Store, StoreError, Unit,
-    entities::{rotation, rotation_request},
-    stored::{Json, Text},
+    database::stored::{Json, Text},
+    rotations::entities::{rotation, rotation_request},
 };
 
 /// The states in which a rotation takes steps by itself.
@@ -189,7 +201,7 @@ pub(crate) async fn insert(unit: &Unit, row: Changes) -> Result<Rotation, StoreE
 
 impl Rotation {
     /// What its batches added up to; of one that is not over they are counted.
-    pub(crate) fn totals_at_its_end(&self) -> Option<&Json<crate::progress::Totals>> {
+    pub(crate) fn totals_at_its_end(&self) -> Option<&Json<crate::rotations::progress::Totals>> {
         self.totals.as_ref().filter(|_| !self.state.0.is_live())
     }
 
@@ -471,7 +483,7 @@ mod tests {
     use super::*;
     use crate::{
         Store,
-        test_store::{Kind, TestStore, loser},
+        database::test_store::{Kind, TestStore, loser},
     };
 
     #[tokio::test]

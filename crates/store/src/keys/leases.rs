@@ -11,7 +11,7 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, sea_query::Expr};
 use uuid::Uuid;
 
 use super::{Key, of_keyring};
-use crate::{Store, StoreError, Unit, entities::key};
+use crate::{Store, StoreError, Unit, keys::entities::key};
 
 /// When the last encrypt lease under any key of the keyring that was replaced ends, at the latest:
 /// later, no process begins an encryption under one. None: no key was replaced.
@@ -52,7 +52,7 @@ async fn find_out(unit: &Unit, keyring: Uuid) -> Result<(), StoreError> {
     let keys = of_keyring(unit.db(), keyring).await?;
     // Asked for after the keys were read: whoever asks for a lease from now on reads the same of them.
     // When the switch began says less, as leases were given until it committed.
-    let now = crate::time::in_milliseconds(crate::database_time(unit.db()).await?);
+    let now = crate::database::time::in_milliseconds(crate::database_time(unit.db()).await?);
     for key in keys.iter().filter(|key| is_unknown(key, now)) {
         let end = leases_end(now, longest(key));
         let unless_found_out = match key.leases_end_at {

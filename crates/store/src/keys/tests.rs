@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::*;
 use crate::{
     Store,
-    test_store::{Kind, TestStore, loser, new_key},
+    database::test_store::{Kind, TestStore, loser, new_key},
 };
 
 const NO_PROOF: Option<BackupProof> = Some(BackupProof::NotRequired);
@@ -54,7 +54,7 @@ async fn a_switch_leaves_one_active_key_and_is_made_once() {
             let again = switch_to(&store, &keyring, &standby, &policy, NO_PROOF).await;
             assert!(again.is_err());
             assert_eq!(states(&store, &keyring).await, after);
-            let found = crate::keyrings::by_id(store.db(), keyring.id)
+            let found = crate::keys::keyrings::by_id(store.db(), keyring.id)
                 .await
                 .unwrap();
             assert_eq!(found.primary_key_id, Some(i64::from(id)));

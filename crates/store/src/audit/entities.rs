@@ -1,0 +1,5 @@
+//! Its tables, one file each.
+
+pub(crate) mod audit_detail;
+pub(crate) mod audit_entry;
+pub(crate) mod audit_head;

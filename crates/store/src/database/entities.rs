@@ -1,0 +1,3 @@
+//! Its tables, one file each.
+
+pub(crate) mod deployment;

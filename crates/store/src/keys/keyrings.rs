@@ -1,0 +1,252 @@
+//! Keyrings and the deployment they belong to.
+
+use rekey_domain::{Algorithm, KeyringName, KeyringPolicy, Purpose};
+use sea_orm::{
+    ActiveModelTrait,
+    ActiveValue::Set,
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::{LockType, OnConflict},
+};
+use uuid::Uuid;
+
+pub use crate::keys::entities::keyring::Model as Keyring;
+use crate::{
+    StoreError, Unit,
+    database::{
+        entities::deployment,
+        stored::{Json, Text},
+    },
+    keys::{self, entities::keyring},
+};
+
+/// The deployment's id; made when it is first asked for in a unit.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn ensure_deployment(unit: &Unit) -> Result<Uuid, StoreError> {
+    if let Some(found) = deployment::Entity::find().one(unit.db()).await? {
+        return Ok(found.id);
+    }
+    let row = deployment::ActiveModel {
+        id: Set(Uuid::now_v7()),
+        created_at: Set(unit.now()),
+    };
+    // There is one at most, by an index; of two units that make it, one waits for the other.
+    deployment::Entity::insert(row)
+        .on_conflict(OnConflict::new().do_nothing().to_owned())
+        .exec_without_returning(unit.db())
+        .await?;
+    deployment(unit.db()).await
+}
+
+/// The deployment's id.
+///
+/// # Errors
+/// [`StoreError::Unknown`] before `rekey init`.
+pub async fn deployment(db: &impl ConnectionTrait) -> Result<Uuid, StoreError> {
+    let unknown = || StoreError::Unknown {
+        what: "deployment here; run rekey init".to_owned(),
+        known: Vec::new(),
+    };
+    find_deployment(db).await?.ok_or_else(unknown)
+}
+
+/// The deployment's id, if there is one yet.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn find_deployment(db: &impl ConnectionTrait) -> Result<Option<Uuid>, StoreError> {
+    let found = deployment::Entity::find().one(db).await?;
+    Ok(found.map(|row| row.id))
+}
+
+/// Every keyring, by name.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn all(db: &impl ConnectionTrait) -> Result<Vec<Keyring>, StoreError> {
+    Ok(keyring::Entity::find()
+        .order_by_asc(keyring::Column::Name)
+        .all(db)
+        .await?)
+}
+
+/// The keyring of this name.
+///
+/// # Errors
+/// [`StoreError::Unknown`] lists the names there are.
+pub async fn by_name(db: &impl ConnectionTrait, name: &KeyringName) -> Result<Keyring, StoreError> {
+    if let Some(found) = find(db, name).await? {
+        return Ok(found);
+    }
+    let known = all(db)
+        .await?
+        .into_iter()
+        .map(|keyring| keyring.name.0.to_string())
+        .collect();
+    Err(StoreError::Unknown {
+        what: format!("keyring {name}"),
+        known,
+    })
+}
+
+/// The keyring of this name, if there is one.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn find(
+    db: &impl ConnectionTrait,
+    name: &KeyringName,
+) -> Result<Option<Keyring>, StoreError> {
+    Ok(keyring::Entity::find()
+        .filter(keyring::Column::Name.eq(name.as_str()))
+        .one(db)
+        .await?)
+}
+
+/// The keyring of this id.
+///
+/// # Errors
+/// [`StoreError::Unknown`] when there is none.
+pub async fn by_id(db: &impl ConnectionTrait, id: Uuid) -> Result<Keyring, StoreError> {
+    let unknown = || StoreError::Unknown {
+        what: format!("keyring with id {id}"),
+        known: Vec::new(),
+    };
+    keyring::Entity::find_by_id(id)
+        .one(db)
+        .await?
+        .ok_or_else(unknown)
+}
+
+/// The keyring of this id, held until the unit ends: what is decided by its keys and rotations is
+/// decided by one unit after another.
+///
+/// # Errors
+/// [`StoreError::Unknown`] when there is none.
+pub async fn lock(unit: &Unit, id: Uuid) -> Result<Keyring, StoreError> {
+    let found = keyring::Entity::find_by_id(id)
+        .lock(LockType::Update)
+        .one(unit.db())
+        .await?;
+    match found {
+        Some(found) => Ok(found),
+        None => by_id(unit.db(), id).await,
+    }
+}
+
+/// Creates a keyring without keys.
+///
+/// # Errors
+/// [`StoreError::Stale`] when the name is taken.
+pub async fn create(
+    unit: &Unit,
+    name: &KeyringName,
+    purpose: Purpose,
+    algorithm: Algorithm,
+    policy: &KeyringPolicy,
+) -> Result<Keyring, StoreError> {
+    let row = keyring::ActiveModel {
+        id: Set(Uuid::now_v7()),
+        name: Set(Text(name.clone())),
+        purpose: Set(Text(purpose)),
+        algorithm: Set(Text(algorithm)),
+        policy: Set(Json(policy.clone())),
+        primary_key_id: Set(None),
+        created_at: Set(unit.now()),
+    };
+    let taken = |error| StoreError::stale_if_taken(error, format!("keyring {name}"));
+    row.insert(unit.db()).await.map_err(taken)
+}
+
+/// Replaces a keyring's policy. Leases that the policy before gave under the primary key live on, which
+/// the key remembers.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn set_policy(
+    unit: &Unit,
+    keyring: Uuid,
+    policy: &KeyringPolicy,
+) -> Result<(), StoreError> {
+    let before = lock(unit, keyring).await?;
+    if let Some(primary) = before.primary_key_id {
+        let longest = before.policy.0.encrypt_lease.max(policy.encrypt_lease);
+        keys::leases::raise_longest(unit, primary, longest).await?;
+    }
+    let row = keyring::ActiveModel {
+        id: Set(keyring),
+        policy: Set(Json(policy.clone())),
+        ..Default::default()
+    };
+    row.update(unit.db()).await?;
+    Ok(())
+}
+
+/// Replaces the algorithm of the keys that a keyring makes from now on; those there are keep theirs.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn set_algorithm(
+    unit: &Unit,
+    keyring: Uuid,
+    algorithm: Algorithm,
+) -> Result<(), StoreError> {
+    let row = keyring::ActiveModel {
+        id: Set(keyring),
+        algorithm: Set(Text(algorithm)),
+        ..Default::default()
+    };
+    row.update(unit.db()).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Store,
+        database::test_store::{Kind, TestStore, loser},
+    };
+
+    async fn ensure(store: &Store) -> Uuid {
+        let unit = store.begin().await.unwrap();
+        let id = ensure_deployment(&unit).await.unwrap();
+        unit.commit().await.unwrap();
+        id
+    }
+
+    #[tokio::test]
+    async fn programs_that_make_the_deployment_at_once_make_one() {
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let elsewhere = store.another().await;
+            let (here, there) = tokio::join!(ensure(&store), ensure(&elsewhere));
+            assert_eq!(here, there);
+            assert_eq!(deployment(store.db()).await.unwrap(), here);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_another_took_meanwhile_is_looked_up_again() {
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let name: KeyringName = "phi".parse().unwrap();
+            let create = async |store: Store| {
+                let unit = store.begin().await?;
+                create(
+                    &unit,
+                    &name,
+                    Purpose::Phi,
+                    Algorithm::default(),
+                    &KeyringPolicy::default(),
+                )
+                .await?;
+                unit.commit().await
+            };
+            let made = tokio::join!(create(store.clone()), create(store.another().await));
+            let late = loser(made);
+            assert!(matches!(late, StoreError::Stale { .. }), "{late}");
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Its tables, one file each.
+
+pub(crate) mod dead_letter;
+pub(crate) mod inbox;
+pub(crate) mod outbox;

@@ -1,0 +1,379 @@
+//! The list of values that could not be re-encrypted.
+
+use rekey_domain::{KeyId, PartId, QuarantineReason};
+use sea_orm::{
+    ActiveValue::Set,
+    ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter, QueryOrder,
+    QuerySelect,
+    sea_query::{LikeExpr, OnConflict, SimpleExpr},
+};
+use uuid::Uuid;
+
+pub use crate::rotations::entities::quarantine::Model as Quarantined;
+use crate::{
+    StoreError, Unit,
+    database::stored::Text,
+    rotations::{Rotation, entities::quarantine},
+};
+
+/// The column id that names of rows are bound to: `quarantine` is a protected table of the store itself.
+pub const ROW_NAME_COLUMN_ID: &str = "rekey.quarantine.row_name";
+
+/// A value to put in quarantine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewQuarantine {
+    /// The protected column.
+    pub column: Uuid,
+    /// Where it stands, and what tells it from other values there: holds nothing in clear of it or of
+    /// its row's key.
+    pub row_key: String,
+    /// The row's name for people, sealed.
+    pub row_name: Option<Vec<u8>>,
+    /// The key id its first bytes name, if they name one.
+    pub found: Option<KeyId>,
+    /// Why.
+    pub reason: QuarantineReason,
+    /// What more is known of why: a trigger, a server's code. Nothing of the value or its row's key.
+    pub detail: Option<String>,
+}
+
+/// Puts a value in quarantine; again only brings the reason up to date.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn add(unit: &Unit, rotation: &Rotation, new: NewQuarantine) -> Result<(), StoreError> {
+    use quarantine::Column::{
+        ColumnId, Detail, FoundAt, FoundKeyId, Pass, Reason, ResolvedAt, RotationId, RowKey,
+        RowName,
+    };
+    let row = quarantine::ActiveModel {
+        id: Set(Uuid::now_v7()),
+        rotation_id: Set(rotation.id),
+        pass: Set(Some(rotation.pass)),
+        column_id: Set(new.column),
+        row_key: Set(new.row_key),
+        found_key_id: Set(new.found.map(|id| i64::from(id.value()))),
+        reason: Set(Text(new.reason)),
+        found_at: Set(unit.now()),
+        resolved_at: Set(None),
+        row_name: Set(new.row_name),
+        detail: Set(new.detail),
+    };
+    let again = OnConflict::columns([ColumnId, RowKey])
+        .update_columns([
+            RotationId, Pass, FoundKeyId, Reason, FoundAt, ResolvedAt, RowName, Detail,
+        ])
+        .to_owned();
+    quarantine::Entity::insert(row)
+        .on_conflict(again)
+        .exec_without_returning(unit.db())
+        .await?;
+    Ok(())
+}
+
+/// How many values of a column a rotation met in its current pass and had to leave, each counted
+/// once: a row may be met again where its table is planned again.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn of_pass(
+    db: &impl ConnectionTrait,
+    rotation: &Rotation,
+    column: Uuid,
+) -> Result<u64, StoreError> {
+    Ok(quarantine::Entity::find()
+        .filter(quarantine::Column::RotationId.eq(rotation.id))
+        .filter(quarantine::Column::Pass.eq(rotation.pass))
+        .filter(quarantine::Column::ColumnId.eq(column))
+        .count(db)
+        .await?)
+}
+
+/// Which they are: their row keys.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn keys_of_pass(
+    db: &impl ConnectionTrait,
+    rotation: &Rotation,
+    column: Uuid,
+) -> Result<Vec<String>, StoreError> {
+    Ok(quarantine::Entity::find()
+        .select_only()
+        .column(quarantine::Column::RowKey)
+        .filter(quarantine::Column::RotationId.eq(rotation.id))
+        .filter(quarantine::Column::Pass.eq(rotation.pass))
+        .filter(quarantine::Column::ColumnId.eq(column))
+        .into_tuple()
+        .all(db)
+        .await?)
+}
+
+/// The first `most` values that a rotation met in its current pass and had to leave.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn left_by(
+    db: &impl ConnectionTrait,
+    rotation: &Rotation,
+    most: u64,
+) -> Result<Vec<Quarantined>, StoreError> {
+    let left = quarantine::Entity::find()
+        .filter(quarantine::Column::RotationId.eq(rotation.id))
+        .filter(quarantine::Column::Pass.eq(rotation.pass))
+        .order_by_asc(quarantine::Column::Id);
+    Ok(left.limit(most).all(db).await?)
+}
+
+/// How many of them there are for one reason.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn left_for(
+    db: &impl ConnectionTrait,
+    rotation: &Rotation,
+    reason: QuarantineReason,
+) -> Result<u64, StoreError> {
+    Ok(quarantine::Entity::find()
+        .filter(quarantine::Column::RotationId.eq(rotation.id))
+        .filter(quarantine::Column::Pass.eq(rotation.pass))
+        .filter(quarantine::Column::Reason.eq(reason.to_string()))
+        .count(db)
+        .await?)
+}
+
+/// What is in quarantine and was not resolved.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn open(db: &impl ConnectionTrait) -> Result<Vec<Quarantined>, StoreError> {
+    Ok(quarantine::Entity::find()
+        .filter(quarantine::Column::ResolvedAt.is_null())
+        .all(db)
+        .await?)
+}
+
+/// How many values are in quarantine.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn count_open(db: &impl ConnectionTrait) -> Result<u64, StoreError> {
+    let open = quarantine::Entity::find().filter(quarantine::Column::ResolvedAt.is_null());
+    Ok(open.count(db).await?)
+}
+
+/// One of them, resolved or not.
+///
+/// # Errors
+/// [`StoreError::Unknown`] when there is none of this id.
+pub async fn by_id(db: &impl ConnectionTrait, id: Uuid) -> Result<Quarantined, StoreError> {
+    let found = quarantine::Entity::find_by_id(id).one(db).await?;
+    found.ok_or_else(|| StoreError::Unknown {
+        what: format!("value {id} in quarantine"),
+        known: Vec::new(),
+    })
+}
+
+/// Marks one as resolved: a person is done with it.
+///
+/// # Errors
+/// [`StoreError::Unknown`] when there is none of this id, [`StoreError::Refused`] when it is resolved.
+pub async fn resolve(unit: &Unit, id: Uuid) -> Result<Quarantined, StoreError> {
+    let found = by_id(unit.db(), id).await?;
+    if mark(unit, quarantine::Column::Id.eq(id)).await? == 1 {
+        return Ok(found);
+    }
+    Err(StoreError::Refused(format!(
+        "value {id} in quarantine is resolved already"
+    )))
+}
+
+/// Forgets that the present pass met values of a part, which was written anew: it is read again, where
+/// they have other places.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn forget_part(
+    unit: &Unit,
+    rotation: &Rotation,
+    part: &PartId,
+) -> Result<(), StoreError> {
+    use quarantine::Column::{Pass, RotationId, RowKey};
+    let unmet = quarantine::ActiveModel {
+        pass: Set(None),
+        ..Default::default()
+    };
+    quarantine::Entity::update_many()
+        .set(unmet)
+        .filter(RotationId.eq(rotation.id))
+        .filter(Pass.eq(rotation.pass))
+        .filter(starts_with(RowKey, &format!("{part} ")))
+        .exec(unit.db())
+        .await?;
+    Ok(())
+}
+
+/// As it is written: names of parts have characters in them that a pattern takes for others.
+fn starts_with(column: quarantine::Column, text: &str) -> SimpleExpr {
+    let pattern = text
+        .replace('\\', "\\\\")
+        .replace('%', "\\%")
+        .replace('_', "\\_");
+    column.like(LikeExpr::new(format!("{pattern}%")).escape('\\'))
+}
+
+/// The row keys of what is in quarantine of a column, and was not met in the rotation's present pass.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn not_met(
+    db: &impl ConnectionTrait,
+    rotation: &Rotation,
+    column: Uuid,
+) -> Result<Vec<String>, StoreError> {
+    Ok(quarantine::Entity::find()
+        .select_only()
+        .column(quarantine::Column::RowKey)
+        .filter(quarantine::Column::ColumnId.eq(column))
+        .filter(quarantine::Column::ResolvedAt.is_null())
+        .filter(unmet(rotation))
+        .into_tuple()
+        .all(db)
+        .await?)
+}
+
+/// Counts those as met in the present pass whose start a census saw: their rows moved while they were read.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn stands_still(
+    unit: &Unit,
+    rotation: &Rotation,
+    column: Uuid,
+    starts: &[String],
+) -> Result<(), StoreError> {
+    use quarantine::Column::{ColumnId, ResolvedAt, RowKey};
+    for start in starts {
+        let met = quarantine::ActiveModel {
+            rotation_id: Set(rotation.id),
+            pass: Set(Some(rotation.pass)),
+            ..Default::default()
+        };
+        quarantine::Entity::update_many()
+            .set(met)
+            .filter(ColumnId.eq(column))
+            .filter(ResolvedAt.is_null())
+            .filter(unmet(rotation))
+            .filter(RowKey.ends_with(format!(" {start}")))
+            .exec(unit.db())
+            .await?;
+    }
+    Ok(())
+}
+
+fn unmet(rotation: &Rotation) -> SimpleExpr {
+    use quarantine::Column::{Pass, RotationId};
+    // Rows of older programs have no pass.
+    RotationId
+        .ne(rotation.id)
+        .or(Pass.is_null())
+        .or(Pass.ne(rotation.pass))
+}
+
+/// Marks those of these columns as resolved that the rotation did not meet in its present pass, which
+/// was over all rows: they were mended or are gone.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn resolve_what_was_not_met(
+    unit: &Unit,
+    rotation: &Rotation,
+    columns: impl IntoIterator<Item = Uuid>,
+) -> Result<u64, StoreError> {
+    use quarantine::Column::ColumnId;
+    mark(unit, ColumnId.is_in(columns).and(unmet(rotation))).await
+}
+
+async fn mark(unit: &Unit, which: SimpleExpr) -> Result<u64, StoreError> {
+    let resolved = quarantine::ActiveModel {
+        resolved_at: Set(Some(unit.now())),
+        ..Default::default()
+    };
+    let marked = quarantine::Entity::update_many()
+        .set(resolved)
+        .filter(quarantine::Column::ResolvedAt.is_null())
+        .filter(which)
+        .exec(unit.db())
+        .await?;
+    Ok(marked.rows_affected)
+}
+
+/// The rows of a column in quarantine.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn of_column(
+    db: &impl ConnectionTrait,
+    column: Uuid,
+) -> Result<Vec<Quarantined>, StoreError> {
+    let of_column = quarantine::Column::ColumnId.eq(column);
+    let open = quarantine::Column::ResolvedAt.is_null();
+    Ok(quarantine::Entity::find()
+        .filter(of_column)
+        .filter(open)
+        .all(db)
+        .await?)
+}
+
+/// Resolves everything of a column that is in quarantine.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn resolve_column(unit: &Unit, column: Uuid) -> Result<(), StoreError> {
+    mark(unit, quarantine::Column::ColumnId.eq(column)).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rekey_domain::{Principal, RotationReason};
+
+    use super::*;
+    use crate::{
+        database::test_store::{Kind, TestStore},
+        rotations,
+    };
+
+    /// `_` is any character to a pattern.
+    #[tokio::test]
+    async fn a_part_is_forgotten_and_none_whose_name_is_like_its_own() {
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let (keyring, column) = (store.keyring("phi").await, Uuid::now_v7());
+            let unit = store.unit().await;
+            let ana = Principal::os("ana", "clinic");
+            let rotation = rotations::start(&unit, keyring.id, RotationReason::Request, &ana);
+            let rotation = rotation.await.unwrap();
+            let part = |name: &str| PartId {
+                name: name.to_owned(),
+                form: "1".to_owned(),
+            };
+            for name in ["p_1", "p11", r"p%\_1"] {
+                let new = NewQuarantine {
+                    column,
+                    row_key: format!("{} 7 aa", part(name)),
+                    row_name: None,
+                    found: None,
+                    reason: QuarantineReason::Unopened,
+                    detail: None,
+                };
+                add(&unit, &rotation, new).await.unwrap();
+            }
+            for (name, left) in [("p_1", 2), (r"p%\_1", 1), ("p11", 0)] {
+                forget_part(&unit, &rotation, &part(name)).await.unwrap();
+                let met = of_pass(unit.db(), &rotation, column).await.unwrap();
+                assert_eq!(met, left, "{name}");
+            }
+        }
+    }
+}
