@@ -352,5 +352,4 @@ pub fn decide_request(latest: Option<RotationState>) -> RequestDecision {
 }
 
 #[cfg(test)]
-#[path = "rotation_model.rs"]
 mod model;

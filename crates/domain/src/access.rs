@@ -1,0 +1,4 @@
+//! Who asks, and how much of it is looked at.
+
+pub(crate) mod allowance;
+pub(crate) mod principal;
