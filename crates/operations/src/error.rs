@@ -10,7 +10,7 @@ use rekey_kms::KmsError;
 use rekey_sources::SourceError;
 use rekey_store::StoreError;
 
-use crate::certificate::verify::CertificateError;
+use crate::certificates::verify::CertificateError;
 
 /// What waits for a person looks again after this.
 const MENDED_WITHIN: Duration = Duration::from_secs(60);

@@ -17,8 +17,10 @@ use rekey_store::{Store, is_postgres, keys, sqlite_file};
 
 use crate::{
     Change, OperationError, REQUESTS_HELD, Requester, Services, connect_kms, create_kms,
-    kms::{NoKms, local_kms},
-    master::refuse_lost,
+    keys::{
+        kms::{NoKms, local_kms},
+        master::refuse_lost,
+    },
 };
 
 /// Connections to the store that a command opens at most: one, and another while that has a unit open.

@@ -17,7 +17,7 @@ use rekey_store::{database_time, gauges, rights};
 
 use crate::{
     OperationError, Services, Worker, grants,
-    protected_tables::{ProtectedTable, protected_tables},
+    sources::protected_tables::{ProtectedTable, protected_tables},
 };
 
 /// A KMS costs money and has limits: it is asked at most so often, however often we are.

@@ -1,5 +1,7 @@
 //! Values that could not be re-encrypted: what people see of them, and being done with one.
 
+pub(crate) mod retry;
+
 use chrono::{DateTime, Utc};
 use rekey_domain::{BindValue, ColumnName, KeyId, KeyName, KeyState, Principal, QuarantineReason};
 use rekey_envelope::{Ciphertext, associated_data};
@@ -13,7 +15,7 @@ use uuid::Uuid;
 
 use crate::{
     Action, Desired, OperationError, Services,
-    audited::{Audited, reason, several},
+    access::audited::{Audited, reason, several},
 };
 
 /// A value in quarantine as people see it. Never the value.

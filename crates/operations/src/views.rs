@@ -21,10 +21,10 @@ use uuid::Uuid;
 
 use crate::{
     OperationError, Services,
-    certificate::{Signature, signature},
-    master::unopened,
-    stragglers,
-    workers::{self, WorkerView, worker_problems, worker_views},
+    certificates::{Signature, signature},
+    keys::master::unopened,
+    rotations::stragglers,
+    work::workers::{self, WorkerView, worker_problems, worker_views},
 };
 
 /// Transactions that a census waits for end by then; later a person looks whose they are.

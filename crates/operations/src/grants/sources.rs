@@ -6,7 +6,7 @@ use rekey_sources::GRANT_SUPPRESS;
 use super::{Grantee, SourceGrants, Worker, store::quote};
 use crate::{
     OperationError, Services,
-    protected_tables::{ProtectedTable, protected_tables},
+    sources::protected_tables::{ProtectedTable, protected_tables},
 };
 
 /// Every protected table on PostgreSQL; a SQLite file has no roles.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use rekey_envelope::JwkSet;
-use rekey_operations::certificate::{
+use rekey_operations::certificates::{
     self, published_keys,
     verify::{CertificateError, LIMIT, Verified, verify_certificate},
 };

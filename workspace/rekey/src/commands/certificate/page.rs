@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rekey_domain::RotationKind;
-use rekey_operations::certificate::{
+use rekey_operations::certificates::{
     Signature,
     content::{Certificate, KeyFacts},
 };

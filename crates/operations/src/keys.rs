@@ -1,0 +1,8 @@
+//! Keys: made, leased to encrypt, counted, and the master key above them.
+
+pub(crate) mod kms;
+pub(crate) mod leases;
+pub(crate) mod making;
+pub(crate) mod master;
+pub(crate) mod metered_kms;
+pub(crate) mod uses;

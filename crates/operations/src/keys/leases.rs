@@ -1,0 +1,185 @@
+//! The client's `Leases` over the store: for our workers and embedded use.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use rekey_client::{Keyset, KeysetKey, LeaseError, LeaseGrant, Leases, Use};
+use rekey_domain::{
+    ColumnSpec, KeyId, KeyState, KeyringName, Principal, Purpose, RotationState, UsageBlock,
+};
+use rekey_envelope::CheckValue;
+use rekey_kms::{Kms, WrappedKey};
+use rekey_store::{
+    Store, StoreError, columns,
+    keyrings::{self, Keyring},
+    keys, rotations,
+};
+
+use crate::{
+    Worker,
+    keys::{making::encryption_context, uses::UseLog},
+};
+
+/// Grants from the store, in the name of one principal.
+pub struct StoreLeases {
+    store: Store,
+    principal: Principal,
+    log: Option<UseLog>,
+}
+
+impl StoreLeases {
+    /// Grants to `principal`, whose uses are not written down.
+    pub fn new(store: Store, principal: Principal) -> Self {
+        Self {
+            store,
+            principal,
+            log: None,
+        }
+    }
+
+    /// Grants to `principal`, and writes what it reports into the audit log.
+    pub fn audited(store: Store, principal: Principal, kms: Arc<dyn Kms>) -> Self {
+        let own = Arc::new(Self::new(store.clone(), principal.clone()));
+        let log = UseLog::new(store.clone(), kms, own, principal.clone());
+        Self {
+            log: Some(log),
+            ..Self::new(store, principal)
+        }
+    }
+
+    /// Which keys a client may hold: those in use, and the standby while it is being distributed.
+    async fn held_keys(&self, keyring: &Keyring) -> Result<Vec<keys::StoredKey>, StoreError> {
+        let latest = rotations::of_keyring(self.store.db(), keyring.id)
+            .await?
+            .into_iter()
+            .next();
+        let distributed = latest
+            .filter(|rotation| rotation.state.0 == RotationState::Distributing)
+            .and_then(|rotation| rotation.target_key_id);
+        let mut keys = keys::stored_of_keyring(self.store.db(), keyring.id).await?;
+        keys.retain(|key| {
+            let standby = key.state.0 == KeyState::Pending && Some(key.key_id) == distributed;
+            standby || key.state.0.may_decrypt()
+        });
+        Ok(keys)
+    }
+}
+
+#[async_trait]
+impl Leases for StoreLeases {
+    async fn column(&self, name: &str) -> Result<ColumnSpec, LeaseError> {
+        Ok(columns::by_name(self.store.db(), name)
+            .await
+            .map_err(answer)?
+            .spec)
+    }
+
+    async fn keyset(&self, keyring: &KeyringName) -> Result<Keyset, LeaseError> {
+        let db = self.store.db();
+        let deployment = keyrings::deployment(db).await.map_err(answer)?;
+        let keyring = keyrings::by_name(db, keyring).await.map_err(answer)?;
+        refuse_signing(&keyring)?;
+        let held = self.held_keys(&keyring).await.map_err(answer)?;
+        let keys = held
+            .into_iter()
+            .map(|key| keyset_key(deployment, &keyring, key))
+            .collect::<Result<_, _>>()?;
+        Ok(Keyset {
+            keyring: keyring.name.0,
+            max_age: keyring.policy.0.timing.keyset_max_age,
+            keys,
+        })
+    }
+
+    async fn encrypt_lease(&self, keyring: &KeyringName) -> Result<LeaseGrant, LeaseError> {
+        let found = keyrings::by_name(self.store.db(), keyring)
+            .await
+            .map_err(answer)?;
+        refuse_signing(&found)?;
+        let no_primary = || LeaseError::NoPrimary {
+            keyring: keyring.clone(),
+        };
+        let key = found
+            .primary_key_id
+            .and_then(|id| u32::try_from(id).ok())
+            .ok_or_else(no_primary)?;
+        Ok(LeaseGrant {
+            key: KeyId::new(key),
+            lasts: found.policy.0.encrypt_lease,
+        })
+    }
+
+    async fn usage_block(&self, key: KeyId, wanted: u64) -> Result<UsageBlock, LeaseError> {
+        // Moving rows draws on the hard budget and triggers no rotation, as it would trigger the next.
+        let by_application = self.principal != Worker::ReEncryptor.principal();
+        let unit = self.store.begin().await.map_err(answer)?;
+        let block = keys::take_usage(&unit, key, wanted, by_application)
+            .await
+            .map_err(answer)?;
+        unit.commit().await.map_err(answer)?;
+        tracing::debug!(%key, size = block.size, principal = %self.principal, "usage block taken");
+        Ok(block)
+    }
+
+    async fn report(&self, uses: &[Use]) -> Result<(), LeaseError> {
+        if let Some(log) = &self.log {
+            log.append(uses)
+                .await
+                .map_err(|error| match error.is_retryable() {
+                    true => LeaseError::OutOfReach {
+                        reason: error.to_string(),
+                    },
+                    false => LeaseError::Refused {
+                        reason: error.to_string(),
+                    },
+                })?;
+        }
+        Ok(())
+    }
+}
+
+/// What signs is handed to nobody: the rotator unwraps it where it signs.
+fn refuse_signing(keyring: &Keyring) -> Result<(), LeaseError> {
+    if keyring.purpose.0 != Purpose::Signing {
+        return Ok(());
+    }
+    Err(LeaseError::Refused {
+        reason: format!(
+            "keyring {} has purpose SIGNING: its keys sign, and never encrypt or decrypt; use a keyring of purpose PHI",
+            keyring.name.0
+        ),
+    })
+}
+
+fn keyset_key(
+    deployment: uuid::Uuid,
+    keyring: &Keyring,
+    key: keys::StoredKey,
+) -> Result<KeysetKey, LeaseError> {
+    let (id, version, algorithm) = (key.id(), key.version(), key.algorithm.0);
+    let broken = |what: &str| LeaseError::Refused {
+        reason: format!("key {id} has no {what} in the store"),
+    };
+    let context = encryption_context(deployment, keyring, id);
+    Ok(KeysetKey {
+        id,
+        version,
+        algorithm,
+        wrapped: WrappedKey::from(key.wrapped.ok_or_else(|| broken("wrapped material"))?),
+        check_value: CheckValue::try_from(key.check_value.as_slice())
+            .map_err(|_| broken("check value"))?,
+        context,
+    })
+}
+
+fn answer(error: StoreError) -> LeaseError {
+    match error {
+        StoreError::Unknown { what, .. } => LeaseError::Unknown { what },
+        error if error.is_retryable() => LeaseError::OutOfReach {
+            reason: error.to_string(),
+        },
+        error => LeaseError::Refused {
+            reason: error.to_string(),
+        },
+    }
+}

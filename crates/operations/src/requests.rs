@@ -1,0 +1,3 @@
+//! Requests from outside.
+
+pub(crate) mod admit;

@@ -1,0 +1,40 @@
+//! Cancelling a rotation: it stops where it is, and the next one takes the rest along.
+
+use rekey_domain::{Principal, RotationState};
+use rekey_store::rotations;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::{
+    Action, OperationError, Services,
+    access::audited::{Audited, reason},
+};
+
+/// Ends a rotation that is under way or has failed. Nothing is taken back: before the switch the
+/// standby stays the standby; after it the new key stays the primary, and rows under older ones stay
+/// readable until the next rotation of the keyring moves them. A batch in flight ends, and no other
+/// begins.
+///
+/// # Errors
+/// [`OperationError::Refused`] without a reason, and for a rotation that is over.
+pub async fn cancel_rotation(
+    services: &Services,
+    id: Uuid,
+    because: &str,
+    principal: &Principal,
+) -> Result<(), OperationError> {
+    let because = reason(because, "a rotation is cancelled")?;
+    let asked = Audited::begin(services, principal, Action::Rotate).await?;
+    let rotation = rotations::lock(&asked.unit, id).await?;
+    let state = rotation.state.0;
+    if !state.may_become(RotationState::Cancelled) {
+        return Err(OperationError::Refused(format!(
+            "rotation {id} is {state}; only one that is under way or has failed is cancelled"
+        )));
+    }
+    rotations::cancel(&asked.unit, &rotation, because).await?;
+    let details = json!({ "because": because, "was": state });
+    asked
+        .commit("rotation.cancelled", &id.to_string(), details)
+        .await
+}

@@ -1,0 +1,209 @@
+//! A census: counts values by key id, column by column, table by table.
+
+mod replaced;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use chrono::{DateTime, Utc};
+use rekey_domain::{ColumnName, Found, KeyId, PartId};
+use rekey_sources::{CensusColumn, Counted, PassToShow, Source, SourceError, Standing, ValueId};
+use rekey_store::columns::{self, Protected};
+use uuid::Uuid;
+
+pub(crate) use self::replaced::look as look_for_replaced;
+use crate::{OperationError, Services, sources::look::census_column};
+
+/// How often a census is begun anew where a part of a table was written anew under it.
+const ATTEMPTS: usize = 5;
+
+/// How many values of a column stand under one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CensusRow {
+    /// The column.
+    pub column: ColumnName,
+    /// The column's id in the store.
+    pub column_id: Uuid,
+    /// What the values are.
+    pub found: Found,
+    /// How many.
+    pub rows: u64,
+    /// How many of them were seen to be what the pass had left; none where no pass is to be shown.
+    pub left: u64,
+    /// Values of the column that the pass did not meet and that stand somewhere still.
+    pub standing: Arc<Vec<String>>,
+    /// The store's time when the table began to be counted: not before the moment that is shown.
+    pub taken_at: DateTime<Utc>,
+}
+
+/// What a census has to show of a pass over the rows.
+#[derive(Debug, Default)]
+pub struct PassToProve {
+    /// The key ids at or above the target.
+    pub settled: Vec<KeyId>,
+    /// What the pass left of each column, by the column's id in the store.
+    pub left: HashMap<Uuid, HashSet<ValueId>>,
+    /// The parts of each table that the pass read from end to end, by the table's id in the store.
+    pub parts: HashMap<Uuid, Vec<PartId>>,
+    /// Values in quarantine that the pass did not meet, by the column's id in the store: their starts.
+    pub not_met: HashMap<Uuid, HashSet<String>>,
+    /// The mark of each source, by its id in the store.
+    pub fences: HashMap<Uuid, String>,
+}
+
+/// The census of one table, for people.
+#[derive(Debug)]
+pub struct TableCensus {
+    /// Its protected columns.
+    pub columns: Vec<ColumnName>,
+    /// What they hold; a column without values has no row.
+    pub counted: Result<Vec<CensusRow>, OperationError>,
+}
+
+/// Counts every protected column, table by table: one that cannot be counted hides no other.
+///
+/// # Errors
+/// [`OperationError::Store`].
+pub async fn census_by_table(services: &Services) -> Result<Vec<TableCensus>, OperationError> {
+    let columns = columns::all(services.store.db()).await?;
+    let mut censuses = Vec::new();
+    for table in tables(&columns) {
+        let names = table.iter().map(|column| column.spec.name.clone());
+        censuses.push(TableCensus {
+            columns: names.collect(),
+            counted: count_table(services, &table, None).await,
+        });
+    }
+    Ok(censuses)
+}
+
+/// Counts every protected column.
+///
+/// # Errors
+/// [`OperationError::Source`] when a source is not reached: half a census is none.
+pub async fn census(services: &Services) -> Result<Vec<CensusRow>, OperationError> {
+    let columns = columns::all(services.store.db()).await?;
+    census_of_columns(services, &columns, None).await
+}
+
+/// Counts these columns.
+///
+/// # Errors
+/// As [`census`].
+pub async fn census_of_columns(
+    services: &Services,
+    columns: &[Protected],
+    pass: Option<&PassToProve>,
+) -> Result<Vec<CensusRow>, OperationError> {
+    let mut rows = Vec::new();
+    for table in tables(columns) {
+        rows.extend(count_table(services, &table, pass).await?);
+    }
+    Ok(rows)
+}
+
+/// The columns of each table, in the order of the first of them.
+pub(crate) fn tables(columns: &[Protected]) -> Vec<Vec<&Protected>> {
+    let mut tables: Vec<Vec<&Protected>> = Vec::new();
+    for column in columns {
+        let known = tables
+            .iter_mut()
+            .find(|table| table[0].table.id == column.table.id);
+        match known {
+            Some(table) => table.push(column),
+            None => tables.push(vec![column]),
+        }
+    }
+    tables
+}
+
+/// All columns of a table at once: a census is of one moment.
+async fn count_table(
+    services: &Services,
+    columns: &[&Protected],
+    pass: Option<&PassToProve>,
+) -> Result<Vec<CensusRow>, OperationError> {
+    let wanted: Vec<_> = columns.iter().map(|column| census_column(column)).collect();
+    let nothing = PassToProve::default();
+    let mut to_show = pass.unwrap_or(&nothing).of(columns);
+    let source = services.source(&columns[0].source).await?;
+    let taken_at = services.store.now().await?;
+    let counted =
+        replaced::counted_as_known(services, columns, &*source, &wanted, &mut to_show).await?;
+    let mut rows = Vec::new();
+    for (at, (column, counts)) in columns.iter().zip(counted).enumerate() {
+        let standing = standing(&to_show, pass, at, column);
+        rows.extend(counts.into_iter().map(|counted| CensusRow {
+            column: column.spec.name.clone(),
+            column_id: column.id,
+            found: counted.found,
+            rows: counted.values,
+            left: counted.left,
+            standing: standing.clone(),
+            taken_at,
+        }));
+    }
+    Ok(rows)
+}
+
+/// What of a column was to be looked for wherever it stands, and was seen.
+fn standing(
+    shown: &PassToShow,
+    pass: Option<&PassToProve>,
+    at: usize,
+    column: &Protected,
+) -> Arc<Vec<String>> {
+    let wanted = pass.and_then(|pass| pass.not_met.get(&column.id));
+    let (Some(wanted), Some(standing)) = (wanted, &shown.standing) else {
+        return Arc::default();
+    };
+    let seen = wanted.iter().filter(|start| standing.stands(at, start));
+    Arc::new(seen.cloned().collect())
+}
+
+/// A census of one table, begun anew where a part of it was written anew meanwhile.
+pub(crate) async fn counted(
+    source: &dyn Source,
+    relation: &str,
+    columns: &[CensusColumn],
+    pass: Option<&PassToShow>,
+) -> Result<Vec<Vec<Counted>>, SourceError> {
+    for _ in 1..ATTEMPTS {
+        match source.census(relation, columns, pass).await {
+            Err(SourceError::PartChanged { .. }) => {}
+            counted => return counted,
+        }
+    }
+    source.census(relation, columns, pass).await
+}
+
+/// What was counted, column by column, without what of it a pass had left.
+pub(crate) fn values(columns: &[Vec<Counted>]) -> Vec<Vec<(Found, u64)>> {
+    let of_column = |column: &Vec<Counted>| column.iter().map(Counted::values).collect();
+    columns.iter().map(of_column).collect()
+}
+
+impl PassToProve {
+    fn of(&self, columns: &[&Protected]) -> PassToShow {
+        let left = columns.iter().map(|column| self.left.get(&column.id));
+        PassToShow {
+            settled: self.settled.clone(),
+            left: left.map(|left| left.cloned().unwrap_or_default()).collect(),
+            standing: Some(Arc::new(Standing::new(
+                columns
+                    .iter()
+                    .map(|column| self.not_met.get(&column.id).cloned().unwrap_or_default())
+                    .collect(),
+            ))),
+            parts: self.parts.get(&columns[0].table.id).cloned(),
+            trusts_code: columns[0].table.trusts_code(),
+            fence: self.fences.get(&columns[0].source.id).cloned(),
+            known: columns
+                .iter()
+                .map(|column| column.identity.clone())
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Putting a rotation on hold, by a person or because the KMS stands in the way, and going on.
+
+use std::time::Duration;
+
+use rekey_domain::Principal;
+use rekey_messages::RotationDue;
+use rekey_runtime::{Job, JobError};
+use rekey_store::{
+    Unit, batches,
+    rotations::{self, Rotation},
+};
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::{Action, OperationError, Services, access::audited::Audited};
+
+/// Until work whose failure is out of date is done again.
+const TRY_AGAIN: Duration = Duration::from_millis(100);
+
+/// Puts a live rotation on hold: nothing is dispatched any more, and what is in flight ends.
+///
+/// # Errors
+/// [`OperationError::Refused`] for a rotation that is over.
+pub async fn pause_rotation(
+    services: &Services,
+    id: Uuid,
+    principal: &Principal,
+) -> Result<(), OperationError> {
+    let asked = Audited::begin(services, principal, Action::Rotate).await?;
+    let rotation = live(&asked.unit, id).await?;
+    if rotation.paused {
+        let why = rotation.paused_because.unwrap_or_default();
+        return Err(OperationError::Refused(format!(
+            "rotation {id} is paused already, as {why}"
+        )));
+    }
+    rotations::pause(&asked.unit, &rotation, &format!("by {principal}")).await?;
+    asked
+        .commit("rotation.paused", &id.to_string(), json!({}))
+        .await
+}
+
+/// Lets a rotation go on where it stopped.
+///
+/// # Errors
+/// [`OperationError::Refused`] for a rotation that is not on hold, or is because of values under keys that this store
+/// never had.
+pub async fn resume_rotation(
+    services: &Services,
+    id: Uuid,
+    principal: &Principal,
+) -> Result<(), OperationError> {
+    resume(services, id, false, principal).await
+}
+
+/// The same, also over values under keys that this store never had: they are left as they are, in quarantine.
+///
+/// # Errors
+/// [`OperationError::Refused`] for a rotation that is not on hold.
+pub async fn resume_over_unknown_keys(
+    services: &Services,
+    id: Uuid,
+    principal: &Principal,
+) -> Result<(), OperationError> {
+    resume(services, id, true, principal).await
+}
+
+async fn resume(
+    services: &Services,
+    id: Uuid,
+    accept_unknown_keys: bool,
+    principal: &Principal,
+) -> Result<(), OperationError> {
+    let asked = Audited::begin(services, principal, Action::Rotate).await?;
+    let rotation = live(&asked.unit, id).await?;
+    if !rotation.paused {
+        return Err(OperationError::Refused(format!(
+            "rotation {id} is not paused"
+        )));
+    }
+    let for_unknown_keys = rotation.unknown_keys_accepted == Some(false);
+    if for_unknown_keys && !accept_unknown_keys {
+        let why = rotation.paused_because.unwrap_or_default();
+        return Err(OperationError::Refused(format!(
+            "rotation {id} is paused, as {why}; where these may be left as they are, in quarantine: rekey rotations resume {id} --accept-unknown-keys"
+        )));
+    }
+    rotations::resume(&asked.unit, &rotation).await?;
+    batches::resend_now(&asked.unit, &rotation).await?;
+    asked.unit.send(&RotationDue { rotation: id }).await?;
+    let details = if for_unknown_keys {
+        json!({ "unknown_keys": "accepted", "found": rotation.paused_because })
+    } else {
+        json!({})
+    };
+    asked
+        .commit("rotation.resumed", &id.to_string(), details)
+        .await
+}
+
+/// Ends a job that worked for the rotation it had `seen` before. An error that every further attempt
+/// would meet alike puts the rotation on hold, and the job is over. Written without an audit entry,
+/// as the KMS that seals those may be what stands in the way; going on is a person's, and audited.
+///
+/// # Errors
+/// Any other error of `done`, and [`StoreError`](rekey_store::StoreError) of the database.
+pub async fn or_pause(
+    job: &Job,
+    seen: &Rotation,
+    done: Result<(), OperationError>,
+) -> Result<(), JobError> {
+    let error = match done {
+        Err(error) if error.pauses() => error,
+        done => return Ok(done?),
+    };
+    let Some(unit) = job.begin().await? else {
+        return Ok(());
+    };
+    if !rotations::pause_unless_resumed(&unit, seen, &error.to_string()).await? {
+        tracing::info!(rotation = %seen.id, %error, "failed before the rotation was resumed; tried again");
+        return Err(JobError::Snooze(TRY_AGAIN));
+    }
+    unit.commit().await?;
+    tracing::error!(rotation = %seen.id, %error, "the rotation is paused; mend the cause, then rekey rotations resume");
+    Ok(())
+}
+
+async fn live(unit: &Unit, id: Uuid) -> Result<Rotation, OperationError> {
+    let rotation = rotations::by_id(unit.db(), id).await?;
+    if rotation.state.0.is_live() {
+        return Ok(rotation);
+    }
+    let state = rotation.state.0;
+    Err(OperationError::Refused(format!(
+        "rotation {id} is {state}; only one that is under way is paused or resumed"
+    )))
+}

@@ -1,0 +1,193 @@
+//! What plans and checks look at alike: the tables of columns, what was said of them, who has which key.
+
+use std::{collections::HashMap, sync::Arc};
+
+use rekey_domain::{BindType, ColumnName, Finding, KeyId, KeyName, OnUpdate, unsaid};
+use rekey_sources::{CensusColumn, CountedBy, Source, SourceError, TableShape};
+use rekey_store::columns::Protected;
+
+use crate::{
+    Desired, DesiredTable, OperationError, Services, key_views, sources::effects::effects,
+};
+
+/// A protected table that was found at its source.
+pub(crate) struct Found {
+    pub(crate) source: Arc<dyn Source>,
+    pub(crate) shape: TableShape,
+}
+
+/// Looks a table up; what is in the way becomes a finding, and others can be looked at.
+pub(crate) async fn find_table(
+    services: &Services,
+    column: &Protected,
+    findings: &mut Vec<Finding>,
+) -> Result<Option<Found>, OperationError> {
+    let source = match services.source(&column.source).await {
+        Ok(source) => source,
+        Err(OperationError::Source(error)) => {
+            note_error(findings, format!("source {}", column.source.name), &error);
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    match source.describe(&column.table.relation).await {
+        Ok(shape) => Ok(Some(Found { source, shape })),
+        Err(error) => {
+            note_error(findings, table_subject(column), &error);
+            Ok(None)
+        }
+    }
+}
+
+/// An error of a source as a finding, once.
+pub(crate) fn note_error(findings: &mut Vec<Finding>, subject: String, error: &SourceError) {
+    let finding = Finding::person(subject, error.to_string());
+    if !findings.contains(&finding) {
+        findings.push(finding);
+    }
+}
+
+/// Columns that the table does not have any more, or has as another type.
+pub(crate) fn missing_columns(
+    column: &Protected,
+    shape: &TableShape,
+    findings: &mut Vec<Finding>,
+) -> bool {
+    let subject = column_subject(&column.spec.name);
+    let before = findings.len();
+    let known = || {
+        let names: Vec<_> = shape.columns.iter().map(|c| c.name.as_str()).collect();
+        names.join(", ")
+    };
+    let name = &column.spec.name.column;
+    match shape.column(name) {
+        None => findings.push(Finding::person(
+            &subject,
+            format!(
+                "{} has no such column; it has {}. If it was renamed: rekey columns rename {} {}.{}.NAME, which keeps what its values are bound to; if it was dropped: rekey columns release {} --gone",
+                column.table.relation,
+                known(),
+                column.spec.name,
+                column.source.name,
+                column.table.name,
+                column.spec.name,
+            ),
+        )),
+        Some(found) if found.encoding != Some(column.spec.encoding) => {
+            findings.push(Finding::person(
+                &subject,
+                format!(
+                    "its type is {:?} now, which does not hold its ciphertext as it was protected; if its values were converted: rekey columns rename {} {}",
+                    found.declared_type,
+                    column.spec.name,
+                    column.spec.name,
+                ),
+            ));
+        }
+        Some(_) => {}
+    }
+    let unbound = column.spec.bind_columns.iter();
+    let unbound = unbound.filter(|bind| !shape.column(bind).is_some_and(|c| c.can_bind()));
+    findings.extend(unbound.map(|bind| {
+        Finding::person(
+            &subject,
+            format!(
+                "its values are bound to {bind}, which cannot bind any more; {} has {}",
+                column.table.relation,
+                known()
+            ),
+        )
+    }));
+    let is_broken = findings.len() > before;
+    if let Some(noted) = &column.spec.bind_types {
+        findings.extend(retyped(&subject, column, shape, noted));
+    }
+    is_broken
+}
+
+/// Bind columns whose type is another than what was noted: what people write would be read as that.
+fn retyped(
+    subject: &str,
+    column: &Protected,
+    shape: &TableShape,
+    noted: &[BindType],
+) -> Vec<Finding> {
+    let binds = column.spec.bind_columns.iter().zip(noted);
+    let changed = binds.filter(|(bind, noted)| {
+        let now = shape.column(bind).and_then(|column| column.bind_type);
+        now.is_some_and(|now| now != **noted)
+    });
+    changed
+        .map(|(bind, noted)| {
+            Finding::person(
+                subject,
+                format!("its values are bound to {bind}, which held {noted} and is of another type now: rekey apply notes it"),
+            )
+        })
+        .collect()
+}
+
+/// What our updates of a table would set off without anyone having said that it may.
+pub(crate) fn unsaid_effects(
+    desired: &Desired,
+    column: &Protected,
+    shape: &TableShape,
+) -> Option<Finding> {
+    let said = said(desired, column);
+    let problem = unsaid(said, effects(shape))?;
+    Some(Finding::person(table_subject(column), problem))
+}
+
+/// What the configuration says of a table's effects; where it says nothing of the table, what the
+/// store does.
+pub(crate) fn said(desired: &Desired, column: &Protected) -> OnUpdate {
+    let declared = declared_table(desired, &column.source.name, &column.table.name);
+    declared.map_or_else(|| column.table.on_update(), |table| table.on_update)
+}
+
+pub(crate) fn declared_table<'a>(
+    desired: &'a Desired,
+    source: &str,
+    table: &str,
+) -> Option<&'a DesiredTable> {
+    let source = desired.sources.iter().find(|one| one.name == source)?;
+    source.tables.iter().find(|one| one.name == table)
+}
+
+/// Whether the configuration declares a column.
+pub(crate) fn declares(desired: &Desired, name: &ColumnName) -> bool {
+    let table = declared_table(desired, &name.source, &name.table);
+    table.is_some_and(|table| {
+        table
+            .columns
+            .iter()
+            .any(|column| column.name == name.column)
+    })
+}
+
+pub(crate) fn table_subject(column: &Protected) -> String {
+    format!("table {}.{}", column.source.name, column.table.name)
+}
+
+pub(crate) fn column_subject(name: &ColumnName) -> String {
+    format!("column {name}")
+}
+
+pub(crate) fn census_column(column: &Protected) -> CensusColumn {
+    CensusColumn {
+        name: column.spec.name.column.clone(),
+        encoding: column.spec.encoding,
+        by: CountedBy::Form,
+    }
+}
+
+/// Every key of the deployment, by its id in ciphertext.
+pub(crate) async fn key_names(
+    services: &Services,
+) -> Result<HashMap<KeyId, KeyName>, OperationError> {
+    let views = key_views(services).await?;
+    Ok(views
+        .into_iter()
+        .map(|view| (view.key_id, view.key))
+        .collect())
+}

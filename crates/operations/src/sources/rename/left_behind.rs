@@ -1,0 +1,201 @@
+//! What a rename would leave behind: ciphertext where the column was, and where else it may have gone to.
+//!
+//! A copy of some rows opens under the new name as well as the column itself. So unless the old place is
+//! the new one, no other column may hold ciphertext of ours that is nobody's.
+
+use rekey_sources::{Measure, SourceError, TableShape};
+use rekey_store::columns::Protected;
+
+use super::{Now, refused};
+use crate::{
+    OperationError, Services,
+    configuration::apply::bind_columns,
+    sources::{
+        check::protected,
+        look::key_names,
+        opening::{ToOpen, open_values},
+        strays::{self, Stray},
+        whereabouts::{ciphertext, counted},
+    },
+};
+
+/// Where the column was, as the database has it now.
+enum Old {
+    /// Where it is, or the very column, by the number that the database gave it.
+    Same,
+    /// In the same table, which the database knows by a number, under another name.
+    OtherColumn,
+    /// Somewhere else, or nowhere any more.
+    Elsewhere,
+}
+
+/// Refuses a rename that leaves ciphertext to nobody. Gives the columns that were not looked at, as our role
+/// may not read them: of the same table only, where a column that opens is the one that was renamed. Where the
+/// table is another, what cannot be read may be the column itself, and is refused.
+pub(super) async fn refuse(
+    services: &Services,
+    all: &[Protected],
+    column: &Protected,
+    now: &Now,
+) -> Result<Vec<String>, OperationError> {
+    let only = match old_place(column, now).await? {
+        Old::Same => return Ok(Vec::new()),
+        Old::OtherColumn => Some(now.shape.full_name.as_str()),
+        Old::Elsewhere => None,
+    };
+    // The columns of its table go along, and leave the old one, too.
+    let of_source = all.iter().filter(|one| one.source.id == column.source.id);
+    let (mut along, others): (Vec<_>, Vec<_>) =
+        of_source.partition(|one| one.table.id == column.table.id);
+    along.retain(|one| one.id != column.id);
+    let mut covered = protected(&*now.source, &others).await;
+    covered.add(&now.shape, &now.place.name.column);
+    let missing = others.into_iter().filter(|one| !covered.found(one.id));
+    let mut missing: Vec<_> = missing.collect();
+    for one in along {
+        if !covered.add(&now.shape, &one.spec.name.column) {
+            missing.push(one);
+        }
+    }
+    let strays = strays::look(&*now.source, &covered, only).await?;
+    let keys = key_names(services).await?;
+    for stray in strays.found.iter().filter(|stray| stray.is_ours(&keys)) {
+        if !is_anothers(services, column, &missing, now, stray).await? {
+            return Err(refused(
+                &column.spec.name,
+                &now.place.name,
+                &format!(
+                    "{} holds ciphertext of ours, or values that cannot be read, and no protected column covers it: the column may be there, and what is in {} a copy of some of it. Name that one, or move or delete what is there first",
+                    stray.place(),
+                    now.place.relation
+                ),
+            ));
+        }
+    }
+    match strays.unreadable.first() {
+        Some(place) if only.is_none() => Err(refused(
+            &column.spec.name,
+            &now.place.name,
+            &format!(
+                "{} is another table than it was in, and it may be in {place}, which this role may not read ({} column(s) in all): rename it as a role that may, such as the owner of the tables",
+                now.place.relation,
+                strays.unreadable.len()
+            ),
+        )),
+        _ => Ok(strays.unreadable),
+    }
+}
+
+/// Whether the old place is the new one; it must be empty otherwise.
+async fn old_place(column: &Protected, now: &Now) -> Result<Old, OperationError> {
+    // SQLite uses its numbers again.
+    let identity = now.shape.identity(&now.place.name.column);
+    if now.shape.oid.is_some() && identity.is_some() && identity == column.identity {
+        return Ok(Old::Same);
+    }
+    let relation = match column.table.oid {
+        Some(oid) => now.source.name_of(oid).await?,
+        None => Some(column.table.relation.clone()),
+    };
+    let Some(relation) = relation else {
+        return Ok(Old::Elsewhere);
+    };
+    let was = match now.source.describe(&relation).await {
+        Err(SourceError::NoSuchTable { .. } | SourceError::NotATable { .. }) => {
+            return Ok(Old::Elsewhere);
+        }
+        was => was?,
+    };
+    let is_known = column.table.oid.is_some() && was.is_of_the_same_table(&now.shape);
+    let elsewhere = match is_known {
+        true => Old::OtherColumn,
+        false => Old::Elsewhere,
+    };
+    let Some(name) = was.column(&column.spec.name.column).map(|one| &one.name) else {
+        return Ok(elsewhere);
+    };
+    let is = now.shape.column(&now.place.name.column);
+    if was.is_of_the_same_table(&now.shape) && is.is_some_and(|is| is.name == *name) {
+        return Ok(Old::Same);
+    }
+    refuse_what_is_left(column, now, &was, name).await?;
+    Ok(elsewhere)
+}
+
+/// Ciphertext that stays where the column was would be nobody's.
+async fn refuse_what_is_left(
+    column: &Protected,
+    now: &Now,
+    was: &TableShape,
+    name: &str,
+) -> Result<(), OperationError> {
+    let relation = &was.relation;
+    let left = ciphertext(&counted(&*now.source, relation, column, None).await?);
+    if left == 0 {
+        return Ok(());
+    }
+    Err(refused(
+        &column.spec.name,
+        &now.place.name,
+        &format!(
+            "{relation} has {left} value(s) of ciphertext in {name} still, which no rotation would move any more: move or delete them first"
+        ),
+    ))
+}
+
+/// Whether a column is another protected one that was renamed, too, and is followed next: its values open under
+/// that one's id, and under this one's not.
+async fn is_anothers(
+    services: &Services,
+    column: &Protected,
+    missing: &[&Protected],
+    now: &Now,
+    stray: &Stray,
+) -> Result<bool, OperationError> {
+    if missing.is_empty() {
+        return Ok(false);
+    }
+    let shape = match now.source.describe(&stray.relation).await {
+        Ok(shape) => shape,
+        // What cannot be protected is no protected column.
+        Err(error) if error.is_of_every_row() => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    if opened(services, column, now, stray, &shape).await? > 0 {
+        return Ok(false);
+    }
+    for other in missing {
+        if opened(services, other, now, stray, &shape).await? > 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// How many of some values of a column open as those of a protected one.
+async fn opened(
+    services: &Services,
+    column: &Protected,
+    now: &Now,
+    stray: &Stray,
+    shape: &TableShape,
+) -> Result<u64, OperationError> {
+    let Ok(bind_columns) = bind_columns(&column.spec.bind, shape) else {
+        return Ok(0);
+    };
+    let as_its = ToOpen {
+        column: &stray.column.name,
+        encoding: stray.column.encoding,
+        bind_columns: &bind_columns,
+        keyring: &column.spec.keyring,
+        column_id: &column.spec.column_id,
+    };
+    let (source, relation) = (&*now.source, &stray.relation);
+    let opened = open_values(services, source, relation, &[as_its], Measure::Estimate).await;
+    match opened.stopped {
+        // Without rows of its own, or the columns that bind it, it is another.
+        Some(OperationError::Source(error)) if error.is_of_every_row() => Ok(0),
+        Some(error) => Err(error),
+        None => Ok(opened.columns.iter().map(|opening| opening.opened).sum()),
+    }
+}
