@@ -9,8 +9,9 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use rekey_deployment::Places;
 use rekey_domain::{Principal, RotationReason, RotationState};
-use rekey_operations::{Places, Services, rotate, rotation_view};
+use rekey_operations::{Services, rotate, rotation_view};
 use rekey_runtime::config::Config;
 use rekey_store::rotations;
 use sqlx::{AssertSqlSafe, PgPool};

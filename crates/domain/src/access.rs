@@ -2,3 +2,4 @@
 
 pub(crate) mod allowance;
 pub(crate) mod principal;
+pub(crate) mod worker;

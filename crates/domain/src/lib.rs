@@ -13,6 +13,7 @@ mod time;
 pub use access::{
     allowance::{AT_ONCE, Allowance, EVERY},
     principal::{Principal, PrincipalError},
+    worker::{Role, Worker},
 };
 pub use io_words::io_words;
 pub use keys::{

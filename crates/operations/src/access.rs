@@ -2,3 +2,4 @@
 
 pub(crate) mod audited;
 pub(crate) mod authorise;
+pub mod rights;

@@ -1,6 +1,5 @@
 //! Keys: made, leased to encrypt, counted, and the master key above them.
 
-pub(crate) mod kms;
 pub(crate) mod leases;
 pub(crate) mod making;
 pub(crate) mod master;

@@ -2,15 +2,10 @@
 
 mod access;
 mod audit;
-mod background;
 pub mod certificates;
 mod configuration;
 mod error;
-mod grants;
 mod keys;
-mod places;
-mod probe;
-pub mod program;
 mod quarantine;
 mod requests;
 mod rotations;
@@ -19,27 +14,25 @@ mod sources;
 mod views;
 mod work;
 
-pub use access::authorise::{Action, Requester, authorise};
+pub use access::{
+    authorise::{Action, Requester, authorise},
+    rights as store_rights,
+};
 pub use audit::{AuditVerdict, verify_audit};
-pub use background::{background, tend};
 pub use configuration::{
     apply::{Change, apply, plan},
     desired::{Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, STORE_SOURCE},
     init::init,
 };
 pub use error::OperationError;
-pub use grants::{Grantee, Grants, RabbitMqGrant, SourceGrants, Worker, grants, grants_together};
 pub use keys::{
-    kms::{connect_kms, create_kms},
     leases::StoreLeases,
     making::{MadeKey, make_key},
     master::{
         KeysUnder, MasterRotation, MasterView, NotRewrapped, StartWith, change_passphrase,
-        master_view, rotate_master,
+        master_view, refuse_lost, rotate_master,
     },
 };
-pub use places::{Places, sqlite_url};
-pub use probe::ProcessProbe;
 pub use quarantine::{
     retry::{QuarantineRetry, Retry, retry_quarantined},
     {QuarantineView, quarantine_view, quarantine_views, resolve_quarantined},
@@ -63,6 +56,7 @@ pub use sources::{
     check::{ColumnOpening, ColumnView, ColumnsCheck, check_columns, column_views},
     effects::refuse_unsaid_effects,
     opening::Opening,
+    protected_tables::{ProtectedTable, protected_tables},
     release::{Released, release_column},
     rename::{Renamed, rename_column},
 };

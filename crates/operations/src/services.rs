@@ -128,7 +128,7 @@ impl Services {
     }
 
     /// Why the KMS would not open keys now.
-    pub(crate) async fn kms_problem(&self) -> Option<String> {
+    pub async fn kms_problem(&self) -> Option<String> {
         match self.kms.describe().await {
             Ok(master_key) if master_key.state == MasterKeyState::Enabled => None,
             Ok(master_key) => Some(format!(

@@ -9,7 +9,7 @@ use rekey_envelope::JwkSet;
 use rekey_kms::{LocalKms, MasterKeyState};
 use rekey_operations::{
     RotationView,
-    certificate::{
+    certificates::{
         CertificateView, Signature, certificate, published_keys,
         verify::{Verified, verify_certificate},
     },

@@ -10,11 +10,11 @@ use std::{
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use rekey_domain::{Algorithm, Found, RotationReason, RotationState};
+use rekey_domain::{Role, Worker};
 use rekey_envelope::{decode_base64, encode_base64};
 use rekey_kms::AwsKms;
 use rekey_operations::{
-    Grantee, RotationView, Services, Worker, census, key_views, rotate, rotation_views,
-    verify_audit,
+    RotationView, Services, census, key_views, rotate, rotation_views, verify_audit,
 };
 use rekey_store::Store;
 use rekey_testkit::{programs, rabbitmq::TestBroker, services};
@@ -81,7 +81,7 @@ pub struct Cluster {
     /// Where the workers find the services; a proxy may stand there.
     pub places: Urls,
     /// Users at the broker.
-    users: Vec<(Grantee, String)>,
+    users: Vec<(Role, String)>,
     /// Whether the programs that made it print no grants for the command line, as those from before
     /// decision 0026: then the owners of the databases give its commands.
     made_by_owners: bool,
@@ -205,7 +205,7 @@ impl Cluster {
         command.args(arguments).stdin(Stdio::null());
         command.env("REKEY__STORE__URL", store.url_as(roles[0]));
         command.env("REKEY__SOURCE__CLINIC__URL", source.url_as(roles[1]));
-        if let Some(url) = self.broker_url(Grantee::Operator) {
+        if let Some(url) = self.broker_url(Role::Operator) {
             command.env("REKEY__BROKER__URL", url);
         }
         let done = command.output().unwrap();
@@ -233,9 +233,9 @@ impl Cluster {
 
     /// Gives every worker and the command line what `rekey grants` prints, and nothing else.
     async fn grant(&mut self) {
-        for who in Grantee::ALL {
+        for who in Role::ALL {
             let (user, _) = self.broker.user().await;
-            if who == Grantee::Operator {
+            if who == Role::Operator {
                 // Whoever declares has this before there is anything that could print it.
                 let ours = r"^rekey(\..*)?$";
                 self.broker.management.permit(&user, ours, ours, ours).await;
@@ -243,7 +243,7 @@ impl Cluster {
             self.users.push((who, user));
         }
         self.migrate();
-        let operator = Grantee::Operator.name();
+        let operator = Role::Operator.name();
         self.made_by_owners = self.grants().iter().all(|one| one["worker"] != operator);
         // Nothing is protected yet: what the operator needs to make keyrings and to apply.
         self.grant_anew().await;
@@ -260,7 +260,7 @@ impl Cluster {
         for (who, user) in &self.users {
             let is_theirs = |one: &&Value| one["worker"] == who.name();
             let Some(grants) = printed.iter().find(is_theirs) else {
-                assert!(self.made_by_owners && *who == Grantee::Operator);
+                assert!(self.made_by_owners && *who == Role::Operator);
                 continue;
             };
             let expression = |name: &str| grants["rabbitmq"][name].as_str().unwrap().to_owned();
@@ -274,19 +274,19 @@ impl Cluster {
 
     /// The role of a worker at the databases.
     pub fn role(&self, worker: Worker) -> String {
-        Grantee::from(worker).role(self.databases[0].roles().prefix())
+        Role::from(worker).role(self.databases[0].roles().prefix())
     }
 
     /// What a worker's program works with, in the test's own hands: its role at the databases, and the KMS.
     pub async fn services_as(&self, worker: Worker) -> Services {
-        let role = Grantee::from(worker).role("");
+        let role = Role::from(worker).role("");
         let urls = [0, 1].map(|at: usize| self.databases[at].url_as(&role));
         let alias = format!("alias/{}", self.databases[0].name());
         operators(&urls, &alias).await
     }
 
     /// Connections to the store, as a worker.
-    pub async fn store_as(&self, who: impl Into<Grantee>) -> PgPool {
+    pub async fn store_as(&self, who: impl Into<Role>) -> PgPool {
         let role = who.into().role("");
         self.databases[0].pool_as(&role).await
     }
@@ -313,7 +313,7 @@ impl Cluster {
     }
 
     /// The broker's URL for one of its users, where there is a broker.
-    fn broker_url(&self, who: Grantee) -> Option<String> {
+    fn broker_url(&self, who: Role) -> Option<String> {
         if self.policy.messages == Messages::Local {
             return None;
         }
@@ -355,7 +355,7 @@ impl Cluster {
                 command.env_remove(credential);
             }
         }
-        let role = Grantee::from(worker).role("");
+        let role = Role::from(worker).role("");
         let [store, source] = &self.databases;
         let at = |url: String, there: &str| url.replace(&place(&url), there);
         let url = at(store.url_as(&role), &self.places.store);

@@ -7,14 +7,14 @@ use std::{
 
 use async_trait::async_trait;
 use rekey_broker::LocalTransport;
+use rekey_deployment::{Places, grants};
 use rekey_domain::{KeyId, KeyringName, Purpose, RotationState};
+use rekey_domain::{Role, Worker};
 use rekey_envelope::KeyMaterial;
 use rekey_kms::{
     EncryptionContext, GeneratedKey, Kms, KmsError, MasterKeyInfo, RewrappedKey, WrappedKey,
 };
-use rekey_operations::{
-    Grantee, Places, Services, StartWith, Worker, grants, rotate_master, verify_audit,
-};
+use rekey_operations::{Services, StartWith, rotate_master, verify_audit};
 use rekey_runtime::config::Config;
 use rekey_store::keyrings;
 use serde_json::Value;
@@ -38,15 +38,15 @@ struct Recording {
 
 impl Recording {
     /// A process with connections and keys of its own, and what it asks for.
-    async fn process(clinic: &Deployment, who: Grantee) -> (Services, Self) {
+    async fn process(clinic: &Deployment, who: Role) -> (Services, Self) {
         let process = clinic.process(who.name()).await;
         let recording = Self {
             inner: process.kms.clone(),
             calls: Arc::default(),
         };
         let principal = match who {
-            Grantee::Worker(worker) => worker.principal(),
-            Grantee::Operator => operator(),
+            Role::Worker(worker) => worker.principal(),
+            Role::Operator => operator(),
         };
         let kms = Arc::new(recording.clone());
         (Services::new(process.store, kms, principal), recording)
@@ -129,7 +129,7 @@ impl Kms for Recording {
 }
 
 /// What `rekey grants` prints for someone; none: nothing is allowed.
-async fn policy(clinic: &Deployment, who: Grantee) -> Value {
+async fn policy(clinic: &Deployment, who: Role) -> Value {
     let config = Config::load(None).unwrap();
     let places = Places::resolve(Some(PathBuf::from("nowhere")), config).unwrap();
     let all = grants(&clinic.services, &places, "rekey_", "/")
@@ -172,15 +172,15 @@ fn allows(policy: &Value, call: &Call) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_is_asked_of_the_kms_is_allowed_by_what_is_printed() {
     let clinic = Deployment::of(60).await;
-    let [scheduler, rotator, re_encryptor] = Worker::ALL.map(Grantee::from);
+    let [scheduler, rotator, re_encryptor] = Worker::ALL.map(Role::from);
     let mut engine = Engine::default();
     let transport = Arc::new(LocalTransport::new(clinic.services.store.clone()));
     let mut asked = Vec::new();
     for who in [scheduler, rotator, re_encryptor] {
         let (services, recording) = Recording::process(&clinic, who).await;
         match who {
-            Grantee::Worker(Worker::Scheduler) => engine.scheduler(&services),
-            Grantee::Worker(Worker::Rotator) => engine.rotator(&services, transport.clone()),
+            Role::Worker(Worker::Scheduler) => engine.scheduler(&services),
+            Role::Worker(Worker::Rotator) => engine.rotator(&services, transport.clone()),
             _ => engine.re_encryptor(&services, transport.clone()),
         }
         engine.listen(&services, transport.clone());
@@ -197,7 +197,7 @@ async fn whatever_is_asked_of_the_kms_is_allowed_by_what_is_printed() {
     })
     .await;
     engine.stop().await;
-    let (services, recording) = Recording::process(&clinic, Grantee::Operator).await;
+    let (services, recording) = Recording::process(&clinic, Role::Operator).await;
     let log = verify_audit(&services, &operator()).await.unwrap();
     assert_eq!(log.problems, Vec::<String>::new());
     let (column, bind) = ("clinic.patients.ssn", [1.into()]);
@@ -209,7 +209,7 @@ async fn whatever_is_asked_of_the_kms_is_allowed_by_what_is_printed() {
         .unwrap();
     let master = rotate_master(&services, StartWith::NewMasterKey, &operator()).await;
     master.unwrap();
-    asked.push((Grantee::Operator, recording));
+    asked.push((Role::Operator, recording));
 
     for (who, recording) in asked {
         let (policy, calls) = (policy(&clinic, who).await, recording.asked());

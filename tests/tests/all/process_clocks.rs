@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rekey_domain::RotationState;
-use rekey_operations::Worker;
+use rekey_domain::Worker;
 
 use crate::{
     cluster::{Cluster, Messages, Policy},

@@ -6,9 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rekey_domain::Worker;
 use rekey_domain::{RotationReason, RotationState};
 use rekey_messages::RotationRequested;
-use rekey_operations::Worker;
 use rekey_runtime::crash;
 use rekey_testkit::{PrivatePostgres, PrivateRabbitMq, Proxy, program};
 

@@ -1,7 +1,7 @@
 //! What others write (a trigger's words, a table's name) and where it must not come to: logs, events, dead letters.
 
 use rekey_domain::RotationState;
-use rekey_operations::Worker;
+use rekey_domain::Worker;
 use sqlx::{AssertSqlSafe, PgPool};
 
 use crate::{

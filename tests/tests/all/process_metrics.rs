@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use rekey_domain::RotationState;
-use rekey_operations::Worker;
+use rekey_domain::Worker;
 use rekey_runtime::metrics as names;
 
 use crate::{

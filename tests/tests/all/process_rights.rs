@@ -1,7 +1,8 @@
 //! What is granted is enough; a right that is missing: readiness says it with its remedy, the work waits and goes on.
 
 use rekey_domain::{Principal, RotationState};
-use rekey_operations::{Grantee, Services, Worker, verify_audit};
+use rekey_domain::{Role, Worker};
+use rekey_operations::{Services, verify_audit};
 use rekey_store::audit::Record;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool};
@@ -214,7 +215,7 @@ async fn no_role_makes_a_rotation_that_never_was_or_removes_what_one_under_way_d
     for worker in workers {
         worker.terminate().await;
     }
-    let operator = cluster.store_as(Grantee::Operator).await;
+    let operator = cluster.store_as(Role::Operator).await;
     let forged = "INSERT INTO rotation (id, keyring_id, kind, state, reason, principal, paused, resumptions, urgent, \
         generation, pass, planned, plan_table, resend_at, requested_at, certificate, certificate_due) \
         SELECT gen_random_uuid(), keyring_id, kind, STATE, reason, principal, false, 0, false, 0, 0, true, 0, 0, \
@@ -279,7 +280,7 @@ async fn no_role_writes_what_only_another_can_know() {
         "ALTER TABLE batch ENABLE ALWAYS TRIGGER rekey_guard_state".to_owned(),
     )
     .await;
-    let operator = cluster.store_as(Grantee::Operator).await;
+    let operator = cluster.store_as(Role::Operator).await;
     let signing = "INSERT INTO key (key_id, keyring_id, version, state, algorithm, wrapped, check_value, used, \
         used_by_applications, created_at, public_key) SELECT 77, keyring_id, VERSION, 'INACTIVE', algorithm, '', \
         check_value, 0, 0, now(), public_key FROM key WHERE algorithm = 'Ed25519' LIMIT 1";

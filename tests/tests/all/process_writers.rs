@@ -9,9 +9,10 @@ use std::{
     time::Duration,
 };
 
+use rekey_domain::Worker;
 use rekey_domain::{BindValue, RotationState};
 use rekey_envelope::{associated_data, encode_base64};
-use rekey_operations::{Worker, quarantine_views};
+use rekey_operations::quarantine_views;
 use rekey_testkit::rabbitmq::Echo;
 use sqlx::Row;
 use tokio::task::JoinSet;

@@ -1,7 +1,7 @@
 //! Many processes over PostgreSQL, RabbitMQ and a KMS, under exactly the rights they need.
 
 use rekey_domain::RotationState;
-use rekey_operations::Worker;
+use rekey_domain::Worker;
 
 use crate::{
     cluster::{Cluster, Messages, Policy},

@@ -2,7 +2,8 @@
 
 use std::{collections::HashMap, path::PathBuf, str::FromStr, sync::Arc};
 
-use rekey_operations::{Places, Services, grants};
+use rekey_deployment::{Places, grants};
+use rekey_operations::Services;
 use rekey_runtime::config::Config;
 use rekey_testkit::{TestDatabase, services};
 use serde_json::Value;

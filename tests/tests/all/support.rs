@@ -9,6 +9,7 @@ use std::{
 };
 
 use rekey_broker::{LocalTransport, Transport};
+use rekey_deployment::background;
 use rekey_domain::{
     Algorithm, Bind, BindValue, Found, KeyId, KeyState, KeyringName, KeyringPolicy, Limits,
     OnUpdate, Principal, Purpose, RotationReason, RotationState, Timing,
@@ -17,7 +18,7 @@ use rekey_envelope::{decode_base64, encode_base64};
 use rekey_kms::LocalKms;
 use rekey_operations::{
     Change, Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, KeyView,
-    RotationView, Services, apply, background, census, init, key_views, rotate, rotation_views,
+    RotationView, Services, apply, census, init, key_views, rotate, rotation_views,
 };
 use rekey_store::Store;
 use sqlx::{Row, SqlitePool, sqlite::SqliteConnectOptions};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use rekey_broker::LocalTransport;
+use rekey_domain::Worker;
 use rekey_domain::{KeyState, KeyringPolicy, PLAN_LIMIT, RotationState};
-use rekey_operations::Worker;
 
 use crate::support::{Deployment, Engine, phi, short};
 

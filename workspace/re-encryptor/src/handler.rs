@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use rekey_domain::Worker;
 use rekey_domain::{BatchState, KeyId, RetryPolicy, RotationState};
 use rekey_messages::{BatchReady, RotationDue};
-use rekey_operations::{Dispatch, OperationError, Services, Worker, or_pause};
+use rekey_operations::{Dispatch, OperationError, Services, or_pause};
 use rekey_runtime::{Handler, Job, JobError, crash, leased, metrics as metric};
 use rekey_store::{
     StoreError, Unit,

@@ -14,8 +14,9 @@ mod waiting;
 use std::sync::Arc;
 
 use rekey_broker::Transport;
+use rekey_domain::Worker as Kind;
 use rekey_messages::Queue;
-use rekey_operations::{Services, Worker as Kind, beat};
+use rekey_operations::{Services, beat};
 use rekey_runtime::Worker;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;

@@ -2,10 +2,8 @@
 
 use std::process::ExitCode;
 
-use rekey_operations::{
-    Worker,
-    program::{Process, Program, run},
-};
+use rekey_deployment::program::{Process, Program, run};
+use rekey_domain::Worker;
 use rekey_re_encryptor::QUEUES;
 
 const PROGRAM: Program = Program {

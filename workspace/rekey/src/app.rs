@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use rekey_broker::Transport;
+use rekey_deployment::{Places, program::as_many_as_processors};
 use rekey_domain::Principal;
 use rekey_messages::Queue;
-use rekey_operations::{
-    Change, Desired, OperationError, Places, Services, program::as_many_as_processors,
-};
+use rekey_operations::{Change, Desired, OperationError, Services};
 use rekey_runtime::account;
 
 use crate::output::Output;

@@ -10,9 +10,8 @@ mod up;
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
-use rekey_operations::{
-    Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, Places,
-};
+use rekey_deployment::Places;
+use rekey_operations::{Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable};
 use rekey_runtime::{config::Config, hardening, telemetry};
 
 use crate::{app::App, commands::shell, exit::Exit, output::Output};

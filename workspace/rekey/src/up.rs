@@ -3,11 +3,13 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use rekey_operations::{
-    ProcessProbe, Services, Worker, background,
+use rekey_deployment::{
+    ProcessProbe, background,
     program::{as_many_as_processors, serve},
     tend,
 };
+use rekey_domain::Worker;
+use rekey_operations::Services;
 use rekey_runtime::shutdown;
 use rekey_store::{WorkerLock, leases};
 use tokio::{net::TcpListener, task::JoinSet};

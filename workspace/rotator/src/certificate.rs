@@ -8,7 +8,7 @@ use rekey_domain::{
 };
 use rekey_operations::{
     OperationError,
-    certificate::{
+    certificates::{
         clauses::supports,
         content::{
             Act, CensusLine, Certificate, KeyFacts, PolicyFacts, Quarantine, QuarantineCount,

@@ -21,8 +21,9 @@ use std::sync::Arc;
 
 use rekey_broker::Transport;
 use rekey_domain::Principal;
+use rekey_domain::Worker as Kind;
 use rekey_messages::Queue;
-use rekey_operations::{Requester, Services, Worker as Kind, beat};
+use rekey_operations::{Requester, Services, beat};
 use rekey_runtime::Worker;
 use tokio_util::sync::CancellationToken;
 

@@ -2,11 +2,9 @@
 
 use std::process::ExitCode;
 
+use rekey_deployment::program::{Process, Program, run};
+use rekey_domain::Worker;
 use rekey_messages::Queue;
-use rekey_operations::{
-    Worker,
-    program::{Process, Program, run},
-};
 
 const PROGRAM: Program = Program {
     worker: Worker::Rotator,

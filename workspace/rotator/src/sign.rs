@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rekey_messages::CertificateWanted;
-use rekey_operations::{OperationError, Services, certificate::sign_certificate};
+use rekey_operations::{OperationError, Services, certificates::sign_certificate};
 use rekey_runtime::{Handler, Job, JobError};
 use rekey_store::{
     audit::Record,

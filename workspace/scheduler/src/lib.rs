@@ -5,7 +5,8 @@ mod tick;
 
 use std::time::Duration;
 
-use rekey_operations::{Services, Worker, beat};
+use rekey_domain::Worker;
+use rekey_operations::{Services, beat};
 use rekey_runtime::{crash, leased};
 use rekey_store::{StoreError, leases, leases::Lease};
 use tokio_util::sync::CancellationToken;

@@ -2,10 +2,8 @@
 
 use std::process::ExitCode;
 
-use rekey_operations::{
-    Worker,
-    program::{Process, Program, run},
-};
+use rekey_deployment::program::{Process, Program, run};
+use rekey_domain::Worker;
 
 const PROGRAM: Program = Program {
     worker: Worker::Scheduler,

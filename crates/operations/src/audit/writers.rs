@@ -12,7 +12,8 @@ use rekey_domain::Principal;
 use rekey_store::{ConnectionTrait, StoreError, audit::AuditEntry, rights};
 
 use super::AuditVerdict;
-use crate::{Grantee, Worker, grants::only_of};
+use crate::access::rights::only_of;
+use rekey_domain::{Role, Worker};
 
 /// The entries of one kind of principal that one role wrote.
 struct Wrote {
@@ -24,7 +25,7 @@ struct Wrote {
 /// What was seen so far.
 #[derive(Default)]
 pub(super) struct Writers {
-    wrote: BTreeMap<(Vec<Grantee>, String), Wrote>,
+    wrote: BTreeMap<(Vec<Role>, String), Wrote>,
 }
 
 impl Writers {
@@ -76,13 +77,13 @@ impl Writers {
 }
 
 /// Whose roles may write in the name of a principal.
-fn speakers(principal: &Principal) -> Vec<Grantee> {
+fn speakers(principal: &Principal) -> Vec<Role> {
     match principal.as_str().strip_prefix("worker:") {
         Some(name) => {
             let worker = Worker::ALL.into_iter().find(|worker| worker.name() == name);
-            worker.map(Grantee::from).into_iter().collect()
+            worker.map(Role::from).into_iter().collect()
         }
-        None => vec![Worker::Rotator.into(), Grantee::Operator],
+        None => vec![Worker::Rotator.into(), Role::Operator],
     }
 }
 
@@ -90,7 +91,7 @@ fn speakers(principal: &Principal) -> Vec<Grantee> {
 async fn may_speak(
     db: &impl ConnectionTrait,
     role: &str,
-    speakers: &[Grantee],
+    speakers: &[Role],
 ) -> Result<Option<bool>, StoreError> {
     let mut may = false;
     for right in speakers.iter().filter_map(|who| only_of(*who)) {

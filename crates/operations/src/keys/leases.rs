@@ -15,10 +15,8 @@ use rekey_store::{
     keys, rotations,
 };
 
-use crate::{
-    Worker,
-    keys::{making::encryption_context, uses::UseLog},
-};
+use crate::keys::{making::encryption_context, uses::UseLog};
+use rekey_domain::Worker;
 
 /// Grants from the store, in the name of one principal.
 pub struct StoreLeases {

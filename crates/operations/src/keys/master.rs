@@ -14,7 +14,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::{Action, OperationError, Services, authorise};
-pub(crate) use lost::{refuse_lost, unopened};
+pub use lost::refuse_lost;
+pub(crate) use lost::unopened;
 pub use passphrase::change_passphrase;
 use rewrap::Rewrapping;
 pub use view::{KeysUnder, MasterView, master_view};

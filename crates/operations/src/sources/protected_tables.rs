@@ -6,22 +6,24 @@ use rekey_domain::Triggers;
 use rekey_sources::TableRights;
 use rekey_store::columns::{self, Source};
 
-use crate::{Grantee, OperationError, STORE_SOURCE, Services, Worker};
+use crate::{OperationError, STORE_SOURCE, Services};
+use rekey_domain::{Role, Worker};
 
 /// A protected table of a source; not the store's own.
-pub(crate) struct ProtectedTable {
-    pub(crate) source: Source,
-    pub(crate) relation: String,
-    pub(crate) triggers: Triggers,
+pub struct ProtectedTable {
+    /// Where it lies.
+    pub source: Source,
+    /// Its name there.
+    pub relation: String,
+    /// What becomes of its triggers when we update it.
+    pub triggers: Triggers,
     /// What values are bound to, and the values.
     bound: BTreeSet<String>,
     protected: BTreeSet<String>,
 }
 
 /// Every protected table, source by source.
-pub(crate) async fn protected_tables(
-    services: &Services,
-) -> Result<Vec<ProtectedTable>, OperationError> {
+pub async fn protected_tables(services: &Services) -> Result<Vec<ProtectedTable>, OperationError> {
     let mut tables: Vec<(uuid::Uuid, ProtectedTable)> = Vec::new();
     for column in columns::all(services.store.db()).await? {
         if column.source.name == STORE_SOURCE {
@@ -48,24 +50,24 @@ pub(crate) async fn protected_tables(
 
 impl ProtectedTable {
     /// What one does with the table; the scheduler does nothing there.
-    pub(crate) async fn rights(
+    pub async fn rights(
         &self,
-        who: Grantee,
+        who: Role,
         services: &Services,
     ) -> Result<Option<TableRights>, OperationError> {
         let mut read = self.protected.clone();
         let written = match who {
-            Grantee::Worker(Worker::Scheduler) => return Ok(None),
+            Role::Worker(Worker::Scheduler) => return Ok(None),
             // It counts values by their first bytes; which row each is of it need not know.
-            Grantee::Worker(Worker::Rotator) => BTreeSet::new(),
+            Role::Worker(Worker::Rotator) => BTreeSet::new(),
             // Both open values where they stand.
-            Grantee::Worker(Worker::ReEncryptor) | Grantee::Operator => {
+            Role::Worker(Worker::ReEncryptor) | Role::Operator => {
                 let source = services.source(&self.source).await?;
                 read.extend(source.describe(&self.relation).await?.primary_key);
                 read.extend(self.bound.iter().cloned());
                 match who {
-                    Grantee::Operator => BTreeSet::new(),
-                    Grantee::Worker(_) => self.protected.clone(),
+                    Role::Operator => BTreeSet::new(),
+                    Role::Worker(_) => self.protected.clone(),
                 }
             }
         };

@@ -13,7 +13,8 @@ use rekey_store::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::{OperationError, Services, Worker};
+use crate::{OperationError, Services};
+use rekey_domain::Worker;
 
 const EVERY: Duration = Duration::from_secs(3);
 /// A KMS costs money and has limits.

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use rekey_operations::{Grants, RabbitMqGrant, grants, grants_together};
+use rekey_deployment::{Grants, RabbitMqGrant, grants, grants_together};
 use serde_json::json;
 
 use crate::{
@@ -139,11 +139,12 @@ fn quote(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use rekey_operations::{Grantee, SourceGrants, Worker};
+    use rekey_deployment::SourceGrants;
+    use rekey_domain::{Role, Worker};
 
     use super::*;
 
-    fn grants_of(who: Grantee) -> Grants {
+    fn grants_of(who: Role) -> Grants {
         let role = who.role("re'key_");
         Grants {
             worker: who,
@@ -153,7 +154,7 @@ mod tests {
                 source: "clinic".to_owned(),
                 sql: vec![format!("GRANT SELECT (ssn) ON patients TO \"{role}\";")],
             }],
-            kms: (who != Grantee::Worker(Worker::Scheduler)).then(|| json!({ "Sid": role })),
+            kms: (who != Role::Worker(Worker::Scheduler)).then(|| json!({ "Sid": role })),
             rabbitmq: RabbitMqGrant {
                 vhost: "clinic".to_owned(),
                 configure: "^$".to_owned(),
@@ -166,14 +167,14 @@ mod tests {
 
     #[test]
     fn each_part_is_of_one_kind_and_can_be_pasted() {
-        let lines = lines(&Grantee::ALL.map(grants_of), true).unwrap();
+        let lines = lines(&Role::ALL.map(grants_of), true).unwrap();
         let parts: Vec<_> = lines.split(String::is_empty).collect();
         let [store, revokes, clinic, rabbitmq, ref kms @ .., rest] = parts[..] else {
             panic!("{lines:#?}")
         };
         assert!(rest.is_empty());
         for sql in [store, revokes, clinic] {
-            assert_eq!(sql.len(), 1 + Grantee::ALL.len());
+            assert_eq!(sql.len(), 1 + Role::ALL.len());
             assert!(sql[0].starts_with("-- "), "{sql:?}");
             assert!(sql[1..].iter().all(|line| line.ends_with(';')), "{sql:?}");
         }
@@ -190,15 +191,15 @@ mod tests {
 
     #[test]
     fn where_there_is_no_broker_nothing_is_said_of_one() {
-        let lines = lines(&Grantee::ALL.map(grants_of), false).unwrap();
+        let lines = lines(&Role::ALL.map(grants_of), false).unwrap();
         assert!(!lines.concat().contains("rabbitmq"), "{lines:#?}");
     }
 
     #[test]
     fn one_role_of_all_workers_has_what_each_needs_and_each_line_once() {
-        let together = Grantee::ALL.map(|who| {
+        let together = Role::ALL.map(|who| {
             let mut grants = grants_of(who);
-            if let Grantee::Worker(worker) = who {
+            if let Role::Worker(worker) = who {
                 grants.role = "up".to_owned();
                 grants.store = vec!["GRANT SELECT ON \"key\" TO up;".to_owned()];
                 grants.rabbitmq.read = format!("^{}$", worker.name());

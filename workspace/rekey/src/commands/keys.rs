@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use rekey_domain::{KeyId, KeyName, NameError};
 use rekey_envelope::Jwk;
-use rekey_operations::{KeyView, certificate::published_keys};
+use rekey_operations::{KeyView, certificates::published_keys};
 use rekey_store::StoreError;
 use serde_json::json;
 

@@ -100,7 +100,8 @@ async fn passphrase(app: &App, new_file: Option<&Path>) -> anyhow::Result<Exit> 
         Some(file) => Some(Passphrase::read(file).await?),
         None => None,
     };
-    change_passphrase(&app.services, &app.places, new, &app.principal).await?;
+    let kms = app.places.local_kms().await?;
+    change_passphrase(&app.services, kms, new, &app.principal).await?;
     output::done(&match new_file {
         Some(file) => format!(
             "a passphrase seals the master key file; say kms.passphrase_file = {file:?} and start the workers again"

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use rekey_domain::RotationState;
-use rekey_operations::{RotationView, Services, certificate::Signature, rotation_views};
+use rekey_operations::{RotationView, Services, certificates::Signature, rotation_views};
 
 use crate::demo::report::Narrator;
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use rekey_operations::{CensusRow, RotationView, Services, certificate::certificate, key_views};
+use rekey_operations::{CensusRow, RotationView, Services, certificates::certificate, key_views};
 use serde::Serialize;
 
 use crate::{

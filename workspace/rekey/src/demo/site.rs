@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, anyhow, bail};
-use rekey_operations::{Places, sqlite_url};
+use rekey_deployment::{Places, sqlite_url};
 use rekey_runtime::{
     config::{BrokerConfig, Config, SecretUrl, SourceConfig, StoreConfig},
     shutdown,

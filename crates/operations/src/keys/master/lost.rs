@@ -52,7 +52,7 @@ pub(crate) async fn unopened(services: &Services) -> Result<Vec<Unopened>, Opera
 /// # Errors
 /// [`OperationError::Refused`] says which and how to restore it; [`OperationError::Kms`] where it may
 /// be there and cannot be asked.
-pub(crate) async fn refuse_lost(services: &Services) -> Result<(), OperationError> {
+pub async fn refuse_lost(services: &Services) -> Result<(), OperationError> {
     let unopened = unopened(services).await?;
     if let Some(lost) = unopened.iter().find(|one| one.is_lost()) {
         return Err(OperationError::Refused(lost.to_string()));

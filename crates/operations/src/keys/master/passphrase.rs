@@ -1,26 +1,26 @@
 //! The passphrase that seals the local KMS's master key file: set, replaced, taken away.
 
 use rekey_domain::Principal;
-use rekey_kms::Passphrase;
+use rekey_kms::{LocalKms, Passphrase};
 use rekey_store::audit::Record;
 use serde_json::json;
 
 use super::append;
-use crate::{Action, OperationError, Places, Services, authorise};
+use crate::{Action, OperationError, Services, authorise};
 
-/// Seals the master key file of `places` with `new` from now on; with none it lies open.
+/// Seals the file of `kms` with `new` from now on; with none it lies open.
 ///
 /// # Errors
 /// [`OperationError::Refused`] where the master key is not in a file; [`OperationError::Kms`] if the
 /// file cannot be read or written, and is as it was.
 pub async fn change_passphrase(
     services: &Services,
-    places: &Places,
+    kms: Option<LocalKms>,
     new: Option<Passphrase>,
     principal: &Principal,
 ) -> Result<(), OperationError> {
     authorise(principal, Action::RotateMaster)?;
-    let Some(mut kms) = places.local_kms().await? else {
+    let Some(mut kms) = kms else {
         return Err(OperationError::Refused(
             "the master key is in AWS KMS, which needs no passphrase".to_owned(),
         ));

@@ -46,7 +46,7 @@ impl Verify {
 
 /// Prints the certificate of a rotation.
 pub async fn show(rotation: Uuid, app: &App) -> anyhow::Result<Exit> {
-    let view = certificate::certificate(&app.services, rotation).await?;
+    let view = certificates::certificate(&app.services, rotation).await?;
     match app.output {
         Output::Json => {
             let object = json!({

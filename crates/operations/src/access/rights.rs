@@ -2,7 +2,7 @@
 
 use rekey_store::rights::Right;
 
-use super::{Grantee, Worker};
+use rekey_domain::{Role, Worker};
 
 /// Every worker reads these, leases work and ships its messages.
 const EVERY: [(&str, &str); 7] = [
@@ -142,25 +142,23 @@ const IN_PLACE: [(&str, &str); 2] = [
 ];
 
 /// Tables, each with what is done there.
-fn of(who: Grantee) -> Vec<(&'static str, &'static str)> {
+fn of(who: Role) -> Vec<(&'static str, &'static str)> {
     let own: [&[(&str, &str)]; 5] = match who {
-        Grantee::Worker(Worker::Scheduler) => [&EVERY, &LIVES, &SCHEDULER, &[], &[]],
-        Grantee::Worker(Worker::Rotator) => [&EVERY, &LIVES, &USES_KEYS, &ROTATOR, &IN_PLACE],
-        Grantee::Worker(Worker::ReEncryptor) => {
-            [&EVERY, &LIVES, &USES_KEYS, &RE_ENCRYPTOR, &IN_PLACE]
-        }
-        Grantee::Operator => [&EVERY, &OPERATOR, &IN_PLACE, &[], &[]],
+        Role::Worker(Worker::Scheduler) => [&EVERY, &LIVES, &SCHEDULER, &[], &[]],
+        Role::Worker(Worker::Rotator) => [&EVERY, &LIVES, &USES_KEYS, &ROTATOR, &IN_PLACE],
+        Role::Worker(Worker::ReEncryptor) => [&EVERY, &LIVES, &USES_KEYS, &RE_ENCRYPTOR, &IN_PLACE],
+        Role::Operator => [&EVERY, &OPERATOR, &IN_PLACE, &[], &[]],
     };
     own.concat()
 }
 
 /// What is granted to one of them alone, whatever else is: who has it is that one, or may do more.
-pub(crate) fn only_of(who: Grantee) -> Option<Right> {
+pub fn only_of(who: Role) -> Option<Right> {
     let (table, privilege, columns) = match who {
-        Grantee::Worker(Worker::Scheduler) => return None,
-        Grantee::Worker(Worker::Rotator) => ("census", "INSERT", Vec::new()),
-        Grantee::Worker(Worker::ReEncryptor) => ("audit_detail", "UPDATE", vec!["details"]),
-        Grantee::Operator => ("deployment", "INSERT", Vec::new()),
+        Role::Worker(Worker::Scheduler) => return None,
+        Role::Worker(Worker::Rotator) => ("census", "INSERT", Vec::new()),
+        Role::Worker(Worker::ReEncryptor) => ("audit_detail", "UPDATE", vec!["details"]),
+        Role::Operator => ("deployment", "INSERT", Vec::new()),
     };
     Some(Right {
         table,
@@ -170,14 +168,14 @@ pub(crate) fn only_of(who: Grantee) -> Option<Right> {
 }
 
 /// What programs before needed and nothing does now: whole tables, of which columns are left.
-const FORMER: [(Grantee, &str, &str); 1] = [(Grantee::Worker(Worker::Scheduler), "key", "SELECT")];
+const FORMER: [(Role, &str, &str); 1] = [(Role::Worker(Worker::Scheduler), "key", "SELECT")];
 
 /// The statements that take it back. With a right on a table go those on its columns, so what is left is
 /// given again, in the same statement for whoever sends it as one.
-pub(super) fn revokes(who: Grantee, role: &str, schema: &str) -> Vec<String> {
+pub fn revokes(who: Role, role: &str, schema: &str) -> Vec<String> {
     let (role, schema) = (quote(role), quote(schema));
     let former = FORMER.iter().filter(|(whose, ..)| *whose == who);
-    let revoke = |(_, table, rights): &(Grantee, &str, &str)| {
+    let revoke = |(_, table, rights): &(Role, &str, &str)| {
         let left = of(who).into_iter().filter(|(of, _)| of == table);
         let left = left
             .map(|(_, rights)| rights)
@@ -190,7 +188,7 @@ pub(super) fn revokes(who: Grantee, role: &str, schema: &str) -> Vec<String> {
 }
 
 /// The statements for a role, in the schema where the store is.
-pub(super) fn statements(who: Grantee, role: &str, schema: &str) -> Vec<String> {
+pub fn statements(who: Role, role: &str, schema: &str) -> Vec<String> {
     let (role, schema) = (quote(role), quote(schema));
     let usage = format!("GRANT USAGE ON SCHEMA {schema} TO {role};");
     let on = |(table, rights): (&str, &str)| {
@@ -201,7 +199,7 @@ pub(super) fn statements(who: Grantee, role: &str, schema: &str) -> Vec<String> 
 }
 
 /// The same, right by right.
-pub(crate) fn rights(who: Grantee) -> Vec<Right> {
+pub fn rights(who: Role) -> Vec<Right> {
     let of_table = |(table, rights): (&'static str, &'static str)| {
         let each = split(rights);
         each.into_iter().map(move |(privilege, columns)| Right {
@@ -229,7 +227,7 @@ fn split(mut rights: &str) -> Vec<(&str, Vec<&str>)> {
 }
 
 /// A name as SQL writes it, whatever is in it.
-pub(super) fn quote(name: &str) -> String {
+pub fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
@@ -252,9 +250,9 @@ mod tests {
 
     #[test]
     fn what_is_only_ones_is_granted_to_nobody_else() {
-        for who in Grantee::ALL {
+        for who in Role::ALL {
             let Some(only) = only_of(who) else { continue };
-            for other in Grantee::ALL {
+            for other in Role::ALL {
                 let has = rights(other).iter().any(|right| {
                     (right.table, right.privilege) == (only.table, only.privilege)
                         && (right.columns.is_empty() || right.columns == only.columns)
@@ -279,7 +277,7 @@ mod tests {
 
     #[test]
     fn every_right_is_one_that_there_is() {
-        for right in Grantee::ALL.into_iter().flat_map(rights) {
+        for right in Role::ALL.into_iter().flat_map(rights) {
             let known = ["SELECT", "INSERT", "UPDATE", "DELETE"];
             assert!(known.contains(&right.privilege), "{right:?}");
         }

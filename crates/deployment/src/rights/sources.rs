@@ -3,11 +3,10 @@
 use rekey_domain::Triggers;
 use rekey_sources::GRANT_SUPPRESS;
 
-use super::{Grantee, SourceGrants, Worker, store::quote};
-use crate::{
-    OperationError, Services,
-    sources::protected_tables::{ProtectedTable, protected_tables},
-};
+use super::SourceGrants;
+use rekey_domain::{Role, Worker};
+use rekey_operations::store_rights::quote;
+use rekey_operations::{OperationError, ProtectedTable, Services, protected_tables};
 
 /// Every protected table on PostgreSQL; a SQLite file has no roles.
 pub(super) async fn tables(services: &Services) -> Result<Vec<ProtectedTable>, OperationError> {
@@ -18,7 +17,7 @@ pub(super) async fn tables(services: &Services) -> Result<Vec<ProtectedTable>, O
 
 /// The statements for a role, source by source. A table's partitions are looked up.
 pub(super) async fn statements(
-    who: Grantee,
+    who: Role,
     role: &str,
     tables: &[ProtectedTable],
     services: &Services,
@@ -44,7 +43,7 @@ pub(super) async fn statements(
 }
 
 async fn on_table(
-    who: Grantee,
+    who: Role,
     role: &str,
     table: &ProtectedTable,
     services: &Services,
@@ -59,7 +58,7 @@ async fn on_table(
         statements.push(format!("{GRANT_SUPPRESS} {}", quote(role)));
     }
     let sees_lag = table.source.limits().max_replica_lag.is_some();
-    if sees_lag && who == Grantee::Worker(Worker::ReEncryptor) {
+    if sees_lag && who == Role::Worker(Worker::ReEncryptor) {
         statements.push(rekey_sources::grant_of_lag(role));
     }
     let ended = statements.into_iter().map(|sql| format!("{sql};"));

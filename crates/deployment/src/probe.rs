@@ -7,18 +7,16 @@ use std::{
 
 use async_trait::async_trait;
 use rekey_broker::Transport;
-use rekey_domain::RotationState;
+use rekey_domain::{RotationState, Worker};
+use rekey_operations::{
+    OperationError, ProtectedTable, Services, protected_tables, store_rights as rights_at_store,
+};
 use rekey_runtime::{
     Asked,
     health::{Need, Probe},
     metrics as names,
 };
 use rekey_store::{database_time, gauges, rights};
-
-use crate::{
-    OperationError, Services, Worker, grants,
-    sources::protected_tables::{ProtectedTable, protected_tables},
-};
 
 /// A KMS costs money and has limits: it is asked at most so often, however often we are.
 const KMS_EVERY: Duration = Duration::from_secs(30);
@@ -157,7 +155,7 @@ async fn kms(running: Arc<Running>) -> Option<String> {
 async fn store_rights(running: Arc<Running>) -> Option<String> {
     let of_each = running.workers.iter();
     let rights: Vec<_> = of_each
-        .flat_map(|worker| grants::store_rights((*worker).into()))
+        .flat_map(|worker| rights_at_store::rights((*worker).into()))
         .collect();
     let checked = rights::check(running.services.store.db(), &rights).await;
     checked.err().map(|error| error.to_string())

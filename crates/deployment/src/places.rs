@@ -12,16 +12,11 @@ use rekey_broker::{LocalTransport, RabbitMq, RabbitMqOptions, Transport};
 use rekey_domain::Principal;
 use rekey_kms::LocalKms;
 use rekey_messages::Queue;
+use rekey_operations::{Change, OperationError, REQUESTS_HELD, Requester, Services, refuse_lost};
 use rekey_runtime::config::Config;
 use rekey_store::{Store, is_postgres, keys, sqlite_file};
 
-use crate::{
-    Change, OperationError, REQUESTS_HELD, Requester, Services, connect_kms, create_kms,
-    keys::{
-        kms::{NoKms, local_kms},
-        master::refuse_lost,
-    },
-};
+use crate::kms::{NoKms, connect_kms, create_kms, local_kms};
 
 /// Connections to the store that a command opens at most: one, and another while that has a unit open.
 const OF_A_COMMAND: u32 = 2;
@@ -210,7 +205,7 @@ impl Places {
     }
 
     /// The local KMS, if it is the one that is configured.
-    pub(crate) async fn local_kms(&self) -> Result<Option<LocalKms>, OperationError> {
+    pub async fn local_kms(&self) -> Result<Option<LocalKms>, OperationError> {
         local_kms(&self.config.kms, &self.file("master.key")).await
     }
 

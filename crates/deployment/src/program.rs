@@ -4,7 +4,9 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Du
 
 use clap::Parser;
 use rekey_broker::Transport;
+use rekey_domain::Worker;
 use rekey_messages::Queue;
+use rekey_operations::{OperationError, Requester, Services};
 use rekey_runtime::{
     config::{Config, ConfigErrors},
     hardening, health, metrics, shutdown, telemetry,
@@ -12,7 +14,7 @@ use rekey_runtime::{
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::{OperationError, Places, ProcessProbe, Requester, Services, Worker, background};
+use crate::{Places, ProcessProbe, background};
 
 /// The exit code for wrong usage or configuration.
 const CONFIGURATION: u8 = 2;

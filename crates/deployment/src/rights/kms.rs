@@ -4,7 +4,7 @@ use rekey_domain::Purpose;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Grantee, Worker};
+use rekey_domain::{Role, Worker};
 
 /// In place of the deployment's id, where there is none yet.
 const NO_DEPLOYMENT: &str = "DEPLOYMENT";
@@ -15,28 +15,28 @@ const NO_DEPLOYMENT: &str = "DEPLOYMENT";
 ///
 /// What is opened or made is bound to this deployment and a purpose, by the encryption context that
 /// every data key is wrapped with. Describing the master key has none, nor has making one.
-pub(super) fn policy(who: Grantee, deployment: Option<Uuid>) -> Option<Value> {
+pub(super) fn policy(who: Role, deployment: Option<Uuid>) -> Option<Value> {
     use Purpose::{Audit, Phi, Signing};
     let made = deployment.map(|id| id.to_string());
     let on = |sid, actions: &[&str], purposes: &[Purpose]| {
         // What makes the first keys of a deployment cannot name it yet.
         let named = made
             .as_deref()
-            .or((who != Grantee::Operator).then_some(NO_DEPLOYMENT));
+            .or((who != Role::Operator).then_some(NO_DEPLOYMENT));
         bound(sid, actions, named, purposes)
     };
     let statements = match who {
-        Grantee::Worker(Worker::Scheduler) => return None,
-        Grantee::Worker(Worker::Rotator) => vec![
+        Role::Worker(Worker::Scheduler) => return None,
+        Role::Worker(Worker::Rotator) => vec![
             on("MakeDataKeys", &["kms:GenerateDataKey"], &Purpose::ALL),
             on("OpenDataKeys", &["kms:Decrypt"], &[Audit, Signing]),
             free("DescribeMasterKey", &["kms:DescribeKey"]),
         ],
-        Grantee::Worker(Worker::ReEncryptor) => vec![
+        Role::Worker(Worker::ReEncryptor) => vec![
             on("OpenDataKeys", &["kms:Decrypt"], &[Phi, Audit]),
             free("DescribeMasterKey", &["kms:DescribeKey"]),
         ],
-        Grantee::Operator => vec![
+        Role::Operator => vec![
             on(
                 "UseDataKeys",
                 &[
@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn whatever_opens_or_makes_a_data_key_is_bound_to_the_deployment_and_to_purposes() {
         let deployment = Uuid::now_v7();
-        for who in Grantee::ALL {
+        for who in Role::ALL {
             let Some(policy) = policy(who, Some(deployment)) else {
                 continue;
             };

@@ -10,7 +10,7 @@ use rekey_kms::{
 };
 use rekey_runtime::config::KmsConfig;
 
-use crate::OperationError;
+use rekey_operations::OperationError;
 
 /// Connects to the KMS that is configured. `key_file` is the local one's where no path is said.
 ///

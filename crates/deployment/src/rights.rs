@@ -2,106 +2,21 @@
 
 mod kms;
 mod sources;
-mod store;
 
 use rekey_broker::Grant;
-use rekey_domain::Principal;
+use rekey_domain::Role;
+use rekey_operations::{OperationError, Services, store_rights};
 use rekey_store::keyrings;
 use serde::Serialize;
 use serde_json::Value;
 
-pub(crate) use self::store::{only_of, rights as store_rights};
-use crate::{OperationError, Places, Services};
-
-/// A worker program, by the rights it needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Worker {
-    /// Fires what is due.
-    Scheduler,
-    /// Switches keys and plans batches.
-    Rotator,
-    /// Moves rows.
-    ReEncryptor,
-}
-
-impl Worker {
-    /// Every worker.
-    pub const ALL: [Self; 3] = [Self::Scheduler, Self::Rotator, Self::ReEncryptor];
-
-    /// Its name, as in `rekey-rotator`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Scheduler => "scheduler",
-            Self::Rotator => "rotator",
-            Self::ReEncryptor => "re-encryptor",
-        }
-    }
-
-    /// Who it is, in logs and towards the keeper of the keys.
-    pub fn principal(self) -> Principal {
-        Principal::worker(self.name())
-    }
-
-    /// Whether it needs the KMS and the sources.
-    pub fn uses_keys(self) -> bool {
-        self != Self::Scheduler
-    }
-}
-
-/// Whoever needs rights at the systems of a deployment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Grantee {
-    /// A person or a pipeline with the command line. Migrating is the store's owner's.
-    Operator,
-    /// A worker program.
-    #[serde(untagged)]
-    Worker(Worker),
-}
-
-impl Grantee {
-    /// Each of them.
-    pub const ALL: [Self; 4] = [
-        Self::Worker(Worker::Scheduler),
-        Self::Worker(Worker::Rotator),
-        Self::Worker(Worker::ReEncryptor),
-        Self::Operator,
-    ];
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Worker(worker) => worker.name(),
-            Self::Operator => "operator",
-        }
-    }
-
-    /// Its role in databases: `rekey_re_encryptor`.
-    pub fn role(self, prefix: &str) -> String {
-        format!("{prefix}{}", self.name().replace('-', "_"))
-    }
-
-    /// What it is to RabbitMQ: `rekey init` and `rekey migrate` declare.
-    fn at_rabbitmq(self) -> &'static str {
-        match self {
-            Self::Worker(worker) => worker.name(),
-            Self::Operator => "declare",
-        }
-    }
-}
-
-impl From<Worker> for Grantee {
-    fn from(worker: Worker) -> Self {
-        Self::Worker(worker)
-    }
-}
+use crate::Places;
 
 /// Everything one worker, or the command line, needs.
 #[derive(Debug, Clone, Serialize)]
 pub struct Grants {
     /// Who. The name is that of a field of `rekey.grants/v1`, from before there was an operator.
-    pub worker: Grantee,
+    pub worker: Role,
     /// Its role at the databases.
     pub role: String,
     /// SQL to run on the store, as its owner. Empty for a SQLite store.
@@ -182,13 +97,13 @@ pub async fn grants_together(
     vhost: &str,
 ) -> Result<Vec<Grants>, OperationError> {
     let role = |who| match who {
-        Grantee::Worker(_) => format!("{role_prefix}up"),
-        Grantee::Operator => who.role(role_prefix),
+        Role::Worker(_) => format!("{role_prefix}up"),
+        Role::Operator => who.role(role_prefix),
     };
     let mut all = grants_as(services, places, vhost, role).await?;
     // What one worker no longer needs, another one may.
     for one in &mut all {
-        if matches!(one.worker, Grantee::Worker(_)) {
+        if matches!(one.worker, Role::Worker(_)) {
             one.store_revokes.clear();
         }
     }
@@ -199,23 +114,25 @@ async fn grants_as(
     services: &Services,
     places: &Places,
     vhost: &str,
-    role_of: impl Fn(Grantee) -> String,
+    role_of: impl Fn(Role) -> String,
 ) -> Result<Vec<Grants>, OperationError> {
     let tables = sources::tables(services).await?;
     let brokers = rekey_broker::grants(&places.config.broker.prefix)?;
     let schema = rekey_store::rights::schema(services.store.db()).await?;
     let deployment = keyrings::find_deployment(services.store.db()).await?;
     let mut all = Vec::new();
-    for who in Grantee::ALL {
+    for who in Role::ALL {
         let role = role_of(who);
-        let rabbitmq = brokers.iter().find(|grant| grant.who == who.at_rabbitmq());
+        let rabbitmq = brokers.iter().find(|grant| grant.who == at_rabbitmq(who));
         let rabbitmq = rabbitmq.expect("everyone has a grant").clone();
         let on_store = schema.as_deref();
         all.push(Grants {
             worker: who,
-            store: on_store.map_or_else(Vec::new, |schema| store::statements(who, &role, schema)),
+            store: on_store.map_or_else(Vec::new, |schema| {
+                store_rights::statements(who, &role, schema)
+            }),
             store_revokes: on_store
-                .map_or_else(Vec::new, |schema| store::revokes(who, &role, schema)),
+                .map_or_else(Vec::new, |schema| store_rights::revokes(who, &role, schema)),
             sources: sources::statements(who, &role, &tables, services).await?,
             kms: kms::policy(who, deployment),
             rabbitmq: RabbitMqGrant::new(rabbitmq, vhost),
@@ -223,4 +140,12 @@ async fn grants_as(
         });
     }
     Ok(all)
+}
+
+/// What it is to RabbitMQ: `rekey init` and `rekey migrate` declare.
+fn at_rabbitmq(who: Role) -> &'static str {
+    match who {
+        Role::Worker(worker) => worker.name(),
+        Role::Operator => "declare",
+    }
 }
