@@ -1,192 +1,12 @@
-//! The messages themselves.
+//! The list of all messages, and what there is to know of each.
 
-use rekey_domain::{Canary, KeyId, KeyName, KeyringName, RotationKind, RotationReason};
-use schemars::{JsonSchema, Schema, schema_for};
-use serde::{Deserialize, Serialize};
-use uuid::Uuid;
+use schemars::{Schema, schema_for};
 
-use crate::{Event, Exchange, Message, Queue, Route};
-
-/// Asks for a rotation of a keyring. Anyone who is allowed to may publish it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct RotationRequested {
-    /// The keyring to rotate.
-    pub keyring: KeyringName,
-    /// Why. Of what comes from outside `request` is noted, whatever it says: the others are what Rekey finds itself.
-    #[serde(default = "by_request")]
-    pub reason: RotationReason,
-    /// Whether its batches overtake all others.
-    #[serde(default)]
-    pub urgent: bool,
-    /// How much of it is done before it waits for a person; nothing: all of it.
-    #[serde(flatten)]
-    pub canary: Canary,
-}
-
-impl RotationRequested {
-    /// Asks for a rotation of all rows.
-    pub fn of_all(keyring: KeyringName, reason: RotationReason) -> Self {
-        Self {
-            keyring,
-            reason,
-            urgent: false,
-            canary: Canary::default(),
-        }
-    }
-}
-
-fn by_request() -> RotationReason {
-    RotationReason::Request
-}
-
-/// A rotation may have a step to take.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct RotationDue {
-    /// The rotation.
-    pub rotation: Uuid,
-}
-
-/// A keyring wants its next key made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct StandbyWanted {
-    /// The keyring.
-    pub keyring: KeyringName,
-}
-
-/// A keyring's values are to be looked at for stragglers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct StragglersWanted {
-    /// The keyring.
-    pub keyring: KeyringName,
-}
-
-/// A key was made and stored, wrapped.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct KeyCreated {
-    /// The key.
-    pub key: KeyName,
-    /// Its id.
-    pub key_id: KeyId,
-}
-
-/// A keyring's primary key or key set changed: every process asks the store again, at once.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct KeyringChanged {
-    /// The keyring.
-    pub keyring: KeyringName,
-}
-
-/// A batch may be worked on. The re-encryptor checks all of it against the store.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct BatchReady {
-    /// The batch.
-    pub batch: Uuid,
-    /// The rotation it belongs to.
-    pub rotation: Uuid,
-    /// The generation of the rotation that sent it; older ones do nothing.
-    pub generation: u32,
-    /// The key that values are moved to.
-    pub target: KeyId,
-    /// Whether it overtakes all others.
-    #[serde(default)]
-    pub urgent: bool,
-}
-
-/// A rotation ended with a census of zero.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct RotationCompleted {
-    /// The rotation.
-    pub rotation: Uuid,
-    /// The keyring's primary key, a new one unless it was a sweep.
-    pub key: KeyName,
-    /// Whether the rotation made a switch.
-    #[serde(default)]
-    pub kind: RotationKind,
-}
-
-/// A rotation stopped; a person is needed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct RotationFailed {
-    /// The rotation.
-    pub rotation: Uuid,
-    /// The keyring.
-    pub keyring: KeyringName,
-    /// Why, without any value of a row.
-    pub reason: String,
-    /// Whether the rotation makes a switch.
-    #[serde(default)]
-    pub kind: RotationKind,
-}
-
-/// A rotation completed, and its certificate wants its signature.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct CertificateWanted {
-    /// The rotation.
-    pub rotation: Uuid,
-}
-
-const fn workers(queue: Option<Queue>) -> Route {
-    Route {
-        exchange: Exchange::Workers,
-        queue,
-    }
-}
-
-impl Message for RotationRequested {
-    const TYPE: &'static str = "rekey.rotation.requested.v1";
-    const ROUTE: Route = workers(Some(Queue::Rotator));
-    const FROM_OUTSIDE: bool = true;
-}
-
-impl Message for RotationDue {
-    const TYPE: &'static str = "rekey.rotation.due.v1";
-    const ROUTE: Route = workers(Some(Queue::Rotator));
-}
-
-impl Message for StandbyWanted {
-    const TYPE: &'static str = "rekey.standby.wanted.v1";
-    const ROUTE: Route = workers(Some(Queue::Rotator));
-}
-
-impl Message for StragglersWanted {
-    const TYPE: &'static str = "rekey.stragglers.wanted.v1";
-    const ROUTE: Route = workers(Some(Queue::Rotator));
-}
-
-impl Message for KeyCreated {
-    const TYPE: &'static str = "rekey.key.created.v1";
-    const ROUTE: Route = workers(Some(Queue::Rotator));
-}
-
-impl Message for KeyringChanged {
-    const TYPE: &'static str = "rekey.keyring.changed.v1";
-    const ROUTE: Route = workers(Some(Queue::EveryProcess));
-}
-
-impl Message for BatchReady {
-    const TYPE: &'static str = "rekey.batch.ready.v1";
-    const ROUTE: Route = workers(Some(Queue::ReEncryptor));
-    const URGENT: Option<Queue> = Some(Queue::ReEncryptorUrgent);
-
-    fn is_urgent(&self) -> bool {
-        self.urgent
-    }
-}
-
-impl Message for RotationCompleted {
-    const TYPE: &'static str = "rekey.rotation.completed.v1";
-    const ROUTE: Route = workers(None);
-}
-
-impl Message for RotationFailed {
-    const TYPE: &'static str = "rekey.rotation.failed.v1";
-    const ROUTE: Route = workers(None);
-}
-
-impl Message for CertificateWanted {
-    const TYPE: &'static str = "rekey.certificate.wanted.v1";
-    const ROUTE: Route = workers(Some(Queue::Rotator));
-}
+use crate::{
+    BatchReady, CertificateWanted, Event, KeyCreated, KeyringChanged, Message, Queue,
+    RotationCompleted, RotationDue, RotationFailed, RotationRequested, Route, StandbyWanted,
+    StragglersWanted,
+};
 
 /// What there is to know of one message type.
 #[derive(Debug, Clone, Copy)]
@@ -245,6 +65,9 @@ pub fn route_of(event: &Event) -> Option<Route> {
 #[cfg(test)]
 mod tests {
     use std::{collections::HashSet, fmt::Write, fs, path::Path};
+
+    use rekey_domain::KeyId;
+    use uuid::Uuid;
 
     use super::*;
 

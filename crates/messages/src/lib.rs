@@ -5,12 +5,17 @@
 //! Messages carry ids, never key material: the row is the truth, a message is a wake-up (rule 2).
 
 mod catalogue;
+mod certificates;
 mod event;
+mod keys;
+mod rotations;
 mod route;
 
-pub use catalogue::{
-    BatchReady, CATALOGUE, CertificateWanted, Entry, KeyCreated, KeyringChanged, RotationCompleted,
-    RotationDue, RotationFailed, RotationRequested, StandbyWanted, StragglersWanted, route_of,
-};
+pub use catalogue::{CATALOGUE, Entry, route_of};
+pub use certificates::CertificateWanted;
 pub use event::{Event, EventError, MAX_EVENT_BYTES};
+pub use keys::{KeyCreated, KeyringChanged, StandbyWanted};
+pub use rotations::{
+    BatchReady, RotationCompleted, RotationDue, RotationFailed, RotationRequested, StragglersWanted,
+};
 pub use route::{Exchange, Message, Queue, Route};

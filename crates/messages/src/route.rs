@@ -89,6 +89,14 @@ pub struct Route {
 }
 
 impl Route {
+    /// To the queue of a worker, or to whoever listens.
+    pub(crate) const fn of_workers(queue: Option<Queue>) -> Self {
+        Self {
+            exchange: Exchange::Workers,
+            queue,
+        }
+    }
+
     /// Whether a broker must refuse the message when no queue is bound to it.
     pub fn is_mandatory(&self) -> bool {
         self.queue.is_some_and(Queue::is_shared)

@@ -5,3 +5,4 @@ pub(crate) mod making;
 pub(crate) mod master;
 pub(crate) mod metered_kms;
 pub(crate) mod uses;
+pub(crate) mod views;

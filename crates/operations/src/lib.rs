@@ -11,7 +11,7 @@ mod requests;
 mod rotations;
 mod services;
 mod sources;
-mod views;
+mod status;
 mod work;
 
 pub use access::{
@@ -32,6 +32,7 @@ pub use keys::{
         KeysUnder, MasterRotation, MasterView, NotRewrapped, StartWith, change_passphrase,
         master_view, refuse_lost, rotate_master,
     },
+    views::{KeyView, key_views},
 };
 pub use quarantine::{
     retry::{QuarantineRetry, Retry, retry_quarantined},
@@ -49,6 +50,7 @@ pub use rotations::{
     stragglers::{ByKey, Stragglers, look_for_stragglers, unknown_keys},
     sweep::{SweepOutcome, SweepView, sweep, sweep_keyring},
     too_new::{standby_keys, too_new_values},
+    views::{RotationView, requested_rotation, rotation_view, rotation_views},
 };
 pub use services::Services;
 pub use sources::{
@@ -60,10 +62,7 @@ pub use sources::{
     release::{Released, release_column},
     rename::{Renamed, rename_column},
 };
-pub use views::{
-    KeyView, RotationView, Status, key_views, requested_rotation, rotation_view, rotation_views,
-    status,
-};
+pub use status::{Status, status};
 pub use work::{
     dead_letters::{dismiss_dead_letters, retry_dead_letters},
     heartbeat::beat,

@@ -10,3 +10,4 @@ pub(crate) mod rotate;
 pub(crate) mod stragglers;
 pub(crate) mod sweep;
 pub(crate) mod too_new;
+pub(crate) mod views;

@@ -1,0 +1,155 @@
+//! One screen of how things stand, and what needs a person. Reads only.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use rekey_domain::{KeyName, RotationState};
+use rekey_store::{certificates, dead_letters, keyrings, outbox, quarantine, rotations};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::{
+    OperationError, RotationView, Services,
+    keys::{master::unopened, views::key_name},
+    rotations::{stragglers, views::view},
+    work::workers::{self, WorkerView, worker_views},
+};
+
+/// Transactions that a census waits for end by then; later a person looks whose they are.
+const COUNTED_WITHIN: TimeDelta = TimeDelta::hours(1);
+/// What is signed by itself is signed by then; later a person looks why not.
+const SIGNED_WITHIN: TimeDelta = TimeDelta::minutes(5);
+
+/// One screen.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// Every keyring's primary, if it has one.
+    pub keyrings: Vec<(String, Option<KeyName>)>,
+    /// Who works.
+    pub workers: Vec<WorkerView>,
+    /// Rotations that are not over.
+    pub rotations: Vec<RotationView>,
+    /// Values in quarantine.
+    pub quarantined: u64,
+    /// Messages given up.
+    pub dead_letters: u64,
+    /// Messages waiting.
+    pub outbox: u64,
+    /// Rotations whose certificate waits for its signature.
+    pub unsigned_certificates: Vec<Uuid>,
+    /// What needs a person; empty: nothing does.
+    pub needs_a_person: Vec<String>,
+}
+
+/// One screen of how things stand, and what needs a person.
+///
+/// # Errors
+/// [`OperationError::Store`].
+pub async fn status(services: &Services) -> Result<Status, OperationError> {
+    let db = services.store.db();
+    let mut keyrings = Vec::new();
+    for keyring in keyrings::all(db).await? {
+        let primary = key_name(services, &keyring, keyring.primary_key_id).await?;
+        keyrings.push((keyring.name.0.to_string(), primary));
+    }
+    let mut rotations = Vec::new();
+    for rotation in rotations::not_over(db).await? {
+        rotations.push(view(services, rotation).await?);
+    }
+    let quarantined = quarantine::count_open(db).await?;
+    let dead_letters = dead_letters::count_open(db).await?;
+    let unsigned = certificates::unsigned(db).await?;
+    let mut status = Status {
+        keyrings,
+        workers: worker_views(services).await?,
+        rotations,
+        quarantined,
+        dead_letters,
+        outbox: outbox::depth(&services.store).await?,
+        unsigned_certificates: unsigned.iter().map(|rotation| rotation.id).collect(),
+        needs_a_person: Vec::new(),
+    };
+    status.needs_a_person = needs(&status);
+    status
+        .needs_a_person
+        .extend(workers::problems(&status.workers));
+    status
+        .needs_a_person
+        .extend(stragglers::problems(services).await?);
+    let unopened = unopened(services).await?;
+    let unopened = unopened.iter().map(ToString::to_string);
+    status.needs_a_person.extend(unopened);
+    let now = services.store.now().await?;
+    status.needs_a_person.extend(stuck(&status, now));
+    let late = now - SIGNED_WITHIN;
+    let overdue = unsigned
+        .iter()
+        .filter(|one| one.ended_at.is_some_and(|ended| ended < late));
+    status.needs_a_person.extend(overdue.map(|rotation| {
+        format!(
+            "the certificate of rotation {} is unsigned: see that the rotators reach the KMS and keyring signing has a primary key; it is signed by itself then",
+            rotation.id
+        )
+    }));
+    Ok(status)
+}
+
+/// Rotations that wait for what should have ended long ago.
+fn stuck(status: &Status, now: DateTime<Utc>) -> Vec<String> {
+    let late = now - COUNTED_WITHIN;
+    let waits = |one: &&RotationView| one.waiting_since.is_some_and(|since| since < late);
+    let stuck = status.rotations.iter().filter(waits);
+    let say = |one: &RotationView| {
+        let (kind, id, what) = (one.kind.noun(), one.id, one.waiting.join("; "));
+        format!("{kind} {id} has waited for over an hour: {what}")
+    };
+    stuck.map(say).collect()
+}
+
+fn needs(status: &Status) -> Vec<String> {
+    let mut needs = Vec::new();
+    let primaryless = status
+        .keyrings
+        .iter()
+        .filter(|(_, primary)| primary.is_none());
+    needs.extend(
+        primaryless.map(|(name, _)| {
+            format!("keyring {name} has no primary key: nothing can be encrypted")
+        }),
+    );
+    let failed = status
+        .rotations
+        .iter()
+        .filter(|rotation| rotation.state == RotationState::Failed);
+    needs.extend(failed.map(|rotation| {
+        let why = rotation
+            .failure
+            .as_deref()
+            .unwrap_or("batches were given up");
+        format!(
+            "{} {} failed ({why}): mend the cause, then rekey rotations retry {}",
+            rotation.kind.noun(),
+            rotation.id,
+            rotation.id
+        )
+    }));
+    let paused = status.rotations.iter();
+    needs.extend(paused.filter_map(|rotation| {
+        let why = rotation.paused_because.as_deref()?;
+        let (kind, id) = (rotation.kind.noun(), rotation.id);
+        Some(format!(
+            "{kind} {id} is paused ({why}); to go on: rekey rotations resume {id}"
+        ))
+    }));
+    if status.quarantined > 0 {
+        needs.push(format!(
+            "{} value(s) in quarantine: rekey quarantine list",
+            status.quarantined
+        ));
+    }
+    if status.dead_letters > 0 {
+        needs.push(format!(
+            "{} dead letter(s): rekey dead-letters list",
+            status.dead_letters
+        ));
+    }
+    needs
+}
