@@ -1,29 +1,18 @@
 //! The commands of an operator; each group is a file.
 
-mod apply;
 mod audit;
-mod census;
 pub mod certificate;
-mod columns;
+mod configuration;
 mod dead_letters;
 mod grants;
 mod ids;
-mod init;
 mod input;
 mod keys;
-mod master;
-mod ndjson;
-mod plan;
-mod publish;
 mod quarantine;
-mod rotate;
 mod rotations;
 pub mod shell;
 mod sources;
 mod status;
-mod sweep;
-mod value;
-mod wait;
 
 use std::time::Duration;
 
@@ -35,17 +24,17 @@ use crate::{
     exit::{self, Exit, NotInTime},
     output::Output,
 };
-pub use init::run as init;
+pub use configuration::init::run as init;
 
 /// What an operator can ask for.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Write the keyrings, sources and columns of the configuration to the store.
-    Apply(apply::Args),
+    Apply(configuration::apply::Args),
     /// Replace a keyring's primary key, and move every row to the new one.
-    Rotate(rotate::Args),
+    Rotate(rotations::rotate::Args),
     /// Move rows below a keyring's primary key to it, as after a source was restored; no key is replaced.
-    Sweep(sweep::Args),
+    Sweep(rotations::sweep::Args),
     /// Rotations: how far they are; pause, resume, cancel or retry one.
     #[command(subcommand)]
     Rotations(rotations::Command),
@@ -54,10 +43,10 @@ pub enum Command {
     Keys(keys::Command),
     /// The master key: which keys are under it, and replacing it.
     #[command(subcommand)]
-    Master(master::Command),
+    Master(keys::master::Command),
     /// Protected columns: which there are, whether they are as declared, releasing one.
     #[command(subcommand)]
-    Columns(columns::Command),
+    Columns(sources::columns::Command),
     /// Sources: saying that one is another database from now on.
     #[command(subcommand)]
     Sources(sources::Command),
@@ -66,11 +55,11 @@ pub enum Command {
     /// One screen of how things stand; exit code 3 if a person is needed.
     Status,
     /// Publish a CloudEvent that asks for something, such as rekey.rotation.requested.v1.
-    Publish(publish::Args),
+    Publish(rotations::publish::Args),
     /// Encrypt a value from stdin for a row, and print base64; with --ndjson many.
-    Encrypt(value::Args),
+    Encrypt(keys::value::Args),
     /// Decrypt a value from stdin, base64 or bytes as they are; with --ndjson many.
-    Decrypt(value::Args),
+    Decrypt(keys::value::Args),
     /// The rights that each worker needs at the databases, the KMS and the broker, and no more.
     Grants(grants::Args),
     /// The audit log.
@@ -106,7 +95,7 @@ impl Command {
     /// Whether it only looks, and says what it can where there is no KMS to reach.
     pub fn only_looks(&self) -> bool {
         match self {
-            Self::Status | Self::Columns(columns::Command::Check(_)) => true,
+            Self::Status | Self::Columns(sources::columns::Command::Check(_)) => true,
             Self::Rotate(args) => args.only_plans(),
             _ => false,
         }
@@ -160,19 +149,19 @@ pub fn offline(command: &Command, output: Output) -> Option<anyhow::Result<Exit>
 /// What [`crate::exit::of_error`] gives an exit code.
 pub async fn run(command: Command, app: &App) -> anyhow::Result<Exit> {
     match command {
-        Command::Apply(args) => apply::run(&args, app).await,
-        Command::Rotate(args) => rotate::run(&args, app).await,
-        Command::Sweep(args) => sweep::run(&args, app).await,
+        Command::Apply(args) => configuration::apply::run(&args, app).await,
+        Command::Rotate(args) => rotations::rotate::run(&args, app).await,
+        Command::Sweep(args) => rotations::sweep::run(&args, app).await,
         Command::Rotations(command) => rotations::run(&command, app).await,
         Command::Keys(command) => keys::run(&command, app).await,
-        Command::Master(command) => master::run(&command, app).await,
-        Command::Columns(command) => columns::run(&command, app).await,
+        Command::Master(command) => keys::master::run(&command, app).await,
+        Command::Columns(command) => sources::columns::run(&command, app).await,
         Command::Sources(command) => sources::run(&command, app).await,
-        Command::Census => census::run(app).await,
+        Command::Census => rotations::census::run(app).await,
         Command::Status => status::run(app).await,
-        Command::Publish(args) => publish::run(&args, app).await,
-        Command::Encrypt(args) => value::encrypt(&args, app).await,
-        Command::Decrypt(args) => value::decrypt(&args, app).await,
+        Command::Publish(args) => rotations::publish::run(&args, app).await,
+        Command::Encrypt(args) => keys::value::encrypt(&args, app).await,
+        Command::Decrypt(args) => keys::value::decrypt(&args, app).await,
         Command::Grants(args) => grants::run(&args, app).await,
         Command::Audit(command) => audit::run(&command, app).await,
         Command::Quarantine(command) => quarantine::run(&command, app).await,

@@ -5,7 +5,7 @@ use rekey_store::dead_letters::{self, DeadLetter};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::ids::{Id, RotationId};
+use crate::commands::ids::{Id, RotationId};
 use crate::{
     app::App,
     exit::Exit,

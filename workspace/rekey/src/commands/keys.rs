@@ -1,5 +1,9 @@
 //! `rekey keys`: their state, use and age.
 
+pub mod master;
+pub mod ndjson;
+pub mod value;
+
 use std::str::FromStr;
 
 use rekey_domain::{KeyId, KeyName, NameError};

@@ -7,7 +7,7 @@ use rekey_operations::{QuarantineView, quarantine_view, quarantine_views, resolv
 use serde_json::json;
 use uuid::Uuid;
 
-use super::ids::{Id, RotationId};
+use crate::commands::ids::{Id, RotationId};
 use crate::{
     app::App,
     exit::Exit,

@@ -1,5 +1,12 @@
 //! `rekey rotations`: how far they are, and steering them.
 
+pub mod census;
+pub mod plan;
+pub mod publish;
+pub mod rotate;
+pub mod sweep;
+pub mod wait;
+
 use rekey_operations::{
     RotationView, cancel_rotation, pause_rotation, resume_over_unknown_keys, resume_rotation,
     retry_rotation, rotation_view,
@@ -9,7 +16,7 @@ use uuid::Uuid;
 
 use rekey_domain::RotationKind;
 
-use super::{certificate, ids::RotationId};
+use crate::commands::{certificate, ids::RotationId};
 use crate::{
     app::App,
     exit::Exit,

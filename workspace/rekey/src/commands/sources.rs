@@ -1,5 +1,7 @@
 //! `rekey sources`: where protected values lie.
 
+pub mod columns;
+
 use rekey_operations::accept_database;
 use serde_json::json;
 

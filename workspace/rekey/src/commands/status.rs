@@ -2,7 +2,7 @@
 
 use rekey_operations::{Status, WorkerView};
 
-use super::rotations;
+use crate::commands::rotations;
 use crate::{
     app::App,
     exit::Exit,

@@ -5,10 +5,10 @@ use rekey_operations::{QuarantineRetry, Retry, retry_quarantined};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::super::ids::Id;
+use crate::commands::ids::Id;
 use crate::{
     app::App,
-    commands::sweep,
+    commands::rotations::sweep,
     exit::Exit,
     output::{self, Output},
 };

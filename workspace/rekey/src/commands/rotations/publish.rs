@@ -6,7 +6,7 @@ use anyhow::Context;
 use rekey_messages::MAX_EVENT_BYTES;
 use serde_json::json;
 
-use super::input;
+use crate::commands::input;
 use crate::{
     app::App,
     exit::{Exit, UsageError},

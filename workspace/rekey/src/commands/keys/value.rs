@@ -9,9 +9,9 @@ use rekey_store::columns;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{
+use crate::commands::{
     input,
-    ndjson::{self, Work},
+    keys::ndjson::{self, Work},
 };
 use crate::{
     app::App,

@@ -7,7 +7,7 @@ use rekey_messages::RotationRequested;
 use rekey_operations::{columns_along, request_rotation, requested_rotation};
 use serde_json::json;
 
-use super::{plan, wait::Wait};
+use crate::commands::rotations::{plan, wait::Wait};
 use crate::{
     app::App,
     exit::Exit,

@@ -11,7 +11,7 @@ use rekey_domain::{DurationError, RotationState, parse_duration};
 use rekey_operations::{OperationError, RotationView, worker_problems};
 use tokio::time::{Instant, sleep};
 
-use super::rotations;
+use crate::commands::rotations;
 use crate::{
     app::App,
     exit::{Exit, NotInTime},

@@ -7,7 +7,7 @@ use rekey_operations::{
 };
 use serde_json::json;
 
-use super::plan;
+use crate::commands::rotations::plan;
 use crate::{
     app::App,
     exit::Exit,

@@ -10,7 +10,7 @@ use rekey_operations::{Action, authorise};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::value::{ciphertext, uuid};
+use crate::commands::keys::value::{ciphertext, uuid};
 use crate::{app::App, exit::Exit, output};
 
 /// The longest line: what a value of 64 MiB comes to in base64, and then some.

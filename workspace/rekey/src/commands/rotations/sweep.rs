@@ -3,7 +3,7 @@
 use rekey_domain::{ColumnName, KeyringName, RotationState};
 use rekey_operations::{SweepOutcome, SweepView, rotation_view, sweep_keyring};
 
-use super::wait::Wait;
+use crate::commands::rotations::wait::Wait;
 use crate::{
     app::App,
     exit::Exit,
