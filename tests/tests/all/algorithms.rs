@@ -12,7 +12,7 @@ use rekey_domain::{Algorithm, Found, KeyState, KeyringName, KeyringPolicy, Rotat
 use rekey_operations::{RotationView, Services, requested_rotation, verify_audit};
 use tokio::task::JoinHandle;
 
-use crate::{
+use rekey_tests::{
     cluster::{self, Cluster, Policy},
     support::{self, Deployment, Engine, operator, phi, short, until},
 };

@@ -3,7 +3,7 @@
 use rekey_domain::{KeyringName, RotationState};
 use rekey_operations::verify_audit;
 
-use crate::support::{Deployment, Engine, operator, phi};
+use rekey_tests::support::{Deployment, Engine, operator, phi};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_rotation_the_audit_log_is_whole_and_tampering_is_told() {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Deployment, phi, until};
+use rekey_tests::support::{Deployment, phi, until};
 
 const CANARY: &str = "123-45-6789";
 /// Requests of one user, far more than its share.

@@ -17,7 +17,7 @@ use rekey_operations::{
 };
 use serde_json::{Value, json};
 
-use crate::{
+use rekey_tests::{
     cluster::{Cluster, Policy},
     support::{Deployment, Engine, phi, short, until},
 };

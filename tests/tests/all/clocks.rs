@@ -12,7 +12,7 @@ use rekey_store::{
 };
 use sea_orm::ActiveValue::Set;
 
-use crate::support::{Deployment, Engine, phi, short, until};
+use rekey_tests::support::{Deployment, Engine, phi, short, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_whose_clock_jumps_back_and_forth_neither_stops_a_rotation_nor_makes_two() {

@@ -11,7 +11,7 @@ use rekey_operations::verify_audit;
 use rekey_runtime::crash;
 use rekey_testkit::program;
 
-use crate::{
+use rekey_tests::{
     process::Process,
     support::{Deployment, operator, phi, short, until},
 };

@@ -6,7 +6,7 @@ use rekey_testkit::{program, rabbitmq::TestBroker};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{
+use rekey_tests::{
     process::Process,
     roles::{Database, OWNER},
     support::until,

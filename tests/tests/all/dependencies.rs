@@ -7,10 +7,11 @@ use cargo_metadata::{Dependency, DependencyKind, Metadata, MetadataCommand};
 /// What knows no IO.
 const CORE: [&str; 3] = ["domain", "envelope", "messages"];
 /// Every library that a program may know.
-const LIBRARIES: [&str; 11] = [
+const LIBRARIES: [&str; 12] = [
     "backups",
     "broker",
     "client",
+    "deployment",
     "domain",
     "envelope",
     "kms",
@@ -44,7 +45,8 @@ fn may_know(from: &str, to: &str) -> bool {
         "broker" => core || to == "store",
         "runtime" => core || ["broker", "store"].contains(&to),
         "client" => ["domain", "envelope", "kms"].contains(&to),
-        "operations" | "testkit" | "bench" => library,
+        "operations" => library && to != "deployment",
+        "deployment" | "testkit" | "bench" => library,
         "tests" => library || ["migrations", "testkit"].contains(&to) || PROGRAMS.contains(&to),
         "rekey" => library || to == "migrations" || PROGRAMS.contains(&to),
         program if PROGRAMS.contains(&program) => library || to == "migrations",

@@ -22,7 +22,7 @@ use serde_json::json;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Deployment, Engine, operator, phi, short, until};
+use rekey_tests::support::{Deployment, Engine, operator, phi, short, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rotation_moves_every_value_and_ends_with_a_certificate() {

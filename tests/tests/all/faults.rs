@@ -9,7 +9,7 @@ use std::{
 use rekey_domain::{KeyringPolicy, RotationState};
 use rekey_operations::{resume_rotation, rotate};
 
-use crate::{
+use rekey_tests::{
     process::Process,
     support::{Deployment, Disks, Engine, operator, phi, short, until},
 };

@@ -20,7 +20,7 @@ use rekey_store::keyrings;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::support::{Deployment, Engine, operator, phi, until};
+use rekey_tests::support::{Deployment, Engine, operator, phi, until};
 
 /// One request, as AWS authorises it.
 #[derive(Debug, Clone, PartialEq)]

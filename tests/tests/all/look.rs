@@ -12,10 +12,8 @@ use rekey_sources::Measure;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, SqlitePool};
 
-use crate::{
-    command_line::{Answer, Desk},
-    support::{Deployment, Engine, desired_of, operator, phi, short},
-};
+use crate::command_line::{Answer, Desk};
+use rekey_tests::support::{Deployment, Engine, desired_of, operator, phi, short};
 
 /// A desk with three patients, of whom one has notes.
 fn clinic() -> Desk {

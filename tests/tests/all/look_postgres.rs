@@ -12,7 +12,7 @@ use rekey_sources::Measure;
 use rekey_testkit::PrivatePostgres;
 use sqlx::{AssertSqlSafe, PgPool};
 
-use crate::{
+use rekey_tests::{
     roles::{self, APPLICATION, Database, OPERATOR, UP},
     support::{Disks, Engine, operator, services_on, short, until},
 };

@@ -23,7 +23,7 @@ use rekey_store::{
 };
 use rekey_testkit::services;
 
-use crate::{
+use rekey_tests::{
     roles::{Database, OPERATOR, OWNER, printed},
     support::{Deployment, operator},
 };

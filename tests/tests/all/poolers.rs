@@ -7,9 +7,9 @@ use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 
 use crate::{
     command_line::{Answer, Desk},
-    roles::{APPLICATION, Database, OWNER, run},
     waits::Works,
 };
+use rekey_tests::roles::{APPLICATION, Database, OWNER, run};
 
 /// A desk whose store and whose source are behind poolers of their own.
 struct Behind {

@@ -17,7 +17,7 @@ use rekey_store::quarantine;
 use sqlx::{AssertSqlSafe, PgPool, Row};
 use uuid::Uuid;
 
-use crate::{
+use rekey_tests::{
     roles::{self, APPLICATION, Database, OPERATOR, UP},
     support::{Disks, Engine, open, operator, phi, services_on, short, until},
 };

@@ -4,10 +4,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rekey_domain::RotationState;
 use rekey_domain::Worker;
 
-use crate::{
+use crate::shifted_clock::ahead_by;
+use rekey_tests::{
     cluster::{Cluster, Messages, Policy},
     process::Process,
-    shifted_clock::ahead_by,
     support::until,
 };
 

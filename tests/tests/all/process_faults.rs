@@ -12,7 +12,7 @@ use rekey_messages::RotationRequested;
 use rekey_runtime::crash;
 use rekey_testkit::{PrivatePostgres, PrivateRabbitMq, Proxy, program};
 
-use crate::{
+use rekey_tests::{
     cluster::{Cluster, Messages, Policy, Servers},
     process::Process,
     support::until,

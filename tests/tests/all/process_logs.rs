@@ -4,7 +4,7 @@ use rekey_domain::RotationState;
 use rekey_domain::Worker;
 use sqlx::{AssertSqlSafe, PgPool};
 
-use crate::{
+use rekey_tests::{
     cluster::{Cluster, Policy},
     process::Process,
     support::until,

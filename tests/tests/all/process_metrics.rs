@@ -6,7 +6,7 @@ use rekey_domain::RotationState;
 use rekey_domain::Worker;
 use rekey_runtime::metrics as names;
 
-use crate::{
+use rekey_tests::{
     cluster::{Cluster, Policy},
     support::until,
 };

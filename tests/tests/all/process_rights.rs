@@ -7,9 +7,9 @@ use rekey_store::audit::Record;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool};
 
-use crate::{
+use crate::command_line::Desk;
+use rekey_tests::{
     cluster::{Cluster, Policy},
-    command_line::Desk,
     roles::{Database, OWNER},
     support::{operator, until},
 };

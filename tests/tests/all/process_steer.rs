@@ -5,7 +5,7 @@ use rekey_operations::RotationView;
 use rekey_testkit::PrivatePostgres;
 use sqlx::PgPool;
 
-use crate::{
+use rekey_tests::{
     cluster::{Cluster, Messages, Policy, Servers},
     support::until,
 };

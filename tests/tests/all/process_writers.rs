@@ -17,7 +17,7 @@ use rekey_testkit::rabbitmq::Echo;
 use sqlx::Row;
 use tokio::task::JoinSet;
 
-use crate::{
+use rekey_tests::{
     cluster::{Cluster, Policy},
     support::until,
 };
@@ -65,14 +65,14 @@ async fn a_hundred_thousand_rows_are_rotated_under_writers_and_every_row_is_acco
     for id in 1..=ROWS {
         truth
             .entry(id)
-            .or_insert_with(|| Some(crate::cluster::ssn(id)));
+            .or_insert_with(|| Some(rekey_tests::cluster::ssn(id)));
     }
     let living = truth.values().filter(|value| value.is_some()).count();
     assert_eq!(found.len(), living, "rows that are there");
     cluster
         .services
         .client
-        .keyring_changed(&crate::support::phi());
+        .keyring_changed(&rekey_tests::support::phi());
     for (id, value) in truth {
         let Some(value) = value else {
             assert!(!found.contains_key(&id), "{id} was deleted");

@@ -3,7 +3,7 @@
 use rekey_domain::RotationState;
 use rekey_domain::Worker;
 
-use crate::{
+use rekey_tests::{
     cluster::{Cluster, Messages, Policy},
     support::until,
 };

@@ -5,7 +5,7 @@ use rekey_operations::{
     quarantine_view, quarantine_views, resolve_quarantined, resume_rotation, status,
 };
 
-use crate::support::{Deployment, Engine, operator, phi};
+use rekey_tests::support::{Deployment, Engine, operator, phi};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_value_in_quarantine_is_resolved_by_a_person_or_once_a_rotation_no_longer_meets_it() {
@@ -56,7 +56,7 @@ async fn a_value_in_quarantine_is_resolved_by_a_person_or_once_a_rotation_no_lon
 
     let first = clinic.rotation(&phi()).await.unwrap().id;
     clinic.rotate(&phi()).await;
-    crate::support::until("the second rotation", async || {
+    rekey_tests::support::until("the second rotation", async || {
         let latest = clinic.rotation(&phi()).await?;
         (latest.id != first && latest.ended_at.is_some()).then_some(())
     })
@@ -77,7 +77,7 @@ async fn a_rotation_that_leaves_much_of_a_column_behind_pauses_once_and_says_so(
         .await;
     let engine = Engine::start(&clinic.services);
     clinic.rotate(&phi()).await;
-    let paused = crate::support::until("the rotation to pause", async || {
+    let paused = rekey_tests::support::until("the rotation to pause", async || {
         let view = clinic.rotation(&phi()).await?;
         assert!(view.ended_at.is_none(), "it did not pause: {view:?}");
         view.paused_because.is_some().then_some(view)

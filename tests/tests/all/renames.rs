@@ -4,10 +4,8 @@ use std::process::Child;
 
 use serde_json::Value;
 
-use crate::{
-    command_line::{Answer, Desk},
-    roles::{APPLICATION, Database, run},
-};
+use crate::command_line::{Answer, Desk};
+use rekey_tests::roles::{APPLICATION, Database, run};
 
 const ROWS: usize = 6;
 

@@ -3,7 +3,7 @@
 use rekey_domain::{RotationKind, RotationState};
 use rekey_testkit::{previous_programs, programs};
 
-use crate::{
+use rekey_tests::{
     cluster::{Cluster, Policy, Servers},
     support::until,
 };

@@ -16,7 +16,7 @@ use rekey_operations::{
     RotationView, apply, cancel_rotation, request_rotation, resume_rotation, verify_audit,
 };
 
-use crate::support::{Deployment, Engine, desired_of, operator, phi, short, until};
+use rekey_tests::support::{Deployment, Engine, desired_of, operator, phi, short, until};
 
 fn request(canary: &Canary) -> RotationRequested {
     RotationRequested {

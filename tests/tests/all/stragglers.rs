@@ -9,7 +9,7 @@ use rekey_operations::{
 };
 use rekey_testkit::program;
 
-use crate::support::{Deployment, Engine, operator, phi, short, until};
+use rekey_tests::support::{Deployment, Engine, operator, phi, short, until};
 
 /// Ciphertexts by patient, as they are now.
 async fn ssns(clinic: &Deployment) -> Vec<(i64, Vec<u8>)> {

@@ -14,7 +14,7 @@ use rekey_operations::{
 };
 use uuid::Uuid;
 
-use crate::support::{Deployment, Engine, operator, phi, short, until};
+use rekey_tests::support::{Deployment, Engine, operator, phi, short, until};
 
 const CORRUPT: i64 = 3;
 const KEYLESS: i64 = 9;

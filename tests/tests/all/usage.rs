@@ -6,7 +6,7 @@ use rekey_broker::LocalTransport;
 use rekey_domain::Worker;
 use rekey_domain::{KeyState, KeyringPolicy, PLAN_LIMIT, RotationState};
 
-use crate::support::{Deployment, Engine, phi, short};
+use rekey_tests::support::{Deployment, Engine, phi, short};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_keyring_rotates_itself_when_applications_used_its_key_enough_and_moving_rows_does_not_count()

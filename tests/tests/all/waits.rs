@@ -12,6 +12,8 @@ use rekey_operations::{resume_rotation, status};
 use crate::{
     command_line::Desk,
     postgres_source::{ACCEPTED, Clinic},
+};
+use rekey_tests::{
     roles::{APPLICATION, Database, run},
     support::{Engine, operator, until},
 };

@@ -6,7 +6,7 @@ use rekey_domain::{Algorithm, Bind, RotationState};
 use rekey_operations::{resume_rotation, retry_rotation};
 
 use super::clinic::{Clinic, Dumped, Kind, column, listed, table};
-use crate::support::{Engine, operator, until};
+use rekey_tests::support::{Engine, operator, until};
 
 /// A table with everything around it that an update could set off.
 const PATIENTS: &str = "

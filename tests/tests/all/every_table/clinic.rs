@@ -17,7 +17,7 @@ use rekey_operations::{
 use rekey_store::columns::{self, Protected};
 use sqlx::{AssertSqlSafe, Column, PgPool, Row, SqlitePool, TypeInfo, ValueRef};
 
-use crate::{
+use rekey_tests::{
     roles::{self, APPLICATION, OPERATOR, UP},
     support::{Disks, Engine, open, operator, services_on, short, until, url},
 };

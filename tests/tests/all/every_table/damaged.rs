@@ -17,7 +17,7 @@ use rekey_sources::Measure;
 use sqlx::AssertSqlSafe;
 
 use super::clinic::{Clinic, Kind, column, keyring, table};
-use crate::support::{Engine, operator, until};
+use rekey_tests::support::{Engine, operator, until};
 
 const PATIENTS: &str = "CREATE TABLE patients (id INT PRIMARY KEY, ssn TEXT, notes TEXT);";
 /// Characters that lie apart from their row, in several chunks.

@@ -11,7 +11,7 @@ use rekey_envelope::DataKey;
 use rekey_operations::{census, key_views};
 
 use super::clinic::{Clinic, Kind, Values, column, keyring, table};
-use crate::support::{Engine, open, until};
+use rekey_tests::support::{Engine, open, until};
 
 const AT_FIRST: i64 = 200;
 /// So that the rotation is the slower of the two.

@@ -4,7 +4,7 @@ use rekey_domain::{Bind, BindValue, QuarantineReason, RotationState};
 use rekey_operations::quarantine_views;
 
 use super::clinic::{Clinic, Kind, column, listed, table};
-use crate::support::Engine;
+use rekey_tests::support::Engine;
 
 /// A type of key on one kind of database, or on both, with values from end to end.
 struct Key {

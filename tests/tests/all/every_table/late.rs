@@ -4,7 +4,7 @@ use rekey_domain::Bind;
 use sea_orm::ConnectionTrait;
 
 use super::clinic::{Clinic, Kind, column, table};
-use crate::support::{Engine, until};
+use rekey_tests::support::{Engine, until};
 
 /// Back to where all was counted and nothing was said yet, as a process leaves it that dies there.
 const COUNTED: &str = "UPDATE rotation SET state = 'VERIFYING', ended_at = NULL, certificate = NULL, \

@@ -7,7 +7,7 @@ use rekey_domain::{Bind, BindValue, QuarantineReason, RotationState};
 use rekey_operations::quarantine_views;
 
 use super::clinic::{Clinic, Database, Kind, column, table};
-use crate::support::{Engine, open, until};
+use rekey_tests::support::{Engine, open, until};
 
 const VISITS: &str = "CREATE TABLE visits (ward INT NOT NULL, n INT NOT NULL, finding BYTEA, note TEXT, \
     PRIMARY KEY (ward, n)) PARTITION BY LIST (ward);";

@@ -8,7 +8,7 @@ use rekey_operations::{
 };
 
 use super::clinic::{Clinic, Database, Kind, column, table};
-use crate::{
+use rekey_tests::{
     roles::OPERATOR,
     support::{Engine, open, operator, short, url},
 };
@@ -198,8 +198,8 @@ async fn a_renamed_table_of_sqlite_is_followed_if_it_alone_holds_ciphertext_of_o
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_database_is_followed_to_another_url_and_another_database_is_refused() {
     let mut clinic = clinic(Kind::Postgres).await;
-    let theirs = crate::roles::Database::create(crate::roles::APPLICATION).await;
-    let run = crate::roles::run;
+    let theirs = rekey_tests::roles::Database::create(rekey_tests::roles::APPLICATION).await;
+    let run = rekey_tests::roles::run;
     run(&theirs.administrator().await, PATIENTS).await;
     let (ours, other) = (clinic.url.clone(), theirs.name().to_owned());
     let Database::Postgres(database, _) = &clinic.database else {

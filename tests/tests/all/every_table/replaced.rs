@@ -6,7 +6,7 @@ use rekey_domain::{Bind, KeyringPolicy, RotationState, Timing};
 use rekey_operations::{DesiredTable, release_column, resume_rotation};
 
 use super::clinic::{Clinic, Kind, column, table};
-use crate::support::{Engine, operator, short, until};
+use rekey_tests::support::{Engine, operator, short, until};
 
 const PATIENTS: &str = "CREATE TABLE patients (n INT NOT NULL, id INT PRIMARY KEY, ssn BYTEA);";
 const VISITS: &str = "

@@ -7,7 +7,7 @@ use rekey_operations::{DesiredTable, census, release_column};
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use super::clinic::{Clinic, Database, Kind, column, keyring, table};
-use crate::support::{Engine, open, operator, short, until};
+use rekey_tests::support::{Engine, open, operator, short, until};
 
 const PATIENTS: &str = "CREATE TABLE patients (n INT NOT NULL, id INTEGER PRIMARY KEY, ssn BYTEA)";
 /// Each seventh row has no value.

@@ -4,7 +4,7 @@ use rekey_domain::{Bind, OnUpdate, QuarantineReason, RotationState, Triggers};
 use rekey_operations::{quarantine_views, resume_rotation, retry_rotation};
 
 use super::clinic::{Clinic, Kind, column, table};
-use crate::support::{Engine, operator, until};
+use rekey_tests::support::{Engine, operator, until};
 
 const PATIENTS: &str = "CREATE TABLE patients (n INT PRIMARY KEY, ssn TEXT);";
 

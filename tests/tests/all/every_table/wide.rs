@@ -8,7 +8,7 @@ use rekey_testkit::program;
 use sqlx::{AssertSqlSafe, Postgres, Sqlite};
 
 use super::clinic::{Clinic, Database, Kind, column, keyring, table};
-use crate::{process::Process, roles::UP, support::until};
+use rekey_tests::{process::Process, roles::UP, support::until};
 
 const MIB: usize = 1 << 20;
 
