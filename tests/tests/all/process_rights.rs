@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, PgPool};
 use crate::command_line::Desk;
 use rekey_tests::{
     cluster::{Cluster, Policy},
-    roles::{Database, OWNER},
+    roles::{ALL, Database, OWNER},
     support::{operator, until},
 };
 
@@ -364,4 +364,17 @@ async fn all_workers_in_one_role_keep_what_one_of_them_needs() {
         assert!(!together.contains(other), "{other}: {together}");
     }
     assert!(together.contains("rekey_operator"), "{together}");
+}
+
+#[tokio::test]
+async fn no_role_that_a_program_of_ours_connects_as_is_a_superuser_or_goes_around_rights() {
+    let database = Database::create(OWNER).await;
+    for role in ALL {
+        let more = "SELECT rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb \
+             OR pg_has_role(current_user, 'pg_read_all_data', 'MEMBER') \
+             FROM pg_roles WHERE rolname = current_user";
+        let pool = database.pool_as(role).await;
+        let more: bool = sqlx::query_scalar(more).fetch_one(&pool).await.unwrap();
+        assert!(!more, "{role}");
+    }
 }
