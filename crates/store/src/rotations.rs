@@ -11,6 +11,7 @@ pub mod quarantine;
 pub mod speed;
 pub mod stragglers;
 pub mod sweeps;
+mod transitions;
 
 use std::{num::NonZeroU64, ops::Deref};
 
@@ -23,7 +24,13 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-pub use crate::rotations::entities::rotation::{ActiveModel as Changes, Model as Rotation};
+pub(crate) use crate::rotations::entities::rotation::ActiveModel as Changes;
+pub use crate::rotations::entities::rotation::Model as Rotation;
+pub use crate::rotations::transitions::{
+    LOOK_AGAIN, Planned, begin_grace, begin_verifying, complete, distribute, end_canary, fail,
+    hold_over_unknown_keys, look_again, note_fences, note_plan, note_waiting, order_standby,
+    plan_anew, restart, retry, supersede, sweep_again, switch, wait_until,
+};
 use crate::{
     Store, StoreError, Unit,
     database::stored::{Json, Text},
@@ -269,7 +276,7 @@ pub async fn of_request(
 /// # Errors
 /// [`StoreError::Refused`] where the machine has no such arrow, [`StoreError::Stale`] where the
 /// rotation moved meanwhile.
-pub async fn change_state(
+pub(crate) async fn change_state(
     unit: &Unit,
     rotation: &Rotation,
     next: RotationState,
@@ -434,32 +441,15 @@ pub async fn cancel(unit: &Unit, rotation: &Rotation, why: &str) -> Result<(), S
     change_state(unit, rotation, RotationState::Cancelled, changes).await
 }
 
-/// Has the ranges of the present pass planned anew; what has ranges in it already keeps them.
-pub fn planned_anew() -> Changes {
-    Changes {
-        planned: Set(false),
-        plan_table: Set(0),
-        plan_part: Set(None),
-        plan_after: Set(None),
-        ..Default::default()
-    }
-}
-
-/// Has all ranges gone over once more, in another pass.
-pub fn next_pass(rotation: &Rotation) -> Changes {
-    Changes {
-        pass: Set(rotation.pass + 1),
-        pass_columns: Set(None),
-        due_at: Set(None),
-        ..planned_anew()
-    }
-}
-
 /// Changes a rotation that stays in the state it was read in.
 ///
 /// # Errors
 /// [`StoreError::Stale`] where the rotation moved meanwhile.
-pub async fn update(unit: &Unit, rotation: &Rotation, changes: Changes) -> Result<(), StoreError> {
+pub(crate) async fn update(
+    unit: &Unit,
+    rotation: &Rotation,
+    changes: Changes,
+) -> Result<(), StoreError> {
     let changed = rotation::Entity::update_many()
         .set(changes)
         .filter(rotation::Column::Id.eq(rotation.id))

@@ -6,11 +6,10 @@ use std::collections::HashSet;
 use chrono::TimeDelta;
 use rekey_domain::{KeyringPolicy, RotationState};
 use rekey_store::{
-    StoreError, rotations,
-    rotations::Changes,
+    StoreError,
+    rotations::{self, LOOK_AGAIN},
     schedules::{fired_up_to, settle},
 };
-use sea_orm::ActiveValue::Set;
 
 use rekey_tests::support::{Deployment, Engine, phi, short, until};
 
@@ -63,11 +62,8 @@ async fn clock_jumps(clinic: &Deployment, by: TimeDelta) {
 async fn due_jumps(clinic: &Deployment, by: TimeDelta) -> Result<(), StoreError> {
     let unit = clinic.services.store.begin().await?;
     for rotation in rotations::not_over(unit.db()).await? {
-        let changes = Changes {
-            due_at: Set(rotation.due_at.map(|due| due - by)),
-            ..Default::default()
-        };
-        rotations::update(&unit, &rotation, changes).await?;
+        let due = rotation.due_at.map(|due| due - by);
+        rotations::wait_until(&unit, &rotation, due, LOOK_AGAIN).await?;
     }
     unit.commit().await
 }

@@ -96,6 +96,24 @@ fn the_core_has_no_io_dependency() {
     }
 }
 
+/// Rows change by verbs of the store, which nobody fills in beside it.
+#[test]
+fn only_the_store_and_its_migrations_know_the_orm() {
+    let metadata = metadata();
+    let knows = |package: &&cargo_metadata::Package| {
+        let names = package.dependencies.iter().map(|d| d.name.as_str());
+        names.into_iter().any(|name| name.starts_with("sea-orm"))
+    };
+    let packages = metadata.workspace_packages();
+    let knowing = packages
+        .iter()
+        .map(|package| &**package)
+        .filter(|package| knows(&package));
+    let mut names: Vec<_> = knowing.map(|package| short(&package.name)).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["migrations", "store"]);
+}
+
 #[test]
 fn every_package_has_its_place() {
     for package in metadata().workspace_packages() {

@@ -4,11 +4,10 @@ use rekey_domain::Canary;
 use rekey_operations::OperationError;
 use rekey_store::{
     columns::Protected,
-    rotations::{self, Changes, Rotation},
+    rotations::{self, Rotation},
 };
-use sea_orm::ActiveValue::Set;
 
-use crate::{advance::Advance, steps};
+use crate::advance::Advance;
 
 /// The tables that are planned: all, or the one of a canary's column. One statement writes all
 /// values of a row (rule 5), so what else of the keyring stands in its rows moves along.
@@ -29,9 +28,12 @@ pub async fn end(advance: &Advance<'_>) -> Result<(), OperationError> {
     let why = format!(
         "the canary is done: the rows of {only} are moved; resumed, it moves those of all the other columns"
     );
-    let changes = Changes {
-        only_column: Set(None),
-        ..rotations::planned_anew()
+    let pen = advance.services.pen(&crate::principal()).await?;
+    let Some(unit) = advance.begin().await? else {
+        return Ok(());
     };
-    steps::pause(advance, &why, changes).await
+    rotations::end_canary(&unit, &pen, &advance.rotation, &why).await?;
+    unit.commit().await?;
+    tracing::warn!(rotation = %advance.rotation.id, why, "paused");
+    Ok(())
 }

@@ -6,14 +6,9 @@ use rekey_domain::{Found, KeyId, Part, PartId, Range, RotationKind, plan_fits};
 use rekey_operations::{OperationError, census_of_columns, refuse_unsaid_effects};
 use rekey_runtime::crash;
 use rekey_store::{
-    Unit, batches, census,
-    columns::Protected,
-    keys, progress, quarantine,
-    rotations::{self, Changes},
-    stored::Json,
+    Unit, batches, census, columns::Protected, keys, progress, quarantine, rotations, stored::Json,
     sweeps,
 };
-use sea_orm::ActiveValue::{NotSet, Set};
 use uuid::Uuid;
 
 use crate::{advance::Advance, canary, facts, steps, unknown_keys, verify};
@@ -263,10 +258,8 @@ pub async fn plan_changed_parts(advance: &Advance<'_>) -> Result<bool, Operation
         let Some(unit) = advance.begin().await? else {
             return Ok(true);
         };
-        let changes = rotations::planned_anew();
-        rotations::update(&unit, &advance.rotation, changes).await?;
+        rotations::plan_anew(&unit, &advance.rotation).await?;
         quarantine::forget_part(&unit, &advance.rotation, &part.id).await?;
-        unit.send(&advance.due()).await?;
         unit.commit().await?;
         tracing::info!(rotation = %advance.rotation.id, part = %part.id, "a part is new or was written anew; planning it");
         return Ok(true);
@@ -323,20 +316,14 @@ async fn store(
             leader.get_or_insert(id);
         }
     }
-    let changes = Changes {
-        planned: Set(walk.complete),
-        plan_table: Set(walk.table),
-        plan_part: Set(walk.part.clone().map(Json)),
-        plan_after: Set(walk.after),
-        resend_at: Set(unit.database_time_in(batches::RESEND_AFTER)),
-        // A column that is protected later is not read in batches that were done by then.
-        pass_columns: match &advance.rotation.pass_columns {
-            None => Set(Some(Json(columns.iter().map(|column| column.id).collect()))),
-            Some(_) => NotSet,
-        },
-        ..Default::default()
+    let planned = rotations::Planned {
+        table: walk.table,
+        part: walk.part.clone(),
+        after: walk.after,
+        complete: walk.complete,
+        columns: columns.iter().map(|column| column.id).collect(),
     };
-    rotations::update(&unit, &advance.rotation, changes).await?;
+    rotations::note_plan(&unit, &advance.rotation, planned).await?;
     let held = rotations::lock(&unit, advance.rotation.id).await?;
     dispatch.run(&unit, &held).await?;
     go_on(&unit, advance, &walk).await?;

@@ -4,14 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use rekey_operations::{OperationError, PassToProve};
 use rekey_sources::ValueId;
-use rekey_store::{
-    batches,
-    columns::Protected,
-    quarantine,
-    rotations::{self, Changes},
-    stored::Json,
-};
-use sea_orm::ActiveValue::Set;
+use rekey_store::{batches, columns::Protected, quarantine, rotations, stored::Json};
 use uuid::Uuid;
 
 use crate::{advance::Advance, facts};
@@ -79,11 +72,7 @@ async fn fences(
     let Some(unit) = advance.begin().await? else {
         return Ok(None);
     };
-    let changes = Changes {
-        fences: Set(Some(Json(fences))),
-        ..Default::default()
-    };
-    rotations::update(&unit, &advance.rotation, changes).await?;
+    rotations::note_fences(&unit, &advance.rotation, Some(fences)).await?;
     unit.send(&advance.due()).await?;
     unit.commit().await?;
     Ok(None)

@@ -1,16 +1,11 @@
 //! `rotation.requested`: joins the live rotation, supersedes a late one, or starts one.
 
 use async_trait::async_trait;
-use rekey_domain::{Principal, RequestDecision, RotationState, decide_request};
+use rekey_domain::{Principal, RequestDecision, decide_request};
 use rekey_messages::{RotationDue, RotationRequested};
 use rekey_operations::Services;
 use rekey_runtime::{Handler, Job, JobError, crash};
-use rekey_store::{
-    StoreError, Unit,
-    audit::Record,
-    batches, keyrings,
-    rotations::{self, Rotation},
-};
+use rekey_store::{audit::Record, batches, keyrings, rotations};
 use serde_json::json;
 
 /// Starts rotations.
@@ -41,7 +36,7 @@ impl Handler for RequestRotation {
             (RequestDecision::Join, Some(live)) => (live, "rotation.joined"),
             (decision, latest) => {
                 if let (RequestDecision::Supersede, Some(late)) = (decision, latest) {
-                    supersede(&unit, &late).await?;
+                    rotations::supersede(&unit, &late).await?;
                 }
                 let started = rotations::start(&unit, keyring.id, command.reason, &principal);
                 let started = started.await?;
@@ -79,12 +74,6 @@ impl Handler for RequestRotation {
         tracing::info!(keyring = %command.keyring, rotation = %id, action, "rotation requested");
         Ok(())
     }
-}
-
-/// A later rotation takes its rows along.
-async fn supersede(unit: &Unit, late: &Rotation) -> Result<(), StoreError> {
-    let changes = rotations::Changes::default();
-    rotations::change_state(unit, late, RotationState::Superseded, changes).await
 }
 
 /// Who asked, as the program wrote that sent the event. Outsiders' events are not sent on but made anew.

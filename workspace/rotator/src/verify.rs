@@ -1,36 +1,24 @@
 //! The steps after the grace period: sweep, count, and complete with a certificate.
 
 use chrono::{DateTime, Utc};
-use rekey_domain::{Found, KeyId, RotationState};
-use rekey_messages::{CertificateWanted, RotationCompleted};
+use rekey_domain::{Found, KeyId};
 use rekey_operations::{CensusRow, OperationError, census_of_columns};
 use rekey_runtime::crash;
 use rekey_sources::SourceError;
 use rekey_store::{
-    audit::Record,
     census::{self, Count},
     columns::Protected,
-    keyrings, keys, quarantine,
-    rotations::{self, Changes},
-    sweeps,
+    keyrings, quarantine, rotations, sweeps,
 };
-use sea_orm::ActiveValue::Set;
-use serde_json::json;
 
-use crate::{
-    advance::Advance,
-    certificate, facts, plan, proof, sign,
-    steps::{move_to, until},
-};
+use crate::{advance::Advance, certificate, facts, plan, proof, sign};
 
 /// The grace period is over: the first sweep is planned.
 pub async fn begin(advance: &Advance<'_>) -> Result<(), OperationError> {
     let Some(unit) = advance.begin().await? else {
         return Ok(());
     };
-    let changes = rotations::next_pass(&advance.rotation);
-    move_to(&unit, advance, RotationState::Verifying, changes).await?;
-    unit.send(&advance.due()).await?;
+    rotations::begin_verifying(&unit, &advance.rotation).await?;
     unit.commit().await?;
     crash::point("rotator.verifying");
     Ok(())
@@ -122,13 +110,7 @@ pub async fn sweep_again(advance: &Advance<'_>, at: DateTime<Utc>) -> Result<(),
     let Some(unit) = advance.begin().await? else {
         return Ok(());
     };
-    let changes = Changes {
-        due_at: Set(Some(at)),
-        ..rotations::next_pass(&advance.rotation)
-    };
-    rotations::update(&unit, &advance.rotation, changes).await?;
-    unit.send_after(&advance.due(), until(at, unit.now()))
-        .await?;
+    rotations::sweep_again(&unit, &advance.rotation, Some(at)).await?;
     unit.commit().await?;
     tracing::warn!(rotation = %advance.rotation.id, %at, "stragglers under an old key; sweeping again");
     Ok(())
@@ -153,45 +135,11 @@ pub async fn complete(advance: &Advance<'_>) -> Result<(), OperationError> {
         unit.send(&advance.due()).await?;
         return Ok(unit.commit().await?);
     }
-    let changes = Changes {
-        certificate: Set(Some(certificate.to_string())),
-        certificate_due: Set(Some(unit.database_time_in(sign::LOOK_AGAIN))),
-        due_at: Set(None),
-        ..Default::default()
-    };
-    move_to(&unit, advance, RotationState::Completed, changes).await?;
-    // Its last pass read every row: what it did not meet in quarantine needs nobody any more.
-    let columns = columns.iter().map(|column| column.id);
-    quarantine::resolve_what_was_not_met(&unit, &advance.rotation, columns).await?;
-    unit.send(&CertificateWanted {
-        rotation: advance.rotation.id,
-    })
-    .await?;
-    let all = keys::of_keyring(unit.db(), advance.keyring.id).await?;
-    if let Some(target) = all
-        .iter()
-        .find(|key| Some(key.key_id) == advance.rotation.target_key_id)
-    {
-        let key = target.name(&advance.keyring);
-        unit.send(&RotationCompleted {
-            rotation: advance.rotation.id,
-            key,
-            kind,
-        })
-        .await?;
-    }
-    let subject = advance.keyring.name.0.as_str();
-    let details = json!({ "rotation": advance.rotation.id, "certificate": certificate });
-    pen.append(
-        &unit,
-        Record {
-            action: &format!("{}.completed", kind.noun()),
-            subject,
-            outcome: "done",
-            details,
-        },
-    )
-    .await?;
+    let (of, columns) = (
+        (&advance.rotation, &advance.keyring),
+        columns.iter().map(|column| column.id),
+    );
+    rotations::complete(&unit, &pen, of, columns, &certificate, sign::LOOK_AGAIN).await?;
     unit.commit().await?;
     crash::point("rotator.completed");
     tracing::info!(rotation = %advance.rotation.id, %kind, "rotation completed");

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use rekey_operations::OperationError;
 use rekey_sources::SourceError;
-use rekey_store::rotations::{self, Changes};
-use sea_orm::ActiveValue::Set;
+use rekey_store::rotations;
 
 use crate::advance::Advance;
 
@@ -25,16 +24,10 @@ pub async fn note(advance: &Advance<'_>, error: &OperationError) -> Result<(), O
     let Some(unit) = advance.begin().await? else {
         return Ok(());
     };
-    let since = advance.rotation.waiting_since;
-    let mut changes = Changes {
-        waiting_because: Set(Some(error.to_string())),
-        waiting_since: Set(since.or(Some(unit.database_time_in(Duration::ZERO)))),
-        ..Default::default()
-    };
+    rotations::note_waiting(&unit, &advance.rotation, &error.to_string()).await?;
     if matches!(error, OperationError::Source(SourceError::FenceLost { .. })) {
-        changes.fences = Set(None);
+        rotations::note_fences(&unit, &advance.rotation, None).await?;
     }
-    rotations::update(&unit, &advance.rotation, changes).await?;
     unit.send_after(&advance.due(), LOOK_AGAIN).await?;
     tracing::warn!(rotation = %advance.rotation.id, %error, "the rotation waits");
     Ok(unit.commit().await?)

@@ -17,13 +17,12 @@ use rekey_store::{
     keyrings::{self, Keyring},
     keys,
     leases::Lease,
-    rotations, schedules, stragglers,
+    rotations::{self, LOOK_AGAIN},
+    schedules, stragglers,
 };
 
 use crate::prune;
 
-/// Jobs are looked at again after this at the latest.
-const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// No date of ours lies further ahead; one that does was set before the clock was stepped back.
 const FURTHEST: i64 = 11 * 60 * 1_000;
 /// A look for stragglers that failed is tried again after this.
@@ -177,12 +176,7 @@ async fn send_again(unit: &Unit) -> Result<(), StoreError> {
             rotation: rotation.id,
         })
         .await?;
-        let resend_at = sea_orm::ActiveValue::Set(unit.database_time_in(LOOK_AGAIN));
-        let changes = rotations::Changes {
-            resend_at,
-            ..Default::default()
-        };
-        rotations::update(unit, &rotation, changes).await?;
+        rotations::look_again(unit, &rotation, LOOK_AGAIN).await?;
     }
     for batch in batches::to_resend(unit.db(), now, now + FURTHEST).await? {
         let rotation = rotations::by_id(unit.db(), batch.rotation_id).await?;

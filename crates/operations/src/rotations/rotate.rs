@@ -154,8 +154,7 @@ pub async fn retry_rotation(
         )));
     }
     batches::replan_failed(unit, &rotation).await?;
-    let next = rotation.kind.0.retried_in(rotation.pass == 0);
-    rotations::change_state(unit, &rotation, next, rotations::Changes::default()).await?;
+    rotations::retry(unit, &rotation).await?;
     // Its plan is complete, so nobody else would dispatch what is planned again.
     let live = rotations::lock(unit, id).await?;
     dispatch.run(unit, &live).await?;

@@ -166,7 +166,7 @@ pub async fn sweep(
     let (rotation, outcome) = match (decision, latest) {
         (SweepDecision::Join, Some(live)) => (live, SweepOutcome::Joined),
         (SweepDecision::AnotherPass, Some(live)) => {
-            rotations::update(unit, &live, rotations::next_pass(&live)).await?;
+            rotations::sweep_again(unit, &live, None).await?;
             (live, SweepOutcome::AnotherPass)
         }
         (SweepDecision::RetryFirst, Some(failed)) => return Err(retry_first(&failed)),

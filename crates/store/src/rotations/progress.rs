@@ -297,8 +297,7 @@ mod tests {
             let tally = of(unit.db(), &first).await.unwrap().tally;
             assert_eq!((tally.moved, tally.quarantined), (40, 8_000));
 
-            let next = rotations::next_pass(&first);
-            rotations::update(&unit, &first, next).await.unwrap();
+            rotations::sweep_again(&unit, &first, None).await.unwrap();
             let second = rotations::lock(&unit, first.id).await.unwrap();
             plan(&unit, &second, 7, 5).await;
             let batches = in_flight(&unit).await;

@@ -1,6 +1,6 @@
 //! Sweeps: rotations to the primary key that there is, of some columns or all.
 
-use rekey_domain::{ColumnName, Principal, RotationKind, RotationReason, RotationState};
+use rekey_domain::{ColumnName, Principal, RotationKind, RotationReason};
 use sea_orm::{ActiveValue::Set, ConnectionTrait};
 
 use crate::{
@@ -50,8 +50,7 @@ pub async fn supersede(
     earlier: &Rotation,
     columns: &[ColumnName],
 ) -> Result<Vec<ColumnName>, StoreError> {
-    let none = Changes::default();
-    rotations::change_state(unit, earlier, RotationState::Superseded, none).await?;
+    rotations::supersede(unit, earlier).await?;
     let of_earlier = earlier.sweep_columns.clone();
     // Either of them may be about all columns.
     let Some(Json(mut both)) = of_earlier.filter(|_| !columns.is_empty()) else {
@@ -85,7 +84,9 @@ pub async fn columns_of(
 
 #[cfg(test)]
 mod tests {
-    use rekey_domain::{BackupProof, Bind, BindType, KeyringPolicy, OnUpdate, TextEncoding};
+    use rekey_domain::{
+        BackupProof, Bind, BindType, KeyringPolicy, OnUpdate, RotationState, TextEncoding,
+    };
 
     use super::*;
     use crate::{

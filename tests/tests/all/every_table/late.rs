@@ -1,7 +1,7 @@
 //! Columns that are protected while a rotation is about to end: nothing is said of what nobody looked at.
 
 use rekey_domain::Bind;
-use sea_orm::ConnectionTrait;
+use rekey_store::ConnectionTrait;
 
 use super::clinic::{Clinic, Kind, column, table};
 use rekey_tests::support::{Engine, until};

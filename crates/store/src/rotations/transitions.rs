@@ -1,0 +1,476 @@
+//! What becomes of a rotation, verb by verb, each with the messages and the audit entry that follow from it.
+
+use std::{collections::HashMap, time::Duration};
+
+use chrono::{DateTime, Utc};
+use rekey_domain::{BackupPolicy, BackupProof, KeyName, Part, RotationState};
+use rekey_messages::{
+    CertificateWanted, KeyringChanged, RotationCompleted, RotationDue, RotationFailed,
+    StandbyWanted,
+};
+use sea_orm::ActiveValue::{NotSet, Set};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{
+    StoreError, Unit,
+    audit::{AuditPen, Record},
+    batches,
+    database::stored::Json,
+    keys::{self, keyrings::Keyring},
+    quarantine,
+    rotations::{Changes, Rotation, change_state, update},
+};
+
+/// A live rotation is looked at again after this at the latest, whatever message was lost (rule 2).
+pub const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
+/// Puts off the scheduler's own look at a rotation.
+///
+/// # Errors
+/// [`StoreError::Stale`] where the rotation moved meanwhile.
+pub async fn look_again(
+    unit: &Unit,
+    rotation: &Rotation,
+    within: Duration,
+) -> Result<(), StoreError> {
+    let changes = Changes {
+        resend_at: Set(unit.database_time_in(within)),
+        ..Default::default()
+    };
+    update(unit, rotation, changes).await
+}
+
+/// Has a rotation wait until `due`, and be looked at within `within` all the same. A date that the rules cut, as a
+/// step of the clock made it too far, is cut from now on: it would be cut anew at every look and never come.
+///
+/// # Errors
+/// [`StoreError::Stale`] where the rotation moved meanwhile.
+pub async fn wait_until(
+    unit: &Unit,
+    rotation: &Rotation,
+    due: Option<DateTime<Utc>>,
+    within: Duration,
+) -> Result<(), StoreError> {
+    let changes = Changes {
+        resend_at: Set(unit.database_time_in(within)),
+        due_at: Set(due.or(rotation.due_at)),
+        ..Default::default()
+    };
+    update(unit, rotation, changes).await
+}
+
+/// Says what a rotation waits for, and since when.
+///
+/// # Errors
+/// [`StoreError::Stale`] where the rotation moved meanwhile.
+pub async fn note_waiting(unit: &Unit, rotation: &Rotation, why: &str) -> Result<(), StoreError> {
+    let since = rotation.waiting_since;
+    let changes = Changes {
+        waiting_because: Set(Some(why.to_owned())),
+        waiting_since: Set(since.or(Some(unit.database_time_in(Duration::ZERO)))),
+        ..Default::default()
+    };
+    update(unit, rotation, changes).await
+}
+
+/// Keeps the mark of each source behind which transactions must begin that a census may count beside, by the source's
+/// id; none: they are taken anew.
+///
+/// # Errors
+/// [`StoreError::Stale`] where the rotation moved meanwhile.
+pub async fn note_fences(
+    unit: &Unit,
+    rotation: &Rotation,
+    fences: Option<HashMap<Uuid, String>>,
+) -> Result<(), StoreError> {
+    let changes = Changes {
+        fences: Set(fences.map(Json)),
+        ..Default::default()
+    };
+    update(unit, rotation, changes).await
+}
+
+/// Hands the standby to clients, for decryption, until `due`.
+///
+/// # Errors
+/// As [`change_state`](super::change_state).
+pub async fn distribute(
+    unit: &Unit,
+    rotation: &Rotation,
+    keyring: &Keyring,
+    due: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let standby = keys::standby(unit.db(), keyring.id).await?;
+    let changes = Changes {
+        target_key_id: Set(standby.map(|key| key.key_id)),
+        due_at: Set(Some(due)),
+        ..Default::default()
+    };
+    move_to(unit, rotation, RotationState::Distributing, changes).await?;
+    tell(unit, keyring).await?;
+    wake_at(unit, rotation, due).await
+}
+
+/// The standby that was distributed is gone: back to waiting for one.
+///
+/// # Errors
+/// As [`change_state`](super::change_state).
+pub async fn restart(unit: &Unit, rotation: &Rotation) -> Result<(), StoreError> {
+    let changes = Changes {
+        target_key_id: Set(None),
+        due_at: Set(None),
+        ..Default::default()
+    };
+    move_to(unit, rotation, RotationState::Requested, changes).await?;
+    wake(unit, rotation).await
+}
+
+/// The switch: standby to primary, primary to inactive, the next standby ordered, in one unit. Gives the new primary;
+/// none where what was distributed was retired since.
+///
+/// # Errors
+/// [`StoreError::Refused`] where the backup gate or the state machine says no, [`StoreError::Stale`] where a state
+/// changed meanwhile.
+pub async fn switch(
+    unit: &Unit,
+    pen: &AuditPen,
+    rotation: &Rotation,
+    keyring: &Keyring,
+) -> Result<Option<KeyName>, StoreError> {
+    let standby = keys::standby(unit.db(), keyring.id).await?;
+    let target = rotation.target_key_id;
+    let Some(standby) = standby.filter(|key| Some(key.key_id) == target) else {
+        return Ok(None);
+    };
+    let policy = &keyring.policy.0;
+    let proof = (policy.backup == BackupPolicy::Off).then_some(BackupProof::NotRequired);
+    keys::switch(unit, keyring, &standby, policy, proof).await?;
+    let changes = Changes {
+        previous_key_id: Set(keyring.primary_key_id),
+        switched_at: Set(Some(unit.now())),
+        due_at: Set(None),
+        ..Default::default()
+    };
+    move_to(unit, rotation, RotationState::ReEncrypting, changes).await?;
+    order_standby(unit, keyring).await?;
+    tell(unit, keyring).await?;
+    wake(unit, rotation).await?;
+    let name = standby.name(keyring);
+    let details = json!({ "rotation": rotation.id, "key_id": standby.id(), "algorithm": standby.algorithm.0, "backup": policy.backup });
+    let record = Record {
+        action: "key.activated",
+        subject: &name.to_string(),
+        outcome: "done",
+        details,
+    };
+    pen.append(unit, record).await?;
+    Ok(Some(name))
+}
+
+/// Has a keyring's next standby made.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn order_standby(unit: &Unit, keyring: &Keyring) -> Result<(), StoreError> {
+    let keyring = keyring.name.0.clone();
+    unit.send(&StandbyWanted { keyring }).await
+}
+
+/// How far the plan of a pass has come.
+#[derive(Debug)]
+pub struct Planned {
+    /// The table that is planned next, by its place among those of the keyring.
+    pub table: i32,
+    /// Its part that is under way.
+    pub part: Option<Part>,
+    /// The last place of the part that has a range.
+    pub after: Option<i64>,
+    /// Whether all is planned.
+    pub complete: bool,
+    /// The columns that the pass reads.
+    pub columns: Vec<Uuid>,
+}
+
+/// Notes how far the plan of a pass has come. A column that is protected later is not read in batches that were done
+/// by then, so those of the first plan stay.
+///
+/// # Errors
+/// [`StoreError::Stale`] where the rotation moved meanwhile.
+pub async fn note_plan(
+    unit: &Unit,
+    rotation: &Rotation,
+    planned: Planned,
+) -> Result<(), StoreError> {
+    let changes = Changes {
+        planned: Set(planned.complete),
+        plan_table: Set(planned.table),
+        plan_part: Set(planned.part.map(Json)),
+        plan_after: Set(planned.after),
+        resend_at: Set(unit.database_time_in(batches::RESEND_AFTER)),
+        pass_columns: match &rotation.pass_columns {
+            None => Set(Some(Json(planned.columns))),
+            Some(_) => NotSet,
+        },
+        ..Default::default()
+    };
+    update(unit, rotation, changes).await
+}
+
+/// Has the ranges of the present pass planned anew; what has ranges in it already keeps them.
+///
+/// # Errors
+/// [`StoreError::Stale`] where the rotation moved meanwhile.
+pub async fn plan_anew(unit: &Unit, rotation: &Rotation) -> Result<(), StoreError> {
+    update(unit, rotation, planned_anew()).await?;
+    wake(unit, rotation).await
+}
+
+/// The canary is done: the rotation is on hold. Resumed, it plans what has no ranges yet.
+///
+/// # Errors
+/// [`StoreError::Stale`] where the rotation moved meanwhile.
+pub async fn end_canary(
+    unit: &Unit,
+    pen: &AuditPen,
+    rotation: &Rotation,
+    why: &str,
+) -> Result<(), StoreError> {
+    let changes = Changes {
+        only_column: Set(None),
+        ..planned_anew()
+    };
+    hold(unit, pen, rotation, why, changes).await
+}
+
+/// So many values are under keys that this store never had that a person looks first.
+///
+/// # Errors
+/// [`StoreError::Stale`] where the rotation moved meanwhile.
+pub async fn hold_over_unknown_keys(
+    unit: &Unit,
+    pen: &AuditPen,
+    rotation: &Rotation,
+    why: &str,
+) -> Result<(), StoreError> {
+    let changes = Changes {
+        unknown_keys_accepted: Set(Some(false)),
+        ..Default::default()
+    };
+    hold(unit, pen, rotation, why, changes).await
+}
+
+/// All rows are moved: clients that have not refreshed are waited out, until `due`.
+///
+/// # Errors
+/// As [`change_state`](super::change_state).
+pub async fn begin_grace(
+    unit: &Unit,
+    rotation: &Rotation,
+    due: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let changes = Changes {
+        due_at: Set(Some(due)),
+        ..Default::default()
+    };
+    move_to(unit, rotation, RotationState::Grace, changes).await?;
+    wake_at(unit, rotation, due).await
+}
+
+/// The grace period is over: all ranges are gone over once more.
+///
+/// # Errors
+/// As [`change_state`](super::change_state).
+pub async fn begin_verifying(unit: &Unit, rotation: &Rotation) -> Result<(), StoreError> {
+    let changes = next_pass(rotation);
+    move_to(unit, rotation, RotationState::Verifying, changes).await?;
+    wake(unit, rotation).await
+}
+
+/// Has all ranges gone over once more, from `at` on, in another pass.
+///
+/// # Errors
+/// [`StoreError::Stale`] where the rotation moved meanwhile.
+pub async fn sweep_again(
+    unit: &Unit,
+    rotation: &Rotation,
+    at: Option<DateTime<Utc>>,
+) -> Result<(), StoreError> {
+    let changes = Changes {
+        due_at: Set(at),
+        ..next_pass(rotation)
+    };
+    update(unit, rotation, changes).await?;
+    match at {
+        Some(at) => wake_at(unit, rotation, at).await,
+        None => Ok(()),
+    }
+}
+
+/// Nothing is left below the target. What of these columns was not met in the last pass, which read every row, needs
+/// nobody any more. The certificate is to be signed within `sign_within`.
+///
+/// # Errors
+/// As [`change_state`](super::change_state).
+pub async fn complete(
+    unit: &Unit,
+    pen: &AuditPen,
+    (rotation, keyring): (&Rotation, &Keyring),
+    columns: impl IntoIterator<Item = Uuid>,
+    certificate: &Value,
+    sign_within: Duration,
+) -> Result<(), StoreError> {
+    let changes = Changes {
+        certificate: Set(Some(certificate.to_string())),
+        certificate_due: Set(Some(unit.database_time_in(sign_within))),
+        due_at: Set(None),
+        ..Default::default()
+    };
+    move_to(unit, rotation, RotationState::Completed, changes).await?;
+    quarantine::resolve_what_was_not_met(unit, rotation, columns).await?;
+    let (id, kind) = (rotation.id, rotation.kind.0);
+    unit.send(&CertificateWanted { rotation: id }).await?;
+    let all = keys::of_keyring(unit.db(), keyring.id).await?;
+    let target = all
+        .iter()
+        .find(|key| Some(key.key_id) == rotation.target_key_id);
+    if let Some(key) = target.map(|key| key.name(keyring)) {
+        let rotation = id;
+        unit.send(&RotationCompleted {
+            rotation,
+            key,
+            kind,
+        })
+        .await?;
+    }
+    let record = Record {
+        action: &format!("{}.completed", kind.noun()),
+        subject: keyring.name.0.as_str(),
+        outcome: "done",
+        details: json!({ "rotation": id, "certificate": certificate }),
+    };
+    pen.append(unit, record).await
+}
+
+/// Ends a rotation as failed: a person mends the cause and has it retried.
+///
+/// # Errors
+/// As [`change_state`](super::change_state).
+pub async fn fail(
+    unit: &Unit,
+    pen: &AuditPen,
+    (rotation, keyring): (&Rotation, &Keyring),
+    why: &str,
+) -> Result<(), StoreError> {
+    let changes = Changes {
+        failure: Set(Some(why.to_owned())),
+        ..Default::default()
+    };
+    move_to(unit, rotation, RotationState::Failed, changes).await?;
+    let kind = rotation.kind.0;
+    let failed = RotationFailed {
+        rotation: rotation.id,
+        keyring: keyring.name.0.clone(),
+        reason: why.to_owned(),
+        kind,
+    };
+    unit.send(&failed).await?;
+    let record = Record {
+        action: &format!("{}.failed", kind.noun()),
+        subject: keyring.name.0.as_str(),
+        outcome: "failed",
+        details: json!({ "rotation": rotation.id, "reason": why }),
+    };
+    pen.append(unit, record).await
+}
+
+/// Takes a failed rotation up where it was.
+///
+/// # Errors
+/// As [`change_state`](super::change_state).
+pub async fn retry(unit: &Unit, rotation: &Rotation) -> Result<(), StoreError> {
+    let next = rotation.kind.0.retried_in(rotation.pass == 0);
+    change_state(unit, rotation, next, Changes::default()).await
+}
+
+/// A later rotation takes its rows along.
+///
+/// # Errors
+/// As [`change_state`](super::change_state).
+pub async fn supersede(unit: &Unit, rotation: &Rotation) -> Result<(), StoreError> {
+    let changes = Changes::default();
+    change_state(unit, rotation, RotationState::Superseded, changes).await
+}
+
+/// Puts a rotation on hold, with other changes of it.
+async fn hold(
+    unit: &Unit,
+    pen: &AuditPen,
+    rotation: &Rotation,
+    why: &str,
+    changes: Changes,
+) -> Result<(), StoreError> {
+    let changes = Changes {
+        paused: Set(true),
+        paused_because: Set(Some(why.to_owned())),
+        ..changes
+    };
+    update(unit, rotation, changes).await?;
+    let record = Record {
+        action: "rotation.paused",
+        subject: &rotation.id.to_string(),
+        outcome: "done",
+        details: json!({ "because": why }),
+    };
+    pen.append(unit, record).await
+}
+
+/// Changes the state, and has the scheduler look again should the next message be lost.
+async fn move_to(
+    unit: &Unit,
+    rotation: &Rotation,
+    next: RotationState,
+    changes: Changes,
+) -> Result<(), StoreError> {
+    let changes = Changes {
+        resend_at: Set(unit.database_time_in(LOOK_AGAIN)),
+        ..changes
+    };
+    change_state(unit, rotation, next, changes).await
+}
+
+fn planned_anew() -> Changes {
+    Changes {
+        planned: Set(false),
+        plan_table: Set(0),
+        plan_part: Set(None),
+        plan_after: Set(None),
+        ..Default::default()
+    }
+}
+
+fn next_pass(rotation: &Rotation) -> Changes {
+    Changes {
+        pass: Set(rotation.pass + 1),
+        pass_columns: Set(None),
+        due_at: Set(None),
+        ..planned_anew()
+    }
+}
+
+/// Every process asks the store for the keyring again.
+async fn tell(unit: &Unit, keyring: &Keyring) -> Result<(), StoreError> {
+    let keyring = keyring.name.0.clone();
+    unit.send(&KeyringChanged { keyring }).await
+}
+
+async fn wake(unit: &Unit, rotation: &Rotation) -> Result<(), StoreError> {
+    let rotation = rotation.id;
+    unit.send(&RotationDue { rotation }).await
+}
+
+async fn wake_at(unit: &Unit, rotation: &Rotation, at: DateTime<Utc>) -> Result<(), StoreError> {
+    let wait = (at - unit.now()).to_std().unwrap_or_default();
+    let rotation = rotation.id;
+    unit.send_after(&RotationDue { rotation }, wait).await
+}
