@@ -117,6 +117,7 @@ impl Database {
             let sources = grants["sources"].as_array().unwrap();
             for source in sources.iter().filter(|one| one["source"] == name) {
                 self.run_all(&source["sql"]).await;
+                self.run_all(&source["as_administrator"]).await;
             }
         }
     }

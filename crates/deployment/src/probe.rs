@@ -20,6 +20,8 @@ use rekey_store::{database_time, gauges, rights};
 
 /// A KMS costs money and has limits: it is asked at most so often, however often we are.
 const KMS_EVERY: Duration = Duration::from_secs(30);
+/// Below the time that whoever asks waits: it is told which need it is.
+const STORE_ANSWERS: Duration = Duration::from_secs(2);
 /// Rights change seldom; who gives a missing one does not wait long to see it.
 const RIGHTS_EVERY: Duration = Duration::from_secs(10);
 
@@ -93,11 +95,12 @@ impl Probe for ProcessProbe {
             workers,
         } = &*running;
         // Not its schema: a newer one only expands ours, and a program that runs goes on.
-        let store = database_time(services.store.db()).await;
-        let store_is_there = store.is_ok();
+        let store = tokio::time::timeout(STORE_ANSWERS, database_time(services.store.db())).await;
+        let store_is_there = matches!(store, Ok(Ok(_)));
         let problem = match store {
-            Err(error) => Some(error.to_string()),
-            Ok(_) => {
+            Err(_) => Some(format!("no answer within {} s", STORE_ANSWERS.as_secs())),
+            Ok(Err(error)) => Some(error.to_string()),
+            Ok(Ok(_)) => {
                 let rights = store_rights(running.clone());
                 self.store_rights.or(RIGHTS_EVERY, rights).await
             }

@@ -6,6 +6,7 @@ mod sources;
 use rekey_broker::Grant;
 use rekey_domain::Role;
 use rekey_operations::{OperationError, Services, store_rights};
+use rekey_runtime::config::KmsConfig;
 use rekey_store::keyrings;
 use serde::Serialize;
 use serde_json::Value;
@@ -26,7 +27,7 @@ pub struct Grants {
     pub store_revokes: Vec<String>,
     /// SQL to run on each source, as the owner of its tables.
     pub sources: Vec<SourceGrants>,
-    /// The policy of its role at AWS, for the KMS; none where it needs none.
+    /// The policy of its role at AWS, for the KMS; none where it needs none, or the master key is elsewhere.
     pub kms: Option<Value>,
     /// Its permissions at RabbitMQ.
     pub rabbitmq: RabbitMqGrant,
@@ -39,6 +40,8 @@ pub struct SourceGrants {
     pub source: String,
     /// The statements.
     pub sql: Vec<String>,
+    /// Those that take an administrator of the server.
+    pub as_administrator: Vec<String>,
 }
 
 /// Permissions at RabbitMQ: regular expressions over names of exchanges and queues.
@@ -120,6 +123,7 @@ async fn grants_as(
     let brokers = rekey_broker::grants(&places.config.broker.prefix)?;
     let schema = rekey_store::rights::schema(services.store.db()).await?;
     let deployment = keyrings::find_deployment(services.store.db()).await?;
+    let at_aws = matches!(places.config.kms, KmsConfig::Aws { .. });
     let mut all = Vec::new();
     for who in Role::ALL {
         let role = role_of(who);
@@ -134,7 +138,7 @@ async fn grants_as(
             store_revokes: on_store
                 .map_or_else(Vec::new, |schema| store_rights::revokes(who, &role, schema)),
             sources: sources::statements(who, &role, &tables, services).await?,
-            kms: kms::policy(who, deployment),
+            kms: at_aws.then(|| kms::policy(who, deployment)).flatten(),
             rabbitmq: RabbitMqGrant::new(rabbitmq, vhost),
             role,
         });

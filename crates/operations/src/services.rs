@@ -30,10 +30,11 @@ pub struct Services {
     sources: Arc<Mutex<HashMap<String, Open>>>,
 }
 
-/// A source, and the URL it was opened by.
+/// A source, the URL it was opened by, and what its database was known by then.
 #[derive(Clone)]
 struct Open {
     url: SecretUrl,
+    database_id: Option<String>,
     source: Arc<dyn Source>,
 }
 
@@ -84,16 +85,18 @@ impl Services {
         Ok(AuditPen::new(key, principal.clone()))
     }
 
-    /// The source, opened once a process, and anew where its URL file says another URL now. While that
-    /// cannot be read, what is open goes on.
+    /// The source, opened once a process, and anew where its URL file says another URL now, or another database
+    /// was applied. While the file cannot be read, what is open goes on.
     ///
     /// # Errors
-    /// [`OperationError::Source`] when it cannot be opened.
+    /// [`OperationError::Source`] when it cannot be opened, or leads to another database than the one that was
+    /// applied.
     pub async fn source(
         &self,
         source: &columns::Source,
     ) -> Result<Arc<dyn Source>, OperationError> {
         let open = self.open_source(&source.name);
+        let open = open.filter(|open| is_noted(source, open.database_id.as_ref()));
         let url = match (self.url_of(source), open) {
             (Ok(url), Some(open)) if open.url == url => return Ok(open.source),
             (Err(problem), Some(open)) => {
@@ -103,14 +106,17 @@ impl Services {
             (url, _) => url.map_err(|problem| out_of_reach(&source.name, problem))?,
         };
         let opened = rekey_sources::open_with(url.expose_url(), self.connections(source)).await?;
-        refuse_another(source, &*opened).await?;
+        let database_id = opened.database_id().await?;
+        refuse_another(source, database_id.as_ref())?;
         let mut known = self.sources.lock().expect("no holder panics");
         // Who opened it meanwhile was first: its writers take turns.
-        if let Some(open) = known.get(&source.name).filter(|open| open.url == url) {
+        let same = |open: &&Open| open.url == url && open.database_id == database_id;
+        if let Some(open) = known.get(&source.name).filter(same) {
             return Ok(open.source.clone());
         }
         let open = Open {
             url,
+            database_id,
             source: opened.clone(),
         };
         known.insert(source.name.clone(), open);
@@ -159,20 +165,23 @@ impl Services {
     }
 }
 
-/// A link or a host name may lead elsewhere than when the source was applied. Where our role may not know
-/// what the database is known by, nothing is compared.
-async fn refuse_another(stored: &columns::Source, opened: &dyn Source) -> Result<(), SourceError> {
-    let Some(noted) = &stored.database_id else {
-        return Ok(());
-    };
-    match opened.database_id().await? {
-        Some(found) if found != *noted => Err(SourceError::AnotherDatabase {
+/// A link or a host name may lead elsewhere than when the source was applied, and a process that was started before
+/// reaches it by an old URL.
+fn refuse_another(stored: &columns::Source, found: Option<&String>) -> Result<(), SourceError> {
+    match (&stored.database_id, found) {
+        (Some(noted), Some(found)) if found != noted => Err(SourceError::AnotherDatabase {
             source_name: stored.name.clone(),
             noted: noted.clone(),
-            found,
+            found: found.clone(),
         }),
         _ => Ok(()),
     }
+}
+
+/// Whether a database is the one that was applied. Where our role may not know what it is known by, nothing is
+/// compared.
+fn is_noted(stored: &columns::Source, found: Option<&String>) -> bool {
+    refuse_another(stored, found).is_ok()
 }
 
 /// As a source that is away: it is looked for again, and no work is given up for it.

@@ -135,8 +135,12 @@ fn needs(status: &Status) -> Vec<String> {
     needs.extend(paused.filter_map(|rotation| {
         let why = rotation.paused_because.as_deref()?;
         let (kind, id) = (rotation.kind.noun(), rotation.id);
+        let accept = match rotation.unknown_keys {
+            true => " --accept-unknown-keys",
+            false => "",
+        };
         Some(format!(
-            "{kind} {id} is paused ({why}); to go on: rekey rotations resume {id}"
+            "{kind} {id} is paused ({why}); to go on: rekey rotations resume {id}{accept}"
         ))
     }));
     if status.quarantined > 0 {

@@ -78,7 +78,7 @@ pub enum SourceError {
     },
     /// The URL leads to another database than when the source was applied.
     #[error(
-        "source {source_name} leads to {found}, and to {noted} when it was applied: say the url of that; or, if this database holds the same values, rekey sources accept {source_name}"
+        "source {source_name} leads to {found}, and to {noted} when it was applied: say the url of that, and start the program again if it says another; or, if this database holds the same values, rekey sources accept {source_name}"
     )]
     AnotherDatabase {
         /// The source.
@@ -165,7 +165,9 @@ pub enum SourceError {
         database: String,
     },
     /// No such table.
-    #[error("{database} has no table {relation}: check `relation` in rekey.toml")]
+    #[error(
+        "{database} has no table {relation}: if it was renamed, say what it is called now as its `relation` in rekey.toml, and rekey apply; else see that the url leads to the database meant"
+    )]
     NoSuchTable {
         /// The database.
         database: String,

@@ -24,20 +24,21 @@ pub(super) async fn statements(
 ) -> Result<Vec<SourceGrants>, OperationError> {
     let mut all: Vec<SourceGrants> = Vec::new();
     for table in tables {
-        let name = &table.source.name;
-        let sql = on_table(who, role, table, services).await?;
-        match all.iter_mut().find(|one| one.source == *name) {
-            _ if sql.is_empty() => {}
-            Some(one) => one.sql.extend(sql),
-            None => all.push(SourceGrants {
-                source: name.clone(),
-                sql,
-            }),
+        let more = on_table(who, role, table, services).await?;
+        match all.iter_mut().find(|one| one.source == more.source) {
+            _ if more.sql.is_empty() => {}
+            Some(one) => {
+                one.sql.extend(more.sql);
+                one.as_administrator.extend(more.as_administrator);
+            }
+            None => all.push(more),
         }
     }
     for one in &mut all {
-        one.sql.sort();
-        one.sql.dedup();
+        for sql in [&mut one.sql, &mut one.as_administrator] {
+            sql.sort();
+            sql.dedup();
+        }
     }
     Ok(all)
 }
@@ -47,20 +48,28 @@ async fn on_table(
     role: &str,
     table: &ProtectedTable,
     services: &Services,
-) -> Result<Vec<String>, OperationError> {
+) -> Result<SourceGrants, OperationError> {
+    let mut found = SourceGrants {
+        source: table.source.name.clone(),
+        sql: Vec::new(),
+        as_administrator: Vec::new(),
+    };
     let Some(rights) = table.rights(who, services).await? else {
-        return Ok(Vec::new());
+        return Ok(found);
     };
     let source = services.source(&table.source).await?;
     let parts = source.part_names(&table.relation).await?;
-    let mut statements = rekey_sources::grants(role, &parts, &rights.read, &rights.written);
+    let ended = |sql: String| format!("{sql};");
+    let statements = rekey_sources::grants(role, &parts, &rights.read, &rights.written);
+    found.sql = statements.into_iter().map(ended).collect();
+    let mut of_server = Vec::new();
     if rights.triggers == Triggers::Suppress && !rights.written.is_empty() {
-        statements.push(format!("{GRANT_SUPPRESS} {}", quote(role)));
+        of_server.push(format!("{GRANT_SUPPRESS} {}", quote(role)));
     }
     let sees_lag = table.source.limits().max_replica_lag.is_some();
     if sees_lag && who == Role::Worker(Worker::ReEncryptor) {
-        statements.push(rekey_sources::grant_of_lag(role));
+        of_server.push(rekey_sources::grant_of_lag(role));
     }
-    let ended = statements.into_iter().map(|sql| format!("{sql};"));
-    Ok(ended.collect())
+    found.as_administrator = of_server.into_iter().map(ended).collect();
+    Ok(found)
 }

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::{
     Action, Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, OperationError,
-    Services, authorise, sources::effects::effects,
+    STORE_SOURCE, Services, authorise, sources::effects::effects,
 };
 
 mod algorithm;
@@ -303,7 +303,11 @@ async fn write(
         if keyring.purpose.0 == Purpose::Signing {
             return Err(signs_only(&name, column));
         }
-        let url = source.url.without_password();
+        // Who applies reaches the store as a user of its own.
+        let url = match source.name == STORE_SOURCE {
+            true => source.url.without_login(),
+            false => source.url.without_password(),
+        };
         let (stored, moved) = columns::ensure_source(unit, &source.name, &url).await?;
         if moved {
             changes.push(Change {

@@ -70,6 +70,9 @@ pub struct RotationView {
     pub pause_after: Option<u64>,
     /// The column whose rows go first, if it was asked to and they have not yet.
     pub only: Option<ColumnName>,
+    /// Whether it is for values under keys that this store never had.
+    #[serde(skip)]
+    pub unknown_keys: bool,
     /// Why it is on hold, if it is.
     pub paused_because: Option<String>,
     /// Why it was cancelled.
@@ -172,6 +175,7 @@ pub(crate) async fn view(
         waiting_since: waiting_since.and_then(DateTime::from_timestamp_millis),
         pause_after: canary.pause_after.map(NonZeroU64::get),
         only: canary.only,
+        unknown_keys: rotation.unknown_keys_accepted == Some(false),
         paused_because: rotation.paused_because,
         cancelled_because: rotation.cancelled_because,
         failure: rotation.failure,

@@ -10,6 +10,7 @@ use rekey_store::{
     StoreError, columns,
     heartbeats::{self, Worker as Beating},
 };
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -17,6 +18,8 @@ use crate::{OperationError, Services};
 use rekey_domain::Worker;
 
 const EVERY: Duration = Duration::from_secs(3);
+/// What is lacking may be there soon, as a connection after the start.
+const SOON: Duration = Duration::from_millis(500);
 /// A KMS costs money and has limits.
 const KMS_EVERY: Duration = Duration::from_secs(30);
 /// What does not answer by then is not there.
@@ -35,14 +38,16 @@ pub async fn beat(
         place: format!("{}#{}", hostname(), std::process::id()),
     };
     let lacks = Mutex::new(None);
-    let looking = look(services, worker, transport, &lacks);
+    let changed = Notify::new();
+    let looking = look(services, worker, transport, &lacks, &changed);
     let signs = async {
         loop {
+            let changed = changed.notified();
             let lacks = lacks.lock().expect("no holder panics").clone();
             if let Err(error) = sign(services, &beating, lacks.as_deref()).await {
                 tracing::debug!(%error, "no sign of life");
             }
-            tokio::time::sleep(EVERY).await;
+            let _ = tokio::time::timeout(EVERY, changed).await;
         }
     };
     shutdown
@@ -75,6 +80,7 @@ async fn look(
     worker: Worker,
     transport: Option<&dyn Transport>,
     lacks: &Mutex<Option<String>>,
+    changed: &Notify,
 ) {
     let kms = Asked::default();
     loop {
@@ -86,8 +92,14 @@ async fn look(
             found.extend(kms.or(KMS_EVERY, asking).await);
             found.extend(sources(services).await);
         }
-        *lacks.lock().expect("no holder panics") = (!found.is_empty()).then(|| found.join("; "));
-        tokio::time::sleep(EVERY).await;
+        let found = (!found.is_empty()).then(|| found.join("; "));
+        let again = if found.is_some() { SOON } else { EVERY };
+        let before =
+            std::mem::replace(&mut *lacks.lock().expect("no holder panics"), found.clone());
+        if before != found {
+            changed.notify_one();
+        }
+        tokio::time::sleep(again).await;
     }
 }
 

@@ -82,6 +82,19 @@ impl SecretUrl {
         }
     }
 
+    /// The same, without its user either: who reaches the place differs.
+    pub fn without_login(&self) -> String {
+        let url = self.without_password();
+        let Some((scheme, rest)) = url.split_once("://") else {
+            return url;
+        };
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        match rest[..end].rsplit_once('@') {
+            Some((_, host)) => format!("{scheme}://{host}{}", &rest[end..]),
+            None => url,
+        }
+    }
+
     /// Whether it holds one.
     pub fn has_password(&self) -> bool {
         self.without_password() != self.expose_url()

@@ -180,7 +180,7 @@ fn forbidden(message: &str, place: &Place) -> SourceError {
             "read or write",
             format!(
                 "our role needs USAGE on its schema and GRANT SELECT (ctid, its primary key, bind and \
-                 protected columns), UPDATE (its protected columns) ON {relation}; a partition needs \
+                 protected columns), UPDATE (its protected columns) ON {relation}, which rekey grants prints; a partition needs \
                  grants of its own, and where row-level security is on, our role needs BYPASSRLS"
             ),
         )

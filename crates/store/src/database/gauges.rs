@@ -11,7 +11,7 @@ use sea_orm::{
 use crate::{
     StoreError, database_time,
     messaging::entities::outbox,
-    rotations::entities::rotation,
+    rotations::{LIVE, entities::rotation},
     work::{entities::lease, leases::JOB_LEASE},
 };
 
@@ -57,6 +57,7 @@ pub async fn read(db: &impl ConnectionTrait) -> Result<Gauges, StoreError> {
             .await?,
         paused: rotation::Entity::find()
             .filter(rotation::Column::Paused.eq(true))
+            .filter(rotation::Column::State.is_in(LIVE.map(|state| state.to_string())))
             .count(db)
             .await?,
         outbox_age: oldest.flatten().map_or(0.0, |oldest| seconds(now - oldest)),
@@ -126,16 +127,22 @@ mod tests {
             leases::acquire(&unit, "batch/1", "one", left)
                 .await
                 .unwrap();
-            rotations::start(&unit, keyring, RotationReason::Request, &ana)
-                .await
-                .unwrap();
+            let started = rotations::start(&unit, keyring, RotationReason::Request, &ana);
+            let started = started.await.unwrap();
             unit.commit().await.unwrap();
             let gauges = read(store.db()).await.unwrap();
             assert_eq!(gauges.outbox, 2);
             assert!((0.0..30.0).contains(&gauges.outbox_age), "{gauges:?}");
             let age = gauges.lease_ages["batch"];
             assert!((9.0..39.0).contains(&age), "{gauges:?}");
-            assert_eq!(gauges.rotations["REQUESTED"], 1);
+            assert_eq!((gauges.rotations["REQUESTED"], gauges.paused), (1, 0));
+
+            // What is over is on hold no more, however it ended.
+            let unit = store.unit().await;
+            rotations::pause(&unit, &started, "by ana").await.unwrap();
+            assert_eq!(read(unit.db()).await.unwrap().paused, 1);
+            rotations::supersede(&unit, &started).await.unwrap();
+            assert_eq!(read(unit.db()).await.unwrap().paused, 0);
         }
     }
 }

@@ -5,12 +5,13 @@ use std::time::Duration;
 use rekey_domain::{Bind, KeyringPolicy, RotationState, Timing};
 use rekey_operations::{
     DesiredTable, OperationError, accept_database, cancel_rotation, plan, release_column,
+    resume_rotation,
 };
 
 use super::clinic::{Clinic, Database, Kind, column, table};
 use rekey_tests::{
     roles::OPERATOR,
-    support::{Engine, open, operator, short, url},
+    support::{Engine, open, operator, short, until, url},
 };
 
 const PATIENTS: &str = "CREATE TABLE patients (n INT NOT NULL, id INT PRIMARY KEY, ssn BYTEA);";
@@ -264,6 +265,42 @@ async fn a_file_is_followed_along_links_and_another_file_is_refused() {
     let changes = clinic.try_protect(patients("patients")).await.unwrap();
     assert_eq!(changes.len(), 1, "{changes:?}");
     clinic.rotates().await;
+}
+
+/// Its URL was read when it started, and leads to where the values were.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_has_the_old_database_open_says_nothing_of_the_new_one() {
+    let mut clinic = clinic(Kind::Sqlite).await;
+    let old = [("clinic".to_owned(), clinic.url.clone().into())].into();
+    let engine = Engine::start(&clinic.workers.clone().with_source_urls(old));
+    clinic.ask("phi").await;
+    clinic.reaches("phi", RotationState::Completed).await;
+
+    let copy = clinic.disks.clinic("copy.db");
+    clinic
+        .execute(&format!("VACUUM INTO '{}'", copy.display()))
+        .await;
+    clinic.execute("DELETE FROM patients").await;
+    clinic.url = url(copy.clone(), "rw");
+    clinic.try_protect(patients("patients")).await.unwrap();
+    clinic.ask("phi").await;
+    let held = until("the hold", async || {
+        let view = clinic.latest("phi").await?;
+        view.paused_because
+    })
+    .await;
+    assert!(held.contains("start the program again"), "{held}");
+    engine.stop().await;
+
+    // Started again, it reads the URL that is said now.
+    let engine = Engine::start(&clinic.services);
+    let id = clinic.latest("phi").await.unwrap().id;
+    resume_rotation(&clinic.services, id, &operator())
+        .await
+        .unwrap();
+    let view = clinic.reaches("phi", RotationState::Completed).await;
+    engine.stop().await;
+    assert_eq!(view.moved, 54);
 }
 
 /// What an older program applied has no number yet; nobody has to change anything for it.

@@ -76,21 +76,26 @@ fn lines(all: &[Grants], has_broker: bool) -> anyhow::Result<Vec<String>> {
     for name in sources {
         let of_source = all.iter().flat_map(|one| &one.sources);
         let of_source = of_source.filter(|source| source.source == name);
-        let sql = of_source.flat_map(|source| source.sql.iter().cloned());
+        let sql = of_source.clone().flat_map(|source| source.sql.iter());
         let head = format!("-- On the source {name}, as the owner of its tables:");
-        part(head, sql.collect());
+        part(head, sql.cloned().collect());
+        let sql = of_source.flat_map(|source| source.as_administrator.iter());
+        let head = format!("-- On the source {name}, as an administrator of its server:");
+        part(head, sql.cloned().collect());
     }
     let rabbitmq = match has_broker {
         true => permissions(all),
         false => Vec::new(),
     };
     part("# At RabbitMQ, in a shell:".to_owned(), rabbitmq);
+    let together = |one: &Grants| all.iter().filter(|other| other.role == one.role).count() > 1;
     for one in all {
         let Some(policy) = &one.kms else { continue };
-        let head = format!(
-            "# At AWS, as the policy of the role of {}:",
-            one.worker.name()
-        );
+        let whose = match together(one) {
+            true => &one.role,
+            false => one.worker.name(),
+        };
+        let head = format!("# At AWS, as a policy of the role of {whose}:");
         part(head, vec![serde_json::to_string_pretty(policy)?]);
     }
     Ok(lines)
@@ -153,6 +158,7 @@ mod tests {
             sources: vec![SourceGrants {
                 source: "clinic".to_owned(),
                 sql: vec![format!("GRANT SELECT (ssn) ON patients TO \"{role}\";")],
+                as_administrator: Vec::new(),
             }],
             kms: (who != Role::Worker(Worker::Scheduler)).then(|| json!({ "Sid": role })),
             rabbitmq: RabbitMqGrant {

@@ -181,9 +181,11 @@ async fn original(
     let Ok(there) = rekey_sources::open(&stored.url).await else {
         return Ok(None);
     };
-    let is_other = there.instance().await? != here.instance().await?;
+    // One with another number is no clone: a person said that the values are no longer its.
+    let is_clone = there.database_id().await? == here.database_id().await?
+        && there.instance().await? != here.instance().await?;
     // A standby gives no mark.
-    Ok((is_other && there.fence().await.is_ok()).then_some(there))
+    Ok((is_clone && there.fence().await.is_ok()).then_some(there))
 }
 
 /// A source with protected tables, and what the file says of it.
@@ -211,8 +213,8 @@ impl Look<'_> {
             There::Unknown(why) => Err(self.refused(
                 table,
                 &format!(
-                    "it was at {}, which may be another database: {why}",
-                    table[0].source.url
+                    "it was at {}, which may be another database: {why}. If the one that is said now holds the same values: rekey sources accept {}",
+                    table[0].source.url, table[0].source.name
                 ),
             )),
         }
