@@ -39,6 +39,9 @@ pub(crate) struct Counting<'a> {
 
 impl<'a> Counting<'a> {
     pub(crate) fn new(pass: Option<&'a PassToShow>) -> Self {
+        if let Some(standing) = pass.and_then(|pass| pass.standing.as_ref()) {
+            standing.forget();
+        }
         Self {
             pass,
             counts: Counts::new(),
@@ -74,7 +77,8 @@ impl<'a> Counting<'a> {
 
     /// Looks at a value below the target; false: it is a straggler.
     pub(crate) fn look(&mut self, column: usize, found: Found, id: &ValueId) -> bool {
-        if let Some(standing) = self.pass.and_then(|pass| pass.standing.as_ref())
+        let standing = self.pass.and_then(|pass| pass.standing.as_ref());
+        if let Some(standing) = standing
             && self.seeks
         {
             standing.see(column, id);
@@ -82,6 +86,9 @@ impl<'a> Counting<'a> {
         }
         let known = self.pass.is_some_and(|pass| pass.left[column].contains(id));
         if known {
+            if let Some(standing) = standing {
+                standing.see_left(column, id);
+            }
             *self.left.entry((column, found)).or_default() += 1;
         }
         known

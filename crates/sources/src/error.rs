@@ -76,6 +76,16 @@ pub enum SourceError {
         /// The part.
         part: String,
     },
+    /// A setting of our sessions has damaged pages read as empty ones: rows would be missing without a word.
+    #[error(
+        "{setting} is on for our sessions at {database}, and damaged pages would count as empty ones: ALTER ROLE … RESET {setting} (or ALTER DATABASE, or ALTER SYSTEM), then start the workers again"
+    )]
+    HidesDamage {
+        /// The database.
+        database: String,
+        /// The setting.
+        setting: String,
+    },
     /// The URL leads to another database than when the source was applied.
     #[error(
         "source {source_name} leads to {found}, and to {noted} when it was applied: say the url of that, and start the program again if it says another; or, if this database holds the same values, rekey sources accept {source_name}"
@@ -359,6 +369,7 @@ impl SourceError {
                 | Self::OwnCode { .. }
                 | Self::RunsCode { .. }
                 | Self::AnotherDatabase { .. }
+                | Self::HidesDamage { .. }
                 // What cannot be read stays so until it is restored; single values are no error.
                 | Self::Damaged { .. }
                 | Self::NotAllowed { .. }

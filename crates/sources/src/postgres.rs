@@ -40,8 +40,8 @@ mod write;
 use std::{num::NonZeroU32, time::Duration};
 
 use async_trait::async_trait;
-use rekey_domain::{Limits, Load, Part, Range};
-use sqlx::{Connection, Postgres, pool::PoolConnection};
+use rekey_domain::{Limits, Load, Part, Range, Triggers};
+use sqlx::{Connection, PgConnection, Postgres, pool::PoolConnection};
 
 pub use self::grants::{GRANT_SUPPRESS, grant_of_lag, grants};
 pub(crate) use self::identity::place_of;
@@ -73,6 +73,24 @@ impl PostgresSource {
         around: bool,
     ) -> Result<Page, SourceError> {
         let (mut connection, place) = self.begin(&query.relation).await?;
+        let bounds = (after, max_bytes);
+        let page = self
+            .page_in(&mut connection, place, query, bounds, around)
+            .await;
+        let rows = page.iter().flat_map(|page| &page.rows);
+        let bytes = rows.map(SourceRow::size).sum();
+        connections::give_back(connection, query.trusts_code, bytes).await;
+        page
+    }
+
+    async fn page_in(
+        &self,
+        connection: &mut PgConnection,
+        place: Place,
+        query: &ReadQuery,
+        (after, max_bytes): (Option<i64>, usize),
+        around: bool,
+    ) -> Result<Page, SourceError> {
         let transaction = connection.begin_with("BEGIN READ ONLY").await;
         let mut transaction = transaction.at(&place)?;
         let table = Table::find(&mut transaction, place).await?;
@@ -86,7 +104,6 @@ impl PostgresSource {
         // Reading locked the part against being written anew until here.
         parts::check(&mut transaction, &table, &query.part, query.trusts_code).await?;
         transaction.commit().await.at(&table.place)?;
-        connections::shrink(&mut connection, page.rows.iter().map(SourceRow::size).sum());
         Ok(page)
     }
 
@@ -269,8 +286,9 @@ impl Source for PostgresSource {
         let table = Table::find(&mut connection, place).await?;
         let written =
             write::all(&mut connection, &table, target, updates, deadline, outcomes).await;
-        connections::shrink(&mut connection, updates.iter().map(RowUpdate::size).sum());
-        drop(connection);
+        let bytes = updates.iter().map(RowUpdate::size).sum();
+        let ran_code = target.triggers == Triggers::Fire;
+        connections::give_back(connection, ran_code, bytes).await;
         let written = self.told(&target.relation, written).await;
         self.named(&target.relation, written).await
     }
@@ -280,9 +298,9 @@ impl Source for PostgresSource {
         parts: &[PartUpdates<'_>],
         deadline: Deadline,
         outcomes: &mut [Vec<WriteOutcome>],
-    ) -> Result<bool, SourceError> {
+    ) -> Result<Vec<bool>, SourceError> {
         let Some(first) = parts.first() else {
-            return Ok(true);
+            return Ok(Vec::new());
         };
         let (mut connection, place) = self.begin(&first.target.relation).await?;
         let table = Table::find(&mut connection, place).await?;

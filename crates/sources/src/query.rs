@@ -2,7 +2,7 @@
 //! that this takes.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -95,7 +95,7 @@ pub struct PassToShow {
     /// The parts that the pass read, each in one form: those that have rows now have to be among them, and all of
     /// them among those that there are. None: whatever there is.
     pub parts: Option<Vec<PartId>>,
-    /// Values to look for wherever they stand now.
+    /// Values to look for wherever they stand now, and what was seen of these and of what is `left`.
     pub standing: Option<Arc<Standing>>,
     /// What each column has to be, in their order ([`TableShape::identity`](crate::TableShape::identity)): another
     /// that took its place is not counted for it. Empty or none: whatever has its name.
@@ -112,7 +112,10 @@ pub struct PassToShow {
 pub struct Standing {
     /// Of each column.
     wanted: Vec<HashSet<String>>,
-    found: Mutex<HashSet<(usize, String)>>,
+    /// How many values of a column have a start: an application may have copied one.
+    found: Mutex<HashMap<(usize, String), u64>>,
+    /// Of what a pass left, what was seen where it left it.
+    left: Mutex<HashSet<(usize, ValueId)>>,
 }
 
 impl Standing {
@@ -121,6 +124,7 @@ impl Standing {
         Self {
             wanted,
             found: Mutex::default(),
+            left: Mutex::default(),
         }
     }
 
@@ -129,17 +133,39 @@ impl Standing {
         self.wanted.iter().all(HashSet::is_empty)
     }
 
-    /// Whether the last census saw one of a column.
-    pub fn stands(&self, column: usize, start: &str) -> bool {
+    /// How many of a column the last census saw.
+    pub fn times(&self, column: usize, start: &str) -> u64 {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        found.contains(&(column, start.to_owned()))
+        let found = found.get(&(column, start.to_owned()));
+        found.copied().unwrap_or_default()
+    }
+
+    /// What of a column the last census saw of what the pass left; all of it where it met no other value below the
+    /// target.
+    pub fn left(&self, column: usize) -> HashSet<ValueId> {
+        let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_column = left.iter().filter(|(of, _)| *of == column);
+        of_column.map(|(_, id)| id.clone()).collect()
+    }
+
+    /// A census begins.
+    pub(crate) fn forget(&self) {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.clear();
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        left.clear();
+    }
+
+    pub(crate) fn see_left(&self, column: usize, id: &ValueId) {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        left.insert((column, id.clone()));
     }
 
     pub(crate) fn see(&self, column: usize, id: &ValueId) {
         let Some(start) = id.start() else { return };
         if self.wanted[column].contains(start) {
             let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-            found.insert((column, start.to_owned()));
+            *found.entry((column, start.to_owned())).or_default() += 1;
         }
     }
 }

@@ -115,6 +115,20 @@ async fn values_of_a_restored_source_are_swept_a_day_later_and_what_cannot_be_is
     a_day_later(&clinic).await;
     let third = clinic.completes().await;
     assert_eq!((third.moved, third.quarantined), (1, 0));
+
+    // One that an application copied with its ciphertext is one value in two rows, and left in peace too.
+    let mut spoilt = before[7].1.clone();
+    *spoilt.last_mut().unwrap() ^= 1;
+    put_back(
+        &clinic,
+        &[(before[7].0, spoilt.clone()), (before[8].0, spoilt)],
+    )
+    .await;
+    a_day_later(&clinic).await;
+    let fourth = clinic.completes().await;
+    assert_eq!(fourth.quarantined, 2);
+    a_day_later(&clinic).await;
+    assert_eq!(latest(&clinic).await.id, fourth.id);
     engine.stop().await;
 }
 

@@ -72,28 +72,7 @@ impl<'a> Account<'a> {
 
     /// What was written counts, whatever came after; of the rest nobody knows where the write failed.
     pub fn end_page(&mut self, updates: &[RowUpdate], written: &[WriteOutcome], is_known: bool) {
-        debug_assert!(
-            updates.windows(2).all(|two| two[0].key != two[1].key),
-            "one update a row"
-        );
-        let mut moved = Counted::default();
-        for (update, outcome) in updates.iter().zip(written) {
-            match outcome {
-                WriteOutcome::Written => {
-                    moved.rows += 1;
-                    moved.values += update.columns.len() as u64;
-                }
-                WriteOutcome::Lost => self.tally.conflicts += 1,
-                WriteOutcome::Skipped | WriteOutcome::Withheld => {}
-            }
-        }
-        self.tally.rows += moved.rows;
-        self.tally.moved += moved.values;
-        self.in_doubt = self.in_doubt.filter(|_| !is_known).map(|doubt| InDoubt {
-            rows: doubt.rows.saturating_sub(moved.rows),
-            values: doubt.values.saturating_sub(moved.values),
-            ..doubt
-        });
+        self.in_doubt = note(&mut self.tally, self.in_doubt, (updates, written), is_known);
     }
 
     /// Tells the store what it was not told yet.
@@ -112,6 +91,38 @@ impl<'a> Account<'a> {
         (self.told, self.told_doubt) = (self.tally, self.in_doubt);
         Ok(())
     }
+}
+
+/// Adds what became of the updates of a page to the figures; gives what of its doubt is left, which is none where all
+/// outcomes are known.
+pub fn note(
+    tally: &mut Tally,
+    doubt: Option<InDoubt>,
+    (updates, written): (&[RowUpdate], &[WriteOutcome]),
+    is_known: bool,
+) -> Option<InDoubt> {
+    debug_assert!(
+        updates.windows(2).all(|two| two[0].key != two[1].key),
+        "one update a row"
+    );
+    let mut moved = Counted::default();
+    for (update, outcome) in updates.iter().zip(written) {
+        match outcome {
+            WriteOutcome::Written => {
+                moved.rows += 1;
+                moved.values += update.columns.len() as u64;
+            }
+            WriteOutcome::Lost => tally.conflicts += 1,
+            WriteOutcome::Skipped | WriteOutcome::Withheld => {}
+        }
+    }
+    tally.rows += moved.rows;
+    tally.moved += moved.values;
+    doubt.filter(|_| !is_known).map(|doubt| InDoubt {
+        rows: doubt.rows.saturating_sub(moved.rows),
+        values: doubt.values.saturating_sub(moved.values),
+        ..doubt
+    })
 }
 
 /// Rows and values that are to be moved.

@@ -17,6 +17,7 @@ use rekey_store::{
 use uuid::Uuid;
 
 use crate::{
+    account,
     batch::{PAGE_BYTES, WRITE_WITHIN, Work},
     handler,
     row::{self, Moved},
@@ -56,8 +57,9 @@ struct Part<'a> {
     batch: &'a Batch,
     /// What it did that its row does not say yet.
     tally: Tally,
-    /// What nobody knows of it.
+    /// What nobody knows of it, and what of that its row says.
     in_doubt: Option<InDoubt>,
+    told_doubt: Option<InDoubt>,
     met: BTreeMap<Uuid, u64>,
     stands: Stands,
 }
@@ -80,6 +82,7 @@ impl<'a> Shared<'a> {
             batch,
             tally: Tally::default(),
             in_doubt: batch.in_doubt.as_ref().map(|doubt| doubt.0),
+            told_doubt: batch.in_doubt.as_ref().map(|doubt| doubt.0),
             met: BTreeMap::new(),
             stands: match batch.in_doubt {
                 Some(_) => Stands::Alone,
@@ -180,17 +183,20 @@ impl<'a> Shared<'a> {
     }
 
     /// Tells the store what is about to be written, all of it at once.
-    async fn tell(&self, services: &Services, lease: &Lease) -> Result<(), OperationError> {
-        let to_write = self.parts.iter().filter(|part| part.stands == Stands::Open);
+    async fn tell(&mut self, services: &Services, lease: &Lease) -> Result<(), OperationError> {
+        let parts = self.parts.iter_mut();
+        let to_write = parts.filter(|part| part.stands == Stands::Open);
         let unit = services.store.begin_forgettable().await?;
         leases::hold(&unit, lease, JOB_LEASE).await?;
         for part in to_write {
             batches::tell(&unit, part.batch, Tally::default(), part.in_doubt).await?;
+            part.told_doubt = part.in_doubt;
         }
         Ok(unit.commit().await?)
     }
 
-    /// What is not written as it should be stays in doubt, and is found out by who does it alone.
+    /// What is not written as it should be is left to who does it alone; in doubt is only that of which nobody knows
+    /// what became of it.
     async fn write(
         &mut self,
         work: &mut Work<'_>,
@@ -211,22 +217,18 @@ impl<'a> Shared<'a> {
         let skipped = |part: &PartUpdates<'_>| vec![WriteOutcome::Skipped; part.updates.len()];
         let mut written: Vec<_> = updates.iter().map(skipped).collect();
         let source = &work.source;
-        let tried = source
+        let known = source
             .write_together(&updates, deadline, &mut written)
             .await?;
-        for ((at, moved), written) in moved.iter().zip(written) {
+        for (((at, moved), written), is_known) in moved.iter().zip(written).zip(known) {
             let part = &mut self.parts[*at];
-            let all = written
-                .iter()
-                .all(|outcome| *outcome == WriteOutcome::Written);
-            if !tried || !all {
-                part.stands = Stands::Alone;
-                continue;
-            }
-            part.stands = Stands::Written;
-            part.in_doubt = None;
-            part.tally.rows = moved.to_move.rows;
-            part.tally.moved = moved.to_move.values;
+            let page = (&*moved.updates, &*written);
+            part.in_doubt = account::note(&mut part.tally, part.in_doubt, page, is_known);
+            let is_written = |outcome: &WriteOutcome| *outcome == WriteOutcome::Written;
+            part.stands = match is_known && written.iter().all(is_written) {
+                true => Stands::Written,
+                false => Stands::Alone,
+            };
         }
         Ok(())
     }
@@ -256,11 +258,13 @@ impl<'a> Shared<'a> {
                 for (column, values) in &part.met {
                     *met.entry(*column).or_default() += values;
                 }
-            } else if part.tally != Tally::default() {
-                let told = Tally {
-                    opened: 0,
-                    ..part.tally
-                };
+                continue;
+            }
+            let told = Tally {
+                opened: 0,
+                ..part.tally
+            };
+            if told != Tally::default() || part.in_doubt != part.told_doubt {
                 batches::tell(&unit, part.batch, told, part.in_doubt).await?;
             }
         }

@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 use rekey_domain::{Facts, Found, KeyId, PassCensus, Rotation as Rule, RotationState};
 use rekey_store::{
-    ConnectionTrait, StoreError, census, keys, progress, rotations::Rotation, stored::Json, sweeps,
+    ConnectionTrait, StoreError, census, columns::Protected, keys, progress, rotations::Rotation,
+    stored::Json, sweeps,
 };
 use uuid::Uuid;
 
@@ -76,8 +77,15 @@ async fn pass_census(
     let mut below_target = 0;
     for column in columns {
         let of_column = counted.iter().filter(|count| count.column_id == column.id);
-        if of_column.clone().next().is_none() || !is_of_pass(rotation, column.id) {
-            // It was protected since. Nobody knows what stands there, so it is not settled.
+        let place = place_of(&column);
+        let is_elsewhere = |count: &census::Counted| {
+            let counted = count.place.as_deref();
+            counted.is_some_and(|counted| counted != place)
+        };
+        let counted_there =
+            of_column.clone().next().is_some() && !of_column.clone().any(is_elsewhere);
+        if !counted_there || !is_of_pass(rotation, column.id) {
+            // It was protected since, or is elsewhere now. Nobody knows what stands there, so it is not settled.
             below_target += 1;
         }
         // Nothing is taken off by number: only what the census itself saw to be in quarantine.
@@ -87,6 +95,14 @@ async fn pass_census(
             .sum::<u64>();
     }
     Ok(Some(PassCensus { below_target }))
+}
+
+/// Where the column was counted, and what the source knows it by: a name may be given to another.
+pub fn place_of(column: &Protected) -> String {
+    let (relation, name) = (&column.table.relation, &column.spec.name.column);
+    let known = column.identity.as_ref();
+    let known = known.map_or_else(String::new, |known| format!(" ({known})"));
+    format!("{relation}.{name}{known}")
 }
 
 /// Whether the present pass read the column in each of its batches. Programs that noted nothing planned

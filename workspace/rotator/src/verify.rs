@@ -70,20 +70,13 @@ pub async fn record(
         if let Some(row) = of_column.clone().next() {
             let (rotation, id) = (&advance.rotation, column.id);
             quarantine::stands_still(&unit, rotation, id, &row.standing).await?;
+            quarantine::stands_elsewhere(&unit, rotation, id, &row.gone).await?;
         }
-        let column = (column.id, &*place_of(column));
+        let column = (column.id, &*facts::place_of(column));
         census::record(&unit, rotation, pass, column, &counts, taken_at).await?;
     }
     unit.send(&advance.due()).await?;
     Ok(unit.commit().await?)
-}
-
-/// Where the column was counted, and what the source knows it by: a name may be given to another.
-fn place_of(column: &Protected) -> String {
-    let (relation, name) = (&column.table.relation, &column.spec.name.column);
-    let known = column.identity.as_ref();
-    let known = known.map_or_else(String::new, |known| format!(" ({known})"));
-    format!("{relation}.{name}{known}")
 }
 
 fn count(row: &CensusRow) -> Count {
@@ -135,11 +128,9 @@ pub async fn complete(advance: &Advance<'_>) -> Result<(), OperationError> {
         unit.send(&advance.due()).await?;
         return Ok(unit.commit().await?);
     }
-    let (of, columns) = (
-        (&advance.rotation, &advance.keyring),
-        columns.iter().map(|column| column.id),
-    );
-    rotations::complete(&unit, &pen, of, columns, &certificate, sign::LOOK_AGAIN).await?;
+    let columns: Vec<_> = columns.iter().map(|column| column.id).collect();
+    let of = (&advance.rotation, &advance.keyring);
+    rotations::complete(&unit, &pen, of, &columns, &certificate, sign::LOOK_AGAIN).await?;
     unit.commit().await?;
     crash::point("rotator.completed");
     tracing::info!(rotation = %advance.rotation.id, %kind, "rotation completed");

@@ -32,8 +32,11 @@ pub struct CensusRow {
     pub rows: u64,
     /// How many of them were seen to be what the pass had left; none where no pass is to be shown.
     pub left: u64,
-    /// Values of the column that the pass did not meet and that stand somewhere still.
-    pub standing: Arc<Vec<String>>,
+    /// Values of the column that the pass did not meet and that stand somewhere still: the start of each, and how
+    /// often it stands there.
+    pub standing: Arc<Vec<(String, u64)>>,
+    /// What the pass had left of the column and is not where it left it any more; nothing where not all was looked at.
+    pub gone: Arc<Vec<String>>,
     /// The store's time when the table began to be counted: not before the moment that is shown.
     pub taken_at: DateTime<Utc>,
 }
@@ -135,6 +138,7 @@ async fn count_table(
     let mut rows = Vec::new();
     for (at, (column, counts)) in columns.iter().zip(counted).enumerate() {
         let standing = standing(&to_show, pass, at, column);
+        let gone = gone(&to_show, at, &counts);
         rows.extend(counts.into_iter().map(|counted| CensusRow {
             column: column.spec.name.clone(),
             column_id: column.id,
@@ -142,6 +146,7 @@ async fn count_table(
             rows: counted.values,
             left: counted.left,
             standing: standing.clone(),
+            gone: gone.clone(),
             taken_at,
         }));
     }
@@ -154,13 +159,32 @@ fn standing(
     pass: Option<&PassToProve>,
     at: usize,
     column: &Protected,
-) -> Arc<Vec<String>> {
+) -> Arc<Vec<(String, u64)>> {
     let wanted = pass.and_then(|pass| pass.not_met.get(&column.id));
     let (Some(wanted), Some(standing)) = (wanted, &shown.standing) else {
         return Arc::default();
     };
-    let seen = wanted.iter().filter(|start| standing.stands(at, start));
-    Arc::new(seen.cloned().collect())
+    let times = wanted
+        .iter()
+        .map(|start| (start.clone(), standing.times(at, start)));
+    Arc::new(times.filter(|(_, times)| *times > 0).collect())
+}
+
+/// A row that moves while it is read may be left at two places, and stands at one.
+fn gone(shown: &PassToShow, at: usize, counts: &[Counted]) -> Arc<Vec<String>> {
+    let Some(standing) = &shown.standing else {
+        return Arc::default();
+    };
+    let is_settled = |found: Found| found.is_settled(|key| shown.settled.contains(&key));
+    let below = counts.iter().filter(|counted| !is_settled(counted.found));
+    let below: u64 = below.map(|counted| counted.values).sum();
+    let seen = standing.left(at);
+    // Looking ends at the first value that the pass had not left.
+    if seen.len() as u64 != below {
+        return Arc::default();
+    }
+    let gone = shown.left[at].difference(&seen);
+    Arc::new(gone.map(|id| id.as_str().to_owned()).collect())
 }
 
 /// A census of one table, begun anew where a part of it was written anew meanwhile.

@@ -110,8 +110,10 @@ fn seen(counted: &[CensusRow], known: &Known) -> ByKey {
     let mut columns = HashSet::new();
     for row in counted.iter().filter(|row| columns.insert(row.column_id)) {
         let known = known.get(&row.column_id);
-        for key in row.standing.iter().filter_map(|start| known?.get(start)) {
-            *seen.entry((row.column_id, *key)).or_default() += 1;
+        for (start, times) in &*row.standing {
+            if let Some(key) = known.and_then(|known| known.get(start)) {
+                *seen.entry((row.column_id, *key)).or_default() += times;
+            }
         }
     }
     seen

@@ -198,9 +198,18 @@ pub(super) async fn end(connection: PgConnection) {
     let _ = connection.close().await;
 }
 
-/// Gives back what the connection's buffers grew by, after so many bytes of values went through: they
-/// would keep it, on each connection of the pool.
-pub(super) fn shrink(connection: &mut PgConnection, bytes: usize) {
+/// Gives a session back to the pool, and what its buffers grew by after so many bytes of values went through. One in
+/// which code of a table's owner ran, as a person said that it may, ends: what is prepared there may be something else
+/// now, and the next table may be another owner's.
+pub(super) async fn give_back(
+    mut connection: PoolConnection<Postgres>,
+    ran_code: bool,
+    bytes: usize,
+) {
+    if ran_code {
+        let _ = connection.close().await;
+        return;
+    }
     if bytes > ROOM_KEPT {
         connection.shrink_buffers();
     }

@@ -14,12 +14,15 @@ const OTHERS: &str = "SELECT \
     (SELECT pg_catalog.count(*) FROM pg_catalog.pg_locks l \
         LEFT JOIN pg_catalog.pg_class c ON c.oid = l.relation \
         WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation' AND l.relation >= 16384::pg_catalog.oid \
-        AND l.relation <> ALL ($1) AND (c.oid IS NULL OR c.relkind NOT IN ('i', 'I', 't')))";
+        AND l.relation <> ALL ($1) AND (c.oid IS NULL OR c.relkind NOT IN ('i', 'I', 't'))), \
+    (SELECT pg_catalog.min(s.name) FROM pg_catalog.unnest('{zero_damaged_pages, ignore_checksum_failure}'::text[]) \
+        AS s (name) WHERE pg_catalog.current_setting(s.name) <> 'off')";
 
 /// Sees that our transaction has locked all of these heaps, and no other table; code that is trusted may read others.
 ///
 /// # Errors
-/// [`SourceError::PartChanged`] where another was read in place of one of them.
+/// [`SourceError::PartChanged`] where another was read in place of one of them; [`SourceError::HidesDamage`] where
+/// damaged pages look empty.
 pub(super) async fn all(
     connection: &mut PgConnection,
     table: &Table,
@@ -59,5 +62,14 @@ async fn look(
 ) -> Result<(i64, i64), SourceError> {
     // Looked up in pg_catalog alone, and by a statement that nobody can have exchanged.
     let found = sqlx::query_as(OTHERS).bind(heaps).persistent(false);
-    found.fetch_one(connection).await.at(&table.place)
+    let found = found.fetch_one(connection).await;
+    let (ours, others, hiding): (_, _, Option<String>) = found.at(&table.place)?;
+    // Only an administrator sets such a thing, and we may not take it back.
+    if let Some(setting) = hiding {
+        return Err(SourceError::HidesDamage {
+            database: table.place.database.to_string(),
+            setting,
+        });
+    }
+    Ok((ours, others))
 }

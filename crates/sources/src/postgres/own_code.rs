@@ -11,6 +11,9 @@ use crate::{SourceError, place::Place};
 /// What of `$1`, an array of heaps, calls what. Followed are functions, the operators, types and operator classes that
 /// lead to more of them, and the CHECKs of domains; what came with PostgreSQL is in no `pg_depend`.
 ///
+/// A cast is found by whoever needs one, when it is needed: nothing depends on it. So those from and to each type that
+/// is not PostgreSQL's own count; who may make one owns one of the two types.
+///
 /// Trusted is what only an administrator can have put there: functions in C, and operator classes of extensions that
 /// belong to a superuser, as anyone may add to an extension of his. Functions of an extension's in SQL look names up by
 /// the path that the database's owner sets. An operator class of somebody's own is code by itself, and so is a function
@@ -47,6 +50,9 @@ const CALLED: &str = "\
             WHERE c.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND k.contypid = c.objid \
             UNION ALL SELECT 'pg_catalog.pg_type'::pg_catalog.regclass, t.typbasetype FROM pg_catalog.pg_type t \
             WHERE c.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND t.oid = c.objid AND t.typtype = 'd' \
+            UNION ALL SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass, k.castfunc FROM pg_catalog.pg_cast k \
+            WHERE c.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND c.objid IN (k.castsource, k.casttarget) \
+                AND c.objid >= 16384::pg_catalog.oid AND k.castfunc::pg_catalog.oid >= 16384::pg_catalog.oid \
             UNION ALL SELECT 'pg_catalog.pg_type'::pg_catalog.regclass, a.atttypid FROM pg_catalog.pg_type t \
             JOIN pg_catalog.pg_attribute a ON a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped \
             WHERE c.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND t.oid = c.objid AND t.typtype = 'c' \
@@ -130,6 +136,10 @@ pub(super) fn numbers(heap: &str) -> String {
          UNION ALL SELECT d.oid FROM pg_catalog.pg_attrdef AS d WHERE d.adrelid OPERATOR(pg_catalog.=) {oid} \
          UNION ALL SELECT s.oid FROM pg_catalog.pg_statistic_ext AS s WHERE s.stxrelid OPERATOR(pg_catalog.=) {oid} \
          UNION ALL SELECT v.oid FROM pg_catalog.pg_constraint AS v \
-             WHERE v.contypid OPERATOR(pg_catalog.<>) 0::pg_catalog.oid) AS x (k))"
+             WHERE v.contypid OPERATOR(pg_catalog.<>) 0::pg_catalog.oid \
+         UNION ALL SELECT k.oid FROM pg_catalog.pg_cast AS k \
+             WHERE k.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid \
+         UNION ALL SELECT p.relid::pg_catalog.oid FROM \
+             pg_catalog.pg_partition_ancestors(pg_catalog.to_regclass({heap})) AS p (relid)) AS x (k))"
     )
 }

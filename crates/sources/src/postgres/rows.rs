@@ -21,11 +21,10 @@ pub(super) fn names_and_binds(
     query: &ReadQuery,
 ) -> Result<Vec<String>, SourceError> {
     let longer = NAME_LENGTH + 1;
+    // By its type's own output: a cast may be somebody's code.
     let name = |name: &String| {
-        format!(
-            "pg_catalog.left(t.{}::pg_catalog.text, {longer})",
-            quote(name)
-        )
+        let name = quote(name);
+        format!("pg_catalog.left(pg_catalog.format('%s', t.{name}), {longer})")
     };
     let names = table.shape.primary_key.iter();
     let names = names.filter(|name| among_binds(table, query, name).is_none());

@@ -244,7 +244,7 @@ fn statement(only: &str, form: &[(&str, Compared)], only_if: &str) -> String {
 pub(super) fn binds(columns: &[String]) -> String {
     let quoted = columns.iter().map(|column| {
         let column = quote(column);
-        format!("pg_catalog.quote_nullable(t.{column}::pg_catalog.text)")
+        format!("pg_catalog.quote_nullable(CASE WHEN t.{column} IS NOT NULL THEN pg_catalog.format('%s', t.{column}) END)")
     });
     let all: Vec<_> = std::iter::once("''::pg_catalog.text".to_owned())
         .chain(quoted)

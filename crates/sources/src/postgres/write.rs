@@ -48,23 +48,25 @@ pub(super) async fn all(
     to.write(connection, updates, deadline, outcomes).await
 }
 
-/// Writes updates of several parts of one table where nothing fires on any of them; tells whether it did.
+/// Writes updates of several parts of one table where nothing fires on any of them; tells of each whether it is known
+/// what became of it.
 pub(super) async fn together(
     connection: &mut PgConnection,
     table: &Table,
     parts: &[PartUpdates<'_>],
     deadline: Deadline,
     outcomes: &mut [Vec<WriteOutcome>],
-) -> Result<bool, SourceError> {
+) -> Result<Vec<bool>, SourceError> {
     let Some(first) = parts.first() else {
-        return Ok(true);
+        return Ok(Vec::new());
     };
     let heaps = parts.iter().map(|one| parts::only(table, &one.target.part));
     let heaps = heaps.collect::<Result<Vec<_>, _>>()?;
     let triggers = first.target.triggers;
     let Some(quiet) = Firing::find_none(connection, &heaps, triggers, &table.place).await? else {
-        return Ok(false);
+        return Ok(vec![true; parts.len()]);
     };
+    let mut known = Vec::with_capacity(parts.len());
     for (((part, only), firing), outcomes) in parts.iter().zip(heaps).zip(quiet).zip(outcomes) {
         let to = To {
             table,
@@ -73,11 +75,13 @@ pub(super) async fn together(
             firing,
         };
         // What is wrong with one part is found out by who writes it alone.
-        if let Err(error) = to.write(connection, part.updates, deadline, outcomes).await {
+        let written = to.write(connection, part.updates, deadline, outcomes).await;
+        known.push(written.is_ok());
+        if let Err(error) = written {
             tracing::debug!(%error, "a part is to be written alone");
         }
     }
-    Ok(true)
+    Ok(known)
 }
 
 /// A part to write to.

@@ -135,8 +135,8 @@ pub async fn a_value_is_found_wherever_it_stands_now(fixture: &impl Fixture) {
     // Rewritten, each row is elsewhere.
     fixture.execute("UPDATE patients SET name = 'moved'").await;
     census(fixture, &pass).await;
-    assert!(starts.iter().all(|start| standing.stands(0, start)));
-    assert!(!standing.stands(0, &gone) && !standing.stands(1, &gone));
+    assert!(starts.iter().all(|start| standing.times(0, start) == 1));
+    assert!(standing.times(0, &gone) == 0 && standing.times(1, &gone) == 0);
 }
 
 /// What the pass did not read is not counted for it, and what it read is there.

@@ -7,7 +7,7 @@ use rekey_sources::{
     Measure, Page, PassToShow, ReadQuery, SourceError, SourceRow, StoredValue, ValueId,
 };
 use rekey_testkit::PrivatePostgres;
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::{
     fixture::{
@@ -236,34 +236,45 @@ fn a_bind_column_that_cannot_be_read_is_told_from_its_value() {
     });
 }
 
-/// Code of the table's owner runs when a query is planned, and may say that data are corrupted.
+/// Code of the table's owner runs when a query is planned, and may say that data are corrupted. It tells that it is
+/// about to by lock 40, and waits for 41; once somebody has 42, it does not.
 #[test]
 fn what_fails_once_is_no_damage() {
     runtime().block_on(async {
         let fixture = clinic(30).await;
         let mut query = whole(fixture.source(), vec![ssn()]).await;
         query.trusts_code = true;
-        fixture
-            .execute(
-                "SELECT pg_advisory_lock(39); \
-                 CREATE FUNCTION fail_once(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN \
-                 IF NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 39 AND database = \
-                 (SELECT oid FROM pg_database WHERE datname = current_database())) THEN \
-                 PERFORM pg_advisory_lock(39); RAISE EXCEPTION USING ERRCODE = 'XX001'; END IF; \
-                 RETURN 1; END $$; \
-                 CREATE INDEX fails ON patients ((fail_once(1))); SELECT pg_advisory_unlock(39)",
-            )
-            .await;
-        let page = fixture.source().read(&query, None, 1 << 30).await.unwrap();
+        let mut other = PgConnection::connect(&fixture.database.url()).await.unwrap();
+        let run = async |other: &mut PgConnection, sql: &'static str| {
+            let done: bool = sqlx::query_scalar(sql).fetch_one(other).await.unwrap();
+            done
+        };
+        const HELD: &str = "EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted \
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND objid =";
+        let made = format!(
+            "SELECT pg_advisory_lock(42); \
+             CREATE FUNCTION fail_once(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN \
+             IF NOT {HELD} 42) THEN PERFORM pg_advisory_lock(40); PERFORM pg_advisory_lock_shared(41); \
+             RAISE EXCEPTION USING ERRCODE = 'XX001'; END IF; RETURN 1; END $$; \
+             CREATE INDEX fails ON patients ((fail_once(1))); SELECT pg_advisory_unlock(42)"
+        );
+        fixture.execute(&made).await;
+        run(&mut other, "SELECT pg_advisory_lock(41) IS NOT NULL").await;
+        let source = fixture.source();
+        let (page, ()) = tokio::join!(source.read(&query, None, 1 << 30), async {
+            let fails = format!("SELECT {HELD} 40)");
+            while !sqlx::query_scalar::<_, bool>(AssertSqlSafe(fails.clone()))
+                .fetch_one(&mut other)
+                .await
+                .unwrap()
+            {}
+            run(&mut other, "SELECT pg_advisory_lock(42) IS NOT NULL").await;
+            run(&mut other, "SELECT pg_advisory_unlock(41)").await;
+        });
+        let page = page.unwrap();
         let ids: Vec<_> = page.rows.iter().map(id).collect();
         assert_eq!(ids, (1..=30).collect::<Vec<_>>());
         assert!(page.rows.iter().all(|row| code(row).is_none()));
-        let failed = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 39";
-        let failed: i64 = sqlx::query_scalar(failed)
-            .fetch_one(&fixture.application)
-            .await
-            .unwrap();
-        assert_eq!(failed, 1, "it did fail");
     });
 }
 
@@ -304,4 +315,33 @@ fn a_block_that_cannot_be_read_is_named() {
             assert!(!error.is_retryable());
         }
     });
+}
+
+/// What an administrator sets to get at the rest of a damaged table. Read so, a damaged page is an empty one.
+#[tokio::test]
+async fn where_damaged_pages_would_look_empty_nothing_is_read_and_nothing_counted() {
+    for setting in ["zero_damaged_pages", "ignore_checksum_failure"] {
+        let fixture = PostgresFixture::new().await;
+        fixture.insert(&[patient(1, OLD)]).await;
+        let set = format!(
+            "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET {setting} = on', current_database()); END $$"
+        );
+        fixture.execute(&set).await;
+        let source = fixture.another().await;
+        let query = whole(&source, vec![ssn()]).await;
+        let read = source.read(&query, None, usize::MAX).await;
+        let counted = source
+            .census(
+                "patients",
+                &[ssn().to_count()],
+                Some(&PassToShow::default()),
+            )
+            .await;
+        for error in [read.map(drop).unwrap_err(), counted.map(drop).unwrap_err()] {
+            let SourceError::HidesDamage { setting: found, .. } = &error else {
+                panic!("{error}");
+            };
+            assert_eq!(found, setting);
+        }
+    }
 }

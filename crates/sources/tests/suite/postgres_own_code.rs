@@ -53,6 +53,11 @@ async fn whatever_leads_to_code_of_the_owners_is_named_and_what_an_administrator
             "index i calls",
         ),
         (
+            "CREATE TYPE kind AS ENUM ('a'); CREATE FUNCTION say(k kind) RETURNS text LANGUAGE plpgsql AS 'BEGIN RETURN 1; END'; \
+             CREATE CAST (kind AS text) WITH FUNCTION say(kind); ALTER TABLE patients ADD COLUMN kinds kind[]",
+            "column kinds calls public.say(public.kind)",
+        ),
+        (
             "CREATE DOMAIN d AS bigint CHECK (f(VALUE)); CREATE TYPE pair AS (a d, b int); \
              ALTER TABLE patients ADD COLUMN v pair",
             "column v calls",

@@ -9,6 +9,9 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
+/// Values that one statement names.
+const AT_ONCE: usize = 500;
+
 pub use crate::rotations::entities::quarantine::Model as Quarantined;
 use crate::{
     StoreError, Unit,
@@ -242,7 +245,8 @@ pub async fn not_met(
         .await?)
 }
 
-/// Counts those as met in the present pass whose start a census saw: their rows moved while they were read.
+/// Counts those as met in the present pass whose start a census saw, however often: their rows moved while they were
+/// read.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
@@ -250,10 +254,10 @@ pub async fn stands_still(
     unit: &Unit,
     rotation: &Rotation,
     column: Uuid,
-    starts: &[String],
+    starts: &[(String, u64)],
 ) -> Result<(), StoreError> {
     use quarantine::Column::{ColumnId, ResolvedAt, RowKey};
-    for start in starts {
+    for (start, _) in starts {
         let met = quarantine::ActiveModel {
             rotation_id: Set(rotation.id),
             pass: Set(Some(rotation.pass)),
@@ -265,6 +269,35 @@ pub async fn stands_still(
             .filter(ResolvedAt.is_null())
             .filter(unmet(rotation))
             .filter(RowKey.ends_with(format!(" {start}")))
+            .exec(unit.db())
+            .await?;
+    }
+    Ok(())
+}
+
+/// Takes those off what the present pass met that a census did not see where they were: their rows moved, and each is
+/// counted where it stands, or they were mended.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn stands_elsewhere(
+    unit: &Unit,
+    rotation: &Rotation,
+    column: Uuid,
+    row_keys: &[String],
+) -> Result<(), StoreError> {
+    use quarantine::Column::{ColumnId, Pass, RotationId, RowKey};
+    for some in row_keys.chunks(AT_ONCE) {
+        let unmet = quarantine::ActiveModel {
+            pass: Set(None),
+            ..Default::default()
+        };
+        quarantine::Entity::update_many()
+            .set(unmet)
+            .filter(ColumnId.eq(column))
+            .filter(RotationId.eq(rotation.id))
+            .filter(Pass.eq(rotation.pass))
+            .filter(RowKey.is_in(some))
             .exec(unit.db())
             .await?;
     }

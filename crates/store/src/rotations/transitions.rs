@@ -316,7 +316,7 @@ pub async fn complete(
     unit: &Unit,
     pen: &AuditPen,
     (rotation, keyring): (&Rotation, &Keyring),
-    columns: impl IntoIterator<Item = Uuid>,
+    columns: &[Uuid],
     certificate: &Value,
     sign_within: Duration,
 ) -> Result<(), StoreError> {
@@ -327,7 +327,7 @@ pub async fn complete(
         ..Default::default()
     };
     move_to(unit, rotation, RotationState::Completed, changes).await?;
-    quarantine::resolve_what_was_not_met(unit, rotation, columns).await?;
+    quarantine::resolve_what_was_not_met(unit, rotation, columns.iter().copied()).await?;
     let (id, kind) = (rotation.id, rotation.kind.0);
     unit.send(&CertificateWanted { rotation: id }).await?;
     let all = keys::of_keyring(unit.db(), keyring.id).await?;
