@@ -212,6 +212,16 @@ pub enum SourceError {
         /// The part.
         part: String,
     },
+    /// A table that inherits, whose rows only the session that made it can read.
+    #[error(
+        "{part}, which inherits from {relation}, is a temporary table of another session: nobody else can read its rows; end that session or drop the table"
+    )]
+    TemporaryPart {
+        /// The table.
+        relation: String,
+        /// The part.
+        part: String,
+    },
     /// Values of any storage class may stand in a bind column, and some of them would be one.
     #[error(
         "{relation}.{column} is of type {declared:?} and cannot bind values, as the number 31 and the text '31' in it would bind alike; create the table anew with the column declared INTEGER, TEXT or BLOB"
@@ -379,6 +389,7 @@ impl SourceError {
                 | Self::NoSuchColumn { .. }
                 | Self::NotATable { .. }
                 | Self::ForeignPart { .. }
+                | Self::TemporaryPart { .. }
                 | Self::CannotBind { .. }
                 | Self::NoRowId { .. }
                 | Self::Pooled { .. }

@@ -23,7 +23,8 @@ use crate::{
     rotations::census::tables,
     sources::{
         look::{
-            self, find_table, missing_columns, note_error, said, table_subject, unsaid_effects,
+            self, find_table, missing_columns, note_error, runs_unsaid_code, said, table_subject,
+            unsaid_effects,
         },
         opening::{Opening, ToOpen, open_values},
     },
@@ -117,7 +118,7 @@ async fn plan_table(
     for column in columns {
         missing_columns(column, &found.shape, findings);
     }
-    if findings.len() > before {
+    if findings.len() > before || runs_unsaid_code(desired, first, &found.shape) {
         return Ok(None);
     }
     let wanted: Vec<CensusColumn> = columns.iter().map(|c| look::census_column(c)).collect();

@@ -24,7 +24,7 @@ use crate::{
     sources::{
         look::{
             self, census_column, column_subject, declares, find_table, key_names, missing_columns,
-            note_error, table_subject, unsaid_effects,
+            note_error, runs_unsaid_code, table_subject, unsaid_effects,
         },
         opening::{Opening, ToOpen, open_values},
     },
@@ -179,7 +179,7 @@ impl Look<'_> {
                 present.push(*column);
             }
         }
-        if present.is_empty() {
+        if present.is_empty() || runs_unsaid_code(self.desired, first, &found.shape) {
             return Ok(());
         }
         if self.lacks_rights(&present, &found).await {

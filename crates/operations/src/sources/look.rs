@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use rekey_domain::{BindType, ColumnName, Finding, KeyId, KeyName, OnUpdate, unsaid};
+use rekey_domain::{BindType, ColumnName, Finding, KeyId, KeyName, OnUpdate, Triggers, unsaid};
 use rekey_sources::{CensusColumn, CountedBy, Source, SourceError, TableShape};
 use rekey_store::columns::Protected;
 
@@ -136,6 +136,11 @@ pub(crate) fn unsaid_effects(
     let said = said(desired, column);
     let problem = unsaid(said, effects(shape))?;
     Some(Finding::person(table_subject(column), problem))
+}
+
+/// Whether code of the owner's that nobody spoke of would run as us where rows are read: they are not.
+pub(crate) fn runs_unsaid_code(desired: &Desired, column: &Protected, shape: &TableShape) -> bool {
+    !shape.own_code.is_empty() && said(desired, column).triggers != Some(Triggers::Fire)
 }
 
 /// What the configuration says of a table's effects; where it says nothing of the table, what the

@@ -50,8 +50,8 @@ pub(super) async fn find(
     table: &Table,
 ) -> Result<Vec<Heap>, SourceError> {
     let sql = format!(
-        "{TREE} SELECT n.nspname::text, c.relname::text, c.relkind::text, \
-         {FORM}, \
+        "{TREE} SELECT n.nspname::text, c.relname::text, \
+         CASE WHEN c.relpersistence = 't' THEN 't' ELSE c.relkind::text END, {FORM}, \
          pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::int8, \
          (c.reltuples / nullif(c.relpages, 0))::float8, c.oid \
          FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid \
@@ -101,15 +101,15 @@ fn name(row: &PgRow) -> Result<Name, sqlx::Error> {
     })
 }
 
-/// Rows on another server are another source's.
+/// Rows on another server are another source's, and those of a temporary table only its own session reads.
 fn refuse_foreign(row: &PgRow, place: &Place) -> Result<(), SourceError> {
-    if row.try_get::<String, _>(2).at(place)? != "f" {
-        return Ok(());
+    let kind: String = row.try_get(2).at(place)?;
+    let (relation, part) = (place.relation.clone(), name(row).at(place)?.sql());
+    match kind.as_str() {
+        "f" => Err(SourceError::ForeignPart { relation, part }),
+        "t" => Err(SourceError::TemporaryPart { relation, part }),
+        _ => Ok(()),
     }
-    Err(SourceError::ForeignPart {
-        relation: place.relation.clone(),
-        part: name(row).at(place)?.sql(),
-    })
 }
 
 impl Heap {

@@ -185,6 +185,18 @@ async fn what_is_no_table_is_named() {
     }
     let error = fixture.source().parts("patients").await.unwrap_err();
     assert!(error.to_string().contains("away_patients"), "{error}");
+
+    let fixture = PostgresFixture::new().await;
+    let mut other = fixture.application.acquire().await.unwrap();
+    let inherits = "CREATE TEMPORARY TABLE today () INHERITS (patients)";
+    sqlx::query(inherits).execute(&mut *other).await.unwrap();
+    let error = fixture.source().parts("patients").await.unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("temporary table of another session"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
