@@ -1,4 +1,4 @@
-//! What every process does beside its work: carry messages, heed changed keyrings, report uses of keys.
+//! What every process does beside its work: carry messages, follow changed keyrings, report uses of keys.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,21 +18,25 @@ pub async fn background(
 ) {
     tokio::join!(
         transport.run(shutdown.clone()),
-        tend(client, transport.as_ref(), shutdown.clone()),
+        follow_and_report(client, transport.as_ref(), shutdown.clone()),
     );
 }
 
-/// Only what a further client of the process needs: to heed changed keyrings, and to report its uses.
-pub async fn tend(client: Client, transport: &dyn Transport, shutdown: CancellationToken) {
-    let heeding = heed(client.clone(), transport.broadcasts());
+/// Only what a further client of the process needs: to follow changed keyrings, and to report its uses.
+pub async fn follow_and_report(
+    client: Client,
+    transport: &dyn Transport,
+    shutdown: CancellationToken,
+) {
+    let following = follow(client.clone(), transport.broadcasts());
     tokio::join!(
         report(client, shutdown.clone()),
-        shutdown.run_until_cancelled(heeding),
+        shutdown.run_until_cancelled(following),
     );
 }
 
 /// A changed keyring ends this process's right to encrypt under the old key at once.
-async fn heed(client: Client, mut broadcasts: Receiver<Event>) {
+async fn follow(client: Client, mut broadcasts: Receiver<Event>) {
     loop {
         match broadcasts.recv().await {
             Ok(event) => {

@@ -5,8 +5,8 @@ use std::{path::Path, sync::Arc};
 use async_trait::async_trait;
 use rekey_envelope::KeyMaterial;
 use rekey_kms::{
-    AwsKms, AwsSettings, EncryptionContext, GeneratedKey, Kms, KmsError, LocalKms, MasterKeyInfo,
-    NotAwsMasterKey, Passphrase, RewrappedKey, WrappedKey,
+    EncryptionContext, GeneratedKey, Kms, KmsError, LocalKms, MasterKeyInfo, Passphrase,
+    RewrappedKey, WrappedKey,
 };
 use rekey_runtime::config::KmsConfig;
 
@@ -20,11 +20,12 @@ pub async fn connect_kms(
     config: &KmsConfig,
     key_file: &Path,
 ) -> Result<Arc<dyn Kms>, OperationError> {
-    Ok(match Place::of(config, key_file)? {
-        Place::File(path, passphrase) => {
+    Ok(match Configured::of(config, key_file)? {
+        Configured::File(path, passphrase) => {
             Arc::new(LocalKms::open_with(path, read(passphrase).await?).await?)
         }
-        Place::Aws(settings) => Arc::new(AwsKms::connect(&settings).await?),
+        #[cfg(feature = "services")]
+        Configured::Aws(settings) => Arc::new(rekey_kms::AwsKms::connect(&settings).await?),
     })
 }
 
@@ -36,11 +37,12 @@ pub async fn create_kms(
     config: &KmsConfig,
     key_file: &Path,
 ) -> Result<Arc<dyn Kms>, OperationError> {
-    Ok(match Place::of(config, key_file)? {
-        Place::File(path, passphrase) => {
+    Ok(match Configured::of(config, key_file)? {
+        Configured::File(path, passphrase) => {
             Arc::new(LocalKms::create_with(path, read(passphrase).await?).await?)
         }
-        Place::Aws(settings) => Arc::new(AwsKms::create(&settings).await?),
+        #[cfg(feature = "services")]
+        Configured::Aws(settings) => Arc::new(rekey_kms::AwsKms::create(&settings).await?),
     })
 }
 
@@ -52,11 +54,12 @@ pub(crate) async fn local_kms(
     config: &KmsConfig,
     key_file: &Path,
 ) -> Result<Option<LocalKms>, OperationError> {
-    Ok(match Place::of(config, key_file)? {
-        Place::File(path, passphrase) => {
+    Ok(match Configured::of(config, key_file)? {
+        Configured::File(path, passphrase) => {
             Some(LocalKms::open_with(path, read(passphrase).await?).await?)
         }
-        Place::Aws(_) => None,
+        #[cfg(feature = "services")]
+        Configured::Aws(_) => None,
     })
 }
 
@@ -128,13 +131,14 @@ impl Kms for NoKms {
     }
 }
 
-enum Place<'a> {
+enum Configured<'a> {
     /// The master key file, and the one with its passphrase.
     File(&'a Path, Option<&'a Path>),
-    Aws(AwsSettings),
+    #[cfg(feature = "services")]
+    Aws(rekey_kms::AwsSettings),
 }
 
-impl<'a> Place<'a> {
+impl<'a> Configured<'a> {
     fn of(config: &'a KmsConfig, key_file: &'a Path) -> Result<Self, OperationError> {
         match config {
             KmsConfig::Local {
@@ -144,11 +148,17 @@ impl<'a> Place<'a> {
                 path.as_deref().unwrap_or(key_file),
                 passphrase_file.as_deref(),
             )),
+            #[cfg(not(feature = "services"))]
+            KmsConfig::Aws { .. } => Err(OperationError::Configuration {
+                place: "kms.provider".to_owned(),
+                problem: "this program was built without AWS KMS; expected one that was built with it, as images and releases are: cargo build --package rekey --features services".to_owned(),
+            }),
+            #[cfg(feature = "services")]
             KmsConfig::Aws {
                 master_key,
                 endpoint_url,
                 region,
-            } => Ok(Self::Aws(AwsSettings {
+            } => Ok(Self::Aws(rekey_kms::AwsSettings {
                 master_key: master_key.parse().map_err(misnamed)?,
                 region: region.clone(),
                 endpoint_url: endpoint_url.clone(),
@@ -157,7 +167,8 @@ impl<'a> Place<'a> {
     }
 }
 
-fn misnamed(error: NotAwsMasterKey) -> OperationError {
+#[cfg(feature = "services")]
+fn misnamed(error: rekey_kms::NotAwsMasterKey) -> OperationError {
     OperationError::Configuration {
         place: "kms.master_key".to_owned(),
         problem: error.to_string(),

@@ -7,7 +7,7 @@ mod probe;
 pub mod program;
 mod rights;
 
-pub use background::{background, tend};
+pub use background::{background, follow_and_report};
 pub use places::{Places, sqlite_url};
 pub use probe::ProcessProbe;
-pub use rights::{Grants, RabbitMqGrant, SourceGrants, grants, grants_together};
+pub use rights::{RabbitMqRights, Rights, SourceRights, rights, rights_together};

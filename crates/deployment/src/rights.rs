@@ -15,7 +15,7 @@ use crate::Places;
 
 /// Everything one worker, or the command line, needs.
 #[derive(Debug, Clone, Serialize)]
-pub struct Grants {
+pub struct Rights {
     /// Who. The name is that of a field of `rekey.grants/v1`, from before there was an operator.
     pub worker: Role,
     /// Its role at the databases.
@@ -26,16 +26,16 @@ pub struct Grants {
     /// them does.
     pub store_revokes: Vec<String>,
     /// SQL to run on each source, as the owner of its tables.
-    pub sources: Vec<SourceGrants>,
+    pub sources: Vec<SourceRights>,
     /// The policy of its role at AWS, for the KMS; none where it needs none, or the master key is elsewhere.
     pub kms: Option<Value>,
     /// Its permissions at RabbitMQ.
-    pub rabbitmq: RabbitMqGrant,
+    pub rabbitmq: RabbitMqRights,
 }
 
 /// What it needs of one source.
 #[derive(Debug, Clone, Serialize)]
-pub struct SourceGrants {
+pub struct SourceRights {
     /// The source.
     pub source: String,
     /// The statements.
@@ -46,7 +46,7 @@ pub struct SourceGrants {
 
 /// Permissions at RabbitMQ: regular expressions over names of exchanges and queues.
 #[derive(Debug, Clone, Serialize)]
-pub struct RabbitMqGrant {
+pub struct RabbitMqRights {
     /// The virtual host where they are.
     pub vhost: String,
     /// What it may make.
@@ -57,7 +57,7 @@ pub struct RabbitMqGrant {
     pub read: String,
 }
 
-impl RabbitMqGrant {
+impl RabbitMqRights {
     fn new(grant: Grant, vhost: &str) -> Self {
         let Grant {
             configure,
@@ -80,30 +80,30 @@ impl RabbitMqGrant {
 /// # Errors
 /// [`OperationError`] when the store or a source does not answer: a table's partitions and keys are
 /// looked up there.
-pub async fn grants(
+pub async fn rights(
     services: &Services,
     places: &Places,
     role_prefix: &str,
     vhost: &str,
-) -> Result<Vec<Grants>, OperationError> {
-    grants_as(services, places, vhost, |who| who.role(role_prefix)).await
+) -> Result<Vec<Rights>, OperationError> {
+    rights_as(services, places, vhost, |who| who.role(role_prefix)).await
 }
 
 /// The same where `rekey up` is all workers, in one role.
 ///
 /// # Errors
-/// As [`grants`].
-pub async fn grants_together(
+/// As [`rights`].
+pub async fn rights_together(
     services: &Services,
     places: &Places,
     role_prefix: &str,
     vhost: &str,
-) -> Result<Vec<Grants>, OperationError> {
+) -> Result<Vec<Rights>, OperationError> {
     let role = |who| match who {
         Role::Worker(_) => format!("{role_prefix}up"),
         Role::Operator => who.role(role_prefix),
     };
-    let mut all = grants_as(services, places, vhost, role).await?;
+    let mut all = rights_as(services, places, vhost, role).await?;
     // What one worker no longer needs, another one may.
     for one in &mut all {
         if matches!(one.worker, Role::Worker(_)) {
@@ -113,12 +113,12 @@ pub async fn grants_together(
     Ok(all)
 }
 
-async fn grants_as(
+async fn rights_as(
     services: &Services,
     places: &Places,
     vhost: &str,
     role_of: impl Fn(Role) -> String,
-) -> Result<Vec<Grants>, OperationError> {
+) -> Result<Vec<Rights>, OperationError> {
     let tables = sources::tables(services).await?;
     let brokers = rekey_broker::grants(&places.config.broker.prefix)?;
     let schema = rekey_store::rights::schema(services.store.db()).await?;
@@ -130,7 +130,7 @@ async fn grants_as(
         let rabbitmq = brokers.iter().find(|grant| grant.who == at_rabbitmq(who));
         let rabbitmq = rabbitmq.expect("everyone has a grant").clone();
         let on_store = schema.as_deref();
-        all.push(Grants {
+        all.push(Rights {
             worker: who,
             store: on_store.map_or_else(Vec::new, |schema| {
                 store_rights::statements(who, &role, schema)
@@ -139,7 +139,7 @@ async fn grants_as(
                 .map_or_else(Vec::new, |schema| store_rights::revokes(who, &role, schema)),
             sources: sources::statements(who, &role, &tables, services).await?,
             kms: at_aws.then(|| kms::policy(who, deployment)).flatten(),
-            rabbitmq: RabbitMqGrant::new(rabbitmq, vhost),
+            rabbitmq: RabbitMqRights::new(rabbitmq, vhost),
             role,
         });
     }

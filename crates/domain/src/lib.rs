@@ -33,7 +33,7 @@ pub use rotations::{
     figures::{Basis, KmsCalls, Rate, Storage, TableSize, Written, kms_calls, written},
     findings::{
         Effects, Finding, KeyringFacts, LatestRotation, Need, keyring_findings, not_released,
-        strange_values, unsaid,
+        strange_values, undeclared,
     },
     quarantine::{QuarantineReason, stands_out as quarantine_stands_out},
     rotation::{

@@ -2,6 +2,7 @@
 //!
 //! `docs/format/README.md` defines the encryption context and what [`LocalKms`] stores.
 
+#[cfg(feature = "aws")]
 mod aws;
 mod context;
 mod error;
@@ -9,6 +10,7 @@ mod kms;
 mod local;
 mod master_key;
 
+#[cfg(feature = "aws")]
 pub use aws::{AwsKms, AwsMasterKey, AwsSettings, NotAwsMasterKey};
 pub use context::EncryptionContext;
 pub use error::{KeyFileProblem, KmsError};

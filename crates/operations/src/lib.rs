@@ -56,7 +56,7 @@ pub use services::Services;
 pub use sources::{
     accept::{Accepted, accept_database},
     check::{ColumnOpening, ColumnView, ColumnsCheck, check_columns, column_views},
-    effects::refuse_unsaid_effects,
+    effects::refuse_undeclared_effects,
     opening::Opening,
     protected_tables::{ProtectedTable, protected_tables},
     release::{Released, release_column},

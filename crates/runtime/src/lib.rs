@@ -3,6 +3,7 @@
 mod account;
 mod asked;
 pub mod config;
+mod consumer;
 pub mod crash;
 mod handler;
 pub mod hardening;
@@ -13,11 +14,10 @@ pub mod metrics;
 mod one_line;
 pub mod shutdown;
 pub mod telemetry;
-mod worker;
 
 pub use account::{account, hostname};
 pub use asked::Asked;
+pub use consumer::Consumer;
 pub use handler::Handler;
 pub use job::{Job, JobError};
 pub use one_line::one_line;
-pub use worker::Worker;

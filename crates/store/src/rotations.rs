@@ -28,7 +28,7 @@ pub(crate) use crate::rotations::entities::rotation::ActiveModel as Changes;
 pub use crate::rotations::entities::rotation::Model as Rotation;
 pub use crate::rotations::transitions::{
     LOOK_AGAIN, Planned, begin_grace, begin_verifying, complete, distribute, end_canary, fail,
-    hold_over_unknown_keys, look_again, note_fences, note_plan, note_waiting, order_standby,
+    look_again, note_fences, note_plan, note_waiting, order_standby, pause_over_unknown_keys,
     plan_anew, restart, retry, supersede, sweep_again, switch, wait_until,
 };
 use crate::{
@@ -111,6 +111,17 @@ pub async fn of_keyring(
         .await?;
     rotations.sort_by_key(|rotation| !rotation.state.0.is_live());
     Ok(rotations)
+}
+
+/// The keyring's latest rotation, as [`of_keyring`] tells it.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn latest(
+    db: &impl ConnectionTrait,
+    keyring: Uuid,
+) -> Result<Option<Rotation>, StoreError> {
+    Ok(of_keyring(db, keyring).await?.into_iter().next())
 }
 
 /// Every rotation, latest first.
@@ -394,7 +405,7 @@ pub async fn resume(unit: &Unit, rotation: &Rotation) -> Result<(), StoreError> 
 ///
 /// # Errors
 /// [`StoreError::Stale`] where the rotation moved meanwhile.
-pub async fn hurry(unit: &Unit, rotation: &Rotation) -> Result<(), StoreError> {
+pub async fn make_urgent(unit: &Unit, rotation: &Rotation) -> Result<(), StoreError> {
     let changes = Changes {
         urgent: Set(true),
         ..Default::default()

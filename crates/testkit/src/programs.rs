@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Every program.
-const PROGRAMS: [&str; 4] = [
+pub(crate) const PROGRAMS: [&str; 4] = [
     "rekey",
     "rekey-scheduler",
     "rekey-rotator",
@@ -35,7 +35,7 @@ pub fn programs() -> &'static Path {
         }
         let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let target = target_folder(&workspace);
-        build(&workspace, &target);
+        build(&workspace, &target, &["rekey/services"]);
         target.join("debug")
     })
 }
@@ -44,12 +44,13 @@ pub(crate) fn target_folder(workspace: &Path) -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from)
 }
 
-pub(crate) fn build(workspace: &Path, target: &Path) {
+pub(crate) fn build(workspace: &Path, target: &Path, features: &[&str]) {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let packages = PROGRAMS.iter().flat_map(|name| ["--package", name]);
     let built = Command::new(cargo)
         .args(["build", "--quiet", "--locked", "--bins"])
         .args(packages)
+        .args(["--features", &features.join(",")])
         .env("CARGO_TARGET_DIR", target)
         .current_dir(workspace)
         .status()

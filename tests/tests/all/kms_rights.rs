@@ -7,7 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use rekey_broker::LocalTransport;
-use rekey_deployment::{Places, grants};
+use rekey_deployment::{Places, rights};
 use rekey_domain::{KeyId, KeyringName, Purpose, RotationState};
 use rekey_domain::{Role, Worker};
 use rekey_envelope::KeyMaterial;
@@ -17,6 +17,7 @@ use rekey_kms::{
 use rekey_operations::{Services, StartWith, rotate_master, verify_audit};
 use rekey_runtime::config::Config;
 use rekey_store::keyrings;
+use rekey_tests::roles::at_aws;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -130,9 +131,8 @@ impl Kms for Recording {
 
 /// What `rekey grants` prints for someone; none: nothing is allowed.
 async fn policy(clinic: &Deployment, who: Role) -> Value {
-    let config = Config::load(None).unwrap();
-    let places = Places::resolve(Some(PathBuf::from("nowhere")), config).unwrap();
-    let all = grants(&clinic.services, &places, "rekey_", "/")
+    let places = Places::resolve(Some(PathBuf::from("nowhere")), at_aws()).unwrap();
+    let all = rights(&clinic.services, &places, "rekey_", "/")
         .await
         .unwrap();
     let of = all.into_iter().find(|one| one.worker == who).unwrap();

@@ -17,7 +17,7 @@ use rekey_broker::Transport;
 use rekey_domain::Worker as Kind;
 use rekey_messages::Queue;
 use rekey_operations::{Services, beat};
-use rekey_runtime::Worker;
+use rekey_runtime::Consumer;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -43,7 +43,7 @@ pub async fn run(deps: Deps, shutdown: CancellationToken) {
         slots,
     } = deps;
     handler::count_from_zero();
-    let working = Worker::new(QUEUES, slots, transport.clone(), services.store.clone())
+    let working = Consumer::new(QUEUES, slots, transport.clone(), services.store.clone())
         .handle(handler::ReEncryptBatch {
             services: services.clone(),
             wide: Semaphore::new(1),

@@ -79,8 +79,8 @@ async fn pace(
     unit.commit().await?;
     let taken = Taken { source, rows, rate };
     Ok(match turn {
-        Ok(()) => (None, Some(taken)),
-        Err(wait) => {
+        pace::Turn::Taken => (None, Some(taken)),
+        pace::Turn::Wait(wait) => {
             let allowed = rate;
             (Some(Hold::Pace { allowed, wait }), None)
         }

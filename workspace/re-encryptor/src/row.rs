@@ -25,7 +25,13 @@ const YIELD_EVERY: usize = 64;
 pub struct Keys {
     keyring: KeyringName,
     ours: HashMap<KeyId, KeyState>,
-    met: HashMap<KeyId, Result<Arc<DataKey>, QuarantineReason>>,
+    met: HashMap<KeyId, Met>,
+}
+
+/// What opens values under a key id, or why they stay as they are.
+enum Met {
+    Key(Arc<DataKey>),
+    Not(QuarantineReason),
 }
 
 impl Keys {
@@ -46,9 +52,9 @@ impl Keys {
         let met = match self.ours.get(&id) {
             Some(state) => self.ours(services, id, *state).await?,
             None if keys::find(services.store.db(), id).await?.is_some() => {
-                Err(QuarantineReason::OtherKeyring)
+                Met::Not(QuarantineReason::OtherKeyring)
             }
-            None => Err(QuarantineReason::MissingKey),
+            None => Met::Not(QuarantineReason::MissingKey),
         };
         self.met.insert(id, met);
         Ok(())
@@ -59,9 +65,9 @@ impl Keys {
         services: &Services,
         id: KeyId,
         state: KeyState,
-    ) -> Result<Result<Arc<DataKey>, QuarantineReason>, OperationError> {
+    ) -> Result<Met, OperationError> {
         match services.client.decryption_key(&self.keyring, id).await {
-            Ok(key) => Ok(Ok(key)),
+            Ok(key) => Ok(Met::Key(key)),
             // A key that is in use has to be there: its values are no quarantine's, but lost for now.
             Err(ClientError::UnknownKey { .. }) if state.is_kept() => {
                 Err(OperationError::NoMaterial {
@@ -70,7 +76,7 @@ impl Keys {
                     state,
                 })
             }
-            Err(ClientError::UnknownKey { .. }) => Ok(Err(QuarantineReason::MissingKey)),
+            Err(ClientError::UnknownKey { .. }) => Ok(Met::Not(QuarantineReason::MissingKey)),
             Err(error) => Err(error.into()),
         }
     }
@@ -235,8 +241,8 @@ async fn seal(
             let opened = match found.map(|id| &work.keys.met[&id]) {
                 _ if damage.is_some() => Opened::Not(QuarantineReason::Unreadable),
                 None => Opened::Not(QuarantineReason::NotCiphertext),
-                Some(Err(reason)) => Opened::Not(*reason),
-                Some(Ok(key)) => places.open(key, row, index, stored, &mut looked_for),
+                Some(Met::Not(reason)) => Opened::Not(*reason),
+                Some(Met::Key(key)) => places.open(key, row, index, stored, &mut looked_for),
             };
             sealed.push(match (opened, target) {
                 (Opened::Moved { .. }, _) if found.is_some_and(|id| work.settled.contains(&id)) => {

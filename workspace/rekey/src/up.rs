@@ -4,9 +4,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use rekey_deployment::{
-    ProcessProbe, background,
+    ProcessProbe, background, follow_and_report,
     program::{as_many_as_processors, serve},
-    tend,
 };
 use rekey_domain::Worker;
 use rekey_operations::Services;
@@ -54,7 +53,7 @@ impl Engine {
         let services = services.acting_as(&Worker::ReEncryptor.principal());
         let (client, tended) = (services.client.clone(), transport.clone());
         let until = shutdown.clone();
-        tasks.spawn(async move { tend(client, tended.as_ref(), until).await });
+        tasks.spawn(async move { follow_and_report(client, tended.as_ref(), until).await });
         let re_encryptor = rekey_re_encryptor::Deps {
             services,
             transport,

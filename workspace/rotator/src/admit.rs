@@ -1,6 +1,6 @@
 //! The queue `requests`: what people and systems outside publish is admitted or refused.
 //!
-//! Not a [`rekey_runtime::Worker`]: what it makes a dead letter is here refused and audited. A request that waits is
+//! Not a [`rekey_runtime::Consumer`]: what it makes a dead letter is here refused and audited. A request that waits is
 //! held while others go on, and of a flood of one user all but its share is turned away unread.
 
 mod flood;

@@ -21,10 +21,7 @@ impl Handler for KeyCreatedMovesOn {
         let Some(unit) = job.begin().await? else {
             return Ok(());
         };
-        let latest = rotations::of_keyring(unit.db(), keyring.id)
-            .await?
-            .into_iter()
-            .next();
+        let latest = rotations::latest(unit.db(), keyring.id).await?;
         if let Some(live) = latest.filter(|rotation| rotation.state.0.is_live()) {
             unit.send(&RotationDue { rotation: live.id }).await?;
         }

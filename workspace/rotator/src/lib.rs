@@ -24,7 +24,7 @@ use rekey_domain::Principal;
 use rekey_domain::Worker as Kind;
 use rekey_messages::Queue;
 use rekey_operations::{Requester, Services, beat};
-use rekey_runtime::Worker;
+use rekey_runtime::Consumer;
 use tokio_util::sync::CancellationToken;
 
 /// What the rotator works with.
@@ -52,7 +52,7 @@ pub async fn run(deps: Deps, shutdown: CancellationToken) {
 }
 
 async fn work(services: Services, transport: Arc<dyn Transport>, shutdown: CancellationToken) {
-    Worker::new(&[Queue::Rotator], 4, transport, services.store.clone())
+    Consumer::new(&[Queue::Rotator], 4, transport, services.store.clone())
         .handle(request::RequestRotation {
             services: services.clone(),
         })

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use rekey_domain::{Found, KeyId, Part, PartId, Range, RotationKind, plan_fits};
-use rekey_operations::{OperationError, census_of_columns, refuse_unsaid_effects};
+use rekey_operations::{OperationError, census_of_columns, refuse_undeclared_effects};
 use rekey_runtime::crash;
 use rekey_store::{
     Unit, batches, census, columns::Protected, keys, progress, quarantine, rotations, stored::Json,
@@ -60,7 +60,7 @@ async fn count_before(advance: &Advance<'_>, columns: &[Protected]) -> Result<()
             return steps::give_up(advance, &does_not_fit(advance, values)).await;
         }
     }
-    if unknown_keys::hold(advance, &counted).await? {
+    if unknown_keys::pause(advance, &counted).await? {
         return Ok(());
     }
     verify::record(advance, census::BEFORE, columns, &counted).await?;
@@ -126,7 +126,7 @@ async fn next_ranges(
         };
         // Some may have come since the table was applied, and what is planned is written.
         if walk.looked_at.replace(walk.table) != Some(walk.table) {
-            refuse_unsaid_effects(advance.services, column).await?;
+            refuse_undeclared_effects(advance.services, column).await?;
         }
         walk.step(advance, column).await?;
     }

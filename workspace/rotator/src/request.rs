@@ -27,10 +27,7 @@ impl Handler for RequestRotation {
         let keyring = keyrings::by_name(unit.db(), &command.keyring).await?;
         // Two requests at once are decided one after the other: the second joins.
         let keyring = keyrings::lock(&unit, keyring.id).await?;
-        let latest = rotations::of_keyring(unit.db(), keyring.id)
-            .await?
-            .into_iter()
-            .next();
+        let latest = rotations::latest(unit.db(), keyring.id).await?;
         let decision = decide_request(latest.as_ref().map(|rotation| rotation.state.0));
         let (rotation, action) = match (decision, latest) {
             (RequestDecision::Join, Some(live)) => (live, "rotation.joined"),
@@ -48,7 +45,7 @@ impl Handler for RequestRotation {
         };
         let id = rotation.id;
         if command.urgent && !rotation.urgent {
-            rotations::hurry(&unit, &rotation).await?;
+            rotations::make_urgent(&unit, &rotation).await?;
             // Those that wait among others are sent once more, past them.
             batches::resend_now(&unit, &rotation).await?;
         }

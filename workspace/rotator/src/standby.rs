@@ -24,8 +24,7 @@ impl Handler for MakeStandby {
 
     async fn handle(&self, command: StandbyWanted, job: &Job) -> Result<(), JobError> {
         let keyring = keyrings::by_name(self.services.store.db(), &command.keyring).await?;
-        let latest = rotations::of_keyring(self.services.store.db(), keyring.id).await?;
-        let waiting = latest.into_iter().next();
+        let waiting = rotations::latest(self.services.store.db(), keyring.id).await?;
         let made = self.make(&keyring, job).await;
         match waiting.filter(|last| last.state.0 == RotationState::Requested) {
             Some(waiting) => or_pause(job, &waiting, made).await,

@@ -57,8 +57,7 @@ fn is_under_way(rotation: Rotation) -> bool {
 
 impl LookForStragglers {
     async fn latest(&self, keyring: &Keyring) -> Result<Option<Rotation>, OperationError> {
-        let of_keyring = rotations::of_keyring(self.services.store.db(), keyring.id).await?;
-        Ok(of_keyring.into_iter().next())
+        Ok(rotations::latest(self.services.store.db(), keyring.id).await?)
     }
 
     /// Notes what was found, and asks for a sweep where that is worth it.

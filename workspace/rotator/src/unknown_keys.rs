@@ -7,7 +7,7 @@ use crate::advance::Advance;
 
 /// Whether what was counted before the first batch puts the rotation on hold. One that hurries goes on: its
 /// key is known to others, and every value that can be moved has to be.
-pub async fn hold(advance: &Advance<'_>, counted: &[CensusRow]) -> Result<bool, OperationError> {
+pub async fn pause(advance: &Advance<'_>, counted: &[CensusRow]) -> Result<bool, OperationError> {
     if advance.rotation.unknown_keys_accepted == Some(true) {
         return Ok(false);
     }
@@ -22,7 +22,7 @@ pub async fn hold(advance: &Advance<'_>, counted: &[CensusRow]) -> Result<bool, 
     let Some(unit) = advance.begin().await? else {
         return Ok(true);
     };
-    rotations::hold_over_unknown_keys(&unit, &pen, &advance.rotation, &why).await?;
+    rotations::pause_over_unknown_keys(&unit, &pen, &advance.rotation, &why).await?;
     unit.commit().await?;
     tracing::warn!(rotation = %advance.rotation.id, why, "paused");
     Ok(true)

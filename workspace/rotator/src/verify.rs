@@ -55,6 +55,7 @@ pub async fn record(
     columns: &[Protected],
     counted: &[CensusRow],
 ) -> Result<(), OperationError> {
+    let settled = facts::settled(advance.services.store.db(), &advance.rotation).await?;
     let Some(unit) = advance.begin().await? else {
         return Ok(());
     };
@@ -70,7 +71,8 @@ pub async fn record(
         if let Some(row) = of_column.clone().next() {
             let (rotation, id) = (&advance.rotation, column.id);
             quarantine::stands_still(&unit, rotation, id, &row.standing).await?;
-            quarantine::stands_elsewhere(&unit, rotation, id, &row.gone).await?;
+            let gone = (&**row.gone, &settled);
+            quarantine::stands_elsewhere(&unit, rotation, id, gone).await?;
         }
         let column = (column.id, &*facts::place_of(column));
         census::record(&unit, rotation, pass, column, &counts, taken_at).await?;

@@ -83,10 +83,7 @@ async fn fire_schedule(unit: &Unit, keyring: &Keyring) -> Result<(), StoreError>
 
 /// Expiry and usage: they hold until a rotation has answered them, so each asks again at times.
 async fn fire_triggers(unit: &Unit, keyring: &Keyring) -> Result<(), StoreError> {
-    let latest = rotations::of_keyring(unit.db(), keyring.id)
-        .await?
-        .into_iter()
-        .next();
+    let latest = rotations::latest(unit.db(), keyring.id).await?;
     // A sweep makes no switch, so it answers neither; a request supersedes it.
     let switches = latest.filter(|last| last.kind.0 == RotationKind::Switch);
     let at_work = switches

@@ -3,7 +3,7 @@
 use rekey_domain::Triggers;
 use rekey_sources::GRANT_SUPPRESS;
 
-use super::SourceGrants;
+use super::SourceRights;
 use rekey_domain::{Role, Worker};
 use rekey_operations::store_rights::quote;
 use rekey_operations::{OperationError, ProtectedTable, Services, protected_tables};
@@ -21,8 +21,8 @@ pub(super) async fn statements(
     role: &str,
     tables: &[ProtectedTable],
     services: &Services,
-) -> Result<Vec<SourceGrants>, OperationError> {
-    let mut all: Vec<SourceGrants> = Vec::new();
+) -> Result<Vec<SourceRights>, OperationError> {
+    let mut all: Vec<SourceRights> = Vec::new();
     for table in tables {
         let more = on_table(who, role, table, services).await?;
         match all.iter_mut().find(|one| one.source == more.source) {
@@ -48,8 +48,8 @@ async fn on_table(
     role: &str,
     table: &ProtectedTable,
     services: &Services,
-) -> Result<SourceGrants, OperationError> {
-    let mut found = SourceGrants {
+) -> Result<SourceRights, OperationError> {
+    let mut found = SourceRights {
         source: table.source.name.clone(),
         sql: Vec::new(),
         as_administrator: Vec::new(),

@@ -180,9 +180,9 @@ pub struct Effects<'a> {
     pub unidentified: &'a [String],
 }
 
-/// What has to be said, and was not, before our updates may set these effects off.
-pub fn unsaid(said: OnUpdate, effects: Effects<'_>) -> Option<String> {
-    match said.triggers {
+/// What has to be declared, and was not, before our updates may set these effects off.
+pub fn undeclared(declared: OnUpdate, effects: Effects<'_>) -> Option<String> {
+    match declared.triggers {
         None if !effects.update_triggers.is_empty() => Some(format!(
             "has UPDATE triggers or rules that our writes would fire: {}; say on_update = {{ triggers = \"fire\" }} if that is right, or on PostgreSQL triggers = \"suppress\", which takes GRANT SET ON PARAMETER session_replication_role to the source's role",
             effects.update_triggers.join(", ")
@@ -197,7 +197,7 @@ pub fn unsaid(said: OnUpdate, effects: Effects<'_>) -> Option<String> {
                 effects.own_code.join(", ")
             ))
         }
-        _ if !effects.publications.is_empty() && !said.publications_accepted => Some(format!(
+        _ if !effects.publications.is_empty() && !declared.publications_accepted => Some(format!(
             "is in publications that would send our writes on, whatever becomes of triggers: {}; say on_update = {{ publications = \"accept\" }} if the subscribers can take every row once more",
             effects.publications.join(", ")
         )),
@@ -377,35 +377,35 @@ mod tests {
             publications,
             unidentified: &[],
         };
-        let said = |triggers, publications_accepted| OnUpdate {
+        let declared = |triggers, publications_accepted| OnUpdate {
             triggers,
             publications_accepted,
         };
         let quiet = effects(&none, &none, &none);
-        assert_eq!(unsaid(said(None, false), quiet), None);
+        assert_eq!(undeclared(declared(None, false), quiet), None);
         let firing = effects(&touch, &none, &none);
-        assert!(unsaid(said(None, false), firing).is_some());
-        assert!(unsaid(said(Some(Triggers::Fire), false), firing).is_none());
-        assert!(unsaid(said(Some(Triggers::Suppress), false), firing).is_none());
+        assert!(undeclared(declared(None, false), firing).is_some());
+        assert!(undeclared(declared(Some(Triggers::Fire), false), firing).is_none());
+        assert!(undeclared(declared(Some(Triggers::Suppress), false), firing).is_none());
         let always = effects(&touch, &touch, &none);
-        assert!(unsaid(said(Some(Triggers::Suppress), false), always).is_some());
+        assert!(undeclared(declared(Some(Triggers::Suppress), false), always).is_some());
         let published = effects(&none, &none, &touch);
-        assert!(unsaid(said(Some(Triggers::Fire), false), published).is_some());
-        assert!(unsaid(said(None, true), published).is_none());
+        assert!(undeclared(declared(Some(Triggers::Fire), false), published).is_some());
+        assert!(undeclared(declared(None, true), published).is_none());
         // Suppressing triggers stops no other code.
         let code = Effects {
             own_code: &touch,
             ..quiet
         };
-        assert!(unsaid(said(None, false), code).is_some());
-        assert!(unsaid(said(Some(Triggers::Suppress), false), code).is_some());
-        assert!(unsaid(said(Some(Triggers::Fire), false), code).is_none());
+        assert!(undeclared(declared(None, false), code).is_some());
+        assert!(undeclared(declared(Some(Triggers::Suppress), false), code).is_some());
+        assert!(undeclared(declared(Some(Triggers::Fire), false), code).is_none());
         // Whatever is said, that one cannot be updated.
         let unidentified = Effects {
             unidentified: &touch,
             ..published
         };
-        let problem = unsaid(said(None, true), unidentified).unwrap();
+        let problem = undeclared(declared(None, true), unidentified).unwrap();
         assert!(problem.contains("ALTER TABLE touch REPLICA IDENTITY FULL"));
     }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use rekey_domain::{Bind, BindType, Principal, Purpose, id_part, unsaid};
+use rekey_domain::{Bind, BindType, Principal, Purpose, id_part, undeclared};
 use rekey_messages::RotationDue;
 use rekey_sources::{Source, TableShape};
 use rekey_store::{
@@ -157,7 +157,7 @@ fn refuse_effects(
     table: &DesiredTable,
     shape: &TableShape,
 ) -> Result<(), OperationError> {
-    let Some(problem) = unsaid(table.on_update, effects(shape)) else {
+    let Some(problem) = undeclared(table.on_update, effects(shape)) else {
         return Ok(());
     };
     Err(OperationError::Configuration {

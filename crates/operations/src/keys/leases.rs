@@ -47,10 +47,7 @@ impl StoreLeases {
 
     /// Which keys a client may hold: those in use, and the standby while it is being distributed.
     async fn held_keys(&self, keyring: &Keyring) -> Result<Vec<keys::StoredKey>, StoreError> {
-        let latest = rotations::of_keyring(self.store.db(), keyring.id)
-            .await?
-            .into_iter()
-            .next();
+        let latest = rotations::latest(self.store.db(), keyring.id).await?;
         let distributed = latest
             .filter(|rotation| rotation.state.0 == RotationState::Distributing)
             .and_then(|rotation| rotation.target_key_id);

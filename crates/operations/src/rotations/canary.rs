@@ -75,8 +75,8 @@ pub async fn columns_along(
 
 /// A rotation that is under way moves all rows already.
 async fn refuse_to_join(services: &Services, keyring: &Keyring) -> Result<(), OperationError> {
-    let of_keyring = rotations::of_keyring(services.store.db(), keyring.id).await?;
-    let Some(latest) = of_keyring.into_iter().next() else {
+    let latest = rotations::latest(services.store.db(), keyring.id).await?;
+    let Some(latest) = latest else {
         return Ok(());
     };
     if decide_request(Some(latest.state.0)) != RequestDecision::Join {

@@ -23,8 +23,8 @@ use crate::{
     rotations::census::tables,
     sources::{
         look::{
-            self, find_table, missing_columns, note_error, runs_unsaid_code, said, table_subject,
-            unsaid_effects,
+            self, declared_on_update, find_table, missing_columns, note_error,
+            runs_undeclared_code, table_subject, undeclared_effects,
         },
         opening::{Opening, ToOpen, open_values},
     },
@@ -113,12 +113,12 @@ async fn plan_table(
     let Some(found) = find_table(services, first, findings).await? else {
         return Ok(None);
     };
-    findings.extend(unsaid_effects(desired, first, &found.shape));
+    findings.extend(undeclared_effects(desired, first, &found.shape));
     let before = findings.len();
     for column in columns {
         missing_columns(column, &found.shape, findings);
     }
-    if findings.len() > before || runs_unsaid_code(desired, first, &found.shape) {
+    if findings.len() > before || runs_undeclared_code(desired, first, &found.shape) {
         return Ok(None);
     }
     let wanted: Vec<CensusColumn> = columns.iter().map(|c| look::census_column(c)).collect();
@@ -174,7 +174,7 @@ fn table_plan(
         hot_expected: written.in_place,
         hot_so_far: measured.updates.and_then(share),
         update_triggers: shape.update_triggers,
-        triggers: said(desired, first).triggers,
+        triggers: declared_on_update(desired, first).triggers,
         publications: shape.publications,
         replication_slots: measured.replication_slots,
         columns: columns.map(column).collect(),
@@ -200,8 +200,8 @@ async fn latest(
     services: &Services,
     keyring: &Keyring,
 ) -> Result<Option<LatestRotation>, OperationError> {
-    let rotations = rotations::of_keyring(services.store.db(), keyring.id).await?;
-    Ok(rotations.into_iter().next().map(|rotation| LatestRotation {
+    let latest = rotations::latest(services.store.db(), keyring.id).await?;
+    Ok(latest.map(|rotation| LatestRotation {
         id: rotation.id.to_string(),
         kind: rotation.kind.0,
         state: rotation.state.0,

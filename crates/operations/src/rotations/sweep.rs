@@ -187,8 +187,7 @@ pub async fn sweep(
 
 /// The keyring's latest rotation, which stays as it is until the unit ends.
 async fn latest(unit: &Unit, keyring: Uuid) -> Result<Option<Rotation>, OperationError> {
-    let of_keyring = rotations::of_keyring(unit.db(), keyring).await?;
-    match of_keyring.first() {
+    match rotations::latest(unit.db(), keyring).await? {
         Some(latest) => Ok(Some(rotations::lock(unit, latest.id).await?.into())),
         None => Ok(None),
     }

@@ -121,8 +121,8 @@ pub async fn requested_rotation(
     };
     let mut rotation = rotations::by_id(db, id).await?;
     if rotation.state.0 == RotationState::Superseded {
-        let of_keyring = rotations::of_keyring(db, rotation.keyring_id).await?;
-        rotation = of_keyring.into_iter().next().unwrap_or(rotation);
+        let latest = rotations::latest(db, rotation.keyring_id).await?;
+        rotation = latest.unwrap_or(rotation);
     }
     Ok(Some(view(services, rotation).await?))
 }

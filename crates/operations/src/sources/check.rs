@@ -24,7 +24,7 @@ use crate::{
     sources::{
         look::{
             self, census_column, column_subject, declares, find_table, key_names, missing_columns,
-            note_error, runs_unsaid_code, table_subject, unsaid_effects,
+            note_error, runs_undeclared_code, table_subject, undeclared_effects,
         },
         opening::{Opening, ToOpen, open_values},
     },
@@ -171,15 +171,15 @@ impl Look<'_> {
         let Some(found) = find_table(self.services, first, &mut self.findings).await? else {
             return Ok(());
         };
-        let unsaid = unsaid_effects(self.desired, first, &found.shape);
-        self.findings.extend(unsaid);
+        let undeclared = undeclared_effects(self.desired, first, &found.shape);
+        self.findings.extend(undeclared);
         let mut present = Vec::new();
         for column in columns {
             if !missing_columns(column, &found.shape, &mut self.findings) {
                 present.push(*column);
             }
         }
-        if present.is_empty() || runs_unsaid_code(self.desired, first, &found.shape) {
+        if present.is_empty() || runs_undeclared_code(self.desired, first, &found.shape) {
             return Ok(());
         }
         if self.lacks_rights(&present, &found).await {
@@ -191,7 +191,7 @@ impl Look<'_> {
     }
 
     /// Whether our role may not look; what a worker's may not do, that one's readiness says.
-    async fn lacks_rights(&mut self, columns: &[&Protected], found: &look::Found) -> bool {
+    async fn lacks_rights(&mut self, columns: &[&Protected], found: &look::FoundTable) -> bool {
         let read = columns.iter().map(|column| column.spec.name.column.clone());
         let needed = TableRights {
             relation: columns[0].table.relation.clone(),

@@ -1,6 +1,6 @@
 //! What our updates of a table set off beyond their rows: none of it unless a person said that it may.
 
-use rekey_domain::{Effects, unsaid};
+use rekey_domain::{Effects, undeclared};
 use rekey_sources::TableShape;
 use rekey_store::columns::Protected;
 
@@ -10,13 +10,13 @@ use crate::{OperationError, Services};
 ///
 /// # Errors
 /// [`OperationError::Unsaid`] names what was found and what to do.
-pub async fn refuse_unsaid_effects(
+pub async fn refuse_undeclared_effects(
     services: &Services,
     column: &Protected,
 ) -> Result<(), OperationError> {
     let source = services.source(&column.source).await?;
     let shape = source.describe(&column.table.relation).await?;
-    match unsaid(column.table.on_update(), effects(&shape)) {
+    match undeclared(column.table.on_update(), effects(&shape)) {
         None => Ok(()),
         Some(problem) => Err(OperationError::Unsaid {
             table: format!("{}.{}", column.source.name, column.table.name),

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use rekey_domain::{BindType, ColumnName, Finding, KeyId, KeyName, OnUpdate, Triggers, unsaid};
+use rekey_domain::{BindType, ColumnName, Finding, KeyId, KeyName, OnUpdate, Triggers, undeclared};
 use rekey_sources::{CensusColumn, CountedBy, Source, SourceError, TableShape};
 use rekey_store::columns::Protected;
 
@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// A protected table that was found at its source.
-pub(crate) struct Found {
+pub(crate) struct FoundTable {
     pub(crate) source: Arc<dyn Source>,
     pub(crate) shape: TableShape,
 }
@@ -21,7 +21,7 @@ pub(crate) async fn find_table(
     services: &Services,
     column: &Protected,
     findings: &mut Vec<Finding>,
-) -> Result<Option<Found>, OperationError> {
+) -> Result<Option<FoundTable>, OperationError> {
     let source = match services.source(&column.source).await {
         Ok(source) => source,
         Err(OperationError::Source(error)) => {
@@ -31,7 +31,7 @@ pub(crate) async fn find_table(
         Err(error) => return Err(error),
     };
     match source.describe(&column.table.relation).await {
-        Ok(shape) => Ok(Some(Found { source, shape })),
+        Ok(shape) => Ok(Some(FoundTable { source, shape })),
         Err(error) => {
             note_error(findings, table_subject(column), &error);
             Ok(None)
@@ -128,24 +128,29 @@ fn retyped(
 }
 
 /// What our updates of a table would set off without anyone having said that it may.
-pub(crate) fn unsaid_effects(
+pub(crate) fn undeclared_effects(
     desired: &Desired,
     column: &Protected,
     shape: &TableShape,
 ) -> Option<Finding> {
-    let said = said(desired, column);
-    let problem = unsaid(said, effects(shape))?;
+    let said = declared_on_update(desired, column);
+    let problem = undeclared(said, effects(shape))?;
     Some(Finding::person(table_subject(column), problem))
 }
 
 /// Whether code of the owner's that nobody spoke of would run as us where rows are read: they are not.
-pub(crate) fn runs_unsaid_code(desired: &Desired, column: &Protected, shape: &TableShape) -> bool {
-    !shape.own_code.is_empty() && said(desired, column).triggers != Some(Triggers::Fire)
+pub(crate) fn runs_undeclared_code(
+    desired: &Desired,
+    column: &Protected,
+    shape: &TableShape,
+) -> bool {
+    !shape.own_code.is_empty()
+        && declared_on_update(desired, column).triggers != Some(Triggers::Fire)
 }
 
 /// What the configuration says of a table's effects; where it says nothing of the table, what the
 /// store does.
-pub(crate) fn said(desired: &Desired, column: &Protected) -> OnUpdate {
+pub(crate) fn declared_on_update(desired: &Desired, column: &Protected) -> OnUpdate {
     let declared = declared_table(desired, &column.source.name, &column.table.name);
     declared.map_or_else(|| column.table.on_update(), |table| table.on_update)
 }

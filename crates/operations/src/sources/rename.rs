@@ -161,7 +161,7 @@ impl Now {
                 found.declared_type
             ))
         })?;
-        let bind = said_bind(declared, new).unwrap_or_else(|| column.spec.bind.clone());
+        let bind = declared_bind(declared, new).unwrap_or_else(|| column.spec.bind.clone());
         let bind_columns = bind_columns(&bind, &shape).map_err(|why| refused(&why))?;
         if bind_columns.len() != column.spec.bind_columns.len() {
             return Err(refused("its values are bound to another number of columns"));
@@ -206,7 +206,7 @@ impl Now {
 }
 
 /// What the file says of the column's bind.
-fn said_bind(declared: Option<&DesiredTable>, name: &ColumnName) -> Option<Bind> {
+fn declared_bind(declared: Option<&DesiredTable>, name: &ColumnName) -> Option<Bind> {
     let mut columns = declared?.columns.iter();
     let said = columns.find(|column| column.name == name.column)?;
     Some(said.bind.clone())

@@ -111,8 +111,8 @@ pub(crate) async fn live_rotation(
     keyring: Uuid,
 ) -> Result<Option<String>, StoreError> {
     let keyring = keyrings::lock(unit, keyring).await?;
-    let rotations = rotations::of_keyring(unit.db(), keyring.id).await?;
-    let live = rotations.iter().find(|one| one.state.0.is_live());
+    let latest = rotations::latest(unit.db(), keyring.id).await?;
+    let live = latest.filter(|latest| latest.state.0.is_live());
     Ok(live.map(|live| {
         let (id, state, keyring) = (live.id, live.state.0, &keyring.name.0);
         format!("rotation {id} of keyring {keyring} is {state} and works on it")

@@ -98,7 +98,7 @@ fn seconds(millis: i64) -> f64 {
 mod tests {
     use std::time::Duration;
 
-    use rekey_domain::{Principal, RotationReason};
+    use rekey_domain::{Principal, RotationReason, RotationState};
     use rekey_messages::RotationDue;
     use uuid::Uuid;
 
@@ -141,7 +141,10 @@ mod tests {
             let unit = store.unit().await;
             rotations::pause(&unit, &started, "by ana").await.unwrap();
             assert_eq!(read(unit.db()).await.unwrap().paused, 1);
-            rotations::supersede(&unit, &started).await.unwrap();
+            let over = RotationState::Failed;
+            rotations::change_state(&unit, &started, over, Default::default())
+                .await
+                .unwrap();
             assert_eq!(read(unit.db()).await.unwrap().paused, 0);
         }
     }

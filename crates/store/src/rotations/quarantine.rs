@@ -1,5 +1,7 @@
 //! The list of values that could not be re-encrypted.
 
+use std::collections::HashSet;
+
 use rekey_domain::{KeyId, PartId, QuarantineReason};
 use sea_orm::{
     ActiveValue::Set,
@@ -276,7 +278,8 @@ pub async fn stands_still(
 }
 
 /// Takes those off what the present pass met that a census did not see where they were: their rows moved, and each is
-/// counted where it stands, or they were mended.
+/// counted where it stands, or they were mended. Only of those under a key that is not `settled` does a census look
+/// at each, so the others stay.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
@@ -284,9 +287,10 @@ pub async fn stands_elsewhere(
     unit: &Unit,
     rotation: &Rotation,
     column: Uuid,
-    row_keys: &[String],
+    (row_keys, settled): (&[String], &HashSet<KeyId>),
 ) -> Result<(), StoreError> {
-    use quarantine::Column::{ColumnId, Pass, RotationId, RowKey};
+    use quarantine::Column::{ColumnId, FoundKeyId, Pass, RotationId, RowKey};
+    let settled: Vec<i64> = settled.iter().map(|key| i64::from(key.value())).collect();
     for some in row_keys.chunks(AT_ONCE) {
         let unmet = quarantine::ActiveModel {
             pass: Set(None),
@@ -298,6 +302,8 @@ pub async fn stands_elsewhere(
             .filter(RotationId.eq(rotation.id))
             .filter(Pass.eq(rotation.pass))
             .filter(RowKey.is_in(some))
+            .filter(FoundKeyId.is_not_null())
+            .filter(FoundKeyId.is_not_in(settled.iter().copied()))
             .exec(unit.db())
             .await?;
     }

@@ -240,14 +240,14 @@ pub async fn end_canary(
         only_column: Set(None),
         ..planned_anew()
     };
-    hold(unit, pen, rotation, why, changes).await
+    pause_with(unit, pen, rotation, why, changes).await
 }
 
 /// So many values are under keys that this store never had that a person looks first.
 ///
 /// # Errors
 /// [`StoreError::Stale`] where the rotation moved meanwhile.
-pub async fn hold_over_unknown_keys(
+pub async fn pause_over_unknown_keys(
     unit: &Unit,
     pen: &AuditPen,
     rotation: &Rotation,
@@ -257,7 +257,7 @@ pub async fn hold_over_unknown_keys(
         unknown_keys_accepted: Set(Some(false)),
         ..Default::default()
     };
-    hold(unit, pen, rotation, why, changes).await
+    pause_with(unit, pen, rotation, why, changes).await
 }
 
 /// All rows are moved: clients that have not refreshed are waited out, until `due`.
@@ -403,7 +403,7 @@ pub async fn supersede(unit: &Unit, rotation: &Rotation) -> Result<(), StoreErro
 }
 
 /// Puts a rotation on hold, with other changes of it.
-async fn hold(
+async fn pause_with(
     unit: &Unit,
     pen: &AuditPen,
     rotation: &Rotation,

@@ -12,6 +12,15 @@ use uuid::Uuid;
 
 use crate::{StoreError, Unit, work::entities::pace};
 
+/// Whether rows may be moved now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// They are taken on.
+    Taken,
+    /// Only after this.
+    Wait(Duration),
+}
+
 /// Takes on `rows` at a source that takes `rate` rows a second, or answers how long to wait.
 ///
 /// # Errors
@@ -21,10 +30,10 @@ pub async fn take(
     source: Uuid,
     rows: u64,
     rate: NonZeroU32,
-) -> Result<Result<(), Duration>, StoreError> {
+) -> Result<Turn, StoreError> {
     match lock(unit, source).await?.take(rows, rate, now(unit)) {
-        Ok(taken) => save(unit, source, taken).await.map(Ok),
-        Err(wait) => Ok(Err(wait)),
+        Ok(taken) => save(unit, source, taken).await.map(|()| Turn::Taken),
+        Err(wait) => Ok(Turn::Wait(wait)),
     }
 }
 
@@ -88,7 +97,7 @@ mod tests {
         database::test_store::{Kind, TestStore},
     };
 
-    async fn take_on(store: &Store, source: Uuid) -> Result<(), Duration> {
+    async fn take_on(store: &Store, source: Uuid) -> Turn {
         let unit = store.begin().await.unwrap();
         let rate = NonZeroU32::new(10).unwrap();
         let taken = take(&unit, source, 1_000, rate).await.unwrap();
@@ -103,20 +112,25 @@ mod tests {
             let elsewhere = store.another().await;
             let (here, there) = (Uuid::now_v7(), Uuid::now_v7());
             let turns = tokio::join!(take_on(&store, here), take_on(&elsewhere, here));
-            let waits = [turns.0, turns.1].into_iter().filter_map(Result::err);
+            let waits = [turns.0, turns.1]
+                .into_iter()
+                .filter_map(|turn| match turn {
+                    Turn::Taken => None,
+                    Turn::Wait(wait) => Some(wait),
+                });
             let waits: Vec<_> = waits.collect();
             let (least, most) = (Duration::from_secs(80), Duration::from_secs(100));
             assert!(
                 matches!(waits[..], [wait] if (least..=most).contains(&wait)),
                 "{waits:?}"
             );
-            assert_eq!(take_on(&store, there).await, Ok(()), "another source");
+            assert_eq!(take_on(&store, there).await, Turn::Taken, "another source");
             // Nothing of it was moved, so nothing is owed.
             let unit = store.unit().await;
             let rate = NonZeroU32::new(10).unwrap();
             correct(&unit, here, 1_000, 0, rate).await.unwrap();
             unit.commit().await.unwrap();
-            assert_eq!(take_on(&elsewhere, here).await, Ok(()));
+            assert_eq!(take_on(&elsewhere, here).await, Turn::Taken);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use rekey_deployment::{Grants, RabbitMqGrant, grants, grants_together};
+use rekey_deployment::{RabbitMqRights, Rights, rights, rights_together};
 use serde_json::json;
 
 use crate::{
@@ -34,8 +34,8 @@ pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
     let vhost = vhost.as_deref().unwrap_or("/");
     let prefix = &args.role_prefix;
     let all = match args.up {
-        true => grants_together(&app.services, &app.places, prefix, vhost).await?,
-        false => grants(&app.services, &app.places, prefix, vhost).await?,
+        true => rights_together(&app.services, &app.places, prefix, vhost).await?,
+        false => rights(&app.services, &app.places, prefix, vhost).await?,
     };
     if app.output == Output::Json {
         output::object("rekey.grants/v1", json!({ "grants": all }))?;
@@ -50,7 +50,7 @@ pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
 }
 
 /// By the kind of system, each part in its language, so that it can be pasted there.
-fn lines(all: &[Grants], has_broker: bool) -> anyhow::Result<Vec<String>> {
+fn lines(all: &[Rights], has_broker: bool) -> anyhow::Result<Vec<String>> {
     let mut lines = Vec::new();
     let mut part = |head: String, mut body: Vec<String>| {
         // What several workers need is said once where they have one role.
@@ -88,7 +88,7 @@ fn lines(all: &[Grants], has_broker: bool) -> anyhow::Result<Vec<String>> {
         false => Vec::new(),
     };
     part("# At RabbitMQ, in a shell:".to_owned(), rabbitmq);
-    let together = |one: &Grants| all.iter().filter(|other| other.role == one.role).count() > 1;
+    let together = |one: &Rights| all.iter().filter(|other| other.role == one.role).count() > 1;
     for one in all {
         let Some(policy) = &one.kms else { continue };
         let whose = match together(one) {
@@ -102,12 +102,12 @@ fn lines(all: &[Grants], has_broker: bool) -> anyhow::Result<Vec<String>> {
 }
 
 /// A line for each role, as the last one would take back what the others gave.
-fn permissions(all: &[Grants]) -> Vec<String> {
+fn permissions(all: &[Rights]) -> Vec<String> {
     let mut roles: Vec<&str> = all.iter().map(|one| one.role.as_str()).collect();
     roles.dedup();
     let line = |role: &&str| {
         let of_role: Vec<_> = all.iter().filter(|one| one.role == **role).collect();
-        let any = |which: fn(&RabbitMqGrant) -> &String| {
+        let any = |which: fn(&RabbitMqRights) -> &String| {
             any_of(of_role.iter().map(|one| which(&one.rabbitmq)))
         };
         let vhost = &of_role[0].rabbitmq.vhost;
@@ -144,24 +144,24 @@ fn quote(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use rekey_deployment::SourceGrants;
+    use rekey_deployment::SourceRights;
     use rekey_domain::{Role, Worker};
 
     use super::*;
 
-    fn grants_of(who: Role) -> Grants {
+    fn grants_of(who: Role) -> Rights {
         let role = who.role("re'key_");
-        Grants {
+        Rights {
             worker: who,
             store: vec![format!("GRANT SELECT ON \"key\" TO \"{role}\";")],
             store_revokes: vec![format!("REVOKE DELETE ON \"key\" FROM \"{role}\";")],
-            sources: vec![SourceGrants {
+            sources: vec![SourceRights {
                 source: "clinic".to_owned(),
                 sql: vec![format!("GRANT SELECT (ssn) ON patients TO \"{role}\";")],
                 as_administrator: Vec::new(),
             }],
             kms: (who != Role::Worker(Worker::Scheduler)).then(|| json!({ "Sid": role })),
-            rabbitmq: RabbitMqGrant {
+            rabbitmq: RabbitMqRights {
                 vhost: "clinic".to_owned(),
                 configure: "^$".to_owned(),
                 write: "^$".to_owned(),

@@ -34,7 +34,7 @@ pub(crate) async fn unopened(services: &Services) -> Result<Vec<Unopened>, Opera
     let mut unopened = Vec::new();
     for (master_key, mut keys) in of_master_keys {
         keys.sort_by_key(|key| std::cmp::Reverse(key.created_at));
-        if let Err(error) = open_one(services, &keys).await? {
+        if let Opens::No(error) = open_one(services, &keys).await? {
             let keys = keys.len();
             unopened.push(Unopened {
                 place: services.kms.place(),
@@ -63,17 +63,23 @@ pub async fn refuse_lost(services: &Services) -> Result<(), OperationError> {
     }
 }
 
-async fn open_one(
-    services: &Services,
-    keys: &[StoredKey],
-) -> Result<Result<(), KmsError>, OperationError> {
+/// Whether a key opens.
+enum Opens {
+    Yes,
+    No(KmsError),
+}
+
+async fn open_one(services: &Services, keys: &[StoredKey]) -> Result<Opens, OperationError> {
     let deployment = keyrings::deployment(services.store.db()).await?;
-    let mut first = Ok(());
+    let mut first = Opens::Yes;
     for key in keys {
         match open(services, deployment, key).await? {
-            Ok(()) => return Ok(Ok(())),
-            Err(error) if is_of_the_key(&error) => first = first.and(Err(error)),
-            Err(error) => return Ok(Err(error)),
+            Opens::No(error) if is_of_the_key(&error) => {
+                if matches!(first, Opens::Yes) {
+                    first = Opens::No(error);
+                }
+            }
+            opens => return Ok(opens),
         }
     }
     Ok(first)
@@ -83,16 +89,17 @@ async fn open(
     services: &Services,
     deployment: Uuid,
     key: &StoredKey,
-) -> Result<Result<(), KmsError>, OperationError> {
+) -> Result<Opens, OperationError> {
     let keyring = keyrings::by_id(services.store.db(), key.keyring_id).await?;
     let context = encryption_context(deployment, &keyring, key.id());
     let wrapped = WrappedKey::from(key.wrapped.clone().unwrap_or_default());
     let expected = CheckValue::try_from(key.check_value.as_slice());
     let opened = services.kms.decrypt(&wrapped, &context).await;
-    Ok(opened.and_then(|material| match expected {
-        Ok(expected) if expected.matches(&material) => Ok(()),
-        _ => Err(KmsError::WrongContext { key_id: key.id() }),
-    }))
+    Ok(match (opened, expected) {
+        (Err(error), _) => Opens::No(error),
+        (Ok(material), Ok(expected)) if expected.matches(&material) => Opens::Yes,
+        (Ok(_), _) => Opens::No(KmsError::WrongContext { key_id: key.id() }),
+    })
 }
 
 /// Whether the next key may open all the same.

@@ -43,8 +43,8 @@ pub async fn dispatch(
         return Ok(Dispatched { left, paused });
     }
     let concurrency = match may_be_in_flight(unit, rotation, concurrency).await? {
-        Ok(concurrency) => concurrency,
-        Err(why) => {
+        InFlight::AtMost(most) => most,
+        InFlight::Paused(why) => {
             let paused = Some(why);
             return Ok(Dispatched { left, paused });
         }
@@ -80,23 +80,30 @@ async fn next_planned(
         .await?)
 }
 
+/// How many batches may be in flight.
+enum InFlight {
+    AtMost(u32),
+    /// None, and why.
+    Paused(String),
+}
+
 /// How many batches may be in flight. Where it is time for a person to look, the rotation is on hold
 /// from now on, and this is why.
 async fn may_be_in_flight(
     unit: &Unit,
     rotation: &Locked,
     concurrency: u32,
-) -> Result<Result<u32, String>, StoreError> {
+) -> Result<InFlight, StoreError> {
     let canary = rotation.canary();
     if canary.pause_after.is_none() {
-        return Ok(Ok(concurrency));
+        return Ok(InFlight::AtMost(concurrency));
     }
     let keyring = keyrings::by_id(unit.db(), rotation.keyring_id).await?;
     let moved = rows_moved(unit.db(), rotation).await?;
     let batch_rows = canary.batch_rows(keyring.policy.0.batch_rows);
     Ok(match canary.in_flight(moved, batch_rows, concurrency) {
-        Some(most) => Ok(most),
-        None => Err(rotations::pause_after(unit, rotation, moved).await?),
+        Some(most) => InFlight::AtMost(most),
+        None => InFlight::Paused(rotations::pause_after(unit, rotation, moved).await?),
     })
 }
 

@@ -27,7 +27,7 @@ const KEEP_EVERY: Duration = Duration::from_secs(4);
 const RETREAT: Duration = Duration::from_millis(500);
 
 /// A worker on queues, with its handlers.
-pub struct Worker {
+pub struct Consumer {
     queues: &'static [Queue],
     slots: usize,
     shared: Arc<Shared>,
@@ -39,7 +39,7 @@ struct Shared {
     store: Store,
 }
 
-impl Worker {
+impl Consumer {
     /// A worker on `queues`, what is in the first before what is in the others, that handles up to
     /// `slots` deliveries at once.
     pub fn new(
@@ -128,7 +128,7 @@ impl Shared {
             Ok(event) => match handlers.get(event.type_.as_str()) {
                 Some(handler) => self.attempt(handler.clone(), event, &delivery).await,
                 None => {
-                    self.bury(
+                    self.dead_letter(
                         queue,
                         &event.type_,
                         &delivery.body,
@@ -138,7 +138,7 @@ impl Shared {
                 }
             },
             Err(error) => {
-                self.bury(queue, "unreadable", &delivery.body, &error.to_string())
+                self.dead_letter(queue, "unreadable", &delivery.body, &error.to_string())
                     .await
             }
         };
@@ -265,7 +265,7 @@ impl Shared {
         file(unit, queue, &event.type_, &event.to_json(), why).await
     }
 
-    async fn bury(
+    async fn dead_letter(
         &self,
         queue: Queue,
         type_: &str,
@@ -291,5 +291,4 @@ async fn file(
 }
 
 #[cfg(test)]
-#[path = "worker_tests.rs"]
 mod tests;

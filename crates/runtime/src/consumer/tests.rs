@@ -108,7 +108,7 @@ impl Fixture {
             attempts: self.attempts.clone(),
         };
         let shutdown = CancellationToken::new();
-        let worker = Worker::new(
+        let worker = Consumer::new(
             &[Queue::Rotator],
             2,
             self.transport.clone(),
