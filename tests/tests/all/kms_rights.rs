@@ -15,7 +15,6 @@ use rekey_kms::{
     EncryptionContext, GeneratedKey, Kms, KmsError, MasterKeyInfo, RewrappedKey, WrappedKey,
 };
 use rekey_operations::{Services, StartWith, rotate_master, verify_audit};
-use rekey_runtime::config::Config;
 use rekey_store::keyrings;
 use rekey_tests::roles::at_aws;
 use serde_json::Value;

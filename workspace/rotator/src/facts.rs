@@ -97,12 +97,14 @@ async fn pass_census(
     Ok(Some(PassCensus { below_target }))
 }
 
-/// Where the column was counted, and what the source knows it by: a name may be given to another.
+/// Where the column was counted, and what the source and its database are known by: a name may be given to another.
 pub fn place_of(column: &Protected) -> String {
     let (relation, name) = (&column.table.relation, &column.spec.name.column);
     let known = column.identity.as_ref();
     let known = known.map_or_else(String::new, |known| format!(" ({known})"));
-    format!("{relation}.{name}{known}")
+    let database = column.source.database_id.as_ref();
+    let database = database.map_or_else(String::new, |id| format!(" in {id}"));
+    format!("{relation}.{name}{known}{database}")
 }
 
 /// Whether the present pass read the column in each of its batches. Programs that noted nothing planned

@@ -80,8 +80,8 @@ pub async fn look_for_stragglers(
     })
 }
 
-/// Values in quarantine under certain keys: the start and the key of each, by the column's id.
-type Known = HashMap<Uuid, HashMap<String, KeyId>>;
+/// Values in quarantine under certain keys: by the column's id, the start of each, its key, and how many have it.
+type Known = HashMap<Uuid, HashMap<String, (KeyId, u64)>>;
 
 async fn in_quarantine(
     services: &Services,
@@ -91,15 +91,17 @@ async fn in_quarantine(
     let mut known = Known::new();
     for column in columns {
         let left = quarantine::of_column(services.store.db(), column.id).await?;
-        let values = left.into_iter().filter_map(|value| {
+        let of_column = known.entry(column.id).or_default();
+        for value in left {
             let key = value.found_key_id.and_then(|id| u32::try_from(id).ok());
-            let key = KeyId::new(key?);
             let id = ValueId::from(value.row_key);
-            under
-                .contains(&key)
-                .then_some((id.start()?.to_owned(), key))
-        });
-        known.insert(column.id, values.collect());
+            let (Some(key), Some(start)) = (key.map(KeyId::new), id.start()) else {
+                continue;
+            };
+            if under.contains(&key) {
+                of_column.entry(start.to_owned()).or_insert((key, 0)).1 += 1;
+            }
+        }
     }
     Ok(known)
 }
@@ -111,8 +113,9 @@ fn seen(counted: &[CensusRow], known: &Known) -> ByKey {
     for row in counted.iter().filter(|row| columns.insert(row.column_id)) {
         let known = known.get(&row.column_id);
         for (start, times) in &*row.standing {
-            if let Some(key) = known.and_then(|known| known.get(start)) {
-                *seen.entry((row.column_id, *key)).or_default() += times;
+            // A copy of one that is in quarantine may stand where it opens.
+            if let Some((key, known)) = known.and_then(|known| known.get(start)) {
+                *seen.entry((row.column_id, *key)).or_default() += (*times).min(*known);
             }
         }
     }

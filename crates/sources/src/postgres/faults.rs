@@ -128,6 +128,8 @@ fn of_code(code: &str, message: &str, place: &Place) -> SourceError {
         "40001" | "57014" => busy("an answer to a statement"),
         "53300" => busy("a free connection slot of the server"),
         "53100" => SourceError::DiskFull { database },
+        // A statement that was prepared a moment ago is not there, or there twice.
+        "26000" | "42P05" => SourceError::Pooled { database },
         "25006" => SourceError::Standby { database },
         INSUFFICIENT_PRIVILEGE => forbidden(message, place),
         UNDEFINED_TABLE => SourceError::NoSuchTable {

@@ -11,8 +11,8 @@ use crate::{SourceError, place::Place};
 /// What of `$1`, an array of heaps, calls what. Followed are functions, the operators, types and operator classes that
 /// lead to more of them, and the CHECKs of domains; what came with PostgreSQL is in no `pg_depend`.
 ///
-/// A cast is found by whoever needs one, when it is needed: nothing depends on it. So those from and to each type that
-/// is not PostgreSQL's own count; who may make one owns one of the two types.
+/// A cast is found by functions of PostgreSQL's own when they are called, for whatever type they are given, be it the
+/// row's own or an array's: nothing depends on it. So where one of them is called, every cast that somebody made counts.
 ///
 /// Trusted is what only an administrator can have put there: functions in C, and operator classes of extensions that
 /// belong to a superuser, as anyone may add to an extension of his. Functions of an extension's in SQL look names up by
@@ -50,9 +50,6 @@ const CALLED: &str = "\
             WHERE c.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND k.contypid = c.objid \
             UNION ALL SELECT 'pg_catalog.pg_type'::pg_catalog.regclass, t.typbasetype FROM pg_catalog.pg_type t \
             WHERE c.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND t.oid = c.objid AND t.typtype = 'd' \
-            UNION ALL SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass, k.castfunc FROM pg_catalog.pg_cast k \
-            WHERE c.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND c.objid IN (k.castsource, k.casttarget) \
-                AND c.objid >= 16384::pg_catalog.oid AND k.castfunc::pg_catalog.oid >= 16384::pg_catalog.oid \
             UNION ALL SELECT 'pg_catalog.pg_type'::pg_catalog.regclass, a.atttypid FROM pg_catalog.pg_type t \
             JOIN pg_catalog.pg_attribute a ON a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped \
             WHERE c.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND t.oid = c.objid AND t.typtype = 'c' \
@@ -65,16 +62,28 @@ const CALLED: &str = "\
     WHERE c.classid = 'pg_catalog.pg_opclass'::pg_catalog.regclass \
         AND NOT (EXISTS (SELECT FROM pg_catalog.pg_depend e WHERE e.classid = c.classid AND e.objid = c.objid \
             AND e.deptype = 'e') AND (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.oid = o.opcowner)) \
-    UNION SELECT DISTINCT c.what || ' calls a function that runs SQL' FROM called c CROSS JOIN LATERAL ( \
-        SELECT k.conbin::pg_catalog.text FROM pg_catalog.pg_constraint k \
-        WHERE c.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND k.oid = c.objid \
-        UNION ALL SELECT i.indexprs::pg_catalog.text || coalesce(i.indpred::pg_catalog.text, '') \
-        FROM pg_catalog.pg_index i \
-        WHERE c.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND i.indexrelid = c.objid \
-        UNION ALL SELECT d.adbin::pg_catalog.text FROM pg_catalog.pg_attrdef d \
-        WHERE c.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.oid = c.objid) AS x (said) \
-    JOIN pg_catalog.pg_proc f ON x.said LIKE '%:funcid ' || f.oid || ' %' \
-    WHERE f.proname ~ '^((query|table|cursor|schema|database)_to_xml|ts_stat|ts_rewrite|(record|domain|array|(any)?(multi)?range)_(in|recv)$)' \
+    UNION SELECT DISTINCT x.what || CASE WHEN k.by IS NULL THEN ' calls a function that runs SQL' \
+        ELSE ' may call ' || k.by END \
+    FROM (SELECT c.what, k.conbin::pg_catalog.text FROM called c JOIN pg_catalog.pg_constraint k \
+            ON c.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND k.oid = c.objid \
+        UNION ALL SELECT c.what, i.indexprs::pg_catalog.text || coalesce(i.indpred::pg_catalog.text, '') \
+        FROM called c JOIN pg_catalog.pg_index i \
+            ON c.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND i.indexrelid = c.objid \
+        UNION ALL SELECT c.what, d.adbin::pg_catalog.text FROM called c JOIN pg_catalog.pg_attrdef d \
+            ON c.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.oid = c.objid \
+        UNION ALL SELECT c.what, s.stxexprs::pg_catalog.text FROM called c JOIN pg_catalog.pg_statistic_ext s \
+            ON c.classid = 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass AND s.oid = c.objid \
+        UNION ALL SELECT c.what, t.partexprs::pg_catalog.text FROM called c JOIN pg_catalog.pg_partitioned_table t \
+            ON c.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND t.partrelid = c.objid) AS x (what, said) \
+    JOIN (SELECT 'JSONCONSTRUCTOREXPR' AS as_said, true AS casts \
+        UNION ALL SELECT w.word || f.oid || ' ', f.proname !~ '^((query|table|cursor|schema|database)_to_xml|ts_stat|ts_rewrite|pg_input_|(record|domain|array|(any)?(multi)?range)_(in|recv)$)' \
+        FROM pg_catalog.pg_proc f CROSS JOIN pg_catalog.unnest(ARRAY[':funcid ', ':opfuncid '])  AS w (word) \
+        WHERE f.pronamespace = 'pg_catalog'::pg_catalog.regnamespace AND f.proname ~ '^((query|table|cursor|schema|database)_to_xml|ts_stat|ts_rewrite|pg_input_|(record|domain|array|(any)?(multi)?range)_(in|recv)$|(textanycat|anytextcat|quote_literal|quote_nullable)$|(to|row_to|array_to)_jsonb?$|jsonb?_(build|object|array|agg))' \
+        ) AS f ON x.said LIKE '%' || f.as_said || '%' \
+    LEFT JOIN (SELECT p.oid::pg_catalog.regprocedure::pg_catalog.text FROM pg_catalog.pg_cast m \
+        JOIN pg_catalog.pg_proc p ON p.oid = m.castfunc JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
+        WHERE m.oid >= 16384::pg_catalog.oid AND l.lanname NOT IN ('internal', 'c')) AS k (by) ON f.casts \
+    WHERE NOT f.casts OR k.by IS NOT NULL \
     ORDER BY 1";
 
 /// What calls what, of these heaps; for people.

@@ -43,3 +43,28 @@ pub(super) async fn next(
     let (first, last): (Option<i64>, Option<i64>) = ends.await.at(&table.place)?;
     Ok(first.zip(last).map(|(first, last)| Range { first, last }))
 }
+
+/// How many rows a range has, found as all of its rows are.
+pub(super) async fn rows(
+    connection: &mut SqliteConnection,
+    table: &Table,
+    range: Range,
+) -> Result<i64, SourceError> {
+    let (rowid, from) = (table.rowid(), table.sql());
+    let sql = format!("SELECT count(*) FROM {from} WHERE {rowid} BETWEEN ? AND ?");
+    let rows = sqlx::query_scalar(AssertSqlSafe(sql))
+        .bind(range.first)
+        .bind(range.last)
+        .fetch_one(connection);
+    rows.await.at(&table.place)
+}
+
+/// How many rows there are, whatever their rowids.
+pub(super) async fn all_rows(
+    connection: &mut SqliteConnection,
+    table: &Table,
+) -> Result<i64, SourceError> {
+    let sql = format!("SELECT count(*) FROM {}", table.sql());
+    let rows = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(connection);
+    rows.await.at(&table.place)
+}

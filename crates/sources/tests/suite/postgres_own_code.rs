@@ -54,8 +54,27 @@ async fn whatever_leads_to_code_of_the_owners_is_named_and_what_an_administrator
         ),
         (
             "CREATE TYPE kind AS ENUM ('a'); CREATE FUNCTION say(k kind) RETURNS text LANGUAGE plpgsql AS 'BEGIN RETURN 1; END'; \
-             CREATE CAST (kind AS text) WITH FUNCTION say(kind); ALTER TABLE patients ADD COLUMN kinds kind[]",
-            "column kinds calls public.say(public.kind)",
+             CREATE CAST (kind AS text) WITH FUNCTION say(kind); ALTER TABLE patients ADD COLUMN kind kind; \
+             ALTER TABLE patients ADD CONSTRAINT k CHECK (('' || kind) <> 'z')",
+            "constraint k may call public.say(public.kind)",
+        ),
+        (
+            "CREATE TYPE kind AS ENUM ('a'); CREATE FUNCTION say(k kind[]) RETURNS text LANGUAGE plpgsql AS 'BEGIN RETURN 1; END'; \
+             CREATE CAST (kind[] AS text) WITH FUNCTION say(kind[]); \
+             ALTER TABLE patients ADD CONSTRAINT k CHECK (quote_literal(enum_range(null::kind)) <> 'z')",
+            "constraint k may call public.say(public.kind[])",
+        ),
+        (
+            "CREATE FUNCTION say(p patients) RETURNS text LANGUAGE plpgsql AS 'BEGIN RETURN 1; END'; \
+             CREATE CAST (patients AS text) WITH FUNCTION say(patients); \
+             ALTER TABLE patients ADD CONSTRAINT k CHECK (('' || patients) <> 'z')",
+            "constraint k may call public.say(public.patients)",
+        ),
+        (
+            "CREATE OPERATOR @~ (LEFTARG = tsquery, RIGHTARG = text, FUNCTION = pg_catalog.ts_rewrite); \
+             ALTER TABLE patients ADD CONSTRAINT k CHECK \
+                 (('a'::tsquery @~ 'SELECT ''a''::tsquery, ''b''::tsquery') IS NOT NULL)",
+            "constraint k calls a function that runs SQL",
         ),
         (
             "CREATE DOMAIN d AS bigint CHECK (f(VALUE)); CREATE TYPE pair AS (a d, b int); \

@@ -247,3 +247,47 @@ async fn rows_that_an_index_lacks_are_seen() {
         assert_eq!((measured.rows, measured.columns[0].values), (20, 20));
     }
 }
+
+/// One flipped bit: SQLite reads all rows, and by rowid only those before it.
+#[tokio::test]
+async fn rows_behind_a_rowid_that_is_out_of_order_are_missed_by_nobody_unnoticed() {
+    let mut fixture = SqliteFixture::new("delete").await;
+    fixture
+        .execute("CREATE TABLE visits (id INTEGER PRIMARY KEY, ssn BLOB)")
+        .await;
+    for id in 1..=9 {
+        let sealed = ciphertext(OLD, id, 8);
+        let insert = sqlx::query("INSERT INTO visits (ssn) VALUES (?)").bind(sealed);
+        insert.execute(&fixture.application).await.unwrap();
+    }
+    let root = "SELECT rootpage FROM sqlite_schema WHERE name = 'visits'";
+    let root: i64 = sqlx::query_scalar(root)
+        .fetch_one(&fixture.application)
+        .await
+        .unwrap();
+    let size: i64 = sqlx::query_scalar("PRAGMA page_size")
+        .fetch_one(&fixture.application)
+        .await
+        .unwrap();
+    fixture.application.close().await;
+
+    let mut file = std::fs::read(fixture.path()).unwrap();
+    let page = usize::try_from((root - 1) * size).unwrap();
+    // The pointer of the second cell; there a length of one byte, then the rowid.
+    let cell = u16::from_be_bytes([file[page + 10], file[page + 11]]);
+    let rowid = page + usize::from(cell) + 1;
+    assert_eq!(file[rowid], 2);
+    file[rowid] = 66;
+    std::fs::write(fixture.path(), file).unwrap();
+    fixture.reopen("").await;
+    let columns = [CensusColumn {
+        name: "ssn".to_owned(),
+        ..ssn().to_count()
+    }];
+    let counted = fixture.source().census("visits", &columns, None).await;
+    let said = counted.unwrap_err().to_string();
+    assert!(
+        said.contains("9 rows are there, and 1 are found by their rowids"),
+        "{said}"
+    );
+}
