@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use rekey_domain::{BindValue, ColumnName, KeyId, KeyName, KeyState, Principal, QuarantineReason};
 use rekey_envelope::{Ciphertext, associated_data};
 use rekey_store::{
-    StoreError, columns, keyrings, keys,
+    StoreError, audit, columns, keyrings, keys,
     quarantine::{self, Quarantined, ROW_NAME_COLUMN_ID},
 };
 use serde::Serialize;
@@ -92,7 +92,11 @@ pub async fn resolve_quarantined(
     }
     let details = json!({ "because": because, "values": values });
     asked
-        .commit("quarantine.resolved", &several(ids, "values"), details)
+        .commit(
+            audit::Action::QuarantineResolved,
+            &several(ids, "values"),
+            details,
+        )
         .await
 }
 

@@ -1,5 +1,6 @@
 //! The audit log: an append-only chain of hashes, with encrypted details beside it.
 
+mod actions;
 pub(crate) mod entities;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use sea_orm::{
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+pub use crate::audit::actions::Action;
 pub use crate::audit::entities::audit_entry::Model as AuditEntry;
 use crate::{
     StoreError, Unit,
@@ -36,8 +38,8 @@ pub struct AuditPen {
 /// What happened.
 #[derive(Debug, Clone)]
 pub struct Record<'a> {
-    /// What was done, such as `key.created`.
-    pub action: &'a str,
+    /// What was done.
+    pub action: Action,
     /// To what, such as `phi/3`.
     pub subject: &'a str,
     /// `done`, or why not.
@@ -79,7 +81,7 @@ impl AuditPen {
             sequence,
             time: unit.now(),
             principal: Text(self.principal.clone()),
-            action: record.action.to_owned(),
+            action: record.action.name().to_owned(),
             subject: record.subject.to_owned(),
             outcome: record.outcome.to_owned(),
             details_hash: Sha256::digest(&salted).to_vec(),
@@ -253,7 +255,7 @@ mod tests {
     async fn write(store: &Store, pen: &AuditPen, subject: &str) {
         let unit = store.begin().await.unwrap();
         let record = Record {
-            action: "key.created",
+            action: Action::KeyCreated,
             subject,
             outcome: "done",
             details: json!({ "canary": subject }),
@@ -354,7 +356,7 @@ mod tests {
             let pen = pen();
             let unit = store.unit().await;
             let record = Record {
-                action: "key.created",
+                action: Action::KeyCreated,
                 subject: "phi/3",
                 outcome: "done",
                 details: json!({}),

@@ -3,7 +3,7 @@
 use rekey_domain::{Principal, RotationState};
 use rekey_domain::{Role, Worker};
 use rekey_operations::{Services, verify_audit};
-use rekey_store::audit::Record;
+use rekey_store::audit::{Action, Record};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool};
 
@@ -329,7 +329,7 @@ async fn forge(services: &Services, principal: Principal) {
     let pen = services.pen(&principal).await.unwrap();
     let unit = services.store.begin().await.unwrap();
     let record = Record {
-        action: "certificate.signed",
+        action: Action::CertificateSigned,
         subject: "phi",
         outcome: "done",
         details: Value::Null,

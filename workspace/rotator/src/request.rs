@@ -5,7 +5,10 @@ use rekey_domain::{Principal, RequestDecision, decide_request};
 use rekey_messages::{RotationDue, RotationRequested};
 use rekey_operations::Services;
 use rekey_runtime::{Handler, Job, JobError, crash};
-use rekey_store::{audit::Record, batches, keyrings, rotations};
+use rekey_store::{
+    audit::{self, Record},
+    batches, keyrings, rotations,
+};
 use serde_json::json;
 
 /// Starts rotations.
@@ -30,7 +33,7 @@ impl Handler for RequestRotation {
         let latest = rotations::latest(unit.db(), keyring.id).await?;
         let decision = decide_request(latest.as_ref().map(|rotation| rotation.state.0));
         let (rotation, action) = match (decision, latest) {
-            (RequestDecision::Join, Some(live)) => (live, "rotation.joined"),
+            (RequestDecision::Join, Some(live)) => (live, audit::Action::RotationJoined),
             (decision, latest) => {
                 if let (RequestDecision::Supersede, Some(late)) = (decision, latest) {
                     rotations::supersede(&unit, &late).await?;
@@ -40,7 +43,7 @@ impl Handler for RequestRotation {
                 if !command.canary.is_none() {
                     rotations::set_canary(&unit, &started, &command.canary).await?;
                 }
-                (started, "rotation.started")
+                (started, audit::Action::RotationStarted)
             }
         };
         let id = rotation.id;
@@ -68,7 +71,7 @@ impl Handler for RequestRotation {
         pen.append(&unit, record).await?;
         unit.commit().await?;
         crash::point("rotator.requested");
-        tracing::info!(keyring = %command.keyring, rotation = %id, action, "rotation requested");
+        tracing::info!(keyring = %command.keyring, rotation = %id, %action, "rotation requested");
         Ok(())
     }
 }

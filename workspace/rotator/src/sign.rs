@@ -7,7 +7,7 @@ use rekey_messages::CertificateWanted;
 use rekey_operations::{OperationError, Services, certificates::sign_certificate};
 use rekey_runtime::{Handler, Job, JobError};
 use rekey_store::{
-    audit::Record,
+    audit::{self, Record},
     certificates,
     rotations::{self, Rotation},
 };
@@ -53,7 +53,7 @@ impl SignCertificate {
         }
         let subject = rotation.id.to_string();
         let record = Record {
-            action: "certificate.signed",
+            action: audit::Action::CertificateSigned,
             subject: &subject,
             outcome: "done",
             details: json!({ "signed_by": signed.signed_by }),

@@ -6,7 +6,7 @@ use rekey_messages::{KeyCreated, StandbyWanted};
 use rekey_operations::{Action, OperationError, Services, authorise, make_key, or_pause};
 use rekey_runtime::{Handler, Job, JobError, crash};
 use rekey_store::{
-    audit::Record,
+    audit::{self, Record},
     keyrings::{self, Keyring},
     keys, rotations,
 };
@@ -72,7 +72,7 @@ impl MakeStandby {
         pen.append(
             &unit,
             Record {
-                action: "key.created",
+                action: audit::Action::KeyCreated,
                 subject: &subject,
                 outcome: "done",
                 details,

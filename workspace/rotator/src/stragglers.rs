@@ -9,7 +9,7 @@ use rekey_operations::{OperationError, Services, Stragglers, look_for_stragglers
 use rekey_runtime::{Handler, Job, JobError, leased};
 use rekey_store::{
     Unit,
-    audit::Record,
+    audit::{self, Record},
     keyrings::{self, Keyring},
     rotations::{self, Rotation},
     stragglers::{self, Findings},
@@ -83,7 +83,7 @@ impl LookForStragglers {
             pen.append(
                 &unit,
                 Record {
-                    action: "sweep.started",
+                    action: audit::Action::SweepStarted,
                     subject: keyring.name.0.as_str(),
                     outcome: "done",
                     details: record,

@@ -3,7 +3,7 @@
 use rekey_domain::Principal;
 use rekey_store::{
     Unit,
-    audit::{AuditPen, Record},
+    audit::{self, AuditPen, Record},
 };
 use serde_json::Value;
 use uuid::Uuid;
@@ -40,7 +40,7 @@ impl Audited {
     /// [`OperationError::Store`]; then nothing was done.
     pub async fn commit(
         self,
-        action: &str,
+        action: audit::Action,
         subject: &str,
         details: Value,
     ) -> Result<(), OperationError> {

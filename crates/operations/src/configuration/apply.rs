@@ -7,7 +7,7 @@ use rekey_messages::RotationDue;
 use rekey_sources::{Source, TableShape};
 use rekey_store::{
     Unit,
-    audit::Record,
+    audit::{self, Record},
     columns::{self, NewColumn, Protection},
     keyrings, rotations,
 };
@@ -94,7 +94,7 @@ pub async fn apply(
     pen.append(
         &unit,
         Record {
-            action: "configuration.applied",
+            action: audit::Action::ConfigurationApplied,
             subject: "rekey.toml",
             outcome: "done",
             details,

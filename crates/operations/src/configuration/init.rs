@@ -6,7 +6,7 @@ use rekey_domain::{BackupPolicy, BackupProof, KeyState, Principal, Purpose};
 use rekey_envelope::DataKey;
 use rekey_store::{
     Store, Unit,
-    audit::{AuditPen, Record},
+    audit::{self, AuditPen, Record},
     keyrings::{self, Keyring},
     keys,
 };
@@ -146,7 +146,7 @@ async fn first_audit_key(
     keys::switch(&unit, keyring, &key, &keyring.policy.0, gate(keyring)).await?;
     keys::take_usage(&unit, key.id(), 2, false).await?;
     record_keyring(&unit, &pen, keyring).await?;
-    record_key(&unit, &pen, keyring, &key, "key.activated").await?;
+    record_key(&unit, &pen, keyring, &key, audit::Action::KeyActivated).await?;
     unit.commit().await?;
     Ok(())
 }
@@ -199,9 +199,9 @@ async fn add_key(
         keyring,
         &key,
         if as_primary {
-            "key.activated"
+            audit::Action::KeyActivated
         } else {
-            "key.created"
+            audit::Action::KeyCreated
         },
     )
     .await?;
@@ -222,7 +222,7 @@ async fn record_keyring(
     let subject = keyring.name.0.to_string();
     let details = json!({ "purpose": keyring.purpose.0, "algorithm": keyring.algorithm.0, "policy": keyring.policy.0 });
     let record = Record {
-        action: "keyring.created",
+        action: audit::Action::KeyringCreated,
         subject: &subject,
         outcome: "done",
         details,
@@ -235,7 +235,7 @@ async fn record_key(
     pen: &AuditPen,
     keyring: &Keyring,
     key: &keys::Key,
-    action: &str,
+    action: audit::Action,
 ) -> Result<(), OperationError> {
     let subject = key.name(keyring).to_string();
     let details = json!({ "key_id": key.id(), "algorithm": key.algorithm.0, "backup": keyring.policy.0.backup });

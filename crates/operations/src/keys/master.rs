@@ -7,7 +7,7 @@ mod view;
 
 use rekey_domain::{KeyName, Principal};
 use rekey_store::{
-    audit::{AuditPen, Record},
+    audit::{self, AuditPen, Record},
     keys,
 };
 use serde::Serialize;
@@ -95,7 +95,7 @@ async fn begin(
     let make = start == StartWith::NewMasterKey || !is_cut_short(services, &current).await?;
     let pen = services.pen(principal).await?;
     let started = Record {
-        action: "master-key.rotation-started",
+        action: audit::Action::MasterKeyRotationStarted,
         subject: &current,
         outcome: "done",
         details: json!({ "new_master_key": make }),
@@ -106,7 +106,7 @@ async fn begin(
     }
     let new = services.kms.new_master_key().await?;
     let created = Record {
-        action: "master-key.created",
+        action: audit::Action::MasterKeyCreated,
         subject: &new.id,
         outcome: "done",
         details: json!({ "before": current, "provider": new.provider }),
@@ -129,7 +129,7 @@ async fn record_end(
     principal: &Principal,
 ) -> Result<(), OperationError> {
     let ended = Record {
-        action: "master-key.rotated",
+        action: audit::Action::MasterKeyRotated,
         subject: &rotation.master_key,
         outcome: match is_whole {
             false => "cut short",

@@ -7,7 +7,7 @@ use rekey_domain::{Principal, Purpose};
 use rekey_kms::Kms;
 use rekey_store::{
     Store,
-    audit::{AuditPen, Record},
+    audit::{self, AuditPen, Record},
     keyrings, keys,
 };
 use serde_json::json;
@@ -70,7 +70,7 @@ impl UseLog {
             pen.append(
                 &unit,
                 Record {
-                    action: "key.used",
+                    action: audit::Action::KeyUsed,
                     subject: &subject,
                     outcome: "done",
                     details,

@@ -2,7 +2,10 @@
 
 use rekey_domain::{AT_ONCE, EVERY, Principal, format_duration};
 use rekey_messages::Event;
-use rekey_store::{StoreError, audit::Record};
+use rekey_store::{
+    StoreError,
+    audit::{self, Record},
+};
 use serde_json::json;
 
 use crate::{OperationError, Requester, Services, publish};
@@ -94,7 +97,7 @@ async fn audit(
     pen.append(
         &unit,
         Record {
-            action: "request.refused",
+            action: audit::Action::RequestRefused,
             subject: amqp_user.unwrap_or("nobody"),
             outcome: "refused",
             details: json!({ "reason": reason, "amqp_user": amqp_user, "requests": requests }),

@@ -1,7 +1,7 @@
 //! Cancelling a rotation: it stops where it is, and the next one takes the rest along.
 
 use rekey_domain::{Principal, RotationState};
-use rekey_store::rotations;
+use rekey_store::{audit, rotations};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -35,6 +35,6 @@ pub async fn cancel_rotation(
     rotations::cancel(&asked.unit, &rotation, because).await?;
     let details = json!({ "because": because, "was": state });
     asked
-        .commit("rotation.cancelled", &id.to_string(), details)
+        .commit(audit::Action::RotationCancelled, &id.to_string(), details)
         .await
 }

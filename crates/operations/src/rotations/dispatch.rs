@@ -3,7 +3,7 @@
 use rekey_domain::Principal;
 use rekey_store::{
     Unit,
-    audit::{AuditPen, Record},
+    audit::{self, AuditPen, Record},
     batches::{self, Dispatched},
     progress::Unfinished,
     rotations::{Locked, Rotation},
@@ -51,7 +51,7 @@ impl Dispatch {
         let pen = pen.expect("a rotation is asked to pause when it starts, and never later");
         let subject = rotation.id.to_string();
         let record = Record {
-            action: "rotation.paused",
+            action: audit::Action::RotationPaused,
             subject: &subject,
             outcome: "done",
             details: json!({ "because": why }),

@@ -6,7 +6,7 @@ use rekey_domain::Principal;
 use rekey_messages::RotationDue;
 use rekey_runtime::{Job, JobError};
 use rekey_store::{
-    Unit, batches,
+    Unit, audit, batches,
     rotations::{self, Rotation},
 };
 use serde_json::json;
@@ -36,7 +36,7 @@ pub async fn pause_rotation(
     }
     rotations::pause(&asked.unit, &rotation, &format!("by {principal}")).await?;
     asked
-        .commit("rotation.paused", &id.to_string(), json!({}))
+        .commit(audit::Action::RotationPaused, &id.to_string(), json!({}))
         .await
 }
 
@@ -94,7 +94,7 @@ async fn resume(
         json!({})
     };
     asked
-        .commit("rotation.resumed", &id.to_string(), details)
+        .commit(audit::Action::RotationResumed, &id.to_string(), details)
         .await
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rekey_domain::{KeyringName, Principal, RotationReason, RotationState};
 use rekey_messages::{Event, Message, RotationDue, RotationRequested, route_of};
-use rekey_store::{batches, inbox, keyrings, rotations};
+use rekey_store::{audit, batches, inbox, keyrings, rotations};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -125,7 +125,7 @@ async fn send(
     }
     asked.unit.send_event(event, route, Duration::ZERO).await?;
     asked
-        .commit("rotation.requested", keyring.as_str(), details)
+        .commit(audit::Action::RotationRequested, keyring.as_str(), details)
         .await
 }
 
@@ -160,7 +160,7 @@ pub async fn retry_rotation(
     dispatch.run(unit, &live).await?;
     unit.send(&RotationDue { rotation: id }).await?;
     asked
-        .commit("rotation.retried", &id.to_string(), json!({}))
+        .commit(audit::Action::RotationRetried, &id.to_string(), json!({}))
         .await
 }
 

@@ -7,7 +7,7 @@ use rekey_domain::{
 };
 use rekey_messages::RotationDue;
 use rekey_store::{
-    Unit, keyrings,
+    Unit, audit, keyrings,
     rotations::{self, Rotation},
     sweeps,
 };
@@ -32,10 +32,10 @@ pub enum SweepOutcome {
 impl SweepOutcome {
     /// As the audit log has it, with what it is about there: the keyring, or the rotation that does it, so that it
     /// stands on that one's certificate.
-    fn audited(self, keyring: &KeyringName, rotation: Uuid) -> (&'static str, String) {
+    fn audited(self, keyring: &KeyringName, rotation: Uuid) -> (audit::Action, String) {
         match self {
-            Self::Started => ("sweep.started", keyring.to_string()),
-            Self::Joined | Self::AnotherPass => ("sweep.joined", rotation.to_string()),
+            Self::Started => (audit::Action::SweepStarted, keyring.to_string()),
+            Self::Joined | Self::AnotherPass => (audit::Action::SweepJoined, rotation.to_string()),
         }
     }
 }
@@ -104,7 +104,7 @@ pub(crate) async fn ask(
     let (action, subject) = outcome.audited(keyring, rotation.id);
     let details = audit_details(&rotation, keyring, columns, outcome, details);
     asked.commit(action, &subject, details).await?;
-    tracing::info!(%keyring, rotation = %rotation.id, action, "a sweep was asked for");
+    tracing::info!(%keyring, rotation = %rotation.id, %action, "a sweep was asked for");
     Ok(view(rotation, keyring, columns, outcome))
 }
 

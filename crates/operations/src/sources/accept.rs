@@ -1,7 +1,7 @@
 //! Accepting that a source is another database from now on: a person's word, in the audit log.
 
 use rekey_domain::Principal;
-use rekey_store::columns;
+use rekey_store::{audit, columns};
 use serde::Serialize;
 use serde_json::json;
 
@@ -46,6 +46,8 @@ pub async fn accept_database(
         now,
     };
     let details = json!({ "before": accepted.before, "now": accepted.now });
-    asked.commit("source.accepted", name, details).await?;
+    asked
+        .commit(audit::Action::SourceAccepted, name, details)
+        .await?;
     Ok(accepted)
 }

@@ -6,7 +6,7 @@ use rekey_domain::{ColumnName, Principal, not_released};
 use rekey_sources::{Source, SourceError, TableShape};
 use rekey_store::{
     Unit,
-    audit::Record,
+    audit::{self, Record},
     columns::{self, Protected},
 };
 use serde::Serialize;
@@ -72,7 +72,7 @@ pub async fn release_column(
         "values": values,
     });
     let record = Record {
-        action: "column.released",
+        action: audit::Action::ColumnReleased,
         subject: &subject,
         outcome: "done",
         details,

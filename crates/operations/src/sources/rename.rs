@@ -6,7 +6,10 @@ use std::{collections::HashMap, sync::Arc};
 
 use rekey_domain::{Bind, ColumnName, Principal, QuarantineReason};
 use rekey_sources::{Measure, Source, TableShape};
-use rekey_store::columns::{self, NewPlace, Protected};
+use rekey_store::{
+    audit,
+    columns::{self, NewPlace, Protected},
+};
 use serde::Serialize;
 use serde_json::json;
 
@@ -106,7 +109,7 @@ pub async fn rename_column(
         "looked_at": renamed.looked_at, "opened": renamed.opened,
     });
     asked
-        .commit("column.renamed", &old.to_string(), details)
+        .commit(audit::Action::ColumnRenamed, &old.to_string(), details)
         .await?;
     Ok(renamed)
 }

@@ -1,7 +1,7 @@
 //! What a person does with a message that was given up: sends it again, or is done with it.
 
 use rekey_domain::Principal;
-use rekey_store::dead_letters;
+use rekey_store::{audit, dead_letters};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -26,7 +26,7 @@ pub async fn retry_dead_letters(
     let details = json!({ "ids": ids });
     asked
         .commit(
-            "dead-letter.retried",
+            audit::Action::DeadLetterRetried,
             &several(ids, "dead letters"),
             details,
         )
@@ -55,7 +55,7 @@ pub async fn dismiss_dead_letters(
     let details = json!({ "because": because, "letters": letters });
     asked
         .commit(
-            "dead-letter.dismissed",
+            audit::Action::DeadLetterDismissed,
             &several(ids, "dead letters"),
             details,
         )

@@ -141,10 +141,13 @@ mod tests {
             let unit = store.unit().await;
             rotations::pause(&unit, &started, "by ana").await.unwrap();
             assert_eq!(read(unit.db()).await.unwrap().paused, 1);
-            let over = RotationState::Failed;
-            rotations::change_state(&unit, &started, over, Default::default())
-                .await
-                .unwrap();
+            use RotationState::{Distributing, Grace, ReEncrypting, Superseded};
+            for state in [Distributing, ReEncrypting, Grace, Superseded] {
+                let now = rotations::by_id(unit.db(), started.id).await.unwrap();
+                rotations::change_state(&unit, &now, state, Default::default())
+                    .await
+                    .unwrap();
+            }
             assert_eq!(read(unit.db()).await.unwrap().paused, 0);
         }
     }

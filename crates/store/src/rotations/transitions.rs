@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, Utc};
-use rekey_domain::{BackupPolicy, BackupProof, KeyName, Part, RotationState};
+use rekey_domain::{BackupPolicy, BackupProof, KeyName, Part, RotationKind, RotationState};
 use rekey_messages::{
     CertificateWanted, KeyringChanged, RotationCompleted, RotationDue, RotationFailed,
     StandbyWanted,
@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     StoreError, Unit,
-    audit::{AuditPen, Record},
+    audit::{self, AuditPen, Record},
     batches,
     database::stored::Json,
     keys::{self, keyrings::Keyring},
@@ -159,7 +159,7 @@ pub async fn switch(
     let name = standby.name(keyring);
     let details = json!({ "rotation": rotation.id, "key_id": standby.id(), "algorithm": standby.algorithm.0, "backup": policy.backup });
     let record = Record {
-        action: "key.activated",
+        action: audit::Action::KeyActivated,
         subject: &name.to_string(),
         outcome: "done",
         details,
@@ -344,7 +344,10 @@ pub async fn complete(
         .await?;
     }
     let record = Record {
-        action: &format!("{}.completed", kind.noun()),
+        action: match kind {
+            RotationKind::Switch => audit::Action::RotationCompleted,
+            RotationKind::Sweep => audit::Action::SweepCompleted,
+        },
         subject: keyring.name.0.as_str(),
         outcome: "done",
         details: json!({ "rotation": id, "certificate": certificate }),
@@ -376,7 +379,10 @@ pub async fn fail(
     };
     unit.send(&failed).await?;
     let record = Record {
-        action: &format!("{}.failed", kind.noun()),
+        action: match kind {
+            RotationKind::Switch => audit::Action::RotationFailed,
+            RotationKind::Sweep => audit::Action::SweepFailed,
+        },
         subject: keyring.name.0.as_str(),
         outcome: "failed",
         details: json!({ "rotation": rotation.id, "reason": why }),
@@ -417,7 +423,7 @@ async fn pause_with(
     };
     update(unit, rotation, changes).await?;
     let record = Record {
-        action: "rotation.paused",
+        action: audit::Action::RotationPaused,
         subject: &rotation.id.to_string(),
         outcome: "done",
         details: json!({ "because": why }),

@@ -4,7 +4,7 @@ use rekey_domain::{Algorithm, Found};
 use rekey_messages::StandbyWanted;
 use rekey_store::{
     Unit,
-    audit::Record,
+    audit::{self, Record},
     columns,
     keyrings::{self, Keyring},
     keys,
@@ -31,7 +31,7 @@ impl Retired {
 
     pub(super) fn record(&self) -> Record<'_> {
         Record {
-            action: "key.retired",
+            action: audit::Action::KeyRetired,
             subject: &self.key,
             outcome: "done",
             details: json!({ "algorithm": self.algorithm }),

@@ -2,7 +2,7 @@
 
 use rekey_domain::Principal;
 use rekey_kms::{LocalKms, Passphrase};
-use rekey_store::audit::Record;
+use rekey_store::audit::{self, Record};
 use serde_json::json;
 
 use super::append;
@@ -29,7 +29,7 @@ pub async fn change_passphrase(
     let master_key = services.kms.describe().await?.id;
     let sealed = new.is_some();
     let record = |outcome| Record {
-        action: "master-key.passphrase-changed",
+        action: audit::Action::MasterKeyPassphraseChanged,
         subject: &master_key,
         outcome,
         details: json!({ "sealed": sealed }),
