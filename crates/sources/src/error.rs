@@ -365,6 +365,8 @@ impl SourceError {
                 | Self::OpenTransactions { .. }
                 | Self::FenceLost { .. }
                 | Self::DeadlinePassed { .. }
+                // Its session ends by itself, as a rule.
+                | Self::TemporaryPart { .. }
         )
     }
 
@@ -389,7 +391,6 @@ impl SourceError {
                 | Self::NoSuchColumn { .. }
                 | Self::NotATable { .. }
                 | Self::ForeignPart { .. }
-                | Self::TemporaryPart { .. }
                 | Self::CannotBind { .. }
                 | Self::NoRowId { .. }
                 | Self::Pooled { .. }

@@ -6,14 +6,13 @@ use std::{
     sync::OnceLock,
 };
 
-use crate::programs::{self, PROGRAMS};
+use crate::programs;
 
 /// The file that says of which commit the source is.
 const COMMIT: &str = "commit";
 
 /// The folder with the programs of the commit before the one that added the newest migration, or of
-/// the commit that `REKEY_TEST_PREVIOUS` names, built once and kept in `target/previous`. They are built beside ours,
-/// under names of their own: most of what they are made of is the same, and there already.
+/// the commit that `REKEY_TEST_PREVIOUS` names, built once into `target/previous`.
 ///
 /// # Panics
 /// Without the history of the repository, or when they do not build.
@@ -21,26 +20,19 @@ pub fn previous_programs() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
         let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let asked = std::env::var("REKEY_TEST_PREVIOUS");
-        let commit = asked.unwrap_or_else(|_| commit_before_newest_migration(&workspace));
+        let named = std::env::var("REKEY_TEST_PREVIOUS");
+        let commit = named.unwrap_or_else(|_| commit_before_newest_migration(&workspace));
         let commit = run(Command::new("git")
             .args(["rev-parse", &commit])
             .current_dir(&workspace));
-        let target = programs::target_folder(&workspace);
-        let (kept, built) = (target.join("previous"), target.join("debug"));
-        if std::fs::read_to_string(kept.join(COMMIT)).ok().as_ref() != Some(&commit) {
-            let source = extract(&workspace, commit.trim(), &kept);
-            for program in PROGRAMS {
-                rename(&source, program);
-            }
-            programs::build(&source, &target, &features(&source));
-            for program in PROGRAMS {
-                std::fs::copy(built.join(named(program)), kept.join(program))
-                    .expect("it was built just now");
-            }
-            std::fs::write(kept.join(COMMIT), &commit).expect("the target folder is ours");
+        let target = programs::target_folder(&workspace).join("previous");
+        let source = target.join("source");
+        if std::fs::read_to_string(target.join(COMMIT)).ok().as_ref() != Some(&commit) {
+            extract(&workspace, commit.trim(), &target);
+            std::fs::write(target.join(COMMIT), &commit).expect("the target folder is ours");
         }
-        kept
+        programs::build(&source, &target, &features(&source));
+        target.join("debug")
     })
 }
 
@@ -56,25 +48,9 @@ fn features(source: &Path) -> Vec<&'static str> {
     }
 }
 
-/// What a program of before is called where ours stand.
-fn named(program: &str) -> String {
-    format!("previous-{program}")
-}
-
-/// Gives a program of the source that name; its package keeps its own.
-fn rename(source: &Path, program: &str) {
-    let folder = program.strip_prefix("rekey-").unwrap_or(program);
-    let manifest = source.join("workspace").join(folder).join("Cargo.toml");
-    let text = std::fs::read_to_string(&manifest).expect("each program has a manifest");
-    let bin = |name: &str| format!("[[bin]]\nname = \"{name}\"");
-    let renamed = text.replace(&bin(program), &bin(&named(program)));
-    assert_ne!(renamed, text, "{} names its program", manifest.display());
-    std::fs::write(&manifest, renamed).expect("the target folder is ours");
-}
-
 /// The source of a commit. Its files are as of now: by the dates of another commit's, cargo would take
 /// what it built of that one for this one's.
-fn extract(workspace: &Path, commit: &str, target: &Path) -> PathBuf {
+fn extract(workspace: &Path, commit: &str, target: &Path) {
     let source = target.join("source");
     let _ = std::fs::remove_dir_all(&source);
     std::fs::create_dir_all(&source).expect("the target folder is ours");
@@ -88,7 +64,6 @@ fn extract(workspace: &Path, commit: &str, target: &Path) -> PathBuf {
         .arg(&archive)
         .arg("-C")
         .arg(&source));
-    source
 }
 
 fn commit_before_newest_migration(workspace: &Path) -> String {

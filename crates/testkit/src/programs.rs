@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Every program.
-pub(crate) const PROGRAMS: [&str; 4] = [
+const PROGRAMS: [&str; 4] = [
     "rekey",
     "rekey-scheduler",
     "rekey-rotator",

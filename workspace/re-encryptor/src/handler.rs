@@ -140,11 +140,16 @@ pub fn count_from_zero() {
     }
 }
 
-/// Counts a batch that ended, and what it did.
-pub fn count(tally: &Tally, outcome: &'static str) {
+/// Counts what was done of a batch.
+pub fn count_moved(tally: &Tally) {
     metrics::counter!(metric::VALUES_MOVED).increment(tally.moved);
     metrics::counter!(metric::ROW_CONFLICTS).increment(tally.conflicts);
     metrics::counter!(metric::VALUES_QUARANTINED).increment(tally.quarantined);
+}
+
+/// Counts a batch that ended, and what it did.
+pub fn count(tally: &Tally, outcome: &'static str) {
+    count_moved(tally);
     metrics::counter!(metric::BATCHES, "outcome" => outcome).increment(1);
 }
 

@@ -219,7 +219,13 @@ impl<'a> Shared<'a> {
         let source = &work.source;
         let known = source
             .write_together(&updates, deadline, &mut written)
-            .await?;
+            .await;
+        // Nothing was written then.
+        let known = known.inspect_err(|_| {
+            for (at, _) in &moved {
+                self.parts[*at].in_doubt = None;
+            }
+        })?;
         for (((at, moved), written), is_known) in moved.iter().zip(written).zip(known) {
             let part = &mut self.parts[*at];
             let page = (&*moved.updates, &*written);
@@ -246,12 +252,13 @@ impl<'a> Shared<'a> {
         // Sent by itself meanwhile, by a program that knows of no leaders.
         let open = batches::led(unit.db(), rotation, leader).await?;
         let open: HashSet<Uuid> = open.into_iter().map(|batch| batch.id).collect();
-        let (mut met, mut done) = (BTreeMap::new(), Vec::new());
+        let (mut met, mut done, mut rows) = (BTreeMap::new(), Vec::new(), 0);
         for part in self
             .parts
             .iter()
             .filter(|part| open.contains(&part.batch.id))
         {
+            rows += part.tally.rows;
             if part.stands == Stands::Done {
                 batches::finish(&unit, &held, part.batch, part.tally).await?;
                 done.push(part.tally);
@@ -266,6 +273,7 @@ impl<'a> Shared<'a> {
             };
             if told != Tally::default() || part.in_doubt != part.told_doubt {
                 batches::tell(&unit, part.batch, told, part.in_doubt).await?;
+                handler::count_moved(&told);
             }
         }
         batches::release(&unit, leader).await?;
@@ -275,6 +283,6 @@ impl<'a> Shared<'a> {
             tracing::error!(rotation = %rotation.id, why, "the rotation is paused");
         }
         done.iter().for_each(|tally| handler::count(tally, "done"));
-        Ok(done.iter().map(|tally| tally.rows).sum())
+        Ok(rows)
     }
 }

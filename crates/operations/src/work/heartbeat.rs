@@ -18,8 +18,9 @@ use crate::{OperationError, Services};
 use rekey_domain::Worker;
 
 const EVERY: Duration = Duration::from_secs(3);
-/// What is lacking may be there soon, as a connection after the start.
+/// What is lacking may be there soon, as a connection after the start; what is not by then is away for longer.
 const SOON: Duration = Duration::from_millis(500);
+const LOOKS_SOON: u32 = 20;
 /// A KMS costs money and has limits.
 const KMS_EVERY: Duration = Duration::from_secs(30);
 /// What does not answer by then is not there.
@@ -83,6 +84,7 @@ async fn look(
     changed: &Notify,
 ) {
     let kms = Asked::default();
+    let mut soon = LOOKS_SOON;
     loop {
         let mut found = Vec::new();
         found.extend(transport.and_then(|transport| transport.health().err()));
@@ -93,7 +95,16 @@ async fn look(
             found.extend(sources(services).await);
         }
         let found = (!found.is_empty()).then(|| found.join("; "));
-        let again = if found.is_some() { SOON } else { EVERY };
+        soon = if found.is_some() {
+            soon.saturating_sub(1)
+        } else {
+            LOOKS_SOON
+        };
+        let again = if found.is_some() && soon > 0 {
+            SOON
+        } else {
+            EVERY
+        };
         let before =
             std::mem::replace(&mut *lacks.lock().expect("no holder panics"), found.clone());
         if before != found {

@@ -85,13 +85,22 @@ impl SecretUrl {
     /// The same, without its user either: who reaches the place differs.
     pub fn without_login(&self) -> String {
         let url = self.without_password();
-        let Some((scheme, rest)) = url.split_once("://") else {
+        let Some((scheme, rest)) = url
+            .split_once("://")
+            .filter(|_| url.starts_with("postgres"))
+        else {
             return url;
         };
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
-        match rest[..end].rsplit_once('@') {
-            Some((_, host)) => format!("{scheme}://{host}{}", &rest[end..]),
-            None => url,
+        let (authority, rest) = rest.split_at(end);
+        let host = authority
+            .rsplit_once('@')
+            .map_or(authority, |(_, host)| host);
+        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let kept = query.split('&').filter(|it| !it.starts_with("user="));
+        match kept.collect::<Vec<_>>().join("&").as_str() {
+            "" => format!("{scheme}://{host}{path}"),
+            query => format!("{scheme}://{host}{path}?{query}"),
         }
     }
 

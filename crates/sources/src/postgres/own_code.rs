@@ -66,7 +66,7 @@ const CALLED: &str = "\
         ELSE ' may call ' || k.by END \
     FROM (SELECT c.what, k.conbin::pg_catalog.text FROM called c JOIN pg_catalog.pg_constraint k \
             ON c.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND k.oid = c.objid \
-        UNION ALL SELECT c.what, i.indexprs::pg_catalog.text || coalesce(i.indpred::pg_catalog.text, '') \
+        UNION ALL SELECT c.what, coalesce(i.indexprs::pg_catalog.text, '') || coalesce(i.indpred::pg_catalog.text, '') \
         FROM called c JOIN pg_catalog.pg_index i \
             ON c.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND i.indexrelid = c.objid \
         UNION ALL SELECT c.what, d.adbin::pg_catalog.text FROM called c JOIN pg_catalog.pg_attrdef d \
@@ -78,11 +78,12 @@ const CALLED: &str = "\
     JOIN (SELECT 'JSONCONSTRUCTOREXPR' AS as_said, true AS casts \
         UNION ALL SELECT w.word || f.oid || ' ', f.proname !~ '^((query|table|cursor|schema|database)_to_xml|ts_stat|ts_rewrite|pg_input_|(record|domain|array|(any)?(multi)?range)_(in|recv)$)' \
         FROM pg_catalog.pg_proc f CROSS JOIN pg_catalog.unnest(ARRAY[':funcid ', ':opfuncid '])  AS w (word) \
-        WHERE f.pronamespace = 'pg_catalog'::pg_catalog.regnamespace AND f.proname ~ '^((query|table|cursor|schema|database)_to_xml|ts_stat|ts_rewrite|pg_input_|(record|domain|array|(any)?(multi)?range)_(in|recv)$|(textanycat|anytextcat|quote_literal|quote_nullable)$|(to|row_to|array_to)_jsonb?$|jsonb?_(build|object|array|agg))' \
+        WHERE f.pronamespace = 'pg_catalog'::pg_catalog.regnamespace AND f.proname ~ '^((query|table|cursor|schema|database)_to_xml|ts_stat|ts_rewrite|pg_input_|(record|domain|array|(any)?(multi)?range)_(in|recv)$|(textanycat|anytextcat|quote_literal|quote_nullable)$|(to|row_to|array_to)_jsonb?$|jsonb?_build_(array|object)$)' \
         ) AS f ON x.said LIKE '%' || f.as_said || '%' \
     LEFT JOIN (SELECT p.oid::pg_catalog.regprocedure::pg_catalog.text FROM pg_catalog.pg_cast m \
         JOIN pg_catalog.pg_proc p ON p.oid = m.castfunc JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
-        WHERE m.oid >= 16384::pg_catalog.oid AND l.lanname NOT IN ('internal', 'c')) AS k (by) ON f.casts \
+        WHERE m.oid >= 16384::pg_catalog.oid AND l.lanname NOT IN ('internal', 'c') AND m.casttarget IN ('pg_catalog.text'::pg_catalog.regtype, \
+            'pg_catalog.json'::pg_catalog.regtype, 'pg_catalog.jsonb'::pg_catalog.regtype)) AS k (by) ON f.casts \
     WHERE NOT f.casts OR k.by IS NOT NULL \
     ORDER BY 1";
 

@@ -23,8 +23,16 @@ pub(super) fn names_and_binds(
     let longer = NAME_LENGTH + 1;
     // By its type's own output: a cast may be somebody's code.
     let name = |name: &String| {
+        let declared = table
+            .shape
+            .column(name)
+            .map(|column| column.declared_type.as_str());
+        let padded = declared.is_some_and(|declared| declared.starts_with("character("));
         let name = quote(name);
-        format!("pg_catalog.left(pg_catalog.format('%s', t.{name}), {longer})")
+        match padded {
+            true => format!("pg_catalog.left(t.{name}::pg_catalog.text, {longer})"),
+            false => format!("pg_catalog.left(pg_catalog.format('%s', t.{name}), {longer})"),
+        }
     };
     let names = table.shape.primary_key.iter();
     let names = names.filter(|name| among_binds(table, query, name).is_none());

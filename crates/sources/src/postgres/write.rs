@@ -249,7 +249,15 @@ impl Writer<'_> {
         // A row that came too late looks lost. Time does not run back, so this finds it out; where
         // all rows were written, the last of them was in time.
         if tried.written.len() < rows.len() {
-            time::check(self.connection, self.deadline, &self.place).await?;
+            let in_time = time::check(self.connection, self.deadline, &self.place).await;
+            in_time.inspect_err(|_| {
+                for row in rows
+                    .iter()
+                    .filter(|row| !tried.written.contains(&row.index))
+                {
+                    outcomes[row.index] = WriteOutcome::Skipped;
+                }
+            })?;
         }
         let free = rows.iter().filter(|row| tried.free.contains(&row.index));
         let free: Vec<_> = free.copied().collect();

@@ -160,8 +160,8 @@ async fn there(
     let (id, other) = (here.database_id().await?, there.database_id().await?);
     Ok(match &stored.database_id {
         Some(noted) if other.as_ref() != Some(noted) => There::Unknown(format!(
-            "{} leads to another database now than the one that was noted, {noted}. If what it leads to holds the same values: rekey sources accept {}",
-            stored.url, stored.name
+            "{} leads to another database now than the one that was noted, {noted}",
+            stored.url
         )),
         _ if id.is_some() && id == other => There::Here,
         _ => There::Elsewhere(there),
@@ -182,7 +182,8 @@ async fn original(
         return Ok(None);
     };
     // One with another number is no clone: a person said that the values are no longer its.
-    let is_clone = there.database_id().await? == here.database_id().await?
+    let number = there.database_id().await?;
+    let is_clone = (number.is_none() || number == here.database_id().await?)
         && there.instance().await? != here.instance().await?;
     // A standby gives no mark.
     Ok((is_clone && there.fence().await.is_ok()).then_some(there))
