@@ -69,6 +69,12 @@ pub fn short() -> KeyringPolicy {
 /// The state directory of a deployment and, apart from it, the directory of the clinic's database.
 pub struct Disks(TempDir);
 
+impl Default for Disks {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Disks {
     pub fn new() -> Self {
         let disks = Self(tempfile::tempdir().unwrap());

@@ -108,7 +108,7 @@ fn only_the_store_and_its_migrations_know_the_orm() {
     let knowing = packages
         .iter()
         .map(|package| &**package)
-        .filter(|package| knows(&package));
+        .filter(|package| knows(package));
     let mut names: Vec<_> = knowing.map(|package| short(&package.name)).collect();
     names.sort_unstable();
     assert_eq!(names, ["migrations", "store"]);
