@@ -94,7 +94,7 @@ pub async fn note_fences(
 /// Hands the standby to clients, for decryption, until `due`.
 ///
 /// # Errors
-/// As [`change_state`](super::change_state).
+/// [`StoreError::Refused`] where the state has no such arrow, [`StoreError::Stale`] where the rotation moved meanwhile.
 pub async fn distribute(
     unit: &Unit,
     rotation: &Rotation,
@@ -115,7 +115,7 @@ pub async fn distribute(
 /// The standby that was distributed is gone: back to waiting for one.
 ///
 /// # Errors
-/// As [`change_state`](super::change_state).
+/// [`StoreError::Refused`] where the state has no such arrow, [`StoreError::Stale`] where the rotation moved meanwhile.
 pub async fn restart(unit: &Unit, rotation: &Rotation) -> Result<(), StoreError> {
     let changes = Changes {
         target_key_id: Set(None),
@@ -263,7 +263,7 @@ pub async fn pause_over_unknown_keys(
 /// All rows are moved: clients that have not refreshed are waited out, until `due`.
 ///
 /// # Errors
-/// As [`change_state`](super::change_state).
+/// [`StoreError::Refused`] where the state has no such arrow, [`StoreError::Stale`] where the rotation moved meanwhile.
 pub async fn begin_grace(
     unit: &Unit,
     rotation: &Rotation,
@@ -280,7 +280,7 @@ pub async fn begin_grace(
 /// The grace period is over: all ranges are gone over once more.
 ///
 /// # Errors
-/// As [`change_state`](super::change_state).
+/// [`StoreError::Refused`] where the state has no such arrow, [`StoreError::Stale`] where the rotation moved meanwhile.
 pub async fn begin_verifying(unit: &Unit, rotation: &Rotation) -> Result<(), StoreError> {
     let changes = next_pass(rotation);
     move_to(unit, rotation, RotationState::Verifying, changes).await?;
@@ -311,7 +311,7 @@ pub async fn sweep_again(
 /// nobody any more. The certificate is to be signed within `sign_within`.
 ///
 /// # Errors
-/// As [`change_state`](super::change_state).
+/// [`StoreError::Refused`] where the state has no such arrow, [`StoreError::Stale`] where the rotation moved meanwhile.
 pub async fn complete(
     unit: &Unit,
     pen: &AuditPen,
@@ -358,7 +358,7 @@ pub async fn complete(
 /// Ends a rotation as failed: a person mends the cause and has it retried.
 ///
 /// # Errors
-/// As [`change_state`](super::change_state).
+/// [`StoreError::Refused`] where the state has no such arrow, [`StoreError::Stale`] where the rotation moved meanwhile.
 pub async fn fail(
     unit: &Unit,
     pen: &AuditPen,
@@ -393,7 +393,7 @@ pub async fn fail(
 /// Takes a failed rotation up where it was.
 ///
 /// # Errors
-/// As [`change_state`](super::change_state).
+/// [`StoreError::Refused`] where the state has no such arrow, [`StoreError::Stale`] where the rotation moved meanwhile.
 pub async fn retry(unit: &Unit, rotation: &Rotation) -> Result<(), StoreError> {
     let next = rotation.kind.0.retried_in(rotation.pass == 0);
     change_state(unit, rotation, next, Changes::default()).await
@@ -402,7 +402,7 @@ pub async fn retry(unit: &Unit, rotation: &Rotation) -> Result<(), StoreError> {
 /// A later rotation takes its rows along.
 ///
 /// # Errors
-/// As [`change_state`](super::change_state).
+/// [`StoreError::Refused`] where the state has no such arrow, [`StoreError::Stale`] where the rotation moved meanwhile.
 pub async fn supersede(unit: &Unit, rotation: &Rotation) -> Result<(), StoreError> {
     let changes = Changes::default();
     change_state(unit, rotation, RotationState::Superseded, changes).await
