@@ -9,8 +9,7 @@ use std::{
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
-use rekey_domain::{Algorithm, Found, RotationReason, RotationState};
-use rekey_domain::{Role, Worker};
+use rekey_domain::{Algorithm, Found, Role, RotationReason, RotationState, Worker};
 use rekey_envelope::{decode_base64, encode_base64};
 use rekey_kms::AwsKms;
 use rekey_operations::{

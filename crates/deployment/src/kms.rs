@@ -16,7 +16,7 @@ use rekey_operations::OperationError;
 ///
 /// # Errors
 /// [`OperationError::Kms`], or [`OperationError::Configuration`] for a name that no master key has.
-pub async fn connect_kms(
+pub(crate) async fn connect_kms(
     config: &KmsConfig,
     key_file: &Path,
 ) -> Result<Arc<dyn Kms>, OperationError> {
@@ -33,7 +33,7 @@ pub async fn connect_kms(
 ///
 /// # Errors
 /// As [`connect_kms`]; doing it again goes on from there.
-pub async fn create_kms(
+pub(crate) async fn create_kms(
     config: &KmsConfig,
     key_file: &Path,
 ) -> Result<Arc<dyn Kms>, OperationError> {

@@ -205,6 +205,9 @@ impl Places {
     }
 
     /// The local KMS, if it is the one that is configured.
+    ///
+    /// # Errors
+    /// As [`Places::connect`], of the KMS alone.
     pub async fn local_kms(&self) -> Result<Option<LocalKms>, OperationError> {
         local_kms(&self.config.kms, &self.file("master.key")).await
     }

@@ -27,9 +27,9 @@ use uuid::Uuid;
 pub(crate) use crate::rotations::entities::rotation::ActiveModel as Changes;
 pub use crate::rotations::entities::rotation::Model as Rotation;
 pub use crate::rotations::transitions::{
-    LOOK_AGAIN, Planned, begin_grace, begin_verifying, complete, distribute, end_canary, fail,
-    look_again, note_fences, note_plan, note_waiting, order_standby, pause_over_unknown_keys,
-    plan_anew, restart, retry, supersede, sweep_again, switch, wait_until,
+    Cause, LOOK_AGAIN, PlanPosition, begin_grace, begin_verifying, complete, distribute, fail,
+    look_again, note_fences, note_plan, note_waiting, order_standby, pause_for, plan_anew, restart,
+    retry, supersede, sweep_again, switch, wait_until,
 };
 use crate::{
     Store, StoreError, Unit,

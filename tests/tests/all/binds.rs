@@ -1,9 +1,9 @@
 //! Bind values as people type them: whatever way one is written, it is the row's.
 
+use rekey_tests::roles::{APPLICATION, Database, run};
 use serde_json::{Value, json};
 
 use crate::command_line::Desk;
-use rekey_tests::roles::{APPLICATION, Database, run};
 
 const UUID: &str = "a198c7a0-0000-7000-8000-00000000000a";
 const VALUE: &str = "123-45-6789";

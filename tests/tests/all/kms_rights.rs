@@ -8,19 +8,19 @@ use std::{
 use async_trait::async_trait;
 use rekey_broker::LocalTransport;
 use rekey_deployment::{Places, rights};
-use rekey_domain::{KeyId, KeyringName, Purpose, RotationState};
-use rekey_domain::{Role, Worker};
+use rekey_domain::{KeyId, KeyringName, Purpose, Role, RotationState, Worker};
 use rekey_envelope::KeyMaterial;
 use rekey_kms::{
     EncryptionContext, GeneratedKey, Kms, KmsError, MasterKeyInfo, RewrappedKey, WrappedKey,
 };
 use rekey_operations::{Services, StartWith, rotate_master, verify_audit};
 use rekey_store::keyrings;
-use rekey_tests::roles::at_aws;
+use rekey_tests::{
+    roles::at_aws,
+    support::{Deployment, Engine, operator, phi, until},
+};
 use serde_json::Value;
 use uuid::Uuid;
-
-use rekey_tests::support::{Deployment, Engine, operator, phi, until};
 
 /// One request, as AWS authorises it.
 #[derive(Debug, Clone, PartialEq)]

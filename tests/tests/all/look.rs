@@ -9,11 +9,11 @@ use rekey_operations::{
     release_column, rotation_plan,
 };
 use rekey_sources::Measure;
+use rekey_tests::support::{Deployment, Engine, desired_of, operator, phi, short};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, SqlitePool};
 
 use crate::command_line::{Answer, Desk};
-use rekey_tests::support::{Deployment, Engine, desired_of, operator, phi, short};
 
 /// A desk with three patients, of whom one has notes.
 fn clinic() -> Desk {

@@ -6,9 +6,9 @@ use std::{
 };
 
 use rekey_testkit::services;
+use rekey_tests::roles::{Database, OWNER};
 
 use crate::command_line::{Answer, Desk};
-use rekey_tests::roles::{Database, OWNER};
 
 const STORE_URL: &str = "REKEY__STORE__URL";
 

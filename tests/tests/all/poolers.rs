@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use rekey_testkit::{PoolMode, Pooler};
+use rekey_tests::roles::{APPLICATION, Database, OWNER, run};
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 
 use crate::{
     command_line::{Answer, Desk},
     waits::Works,
 };
-use rekey_tests::roles::{APPLICATION, Database, OWNER, run};
 
 /// A desk whose store and whose source are behind poolers of their own.
 struct Behind {

@@ -1,15 +1,14 @@
 //! Workers whose own clocks are hours off: dates that decide are the store's, and are compared there.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use rekey_domain::RotationState;
-use rekey_domain::Worker;
-
-use crate::shifted_clock::ahead_by;
+use rekey_domain::{RotationState, Worker};
 use rekey_tests::{
     cluster::{Cluster, Messages, Policy},
     process::Process,
     support::until,
 };
+
+use crate::shifted_clock::ahead_by;
 
 const HOUR: i64 = 60 * 60;
 

@@ -6,12 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rekey_domain::Worker;
-use rekey_domain::{RotationReason, RotationState};
+use rekey_domain::{RotationReason, RotationState, Worker};
 use rekey_messages::RotationRequested;
 use rekey_runtime::crash;
 use rekey_testkit::{PrivatePostgres, PrivateRabbitMq, Proxy, program};
-
 use rekey_tests::{
     cluster::{Cluster, Messages, Policy, Servers},
     process::Process,

@@ -1,14 +1,12 @@
 //! What others write (a trigger's words, a table's name) and where it must not come to: logs, events, dead letters.
 
-use rekey_domain::RotationState;
-use rekey_domain::Worker;
-use sqlx::{AssertSqlSafe, PgPool};
-
+use rekey_domain::{RotationState, Worker};
 use rekey_tests::{
     cluster::{Cluster, Policy},
     process::Process,
     support::until,
 };
+use sqlx::{AssertSqlSafe, PgPool};
 
 /// What a patient is called; with what would be a line of a log of its own.
 const CANARY: &str = "Ana Ruiz\n2026-01-01T00:00:00.000000Z  INFO rekey_rotator: forged";

@@ -2,10 +2,8 @@
 
 use std::collections::HashMap;
 
-use rekey_domain::RotationState;
-use rekey_domain::Worker;
+use rekey_domain::{RotationState, Worker};
 use rekey_runtime::metrics as names;
-
 use rekey_tests::{
     cluster::{Cluster, Policy},
     support::until,

@@ -1,18 +1,17 @@
 //! What is granted is enough; a right that is missing: readiness says it with its remedy, the work waits and goes on.
 
-use rekey_domain::{Principal, RotationState};
-use rekey_domain::{Role, Worker};
+use rekey_domain::{Principal, Role, RotationState, Worker};
 use rekey_operations::{Services, verify_audit};
 use rekey_store::audit::{Action, Record};
-use serde_json::Value;
-use sqlx::{AssertSqlSafe, PgPool};
-
-use crate::command_line::Desk;
 use rekey_tests::{
     cluster::{Cluster, Policy},
     roles::{ALL, Database, OWNER},
     support::{operator, until},
 };
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, PgPool};
+
+use crate::command_line::Desk;
 
 async fn run(database: &PgPool, sql: String) {
     let done = sqlx::raw_sql(AssertSqlSafe(sql.clone())).execute(database);

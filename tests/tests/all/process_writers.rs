@@ -9,18 +9,16 @@ use std::{
     time::Duration,
 };
 
-use rekey_domain::Worker;
-use rekey_domain::{BindValue, RotationState};
+use rekey_domain::{BindValue, RotationState, Worker};
 use rekey_envelope::{associated_data, encode_base64};
 use rekey_operations::quarantine_views;
 use rekey_testkit::rabbitmq::Echo;
-use sqlx::Row;
-use tokio::task::JoinSet;
-
 use rekey_tests::{
     cluster::{Cluster, Policy},
     support::until,
 };
+use sqlx::Row;
+use tokio::task::JoinSet;
 
 const ROWS: i64 = 100_000;
 const WRITERS: i64 = 4;

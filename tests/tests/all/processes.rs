@@ -1,8 +1,6 @@
 //! Many processes over PostgreSQL, RabbitMQ and a KMS, under exactly the rights they need.
 
-use rekey_domain::RotationState;
-use rekey_domain::Worker;
-
+use rekey_domain::{RotationState, Worker};
 use rekey_tests::{
     cluster::{Cluster, Messages, Policy},
     support::until,

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use rekey_domain::{KeyringPolicy, QuarantineReason, RotationState, Timing};
 use rekey_operations::{quarantine_views, status};
+use rekey_tests::support::{Deployment, Engine, phi, short, until};
 
 use crate::postgres_source::{ACCEPTED, Clinic as PostgresClinic};
-use rekey_tests::support::{Deployment, Engine, phi, short, until};
 
 /// A grace period in which a test can do something.
 fn patient() -> KeyringPolicy {

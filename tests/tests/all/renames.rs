@@ -1,11 +1,11 @@
 //! Tables and columns that are renamed: refused with the one command that helps, and no value is lost.
 
+use rekey_tests::roles::{APPLICATION, Database, run};
 use std::process::Child;
 
 use serde_json::Value;
 
 use crate::command_line::{Answer, Desk};
-use rekey_tests::roles::{APPLICATION, Database, run};
 
 const ROWS: usize = 6;
 

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use rekey_broker::LocalTransport;
-use rekey_domain::Worker;
-use rekey_domain::{KeyState, KeyringPolicy, PLAN_LIMIT, RotationState};
-
+use rekey_domain::{KeyState, KeyringPolicy, PLAN_LIMIT, RotationState, Worker};
 use rekey_tests::support::{Deployment, Engine, phi, short};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

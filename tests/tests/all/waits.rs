@@ -8,14 +8,14 @@ use std::{
 };
 
 use rekey_operations::{resume_rotation, status};
+use rekey_tests::{
+    roles::{APPLICATION, Database, run},
+    support::{Engine, operator, until},
+};
 
 use crate::{
     command_line::Desk,
     postgres_source::{ACCEPTED, Clinic},
-};
-use rekey_tests::{
-    roles::{APPLICATION, Database, run},
-    support::{Engine, operator, until},
 };
 
 /// How soon people are told.

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rekey_domain::Worker;
-use rekey_domain::{BatchState, KeyId, RetryPolicy, RotationState};
+use rekey_domain::{BatchState, KeyId, RetryPolicy, RotationState, Worker};
 use rekey_messages::{BatchReady, RotationDue};
 use rekey_operations::{Dispatch, OperationError, Services, or_pause};
 use rekey_runtime::{Handler, Job, JobError, crash, leased, metrics as metric};
@@ -14,8 +13,8 @@ use rekey_store::{
     keyrings,
     leases::{self, Lease},
     progress::Tally,
-    quarantine, rotations,
-    rotations::Rotation,
+    quarantine,
+    rotations::{self, Rotation},
 };
 use tokio::sync::Semaphore;
 

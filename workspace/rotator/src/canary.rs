@@ -4,10 +4,10 @@ use rekey_domain::Canary;
 use rekey_operations::OperationError;
 use rekey_store::{
     columns::Protected,
-    rotations::{self, Rotation},
+    rotations::{Cause, Rotation},
 };
 
-use crate::advance::Advance;
+use crate::{advance::Advance, steps};
 
 /// The tables that are planned: all, or the one of a canary's column. One statement writes all
 /// values of a row (rule 5), so what else of the keyring stands in its rows moves along.
@@ -28,12 +28,5 @@ pub async fn end(advance: &Advance<'_>) -> Result<(), OperationError> {
     let why = format!(
         "the canary is done: the rows of {only} are moved; resumed, it moves those of all the other columns"
     );
-    let pen = advance.services.pen(&crate::principal()).await?;
-    let Some(unit) = advance.begin().await? else {
-        return Ok(());
-    };
-    rotations::end_canary(&unit, &pen, &advance.rotation, &why).await?;
-    unit.commit().await?;
-    tracing::warn!(rotation = %advance.rotation.id, why, "paused");
-    Ok(())
+    steps::pause(advance, Cause::CanaryIsDone, &why).await
 }

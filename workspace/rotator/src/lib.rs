@@ -20,8 +20,7 @@ mod waiting;
 use std::sync::Arc;
 
 use rekey_broker::Transport;
-use rekey_domain::Principal;
-use rekey_domain::Worker as Kind;
+use rekey_domain::{Principal, Worker as Kind};
 use rekey_messages::Queue;
 use rekey_operations::{Requester, Services, beat};
 use rekey_runtime::Consumer;

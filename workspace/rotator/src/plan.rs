@@ -316,14 +316,14 @@ async fn store(
             leader.get_or_insert(id);
         }
     }
-    let planned = rotations::Planned {
+    let position = rotations::PlanPosition {
         table: walk.table,
         part: walk.part.clone(),
         after: walk.after,
         complete: walk.complete,
         columns: columns.iter().map(|column| column.id).collect(),
     };
-    rotations::note_plan(&unit, &advance.rotation, planned).await?;
+    rotations::note_plan(&unit, &advance.rotation, position).await?;
     let held = rotations::lock(&unit, advance.rotation.id).await?;
     dispatch.run(&unit, &held).await?;
     go_on(&unit, advance, &walk).await?;

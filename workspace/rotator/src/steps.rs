@@ -7,7 +7,7 @@ use rekey_operations::OperationError;
 use rekey_runtime::crash;
 use rekey_store::{
     batches,
-    rotations::{self, LOOK_AGAIN},
+    rotations::{self, Cause, LOOK_AGAIN},
 };
 
 use crate::{advance::Advance, plan};
@@ -116,5 +116,17 @@ pub async fn give_up(advance: &Advance<'_>, why: &str) -> Result<(), OperationEr
     unit.commit().await?;
     let (rotation, kind) = (advance.rotation.id, advance.rotation.kind.0);
     tracing::error!(%rotation, %kind, why, "rotation failed");
+    Ok(())
+}
+
+/// Puts the rotation on hold.
+pub async fn pause(advance: &Advance<'_>, cause: Cause, why: &str) -> Result<(), OperationError> {
+    let pen = advance.services.pen(&crate::principal()).await?;
+    let Some(unit) = advance.begin().await? else {
+        return Ok(());
+    };
+    rotations::pause_for(&unit, &pen, &advance.rotation, (cause, why)).await?;
+    unit.commit().await?;
+    tracing::warn!(rotation = %advance.rotation.id, why, "paused");
     Ok(())
 }

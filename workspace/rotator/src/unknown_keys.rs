@@ -1,9 +1,9 @@
 //! So many values under keys that this store never had that there is one cause: a person looks before they are left behind.
 
 use rekey_operations::{CensusRow, OperationError, unknown_keys};
-use rekey_store::rotations;
+use rekey_store::rotations::Cause;
 
-use crate::advance::Advance;
+use crate::{advance::Advance, steps};
 
 /// Whether what was counted before the first batch puts the rotation on hold. One that hurries goes on: its
 /// key is known to others, and every value that can be moved has to be.
@@ -18,12 +18,6 @@ pub async fn pause(advance: &Advance<'_>, counted: &[CensusRow]) -> Result<bool,
         tracing::error!(rotation = %advance.rotation.id, why, "the rotation goes on, as it is urgent");
         return Ok(false);
     }
-    let pen = advance.services.pen(&crate::principal()).await?;
-    let Some(unit) = advance.begin().await? else {
-        return Ok(true);
-    };
-    rotations::pause_over_unknown_keys(&unit, &pen, &advance.rotation, &why).await?;
-    unit.commit().await?;
-    tracing::warn!(rotation = %advance.rotation.id, why, "paused");
+    steps::pause(advance, Cause::UnknownKeys, &why).await?;
     Ok(true)
 }

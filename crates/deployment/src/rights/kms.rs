@@ -1,10 +1,8 @@
 //! What each worker and the command line ask of the KMS, as the policy of its role at AWS.
 
-use rekey_domain::Purpose;
+use rekey_domain::{Purpose, Role, Worker};
 use serde_json::{Value, json};
 use uuid::Uuid;
-
-use rekey_domain::{Role, Worker};
 
 /// In place of the deployment's id, where there is none yet.
 const NO_DEPLOYMENT: &str = "DEPLOYMENT";

@@ -1,12 +1,12 @@
 //! What each worker and the command line do with the protected tables of the sources, as SQL.
 
-use rekey_domain::Triggers;
+use rekey_domain::{Role, Triggers, Worker};
+use rekey_operations::{
+    OperationError, ProtectedTable, Services, protected_tables, store_rights::quote,
+};
 use rekey_sources::GRANT_SUPPRESS;
 
 use super::SourceRights;
-use rekey_domain::{Role, Worker};
-use rekey_operations::store_rights::quote;
-use rekey_operations::{OperationError, ProtectedTable, Services, protected_tables};
 
 /// Every protected table on PostgreSQL; a SQLite file has no roles.
 pub(super) async fn tables(services: &Services) -> Result<Vec<ProtectedTable>, OperationError> {

@@ -8,12 +8,11 @@
 
 use std::collections::BTreeMap;
 
-use rekey_domain::Principal;
+use rekey_domain::{Principal, Role, Worker};
 use rekey_store::{ConnectionTrait, StoreError, audit::AuditEntry, rights};
 
 use super::AuditVerdict;
 use crate::access::rights::only_of;
-use rekey_domain::{Role, Worker};
 
 /// The entries of one kind of principal that one role wrote.
 struct Wrote {

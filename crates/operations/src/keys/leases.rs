@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rekey_client::{Keyset, KeysetKey, LeaseError, LeaseGrant, Leases, Use};
 use rekey_domain::{
-    ColumnSpec, KeyId, KeyState, KeyringName, Principal, Purpose, RotationState, UsageBlock,
+    ColumnSpec, KeyId, KeyState, KeyringName, Principal, Purpose, RotationState, UsageBlock, Worker,
 };
 use rekey_envelope::CheckValue;
 use rekey_kms::{Kms, WrappedKey};
@@ -16,7 +16,6 @@ use rekey_store::{
 };
 
 use crate::keys::{making::encryption_context, uses::UseLog};
-use rekey_domain::Worker;
 
 /// Grants from the store, in the name of one principal.
 pub struct StoreLeases {

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use rekey_domain::Triggers;
+use rekey_domain::{Role, Triggers, Worker};
 use rekey_sources::TableRights;
 use rekey_store::columns::{self, Source};
 
 use crate::{OperationError, STORE_SOURCE, Services};
-use rekey_domain::{Role, Worker};
 
 /// A protected table of a source; not the store's own.
 pub struct ProtectedTable {

@@ -4,6 +4,7 @@ use std::{sync::Mutex, time::Duration};
 
 use futures::future::join_all;
 use rekey_broker::Transport;
+use rekey_domain::Worker;
 use rekey_runtime::{Asked, hostname};
 use rekey_sources::SourceError;
 use rekey_store::{
@@ -15,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{OperationError, Services};
-use rekey_domain::Worker;
 
 const EVERY: Duration = Duration::from_secs(3);
 /// What is lacking may be there soon, as a connection after the start; what is not by then is away for longer.

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use rekey_domain::Worker;
 use rekey_store::heartbeats::{self, Heartbeat};
 use serde::Serialize;
 
 use crate::{OperationError, Services};
-use rekey_domain::Worker;
 
 /// A worker that gave no sign for so long does not work: three signs and a little.
 const SILENT: Duration = Duration::from_secs(10);

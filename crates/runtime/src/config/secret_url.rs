@@ -183,6 +183,20 @@ mod tests {
     }
 
     #[test]
+    fn without_a_login_two_who_reach_one_place_say_the_same() {
+        for url in [
+            "postgres://ana:secret@db/x?sslmode=require",
+            "postgres://rekey_operator@db/x?sslmode=require",
+            "postgres://db/x?user=ana&sslmode=require",
+        ] {
+            let without = SecretUrl::from(url.to_owned()).without_login();
+            assert_eq!(without, "postgres://db/x?sslmode=require");
+        }
+        let file = "sqlite:///var/lib/ana@clinic/store.db?mode=rw";
+        assert_eq!(SecretUrl::from(file.to_owned()).without_login(), file);
+    }
+
+    #[test]
     fn a_password_is_neither_shown_nor_stored() {
         for (url, shown) in [
             (

@@ -76,10 +76,13 @@ const CALLED: &str = "\
         UNION ALL SELECT c.what, t.partexprs::pg_catalog.text FROM called c JOIN pg_catalog.pg_partitioned_table t \
             ON c.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND t.partrelid = c.objid) AS x (what, said) \
     JOIN (SELECT 'JSONCONSTRUCTOREXPR' AS as_said, true AS casts \
-        UNION ALL SELECT w.word || f.oid || ' ', f.proname !~ '^((query|table|cursor|schema|database)_to_xml|ts_stat|ts_rewrite|pg_input_|(record|domain|array|(any)?(multi)?range)_(in|recv)$)' \
-        FROM pg_catalog.pg_proc f CROSS JOIN pg_catalog.unnest(ARRAY[':funcid ', ':opfuncid '])  AS w (word) \
-        WHERE f.pronamespace = 'pg_catalog'::pg_catalog.regnamespace AND f.proname ~ '^((query|table|cursor|schema|database)_to_xml|ts_stat|ts_rewrite|pg_input_|(record|domain|array|(any)?(multi)?range)_(in|recv)$|(textanycat|anytextcat|quote_literal|quote_nullable)$|(to|row_to|array_to)_jsonb?$|jsonb?_build_(array|object)$)' \
-        ) AS f ON x.said LIKE '%' || f.as_said || '%' \
+        UNION ALL SELECT w.word || f.oid || ' ', n.casts FROM (VALUES \
+            ('^((query|table|cursor|schema|database)_to_xml|ts_stat|ts_rewrite|pg_input_|(record|domain|array|(any)?(multi)?range)_(in|recv)$)', false), \
+            ('^((textanycat|anytextcat|quote_literal|quote_nullable)$|(to|row_to|array_to)_jsonb?$|jsonb?_build_(array|object)$)', true) \
+        ) AS n (names, casts) JOIN pg_catalog.pg_proc f ON f.proname ~ n.names \
+            AND f.pronamespace = 'pg_catalog'::pg_catalog.regnamespace \
+        CROSS JOIN pg_catalog.unnest(ARRAY[':funcid ', ':opfuncid ']) AS w (word)) AS f \
+        ON x.said LIKE '%' || f.as_said || '%' \
     LEFT JOIN (SELECT p.oid::pg_catalog.regprocedure::pg_catalog.text FROM pg_catalog.pg_cast m \
         JOIN pg_catalog.pg_proc p ON p.oid = m.castfunc JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
         WHERE m.oid >= 16384::pg_catalog.oid AND l.lanname NOT IN ('internal', 'c') AND m.casttarget IN ('pg_catalog.text'::pg_catalog.regtype, \

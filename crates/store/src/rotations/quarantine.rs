@@ -11,15 +11,15 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-/// Values that one statement names.
-const AT_ONCE: usize = 500;
-
 pub use crate::rotations::entities::quarantine::Model as Quarantined;
 use crate::{
     StoreError, Unit,
     database::stored::Text,
     rotations::{Rotation, entities::quarantine},
 };
+
+/// Values that one statement names.
+const AT_ONCE: usize = 500;
 
 /// The column id that names of rows are bound to: `quarantine` is a protected table of the store itself.
 pub const ROW_NAME_COLUMN_ID: &str = "rekey.quarantine.row_name";

@@ -179,7 +179,7 @@ pub async fn order_standby(unit: &Unit, keyring: &Keyring) -> Result<(), StoreEr
 
 /// How far the plan of a pass has come.
 #[derive(Debug)]
-pub struct Planned {
+pub struct PlanPosition {
     /// The table that is planned next, by its place among those of the keyring.
     pub table: i32,
     /// Its part that is under way.
@@ -200,16 +200,16 @@ pub struct Planned {
 pub async fn note_plan(
     unit: &Unit,
     rotation: &Rotation,
-    planned: Planned,
+    position: PlanPosition,
 ) -> Result<(), StoreError> {
     let changes = Changes {
-        planned: Set(planned.complete),
-        plan_table: Set(planned.table),
-        plan_part: Set(planned.part.map(Json)),
-        plan_after: Set(planned.after),
+        planned: Set(position.complete),
+        plan_table: Set(position.table),
+        plan_part: Set(position.part.map(Json)),
+        plan_after: Set(position.after),
         resend_at: Set(unit.database_time_in(batches::RESEND_AFTER)),
         pass_columns: match &rotation.pass_columns {
-            None => Set(Some(Json(planned.columns))),
+            None => Set(Some(Json(position.columns))),
             Some(_) => NotSet,
         },
         ..Default::default()
@@ -226,38 +226,48 @@ pub async fn plan_anew(unit: &Unit, rotation: &Rotation) -> Result<(), StoreErro
     wake(unit, rotation).await
 }
 
-/// The canary is done: the rotation is on hold. Resumed, it plans what has no ranges yet.
-///
-/// # Errors
-/// [`StoreError::Stale`] where the rotation moved meanwhile.
-pub async fn end_canary(
-    unit: &Unit,
-    pen: &AuditPen,
-    rotation: &Rotation,
-    why: &str,
-) -> Result<(), StoreError> {
-    let changes = Changes {
-        only_column: Set(None),
-        ..planned_anew()
-    };
-    pause_with(unit, pen, rotation, why, changes).await
+/// Why a rotation is on hold by itself: a person has to look before it goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The canary is done. Resumed, the rotation plans what has no ranges yet.
+    CanaryIsDone,
+    /// So many values are under keys that this store never had.
+    UnknownKeys,
 }
 
-/// So many values are under keys that this store never had that a person looks first.
+/// Puts a rotation on hold, and says why in the audit log too.
 ///
 /// # Errors
 /// [`StoreError::Stale`] where the rotation moved meanwhile.
-pub async fn pause_over_unknown_keys(
+pub async fn pause_for(
     unit: &Unit,
     pen: &AuditPen,
     rotation: &Rotation,
-    why: &str,
+    (cause, why): (Cause, &str),
 ) -> Result<(), StoreError> {
-    let changes = Changes {
-        unknown_keys_accepted: Set(Some(false)),
-        ..Default::default()
+    let changes = match cause {
+        Cause::CanaryIsDone => Changes {
+            only_column: Set(None),
+            ..planned_anew()
+        },
+        Cause::UnknownKeys => Changes {
+            unknown_keys_accepted: Set(Some(false)),
+            ..Default::default()
+        },
     };
-    pause_with(unit, pen, rotation, why, changes).await
+    let changes = Changes {
+        paused: Set(true),
+        paused_because: Set(Some(why.to_owned())),
+        ..changes
+    };
+    update(unit, rotation, changes).await?;
+    let record = Record {
+        action: audit::Action::RotationPaused,
+        subject: &rotation.id.to_string(),
+        outcome: "done",
+        details: json!({ "because": why }),
+    };
+    pen.append(unit, record).await
 }
 
 /// All rows are moved: clients that have not refreshed are waited out, until `due`.
@@ -406,29 +416,6 @@ pub async fn retry(unit: &Unit, rotation: &Rotation) -> Result<(), StoreError> {
 pub async fn supersede(unit: &Unit, rotation: &Rotation) -> Result<(), StoreError> {
     let changes = Changes::default();
     change_state(unit, rotation, RotationState::Superseded, changes).await
-}
-
-/// Puts a rotation on hold, with other changes of it.
-async fn pause_with(
-    unit: &Unit,
-    pen: &AuditPen,
-    rotation: &Rotation,
-    why: &str,
-    changes: Changes,
-) -> Result<(), StoreError> {
-    let changes = Changes {
-        paused: Set(true),
-        paused_because: Set(Some(why.to_owned())),
-        ..changes
-    };
-    update(unit, rotation, changes).await?;
-    let record = Record {
-        action: audit::Action::RotationPaused,
-        subject: &rotation.id.to_string(),
-        outcome: "done",
-        details: json!({ "because": why }),
-    };
-    pen.append(unit, record).await
 }
 
 /// Changes the state, and has the scheduler look again should the next message be lost.

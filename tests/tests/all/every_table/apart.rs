@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use rekey_domain::{Bind, BindValue};
 use rekey_operations::DesiredColumn;
+use rekey_tests::support::Engine;
 
 use super::clinic::{Clinic, Kind, column, keyring, listed, table};
-use rekey_tests::support::Engine;
 
 const PATIENTS: &str = "CREATE TABLE patients (n INT NOT NULL, id INT PRIMARY KEY, uuid TEXT NOT NULL, \
      a BYTEA, b TEXT, c BYTEA, d TEXT, e BYTEA, f TEXT, g BYTEA, h TEXT, i BYTEA NOT NULL, j TEXT NOT NULL, \

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use rekey_domain::{Algorithm, Bind, RotationState};
 use rekey_operations::{resume_rotation, retry_rotation};
+use rekey_tests::support::{Engine, operator, until};
 
 use super::clinic::{Clinic, Dumped, Kind, column, listed, table};
-use rekey_tests::support::{Engine, operator, until};
 
 /// A table with everything around it that an update could set off.
 const PATIENTS: &str = "

@@ -12,12 +12,12 @@ use rekey_operations::{
     Retry, census, check_columns, quarantine_views, resume_rotation, retry_quarantined,
     rotation_plan,
 };
-
 use rekey_sources::Measure;
+use rekey_tests::support::{Engine, operator, until};
+
 use sqlx::AssertSqlSafe;
 
 use super::clinic::{Clinic, Kind, column, keyring, table};
-use rekey_tests::support::{Engine, operator, until};
 
 const PATIENTS: &str = "CREATE TABLE patients (id INT PRIMARY KEY, ssn TEXT, notes TEXT);";
 /// Characters that lie apart from their row, in several chunks.

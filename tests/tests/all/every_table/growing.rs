@@ -9,9 +9,9 @@ use std::{
 use rekey_domain::{Bind, Found, RotationState};
 use rekey_envelope::DataKey;
 use rekey_operations::{census, key_views};
+use rekey_tests::support::{Engine, open, until};
 
 use super::clinic::{Clinic, Kind, Values, column, keyring, table};
-use rekey_tests::support::{Engine, open, until};
 
 const AT_FIRST: i64 = 200;
 /// So that the rotation is the slower of the two.

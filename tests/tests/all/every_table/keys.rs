@@ -2,9 +2,9 @@
 
 use rekey_domain::{Bind, BindValue, QuarantineReason, RotationState};
 use rekey_operations::quarantine_views;
+use rekey_tests::support::Engine;
 
 use super::clinic::{Clinic, Kind, column, listed, table};
-use rekey_tests::support::Engine;
 
 /// A type of key on one kind of database, or on both, with values from end to end.
 struct Key {

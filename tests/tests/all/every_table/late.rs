@@ -3,9 +3,9 @@
 use rekey_domain::{Bind, RotationState};
 use rekey_operations::quarantine_views;
 use rekey_store::ConnectionTrait;
+use rekey_tests::support::{Engine, until};
 
 use super::clinic::{Clinic, Kind, column, table};
-use rekey_tests::support::{Engine, until};
 
 /// Back to where all was counted and nothing was said yet, as a process leaves it that dies there.
 const COUNTED: &str = "UPDATE rotation SET state = 'VERIFYING', ended_at = NULL, certificate = NULL, \

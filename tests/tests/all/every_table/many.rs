@@ -5,9 +5,9 @@ use std::sync::Arc;
 use rekey_broker::LocalTransport;
 use rekey_domain::{Bind, BindValue, QuarantineReason, RotationState};
 use rekey_operations::quarantine_views;
+use rekey_tests::support::{Engine, open, until};
 
 use super::clinic::{Clinic, Database, Kind, column, table};
-use rekey_tests::support::{Engine, open, until};
 
 const VISITS: &str = "CREATE TABLE visits (ward INT NOT NULL, n INT NOT NULL, finding BYTEA, note TEXT, \
     PRIMARY KEY (ward, n)) PARTITION BY LIST (ward);";

@@ -7,12 +7,12 @@ use rekey_operations::{
     DesiredTable, OperationError, accept_database, cancel_rotation, plan, release_column,
     resume_rotation,
 };
-
-use super::clinic::{Clinic, Database, Kind, column, table};
 use rekey_tests::{
     roles::OPERATOR,
     support::{Engine, open, operator, short, until, url},
 };
+
+use super::clinic::{Clinic, Database, Kind, column, table};
 
 const PATIENTS: &str = "CREATE TABLE patients (n INT NOT NULL, id INT PRIMARY KEY, ssn BYTEA);";
 /// A table of the same shape, with nothing in it.

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use rekey_domain::{Bind, KeyringPolicy, RotationState, Timing};
 use rekey_operations::{DesiredTable, release_column, resume_rotation};
+use rekey_tests::support::{Engine, operator, short, until};
 
 use super::clinic::{Clinic, Kind, column, table};
-use rekey_tests::support::{Engine, operator, short, until};
 
 const PATIENTS: &str = "CREATE TABLE patients (n INT NOT NULL, id INT PRIMARY KEY, ssn BYTEA);";
 const VISITS: &str = "

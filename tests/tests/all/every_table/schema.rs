@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use rekey_domain::{Bind, KeyringPolicy, RotationState, Timing};
 use rekey_operations::{DesiredTable, census, release_column};
+use rekey_tests::support::{Engine, open, operator, short, until};
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use super::clinic::{Clinic, Database, Kind, column, keyring, table};
-use rekey_tests::support::{Engine, open, operator, short, until};
 
 const PATIENTS: &str = "CREATE TABLE patients (n INT NOT NULL, id INTEGER PRIMARY KEY, ssn BYTEA)";
 /// Each seventh row has no value.

@@ -2,9 +2,9 @@
 
 use rekey_domain::{Bind, BindValue};
 use rekey_operations::DesiredTable;
+use rekey_tests::roles::{APPLICATION, OPERATOR, UP};
 
 use super::clinic::{Clinic, Database, Kind, column, listed, table};
-use rekey_tests::roles::{APPLICATION, OPERATOR, UP};
 
 /// Partitions of partitions in two schemas, one that takes what no other does, one whose columns were
 /// made in another order, one that was emptied.

@@ -2,9 +2,9 @@
 
 use rekey_domain::{Bind, OnUpdate, QuarantineReason, RotationState, Triggers};
 use rekey_operations::{quarantine_views, resume_rotation, retry_rotation};
+use rekey_tests::support::{Engine, operator, until};
 
 use super::clinic::{Clinic, Kind, column, table};
-use rekey_tests::support::{Engine, operator, until};
 
 const PATIENTS: &str = "CREATE TABLE patients (n INT PRIMARY KEY, ssn TEXT);";
 

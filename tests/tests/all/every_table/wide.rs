@@ -5,10 +5,10 @@ use std::process::Command;
 use rekey_domain::{Bind, BindValue, RotationState};
 use rekey_envelope::{decode_base64, encode_base64};
 use rekey_testkit::program;
+use rekey_tests::{process::Process, roles::UP, support::until};
 use sqlx::{AssertSqlSafe, Postgres, Sqlite};
 
 use super::clinic::{Clinic, Database, Kind, column, keyring, table};
-use rekey_tests::{process::Process, roles::UP, support::until};
 
 const MIB: usize = 1 << 20;
 
