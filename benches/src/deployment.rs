@@ -182,7 +182,7 @@ impl Deployment {
 
     async fn state(&self, rotation: Uuid) -> anyhow::Result<RotationState> {
         let rotation = rotations::by_id(self.services.store.db(), rotation).await?;
-        Ok(rotation.state.0)
+        Ok(rotation.state)
     }
 
     fn start(&self, slots: u16) -> anyhow::Result<Vec<Program>> {

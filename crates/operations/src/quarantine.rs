@@ -88,7 +88,7 @@ pub async fn resolve_quarantined(
     let mut values = Vec::new();
     for id in ids {
         let value = quarantine::resolve(&asked.unit, *id).await?;
-        values.push(json!({ "id": id, "place": value.row_key, "reason": value.reason.0 }));
+        values.push(json!({ "id": id, "place": value.row_key, "reason": value.reason() }));
     }
     let details = json!({ "because": because, "values": values });
     asked
@@ -136,21 +136,20 @@ async fn view(services: &Services, value: Quarantined) -> Result<QuarantineView,
         what: format!("the column of value {} in quarantine", value.id),
         known: Vec::new(),
     })?;
-    let found_key_id = value.found_key_id.and_then(|id| u32::try_from(id).ok());
-    let found_key_id = found_key_id.map(KeyId::new);
+    let found_key_id = value.found();
     let (mut found_key, mut found_key_state) = (None, None);
     if let Some(id) = found_key_id
         && let Some(key) = keys::find(db, id).await?
     {
         found_key = Some(key.name(&keyrings::by_id(db, key.keyring_id).await?));
-        found_key_state = Some(key.state.0);
+        found_key_state = Some(key.state);
     }
     Ok(QuarantineView {
         id: value.id,
         column: column.spec.name,
         row: row_name(services, &value).await?,
+        reason: value.reason(),
         place: value.row_key,
-        reason: value.reason.0,
         detail: value.detail,
         found_key_id,
         found_key,

@@ -48,7 +48,7 @@ pub async fn status(services: &Services) -> Result<Status, OperationError> {
     let mut keyrings = Vec::new();
     for keyring in keyrings::all(db).await? {
         let primary = key_name(services, &keyring, keyring.primary_key_id).await?;
-        keyrings.push((keyring.name.0.to_string(), primary));
+        keyrings.push((keyring.name.to_string(), primary));
     }
     let mut rotations = Vec::new();
     for rotation in rotations::not_over(db).await? {

@@ -23,6 +23,13 @@ use crate::{
     database::stored::Text,
 };
 
+impl AuditEntry {
+    /// Who did it.
+    pub fn principal(&self) -> &Principal {
+        &self.principal.0
+    }
+}
+
 /// The column id that details are bound to: `audit_detail` is a protected table of the store itself.
 pub const DETAILS_COLUMN_ID: &str = "rekey.audit_detail.details";
 const HEAD: i32 = 1;

@@ -4,25 +4,24 @@ pub(crate) mod entities;
 pub mod keyrings;
 pub mod leases;
 
-use std::ops::Deref;
+use std::{ops::Deref, time::Duration};
 
+use chrono::{DateTime, Utc};
 use rekey_domain::{
-    Algorithm, BackupProof, HARD_LIMIT, KeyId, KeyName, KeyState, KeyringPolicy, UsageBlock,
-    take_block,
+    Algorithm, BackupProof, KeyId, KeyName, KeyState, KeyringPolicy, UsageBlock, take_block,
 };
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::Set,
     ColumnTrait, ConnectionTrait, DerivePartialModel, EntityTrait, QueryFilter, QueryOrder,
     QuerySelect,
-    prelude::DateTimeUtc,
     sea_query::{Expr, ExprTrait, LockType},
 };
 use uuid::Uuid;
 
 use crate::{
     StoreError, Unit,
-    database::stored::Text,
+    database::stored::{Id, Text},
     keys::{
         entities::{key, keyring},
         keyrings::Keyring,
@@ -47,28 +46,83 @@ pub struct NewKey {
 }
 
 /// What is known of a key, without what the KMS opens: who does not unwrap it needs no right to that.
-#[derive(Debug, Clone, PartialEq, Eq, DerivePartialModel)]
-#[sea_orm(entity = "key::Entity")]
-#[expect(
-    missing_docs,
-    reason = "the columns are described by the schema and the words of the design"
-)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
-    pub key_id: i64,
+    /// Its id in ciphertext.
+    pub id: KeyId,
+    /// Its keyring.
     pub keyring_id: Uuid,
-    pub version: i32,
-    pub state: Text<KeyState>,
-    pub algorithm: Text<Algorithm>,
-    pub used: i64,
-    pub used_by_applications: i64,
-    pub created_at: DateTimeUtc,
-    pub activated_at: Option<DateTimeUtc>,
-    pub deactivated_at: Option<DateTimeUtc>,
-    pub expires_at: Option<DateTimeUtc>,
+    /// Its version in its keyring, from 1.
+    pub version: u32,
+    /// What it may do.
+    pub state: KeyState,
+    /// How it encrypts.
+    pub algorithm: Algorithm,
+    /// Encryptions drawn from its budget.
+    pub used: u64,
+    /// Those of them that applications drew.
+    pub used_by_applications: u64,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When it became primary.
+    pub activated_at: Option<DateTime<Utc>>,
+    /// When another took its place.
+    pub deactivated_at: Option<DateTime<Utc>>,
+    /// When its lifetime ends.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// The master key that wrapped it.
     pub master_key: Option<String>,
+    /// The public half, of a key that signs.
     pub public_key: Option<Vec<u8>>,
-    pub longest_lease: Option<i64>,
-    pub leases_end_at: Option<DateTimeUtc>,
+    /// The longest encrypt lease that was ever given under it; none: not known.
+    pub longest_lease: Option<Duration>,
+    /// When the last lease under it ends, once it was replaced and that was found out.
+    pub leases_end_at: Option<DateTime<Utc>>,
+}
+
+/// Its columns, without those that need a right to unwrap.
+#[derive(DerivePartialModel)]
+#[sea_orm(entity = "key::Entity")]
+struct KeyRow {
+    key_id: Id,
+    keyring_id: Uuid,
+    version: i32,
+    state: Text<KeyState>,
+    algorithm: Text<Algorithm>,
+    used: i64,
+    used_by_applications: i64,
+    created_at: DateTime<Utc>,
+    activated_at: Option<DateTime<Utc>>,
+    deactivated_at: Option<DateTime<Utc>>,
+    expires_at: Option<DateTime<Utc>>,
+    master_key: Option<String>,
+    public_key: Option<Vec<u8>>,
+    longest_lease: Option<i64>,
+    leases_end_at: Option<DateTime<Utc>>,
+}
+
+impl From<KeyRow> for Key {
+    fn from(row: KeyRow) -> Self {
+        Self {
+            id: row.key_id.0,
+            keyring_id: row.keyring_id,
+            version: row.version.unsigned_abs(),
+            state: row.state.0,
+            algorithm: row.algorithm.0,
+            used: row.used.unsigned_abs(),
+            used_by_applications: row.used_by_applications.unsigned_abs(),
+            created_at: row.created_at,
+            activated_at: row.activated_at,
+            deactivated_at: row.deactivated_at,
+            expires_at: row.expires_at,
+            master_key: row.master_key,
+            public_key: row.public_key,
+            longest_lease: row
+                .longest_lease
+                .map(|lease| Duration::from_millis(lease.unsigned_abs())),
+            leases_end_at: row.leases_end_at,
+        }
+    }
 }
 
 /// A key with what the KMS opens, for who unwraps it.
@@ -92,24 +146,25 @@ impl Deref for StoredKey {
 
 impl From<key::Model> for StoredKey {
     fn from(row: key::Model) -> Self {
+        let known = KeyRow {
+            key_id: row.key_id,
+            keyring_id: row.keyring_id,
+            version: row.version,
+            state: row.state,
+            algorithm: row.algorithm,
+            used: row.used,
+            used_by_applications: row.used_by_applications,
+            created_at: row.created_at,
+            activated_at: row.activated_at,
+            deactivated_at: row.deactivated_at,
+            expires_at: row.expires_at,
+            master_key: row.master_key,
+            public_key: row.public_key,
+            longest_lease: row.longest_lease,
+            leases_end_at: row.leases_end_at,
+        };
         Self {
-            key: Key {
-                key_id: row.key_id,
-                keyring_id: row.keyring_id,
-                version: row.version,
-                state: row.state,
-                algorithm: row.algorithm,
-                used: row.used,
-                used_by_applications: row.used_by_applications,
-                created_at: row.created_at,
-                activated_at: row.activated_at,
-                deactivated_at: row.deactivated_at,
-                expires_at: row.expires_at,
-                master_key: row.master_key,
-                public_key: row.public_key,
-                longest_lease: row.longest_lease,
-                leases_end_at: row.leases_end_at,
-            },
+            key: known.into(),
             wrapped: row.wrapped,
             check_value: row.check_value,
         }
@@ -117,23 +172,11 @@ impl From<key::Model> for StoredKey {
 }
 
 impl Key {
-    /// Its id in ciphertext.
-    pub fn id(&self) -> KeyId {
-        KeyId::new(
-            u32::try_from(self.key_id).expect("the column holds only key ids, which have 32 bits"),
-        )
-    }
-
-    /// Its version in its keyring.
-    pub fn version(&self) -> u32 {
-        u32::try_from(self.version).expect("versions count from 1")
-    }
-
     /// Its name for people.
     pub fn name(&self, keyring: &Keyring) -> KeyName {
         KeyName {
-            keyring: keyring.name.0.clone(),
-            version: self.version(),
+            keyring: keyring.name.clone(),
+            version: self.version,
         }
     }
 }
@@ -145,7 +188,8 @@ impl Key {
 pub async fn of_keyring(db: &impl ConnectionTrait, keyring: Uuid) -> Result<Vec<Key>, StoreError> {
     let keys = key::Entity::find().filter(key::Column::KeyringId.eq(keyring));
     let keys = keys.order_by_asc(key::Column::Version);
-    Ok(keys.into_partial_model().all(db).await?)
+    let keys = keys.into_partial_model::<KeyRow>().all(db).await?;
+    Ok(keys.into_iter().map(Key::from).collect())
 }
 
 /// The same, to be unwrapped.
@@ -169,7 +213,7 @@ pub async fn standby(db: &impl ConnectionTrait, keyring: Uuid) -> Result<Option<
     Ok(of_keyring(db, keyring)
         .await?
         .into_iter()
-        .find(|key| key.state.0 == KeyState::Pending))
+        .find(|key| key.state == KeyState::Pending))
 }
 
 /// The key with this id, of whatever keyring.
@@ -177,8 +221,8 @@ pub async fn standby(db: &impl ConnectionTrait, keyring: Uuid) -> Result<Option<
 /// # Errors
 /// [`StoreError`] of the database.
 pub async fn find(db: &impl ConnectionTrait, id: KeyId) -> Result<Option<Key>, StoreError> {
-    let key = key::Entity::find_by_id(i64::from(id.value()));
-    Ok(key.into_partial_model().one(db).await?)
+    let key = key::Entity::find_by_id(Id(id)).into_partial_model::<KeyRow>();
+    Ok(key.one(db).await?.map(Key::from))
 }
 
 /// The same, to be unwrapped.
@@ -189,7 +233,7 @@ pub async fn find_stored(
     db: &impl ConnectionTrait,
     id: KeyId,
 ) -> Result<Option<StoredKey>, StoreError> {
-    let key = key::Entity::find_by_id(i64::from(id.value())).one(db);
+    let key = key::Entity::find_by_id(Id(id)).one(db);
     Ok(key.await?.map(StoredKey::from))
 }
 
@@ -221,11 +265,11 @@ pub async fn rewrap(
     };
     let changed = key::Entity::update_many()
         .set(row)
-        .filter(key::Column::KeyId.eq(key.key_id))
+        .filter(key::Column::KeyId.eq(Id(key.id)))
         .filter(key::Column::Wrapped.eq(key.wrapped.clone()))
         .exec(unit.db())
         .await?;
-    one_changed(changed.rows_affected, || format!("key {}", key.id()))
+    one_changed(changed.rows_affected, || format!("key {}", key.id))
 }
 
 /// Stores a key as its keyring's standby.
@@ -235,18 +279,19 @@ pub async fn rewrap(
 /// was made: another key is to be made.
 pub async fn insert_standby(unit: &Unit, keyring: Uuid, new: NewKey) -> Result<Key, StoreError> {
     let locked = keyrings::lock(unit, keyring).await?;
-    if locked.algorithm.0 != new.algorithm {
-        let what = format!("the algorithm of keyring {}", locked.name.0);
+    if locked.algorithm != new.algorithm {
+        let what = format!("the algorithm of keyring {}", locked.name);
         return Err(StoreError::Stale { what });
     }
     let last = of_keyring(unit.db(), keyring)
         .await?
         .last()
         .map_or(0, |key| key.version);
+    let version = i32::try_from(last + 1).expect("a keyring has fewer than 2^31 keys");
     let row = key::ActiveModel {
-        key_id: Set(i64::from(new.id.value())),
+        key_id: Set(Id(new.id)),
         keyring_id: Set(keyring),
-        version: Set(last + 1),
+        version: Set(version),
         state: Set(Text(KeyState::Pending)),
         algorithm: Set(Text(new.algorithm)),
         wrapped: Set(Some(new.wrapped)),
@@ -279,7 +324,7 @@ pub async fn retire_standbys(
 ) -> Result<Vec<Key>, StoreError> {
     keyrings::lock(unit, keyring).await?;
     let mut waiting = of_keyring(unit.db(), keyring).await?;
-    waiting.retain(|key| key.state.0 == KeyState::Pending && key.algorithm.0 != algorithm);
+    waiting.retain(|key| key.state == KeyState::Pending && key.algorithm != algorithm);
     for key in &waiting {
         change_state(unit, key, KeyState::Destroying, Default::default()).await?;
     }
@@ -299,23 +344,22 @@ pub async fn switch(
     proof: Option<BackupProof>,
 ) -> Result<(), StoreError> {
     let locked = keyrings::lock(unit, keyring.id).await?;
-    let lease = locked.policy.0.encrypt_lease;
+    let lease = locked.policy.encrypt_lease;
     let required = policy.backup == rekey_domain::BackupPolicy::Required;
     standby
         .state
-        .0
         .activate(required, proof)
         .map_err(|error| StoreError::Refused(error.to_string()))?;
     let primary = of_keyring(unit.db(), keyring.id)
         .await?
         .into_iter()
-        .find(|key| key.state.0 == KeyState::Active);
+        .find(|key| key.state == KeyState::Active);
     if let Some(old) = primary {
         let stamp = key::ActiveModel {
             deactivated_at: Set(Some(unit.now())),
             ..Default::default()
         };
-        leases::raise_longest(unit, old.key_id, lease).await?;
+        leases::raise_longest(unit, old.id, lease).await?;
         change_state(unit, &old, KeyState::Inactive, stamp).await?;
     }
     let stamp = key::ActiveModel {
@@ -327,7 +371,7 @@ pub async fn switch(
     change_state(unit, standby, KeyState::Active, stamp).await?;
     let row = keyring::ActiveModel {
         id: Set(keyring.id),
-        primary_key_id: Set(Some(standby.key_id)),
+        primary_key_id: Set(Some(Id(standby.id))),
         ..Default::default()
     };
     row.update(unit.db()).await?;
@@ -342,17 +386,16 @@ async fn change_state(
 ) -> Result<(), StoreError> {
     let state = key
         .state
-        .0
         .become_state(next)
         .map_err(|error| StoreError::Refused(error.to_string()))?;
     stamp.state = Set(Text(state));
     let changed = key::Entity::update_many()
         .set(stamp)
-        .filter(key::Column::KeyId.eq(key.key_id))
-        .filter(key::Column::State.eq(key.state.clone()))
+        .filter(key::Column::KeyId.eq(Id(key.id)))
+        .filter(key::Column::State.eq(Text(key.state)))
         .exec(unit.db())
         .await?;
-    one_changed(changed.rows_affected, || format!("key {}", key.id()))
+    one_changed(changed.rows_affected, || format!("key {}", key.id))
 }
 
 fn one_changed(rows: u64, what: impl FnOnce() -> String) -> Result<(), StoreError> {
@@ -377,24 +420,24 @@ pub async fn take_usage(
         what: format!("key {id}"),
         known: Vec::new(),
     };
-    let key: Option<Key> = key::Entity::find_by_id(i64::from(id.value()))
+    let key = key::Entity::find_by_id(Id(id))
         .lock(LockType::Update)
-        .into_partial_model()
+        .into_partial_model::<KeyRow>()
         .one(unit.db())
         .await?;
     let key = key.ok_or_else(unknown)?;
-    let used = u64::try_from(key.used).unwrap_or(HARD_LIMIT);
-    let block = take_block(used, wanted).map_err(|error| StoreError::Refused(error.to_string()))?;
+    let block = take_block(key.used.unsigned_abs(), wanted)
+        .map_err(|error| StoreError::Refused(error.to_string()))?;
     let size = i64::try_from(block.size).expect("blocks are at most 2^20");
     let by_applications = if by_application { size } else { 0 };
-    use key::Column::{KeyId as Id, Used, UsedByApplications};
+    use key::Column::{Used, UsedByApplications};
     let taken = key::Entity::update_many()
         .col_expr(Used, Expr::col(Used).add(size))
         .col_expr(
             UsedByApplications,
             Expr::col(UsedByApplications).add(by_applications),
         )
-        .filter(Id.eq(key.key_id))
+        .filter(key::Column::KeyId.eq(Id(id)))
         .filter(Used.eq(key.used))
         .exec(unit.db())
         .await?;

@@ -16,7 +16,6 @@ pub use database::{
     connect::is_postgres,
     gauges, rights,
     store::{Store, sqlite_file},
-    stored,
     time::database_time,
     unit::Unit,
     worker_lock::WorkerLock,

@@ -312,7 +312,7 @@ async fn values_that_cannot_be_moved_are_left_as_they_were_each_with_its_reason(
     let quarantined = quarantine::open(clinic.services.store.db()).await.unwrap();
     let reasons: BTreeMap<_, _> = quarantined
         .iter()
-        .map(|value| (value.row_key.as_str(), value.reason.0.to_string()))
+        .map(|value| (value.row_key.as_str(), value.reason().to_string()))
         .collect();
     let expected = [
         (3, "unopened"),

@@ -286,7 +286,7 @@ async fn assert_every_key_unwraps(services: &Services) {
         let (wrapped, context) = wrapped_in_context(services, &key).await;
         let material = services.kms.decrypt(&wrapped, &context).await.unwrap();
         let check_value = CheckValue::try_from(&key.check_value[..]).unwrap();
-        assert!(check_value.matches(&material), "key {}", key.id());
+        assert!(check_value.matches(&material), "key {}", key.id);
     }
 }
 
@@ -299,8 +299,8 @@ async fn wrapped_in_context(
     let context = EncryptionContext {
         deployment: keyrings::deployment(db).await.unwrap(),
         keyring: keyring.id,
-        key_id: key.id(),
-        purpose: keyring.purpose.0,
+        key_id: key.id,
+        purpose: keyring.purpose,
     };
     (key.wrapped.clone().unwrap().into(), context)
 }

@@ -447,7 +447,7 @@ async fn a_value_in_quarantine_is_moved_after_its_cause_is_mended_and_no_other_r
     let db = clinic.services.store.db();
     let reasons = async || {
         let open = quarantine::open(db).await.unwrap();
-        let mut reasons: Vec<_> = open.iter().map(|one| one.reason.0.to_string()).collect();
+        let mut reasons: Vec<_> = open.iter().map(|one| one.reason().to_string()).collect();
         reasons.sort_unstable();
         reasons
     };

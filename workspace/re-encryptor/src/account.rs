@@ -26,7 +26,7 @@ pub struct Account<'a> {
 impl<'a> Account<'a> {
     /// Of an attempt that begins; the one before may have left a page in doubt.
     pub fn open(services: &'a Services, batch: &'a Batch, lease: &'a Lease) -> Self {
-        let in_doubt = batch.in_doubt.as_ref().map(|doubt| doubt.0);
+        let in_doubt = batch.in_doubt();
         Self {
             services,
             batch,

@@ -122,7 +122,8 @@ pub async fn re_encrypt(
 /// work on wide rows.
 pub async fn prepare<'a>(
     services: &'a Services,
-    (rotation, batch, target): (&Rotation, &Batch, KeyId),
+    (rotation, batch): (&Rotation, &Batch),
+    target: KeyId,
     wide: &'a Semaphore,
 ) -> Result<Work<'a>, OperationError> {
     let db = services.store.db();
@@ -136,21 +137,21 @@ pub async fn prepare<'a>(
     let keys = keys::of_keyring(db, rotation.keyring_id).await?;
     let least = keys
         .iter()
-        .find(|key| key.id() == target)
-        .map_or(i32::MAX, |key| key.version);
+        .find(|key| key.id == target)
+        .map_or(u32::MAX, |key| key.version);
     let settled: HashSet<KeyId> = keys
         .iter()
         .filter(|key| key.version >= least)
-        .map(|key| key.id())
+        .map(|key| key.id)
         .collect();
     // Every value is opened once a rotation: who verifies reads them all.
-    let left_alone = if rotation.state.0 == RotationState::Verifying {
+    let left_alone = if rotation.state == RotationState::Verifying {
         Vec::new()
     } else {
         settled.iter().copied().collect()
     };
     let query = query(&columns, &left_alone, batch);
-    let ours: HashMap<_, _> = keys.iter().map(|key| (key.id(), key.state.0)).collect();
+    let ours: HashMap<_, _> = keys.iter().map(|key| (key.id, key.state)).collect();
     Ok(Work {
         services,
         target,

@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rekey_domain::{BatchState, KeyId, RetryPolicy, RotationState, Worker};
+use rekey_domain::{BatchState, RetryPolicy, RotationState, Worker};
 use rekey_messages::{BatchReady, RotationDue};
 use rekey_operations::{Dispatch, OperationError, Services, or_pause};
-use rekey_runtime::{Handler, Job, JobError, crash, leased, metrics as metric};
+use rekey_runtime::{
+    Handler, Job, JobError, crash,
+    leased::{self, Ended},
+    metrics as metric,
+};
 use rekey_store::{
     StoreError, Unit,
     batches::{self, Batch},
@@ -45,43 +49,31 @@ impl Handler for ReEncryptBatch {
     const NAME: &'static str = "re-encryptor.batch";
 
     async fn handle(&self, command: BatchReady, job: &Job) -> Result<(), JobError> {
-        let Some((_, batch)) = self.current(&command).await? else {
+        let Some((rotation, batch)) = self.current(&command).await? else {
             return Ok(());
         };
         let Services { store, holder, .. } = &self.services;
-        let Some(lease) = leased::take(store, &format!("batch/{}", batch.id), holder).await? else {
-            return Err(JobError::Snooze(BUSY));
+        let name = format!("batch/{}", batch.id);
+        let done = leased::run((store, holder), &name, async |lease| {
+            crash::point("re-encryptor.leased");
+            self.work(job, &command, lease).await
+        });
+        let done = match done.await {
+            Ok(None) => return Err(JobError::Snooze(BUSY)),
+            Ok(Some(Some(wait))) => return Err(JobError::Snooze(wait)),
+            Ok(Some(None)) => Ok(()),
+            Err(error) if waiting::is_for(&error) => {
+                waiting::note(&self.services, &batch, &error).await?;
+                return Err(JobError::Snooze(waiting::TRY_AGAIN));
+            }
+            Err(error) => Err(error),
         };
-        crash::point("re-encryptor.leased");
-        // What was read before the lease may be past: paused since, or done by who had it.
-        let current = self.current(&command).await;
-        if !matches!(current, Ok(Some(_))) {
-            leased::give_back(store, &lease).await;
-        }
-        let Some((rotation, batch)) = current? else {
-            return Ok(());
-        };
-        let work = self.work(job, &rotation, &batch, &lease);
-        let done: Result<_, OperationError> = leased::renewed(store, &lease, work).await;
-        // A batch that ended well gave it back in its unit.
-        if !matches!(done, Ok(Turn::Go(_))) {
-            leased::give_back(store, &lease).await;
-        }
-        if let Ok(Turn::Wait(until)) = done {
-            return Err(JobError::Snooze(until));
-        }
-        if let Err(error) = &done
-            && waiting::is_for(error)
-        {
-            waiting::note(&self.services, &batch, error).await?;
-            return Err(JobError::Snooze(waiting::TRY_AGAIN));
-        }
-        let ended = or_pause(job, &rotation, done.map(drop)).await;
+        let ended = or_pause(job, &rotation, done).await;
         let Err(JobError::Retry(error)) = ended else {
             return ended;
         };
         let keyring = keyrings::by_id(store.db(), rotation.keyring_id).await?;
-        if job.event().attempt < keyring.policy.0.retry_attempts {
+        if job.event().attempt < keyring.policy.retry_attempts {
             Err(JobError::Retry(error))
         } else {
             Err(JobError::Discard(error))
@@ -103,7 +95,7 @@ impl Handler for ReEncryptBatch {
         unit: &Unit,
     ) -> Result<(), StoreError> {
         let batch = batches::by_id(unit.db(), command.batch).await?;
-        if batch.state.0 != BatchState::Dispatched {
+        if batch.state() != BatchState::Dispatched {
             return Ok(());
         }
         let rotation = rotations::lock(unit, batch.rotation_id).await?;
@@ -111,8 +103,7 @@ impl Handler for ReEncryptBatch {
         count(&Tally::default(), "failed");
         let policy = keyrings::by_id(unit.db(), rotation.keyring_id)
             .await?
-            .policy
-            .0;
+            .policy;
         // A pause that was asked for is audited, for which nobody can ask the KMS here: the rotator
         // dispatches then.
         if rotation.pause_after.is_none() {
@@ -159,7 +150,7 @@ impl ReEncryptBatch {
         let db = self.services.store.db();
         let rotation = rotations::by_id(db, command.rotation).await?;
         let runs = matches!(
-            rotation.state.0,
+            rotation.state,
             RotationState::ReEncrypting | RotationState::Verifying
         );
         // Of one that is over the batches may be gone.
@@ -167,32 +158,34 @@ impl ReEncryptBatch {
             return Ok(None);
         }
         let batch = batches::by_id(db, command.batch).await?;
-        let same = rotation.generation.unsigned_abs() == command.generation
-            && rotation.target_key_id == Some(i64::from(command.target.value()))
+        let same = rotation.generation == command.generation
+            && rotation.target_key_id == Some(command.target)
             && batch.rotation_id == rotation.id
             && batch.pass == rotation.pass;
-        let open = batch.state.0 == BatchState::Dispatched;
+        let open = batch.state() == BatchState::Dispatched;
         Ok((same && open).then_some((rotation, batch)))
     }
 
+    /// Does the batch, or tells how long to wait for its turn.
     async fn work(
         &self,
         job: &Job,
-        rotation: &Rotation,
-        batch: &Batch,
-        lease: &Lease,
-    ) -> Result<Turn, OperationError> {
-        let taken = match limits::turn(&self.services, rotation, batch).await? {
-            Turn::Go(taken) => taken,
-            wait @ Turn::Wait(_) => return Ok(wait),
+        command: &BatchReady,
+        lease: Lease,
+    ) -> Result<Ended<Option<Duration>>, OperationError> {
+        // What was read before the lease may be past: paused since, or done by who had it.
+        let Some((rotation, batch)) = self.current(command).await? else {
+            return Ok(Ended::Held(None));
         };
-        let id = rotation.target_key_id.and_then(|id| u32::try_from(id).ok());
-        let target = KeyId::new(id.expect("`current` compared the target"));
-        let mut work =
-            batch::prepare(&self.services, (rotation, batch, target), &self.wide).await?;
-        let beside = together::re_encrypt(&mut work, (rotation, batch), lease).await?;
-        work.turn_to(batch);
-        let mut account = Account::open(&self.services, batch, lease);
+        let taken = match limits::turn(&self.services, &rotation, &batch).await? {
+            Turn::Go(taken) => taken,
+            Turn::Wait(wait) => return Ok(Ended::Held(Some(wait))),
+        };
+        let of = (&rotation, &batch);
+        let mut work = batch::prepare(&self.services, of, command.target, &self.wide).await?;
+        let beside = together::re_encrypt(&mut work, of, &lease).await?;
+        work.turn_to(&batch);
+        let mut account = Account::open(&self.services, &batch, &lease);
         let moved = batch::re_encrypt(work, &mut account).await;
         if moved.is_err() {
             // What a failed attempt moved counts: the next one finds it moved.
@@ -200,37 +193,35 @@ impl ReEncryptBatch {
         }
         let outcome = moved?;
         let rows = outcome.tally.rows + beside;
-        self.finish(job, rotation, batch, lease, outcome).await?;
+        let ended = self.finish(job, of, &lease, outcome).await?;
         if let Some(taken) = taken {
             taken.correct(&self.services, rows).await;
         }
-        Ok(Turn::Go(None))
+        Ok(ended)
     }
 
     /// Ends the batch, and dispatches the rotation's next in the same unit.
     async fn finish(
         &self,
         job: &Job,
-        rotation: &Rotation,
-        batch: &Batch,
+        (rotation, batch): (&Rotation, &Batch),
         lease: &Lease,
         outcome: Outcome,
-    ) -> Result<(), OperationError> {
-        let store = &self.services.store;
-        let keyring = keyrings::by_id(store.db(), rotation.keyring_id).await?;
-        let concurrency = keyring.policy.0.concurrency;
+    ) -> Result<Ended<Option<Duration>>, OperationError> {
+        let db = self.services.store.db();
+        let keyring = keyrings::by_id(db, rotation.keyring_id).await?;
+        let concurrency = keyring.policy.concurrency;
         let principal = Worker::ReEncryptor.principal();
         let dispatch = Dispatch::of(&self.services, rotation, concurrency, &principal).await?;
         let left = names::seal(&self.services, outcome.quarantine).await?;
         let Some(unit) = job.begin().await? else {
             // It took effect before, and this one had to take the lease to find out.
-            leased::give_back(store, lease).await;
-            return Ok(());
+            return Ok(Ended::Held(None));
         };
         leases::release(&unit, lease).await?;
         let now = rotations::lock(&unit, rotation.id).await?;
         // A later pass or rotation reads the same rows, and what it says of them counts.
-        if now.pass == rotation.pass && now.state.0 != RotationState::Superseded {
+        if now.pass == rotation.pass && now.state != RotationState::Superseded {
             for value in left {
                 quarantine::add(&unit, rotation, value).await?;
             }
@@ -244,7 +235,7 @@ impl ReEncryptBatch {
             unit.commit().await?;
             tracing::error!(rotation = %now.id, why, "the rotation is paused");
             count(&outcome.tally, "done");
-            return Ok(());
+            return Ok(Ended::GivenBack(None));
         }
         let left = dispatch.run(&unit, &now).await?;
         let wants_more = !now.planned && left.planned < LOW_WATER;
@@ -257,6 +248,6 @@ impl ReEncryptBatch {
         unit.commit().await?;
         crash::point("re-encryptor.done");
         count(&outcome.tally, "done");
-        Ok(())
+        Ok(Ended::GivenBack(None))
     }
 }

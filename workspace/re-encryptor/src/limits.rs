@@ -72,7 +72,7 @@ async fn pace(
     };
     let store = &services.store;
     let keyring = keyrings::by_id(store.db(), rotation.keyring_id).await?;
-    let rows = limits.batch_rows(keyring.policy.0.batch_rows).into();
+    let rows = limits.batch_rows(keyring.policy.batch_rows).into();
     let source = source.id;
     let unit = store.begin_forgettable().await?;
     let turn = pace::take(&unit, source, rows, rate).await?;

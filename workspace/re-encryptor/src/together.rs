@@ -81,10 +81,10 @@ impl<'a> Shared<'a> {
         let part = |batch: &'a Batch| Part {
             batch,
             tally: Tally::default(),
-            in_doubt: batch.in_doubt.as_ref().map(|doubt| doubt.0),
-            told_doubt: batch.in_doubt.as_ref().map(|doubt| doubt.0),
+            in_doubt: batch.in_doubt(),
+            told_doubt: batch.in_doubt(),
             met: BTreeMap::new(),
-            stands: match batch.in_doubt {
+            stands: match batch.in_doubt() {
                 Some(_) => Stands::Alone,
                 None => Stands::Open,
             },

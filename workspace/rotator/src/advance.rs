@@ -4,7 +4,10 @@ use async_trait::async_trait;
 use rekey_domain::{Step, next_step};
 use rekey_messages::RotationDue;
 use rekey_operations::{Dispatch, OperationError, Services, or_pause};
-use rekey_runtime::{Handler, Job, JobError, leased};
+use rekey_runtime::{
+    Handler, Job, JobError,
+    leased::{self, Ended},
+};
 use rekey_store::{
     Unit, keyrings,
     keyrings::Keyring,
@@ -48,7 +51,7 @@ impl Advance<'_> {
 
     /// What dispatching takes, made before the unit begins.
     pub async fn dispatch(&self) -> Result<Dispatch, OperationError> {
-        let concurrency = self.keyring.policy.0.concurrency;
+        let concurrency = self.keyring.policy.concurrency;
         let principal = crate::principal();
         Dispatch::of(self.services, &self.rotation, concurrency, &principal).await
     }
@@ -70,14 +73,13 @@ impl Handler for AdvanceRotation {
         let Services { store, holder, .. } = &self.services;
         let seen = rotations::by_id(store.db(), command.rotation).await?;
         let name = format!("rotation/{}", seen.id);
-        let Some(lease) = leased::take(store, &name, holder).await? else {
-            return Err(JobError::Snooze(BUSY));
-        };
-        let step = self.step(seen.id, job, lease.clone());
-        let done = leased::renewed(store, &lease, step).await;
-        // A step that ended well gave it back in its unit; then this finds nothing.
-        leased::give_back(store, &lease).await;
-        or_pause(job, &seen, done).await
+        let stepped = leased::run((store, holder), &name, async |lease| {
+            self.step(seen.id, job, lease).await.map(Ended::Held)
+        });
+        match stepped.await {
+            Ok(None) => Err(JobError::Snooze(BUSY)),
+            done => or_pause(job, &seen, done.map(drop)).await,
+        }
     }
 }
 
@@ -92,10 +94,10 @@ impl AdvanceRotation {
         let step = next_step(
             &facts::rule(&rotation),
             &facts,
-            &keyring.purpose.0.timing(&keyring.policy.0),
+            &keyring.purpose.timing(&keyring.policy),
             services.store.now().await?,
         );
-        tracing::debug!(rotation = %rotation.id, state = %rotation.state.0, ?step, "next step");
+        tracing::debug!(rotation = %rotation.id, state = %rotation.state, ?step, "next step");
         let advance = Advance {
             services,
             job,

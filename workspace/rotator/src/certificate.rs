@@ -24,7 +24,6 @@ use rekey_store::{
     keys::{self, Key},
     progress, quarantine,
     rotations::Rotation,
-    stored::Json,
     sweeps,
 };
 
@@ -48,20 +47,20 @@ pub async fn write(
         quarantined += quarantine::of_pass(db, rotation, column.id).await?;
     }
     let [from, to] = [rotation.previous_key_id, rotation.target_key_id]
-        .map(|id| keys.iter().find(|key| Some(key.key_id) == id));
-    let policy = &keyring.policy.0;
+        .map(|id| keys.iter().find(|key| Some(key.id) == id));
+    let policy = &keyring.policy;
     let mut certificate = Certificate {
         schema: SCHEMA.to_owned(),
         rotation: rotation.id,
-        kind: rotation.kind.0,
+        kind: rotation.kind,
         columns: match &rotation.sweep_columns {
-            Some(Json(columns)) => columns.iter().map(ToString::to_string).collect(),
+            Some(columns) => columns.iter().map(ToString::to_string).collect(),
             None => Vec::new(),
         },
         deployment: Some(keyrings::deployment(db).await?),
         written_by: Some(format!("rekey-rotator {}", env!("CARGO_PKG_VERSION"))),
-        keyring: keyring.name.0.clone(),
-        purpose: Some(keyring.purpose.0),
+        keyring: keyring.name.clone(),
+        purpose: Some(keyring.purpose),
         from: from.map(|key| key.name(keyring)),
         to: to.map(|key| key.name(keyring)),
         keys: [from, to]
@@ -69,8 +68,8 @@ pub async fn write(
             .flatten()
             .map(|key| facts(key, keyring))
             .collect(),
-        reason: rotation.reason.0,
-        requested_by: rotation.principal.0.clone(),
+        reason: rotation.reason,
+        requested_by: rotation.principal.clone(),
         requested_at: rotation.requested_at,
         switched_at: rotation.switched_at,
         counted_before_at: before.iter().map(|count| count.taken_at).min(),
@@ -78,7 +77,7 @@ pub async fn write(
         leases_ended_at: keys::leases::known_last_end(&keys),
         completed_at: now,
         acts: acts(db, rotation).await?,
-        passes: i64::from(rotation.pass) + 1,
+        passes: rotation.passes(),
         moved: tally.moved,
         opened: opened(db, rotation, &columns).await?,
         conflicts: tally.conflicts,
@@ -115,12 +114,12 @@ async fn opened(
 fn facts(key: &Key, keyring: &Keyring) -> KeyFacts {
     KeyFacts {
         key: key.name(keyring),
-        key_id: key.id(),
-        algorithm: key.algorithm.0,
+        key_id: key.id,
+        algorithm: key.algorithm,
         created_at: key.created_at,
         activated_at: key.activated_at,
         deactivated_at: key.deactivated_at,
-        used: key.used.unsigned_abs(),
+        used: key.used,
     }
 }
 
@@ -129,8 +128,8 @@ async fn acts(db: &impl ConnectionTrait, rotation: &Rotation) -> Result<Vec<Act>
     let subject = rotation.id.to_string();
     let entries = audit::of_subject(db, &subject).await?;
     let act = |entry: audit::AuditEntry| Act {
+        by: entry.principal().clone(),
         action: entry.action,
-        by: entry.principal.0,
         at: entry.time,
         audit_entry: entry.sequence,
     };
@@ -153,7 +152,7 @@ async fn left(
     let value = |value: quarantine::Quarantined| QuarantinedValue {
         id: value.id,
         column: column_name(columns, value.column_id),
-        reason: value.reason.0,
+        reason: value.reason(),
     };
     let values: Vec<_> = values.into_iter().map(value).collect();
     let all: u64 = by_reason.iter().map(|count| count.values).sum();
@@ -171,7 +170,7 @@ fn listed(
     keyring: &Keyring,
 ) -> Vec<CensusLine> {
     let name = |id| -> Option<KeyName> {
-        let ours = keys.iter().find(|key| key.id() == id);
+        let ours = keys.iter().find(|key| key.id == id);
         ours.map(|key| key.name(keyring))
     };
     let line = |count: &Counted| {
@@ -189,7 +188,7 @@ fn listed(
             place: count.place.clone(),
             under,
             key_id,
-            rows: count.rows,
+            rows: count.rows(),
         }
     };
     // A column without values was counted too, and says so in one line.
@@ -197,7 +196,7 @@ fn listed(
         let mut of_column = counted
             .iter()
             .filter(|one| one.column_id == count.column_id);
-        count.rows > 0 || of_column.all(|one| one.rows == 0)
+        count.rows() > 0 || of_column.all(|one| one.rows() == 0)
     };
     counted.iter().filter(is_said).map(line).collect()
 }

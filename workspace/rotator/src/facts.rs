@@ -6,14 +6,14 @@ use chrono::{DateTime, Utc};
 use rekey_domain::{Facts, Found, KeyId, PassCensus, Rotation as Rule, RotationState};
 use rekey_store::{
     ConnectionTrait, StoreError, census, columns::Protected, keys, progress, rotations::Rotation,
-    stored::Json, sweeps,
+    sweeps,
 };
 use uuid::Uuid;
 
 /// The rotation as the rules see it.
 pub fn rule(rotation: &Rotation) -> Rule {
     Rule {
-        state: rotation.state.0,
+        state: rotation.state,
         paused: rotation.paused,
         canary: rotation.only_column.is_some(),
         due_at: rotation.due_at,
@@ -28,8 +28,8 @@ pub async fn gather(
 ) -> Result<Facts, StoreError> {
     let standby = keys::standby(db, rotation.keyring_id)
         .await?
-        .map(|key| key.key_id);
-    let distributing = rotation.state.0 == RotationState::Distributing;
+        .map(|key| key.id);
+    let distributing = rotation.state == RotationState::Distributing;
     let unfinished = progress::unfinished(db, rotation).await?;
     Ok(Facts {
         // What was distributed is what may become primary, and nothing else.
@@ -51,12 +51,12 @@ pub async fn settled(
     let keys = keys::of_keyring(db, rotation.keyring_id).await?;
     let target = keys
         .iter()
-        .find(|key| Some(key.key_id) == rotation.target_key_id)
+        .find(|key| Some(key.id) == rotation.target_key_id)
         .map(|key| key.version);
     Ok(keys
         .iter()
         .filter(|key| target.is_some_and(|target| key.version >= target))
-        .map(|key| key.id())
+        .map(|key| key.id)
         .collect())
 }
 
@@ -91,7 +91,7 @@ async fn pass_census(
         // Nothing is taken off by number: only what the census itself saw to be in quarantine.
         below_target += of_column
             .filter(|count| !is_settled(count.found()))
-            .map(|count| (count.rows - count.quarantined.unwrap_or_default()).unsigned_abs())
+            .map(|count| count.rows() - count.quarantined())
             .sum::<u64>();
     }
     Ok(Some(PassCensus { below_target }))
@@ -111,5 +111,5 @@ pub fn place_of(column: &Protected) -> String {
 /// what there was.
 pub fn is_of_pass(rotation: &Rotation, column: Uuid) -> bool {
     let noted = rotation.pass_columns.as_ref();
-    noted.is_none_or(|Json(columns)| columns.contains(&column))
+    noted.is_none_or(|columns| columns.contains(&column))
 }

@@ -22,7 +22,7 @@ impl Handler for KeyCreatedMovesOn {
             return Ok(());
         };
         let latest = rotations::latest(unit.db(), keyring.id).await?;
-        if let Some(live) = latest.filter(|rotation| rotation.state.0.is_live()) {
+        if let Some(live) = latest.filter(|rotation| rotation.state.is_live()) {
             unit.send(&RotationDue { rotation: live.id }).await?;
         }
         Ok(unit.commit().await?)

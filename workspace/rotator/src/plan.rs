@@ -2,12 +2,11 @@
 
 use std::collections::VecDeque;
 
-use rekey_domain::{Found, KeyId, Part, PartId, Range, RotationKind, plan_fits};
+use rekey_domain::{Found, Part, PartId, Range, RotationKind, plan_fits};
 use rekey_operations::{OperationError, census_of_columns, refuse_undeclared_effects};
 use rekey_runtime::crash;
 use rekey_store::{
-    Unit, batches, census, columns::Protected, keys, progress, quarantine, rotations, stored::Json,
-    sweeps,
+    Unit, batches, census, columns::Protected, keys, progress, quarantine, rotations, sweeps,
 };
 use uuid::Uuid;
 
@@ -47,15 +46,8 @@ async fn count_before(advance: &Advance<'_>, columns: &[Protected]) -> Result<()
         .filter(|row| to_move(row.found))
         .map(|row| row.rows)
         .sum();
-    let target = advance
-        .rotation
-        .target_key_id
-        .and_then(|id| u32::try_from(id).ok())
-        .map(KeyId::new);
-    if let Some(target) = target {
-        let used = keys::find(db, target)
-            .await?
-            .map_or(0, |key| key.used.unsigned_abs());
+    if let Some(target) = advance.rotation.target_key_id {
+        let used = keys::find(db, target).await?.map_or(0, |key| key.used);
         if !plan_fits(used, values) {
             return steps::give_up(advance, &does_not_fit(advance, values)).await;
         }
@@ -69,13 +61,13 @@ async fn count_before(advance: &Advance<'_>, columns: &[Protected]) -> Result<()
 }
 
 fn does_not_fit(advance: &Advance<'_>, values: u64) -> String {
-    match advance.rotation.kind.0 {
+    match advance.rotation.kind {
         RotationKind::Switch => {
             format!("{values} values do not fit under one key (SP 800-38D §8.3); split the keyring")
         }
         RotationKind::Sweep => format!(
             "{values} values do not fit under the primary key beside what it encrypted (SP 800-38D §8.3); rekey rotate {} moves them to a new one",
-            advance.keyring.name.0
+            advance.keyring.name
         ),
     }
 }
@@ -112,7 +104,7 @@ async fn next_ranges(
     let mut walk = Walk {
         found: Vec::new(),
         table: advance.rotation.plan_table,
-        part: advance.rotation.plan_part.clone().map(|Json(part)| part),
+        part: advance.rotation.plan_part.clone(),
         after: advance.rotation.plan_after,
         complete: false,
         listed: None,
@@ -199,7 +191,7 @@ fn is_small(part: &Part, range: Range) -> bool {
 
 /// Rows of a range: as the keyring has it, but no more than the source's pace and a canary want.
 fn batch_rows(advance: &Advance<'_>, column: &Protected) -> u32 {
-    let of_keyring = advance.keyring.policy.0.batch_rows;
+    let of_keyring = advance.keyring.policy.batch_rows;
     let paced = column.source.limits().batch_rows(of_keyring);
     advance.rotation.canary().batch_rows(paced)
 }

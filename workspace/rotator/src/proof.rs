@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use rekey_operations::{OperationError, PassToProve};
 use rekey_sources::ValueId;
-use rekey_store::{batches, columns::Protected, quarantine, rotations, stored::Json};
+use rekey_store::{batches, columns::Protected, quarantine, rotations};
 use uuid::Uuid;
 
 use crate::{advance::Advance, facts};
@@ -56,7 +56,7 @@ async fn fences(
     columns: &[Protected],
 ) -> Result<Option<HashMap<Uuid, String>>, OperationError> {
     let known = advance.rotation.fences.clone();
-    let mut fences = known.map(|Json(fences)| fences).unwrap_or_default();
+    let mut fences = known.unwrap_or_default();
     let mut taken = false;
     for source in columns.iter().map(|column| &column.source) {
         if fences.contains_key(&source.id) {

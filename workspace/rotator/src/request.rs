@@ -31,7 +31,7 @@ impl Handler for RequestRotation {
         // Two requests at once are decided one after the other: the second joins.
         let keyring = keyrings::lock(&unit, keyring.id).await?;
         let latest = rotations::latest(unit.db(), keyring.id).await?;
-        let decision = decide_request(latest.as_ref().map(|rotation| rotation.state.0));
+        let decision = decide_request(latest.as_ref().map(|rotation| rotation.state));
         let (rotation, action) = match (decision, latest) {
             (RequestDecision::Join, Some(live)) => (live, audit::Action::RotationJoined),
             (decision, latest) => {
@@ -64,7 +64,7 @@ impl Handler for RequestRotation {
             json!({ "rotation": id, "reason": reason, "urgent": urgent, "canary": canary });
         let record = Record {
             action,
-            subject: keyring.name.0.as_str(),
+            subject: keyring.name.as_str(),
             outcome: "done",
             details,
         };

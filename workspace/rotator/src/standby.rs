@@ -26,7 +26,7 @@ impl Handler for MakeStandby {
         let keyring = keyrings::by_name(self.services.store.db(), &command.keyring).await?;
         let waiting = rotations::latest(self.services.store.db(), keyring.id).await?;
         let made = self.make(&keyring, job).await;
-        match waiting.filter(|last| last.state.0 == RotationState::Requested) {
+        match waiting.filter(|last| last.state == RotationState::Requested) {
             Some(waiting) => or_pause(job, &waiting, made).await,
             // Nobody waits for it; the scheduler orders it again.
             None if made.as_ref().is_err_and(OperationError::pauses) => {
@@ -64,10 +64,10 @@ impl MakeStandby {
         let name = key.name(keyring);
         unit.send(&KeyCreated {
             key: name.clone(),
-            key_id: key.id(),
+            key_id: key.id,
         })
         .await?;
-        let details = json!({ "key_id": key.id(), "algorithm": key.algorithm.0, "backup": keyring.policy.0.backup });
+        let details = json!({ "key_id": key.id, "algorithm": key.algorithm, "backup": keyring.policy.backup });
         let subject = name.to_string();
         pen.append(
             &unit,
@@ -81,7 +81,7 @@ impl MakeStandby {
         .await?;
         unit.commit().await?;
         crash::point("rotator.standby-stored");
-        tracing::info!(key = %name, key_id = %key.id(), "standby key made");
+        tracing::info!(key = %name, key_id = %key.id, "standby key made");
         Ok(())
     }
 }

@@ -26,7 +26,7 @@ pub async fn wait(advance: &Advance<'_>, due: Option<DateTime<Utc>>) -> Result<(
         wait.min(LOOK_AGAIN_WAITING)
     });
     rotations::wait_until(&unit, &advance.rotation, due, within).await?;
-    if due.is_none() && advance.rotation.state.0.is_live() {
+    if due.is_none() && advance.rotation.state.is_live() {
         let held = rotations::lock(&unit, advance.rotation.id).await?;
         dispatch.run(&unit, &held).await?;
     }
@@ -114,7 +114,7 @@ pub async fn give_up(advance: &Advance<'_>, why: &str) -> Result<(), OperationEr
     let of = (&advance.rotation, &advance.keyring);
     rotations::fail(&unit, &pen, of, why).await?;
     unit.commit().await?;
-    let (rotation, kind) = (advance.rotation.id, advance.rotation.kind.0);
+    let (rotation, kind) = (advance.rotation.id, advance.rotation.kind);
     tracing::error!(%rotation, %kind, why, "rotation failed");
     Ok(())
 }

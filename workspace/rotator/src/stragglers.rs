@@ -6,7 +6,10 @@ use async_trait::async_trait;
 use rekey_domain::{Principal, RotationReason, RotationState, worth_a_sweep};
 use rekey_messages::StragglersWanted;
 use rekey_operations::{OperationError, Services, Stragglers, look_for_stragglers, sweep};
-use rekey_runtime::{Handler, Job, JobError, leased};
+use rekey_runtime::{
+    Handler, Job, JobError,
+    leased::{self, Ended},
+};
 use rekey_store::{
     Unit,
     audit::{self, Record},
@@ -37,14 +40,14 @@ impl Handler for LookForStragglers {
             return Ok(());
         }
         let name = format!("stragglers/{}", keyring.id);
-        let Some(lease) = leased::take(store, &name, holder).await? else {
-            return Err(JobError::Snooze(BUSY));
-        };
-        let looking = look_for_stragglers(&self.services, &keyring);
-        let looked: Result<_, OperationError> = leased::renewed(store, &lease, looking).await;
-        leased::give_back(store, &lease).await;
-        match looked {
-            Ok(found) => self.answer(job, &keyring, found).await?,
+        let looked = leased::run((store, holder), &name, async |_| {
+            Ok::<_, OperationError>(Ended::Held(
+                look_for_stragglers(&self.services, &keyring).await?,
+            ))
+        });
+        match looked.await {
+            Ok(Some(found)) => self.answer(job, &keyring, found).await?,
+            Ok(None) => return Err(JobError::Snooze(BUSY)),
             Err(error) => self.note_failure(job, &keyring, &error).await?,
         }
         Ok(())
@@ -52,7 +55,7 @@ impl Handler for LookForStragglers {
 }
 
 fn is_under_way(rotation: Rotation) -> bool {
-    rotation.state.0.is_live() || rotation.state.0 == RotationState::Failed
+    rotation.state.is_live() || rotation.state == RotationState::Failed
 }
 
 impl LookForStragglers {
@@ -67,7 +70,7 @@ impl LookForStragglers {
         keyring: &Keyring,
         found: Stragglers,
     ) -> Result<(), OperationError> {
-        let latest = self.latest(keyring).await?.map(|latest| latest.state.0);
+        let latest = self.latest(keyring).await?.map(|latest| latest.state);
         let sweeps = worth_a_sweep(latest, &found.below, &found.in_quarantine);
         let pen = self.services.pen(&crate::principal()).await?;
         let Some(unit) = job.begin().await? else {
@@ -84,7 +87,7 @@ impl LookForStragglers {
                 &unit,
                 Record {
                     action: audit::Action::SweepStarted,
-                    subject: keyring.name.0.as_str(),
+                    subject: keyring.name.as_str(),
                     outcome: "done",
                     details: record,
                 },
@@ -92,7 +95,7 @@ impl LookForStragglers {
             .await?;
         }
         unit.commit().await?;
-        tracing::info!(keyring = %keyring.name.0, values = found.values(), sweeps, "looked for stragglers");
+        tracing::info!(keyring = %keyring.name, values = found.values(), sweeps, "looked for stragglers");
         Ok(())
     }
 
@@ -107,7 +110,7 @@ impl LookForStragglers {
         };
         stragglers::note_failure(&unit, keyring.id, &error.to_string()).await?;
         unit.commit().await?;
-        tracing::warn!(keyring = %keyring.name.0, %error, "nobody could look for stragglers");
+        tracing::warn!(keyring = %keyring.name, %error, "nobody could look for stragglers");
         Ok(())
     }
 }
@@ -118,12 +121,12 @@ async fn begin_sweep(
     keyring: &Keyring,
     found: &Stragglers,
 ) -> Result<serde_json::Value, OperationError> {
-    let principal = Principal::schedule(keyring.name.0.as_str());
+    let principal = Principal::schedule(keyring.name.as_str());
     let reason = RotationReason::Schedule;
     let (rotation, outcome) = sweep(unit, keyring.id, &found.columns, reason, &principal).await?;
     Ok(json!({
         "rotation": rotation.id,
-        "keyring": keyring.name.0,
+        "keyring": keyring.name,
         "because": "stragglers",
         "outcome": outcome,
         "columns": found.columns,

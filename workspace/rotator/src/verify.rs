@@ -92,9 +92,8 @@ fn count(row: &CensusRow) -> Count {
 /// A column without values was counted too.
 fn nothing(advance: &Advance<'_>) -> Count {
     let target = advance.rotation.target_key_id;
-    let target = target.and_then(|id| u32::try_from(id).ok());
     Count {
-        found: Found::Key(KeyId::new(target.unwrap_or_default())),
+        found: Found::Key(target.unwrap_or(KeyId::new(0))),
         rows: 0,
         quarantined: 0,
     }
@@ -118,7 +117,7 @@ pub async fn complete(advance: &Advance<'_>) -> Result<(), OperationError> {
     let now = advance.services.store.now().await?;
     let certificate = certificate::write(db, &advance.rotation, &advance.keyring, now).await?;
     let certificate = serde_json::to_value(certificate).expect("a certificate has text keys");
-    let kind = advance.rotation.kind.0;
+    let kind = advance.rotation.kind;
     let Some(unit) = advance.begin().await? else {
         return Ok(());
     };

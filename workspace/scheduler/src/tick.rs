@@ -63,19 +63,19 @@ pub async fn tick(services: &Services, lease: &Lease) -> Result<(), StoreError> 
 }
 
 async fn fire_schedule(unit: &Unit, keyring: &Keyring) -> Result<(), StoreError> {
-    let policy = &keyring.policy.0;
+    let policy = &keyring.policy;
     let Some(line) = &policy.rotate else {
         return Ok(());
     };
     let schedule = Schedule::parse(line, &policy.time_zone)
         .map_err(|error| StoreError::Refused(error.to_string()))?;
-    let name = format!("rotate/{}", keyring.name.0);
+    let name = format!("rotate/{}", keyring.name);
     let settled = schedules::fired_up_to(unit, &name).await?;
     let Some(tick) = schedule.due(settled, unit.now()) else {
         return Ok(());
     };
     if schedules::settle(unit, &name, settled, tick).await? {
-        tracing::info!(keyring = %keyring.name.0, %tick, "scheduled rotation");
+        tracing::info!(keyring = %keyring.name, %tick, "scheduled rotation");
         request(unit, keyring, RotationReason::Schedule).await?;
     }
     Ok(())
@@ -85,15 +85,15 @@ async fn fire_schedule(unit: &Unit, keyring: &Keyring) -> Result<(), StoreError>
 async fn fire_triggers(unit: &Unit, keyring: &Keyring) -> Result<(), StoreError> {
     let latest = rotations::latest(unit.db(), keyring.id).await?;
     // A sweep makes no switch, so it answers neither; a request supersedes it.
-    let switches = latest.filter(|last| last.kind.0 == RotationKind::Switch);
-    let at_work = switches
-        .is_some_and(|last| last.state.0.is_live() || last.state.0 == RotationState::Failed);
+    let switches = latest.filter(|last| last.kind == RotationKind::Switch);
+    let at_work =
+        switches.is_some_and(|last| last.state.is_live() || last.state == RotationState::Failed);
     let keys = keys::of_keyring(unit.db(), keyring.id).await?;
-    let Some(primary) = keys.iter().find(|key| key.state.0 == KeyState::Active) else {
+    let Some(primary) = keys.iter().find(|key| key.state == KeyState::Active) else {
         return Ok(());
     };
     let expired = primary.expires_at.is_some_and(|at| at <= unit.now());
-    let used_up = primary.used_by_applications.unsigned_abs() >= keyring.policy.0.max_encryptions;
+    let used_up = primary.used_by_applications >= keyring.policy.max_encryptions;
     let reason = if expired {
         RotationReason::Expiry
     } else {
@@ -102,13 +102,13 @@ async fn fire_triggers(unit: &Unit, keyring: &Keyring) -> Result<(), StoreError>
     if at_work || !(expired || used_up) {
         return Ok(());
     }
-    let name = format!("{reason}/{}", primary.id());
+    let name = format!("{reason}/{}", primary.id);
     let asked = schedules::fired_up_to(unit, &name).await?;
     let first_time = asked == unit.now();
     let again = unit.now() - asked >= ASK_AGAIN
         && schedules::settle(unit, &name, asked, unit.now()).await?;
     if first_time || again {
-        tracing::info!(keyring = %keyring.name.0, %reason, "rotation by trigger");
+        tracing::info!(keyring = %keyring.name, %reason, "rotation by trigger");
         request(unit, keyring, reason).await?;
     }
     Ok(())
@@ -117,15 +117,15 @@ async fn fire_triggers(unit: &Unit, keyring: &Keyring) -> Result<(), StoreError>
 /// A standby that was ordered and did not come is ordered again: no rotation waits for it.
 async fn want_standby(unit: &Unit, keyring: &Keyring) -> Result<(), StoreError> {
     let keys = keys::of_keyring(unit.db(), keyring.id).await?;
-    let of = |state| keys.iter().find(|key| key.state.0 == state);
+    let of = |state| keys.iter().find(|key| key.state == state);
     let (Some(primary), None) = (of(KeyState::Active), of(KeyState::Pending)) else {
         return Ok(());
     };
-    let name = format!("standby/{}", primary.id());
+    let name = format!("standby/{}", primary.id);
     let asked = schedules::fired_up_to(unit, &name).await?;
     let late = (unit.now() - asked).abs() >= STANDBY_WITHIN;
     if late && schedules::settle(unit, &name, asked, unit.now()).await? {
-        let keyring = keyring.name.0.clone();
+        let keyring = keyring.name.clone();
         unit.send(&StandbyWanted { keyring }).await?;
     }
     Ok(())
@@ -133,18 +133,18 @@ async fn want_standby(unit: &Unit, keyring: &Keyring) -> Result<(), StoreError> 
 
 /// A look at the values of a keyring that protects some. One that failed is tried again soon.
 async fn want_look(unit: &Unit, keyring: &Keyring) -> Result<(), StoreError> {
-    let Some(every) = keyring.policy.0.straggler_look else {
+    let Some(every) = keyring.policy.straggler_look else {
         return Ok(());
     };
-    if keyring.purpose.0 != Purpose::Phi {
+    if keyring.purpose != Purpose::Phi {
         return Ok(());
     }
-    let name = format!("stragglers/{}", keyring.name.0);
+    let name = format!("stragglers/{}", keyring.name);
     let asked = schedules::fired_up_to(unit, &name).await?;
     let ago = (unit.now() - asked).abs().to_std().unwrap_or_default();
     let is_due = ago >= every || ago >= LOOK_AFTER_FAILURE && has_failed(unit, keyring).await?;
     if is_due && schedules::settle(unit, &name, asked, unit.now()).await? {
-        let keyring = keyring.name.0.clone();
+        let keyring = keyring.name.clone();
         unit.send(&StragglersWanted { keyring }).await?;
     }
     Ok(())
@@ -158,8 +158,8 @@ async fn has_failed(unit: &Unit, keyring: &Keyring) -> Result<bool, StoreError> 
 }
 
 async fn request(unit: &Unit, keyring: &Keyring, reason: RotationReason) -> Result<(), StoreError> {
-    let request = RotationRequested::of_all(keyring.name.0.clone(), reason);
-    let principal = Principal::schedule(keyring.name.0.as_str());
+    let request = RotationRequested::of_all(keyring.name.clone(), reason);
+    let principal = Principal::schedule(keyring.name.as_str());
     let event = Event::of(&request, "/rekey", unit.now()).asked_by(&principal);
     unit.send_event(&event, RotationRequested::ROUTE, Duration::ZERO)
         .await
@@ -177,7 +177,7 @@ async fn send_again(unit: &Unit) -> Result<(), StoreError> {
     }
     for batch in batches::to_resend(unit.db(), now, now + FURTHEST).await? {
         let rotation = rotations::by_id(unit.db(), batch.rotation_id).await?;
-        if rotation.state.0.is_live() && rotation.pass == batch.pass {
+        if rotation.state.is_live() && rotation.pass == batch.pass {
             batches::send(unit, &rotation, &batch).await?;
         }
     }

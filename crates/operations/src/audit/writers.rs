@@ -30,7 +30,7 @@ pub(super) struct Writers {
 impl Writers {
     /// Takes an entry in. One without a stamp among those that have one is a problem: none is written so.
     pub(super) fn note(&mut self, entry: &AuditEntry) -> Option<String> {
-        let (sequence, principal) = (entry.sequence, entry.principal.0.clone());
+        let (sequence, principal) = (entry.sequence, entry.principal().clone());
         let Some(role) = &entry.written_by else {
             let before = !self.wrote.is_empty();
             return before.then(|| {

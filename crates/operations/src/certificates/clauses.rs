@@ -61,7 +61,7 @@ fn encryption_at_rest(certificate: &Certificate) -> Option<Support> {
     if certificate.purpose != Some(Purpose::Phi) || after.is_empty() {
         return None;
     }
-    let counted: i64 = after.iter().map(|line| line.rows).sum();
+    let counted: u64 = after.iter().map(|line| line.rows).sum();
     let under = Certificate::under(after, Some(&to.key));
     let columns: BTreeSet<_> = after.iter().map(|line| &line.column).collect();
     let opened = certificate
@@ -85,8 +85,8 @@ fn encryption_at_rest(certificate: &Certificate) -> Option<Support> {
 }
 
 /// The two are of different moments, so their difference is nothing that was seen.
-fn opened(values: u64, counted: i64) -> String {
-    let fewer = if i64::try_from(values).is_ok_and(|values| values < counted) {
+fn opened(values: u64, counted: u64) -> String {
+    let fewer = if values < counted {
         ": fewer than were counted, as what was written or given another place meanwhile was not opened"
     } else {
         ""

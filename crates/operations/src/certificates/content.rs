@@ -67,7 +67,7 @@ pub struct Certificate {
     #[serde(default)]
     pub acts: Vec<Act>,
     /// How often all ranges were gone over.
-    pub passes: i64,
+    pub passes: u32,
     /// Values moved.
     pub moved: u64,
     /// Values that the last pass read and opened at their place, under `to` or a later key.
@@ -148,7 +148,7 @@ pub struct CensusLine {
     #[serde(default)]
     pub key_id: Option<KeyId>,
     /// How many.
-    pub rows: i64,
+    pub rows: u64,
 }
 
 /// The values that were left as they were.
@@ -235,7 +235,7 @@ impl Certificate {
     }
 
     /// How many values a census found under a key.
-    pub fn under(census: &[CensusLine], key: Option<&KeyName>) -> i64 {
+    pub fn under(census: &[CensusLine], key: Option<&KeyName>) -> u64 {
         let name = key.map(ToString::to_string);
         let of_key = census
             .iter()

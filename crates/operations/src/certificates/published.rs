@@ -19,7 +19,7 @@ pub async fn published_keys(services: &Services) -> Result<JwkSet, OperationErro
     let db = services.store.db();
     let mut set = JwkSet::default();
     for keyring in keyrings::all(db).await? {
-        if keyring.purpose.0 == Purpose::Signing {
+        if keyring.purpose == Purpose::Signing {
             let keys = keys::of_keyring(db, keyring.id).await?;
             set.keys
                 .extend(keys.iter().filter_map(|key| published(&keyring, key)));
@@ -30,9 +30,9 @@ pub async fn published_keys(services: &Services) -> Result<JwkSet, OperationErro
 
 fn published(keyring: &Keyring, key: &Key) -> Option<Jwk> {
     let public_key = PublicKey::try_from(key.public_key.as_deref()?).ok()?;
-    let mut jwk = Jwk::new(key.id(), &public_key);
+    let mut jwk = Jwk::new(key.id, &public_key);
     jwk.name = Some(key.name(keyring));
-    jwk.state = Some(key.state.0);
+    jwk.state = Some(key.state);
     jwk.created_at = Some(time(key.created_at));
     jwk.activated_at = key.activated_at.map(time);
     jwk.deactivated_at = key.deactivated_at.map(time);

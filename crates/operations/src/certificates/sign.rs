@@ -1,6 +1,6 @@
 //! Signing: the key of the keyring `signing` is unwrapped, checked, used once, and wiped.
 
-use rekey_domain::{KeyId, Principal};
+use rekey_domain::Principal;
 use rekey_envelope::{CheckValue, Jws, PublicKey, SigningKey};
 use rekey_kms::WrappedKey;
 use rekey_store::{
@@ -45,12 +45,12 @@ pub async fn sign_certificate(
     let (keyring, key) = signing_key(services).await?;
     let signed_by = SignedBy {
         key: key.name(&keyring),
-        key_id: key.id(),
+        key_id: key.id,
         signed_at: services.store.now().await?,
     };
     payload["signed_by"] = json!(signed_by);
     let pair = unwrap(services, &keyring, &key).await?;
-    let jws = Jws::sign(payload.to_string().as_bytes(), TYP, key.id(), &pair);
+    let jws = Jws::sign(payload.to_string().as_bytes(), TYP, key.id, &pair);
     Ok(SignedCertificate { jws, signed_by })
 }
 
@@ -62,8 +62,8 @@ async fn signing_key(services: &Services) -> Result<(Keyring, keys::StoredKey), 
     let keyring =
         keyring.ok_or_else(|| refused(format!("there is no keyring {name}; run rekey init")))?;
     let none = || refused(format!("keyring {name} has no primary key; run rekey init"));
-    let id = keyring.primary_key_id.and_then(|id| u32::try_from(id).ok());
-    let key = keys::find_stored(db, KeyId::new(id.ok_or_else(none)?)).await?;
+    let id = keyring.primary_key_id.ok_or_else(none)?;
+    let key = keys::find_stored(db, id).await?;
     let key = key.ok_or_else(none)?;
     Ok((keyring, key))
 }
@@ -76,8 +76,8 @@ async fn unwrap(
     key: &keys::StoredKey,
 ) -> Result<SigningKey, OperationError> {
     let deployment = keyrings::deployment(services.store.db()).await?;
-    let wrong = || rekey_client::ClientError::WrongKeyMaterial { key: key.id() };
-    let context = encryption_context(deployment, keyring, key.id());
+    let wrong = || rekey_client::ClientError::WrongKeyMaterial { key: key.id };
+    let context = encryption_context(deployment, keyring, key.id);
     let wrapped = WrappedKey::from(key.wrapped.clone().ok_or_else(wrong)?);
     let material = services.kms.decrypt(&wrapped, &context).await?;
     let check_value = CheckValue::try_from(key.check_value.as_slice()).map_err(|_| wrong())?;

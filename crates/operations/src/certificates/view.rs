@@ -62,7 +62,7 @@ pub async fn certificate(
     let (Some(written), Some(signature)) = (&rotation.certificate, signature(&rotation)) else {
         return Err(OperationError::Refused(format!(
             "rotation {} is {}; its certificate is written when it is COMPLETED",
-            rotation.id, rotation.state.0
+            rotation.id, rotation.state
         )));
     };
     if let Some(jws) = rotation.certificate_jws {

@@ -272,7 +272,7 @@ async fn write(
     for wanted in &desired.keyrings {
         let found = keyrings::find(unit.db(), &wanted.name).await?;
         let found = found.ok_or_else(|| not_made(wanted))?;
-        if found.policy.0 != wanted.policy {
+        if found.policy != wanted.policy {
             keyrings::set_policy(unit, found.id, &wanted.policy).await?;
             wake_rotation(unit, found.id).await?;
             changes.push(Change {
@@ -280,7 +280,7 @@ async fn write(
                 change: "policy changed".to_owned(),
             });
         }
-        if found.algorithm.0 != wanted.algorithm {
+        if found.algorithm != wanted.algorithm {
             let (change, keys) = algorithm::change(unit, &found, wanted.algorithm).await?;
             changes.push(change);
             changes.extend(keys.iter().map(Retired::change));
@@ -300,7 +300,7 @@ async fn write(
     {
         let keyring = keyrings::by_name(unit.db(), &column.keyring).await?;
         let name = format!("{}.{}.{}", source.name, table.name, column.name);
-        if keyring.purpose.0 == Purpose::Signing {
+        if keyring.purpose == Purpose::Signing {
             return Err(signs_only(&name, column));
         }
         // Who applies reaches the store as a user of its own.
@@ -353,7 +353,7 @@ async fn write(
         match columns::protect(unit, stored.id, new).await? {
             Protection::New => changes.push(Change {
                 subject: format!("column {name}"),
-                change: format!("protected by {}", keyring.name.0),
+                change: format!("protected by {}", keyring.name),
             }),
             Protection::Noted => noted = true,
             Protection::Known => {}
@@ -388,7 +388,7 @@ fn signs_only(name: &str, column: &DesiredColumn) -> OperationError {
 /// A higher `concurrency` counts at once: the rotator dispatches what may be in flight beside.
 async fn wake_rotation(unit: &Unit, keyring: Uuid) -> Result<(), OperationError> {
     let of_keyring = rotations::of_keyring(unit.db(), keyring).await?;
-    for rotation in of_keyring.iter().filter(|one| one.state.0.is_live()) {
+    for rotation in of_keyring.iter().filter(|one| one.state.is_live()) {
         let rotation = rotation.id;
         unit.send(&RotationDue { rotation }).await?;
     }

@@ -54,13 +54,13 @@ impl Inventory {
         let mut all = Vec::new();
         for keyring in keyrings::all(store.db()).await? {
             all.push(Change {
-                subject: format!("keyring {}", keyring.name.0),
+                subject: format!("keyring {}", keyring.name),
                 change: "made".to_owned(),
             });
             for key in keys::of_keyring(store.db(), keyring.id).await? {
                 all.push(Change {
                     subject: format!("key {}", key.name(&keyring)),
-                    change: format!("made, {}", key.state.0),
+                    change: format!("made, {}", key.state),
                 });
             }
         }
@@ -80,8 +80,8 @@ async fn ensure_keyring(
     principal: &Principal,
 ) -> Result<Keyring, OperationError> {
     if let Some(found) = keyrings::find(services.store.db(), &wanted.name).await? {
-        if found.purpose.0 != wanted.purpose {
-            let (name, has, asked) = (&wanted.name, found.purpose.0, wanted.purpose);
+        if found.purpose != wanted.purpose {
+            let (name, has, asked) = (&wanted.name, found.purpose, wanted.purpose);
             return Err(OperationError::Configuration {
                 place: format!("keyring {name}"),
                 problem: format!(
@@ -143,8 +143,8 @@ async fn first_audit_key(
         return Ok(());
     }
     let key = keys::insert_standby(&unit, keyring.id, made.new).await?;
-    keys::switch(&unit, keyring, &key, &keyring.policy.0, gate(keyring)).await?;
-    keys::take_usage(&unit, key.id(), 2, false).await?;
+    keys::switch(&unit, keyring, &key, &keyring.policy, gate(keyring)).await?;
+    keys::take_usage(&unit, key.id, 2, false).await?;
     record_keyring(&unit, &pen, keyring).await?;
     record_key(&unit, &pen, keyring, &key, audit::Action::KeyActivated).await?;
     unit.commit().await?;
@@ -158,9 +158,9 @@ async fn ensure_keys(
     keyring: &Keyring,
     principal: &Principal,
 ) -> Result<(), OperationError> {
-    let has = |keys: &[keys::Key], state| keys.iter().any(|key| key.state.0 == state);
+    let has = |keys: &[keys::Key], state| keys.iter().any(|key| key.state == state);
     let present = keys::of_keyring(services.store.db(), keyring.id).await?;
-    if present.is_empty() && keyring.purpose.0 == Purpose::Audit {
+    if present.is_empty() && keyring.purpose == Purpose::Audit {
         first_audit_key(services, deployment, keyring, principal).await?;
     } else if present.is_empty() {
         add_key(services, deployment, keyring, principal, true).await?;
@@ -185,13 +185,13 @@ async fn add_key(
     // Another init may have been first.
     keyrings::lock(&unit, keyring.id).await?;
     let present = keys::of_keyring(unit.db(), keyring.id).await?;
-    let standby = present.iter().any(|key| key.state.0 == KeyState::Pending);
+    let standby = present.iter().any(|key| key.state == KeyState::Pending);
     if standby || (as_primary && !present.is_empty()) {
         return Ok(());
     }
     let key = keys::insert_standby(&unit, keyring.id, made.new).await?;
     if as_primary {
-        keys::switch(&unit, keyring, &key, &keyring.policy.0, gate(keyring)).await?;
+        keys::switch(&unit, keyring, &key, &keyring.policy, gate(keyring)).await?;
     }
     record_key(
         &unit,
@@ -211,7 +211,7 @@ async fn add_key(
 
 /// Backups are not built yet, so a keyring that requires one gets no primary.
 pub(crate) fn gate(keyring: &Keyring) -> Option<BackupProof> {
-    (keyring.policy.0.backup == BackupPolicy::Off).then_some(BackupProof::NotRequired)
+    (keyring.policy.backup == BackupPolicy::Off).then_some(BackupProof::NotRequired)
 }
 
 async fn record_keyring(
@@ -219,8 +219,8 @@ async fn record_keyring(
     pen: &AuditPen,
     keyring: &Keyring,
 ) -> Result<(), OperationError> {
-    let subject = keyring.name.0.to_string();
-    let details = json!({ "purpose": keyring.purpose.0, "algorithm": keyring.algorithm.0, "policy": keyring.policy.0 });
+    let subject = keyring.name.to_string();
+    let details = json!({ "purpose": keyring.purpose, "algorithm": keyring.algorithm, "policy": keyring.policy });
     let record = Record {
         action: audit::Action::KeyringCreated,
         subject: &subject,
@@ -238,7 +238,8 @@ async fn record_key(
     action: audit::Action,
 ) -> Result<(), OperationError> {
     let subject = key.name(keyring).to_string();
-    let details = json!({ "key_id": key.id(), "algorithm": key.algorithm.0, "backup": keyring.policy.0.backup });
+    let details =
+        json!({ "key_id": key.id, "algorithm": key.algorithm, "backup": keyring.policy.backup });
     Ok(pen
         .append(
             unit,

@@ -48,12 +48,12 @@ impl StoreLeases {
     async fn held_keys(&self, keyring: &Keyring) -> Result<Vec<keys::StoredKey>, StoreError> {
         let latest = rotations::latest(self.store.db(), keyring.id).await?;
         let distributed = latest
-            .filter(|rotation| rotation.state.0 == RotationState::Distributing)
+            .filter(|rotation| rotation.state == RotationState::Distributing)
             .and_then(|rotation| rotation.target_key_id);
         let mut keys = keys::stored_of_keyring(self.store.db(), keyring.id).await?;
         keys.retain(|key| {
-            let standby = key.state.0 == KeyState::Pending && Some(key.key_id) == distributed;
-            standby || key.state.0.may_decrypt()
+            let standby = key.state == KeyState::Pending && Some(key.id) == distributed;
+            standby || key.state.may_decrypt()
         });
         Ok(keys)
     }
@@ -79,8 +79,8 @@ impl Leases for StoreLeases {
             .map(|key| keyset_key(deployment, &keyring, key))
             .collect::<Result<_, _>>()?;
         Ok(Keyset {
-            keyring: keyring.name.0,
-            max_age: keyring.policy.0.timing.keyset_max_age,
+            keyring: keyring.name,
+            max_age: keyring.policy.timing.keyset_max_age,
             keys,
         })
     }
@@ -93,13 +93,9 @@ impl Leases for StoreLeases {
         let no_primary = || LeaseError::NoPrimary {
             keyring: keyring.clone(),
         };
-        let key = found
-            .primary_key_id
-            .and_then(|id| u32::try_from(id).ok())
-            .ok_or_else(no_primary)?;
         Ok(LeaseGrant {
-            key: KeyId::new(key),
-            lasts: found.policy.0.encrypt_lease,
+            key: found.primary_key_id.ok_or_else(no_primary)?,
+            lasts: found.policy.encrypt_lease,
         })
     }
 
@@ -134,13 +130,13 @@ impl Leases for StoreLeases {
 
 /// What signs is handed to nobody: the rotator unwraps it where it signs.
 fn refuse_signing(keyring: &Keyring) -> Result<(), LeaseError> {
-    if keyring.purpose.0 != Purpose::Signing {
+    if keyring.purpose != Purpose::Signing {
         return Ok(());
     }
     Err(LeaseError::Refused {
         reason: format!(
             "keyring {} has purpose SIGNING: its keys sign, and never encrypt or decrypt; use a keyring of purpose PHI",
-            keyring.name.0
+            keyring.name
         ),
     })
 }
@@ -150,7 +146,7 @@ fn keyset_key(
     keyring: &Keyring,
     key: keys::StoredKey,
 ) -> Result<KeysetKey, LeaseError> {
-    let (id, version, algorithm) = (key.id(), key.version(), key.algorithm.0);
+    let (id, version, algorithm) = (key.id, key.version, key.algorithm);
     let broken = |what: &str| LeaseError::Refused {
         reason: format!("key {id} has no {what} in the store"),
     };

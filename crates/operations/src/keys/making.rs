@@ -29,7 +29,7 @@ pub async fn make_key(
     let id = free_id(store).await?;
     let context = encryption_context(deployment, keyring, id);
     let generated = kms.generate_data_key(&context).await?;
-    let algorithm = keyring.algorithm.0;
+    let algorithm = keyring.algorithm;
     let new = NewKey {
         id,
         algorithm,
@@ -66,7 +66,7 @@ pub(crate) fn encryption_context(
         deployment,
         keyring: keyring.id,
         key_id,
-        purpose: keyring.purpose.0,
+        purpose: keyring.purpose,
     }
 }
 

@@ -44,7 +44,7 @@ impl UseLog {
                 continue;
             };
             let keyring = keyrings::by_id(self.store.db(), key.keyring_id).await?;
-            if keyring.purpose.0 != Purpose::Audit {
+            if keyring.purpose != Purpose::Audit {
                 named.push((key.name(&keyring).to_string(), used));
             }
         }

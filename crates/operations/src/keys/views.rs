@@ -56,17 +56,17 @@ pub async fn key_views(services: &Services) -> Result<Vec<KeyView>, OperationErr
 }
 
 fn key_view(key: &Key, keyring: &Keyring, now: DateTime<Utc>) -> KeyView {
-    let used_by_applications = key.used_by_applications.unsigned_abs();
-    let max_encryptions = keyring.policy.0.max_encryptions;
-    let primary_since = key.activated_at.filter(|_| key.state.0 == KeyState::Active);
+    let used_by_applications = key.used_by_applications;
+    let max_encryptions = keyring.policy.max_encryptions;
+    let primary_since = key.activated_at.filter(|_| key.state == KeyState::Active);
     let ahead =
         primary_since.and_then(|since| forecast(used_by_applications, max_encryptions, since, now));
     KeyView {
         key: key.name(keyring),
-        key_id: key.id(),
-        algorithm: key.algorithm.0,
-        state: key.state.0,
-        used: key.used.unsigned_abs(),
+        key_id: key.id,
+        algorithm: key.algorithm,
+        state: key.state,
+        used: key.used,
         used_by_applications,
         limit: HARD_LIMIT,
         max_encryptions,
@@ -81,11 +81,11 @@ fn key_view(key: &Key, keyring: &Keyring, now: DateTime<Utc>) -> KeyView {
 pub(crate) async fn key_name(
     services: &Services,
     keyring: &Keyring,
-    id: Option<i64>,
+    id: Option<KeyId>,
 ) -> Result<Option<KeyName>, StoreError> {
-    let Some(id) = id.and_then(|id| u32::try_from(id).ok()) else {
+    let Some(id) = id else {
         return Ok(None);
     };
-    let key = keys::find(services.store.db(), KeyId::new(id)).await?;
+    let key = keys::find(services.store.db(), id).await?;
     Ok(key.map(|key| key.name(keyring)))
 }

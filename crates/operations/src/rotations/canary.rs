@@ -43,7 +43,7 @@ pub(crate) async fn check_column(
         place: format!("column {only}"),
         problem: format!(
             "{found}; keyring {} protects {}",
-            keyring.name.0,
+            keyring.name,
             if known.is_empty() {
                 "nothing".to_owned()
             } else {
@@ -79,10 +79,10 @@ async fn refuse_to_join(services: &Services, keyring: &Keyring) -> Result<(), Op
     let Some(latest) = latest else {
         return Ok(());
     };
-    if decide_request(Some(latest.state.0)) != RequestDecision::Join {
+    if decide_request(Some(latest.state)) != RequestDecision::Join {
         return Ok(());
     }
-    let (id, name) = (latest.id, &keyring.name.0);
+    let (id, name) = (latest.id, &keyring.name);
     Err(OperationError::Refused(format!(
         "rotation {id} of {name} is under way and would not become a canary; to hold it: rekey rotations pause {id}"
     )))

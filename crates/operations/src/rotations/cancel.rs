@@ -26,7 +26,7 @@ pub async fn cancel_rotation(
     let because = reason(because, "a rotation is cancelled")?;
     let asked = Audited::begin(services, principal, Action::Rotate).await?;
     let rotation = rotations::lock(&asked.unit, id).await?;
-    let state = rotation.state.0;
+    let state = rotation.state;
     if !state.may_become(RotationState::Cancelled) {
         return Err(OperationError::Refused(format!(
             "rotation {id} is {state}; only one that is under way or has failed is cancelled"

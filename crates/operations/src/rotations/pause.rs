@@ -127,10 +127,10 @@ pub async fn or_pause(
 
 async fn live(unit: &Unit, id: Uuid) -> Result<Rotation, OperationError> {
     let rotation = rotations::by_id(unit.db(), id).await?;
-    if rotation.state.0.is_live() {
+    if rotation.state.is_live() {
         return Ok(rotation);
     }
-    let state = rotation.state.0;
+    let state = rotation.state;
     Err(OperationError::Refused(format!(
         "rotation {id} is {state}; only one that is under way is paused or resumed"
     )))

@@ -58,10 +58,10 @@ pub async fn rotation_plan(
     let values = of_columns.map(|column| column.values).sum();
     let basis = planned.iter().map(|table| table.found).max();
     let basis = basis.unwrap_or(Basis::Counted);
-    let standby = keys.iter().find(|key| key.state.0 == KeyState::Pending);
-    let used = standby.map_or(0, |key| key.used.unsigned_abs());
+    let standby = keys.iter().find(|key| key.state == KeyState::Pending);
+    let used = standby.map_or(0, |key| key.used);
     let facts = KeyringFacts {
-        keyring: keyring.name.0.to_string(),
+        keyring: keyring.name.to_string(),
         has_primary: keyring.primary_key_id.is_some(),
         has_standby: standby.is_some(),
         latest: latest(services, &keyring).await?,
@@ -74,7 +74,7 @@ pub async fn rotation_plan(
     let lasts = rate.as_ref().map(|(_, rate)| rate.time_for(values));
     Ok(RotationPlan {
         target: standby.map(|key| key.name(&keyring)),
-        keyring: keyring.name.0.clone(),
+        keyring: keyring.name.clone(),
         complete,
         values,
         wal_bytes: planned.iter().map(|table| table.wal_bytes).sum(),
@@ -95,7 +95,7 @@ pub async fn rotation_plan(
 fn below(keys: &[Key]) -> u64 {
     let holds = |key: &&Key| {
         matches!(
-            key.state.0,
+            key.state,
             KeyState::Active | KeyState::Inactive | KeyState::Compromised
         )
     };
@@ -203,8 +203,8 @@ async fn latest(
     let latest = rotations::latest(services.store.db(), keyring.id).await?;
     Ok(latest.map(|rotation| LatestRotation {
         id: rotation.id.to_string(),
-        kind: rotation.kind.0,
-        state: rotation.state.0,
+        kind: rotation.kind,
+        state: rotation.state,
         paused_because: rotation.paused.then(|| {
             rotation
                 .paused_because

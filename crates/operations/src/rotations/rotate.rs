@@ -142,15 +142,15 @@ pub async fn retry_rotation(
     let db = services.store.db();
     let rotation = rotations::by_id(db, id).await?;
     let keyring = keyrings::by_id(db, rotation.keyring_id).await?;
-    let concurrency = keyring.policy.0.concurrency;
+    let concurrency = keyring.policy.concurrency;
     let dispatch = Dispatch::of(services, &rotation, concurrency, principal).await?;
     let asked = Audited::begin(services, principal, Action::Rotate).await?;
     let unit = &asked.unit;
     let rotation = rotations::lock(unit, id).await?;
-    if rotation.state.0 != RotationState::Failed {
+    if rotation.state != RotationState::Failed {
         return Err(OperationError::Refused(format!(
             "rotation {id} is {}, not FAILED",
-            rotation.state.0
+            rotation.state
         )));
     }
     batches::replan_failed(unit, &rotation).await?;

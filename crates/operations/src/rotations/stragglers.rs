@@ -53,12 +53,12 @@ pub async fn look_for_stragglers(
     let db = services.store.db();
     let mut columns = columns::of_keyring(db, keyring.id).await?;
     let keys = keys::of_keyring(db, keyring.id).await?;
-    let is_below = |key: &Key| key.state.0 == KeyState::Inactive;
+    let is_below = |key: &Key| key.state == KeyState::Inactive;
     let (below, settled): (Vec<_>, Vec<_>) = keys.iter().partition(|key| is_below(key));
-    let below: HashSet<_> = below.into_iter().map(Key::id).collect();
+    let below: HashSet<_> = below.into_iter().map(|key| key.id).collect();
     let known = in_quarantine(services, &columns, &below).await?;
     let pass = PassToProve {
-        settled: settled.into_iter().map(Key::id).collect(),
+        settled: settled.into_iter().map(|key| key.id).collect(),
         not_met: known
             .iter()
             .map(|(id, of)| (*id, of.keys().cloned().collect()))
@@ -93,9 +93,9 @@ async fn in_quarantine(
         let left = quarantine::of_column(services.store.db(), column.id).await?;
         let of_column = known.entry(column.id).or_default();
         for value in left {
-            let key = value.found_key_id.and_then(|id| u32::try_from(id).ok());
+            let key = value.found();
             let id = ValueId::from(value.row_key);
-            let (Some(key), Some(start)) = (key.map(KeyId::new), id.start()) else {
+            let (Some(key), Some(start)) = (key, id.start()) else {
                 continue;
             };
             if under.contains(&key) {
@@ -129,9 +129,9 @@ pub(crate) async fn problems(services: &Services) -> Result<Vec<String>, Operati
     let mut problems = Vec::new();
     for look in stragglers::all(db).await? {
         let keyring = keyrings::by_id(db, look.keyring_id).await?;
-        let name = &keyring.name.0;
+        let name = &keyring.name;
         // What was found once is nobody's news where nobody looks any more.
-        let Some(every) = keyring.policy.0.straggler_look else {
+        let Some(every) = keyring.policy.straggler_look else {
             continue;
         };
         problems.extend(look.unknown_keys.map(|what| {

@@ -129,12 +129,12 @@ fn view(
     columns: &[ColumnName],
     outcome: SweepOutcome,
 ) -> SweepView {
-    let in_grace = rotation.state.0 == RotationState::Grace;
+    let in_grace = rotation.state == RotationState::Grace;
     SweepView {
         keyring: keyring.clone(),
         rotation: rotation.id,
-        kind: rotation.kind.0,
-        state: rotation.state.0,
+        kind: rotation.kind,
+        state: rotation.state,
         outcome,
         columns: columns.to_vec(),
         not_before: rotation.due_at.filter(|_| in_grace),
@@ -162,7 +162,7 @@ pub async fn sweep(
     let keyring = keyrings::lock(unit, keyring).await?;
     let latest = latest(unit, keyring.id).await?;
     let mut columns = columns.to_vec();
-    let decision = decide_sweep(latest.as_ref().map(|one| (one.kind.0, one.state.0)));
+    let decision = decide_sweep(latest.as_ref().map(|one| (one.kind, one.state)));
     let (rotation, outcome) = match (decision, latest) {
         (SweepDecision::Join, Some(live)) => (live, SweepOutcome::Joined),
         (SweepDecision::AnotherPass, Some(live)) => {

@@ -8,7 +8,6 @@ use rekey_store::{
     batches, dead_letters, keyrings,
     progress::{self, Progress},
     rotations,
-    stored::Json,
 };
 use serde::Serialize;
 use uuid::Uuid;
@@ -120,7 +119,7 @@ pub async fn requested_rotation(
         return why.map_or(Ok(None), |why| Err(OperationError::Refused(why)));
     };
     let mut rotation = rotations::by_id(db, id).await?;
-    if rotation.state.0 == RotationState::Superseded {
+    if rotation.state == RotationState::Superseded {
         let latest = rotations::latest(db, rotation.keyring_id).await?;
         rotation = latest.unwrap_or(rotation);
     }
@@ -138,7 +137,7 @@ pub(crate) async fn view(
         batches,
         done,
     } = progress::of(db, &rotation).await?;
-    let goes_on = !rotation.paused && rotation.state.0.is_live();
+    let goes_on = !rotation.paused && rotation.state.is_live();
     let (mut waiting, mut waiting_since) = (Vec::new(), None);
     if goes_on {
         waiting = batches::waiting(db, &rotation).await?;
@@ -152,16 +151,14 @@ pub(crate) async fn view(
         id: rotation.id,
         certificate_signature: signature(&rotation),
         target: key_name(services, &keyring, rotation.target_key_id).await?,
-        keyring: keyring.name.0.to_string(),
-        kind: rotation.kind.0,
-        columns: rotation
-            .sweep_columns
-            .map_or_else(Vec::new, |Json(columns)| columns),
-        state: rotation.state.0,
-        reason: rotation.reason.0.to_string(),
+        keyring: keyring.name.to_string(),
+        kind: rotation.kind,
+        passes: rotation.passes(),
+        columns: rotation.sweep_columns.unwrap_or_default(),
+        state: rotation.state,
+        reason: rotation.reason.to_string(),
         urgent: rotation.urgent,
-        principal: rotation.principal.0.to_string(),
-        passes: rotation.pass.unsigned_abs() + 1,
+        principal: rotation.principal.to_string(),
         batches_done: done,
         batches,
         rows: tally.rows,

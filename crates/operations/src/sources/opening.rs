@@ -337,7 +337,7 @@ impl<'a> Opener<'a> {
         let Some(key) = keys::find(db, id).await? else {
             return Ok(QuarantineReason::MissingKey);
         };
-        let of = keyrings::by_id(db, key.keyring_id).await?.name.0;
+        let of = keyrings::by_id(db, key.keyring_id).await?.name;
         Ok(if of == *keyring {
             QuarantineReason::MissingKey
         } else {

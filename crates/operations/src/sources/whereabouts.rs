@@ -112,9 +112,9 @@ pub(crate) async fn live_rotation(
 ) -> Result<Option<String>, StoreError> {
     let keyring = keyrings::lock(unit, keyring).await?;
     let latest = rotations::latest(unit.db(), keyring.id).await?;
-    let live = latest.filter(|latest| latest.state.0.is_live());
+    let live = latest.filter(|latest| latest.state.is_live());
     Ok(live.map(|live| {
-        let (id, state, keyring) = (live.id, live.state.0, &keyring.name.0);
+        let (id, state, keyring) = (live.id, live.state, &keyring.name);
         format!("rotation {id} of keyring {keyring} is {state} and works on it")
     }))
 }

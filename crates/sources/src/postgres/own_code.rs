@@ -17,7 +17,8 @@ use crate::{SourceError, place::Place};
 /// Trusted is what only an administrator can have put there: functions in C, and operator classes of extensions that
 /// belong to a superuser, as anyone may add to an extension of his. Functions of an extension's in SQL look names up by
 /// the path that the database's owner sets. An operator class of somebody's own is code by itself, and so is a function
-/// of PostgreSQL's that runs SQL given as text, or code of a type whose number it is given.
+/// of PostgreSQL's that runs SQL given as text, or code of a type whose number it is given. All of PostgreSQL's functions
+/// are gone through for those, so only where an expression calls any: every batch asks this.
 const CALLED: &str = "\
     WITH RECURSIVE called (classid, objid, what) AS ( \
         SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, i.indexrelid, \
@@ -53,7 +54,27 @@ const CALLED: &str = "\
             UNION ALL SELECT 'pg_catalog.pg_type'::pg_catalog.regclass, a.atttypid FROM pg_catalog.pg_type t \
             JOIN pg_catalog.pg_attribute a ON a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped \
             WHERE c.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND t.oid = c.objid AND t.typtype = 'c' \
-        ) AS n (classid, objid)) \
+        ) AS n (classid, objid)), \
+    said (what, said) AS MATERIALIZED ( \
+        SELECT c.what, k.conbin::pg_catalog.text FROM called c JOIN pg_catalog.pg_constraint k \
+            ON c.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND k.oid = c.objid \
+        UNION ALL SELECT c.what, coalesce(i.indexprs::pg_catalog.text, '') || coalesce(i.indpred::pg_catalog.text, '') \
+        FROM called c JOIN pg_catalog.pg_index i \
+            ON c.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND i.indexrelid = c.objid \
+        UNION ALL SELECT c.what, d.adbin::pg_catalog.text FROM called c JOIN pg_catalog.pg_attrdef d \
+            ON c.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.oid = c.objid \
+        UNION ALL SELECT c.what, s.stxexprs::pg_catalog.text FROM called c JOIN pg_catalog.pg_statistic_ext s \
+            ON c.classid = 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass AND s.oid = c.objid \
+        UNION ALL SELECT c.what, t.partexprs::pg_catalog.text FROM called c JOIN pg_catalog.pg_partitioned_table t \
+            ON c.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND t.partrelid = c.objid), \
+    runs AS MATERIALIZED (SELECT 'JSONCONSTRUCTOREXPR' AS as_said, true AS casts \
+        UNION ALL SELECT w.word || f.oid || ' ', n.casts FROM (VALUES \
+            ('^((query|table|cursor|schema|database)_to_xml|ts_stat|ts_rewrite|pg_input_|(record|domain|array|(any)?(multi)?range)_(in|recv)$)', false), \
+            ('^((textanycat|anytextcat|quote_literal|quote_nullable)$|(to|row_to|array_to)_jsonb?$|jsonb?_build_(array|object)$)', true) \
+        ) AS n (names, casts) JOIN pg_catalog.pg_proc f ON f.proname ~ n.names \
+            AND f.pronamespace = 'pg_catalog'::pg_catalog.regnamespace \
+        CROSS JOIN pg_catalog.unnest(ARRAY[':funcid ', ':opfuncid ']) AS w (word) \
+        WHERE EXISTS (SELECT FROM said s WHERE s.said LIKE '%funcid %')) \
     SELECT DISTINCT c.what || ' calls ' || p.oid::pg_catalog.regprocedure::pg_catalog.text \
     FROM called c JOIN pg_catalog.pg_proc p ON p.oid = c.objid JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
     WHERE c.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND l.lanname NOT IN ('internal', 'c') \
@@ -64,25 +85,7 @@ const CALLED: &str = "\
             AND e.deptype = 'e') AND (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.oid = o.opcowner)) \
     UNION SELECT DISTINCT x.what || CASE WHEN k.by IS NULL THEN ' calls a function that runs SQL' \
         ELSE ' may call ' || k.by END \
-    FROM (SELECT c.what, k.conbin::pg_catalog.text FROM called c JOIN pg_catalog.pg_constraint k \
-            ON c.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND k.oid = c.objid \
-        UNION ALL SELECT c.what, coalesce(i.indexprs::pg_catalog.text, '') || coalesce(i.indpred::pg_catalog.text, '') \
-        FROM called c JOIN pg_catalog.pg_index i \
-            ON c.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND i.indexrelid = c.objid \
-        UNION ALL SELECT c.what, d.adbin::pg_catalog.text FROM called c JOIN pg_catalog.pg_attrdef d \
-            ON c.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.oid = c.objid \
-        UNION ALL SELECT c.what, s.stxexprs::pg_catalog.text FROM called c JOIN pg_catalog.pg_statistic_ext s \
-            ON c.classid = 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass AND s.oid = c.objid \
-        UNION ALL SELECT c.what, t.partexprs::pg_catalog.text FROM called c JOIN pg_catalog.pg_partitioned_table t \
-            ON c.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND t.partrelid = c.objid) AS x (what, said) \
-    JOIN (SELECT 'JSONCONSTRUCTOREXPR' AS as_said, true AS casts \
-        UNION ALL SELECT w.word || f.oid || ' ', n.casts FROM (VALUES \
-            ('^((query|table|cursor|schema|database)_to_xml|ts_stat|ts_rewrite|pg_input_|(record|domain|array|(any)?(multi)?range)_(in|recv)$)', false), \
-            ('^((textanycat|anytextcat|quote_literal|quote_nullable)$|(to|row_to|array_to)_jsonb?$|jsonb?_build_(array|object)$)', true) \
-        ) AS n (names, casts) JOIN pg_catalog.pg_proc f ON f.proname ~ n.names \
-            AND f.pronamespace = 'pg_catalog'::pg_catalog.regnamespace \
-        CROSS JOIN pg_catalog.unnest(ARRAY[':funcid ', ':opfuncid ']) AS w (word)) AS f \
-        ON x.said LIKE '%' || f.as_said || '%' \
+    FROM said x JOIN runs f ON x.said LIKE '%' || f.as_said || '%' \
     LEFT JOIN (SELECT p.oid::pg_catalog.regprocedure::pg_catalog.text FROM pg_catalog.pg_cast m \
         JOIN pg_catalog.pg_proc p ON p.oid = m.castfunc JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
         WHERE m.oid >= 16384::pg_catalog.oid AND l.lanname NOT IN ('internal', 'c') AND m.casttarget IN ('pg_catalog.text'::pg_catalog.regtype, \

@@ -1,6 +1,7 @@
 //! Keyrings and the deployment they belong to.
 
-use rekey_domain::{Algorithm, KeyringName, KeyringPolicy, Purpose};
+use chrono::{DateTime, Utc};
+use rekey_domain::{Algorithm, KeyId, KeyringName, KeyringPolicy, Purpose};
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::Set,
@@ -9,15 +10,47 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-pub use crate::keys::entities::keyring::Model as Keyring;
 use crate::{
     StoreError, Unit,
     database::{
         entities::deployment,
-        stored::{Json, Text},
+        stored::{Id, Json, Text},
     },
     keys::{self, entities::keyring},
 };
+
+/// A named line of keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keyring {
+    /// Its id.
+    pub id: Uuid,
+    /// Its name.
+    pub name: KeyringName,
+    /// What its keys are for.
+    pub purpose: Purpose,
+    /// How the keys encrypt that it makes from now on.
+    pub algorithm: Algorithm,
+    /// How it rotates.
+    pub policy: KeyringPolicy,
+    /// The key that encrypts; none before the first switch.
+    pub primary_key_id: Option<KeyId>,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+}
+
+impl From<keyring::Model> for Keyring {
+    fn from(row: keyring::Model) -> Self {
+        Self {
+            id: row.id,
+            name: row.name.0,
+            purpose: row.purpose.0,
+            algorithm: row.algorithm.0,
+            policy: row.policy.0,
+            primary_key_id: row.primary_key_id.map(|Id(id)| id),
+            created_at: row.created_at,
+        }
+    }
+}
 
 /// The deployment's id; made when it is first asked for in a unit.
 ///
@@ -65,10 +98,9 @@ pub async fn find_deployment(db: &impl ConnectionTrait) -> Result<Option<Uuid>, 
 /// # Errors
 /// [`StoreError`] of the database.
 pub async fn all(db: &impl ConnectionTrait) -> Result<Vec<Keyring>, StoreError> {
-    Ok(keyring::Entity::find()
-        .order_by_asc(keyring::Column::Name)
-        .all(db)
-        .await?)
+    let keyrings = keyring::Entity::find().order_by_asc(keyring::Column::Name);
+    let keyrings = keyrings.all(db).await?;
+    Ok(keyrings.into_iter().map(Keyring::from).collect())
 }
 
 /// The keyring of this name.
@@ -82,7 +114,7 @@ pub async fn by_name(db: &impl ConnectionTrait, name: &KeyringName) -> Result<Ke
     let known = all(db)
         .await?
         .into_iter()
-        .map(|keyring| keyring.name.0.to_string())
+        .map(|keyring| keyring.name.to_string())
         .collect();
     Err(StoreError::Unknown {
         what: format!("keyring {name}"),
@@ -98,10 +130,8 @@ pub async fn find(
     db: &impl ConnectionTrait,
     name: &KeyringName,
 ) -> Result<Option<Keyring>, StoreError> {
-    Ok(keyring::Entity::find()
-        .filter(keyring::Column::Name.eq(name.as_str()))
-        .one(db)
-        .await?)
+    let found = keyring::Entity::find().filter(keyring::Column::Name.eq(name.as_str()));
+    Ok(found.one(db).await?.map(Keyring::from))
 }
 
 /// The keyring of this id.
@@ -113,10 +143,8 @@ pub async fn by_id(db: &impl ConnectionTrait, id: Uuid) -> Result<Keyring, Store
         what: format!("keyring with id {id}"),
         known: Vec::new(),
     };
-    keyring::Entity::find_by_id(id)
-        .one(db)
-        .await?
-        .ok_or_else(unknown)
+    let found = keyring::Entity::find_by_id(id).one(db).await?;
+    found.map(Keyring::from).ok_or_else(unknown)
 }
 
 /// The keyring of this id, held until the unit ends: what is decided by its keys and rotations is
@@ -130,7 +158,7 @@ pub async fn lock(unit: &Unit, id: Uuid) -> Result<Keyring, StoreError> {
         .one(unit.db())
         .await?;
     match found {
-        Some(found) => Ok(found),
+        Some(found) => Ok(found.into()),
         None => by_id(unit.db(), id).await,
     }
 }
@@ -156,7 +184,7 @@ pub async fn create(
         created_at: Set(unit.now()),
     };
     let taken = |error| StoreError::stale_if_taken(error, format!("keyring {name}"));
-    row.insert(unit.db()).await.map_err(taken)
+    Ok(row.insert(unit.db()).await.map_err(taken)?.into())
 }
 
 /// Replaces a keyring's policy. Leases that the policy before gave under the primary key live on, which
@@ -171,7 +199,7 @@ pub async fn set_policy(
 ) -> Result<(), StoreError> {
     let before = lock(unit, keyring).await?;
     if let Some(primary) = before.primary_key_id {
-        let longest = before.policy.0.encrypt_lease.max(policy.encrypt_lease);
+        let longest = before.policy.encrypt_lease.max(policy.encrypt_lease);
         keys::leases::raise_longest(unit, primary, longest).await?;
     }
     let row = keyring::ActiveModel {

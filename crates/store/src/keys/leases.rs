@@ -6,12 +6,12 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use rekey_domain::{Algorithm, EncryptLease, KeyState, leases_end};
+use rekey_domain::{Algorithm, EncryptLease, KeyId, KeyState, leases_end};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, sea_query::Expr};
 use uuid::Uuid;
 
 use super::{Key, of_keyring};
-use crate::{Store, StoreError, Unit, keys::entities::key};
+use crate::{Store, StoreError, Unit, database::stored::Id, keys::entities::key};
 
 /// When the last encrypt lease under any key of the keyring that was replaced ends, at the latest:
 /// later, no process begins an encryption under one. None: no key was replaced.
@@ -39,7 +39,7 @@ pub fn known_last_end(keys: &[Key]) -> Option<DateTime<Utc>> {
 }
 
 fn is_replaced(key: &Key) -> bool {
-    key.deactivated_at.is_some() && key.state.0 != KeyState::Active
+    key.deactivated_at.is_some() && key.state != KeyState::Active
 }
 
 /// A date further ahead than any lease lasts was set before the database's clock was stepped back.
@@ -61,7 +61,7 @@ async fn find_out(unit: &Unit, keyring: Uuid) -> Result<(), StoreError> {
         };
         key::Entity::update_many()
             .col_expr(key::Column::LeasesEndAt, Expr::value(end))
-            .filter(key::Column::KeyId.eq(key.key_id))
+            .filter(key::Column::KeyId.eq(Id(key.id)))
             .filter(unless_found_out)
             .exec(unit.db())
             .await?;
@@ -71,26 +71,23 @@ async fn find_out(unit: &Unit, keyring: Uuid) -> Result<(), StoreError> {
 
 /// Nobody is given a lease under a key that signs.
 fn longest(key: &Key) -> Option<Duration> {
-    if key.algorithm.0 == Algorithm::Ed25519 {
+    if key.algorithm == Algorithm::Ed25519 {
         return Some(Duration::ZERO);
     }
-    let known = key
-        .longest_lease
-        .and_then(|known| u64::try_from(known).ok());
-    known.map(Duration::from_millis)
+    key.longest_lease
 }
 
 /// Notes that leases of this length are given under the key from now on. Of a key that nothing is known
 /// of, nothing is known still.
 pub(crate) async fn raise_longest(
     unit: &Unit,
-    key_id: i64,
+    id: KeyId,
     lease: Duration,
 ) -> Result<(), StoreError> {
-    use key::Column::{KeyId, LongestLease};
+    use key::Column::LongestLease;
     key::Entity::update_many()
         .col_expr(LongestLease, Expr::value(millis(lease)))
-        .filter(KeyId.eq(key_id))
+        .filter(key::Column::KeyId.eq(Id(id)))
         .filter(LongestLease.lt(millis(lease)))
         .exec(unit.db())
         .await?;

@@ -1,8 +1,7 @@
 //! Keys, on both databases.
 
-use std::time::Duration;
-
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
+use rekey_domain::HARD_LIMIT;
 
 use super::*;
 use crate::{
@@ -35,7 +34,7 @@ async fn switch_to(
 
 async fn states(store: &TestStore, keyring: &Keyring) -> Vec<KeyState> {
     let keys = of_keyring(store.db(), keyring.id).await.unwrap();
-    keys.into_iter().map(|key| key.state.0).collect()
+    keys.into_iter().map(|key| key.state).collect()
 }
 
 #[tokio::test]
@@ -57,7 +56,7 @@ async fn a_switch_leaves_one_active_key_and_is_made_once() {
             let found = crate::keys::keyrings::by_id(store.db(), keyring.id)
                 .await
                 .unwrap();
-            assert_eq!(found.primary_key_id, Some(i64::from(id)));
+            assert_eq!(found.primary_key_id, Some(KeyId::new(id)));
         }
         let [old, new] = &of_keyring(store.db(), keyring.id).await.unwrap()[..] else {
             panic!("two keys");
@@ -125,7 +124,7 @@ async fn standbys_stored_at_once_have_versions_of_their_own() {
                 .await
                 .unwrap();
             unit.commit().await.unwrap();
-            key.version()
+            key.version
         };
         let elsewhere = store.another().await;
         for id in [1, 3, 5, 7] {
@@ -242,7 +241,7 @@ async fn the_largest_key_id_reads_back_as_it_was() {
         let keyring = store.keyring("phi").await;
         standby_of(&store, &keyring, u32::MAX).await;
         let found = find(store.db(), KeyId::new(u32::MAX)).await.unwrap();
-        assert_eq!(found.unwrap().id(), KeyId::new(u32::MAX));
+        assert_eq!(found.unwrap().id, KeyId::new(u32::MAX));
     }
 }
 
@@ -262,7 +261,7 @@ async fn a_key_is_wrapped_anew_once_and_only_as_it_was_read() {
             let stale = matches!(rewrapped, Err(StoreError::Stale { .. }));
             assert_eq!((rewrapped.is_ok(), stale), (done, !done));
         }
-        let found = find_stored(store.db(), key.id()).await.unwrap().unwrap();
+        let found = find_stored(store.db(), key.id).await.unwrap().unwrap();
         let expected = StoredKey {
             wrapped: Some(vec![7; 61]),
             key: Key {
@@ -327,8 +326,8 @@ async fn blocks_taken_by_many_at_once_sum_up_and_never_pass_the_limit() {
         }
         assert_eq!(taken, LEFT);
         let key = find(store.db(), KeyId::new(1)).await.unwrap().unwrap();
-        assert_eq!(key.used.unsigned_abs(), HARD_LIMIT);
-        assert_eq!(key.used_by_applications.unsigned_abs(), LEFT);
+        assert_eq!(key.used, HARD_LIMIT);
+        assert_eq!(key.used_by_applications, LEFT);
     }
 }
 
@@ -389,7 +388,10 @@ async fn a_key_remembers_the_longest_lease_that_any_policy_gave_under_it() {
         assert_eq!(again, Some(ends), "found out once");
         let longest = of_keyring(store.db(), keyring.id).await.unwrap();
         let longest: Vec<_> = longest.iter().map(|key| key.longest_lease).collect();
-        assert_eq!(longest, [Some(3_600_000), Some(1_000)]);
+        assert_eq!(
+            longest,
+            [3_600, 1].map(|seconds| Some(Duration::from_secs(seconds)))
+        );
     }
 }
 

@@ -48,6 +48,16 @@ pub async fn by_id(db: &impl ConnectionTrait, id: Uuid) -> Result<Batch, StoreEr
 }
 
 impl Batch {
+    /// How far it has come.
+    pub fn state(&self) -> BatchState {
+        self.state.0
+    }
+
+    /// What it is in doubt of: a write whose answer was never heard.
+    pub fn in_doubt(&self) -> Option<InDoubt> {
+        self.in_doubt.as_ref().map(|Json(doubt)| *doubt)
+    }
+
     /// The part of the table that it is a range of.
     pub fn part(&self) -> PartId {
         PartId {

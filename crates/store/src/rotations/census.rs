@@ -19,6 +19,16 @@ const UNREADABLE: i64 = -1;
 const EMPTY: i64 = -2;
 
 impl Counted {
+    /// How many there are.
+    pub fn rows(&self) -> u64 {
+        self.rows.unsigned_abs()
+    }
+
+    /// How many of them were seen, in the same census, to be in quarantine since the pass before it.
+    pub fn quarantined(&self) -> u64 {
+        self.quarantined.unwrap_or_default().unsigned_abs()
+    }
+
     /// What the counted values are.
     pub fn found(&self) -> Found {
         match self.found_key_id {

@@ -6,7 +6,7 @@ use sea_orm::{
 
 use crate::{
     StoreError, Unit,
-    rotations::{Changes, Rotation, entities::rotation},
+    rotations::{self, Changes, Rotation, entities::rotation},
 };
 
 /// Rotations whose certificate waits for its signature, first completed first.
@@ -16,7 +16,8 @@ use crate::{
 pub async fn unsigned(db: &impl ConnectionTrait) -> Result<Vec<Rotation>, StoreError> {
     let waits = rotation::Column::CertificateDue.is_not_null();
     let waiting = rotation::Entity::find().filter(waits);
-    Ok(waiting.order_by_asc(rotation::Column::Id).all(db).await?)
+    let waiting = waiting.order_by_asc(rotation::Column::Id).all(db).await?;
+    Ok(rotations::parsed(waiting))
 }
 
 /// Those that are to be looked at by `now` (database time, milliseconds), or whose date lies further
@@ -32,7 +33,8 @@ pub async fn to_sign(
     let due = rotation::Column::CertificateDue
         .lte(now)
         .or(rotation::Column::CertificateDue.gt(furthest));
-    Ok(rotation::Entity::find().filter(due).all(db).await?)
+    let due = rotation::Entity::find().filter(due).all(db).await?;
+    Ok(rotations::parsed(due))
 }
 
 /// Looks again at `due` (database time, milliseconds). One that was signed meanwhile stays so.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     StoreError,
-    database::stored::{Json, Text},
+    database::stored::Text,
     rotations::{Rotation, entities::batch},
 };
 
@@ -128,7 +128,7 @@ struct Group {
 /// # Errors
 /// [`StoreError`] of the database.
 pub async fn of(db: &impl ConnectionTrait, rotation: &Rotation) -> Result<Progress, StoreError> {
-    if let Some(Json(totals)) = rotation.totals_at_its_end() {
+    if let Some(totals) = rotation.totals_at_its_end() {
         return Ok(totals.progress);
     }
     let of_pass = "of_pass";

@@ -62,14 +62,15 @@ async fn next(unit: &Unit, ended_before: DateTime<Utc>) -> Result<Option<Rotatio
         .from(batch::Entity)
         .and_where(Expr::col((batch::Entity, batch::Column::RotationId)).eq(id))
         .to_owned();
-    Ok(rotation::Entity::find()
+    let oldest = rotation::Entity::find()
         .filter(over)
         .filter(rotation::Column::EndedAt.lt(ended_before))
         .filter(Expr::exists(rows))
         .order_by_asc(rotation::Column::Id)
         .limit(1)
         .one(unit.db())
-        .await?)
+        .await?;
+    Ok(oldest.map(Rotation::from))
 }
 
 /// Writes down what the batches add up to, in the unit that removes the first of them.

@@ -14,7 +14,7 @@ use uuid::Uuid;
 pub use crate::rotations::entities::quarantine::Model as Quarantined;
 use crate::{
     StoreError, Unit,
-    database::stored::Text,
+    database::stored::{Id, Text},
     rotations::{Rotation, entities::quarantine},
 };
 
@@ -23,6 +23,18 @@ const AT_ONCE: usize = 500;
 
 /// The column id that names of rows are bound to: `quarantine` is a protected table of the store itself.
 pub const ROW_NAME_COLUMN_ID: &str = "rekey.quarantine.row_name";
+
+impl Quarantined {
+    /// The key id its first bytes name, if they name one.
+    pub fn found(&self) -> Option<KeyId> {
+        self.found_key_id.map(|Id(id)| id)
+    }
+
+    /// Why it is there.
+    pub fn reason(&self) -> QuarantineReason {
+        self.reason.0
+    }
+}
 
 /// A value to put in quarantine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +69,7 @@ pub async fn add(unit: &Unit, rotation: &Rotation, new: NewQuarantine) -> Result
         pass: Set(Some(rotation.pass)),
         column_id: Set(new.column),
         row_key: Set(new.row_key),
-        found_key_id: Set(new.found.map(|id| i64::from(id.value()))),
+        found_key_id: Set(new.found.map(Id)),
         reason: Set(Text(new.reason)),
         found_at: Set(unit.now()),
         resolved_at: Set(None),

@@ -7,7 +7,6 @@ use sea_orm::{
 
 use crate::{
     StoreError,
-    database::stored::Json,
     rotations::{Rotation, entities::batch, progress},
 };
 
@@ -20,7 +19,7 @@ pub async fn of(
     db: &impl ConnectionTrait,
     rotation: &Rotation,
 ) -> Result<Option<Rate>, StoreError> {
-    if let Some(Json(totals)) = rotation.totals_at_its_end() {
+    if let Some(totals) = rotation.totals_at_its_end() {
         return Ok(totals.rate);
     }
     let Some(started) = rotation.switched_at else {

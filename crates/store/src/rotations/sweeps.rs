@@ -5,7 +5,7 @@ use sea_orm::{ActiveValue::Set, ConnectionTrait};
 
 use crate::{
     StoreError, Unit,
-    database::stored::{Json, Text},
+    database::stored::{Id, Json, Text},
     keys::keyrings::Keyring,
     rotations::{self, Changes, Rotation},
     sources::columns::{self, Protected},
@@ -27,14 +27,14 @@ pub async fn start(
     let primary = keyring.primary_key_id.ok_or_else(|| {
         StoreError::Refused(format!(
             "keyring {} has no primary key that a sweep could move its rows to; run rekey init again, which makes one",
-            keyring.name.0
+            keyring.name
         ))
     })?;
     let kind = RotationKind::Sweep;
     let row = Changes {
         kind: Set(Text(kind)),
         state: Set(Text(kind.starts_in())),
-        target_key_id: Set(Some(primary)),
+        target_key_id: Set(Some(Id(primary))),
         sweep_columns: Set((!columns.is_empty()).then(|| Json(columns.to_vec()))),
         ..rotations::new(unit, keyring.id, reason, principal)
     };
@@ -53,7 +53,7 @@ pub async fn supersede(
     rotations::supersede(unit, earlier).await?;
     let of_earlier = earlier.sweep_columns.clone();
     // Either of them may be about all columns.
-    let Some(Json(mut both)) = of_earlier.filter(|_| !columns.is_empty()) else {
+    let Some(mut both) = of_earlier.filter(|_| !columns.is_empty()) else {
         return Ok(Vec::new());
     };
     both.extend_from_slice(columns);
@@ -72,7 +72,7 @@ pub async fn columns_of(
     rotation: &Rotation,
 ) -> Result<Vec<Protected>, StoreError> {
     let mut columns = columns::of_keyring(db, rotation.keyring_id).await?;
-    if let Some(Json(swept)) = &rotation.sweep_columns {
+    if let Some(swept) = &rotation.sweep_columns {
         columns.retain(|column| {
             swept
                 .iter()
@@ -85,7 +85,7 @@ pub async fn columns_of(
 #[cfg(test)]
 mod tests {
     use rekey_domain::{
-        BackupProof, Bind, BindType, KeyringPolicy, OnUpdate, RotationState, TextEncoding,
+        BackupProof, Bind, BindType, KeyId, KeyringPolicy, OnUpdate, RotationState, TextEncoding,
     };
 
     use super::*;
@@ -161,10 +161,10 @@ mod tests {
             let id = started(&unit, &keyring, &columns).await.id;
             unit.commit().await.unwrap();
             let sweep = rotations::by_id(store.db(), id).await.unwrap();
-            assert_eq!(sweep.kind.0, RotationKind::Sweep);
-            assert_eq!(sweep.state.0, RotationState::Verifying);
-            assert_eq!((sweep.target_key_id, sweep.pass), (Some(7), 0));
-            assert_eq!(sweep.sweep_columns, Some(Json(columns.to_vec())));
+            assert_eq!(sweep.kind, RotationKind::Sweep);
+            assert_eq!(sweep.state, RotationState::Verifying);
+            assert_eq!((sweep.target_key_id, sweep.pass), (Some(KeyId::new(7)), 0));
+            assert_eq!(sweep.sweep_columns, Some(columns.to_vec()));
             assert!(sweep.switched_at.is_none() && sweep.previous_key_id.is_none());
 
             let unit = store.unit().await;
@@ -204,7 +204,7 @@ mod tests {
             let started = rotations::insert(&unit, row).await.unwrap();
             unit.commit().await.unwrap();
             let started = rotations::by_id(store.db(), started.id).await.unwrap();
-            assert_eq!(started.kind.0, RotationKind::Switch);
+            assert_eq!(started.kind, RotationKind::Switch);
         }
     }
 

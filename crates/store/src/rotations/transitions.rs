@@ -16,7 +16,7 @@ use crate::{
     StoreError, Unit,
     audit::{self, AuditPen, Record},
     batches,
-    database::stored::Json,
+    database::stored::{Id, Json},
     keys::{self, keyrings::Keyring},
     quarantine,
     rotations::{Changes, Rotation, change_state, update},
@@ -103,7 +103,7 @@ pub async fn distribute(
 ) -> Result<(), StoreError> {
     let standby = keys::standby(unit.db(), keyring.id).await?;
     let changes = Changes {
-        target_key_id: Set(standby.map(|key| key.key_id)),
+        target_key_id: Set(standby.map(|key| Id(key.id))),
         due_at: Set(Some(due)),
         ..Default::default()
     };
@@ -140,14 +140,14 @@ pub async fn switch(
 ) -> Result<Option<KeyName>, StoreError> {
     let standby = keys::standby(unit.db(), keyring.id).await?;
     let target = rotation.target_key_id;
-    let Some(standby) = standby.filter(|key| Some(key.key_id) == target) else {
+    let Some(standby) = standby.filter(|key| Some(key.id) == target) else {
         return Ok(None);
     };
-    let policy = &keyring.policy.0;
+    let policy = &keyring.policy;
     let proof = (policy.backup == BackupPolicy::Off).then_some(BackupProof::NotRequired);
     keys::switch(unit, keyring, &standby, policy, proof).await?;
     let changes = Changes {
-        previous_key_id: Set(keyring.primary_key_id),
+        previous_key_id: Set(keyring.primary_key_id.map(Id)),
         switched_at: Set(Some(unit.now())),
         due_at: Set(None),
         ..Default::default()
@@ -157,7 +157,7 @@ pub async fn switch(
     tell(unit, keyring).await?;
     wake(unit, rotation).await?;
     let name = standby.name(keyring);
-    let details = json!({ "rotation": rotation.id, "key_id": standby.id(), "algorithm": standby.algorithm.0, "backup": policy.backup });
+    let details = json!({ "rotation": rotation.id, "key_id": standby.id, "algorithm": standby.algorithm, "backup": policy.backup });
     let record = Record {
         action: audit::Action::KeyActivated,
         subject: &name.to_string(),
@@ -173,7 +173,7 @@ pub async fn switch(
 /// # Errors
 /// [`StoreError`] of the database.
 pub async fn order_standby(unit: &Unit, keyring: &Keyring) -> Result<(), StoreError> {
-    let keyring = keyring.name.0.clone();
+    let keyring = keyring.name.clone();
     unit.send(&StandbyWanted { keyring }).await
 }
 
@@ -338,12 +338,12 @@ pub async fn complete(
     };
     move_to(unit, rotation, RotationState::Completed, changes).await?;
     quarantine::resolve_what_was_not_met(unit, rotation, columns.iter().copied()).await?;
-    let (id, kind) = (rotation.id, rotation.kind.0);
+    let (id, kind) = (rotation.id, rotation.kind);
     unit.send(&CertificateWanted { rotation: id }).await?;
     let all = keys::of_keyring(unit.db(), keyring.id).await?;
     let target = all
         .iter()
-        .find(|key| Some(key.key_id) == rotation.target_key_id);
+        .find(|key| Some(key.id) == rotation.target_key_id);
     if let Some(key) = target.map(|key| key.name(keyring)) {
         let rotation = id;
         unit.send(&RotationCompleted {
@@ -358,7 +358,7 @@ pub async fn complete(
             RotationKind::Switch => audit::Action::RotationCompleted,
             RotationKind::Sweep => audit::Action::SweepCompleted,
         },
-        subject: keyring.name.0.as_str(),
+        subject: keyring.name.as_str(),
         outcome: "done",
         details: json!({ "rotation": id, "certificate": certificate }),
     };
@@ -380,10 +380,10 @@ pub async fn fail(
         ..Default::default()
     };
     move_to(unit, rotation, RotationState::Failed, changes).await?;
-    let kind = rotation.kind.0;
+    let kind = rotation.kind;
     let failed = RotationFailed {
         rotation: rotation.id,
-        keyring: keyring.name.0.clone(),
+        keyring: keyring.name.clone(),
         reason: why.to_owned(),
         kind,
     };
@@ -393,7 +393,7 @@ pub async fn fail(
             RotationKind::Switch => audit::Action::RotationFailed,
             RotationKind::Sweep => audit::Action::SweepFailed,
         },
-        subject: keyring.name.0.as_str(),
+        subject: keyring.name.as_str(),
         outcome: "failed",
         details: json!({ "rotation": rotation.id, "reason": why }),
     };
@@ -405,7 +405,7 @@ pub async fn fail(
 /// # Errors
 /// [`StoreError::Refused`] where the state has no such arrow, [`StoreError::Stale`] where the rotation moved meanwhile.
 pub async fn retry(unit: &Unit, rotation: &Rotation) -> Result<(), StoreError> {
-    let next = rotation.kind.0.retried_in(rotation.pass == 0);
+    let next = rotation.kind.retried_in(rotation.pass == 0);
     change_state(unit, rotation, next, Changes::default()).await
 }
 
@@ -453,7 +453,7 @@ fn next_pass(rotation: &Rotation) -> Changes {
 
 /// Every process asks the store for the keyring again.
 async fn tell(unit: &Unit, keyring: &Keyring) -> Result<(), StoreError> {
-    let keyring = keyring.name.0.clone();
+    let keyring = keyring.name.clone();
     unit.send(&KeyringChanged { keyring }).await
 }
 

@@ -469,8 +469,8 @@ pub async fn protect(unit: &Unit, table: Uuid, new: NewColumn) -> Result<Protect
         if same && same_id && old.bind_columns.0 == new.bind_columns {
             return note(unit, old, new.bind_types, new.identity).await;
         }
-        let before = keyrings::by_id(unit.db(), old.keyring_id).await?.name.0;
-        let after = keyrings::by_id(unit.db(), new.keyring).await?.name.0;
+        let before = keyrings::by_id(unit.db(), old.keyring_id).await?.name;
+        let after = keyrings::by_id(unit.db(), new.keyring).await?.name;
         return Err(refuse_other(&old, &new, before.as_str(), after.as_str()));
     }
     refuse_taken_id(unit, table, &new).await?;
@@ -650,19 +650,16 @@ async fn follow(unit: &Unit, old: &ColumnName, new: &ColumnName) -> Result<(), S
                 name.clone()
             }
         };
-        let only = live
-            .only_column
-            .as_ref()
-            .map(|Text(name)| Text(renamed(name)));
+        let only = live.only_column.as_ref().map(renamed);
         let swept = live.sweep_columns.as_ref();
-        let swept = swept.map(|Json(names)| Json(names.iter().map(renamed).collect()));
+        let swept = swept.map(|names| names.iter().map(renamed).collect::<Vec<_>>());
         if only == live.only_column && swept == live.sweep_columns {
             continue;
         }
         let row = rotation::ActiveModel {
             id: Set(live.id),
-            only_column: Set(only),
-            sweep_columns: Set(swept),
+            only_column: Set(only.map(Text)),
+            sweep_columns: Set(swept.map(Json)),
             ..Default::default()
         };
         row.update(unit.db()).await?;

@@ -67,7 +67,7 @@ fn entry_json(entry: &AuditEntry) -> serde_json::Value {
     json!({
         "sequence": entry.sequence,
         "time": entry.time,
-        "principal": entry.principal.0,
+        "principal": entry.principal(),
         "action": entry.action,
         "subject": entry.subject,
         "outcome": entry.outcome,
@@ -80,7 +80,7 @@ fn entry_row(entry: &AuditEntry) -> [String; 7] {
     [
         entry.sequence.to_string(),
         output::time(entry.time),
-        entry.principal.0.to_string(),
+        entry.principal().to_string(),
         entry.action.clone(),
         entry.subject.clone(),
         entry.outcome.clone(),

@@ -51,14 +51,14 @@ pub(super) async fn refuse_too_new(
             continue;
         };
         let standby = keys::standby(db, keyring.id).await?;
-        let Some(standby) = standby.filter(|key| key.algorithm.0 != wanted.algorithm) else {
+        let Some(standby) = standby.filter(|key| key.algorithm != wanted.algorithm) else {
             continue;
         };
         let columns = columns::of_keyring(db, keyring.id).await?;
         let counted = census_of_columns(services, &columns, None).await?;
         let under = counted
             .iter()
-            .filter(|row| row.found == Found::Key(standby.id()));
+            .filter(|row| row.found == Found::Key(standby.id));
         let under: u64 = under.map(|row| row.rows).sum();
         if under > 0 {
             let (name, key) = (&wanted.name, standby.name(&keyring));
@@ -80,14 +80,14 @@ pub(super) async fn change(
     keyrings::lock(unit, keyring.id).await?;
     keyrings::set_algorithm(unit, keyring.id, algorithm).await?;
     let retired = keys::retire_standbys(unit, keyring.id, algorithm).await?;
-    let (name, before) = (&keyring.name.0, keyring.algorithm.0);
+    let (name, before) = (&keyring.name, keyring.algorithm);
     if !retired.is_empty() {
         let keyring = name.clone();
         unit.send(&StandbyWanted { keyring }).await?;
     }
     let retired = retired.iter().map(|key| Retired {
         key: key.name(keyring).to_string(),
-        algorithm: key.algorithm.0,
+        algorithm: key.algorithm,
     });
     let change = Change {
         subject: format!("keyring {name}"),

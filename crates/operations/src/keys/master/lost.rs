@@ -91,14 +91,14 @@ async fn open(
     key: &StoredKey,
 ) -> Result<Opens, OperationError> {
     let keyring = keyrings::by_id(services.store.db(), key.keyring_id).await?;
-    let context = encryption_context(deployment, &keyring, key.id());
+    let context = encryption_context(deployment, &keyring, key.id);
     let wrapped = WrappedKey::from(key.wrapped.clone().unwrap_or_default());
     let expected = CheckValue::try_from(key.check_value.as_slice());
     let opened = services.kms.decrypt(&wrapped, &context).await;
     Ok(match (opened, expected) {
         (Err(error), _) => Opens::No(error),
         (Ok(material), Ok(expected)) if expected.matches(&material) => Opens::Yes,
-        (Ok(_), _) => Opens::No(KmsError::WrongContext { key_id: key.id() }),
+        (Ok(_), _) => Opens::No(KmsError::WrongContext { key_id: key.id }),
     })
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use rekey_client::ClientError;
-use rekey_domain::KeyName;
+use rekey_domain::{KeyId, KeyName};
 use rekey_envelope::CheckValue;
 use rekey_kms::{EncryptionContext, WrappedKey};
 use rekey_store::{
@@ -22,7 +22,7 @@ pub(super) struct Rewrapping<'a> {
     deployment: Uuid,
     keyrings: HashMap<Uuid, Keyring>,
     /// Keys that this work is done with, so that it ends whatever another does at the same time.
-    handled: HashSet<i64>,
+    handled: HashSet<KeyId>,
     rewrapped: u64,
     failed: Vec<NotRewrapped>,
 }
@@ -80,7 +80,7 @@ impl<'a> Rewrapping<'a> {
         let mut keys = keys::wrapped(db).await?;
         let keyrings = keyrings::all(db).await?.into_iter();
         self.keyrings = keyrings.map(|keyring| (keyring.id, keyring)).collect();
-        keys.retain(|key| which(key) && !self.handled.contains(&key.key_id));
+        keys.retain(|key| which(key) && !self.handled.contains(&key.id));
         Ok(keys)
     }
 
@@ -99,7 +99,7 @@ impl<'a> Rewrapping<'a> {
                 self.failed.push(NotRewrapped { key, problem });
             }
         }
-        self.handled.insert(key.key_id);
+        self.handled.insert(key.id);
         Ok(())
     }
 
@@ -117,7 +117,7 @@ impl<'a> Rewrapping<'a> {
         let material = kms.decrypt(&new.wrapped, &context).await?;
         let expected = CheckValue::try_from(key.check_value.as_slice());
         if !expected.is_ok_and(|expected| expected.matches(&material)) {
-            return Err(ClientError::WrongKeyMaterial { key: key.id() }.into());
+            return Err(ClientError::WrongKeyMaterial { key: key.id }.into());
         }
         self.replace(key, new.wrapped, &new.master_key).await
     }
@@ -142,7 +142,7 @@ impl<'a> Rewrapping<'a> {
     }
 
     fn context(&self, key: &Key) -> EncryptionContext {
-        encryption_context(self.deployment, self.keyring(key), key.id())
+        encryption_context(self.deployment, self.keyring(key), key.id)
     }
 
     fn name(&self, key: &Key) -> KeyName {

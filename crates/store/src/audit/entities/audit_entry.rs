@@ -16,7 +16,7 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub sequence: i64,
     pub time: DateTimeUtc,
-    pub principal: Text<Principal>,
+    pub(crate) principal: Text<Principal>,
     pub action: String,
     pub subject: String,
     pub outcome: String,

@@ -3,14 +3,14 @@
 use rekey_domain::{Algorithm, KeyState};
 use sea_orm::entity::prelude::*;
 
-use crate::database::stored::Text;
+use crate::database::stored::{Id, Text};
 
 /// One row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "key")]
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
-    pub key_id: i64,
+    pub key_id: Id,
     pub keyring_id: Uuid,
     pub version: i32,
     pub state: Text<KeyState>,

@@ -3,15 +3,11 @@
 use rekey_domain::{Algorithm, KeyringName, KeyringPolicy, Purpose};
 use sea_orm::entity::prelude::*;
 
-use crate::database::stored::{Json, Text};
+use crate::database::stored::{Id, Json, Text};
 
 /// One row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "keyring")]
-#[expect(
-    missing_docs,
-    reason = "the columns are described by the schema and the words of the design"
-)]
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: Uuid,
@@ -19,7 +15,7 @@ pub struct Model {
     pub purpose: Text<Purpose>,
     pub algorithm: Text<Algorithm>,
     pub policy: Json<KeyringPolicy>,
-    pub primary_key_id: Option<i64>,
+    pub primary_key_id: Option<Id>,
     pub created_at: DateTimeUtc,
 }
 

@@ -57,14 +57,14 @@ pub(super) async fn stands_now(
         return Ok(None);
     };
     let rotation = rotation::Entity::find_by_id(about.rotation).one(db).await?;
-    Ok(rotation.as_ref().map(stands))
+    Ok(rotation.map(Rotation::from).as_ref().map(stands))
 }
 
 /// By what changes when a rotation goes on.
 fn stands(rotation: &Rotation) -> String {
-    let (state, part) = (rotation.state.0, rotation.plan_part.as_ref());
+    let (state, part) = (rotation.state, rotation.plan_part.as_ref());
     let plan = (rotation.planned, rotation.plan_table, rotation.plan_after);
-    let part = part.map(|part| part.0.id.to_string());
+    let part = part.map(|part| part.id.to_string());
     let turn = (rotation.generation, rotation.pass, rotation.resumptions);
     format!("{state} {turn:?} {plan:?} {part:?}")
 }
@@ -119,7 +119,10 @@ impl Jobs {
         let batches = batch::Entity::find().filter(batch::Column::Id.is_in(of_batches));
         let (rotations, batches) = (rotations.all(db).await?, batches.all(db).await?);
         Ok(Self {
-            rotations: rotations.into_iter().map(|one| (one.id, one)).collect(),
+            rotations: rotations
+                .into_iter()
+                .map(|one| (one.id, one.into()))
+                .collect(),
             batches: batches.into_iter().map(|one| (one.id, one)).collect(),
         })
     }
@@ -129,7 +132,7 @@ impl Jobs {
         let Some(rotation) = self.rotations.get(&about.rotation) else {
             return false;
         };
-        if matches!(rotation.state.0, Completed | Cancelled | Superseded) {
+        if matches!(rotation.state, Completed | Cancelled | Superseded) {
             return true;
         }
         let batch = about.batch.and_then(|batch| self.batches.get(&batch));

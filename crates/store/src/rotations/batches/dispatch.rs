@@ -1,6 +1,6 @@
 //! Which batches are in flight: so many as the keyring allows, and fewer before a canary's pause.
 
-use rekey_domain::{BatchState, KeyId};
+use rekey_domain::BatchState;
 use rekey_messages::BatchReady;
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
@@ -39,7 +39,7 @@ pub async fn dispatch(
 ) -> Result<Dispatched, StoreError> {
     let mut left = progress::unfinished(unit.db(), rotation).await?;
     let paused = None;
-    if rotation.paused || !rotation.state.0.is_live() {
+    if rotation.paused || !rotation.state.is_live() {
         return Ok(Dispatched { left, paused });
     }
     let concurrency = match may_be_in_flight(unit, rotation, concurrency).await? {
@@ -100,7 +100,7 @@ async fn may_be_in_flight(
     }
     let keyring = keyrings::by_id(unit.db(), rotation.keyring_id).await?;
     let moved = rows_moved(unit.db(), rotation).await?;
-    let batch_rows = canary.batch_rows(keyring.policy.0.batch_rows);
+    let batch_rows = canary.batch_rows(keyring.policy.batch_rows);
     Ok(match canary.in_flight(moved, batch_rows, concurrency) {
         Some(most) => InFlight::AtMost(most),
         None => InFlight::Paused(rotations::pause_after(unit, rotation, moved).await?),
@@ -135,8 +135,8 @@ async fn ready(unit: &Unit, rotation: &Rotation, batch: &Batch) -> Result<(), St
     let message = BatchReady {
         batch: batch.id,
         rotation: rotation.id,
-        generation: rotation.generation.unsigned_abs(),
-        target: KeyId::new(u32::try_from(target).expect("the column holds only key ids")),
+        generation: rotation.generation,
+        target,
         urgent: rotation.urgent,
     };
     unit.send(&message).await

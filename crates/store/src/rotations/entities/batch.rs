@@ -25,7 +25,7 @@ pub struct Model {
     pub part_form: String,
     pub first: i64,
     pub last: i64,
-    pub state: Text<BatchState>,
+    pub(crate) state: Text<BatchState>,
     pub resend_at: i64,
     pub moved: i64,
     pub conflicts: i64,
@@ -36,7 +36,7 @@ pub struct Model {
     pub waiting_because: Option<String>,
     pub opened: Option<i64>,
     pub waiting_since: Option<i64>,
-    pub in_doubt: Option<Json<InDoubt>>,
+    pub(crate) in_doubt: Option<Json<InDoubt>>,
     pub led_by: Option<Uuid>,
 }
 

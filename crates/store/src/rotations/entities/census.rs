@@ -15,10 +15,10 @@ pub struct Model {
     pub rotation_id: Uuid,
     pub pass: i32,
     pub column_id: Uuid,
-    pub found_key_id: Option<i64>,
-    pub rows: i64,
+    pub(crate) found_key_id: Option<i64>,
+    pub(crate) rows: i64,
     pub taken_at: DateTimeUtc,
-    pub quarantined: Option<i64>,
+    pub(crate) quarantined: Option<i64>,
     pub place: Option<String>,
 }
 

@@ -3,7 +3,7 @@
 use rekey_domain::QuarantineReason;
 use sea_orm::entity::prelude::*;
 
-use crate::database::stored::Text;
+use crate::database::stored::{Id, Text};
 
 /// One row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -19,8 +19,8 @@ pub struct Model {
     pub pass: Option<i32>,
     pub column_id: Uuid,
     pub row_key: String,
-    pub found_key_id: Option<i64>,
-    pub reason: Text<QuarantineReason>,
+    pub(crate) found_key_id: Option<Id>,
+    pub(crate) reason: Text<QuarantineReason>,
     pub found_at: DateTimeUtc,
     pub resolved_at: Option<DateTimeUtc>,
     pub row_name: Option<Vec<u8>>,

@@ -6,17 +6,13 @@ use rekey_domain::{ColumnName, Part, Principal, RotationKind, RotationReason, Ro
 use sea_orm::entity::prelude::*;
 
 use crate::{
-    database::stored::{Json, Text},
+    database::stored::{Id, Json, Text},
     rotations::progress::Totals,
 };
 
 /// One row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "rotation")]
-#[expect(
-    missing_docs,
-    reason = "the columns are described by the schema and the words of the design"
-)]
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: Uuid,
@@ -35,8 +31,8 @@ pub struct Model {
     pub plan_table: i32,
     pub plan_part: Option<Json<Part>>,
     pub plan_after: Option<i64>,
-    pub target_key_id: Option<i64>,
-    pub previous_key_id: Option<i64>,
+    pub target_key_id: Option<Id>,
+    pub previous_key_id: Option<Id>,
     pub due_at: Option<DateTimeUtc>,
     pub resend_at: i64,
     pub requested_at: DateTimeUtc,

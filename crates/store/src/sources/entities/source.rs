@@ -18,7 +18,7 @@ pub struct Model {
     pub name: String,
     pub url: String,
     pub created_at: DateTimeUtc,
-    pub limits: Option<Json<Limits>>,
+    pub(crate) limits: Option<Json<Limits>>,
     pub database_id: Option<String>,
 }
 

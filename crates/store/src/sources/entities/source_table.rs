@@ -18,7 +18,7 @@ pub struct Model {
     pub source_id: Uuid,
     pub name: String,
     pub relation: String,
-    pub triggers: Option<Text<Triggers>>,
+    pub(crate) triggers: Option<Text<Triggers>>,
     pub publications_accepted: Option<bool>,
     pub oid: Option<i64>,
 }

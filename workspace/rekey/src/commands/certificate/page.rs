@@ -179,7 +179,7 @@ fn gates_off(certificate: &Certificate) -> String {
 
 /// One line a column and key, before beside after.
 fn census(certificate: &Certificate) -> String {
-    let mut lines: BTreeMap<(String, &str), [i64; 2]> = BTreeMap::new();
+    let mut lines: BTreeMap<(String, &str), [u64; 2]> = BTreeMap::new();
     let censuses = [&certificate.census_before, &certificate.census_after];
     for (place, census) in censuses.into_iter().enumerate() {
         for line in census {
@@ -190,7 +190,7 @@ fn census(certificate: &Certificate) -> String {
     if lines.is_empty() {
         return "nothing was counted: no column is protected by this keyring, or none held a value\n".to_owned();
     }
-    let row = |((column, under), [before, after]): ((String, &str), [i64; 2])| {
+    let row = |((column, under), [before, after]): ((String, &str), [u64; 2])| {
         [
             column,
             under.to_owned(),
