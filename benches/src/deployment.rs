@@ -125,7 +125,8 @@ impl Deployment {
         let asked = rotate(&self.services, &phi, reason, &operator).await?;
         let id = loop {
             tokio::time::sleep(LOOK).await;
-            let taken = rekey_operations::requested_rotation(&self.services, &asked).await?;
+            let taken =
+                rekey_operations::requested_rotation(&self.services, &asked, &operator).await?;
             if let Some(view) = taken {
                 break view.id;
             }
@@ -140,7 +141,7 @@ impl Deployment {
             match self.state(id).await? {
                 RotationState::ReEncrypting if moving.is_none() => {
                     // The census before the first batch is not re-encryption.
-                    if rotation_view(&self.services, id).await?.batches == 0 {
+                    if rotation_view(&self.services, id, &operator).await?.batches == 0 {
                         continue;
                     }
                     let watch = Watch::start(&self.source, watched.clone()).await?;
@@ -155,7 +156,7 @@ impl Deployment {
                     break (began.elapsed().as_secs_f64(), watch.since());
                 }
                 RotationState::Failed => {
-                    let view = rotation_view(&self.services, id).await?;
+                    let view = rotation_view(&self.services, id, &operator).await?;
                     bail!("the rotation failed: {:?}", view.failure)
                 }
                 _ => {}

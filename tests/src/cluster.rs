@@ -440,7 +440,7 @@ impl Cluster {
     }
 
     pub async fn rotation(&self) -> Option<RotationView> {
-        let views = rotation_views(&self.services).await.unwrap();
+        let views = rotation_views(&self.services, &operator()).await.unwrap();
         views.into_iter().find(|view| view.keyring == "phi")
     }
 
@@ -488,10 +488,10 @@ impl Cluster {
 
     /// Values of the clinic under a version of `phi`.
     pub async fn under(&self, version: u32) -> u64 {
-        let keys = key_views(&self.services).await.unwrap();
+        let keys = key_views(&self.services, &operator()).await.unwrap();
         let name = format!("phi/{version}");
         let key = keys.iter().find(|key| key.key.to_string() == name).unwrap();
-        let rows = census(&self.services).await.unwrap();
+        let rows = census(&self.services, &operator()).await.unwrap();
         let clinic = rows.iter().filter(|row| row.column.source == "clinic");
         let of_key = clinic.filter(|row| row.found == Found::Key(key.key_id));
         of_key.map(|row| row.rows).sum()
@@ -500,7 +500,7 @@ impl Cluster {
     /// Ended once, everything under the new key, everything as it was written, the log whole.
     pub async fn assert_rotated_once(&self) {
         until("a new standby", async || {
-            let keys = key_views(&self.services).await.unwrap();
+            let keys = key_views(&self.services, &operator()).await.unwrap();
             let phi = keys.iter().filter(|key| key.key.keyring == phi());
             (phi.count() == 3).then_some(())
         })

@@ -280,7 +280,7 @@ impl Deployment {
 
     /// The keyring's latest rotation, once it is there.
     pub async fn rotation(&self, keyring: &KeyringName) -> Option<RotationView> {
-        let views = rotation_views(&self.services).await.unwrap();
+        let views = rotation_views(&self.services, &operator()).await.unwrap();
         views
             .into_iter()
             .find(|view| view.keyring == keyring.as_str())
@@ -327,7 +327,7 @@ impl Deployment {
     }
 
     pub async fn keys(&self, keyring: &KeyringName) -> Vec<KeyView> {
-        let mut keys = key_views(&self.services).await.unwrap();
+        let mut keys = key_views(&self.services, &operator()).await.unwrap();
         keys.retain(|view| view.key.keyring == *keyring);
         keys
     }
@@ -375,7 +375,7 @@ impl Deployment {
 
     /// Values of the clinic that were found so.
     pub async fn under(&self, found: Found) -> u64 {
-        let rows = census(&self.services).await.unwrap();
+        let rows = census(&self.services, &operator()).await.unwrap();
         let clinic = rows.iter().filter(|row| row.column.source == "clinic");
         clinic
             .filter(|row| row.found == found)

@@ -12,7 +12,7 @@ mod time;
 
 pub use access::{
     allowance::{AT_ONCE, Allowance, EVERY},
-    principal::{Principal, PrincipalError},
+    principal::{Principal, PrincipalError, PrincipalKind},
     worker::{Role, Worker},
 };
 pub use io_words::io_words;

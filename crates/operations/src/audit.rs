@@ -1,4 +1,4 @@
-//! `audit verify`: recomputes the chain, opens the details, and asks who wrote each entry.
+//! The audit log, read: its latest entries; and `audit verify`, which recomputes the chain, opens the details, and asks who wrote each entry.
 
 mod writers;
 
@@ -26,6 +26,22 @@ pub struct AuditVerdict {
     pub notes: Vec<String>,
 }
 
+/// The latest entries, oldest first; their details stay sealed.
+///
+/// # Errors
+/// [`OperationError::Store`].
+pub async fn latest_audit_entries(
+    services: &Services,
+    most: u32,
+    principal: &Principal,
+) -> Result<Vec<AuditEntry>, OperationError> {
+    authorise(principal, Action::ReadAudit)?;
+    let db = services.store.db();
+    let last = audit::head(db).await?.map_or(0, |(sequence, _)| sequence);
+    let page = audit::page(db, last.saturating_sub(i64::from(most)), u64::from(most)).await?;
+    Ok(page.into_iter().map(|(entry, _)| entry).collect())
+}
+
 /// Recomputes every hash from the first entry to the head, and checks that the details are what
 /// was hashed, and that whoever wrote an entry may speak for the principal that it names.
 ///
@@ -35,7 +51,7 @@ pub async fn verify_audit(
     services: &Services,
     principal: &Principal,
 ) -> Result<AuditVerdict, OperationError> {
-    authorise(principal, Action::ReadAudit)?;
+    authorise(principal, Action::VerifyAudit)?;
     let db = services.store.db();
     let mut verdict = AuditVerdict {
         entries: 0,

@@ -18,9 +18,9 @@ pub use access::{
     authorise::{Action, Requester, authorise},
     rights as store_rights,
 };
-pub use audit::{AuditVerdict, verify_audit};
+pub use audit::{AuditVerdict, latest_audit_entries, verify_audit};
 pub use configuration::{
-    apply::{Change, apply, plan},
+    apply::{Change, apply, missing_keyrings, plan},
     desired::{Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, STORE_SOURCE},
     init::init,
 };
@@ -55,7 +55,9 @@ pub use rotations::{
 pub use services::Services;
 pub use sources::{
     accept::{Accepted, accept_database},
-    check::{ColumnOpening, ColumnView, ColumnsCheck, check_columns, column_views},
+    check::{
+        ColumnOpening, ColumnView, ColumnsCheck, check_columns, column_views, protected_column,
+    },
     effects::refuse_undeclared_effects,
     opening::Opening,
     protected_tables::{ProtectedTable, protected_tables},
@@ -64,7 +66,7 @@ pub use sources::{
 };
 pub use status::{Status, status};
 pub use work::{
-    dead_letters::{dismiss_dead_letters, retry_dead_letters},
+    dead_letters::{dismiss_dead_letters, open_dead_letters, retry_dead_letters},
     heartbeat::beat,
     workers::{WorkerView, worker_problems, worker_views},
 };

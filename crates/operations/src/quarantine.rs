@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::{
     Action, Desired, OperationError, Services,
     access::audited::{Audited, reason, several},
+    authorise,
 };
 
 /// A value in quarantine as people see it. Never the value.
@@ -52,7 +53,11 @@ pub struct QuarantineView {
 ///
 /// # Errors
 /// [`OperationError::Store`].
-pub async fn quarantine_views(services: &Services) -> Result<Vec<QuarantineView>, OperationError> {
+pub async fn quarantine_views(
+    services: &Services,
+    principal: &Principal,
+) -> Result<Vec<QuarantineView>, OperationError> {
+    authorise(principal, Action::ReadQuarantined)?;
     let mut views = Vec::new();
     for value in quarantine::open(services.store.db()).await? {
         views.push(view(services, value).await?);
@@ -67,7 +72,9 @@ pub async fn quarantine_views(services: &Services) -> Result<Vec<QuarantineView>
 pub async fn quarantine_view(
     services: &Services,
     id: Uuid,
+    principal: &Principal,
 ) -> Result<QuarantineView, OperationError> {
+    authorise(principal, Action::ReadQuarantined)?;
     view(services, quarantine::by_id(services.store.db(), id).await?).await
 }
 

@@ -1,16 +1,16 @@
 //! One screen of how things stand, and what needs a person. Reads only.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use rekey_domain::{KeyName, RotationState};
+use rekey_domain::{KeyName, Principal, RotationState};
 use rekey_store::{certificates, dead_letters, keyrings, outbox, quarantine, rotations};
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
-    OperationError, RotationView, Services,
+    Action, OperationError, RotationView, Services, authorise,
     keys::{master::unopened, views::key_name},
     rotations::{stragglers, views::view},
-    work::workers::{self, WorkerView, worker_views},
+    work::workers::{self, WorkerView},
 };
 
 /// Transactions that a census waits for end by then; later a person looks whose they are.
@@ -43,7 +43,8 @@ pub struct Status {
 ///
 /// # Errors
 /// [`OperationError::Store`].
-pub async fn status(services: &Services) -> Result<Status, OperationError> {
+pub async fn status(services: &Services, principal: &Principal) -> Result<Status, OperationError> {
+    authorise(principal, Action::ReadStatus)?;
     let db = services.store.db();
     let mut keyrings = Vec::new();
     for keyring in keyrings::all(db).await? {
@@ -59,7 +60,7 @@ pub async fn status(services: &Services) -> Result<Status, OperationError> {
     let unsigned = certificates::unsigned(db).await?;
     let mut status = Status {
         keyrings,
-        workers: worker_views(services).await?,
+        workers: workers::all(services).await?,
         rotations,
         quarantined,
         dead_letters,

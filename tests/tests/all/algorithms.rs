@@ -171,7 +171,9 @@ async fn rotates(clinic: &Deployment, keyring: &KeyringName) -> RotationView {
 /// The rotation that a request led to, once it is over.
 async fn completed(services: &Services, event: &str) -> RotationView {
     until("a completed rotation", async || {
-        let view = requested_rotation(services, event).await.unwrap()?;
+        let view = requested_rotation(services, event, &operator())
+            .await
+            .unwrap()?;
         assert_eq!((&view.failure, &view.paused_because), (&None, &None));
         (view.state == RotationState::Completed).then_some(view)
     })

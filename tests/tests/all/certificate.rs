@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use rekey_tests::{
     cluster::{Cluster, Policy},
-    support::{Deployment, Engine, phi, short, until},
+    support::{Deployment, Engine, operator, phi, short, until},
 };
 
 fn signing() -> KeyringName {
@@ -42,7 +42,9 @@ async fn rotated(clinic: &Deployment, keyring: &KeyringName) -> (RotationView, C
 
 async fn signed(clinic: &Deployment, view: &RotationView) -> CertificateView {
     until("a signature", async || {
-        let shown = certificate(&clinic.services, view.id).await.unwrap();
+        let shown = certificate(&clinic.services, view.id, &operator())
+            .await
+            .unwrap();
         (shown.signature == Signature::Signed).then_some(shown)
     })
     .await
@@ -60,12 +62,12 @@ fn signer(certificate: &CertificateView, keys: &JwkSet) -> String {
 async fn a_certificate_outlives_the_key_that_signed_it() {
     let clinic = Deployment::of(60).await;
     let engine = Engine::start(&clinic.services);
-    let published_before = published_keys(&clinic.services).await.unwrap();
+    let published_before = published_keys(&clinic.services, &operator()).await.unwrap();
     let (first, old) = rotated(&clinic, &phi()).await;
     assert_eq!(signer(&old, &published_before), "signing/1");
     let (_, of_signing) = rotated(&clinic, &signing()).await;
     let (_, new) = rotated(&clinic, &phi()).await;
-    let keys = published_keys(&clinic.services).await.unwrap();
+    let keys = published_keys(&clinic.services, &operator()).await.unwrap();
     engine.stop().await;
 
     assert_eq!(signer(&old, &keys), "signing/1");
@@ -196,19 +198,23 @@ async fn a_rotation_completes_while_the_kms_is_disabled_and_its_certificate_is_s
         clinic.no_message_waits().await.then_some(())
     })
     .await;
-    let view = rotation_view(&clinic.services, view.id).await.unwrap();
+    let view = rotation_view(&clinic.services, view.id, &operator())
+        .await
+        .unwrap();
     assert_eq!(view.certificate_signature, Some(Signature::Waits));
-    let shown = certificate(&clinic.services, view.id).await.unwrap();
+    let shown = certificate(&clinic.services, view.id, &operator())
+        .await
+        .unwrap();
     assert_eq!((shown.jws, shown.signature), (None, Signature::Waits));
     assert_eq!(shown.certificate.moved, clinic.values());
-    let now = status(&clinic.services).await.unwrap();
+    let now = status(&clinic.services, &operator()).await.unwrap();
     assert_eq!(now.unsigned_certificates, [view.id]);
     let of_kms = |need: &String| need.contains("is disabled; enable it");
     assert!(now.needs_a_person.iter().all(of_kms), "{now:?}");
     // Ten minutes have passed.
     let earlier = "UPDATE rotation SET ended_at = '2020' || substr(ended_at, 5)";
     clinic.in_store(earlier).await;
-    let now = status(&clinic.services).await.unwrap();
+    let now = status(&clinic.services, &operator()).await.unwrap();
     let mut needs = now.needs_a_person.iter();
     assert!(needs.any(|need| need.contains("is unsigned")), "{now:?}");
 
@@ -218,9 +224,9 @@ async fn a_rotation_completes_while_the_kms_is_disabled_and_its_certificate_is_s
     clinic.in_store(due).await;
     let shown = signed(&clinic, &view).await;
     engine.stop().await;
-    let keys = published_keys(&clinic.services).await.unwrap();
+    let keys = published_keys(&clinic.services, &operator()).await.unwrap();
     assert_eq!(signer(&shown, &keys), "signing/1");
-    let now = status(&clinic.services).await.unwrap();
+    let now = status(&clinic.services, &operator()).await.unwrap();
     assert!(now.unsigned_certificates.is_empty(), "{now:?}");
     let of_workers = |need: &String| need.starts_with("no worker runs");
     assert!(now.needs_a_person.iter().all(of_workers), "{now:?}");
@@ -241,10 +247,12 @@ async fn a_certificate_of_a_program_before_stays_readable_and_unsigned() {
         "rotation":"0195e7c8-0000-7000-8000-000000000001","schema":"rekey.certificate/v1",
         "switched_at":"2026-03-31T00:01:00Z","to":"phi/2"}'"#;
     clinic.in_store(written).await;
-    let shown = certificate(&clinic.services, view.id).await.unwrap();
+    let shown = certificate(&clinic.services, view.id, &operator())
+        .await
+        .unwrap();
     assert_eq!(shown.signature, Signature::Unsigned);
     assert_eq!((shown.certificate.moved, shown.jws), (30, None));
-    let now = status(&clinic.services).await.unwrap();
+    let now = status(&clinic.services, &operator()).await.unwrap();
     assert!(now.unsigned_certificates.is_empty());
 }
 
@@ -256,7 +264,11 @@ async fn a_signature_that_was_put_into_the_store_is_not_shown_as_one() {
     engine.stop().await;
     let forged = "UPDATE rotation SET certificate_jws = replace(certificate_jws, '.', '.e')";
     clinic.in_store(forged).await;
-    assert!(certificate(&clinic.services, view.id).await.is_err());
+    assert!(
+        certificate(&clinic.services, view.id, &operator())
+            .await
+            .is_err()
+    );
 }
 
 #[tokio::test]

@@ -66,13 +66,17 @@ async fn requests_that_come_together_make_one_rotation() {
     clinic.assert_rotated_once().await;
     assert_eq!(clinic.audited("rotation.joined", "phi").await, 2);
     for event in [one, two, three] {
-        let led_to = requested_rotation(&clinic.services, &event).await.unwrap();
+        let led_to = requested_rotation(&clinic.services, &event, &operator())
+            .await
+            .unwrap();
         assert_eq!(led_to.map(|view| view.id), Some(completed.id));
     }
     // A request after the end is answered by another rotation, not by the one that is over.
     let later = clinic.rotate(&phi).await;
     let led_to = until("another rotation", async || {
-        requested_rotation(&clinic.services, &later).await.unwrap()
+        requested_rotation(&clinic.services, &later, &operator())
+            .await
+            .unwrap()
     })
     .await;
     assert_ne!(led_to.id, completed.id);
@@ -86,11 +90,13 @@ async fn who_waits_for_a_request_that_is_given_up_is_told_why() {
     clinic
         .in_store("UPDATE outbox SET event = replace(event, '\"phi\"', '\"ghost\"')")
         .await;
-    let waiting = requested_rotation(&clinic.services, &asked).await;
+    let waiting = requested_rotation(&clinic.services, &asked, &operator()).await;
     assert!(waiting.unwrap().is_none());
     let engine = Engine::start(&clinic.services);
     let why = until("a refusal", async || {
-        requested_rotation(&clinic.services, &asked).await.err()
+        requested_rotation(&clinic.services, &asked, &operator())
+            .await
+            .err()
     })
     .await;
     engine.stop().await;
@@ -388,7 +394,10 @@ async fn under_a_key_that_is_not_the_one_it_should_be_nothing_is_moved() {
     })
     .await;
     assert!(why.contains("check value"), "{why}");
-    let needs = status(&clinic.services).await.unwrap().needs_a_person;
+    let needs = status(&clinic.services, &operator())
+        .await
+        .unwrap()
+        .needs_a_person;
     let remedy = format!("rekey rotations resume {id}");
     assert!(needs.iter().any(|need| need.contains(&remedy)), "{needs:?}");
     assert_eq!(clinic.patients().await, rows);
@@ -706,7 +715,7 @@ async fn a_month_after_its_end_a_rotation_has_no_batch_rows_and_the_same_figures
     clinic.rotate(&phi()).await;
     let ended = clinic.completes().await.ended_at;
     until("a signed certificate", async || {
-        let waiting = status(&clinic.services).await.unwrap();
+        let waiting = status(&clinic.services, &operator()).await.unwrap();
         let of_schedule = "SELECT count(*) FROM schedule WHERE name = 'prune/batches'";
         let looked = clinic.count(of_schedule).await == 1;
         (looked && waiting.unsigned_certificates.is_empty()).then_some(())

@@ -280,8 +280,8 @@ async fn values_that_do_not_open_where_they_stand_are_named_and_not_planned() {
     let clinic = Deployment::of(60).await;
     let desired = desired_of(&clinic);
     let look = async |how| {
-        let check = check_columns(&clinic.services, &desired, &[], how).await;
-        let plan = rotation_plan(&clinic.services, &desired, &phi(), how).await;
+        let check = check_columns(&clinic.services, &desired, &[], how, &operator()).await;
+        let plan = rotation_plan(&clinic.services, &desired, &phi(), how, &operator()).await;
         (check.unwrap(), plan.unwrap())
     };
     for how in [Measure::Estimate, Measure::Count] {
@@ -476,7 +476,14 @@ async fn a_plan_knows_the_rate_of_the_last_rotation_and_the_rotation_that_is_the
     let desired = desired_of(&clinic);
     let plan = async |keyring: &str| {
         let keyring = keyring.parse().unwrap();
-        let plan = rotation_plan(&clinic.services, &desired, &keyring, Measure::Count).await;
+        let plan = rotation_plan(
+            &clinic.services,
+            &desired,
+            &keyring,
+            Measure::Count,
+            &operator(),
+        )
+        .await;
         plan.unwrap()
     };
     let before = plan("phi").await;
@@ -546,11 +553,19 @@ async fn no_column_is_released_while_a_rotation_of_its_keyring_is_live() {
         .in_store("UPDATE rotation SET state = 'COMPLETED'")
         .await;
     assert_eq!(release().await.unwrap().values, Some(0));
-    let left = column_views(&clinic.services, &desired).await.unwrap();
-    assert_eq!(left.len(), 4);
-    let check = check_columns(&clinic.services, &desired, &[], Measure::Estimate)
+    let left = column_views(&clinic.services, &desired, &operator())
         .await
         .unwrap();
+    assert_eq!(left.len(), 4);
+    let check = check_columns(
+        &clinic.services,
+        &desired,
+        &[],
+        Measure::Estimate,
+        &operator(),
+    )
+    .await
+    .unwrap();
     let declared: Vec<_> = check.findings.iter().map(|f| f.subject.as_str()).collect();
     assert_eq!(declared, ["column clinic.visits.finding"]);
 }

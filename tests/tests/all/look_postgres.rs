@@ -130,7 +130,8 @@ impl Clinic {
 
     async fn plan(&self, keyring: &str) -> RotationPlan {
         let keyring: KeyringName = keyring.parse().unwrap();
-        let plan = rotation_plan(&self.services, &self.desired, &keyring, Measure::Estimate);
+        let (measure, ana) = (Measure::Estimate, operator());
+        let plan = rotation_plan(&self.services, &self.desired, &keyring, measure, &ana);
         plan.await.unwrap()
     }
 
@@ -145,7 +146,7 @@ impl Clinic {
             .await
             .unwrap();
         until("the end of the rotation", async || {
-            let views = rotation_views(&self.services).await.unwrap();
+            let views = rotation_views(&self.services, &operator()).await.unwrap();
             let view = views.into_iter().find(|view| view.keyring == keyring)?;
             assert_ne!(view.state, RotationState::Failed, "{:?}", view.failure);
             (view.state == RotationState::Completed).then_some(())
@@ -266,7 +267,7 @@ async fn a_check_of_postgresql_finds_effects_that_nobody_spoke_of_and_copies_in_
     let check = async |role| {
         let services = clinic.database.services_as(role, &clinic.services);
         let (services, desired) = (&services, &clinic.desired);
-        let check = check_columns(services, desired, &[], Measure::Count)
+        let check = check_columns(services, desired, &[], Measure::Count, &operator())
             .await
             .unwrap();
         // What is granted is enough to open every value.

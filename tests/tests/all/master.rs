@@ -175,7 +175,7 @@ async fn keys_of_an_older_program_are_told_by_what_the_kms_says() {
     rotate(&faulty).await.unwrap_err();
     let current = clinic.services.kms.describe().await.unwrap().id;
     clinic.in_store(forget).await;
-    let view = master_view(&clinic.services).await.unwrap();
+    let view = master_view(&clinic.services, &operator()).await.unwrap();
     assert_eq!((view.keys[0].keys, view.keys[1].keys), (0, KEYS as u64));
     assert_eq!(view.keys[1].master_key, None);
     let rotation = rotate(&clinic.services).await.unwrap();
@@ -276,7 +276,7 @@ async fn assert_all_under(services: &Services, master_key: &str) {
         let by = services.kms.wrapped_by(&wrapped, &context).await;
         assert_eq!(by.as_deref(), Ok(master_key));
     }
-    let view = master_view(services).await.unwrap();
+    let view = master_view(services, &operator()).await.unwrap();
     assert_eq!(view.master_key, master_key);
     assert!(view.keys.len() == 1 && view.keys[0].current, "{view:?}");
 }

@@ -162,7 +162,7 @@ impl Clinic {
     }
 
     pub async fn rotation(&self) -> Option<RotationView> {
-        let views = rotation_views(&self.services).await.unwrap();
+        let views = rotation_views(&self.services, &operator()).await.unwrap();
         views.into_iter().find(|view| view.keyring == "phi")
     }
 
@@ -200,10 +200,10 @@ impl Clinic {
 
     /// Every value is under `phi/2` and says what it said; gives how many rows there are.
     pub async fn assert_rotated(&self) -> usize {
-        let keys = key_views(&self.services).await.unwrap();
+        let keys = key_views(&self.services, &operator()).await.unwrap();
         let new = keys.iter().find(|view| view.key.to_string() == "phi/2");
         let new = Found::Key(new.unwrap().key_id);
-        for row in census(&self.services).await.unwrap() {
+        for row in census(&self.services, &operator()).await.unwrap() {
             assert!(row.column.source != "clinic" || row.found == new, "{row:?}");
         }
         self.services.client.keyring_changed(&phi());
@@ -416,7 +416,9 @@ async fn a_value_in_quarantine_is_named_by_its_place_and_counted_once() {
     let view = clinic.completes().await;
     engine.stop().await;
     assert_eq!(view.certificate.unwrap()["quarantined"], 1);
-    let listed = quarantine_views(&clinic.services).await.unwrap();
+    let listed = quarantine_views(&clinic.services, &operator())
+        .await
+        .unwrap();
     assert_eq!(listed.len(), 1, "{listed:?}");
     assert!(
         listed[0].place.starts_with(r#""public"."visits_1" ctid ("#),
@@ -603,9 +605,9 @@ async fn grants_are_printed_for_a_table_whose_rows_nobody_of_us_may_read_yet() {
         .await;
     let applied = apply(&clinic.services, &clinic.desired(ACCEPTED), &operator()).await;
     applied.unwrap();
-    census(&clinic.services).await.unwrap_err();
+    census(&clinic.services, &operator()).await.unwrap_err();
     clinic.grant().await;
-    let counted: u64 = census(&clinic.services)
+    let counted: u64 = census(&clinic.services, &operator())
         .await
         .unwrap()
         .iter()

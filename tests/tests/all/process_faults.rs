@@ -13,6 +13,7 @@ use rekey_testkit::{PrivatePostgres, PrivateRabbitMq, Proxy, program};
 use rekey_tests::{
     cluster::{Cluster, Messages, Policy, Servers},
     process::Process,
+    support::operator,
     support::until,
 };
 
@@ -270,7 +271,9 @@ async fn databases_that_are_killed_in_the_middle_and_come_back_lose_nothing() {
     source.kill();
     source.restart().unwrap();
     let under_new = until("the source's answer", async || {
-        let rows = rekey_operations::census(&cluster.services).await.ok()?;
+        let rows = rekey_operations::census(&cluster.services, &operator())
+            .await
+            .ok()?;
         Some(rows.len())
     })
     .await;
@@ -278,7 +281,7 @@ async fn databases_that_are_killed_in_the_middle_and_come_back_lose_nothing() {
     store.kill();
     store.restart().unwrap();
     until("the store's answer", async || {
-        let views = rekey_operations::rotation_views(&cluster.services).await;
+        let views = rekey_operations::rotation_views(&cluster.services, &operator()).await;
         views.ok().map(|_| ())
     })
     .await;

@@ -175,7 +175,7 @@ async fn a_worker_that_is_taken_over_speaks_for_nobody_else_unnoticed() {
         forge(&re_encryptor, principal.clone()).await;
         let found = problems().await;
         assert_eq!(found.len(), forged + 1, "{found:?}");
-        for part in [principal.as_str(), &role] {
+        for part in [&principal.to_string(), &role] {
             assert!(found.iter().any(|one| one.contains(part)), "{found:?}");
         }
     }

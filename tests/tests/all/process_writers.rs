@@ -15,6 +15,7 @@ use rekey_operations::quarantine_views;
 use rekey_testkit::rabbitmq::Echo;
 use rekey_tests::{
     cluster::{Cluster, Policy},
+    support::operator,
     support::until,
 };
 use sqlx::Row;
@@ -203,7 +204,9 @@ async fn bad_rows_among_good_ones_are_quarantined_with_their_reason_and_the_rest
     let _workers = cluster.start_all(1);
     cluster.rotate().await;
     let view = cluster.reaches(RotationState::Completed).await;
-    let quarantined = quarantine_views(&cluster.services).await.unwrap();
+    let quarantined = quarantine_views(&cluster.services, &operator())
+        .await
+        .unwrap();
     let reasons: BTreeMap<String, String> = quarantined
         .iter()
         .map(|value| (value.row.clone(), value.reason.to_string()))

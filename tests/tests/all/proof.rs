@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rekey_domain::{KeyringPolicy, QuarantineReason, RotationState, Timing};
 use rekey_operations::{quarantine_views, status};
-use rekey_tests::support::{Deployment, Engine, phi, short, until};
+use rekey_tests::support::{Deployment, Engine, operator, phi, short, until};
 
 use crate::postgres_source::{ACCEPTED, Clinic as PostgresClinic};
 
@@ -62,7 +62,9 @@ async fn a_rotation_waits_for_open_transactions_and_takes_nothing_off_by_number(
     assert!(certificate["passes"].as_u64().unwrap() > 2, "{certificate}");
     assert_eq!(view.waiting, [""; 0]);
     assert_eq!(clinic.assert_rotated().await, 57);
-    let open = quarantine_views(&clinic.services).await.unwrap();
+    let open = quarantine_views(&clinic.services, &operator())
+        .await
+        .unwrap();
     assert!(open.is_empty(), "{open:?}");
 }
 
@@ -81,7 +83,7 @@ async fn every_value_is_opened_whatever_its_first_bytes_say() {
         .await;
     let view = clinic.completes().await;
     engine.stop().await;
-    let mut left: Vec<_> = quarantine_views(&clinic.services)
+    let mut left: Vec<_> = quarantine_views(&clinic.services, &operator())
         .await
         .unwrap()
         .into_iter()
@@ -111,7 +113,13 @@ async fn values_under_a_key_that_lost_its_material_are_no_quarantine_and_fail_th
     engine.stop().await;
     let failure = view.failure.unwrap();
     assert!(failure.contains("has no wrapped material"), "{failure}");
-    assert_eq!(quarantine_views(&clinic.services).await.unwrap().len(), 0);
+    assert_eq!(
+        quarantine_views(&clinic.services, &operator())
+            .await
+            .unwrap()
+            .len(),
+        0
+    );
 }
 
 /// A writer that was there when the last lease ended and never commits is a person's.
@@ -127,7 +135,10 @@ async fn a_transaction_that_stays_open_for_an_hour_needs_a_person() {
     for (hours, told) in [("0", false), ("1.1", true)] {
         let stuck = sqlx::AssertSqlSafe(format!("{stuck}{hours}"));
         sqlx::query(stuck).execute(&clinic.store).await.unwrap();
-        let needs = status(&clinic.services).await.unwrap().needs_a_person;
+        let needs = status(&clinic.services, &operator())
+            .await
+            .unwrap()
+            .needs_a_person;
         let said = needs.iter().any(|need| need.contains("process 7 is open"));
         assert_eq!(said, told, "{needs:?}");
     }

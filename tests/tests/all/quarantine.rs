@@ -16,14 +16,19 @@ async fn a_value_in_quarantine_is_resolved_by_a_person_or_once_a_rotation_no_lon
     clinic.rotate(&phi()).await;
     clinic.completes().await;
 
-    let met = quarantine_views(&clinic.services).await.unwrap();
+    let met = quarantine_views(&clinic.services, &operator())
+        .await
+        .unwrap();
     assert_eq!(met.len(), 3);
     for value in &met {
         assert_eq!(value.column.to_string(), "clinic.patients.ssn");
         assert_eq!(value.reason, QuarantineReason::NotCiphertext);
         assert!(!format!("{value:?}").contains("6789"), "{value:?}");
     }
-    let told = status(&clinic.services).await.unwrap().needs_a_person;
+    let told = status(&clinic.services, &operator())
+        .await
+        .unwrap()
+        .needs_a_person;
     assert!(
         told.iter()
             .any(|need| need.contains("3 value(s) in quarantine")),
@@ -50,9 +55,17 @@ async fn a_value_in_quarantine_is_resolved_by_a_person_or_once_a_rotation_no_lon
     assert!(again.contains("resolved already"), "{again}");
     let subject = last.id.to_string();
     assert_eq!(clinic.audited("quarantine.resolved", &subject).await, 1);
-    let seen = quarantine_view(&clinic.services, last.id).await.unwrap();
+    let seen = quarantine_view(&clinic.services, last.id, &operator())
+        .await
+        .unwrap();
     assert!(seen.resolved_at.is_some());
-    assert_eq!(quarantine_views(&clinic.services).await.unwrap().len(), 2);
+    assert_eq!(
+        quarantine_views(&clinic.services, &operator())
+            .await
+            .unwrap()
+            .len(),
+        2
+    );
 
     let first = clinic.rotation(&phi()).await.unwrap().id;
     clinic.rotate(&phi()).await;
@@ -63,7 +76,9 @@ async fn a_value_in_quarantine_is_resolved_by_a_person_or_once_a_rotation_no_lon
     .await;
     engine.stop().await;
     // What a person resolved and is as it was is met again.
-    let left = quarantine_views(&clinic.services).await.unwrap();
+    let left = quarantine_views(&clinic.services, &operator())
+        .await
+        .unwrap();
     let left: Vec<_> = left.iter().map(|value| value.id).collect();
     assert_eq!(left, [last.id]);
 }
@@ -87,7 +102,10 @@ async fn a_rotation_that_leaves_much_of_a_column_behind_pauses_once_and_says_so(
     for part in ["clinic.patients.", "quarantine list --column", "renumbered"] {
         assert!(why.contains(part), "{why}");
     }
-    for value in quarantine_views(&clinic.services).await.unwrap() {
+    for value in quarantine_views(&clinic.services, &operator())
+        .await
+        .unwrap()
+    {
         assert_eq!(value.reason, QuarantineReason::Unopened);
     }
     resume_rotation(&clinic.services, paused.id, &operator())

@@ -60,7 +60,7 @@ async fn latest(clinic: &Deployment) -> RotationView {
 }
 
 async fn needs(clinic: &Deployment) -> String {
-    status(&clinic.services)
+    status(&clinic.services, &operator())
         .await
         .unwrap()
         .needs_a_person
@@ -217,7 +217,9 @@ async fn a_rotation_over_much_that_is_under_unknown_keys_waits_for_a_person_who_
     })
     .await;
     assert_eq!((ended.id, ended.quarantined), (paused.id, 150));
-    let left = quarantine_views(&clinic.services).await.unwrap();
+    let left = quarantine_views(&clinic.services, &operator())
+        .await
+        .unwrap();
     assert!(
         left.iter()
             .all(|value| value.reason == QuarantineReason::MissingKey)

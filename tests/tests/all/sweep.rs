@@ -54,7 +54,9 @@ async fn refused(clinic: &Deployment, which: &Retry) -> OperationError {
 }
 
 async fn open(clinic: &Deployment) -> Vec<QuarantineView> {
-    quarantine_views(&clinic.services).await.unwrap()
+    quarantine_views(&clinic.services, &operator())
+        .await
+        .unwrap()
 }
 
 /// Waits for the end of this rotation, which must be the latest.

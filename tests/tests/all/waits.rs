@@ -70,7 +70,13 @@ async fn a_locked_table_is_waited_for_however_long_and_who_holds_it_is_said() {
     engine.stop().await;
     assert_eq!(clinic.assert_rotated().await, 300);
     assert_eq!((view.quarantined, view.waiting), (0, Vec::new()));
-    assert_eq!(status(&clinic.services).await.unwrap().dead_letters, 0);
+    assert_eq!(
+        status(&clinic.services, &operator())
+            .await
+            .unwrap()
+            .dead_letters,
+        0
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -88,9 +94,18 @@ async fn a_table_that_is_not_there_puts_the_rotation_on_hold_with_the_reason() {
     .await;
     let why = view.paused_because.unwrap();
     assert!(why.contains("no table") && why.contains("Visits"), "{why}");
-    let needs = status(&clinic.services).await.unwrap().needs_a_person;
+    let needs = status(&clinic.services, &operator())
+        .await
+        .unwrap()
+        .needs_a_person;
     assert!(needs.iter().any(|need| need.contains(&why)), "{needs:?}");
-    assert_eq!(status(&clinic.services).await.unwrap().dead_letters, 0);
+    assert_eq!(
+        status(&clinic.services, &operator())
+            .await
+            .unwrap()
+            .dead_letters,
+        0
+    );
     clinic
         .execute(r#"ALTER TABLE encounters RENAME TO "Visits""#)
         .await;

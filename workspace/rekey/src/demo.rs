@@ -15,7 +15,7 @@ use std::{path::PathBuf, time::Instant};
 
 use anyhow::Context;
 use rekey_domain::{Found, RotationReason, RotationState};
-use rekey_operations::{RotationView, Services, apply, census, init, rotate};
+use rekey_operations::{RotationView, apply, census, init, rotate};
 
 use crate::{app::App, exit::Exit, output::Output, up::Engine};
 use application::Application;
@@ -58,7 +58,7 @@ async fn tell(args: &Args, site: &Site, say: &Narrator, started: Instant) -> any
     ));
     let application = Application::start(&app, clinic, args.rows).await?;
 
-    let before = census(&app.services).await?;
+    let before = census(&app.services, &app.principal).await?;
     let engine = Engine::start(&app).await?;
     let writing = application.write_until_stopped();
     let keyring = "phi".parse().context("a valid name")?;
@@ -69,12 +69,12 @@ async fn tell(args: &Args, site: &Site, say: &Narrator, started: Instant) -> any
         &app.principal,
     )
     .await?;
-    let watched = progress::watch(&app.services, args.rows, say).await;
+    let watched = progress::watch(&app, args.rows, say).await;
     let application = writing.stop().await?;
     engine.stop().await;
     let (rotation, moving) = watched?;
 
-    let after = census(&app.services).await?;
+    let after = census(&app.services, &app.principal).await?;
     say.line("Decrypting every row and comparing it with what the application last wrote …");
     let verdict = application.verify_all().await?;
     let seconds = started.elapsed().as_secs_f64();
@@ -83,20 +83,11 @@ async fn tell(args: &Args, site: &Site, say: &Narrator, started: Instant) -> any
         rows_per_second: f64::from(args.rows) / moving.as_secs_f64().max(0.001),
         conflicts: rotation.conflicts,
         quarantined: rotation.quarantined,
-        rows_under_old_key: under_old_key(&app.services, &after, &rotation).await?,
+        rows_under_old_key: under_old_key(&app, &after, &rotation).await?,
         all_rows_verified: verdict.wrong == 0 && verdict.reads_failed == 0,
         seconds,
     };
-    report::print(
-        &app.services,
-        &report,
-        &before,
-        &after,
-        &rotation,
-        &verdict,
-        say,
-    )
-    .await?;
+    report::print(&app, &report, &before, &after, &rotation, &verdict, say).await?;
     let well = rotation.state == RotationState::Completed
         && report.rows_under_old_key == 0
         && report.all_rows_verified;
@@ -105,11 +96,11 @@ async fn tell(args: &Args, site: &Site, say: &Narrator, started: Instant) -> any
 
 /// Rows under any key of the keyring but its new primary.
 async fn under_old_key(
-    services: &Services,
+    app: &App,
     after: &[rekey_operations::CensusRow],
     rotation: &RotationView,
 ) -> anyhow::Result<u64> {
-    let keys = rekey_operations::key_views(services).await?;
+    let keys = rekey_operations::key_views(&app.services, &app.principal).await?;
     let target = keys
         .iter()
         .find(|key| Some(&key.key) == rotation.target.as_ref())

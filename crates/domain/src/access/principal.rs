@@ -13,47 +13,89 @@ pub struct PrincipalError {
     pub found: String,
 }
 
+/// What kind of one a principal is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PrincipalKind {
+    /// The account that runs the command line.
+    Os,
+    /// A user of the message broker who publishes requests.
+    Amqp,
+    /// An application that encrypts and decrypts.
+    App,
+    /// One of our workers.
+    Worker,
+    /// A schedule that came due.
+    Schedule,
+}
+
+impl PrincipalKind {
+    const ALL: [Self; 5] = [
+        Self::Os,
+        Self::Amqp,
+        Self::App,
+        Self::Worker,
+        Self::Schedule,
+    ];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Os => "os",
+            Self::Amqp => "amqp",
+            Self::App => "app",
+            Self::Worker => "worker",
+            Self::Schedule => "schedule",
+        }
+    }
+}
+
 /// Who asks. Written `os:ana@clinic-1`, `worker:rotator`, `schedule:phi`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
-pub struct Principal(String);
+pub struct Principal {
+    /// What kind of one it is.
+    pub kind: PrincipalKind,
+    /// Its name among those of its kind.
+    pub name: String,
+}
 
 impl Principal {
     /// The account that runs the command line.
     pub fn os(user: &str, host: &str) -> Self {
-        Self(format!("os:{user}@{host}"))
+        Self::new(PrincipalKind::Os, format!("{user}@{host}"))
     }
 
     /// A user of the message broker who publishes requests.
     pub fn amqp(name: &str) -> Self {
-        Self(format!("amqp:{name}"))
+        Self::new(PrincipalKind::Amqp, name)
     }
 
     /// An application that encrypts and decrypts.
     pub fn app(name: &str) -> Self {
-        Self(format!("app:{name}"))
+        Self::new(PrincipalKind::App, name)
     }
 
     /// One of our workers.
     pub fn worker(name: &str) -> Self {
-        Self(format!("worker:{name}"))
+        Self::new(PrincipalKind::Worker, name)
     }
 
     /// A schedule that came due.
     pub fn schedule(name: &str) -> Self {
-        Self(format!("schedule:{name}"))
+        Self::new(PrincipalKind::Schedule, name)
     }
 
-    /// The principal as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
+    fn new(kind: PrincipalKind, name: impl Into<String>) -> Self {
+        Self {
+            kind,
+            name: name.into(),
+        }
     }
 }
 
 impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        write!(f, "{}:{}", self.kind.as_str(), self.name)
     }
 }
 
@@ -61,12 +103,16 @@ impl FromStr for Principal {
     type Err = PrincipalError;
 
     fn from_str(text: &str) -> Result<Self, PrincipalError> {
-        let known = |kind: &str| ["os", "amqp", "app", "worker", "schedule"].contains(&kind);
+        let kind = |text| {
+            let mut all = PrincipalKind::ALL.into_iter();
+            all.find(|kind| kind.as_str() == text)
+        };
         let readable = |name: &str| {
             !name.is_empty() && name.len() <= 200 && !name.chars().any(char::is_control)
         };
-        match text.split_once(':') {
-            Some((kind, name)) if known(kind) && readable(name) => Ok(Self(text.to_owned())),
+        let parts = text.split_once(':');
+        match parts.and_then(|(text, name)| Some((kind(text)?, name))) {
+            Some((kind, name)) if readable(name) => Ok(Self::new(kind, name)),
             _ => Err(PrincipalError {
                 found: text.chars().take(200).collect(),
             }),
@@ -84,6 +130,6 @@ impl TryFrom<String> for Principal {
 
 impl From<Principal> for String {
     fn from(principal: Principal) -> Self {
-        principal.0
+        principal.to_string()
     }
 }

@@ -1,77 +1,119 @@
 //! Who may do what: checked here and nowhere else.
 
-use rekey_domain::Principal;
+use rekey_domain::{Principal, PrincipalKind};
 
 use crate::OperationError;
 
-/// What can be asked for.
+/// What can be asked for; a right of its own each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "`right` says each in words")]
 pub enum Action {
-    /// Make the deployment.
     Init,
-    /// Write keyrings, sources and columns.
+    Plan,
     Apply,
-    /// Ask for a rotation, or retry one.
+    AcceptDatabase,
+    RenameColumn,
+    ReleaseColumn,
     Rotate,
-    /// Send a message again.
+    Sweep,
+    RetryRotation,
+    Pause,
+    Resume,
+    Cancel,
     RetryDeadLetter,
-    /// Be done with a message that is not to be sent again.
     DismissDeadLetter,
-    /// Be done with a value in quarantine.
-    ResolveQuarantined,
-    /// Have values in quarantine tried again.
     RetryQuarantined,
-    /// Read the audit log.
-    ReadAudit,
-    /// Encrypt or decrypt a value by hand.
-    UseKeys,
-    /// Replace the master key.
+    ResolveQuarantined,
     RotateMaster,
-    /// Make a key. Workers only.
+    ChangePassphrase,
+    UseKeys,
+    ReadStatus,
+    ReadWorkers,
+    ReadKeys,
+    ReadPublishedKeys,
+    ReadMaster,
+    ReadRotations,
+    PlanRotation,
+    TakeCensus,
+    ReadColumns,
+    CheckColumns,
+    ReadCertificate,
+    ReadQuarantined,
+    ReadDeadLetters,
+    ReadAudit,
+    VerifyAudit,
     MakeKey,
-    /// Sign a certificate. Workers only.
     Sign,
 }
 
+/// The account that can open the store and the master key.
+const OPERATOR: &[PrincipalKind] = &[PrincipalKind::Os];
+/// Programs that act for the rows.
+const WORKERS: &[PrincipalKind] = &[PrincipalKind::Worker];
+/// Schedules too, and users of the broker, each for what its [`Requester`] lists.
+const WHO_ROTATES: &[PrincipalKind] = &[
+    PrincipalKind::Os,
+    PrincipalKind::Worker,
+    PrincipalKind::Schedule,
+    PrincipalKind::Amqp,
+];
+
 impl Action {
-    fn name(self) -> &'static str {
+    /// What it is called, and who may. Applications ask nothing here.
+    fn right(self) -> (&'static str, &'static [PrincipalKind]) {
         match self {
-            Self::Init => "initialise",
-            Self::Apply => "apply configuration",
-            Self::Rotate => "ask for a rotation",
-            Self::RetryDeadLetter => "retry a dead letter",
-            Self::DismissDeadLetter => "dismiss a dead letter",
-            Self::ResolveQuarantined => "resolve a value in quarantine",
-            Self::RetryQuarantined => "retry values in quarantine",
-            Self::ReadAudit => "read the audit log",
-            Self::UseKeys => "encrypt or decrypt",
-            Self::RotateMaster => "replace the master key",
-            Self::MakeKey => "make a key",
-            Self::Sign => "sign a certificate",
+            Self::Init => ("make the deployment", OPERATOR),
+            Self::Plan => ("see what configuration would change", OPERATOR),
+            Self::Apply => ("apply configuration", OPERATOR),
+            Self::AcceptDatabase => ("accept a database", OPERATOR),
+            Self::RenameColumn => ("rename a column", OPERATOR),
+            Self::ReleaseColumn => ("release a column", OPERATOR),
+            Self::Rotate => ("ask for a rotation", WHO_ROTATES),
+            Self::Sweep => ("ask for a sweep", OPERATOR),
+            Self::RetryRotation => ("retry a rotation", OPERATOR),
+            Self::Pause => ("pause a rotation", OPERATOR),
+            Self::Resume => ("resume a rotation", OPERATOR),
+            Self::Cancel => ("cancel a rotation", OPERATOR),
+            Self::RetryDeadLetter => ("retry a dead letter", OPERATOR),
+            Self::DismissDeadLetter => ("dismiss a dead letter", OPERATOR),
+            Self::RetryQuarantined => ("retry values in quarantine", OPERATOR),
+            Self::ResolveQuarantined => ("resolve a value in quarantine", OPERATOR),
+            Self::RotateMaster => ("replace the master key", OPERATOR),
+            Self::ChangePassphrase => ("change the passphrase", OPERATOR),
+            Self::UseKeys => ("encrypt or decrypt", OPERATOR),
+            Self::ReadStatus => ("read the status", OPERATOR),
+            Self::ReadWorkers => ("list workers", OPERATOR),
+            Self::ReadKeys => ("list keys", OPERATOR),
+            Self::ReadPublishedKeys => ("read the keys that verify certificates", OPERATOR),
+            Self::ReadMaster => ("read what is known of the master key", OPERATOR),
+            Self::ReadRotations => ("list rotations", OPERATOR),
+            Self::PlanRotation => ("see what a rotation would do", OPERATOR),
+            Self::TakeCensus => ("take a census", OPERATOR),
+            Self::ReadColumns => ("list protected columns", OPERATOR),
+            Self::CheckColumns => ("check protected columns", OPERATOR),
+            Self::ReadCertificate => ("read a certificate", OPERATOR),
+            Self::ReadQuarantined => ("list values in quarantine", OPERATOR),
+            Self::ReadDeadLetters => ("list dead letters", OPERATOR),
+            Self::ReadAudit => ("read the audit log", OPERATOR),
+            Self::VerifyAudit => ("verify the audit log", OPERATOR),
+            Self::MakeKey => ("make a key", WORKERS),
+            Self::Sign => ("sign a certificate", WORKERS),
         }
     }
 }
 
-/// Refuses what the principal may not do. The account that can open the store and the master key is
-/// an operator; workers act for the rows; schedules only ask for rotations, as do users of the broker,
-/// each for what its [`Requester`] lists; applications ask nothing here.
+/// Refuses what the principal may not do.
 ///
 /// # Errors
 /// [`OperationError::NotAllowed`] names both.
 pub fn authorise(principal: &Principal, action: Action) -> Result<(), OperationError> {
-    let kind = principal.as_str().split(':').next().unwrap_or_default();
-    let allowed = match kind {
-        "os" => !matches!(action, Action::MakeKey | Action::Sign),
-        "worker" => matches!(action, Action::MakeKey | Action::Sign | Action::Rotate),
-        "schedule" | "amqp" => action == Action::Rotate,
-        _ => false,
-    };
-    if allowed {
+    let (name, who) = action.right();
+    if who.contains(&principal.kind) {
         return Ok(());
     }
     Err(OperationError::NotAllowed {
         principal: principal.to_string(),
-        action: action.name(),
+        action: name,
     })
 }
 

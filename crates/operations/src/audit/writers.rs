@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use rekey_domain::{Principal, Role, Worker};
+use rekey_domain::{Principal, PrincipalKind, Role, Worker};
 use rekey_store::{ConnectionTrait, StoreError, audit::AuditEntry, rights};
 
 use super::AuditVerdict;
@@ -77,13 +77,12 @@ impl Writers {
 
 /// Whose roles may write in the name of a principal.
 fn speakers(principal: &Principal) -> Vec<Role> {
-    match principal.as_str().strip_prefix("worker:") {
-        Some(name) => {
-            let worker = Worker::ALL.into_iter().find(|worker| worker.name() == name);
-            worker.map(Role::from).into_iter().collect()
-        }
-        None => vec![Worker::Rotator.into(), Role::Operator],
+    if principal.kind != PrincipalKind::Worker {
+        return vec![Worker::Rotator.into(), Role::Operator];
     }
+    let mut all = Worker::ALL.into_iter();
+    let worker = all.find(|worker| worker.name() == principal.name);
+    worker.map(Role::from).into_iter().collect()
 }
 
 /// None where there is no such role.

@@ -1,21 +1,29 @@
 //! The public keys that certificates are verified with: every key of every SIGNING keyring.
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use rekey_domain::Purpose;
+use rekey_domain::{Principal, Purpose};
 use rekey_envelope::{Jwk, JwkSet, PublicKey};
 use rekey_store::{
     keyrings::{self, Keyring},
     keys::{self, Key},
 };
 
-use crate::{OperationError, Services};
+use crate::{Action, OperationError, Services, authorise};
 
 /// All of them, whatever their state: what a key once signed is verified with it for ever. Asks the
 /// store only.
 ///
 /// # Errors
 /// [`OperationError::Store`].
-pub async fn published_keys(services: &Services) -> Result<JwkSet, OperationError> {
+pub async fn published_keys(
+    services: &Services,
+    principal: &Principal,
+) -> Result<JwkSet, OperationError> {
+    authorise(principal, Action::ReadPublishedKeys)?;
+    Ok(all(services).await?)
+}
+
+pub(crate) async fn all(services: &Services) -> Result<JwkSet, rekey_store::StoreError> {
     let db = services.store.db();
     let mut set = JwkSet::default();
     for keyring in keyrings::all(db).await? {

@@ -1,5 +1,6 @@
 //! A certificate as people and programs are shown it, with what its signature is worth.
 
+use rekey_domain::Principal;
 use rekey_store::rotations;
 use serde::Serialize;
 use serde_json::Value;
@@ -7,10 +8,10 @@ use uuid::Uuid;
 
 use super::{
     content::Certificate,
-    published::published_keys,
+    published,
     verify::{CertificateError, Verified, verify_certificate},
 };
-use crate::{OperationError, Services};
+use crate::{Action, OperationError, Services, authorise};
 
 /// Whether a certificate is signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -57,7 +58,9 @@ pub(crate) fn signature(rotation: &rotations::Rotation) -> Option<Signature> {
 pub async fn certificate(
     services: &Services,
     rotation: Uuid,
+    principal: &Principal,
 ) -> Result<CertificateView, OperationError> {
+    authorise(principal, Action::ReadCertificate)?;
     let rotation = rotations::by_id(services.store.db(), rotation).await?;
     let (Some(written), Some(signature)) = (&rotation.certificate, signature(&rotation)) else {
         return Err(OperationError::Refused(format!(
@@ -66,7 +69,7 @@ pub async fn certificate(
         )));
     };
     if let Some(jws) = rotation.certificate_jws {
-        let keys = published_keys(services).await?;
+        let keys = published::all(services).await?;
         let Verified {
             certificate,
             payload,

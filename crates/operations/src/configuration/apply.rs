@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use rekey_domain::{Bind, BindType, Principal, Purpose, id_part, undeclared};
+use rekey_domain::{Bind, BindType, KeyringName, Principal, Purpose, id_part, undeclared};
 use rekey_messages::RotationDue;
 use rekey_sources::{Source, TableShape};
 use rekey_store::{
@@ -36,11 +36,32 @@ pub struct Change {
     pub change: String,
 }
 
+/// The keyrings that are to be and are not there yet: making them is [`init`](crate::init)'s.
+///
+/// # Errors
+/// [`OperationError::Store`].
+pub async fn missing_keyrings(
+    services: &Services,
+    desired: &Desired,
+    principal: &Principal,
+) -> Result<Vec<KeyringName>, OperationError> {
+    authorise(principal, Action::Plan)?;
+    let there = keyrings::all(services.store.db()).await?;
+    let is_missing = |name: &KeyringName| there.iter().all(|keyring| keyring.name != *name);
+    let names = desired.keyrings.iter().map(|keyring| &keyring.name);
+    Ok(names.filter(|name| is_missing(name)).cloned().collect())
+}
+
 /// Says what [`apply`] would change, and changes nothing.
 ///
 /// # Errors
 /// As [`apply`].
-pub async fn plan(services: &Services, desired: &Desired) -> Result<Vec<Change>, OperationError> {
+pub async fn plan(
+    services: &Services,
+    desired: &Desired,
+    principal: &Principal,
+) -> Result<Vec<Change>, OperationError> {
+    authorise(principal, Action::Plan)?;
     let looked = Looked::at(desired).await?;
     Ok(preview(services, desired, &looked).await?.changes)
 }

@@ -1,7 +1,7 @@
 //! Keys as people see them. Reads only.
 
 use chrono::{DateTime, Utc};
-use rekey_domain::{Algorithm, HARD_LIMIT, KeyId, KeyName, KeyState, forecast};
+use rekey_domain::{Algorithm, HARD_LIMIT, KeyId, KeyName, KeyState, Principal, forecast};
 use rekey_store::{
     StoreError,
     keyrings::{self, Keyring},
@@ -9,7 +9,7 @@ use rekey_store::{
 };
 use serde::Serialize;
 
-use crate::{OperationError, Services};
+use crate::{Action, OperationError, Services, authorise};
 
 /// A key as people see it.
 #[derive(Debug, Clone, Serialize)]
@@ -45,7 +45,15 @@ pub struct KeyView {
 ///
 /// # Errors
 /// [`OperationError::Store`].
-pub async fn key_views(services: &Services) -> Result<Vec<KeyView>, OperationError> {
+pub async fn key_views(
+    services: &Services,
+    principal: &Principal,
+) -> Result<Vec<KeyView>, OperationError> {
+    authorise(principal, Action::ReadKeys)?;
+    Ok(all(services).await?)
+}
+
+pub(crate) async fn all(services: &Services) -> Result<Vec<KeyView>, StoreError> {
     let mut views = Vec::new();
     let now = services.store.now().await?;
     for keyring in keyrings::all(services.store.db()).await? {

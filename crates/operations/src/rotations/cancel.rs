@@ -24,7 +24,7 @@ pub async fn cancel_rotation(
     principal: &Principal,
 ) -> Result<(), OperationError> {
     let because = reason(because, "a rotation is cancelled")?;
-    let asked = Audited::begin(services, principal, Action::Rotate).await?;
+    let asked = Audited::begin(services, principal, Action::Cancel).await?;
     let rotation = rotations::lock(&asked.unit, id).await?;
     let state = rotation.state;
     if !state.may_become(RotationState::Cancelled) {

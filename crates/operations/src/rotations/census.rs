@@ -8,13 +8,13 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use rekey_domain::{ColumnName, Found, KeyId, PartId};
+use rekey_domain::{ColumnName, Found, KeyId, PartId, Principal};
 use rekey_sources::{CensusColumn, Counted, PassToShow, Source, SourceError, Standing, ValueId};
 use rekey_store::columns::{self, Protected};
 use uuid::Uuid;
 
 pub(crate) use self::replaced::look as look_for_replaced;
-use crate::{OperationError, Services, sources::look::census_column};
+use crate::{Action, OperationError, Services, authorise, sources::look::census_column};
 
 /// How often a census is begun anew where a part of a table was written anew under it.
 const ATTEMPTS: usize = 5;
@@ -69,7 +69,11 @@ pub struct TableCensus {
 ///
 /// # Errors
 /// [`OperationError::Store`].
-pub async fn census_by_table(services: &Services) -> Result<Vec<TableCensus>, OperationError> {
+pub async fn census_by_table(
+    services: &Services,
+    principal: &Principal,
+) -> Result<Vec<TableCensus>, OperationError> {
+    authorise(principal, Action::TakeCensus)?;
     let columns = columns::all(services.store.db()).await?;
     let mut censuses = Vec::new();
     for table in tables(&columns) {
@@ -86,7 +90,11 @@ pub async fn census_by_table(services: &Services) -> Result<Vec<TableCensus>, Op
 ///
 /// # Errors
 /// [`OperationError::Source`] when a source is not reached: half a census is none.
-pub async fn census(services: &Services) -> Result<Vec<CensusRow>, OperationError> {
+pub async fn census(
+    services: &Services,
+    principal: &Principal,
+) -> Result<Vec<CensusRow>, OperationError> {
+    authorise(principal, Action::TakeCensus)?;
     let columns = columns::all(services.store.db()).await?;
     census_of_columns(services, &columns, None).await
 }

@@ -26,7 +26,7 @@ pub async fn pause_rotation(
     id: Uuid,
     principal: &Principal,
 ) -> Result<(), OperationError> {
-    let asked = Audited::begin(services, principal, Action::Rotate).await?;
+    let asked = Audited::begin(services, principal, Action::Pause).await?;
     let rotation = live(&asked.unit, id).await?;
     if rotation.paused {
         let why = rotation.paused_because.unwrap_or_default();
@@ -71,7 +71,7 @@ async fn resume(
     accept_unknown_keys: bool,
     principal: &Principal,
 ) -> Result<(), OperationError> {
-    let asked = Audited::begin(services, principal, Action::Rotate).await?;
+    let asked = Audited::begin(services, principal, Action::Resume).await?;
     let rotation = live(&asked.unit, id).await?;
     if !rotation.paused {
         return Err(OperationError::Refused(format!(

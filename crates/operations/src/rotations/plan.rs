@@ -5,7 +5,7 @@ mod view;
 use std::time::Duration;
 
 use rekey_domain::{
-    Basis, Finding, KeyState, KeyringFacts, KeyringName, LatestRotation, PLAN_LIMIT,
+    Basis, Finding, KeyState, KeyringFacts, KeyringName, LatestRotation, PLAN_LIMIT, Principal,
     QuarantineReason, Rate, TableSize, keyring_findings, kms_calls, written,
 };
 use rekey_sources::{CensusColumn, ColumnMeasure, Measure, TableMeasure, TableShape};
@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 pub use self::view::{ColumnPlan, Encryptions, RotationPlan, TablePlan, TimePlan};
 use crate::{
-    Desired, OperationError, Services,
+    Action, Desired, OperationError, Services, authorise,
     rotations::census::tables,
     sources::{
         look::{
@@ -39,7 +39,9 @@ pub async fn rotation_plan(
     desired: &Desired,
     keyring: &KeyringName,
     how: Measure,
+    principal: &Principal,
 ) -> Result<RotationPlan, OperationError> {
+    authorise(principal, Action::PlanRotation)?;
     let db = services.store.db();
     let keyring = keyrings::by_name(db, keyring).await?;
     let mut columns = columns::of_keyring(db, keyring.id).await?;

@@ -102,7 +102,7 @@ fn is_traceparent(text: &str) -> bool {
 /// The same for the same event of the same principal, and nobody else's.
 fn id_of(asked: &Event, principal: &Principal) -> Uuid {
     let mut hash = Sha256::new();
-    for part in [principal.as_str(), &asked.source, &asked.id] {
+    for part in [&principal.to_string(), &asked.source, &asked.id] {
         hash.update(part.len().to_be_bytes());
         hash.update(part);
     }
@@ -138,13 +138,13 @@ pub async fn retry_rotation(
     id: Uuid,
     principal: &Principal,
 ) -> Result<(), OperationError> {
-    authorise(principal, Action::Rotate)?;
+    authorise(principal, Action::RetryRotation)?;
     let db = services.store.db();
     let rotation = rotations::by_id(db, id).await?;
     let keyring = keyrings::by_id(db, rotation.keyring_id).await?;
     let concurrency = keyring.policy.concurrency;
     let dispatch = Dispatch::of(services, &rotation, concurrency, principal).await?;
-    let asked = Audited::begin(services, principal, Action::Rotate).await?;
+    let asked = Audited::begin(services, principal, Action::RetryRotation).await?;
     let unit = &asked.unit;
     let rotation = rotations::lock(unit, id).await?;
     if rotation.state != RotationState::Failed {

@@ -72,7 +72,7 @@ pub async fn sweep_keyring(
     columns: &[ColumnName],
     principal: &Principal,
 ) -> Result<SweepView, OperationError> {
-    crate::authorise(principal, Action::Rotate)?;
+    crate::authorise(principal, Action::Sweep)?;
     let protects = keyrings::by_name(services.store.db(), keyring).await?;
     for column in columns {
         canary::check_column(services, &protects, column).await?;
@@ -82,7 +82,7 @@ pub async fn sweep_keyring(
         keyring,
         columns,
         principal,
-        Action::Rotate,
+        Action::Sweep,
         json!({}),
     )
     .await

@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, HashMap};
 
 use rekey_domain::{Finding, Found, KeyId, KeyName, KeyState};
 
-use crate::{OperationError, Services, key_views};
+use crate::{OperationError, Services, keys};
 
 /// Keys that are standbys. To be asked after values were counted: a key may become the primary meanwhile.
 ///
 /// # Errors
 /// [`OperationError::Store`].
 pub async fn standby_keys(services: &Services) -> Result<HashMap<KeyId, KeyName>, OperationError> {
-    let mut views = key_views(services).await?;
+    let mut views = keys::views::all(services).await?;
     views.retain(|view| view.state == KeyState::Pending);
     let keys = views.into_iter().map(|view| (view.key_id, view.key));
     Ok(keys.collect())

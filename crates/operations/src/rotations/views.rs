@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 
 use chrono::{DateTime, Utc};
-use rekey_domain::{ColumnName, KeyName, RotationKind, RotationState};
+use rekey_domain::{ColumnName, KeyName, Principal, RotationKind, RotationState};
 use rekey_store::{
     batches, dead_letters, keyrings,
     progress::{self, Progress},
@@ -13,10 +13,10 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
-    OperationError, Services,
+    Action, OperationError, Services, authorise,
     certificates::{Signature, signature},
     keys::views::key_name,
-    work::workers::worker_problems,
+    work::workers,
 };
 
 /// A rotation as people see it.
@@ -88,7 +88,11 @@ pub struct RotationView {
 ///
 /// # Errors
 /// [`OperationError::Store`].
-pub async fn rotation_views(services: &Services) -> Result<Vec<RotationView>, OperationError> {
+pub async fn rotation_views(
+    services: &Services,
+    principal: &Principal,
+) -> Result<Vec<RotationView>, OperationError> {
+    authorise(principal, Action::ReadRotations)?;
     let mut views = Vec::new();
     for rotation in rotations::all(services.store.db()).await? {
         views.push(view(services, rotation).await?);
@@ -100,7 +104,12 @@ pub async fn rotation_views(services: &Services) -> Result<Vec<RotationView>, Op
 ///
 /// # Errors
 /// [`OperationError::Store`] when there is none of this id.
-pub async fn rotation_view(services: &Services, id: Uuid) -> Result<RotationView, OperationError> {
+pub async fn rotation_view(
+    services: &Services,
+    id: Uuid,
+    principal: &Principal,
+) -> Result<RotationView, OperationError> {
+    authorise(principal, Action::ReadRotations)?;
     view(services, rotations::by_id(services.store.db(), id).await?).await
 }
 
@@ -112,7 +121,9 @@ pub async fn rotation_view(services: &Services, id: Uuid) -> Result<RotationView
 pub async fn requested_rotation(
     services: &Services,
     event: &str,
+    principal: &Principal,
 ) -> Result<Option<RotationView>, OperationError> {
+    authorise(principal, Action::ReadRotations)?;
     let db = services.store.db();
     let Some(id) = rotations::of_request(db, event).await? else {
         let why = dead_letters::why(db, event).await?;
@@ -144,7 +155,7 @@ pub(crate) async fn view(
         waiting.extend(rotation.waiting_because.clone());
         let of_batches = batches::waiting_since(db, &rotation).await?;
         waiting_since = rotation.waiting_since.into_iter().chain(of_batches).min();
-        waiting.extend(worker_problems(services).await?);
+        waiting.extend(workers::problems(&workers::all(services).await?));
     }
     let canary = rotation.canary();
     Ok(RotationView {

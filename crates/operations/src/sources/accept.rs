@@ -38,7 +38,7 @@ pub async fn accept_database(
     let now = opened.database_id().await?.ok_or_else(|| {
         refused("our role may not know what its database is known by: it takes EXECUTE on pg_catalog.pg_control_system")
     })?;
-    let asked = Audited::begin(services, principal, Action::Apply).await?;
+    let asked = Audited::begin(services, principal, Action::AcceptDatabase).await?;
     columns::accept_database(&asked.unit, &stored, &now).await?;
     let accepted = Accepted {
         source: name.to_owned(),

@@ -8,15 +8,15 @@ pub(crate) use self::elsewhere::{ProtectedColumns, protected};
 use std::collections::HashMap;
 
 use rekey_domain::{
-    Bind, ColumnName, Finding, KeyId, KeyName, KeyringName, QuarantineReason, TextEncoding,
-    Triggers, strange_values,
+    Bind, ColumnName, ColumnSpec, Finding, KeyId, KeyName, KeyringName, Principal,
+    QuarantineReason, TextEncoding, Triggers, strange_values,
 };
 use rekey_sources::{Measure, Source, TableRights};
 use rekey_store::columns::{self, Protected};
 use serde::Serialize;
 
 use crate::{
-    Desired, OperationError, Services,
+    Action, Desired, OperationError, Services, authorise,
     rotations::{
         census::{counted, tables, values},
         too_new::{standby_keys, too_new_values},
@@ -83,9 +83,25 @@ pub struct ColumnOpening {
 pub async fn column_views(
     services: &Services,
     desired: &Desired,
+    principal: &Principal,
 ) -> Result<Vec<ColumnView>, OperationError> {
+    authorise(principal, Action::ReadColumns)?;
     let columns = by_name(services).await?;
     Ok(columns.iter().map(|column| view(desired, column)).collect())
+}
+
+/// One protected column.
+///
+/// # Errors
+/// [`OperationError::Store`] lists those there are.
+pub async fn protected_column(
+    services: &Services,
+    name: &ColumnName,
+    principal: &Principal,
+) -> Result<ColumnSpec, OperationError> {
+    authorise(principal, Action::ReadColumns)?;
+    let column = columns::by_name(services.store.db(), &name.to_string()).await?;
+    Ok(column.spec)
 }
 
 async fn by_name(services: &Services) -> Result<Vec<Protected>, OperationError> {
@@ -118,7 +134,9 @@ pub async fn check_columns(
     desired: &Desired,
     names: &[ColumnName],
     how: Measure,
+    principal: &Principal,
 ) -> Result<ColumnsCheck, OperationError> {
+    authorise(principal, Action::CheckColumns)?;
     let db = services.store.db();
     for name in names {
         columns::by_name(db, &name.to_string()).await?;

@@ -6,9 +6,7 @@ use rekey_domain::{BindType, ColumnName, Finding, KeyId, KeyName, OnUpdate, Trig
 use rekey_sources::{CensusColumn, CountedBy, Source, SourceError, TableShape};
 use rekey_store::columns::Protected;
 
-use crate::{
-    Desired, DesiredTable, OperationError, Services, key_views, sources::effects::effects,
-};
+use crate::{Desired, DesiredTable, OperationError, Services, keys, sources::effects::effects};
 
 /// A protected table that was found at its source.
 pub(crate) struct FoundTable {
@@ -195,7 +193,7 @@ pub(crate) fn census_column(column: &Protected) -> CensusColumn {
 pub(crate) async fn key_names(
     services: &Services,
 ) -> Result<HashMap<KeyId, KeyName>, OperationError> {
-    let views = key_views(services).await?;
+    let views = keys::views::all(services).await?;
     Ok(views
         .into_iter()
         .map(|view| (view.key_id, view.key))

@@ -46,7 +46,7 @@ pub async fn release_column(
     gone: bool,
     principal: &Principal,
 ) -> Result<Released, OperationError> {
-    authorise(principal, Action::Apply)?;
+    authorise(principal, Action::ReleaseColumn)?;
     let column = columns::by_name(services.store.db(), &name.to_string()).await?;
     if column.source.name == STORE_SOURCE {
         return Err(refused(name, "the audit log is always protected"));

@@ -101,7 +101,7 @@ pub async fn rename_column(
         not_looked_at,
         declared: declares(desired, new),
     };
-    let asked = Audited::begin(services, principal, Action::Apply).await?;
+    let asked = Audited::begin(services, principal, Action::RenameColumn).await?;
     columns::rename(&asked.unit, &column, &now.place).await?;
     let details = json!({
         "to": new, "column_id": id, "along": renamed.along,

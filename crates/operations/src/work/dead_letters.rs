@@ -1,14 +1,30 @@
 //! What a person does with a message that was given up: sends it again, or is done with it.
 
 use rekey_domain::Principal;
-use rekey_store::{audit, dead_letters};
+use rekey_store::{
+    audit,
+    dead_letters::{self, DeadLetter},
+};
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
     Action, OperationError, Services,
     access::audited::{Audited, reason, several},
+    authorise,
 };
+
+/// Those that wait for a person.
+///
+/// # Errors
+/// [`OperationError::Store`].
+pub async fn open_dead_letters(
+    services: &Services,
+    principal: &Principal,
+) -> Result<Vec<DeadLetter>, OperationError> {
+    authorise(principal, Action::ReadDeadLetters)?;
+    Ok(dead_letters::open(services.store.db()).await?)
+}
 
 /// Sends dead letters again: all of them, or none where one cannot be.
 ///

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use rekey_domain::Worker;
+use rekey_domain::{Principal, Worker};
 use rekey_store::heartbeats::{self, Heartbeat};
 use serde::Serialize;
 
-use crate::{OperationError, Services};
+use crate::{Action, OperationError, Services, authorise};
 
 /// A worker that gave no sign for so long does not work: three signs and a little.
 const SILENT: Duration = Duration::from_secs(10);
@@ -33,7 +33,15 @@ pub struct WorkerView {
 ///
 /// # Errors
 /// [`OperationError::Store`].
-pub async fn worker_views(services: &Services) -> Result<Vec<WorkerView>, OperationError> {
+pub async fn worker_views(
+    services: &Services,
+    principal: &Principal,
+) -> Result<Vec<WorkerView>, OperationError> {
+    authorise(principal, Action::ReadWorkers)?;
+    Ok(all(services).await?)
+}
+
+pub(crate) async fn all(services: &Services) -> Result<Vec<WorkerView>, rekey_store::StoreError> {
     let (beats, now) = heartbeats::all(services.store.db()).await?;
     Ok(beats.into_iter().map(|beat| view(beat, now)).collect())
 }
@@ -54,8 +62,12 @@ fn view(beat: Heartbeat, now: i64) -> WorkerView {
 ///
 /// # Errors
 /// [`OperationError::Store`].
-pub async fn worker_problems(services: &Services) -> Result<Vec<String>, OperationError> {
-    Ok(problems(&worker_views(services).await?))
+pub async fn worker_problems(
+    services: &Services,
+    principal: &Principal,
+) -> Result<Vec<String>, OperationError> {
+    authorise(principal, Action::ReadWorkers)?;
+    Ok(problems(&all(services).await?))
 }
 
 pub(crate) fn problems(views: &[WorkerView]) -> Vec<String> {

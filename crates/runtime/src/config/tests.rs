@@ -790,7 +790,7 @@ fn a_principal_may_publish_what_is_listed() {
         panic!("{principals:?}")
     };
     assert_eq!(
-        (siem.principal.as_str(), siem.amqp_user.as_str()),
+        (siem.principal.to_string().as_str(), siem.amqp_user.as_str()),
         ("amqp:siem", "siem")
     );
     assert_eq!(siem.may, ["rekey.rotation.requested.v1"]);

@@ -382,7 +382,7 @@ impl Clinic {
 
     /// The keyring's latest rotation.
     pub async fn latest(&self, keyring: &str) -> Option<RotationView> {
-        let views = rotation_views(&self.services).await.unwrap();
+        let views = rotation_views(&self.services, &operator()).await.unwrap();
         views.into_iter().find(|view| view.keyring == keyring)
     }
 
@@ -469,10 +469,13 @@ impl Clinic {
 
     /// Both a census and the certificate find all values of the column under the target.
     async fn assert_counted(&self, column: &str, values: u64, target: &str, view: &RotationView) {
-        let keys = key_views(&self.services).await.unwrap();
+        let keys = key_views(&self.services, &operator()).await.unwrap();
         let target_key = keys.iter().find(|view| view.key.to_string() == target);
         let target_key = Found::Key(target_key.unwrap().key_id);
-        let counted = census(&self.services).await.unwrap().into_iter();
+        let counted = census(&self.services, &operator())
+            .await
+            .unwrap()
+            .into_iter();
         let counted = counted.filter(|row| row.column.to_string() == column);
         let counted: Vec<_> = counted.map(|row| (row.found, row.rows)).collect();
         let expected = (values > 0).then_some((target_key, values));

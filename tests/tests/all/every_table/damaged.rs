@@ -78,8 +78,8 @@ async fn one_value_that_cannot_be_read_stops_no_table() {
     let clinic = clinic(Kind::Postgres, 300).await;
     kill(&clinic, 7).await;
 
-    let desired = clinic.desired();
-    let checked = check_columns(&clinic.services, &desired, &[], Measure::Count);
+    let (desired, ana) = (clinic.desired(), operator());
+    let checked = check_columns(&clinic.services, &desired, &[], Measure::Count, &ana);
     let checked = checked.await.unwrap();
     let says = |text: &str| {
         checked
@@ -92,14 +92,24 @@ async fn one_value_that_cannot_be_read_stops_no_table() {
         "{checked:?}"
     );
     let phi = keyring("phi");
-    let plan = rotation_plan(&clinic.services, &clinic.desired(), &phi, Measure::Count).await;
+    let plan = rotation_plan(
+        &clinic.services,
+        &clinic.desired(),
+        &phi,
+        Measure::Count,
+        &operator(),
+    )
+    .await;
     assert_eq!(plan.unwrap().values, 599, "those that can be moved");
 
     let engine = Engine::start(&clinic.workers);
     clinic.ask("phi").await;
     let view = clinic.reaches("phi", RotationState::Completed).await;
     assert_eq!((view.moved, view.quarantined), (599, 1));
-    let [left] = &quarantine_views(&clinic.services).await.unwrap()[..] else {
+    let [left] = &quarantine_views(&clinic.services, &operator())
+        .await
+        .unwrap()[..]
+    else {
         panic!("one value is left")
     };
     assert_eq!(left.reason, QuarantineReason::Unreadable);
@@ -116,7 +126,7 @@ async fn one_value_that_cannot_be_read_stops_no_table() {
     let moved = after.iter().filter(|line| line["under"] == "phi/2");
     let moved: Vec<_> = moved.map(|line| line["rows"].as_u64()).collect();
     assert_eq!(moved, [Some(299), Some(300)], "{certificate}");
-    let counted = census(&clinic.services).await.unwrap();
+    let counted = census(&clinic.services, &operator()).await.unwrap();
     let unreadable = counted.iter().filter(|row| row.found == Found::Unreadable);
     assert_eq!(unreadable.map(|row| row.rows).sum::<u64>(), 1);
 
@@ -132,7 +142,12 @@ async fn one_value_that_cannot_be_read_stops_no_table() {
     .await;
     engine.stop().await;
     assert_eq!(view.quarantined, 0);
-    assert!(quarantine_views(&clinic.services).await.unwrap().is_empty());
+    assert!(
+        quarantine_views(&clinic.services, &operator())
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 /// A page of a SQLite file, and what it begins with where it holds rows of a table.

@@ -9,7 +9,7 @@ use std::{
 use rekey_domain::{Bind, Found, RotationState};
 use rekey_envelope::DataKey;
 use rekey_operations::{census, key_views};
-use rekey_tests::support::{Engine, open, until};
+use rekey_tests::support::{Engine, open, operator, until};
 
 use super::clinic::{Clinic, Kind, Values, column, keyring, table};
 
@@ -124,7 +124,7 @@ async fn a_table_that_grows_faster_than_it_is_swept_is_rotated_all_the_same() {
 }
 
 async fn key(clinic: &Clinic, version: u32) -> rekey_domain::KeyId {
-    let keys = key_views(&clinic.services).await.unwrap();
+    let keys = key_views(&clinic.services, &operator()).await.unwrap();
     let key = keys
         .iter()
         .find(|view| view.key.to_string() == format!("phi/{version}"));
@@ -133,7 +133,7 @@ async fn key(clinic: &Clinic, version: u32) -> rekey_domain::KeyId {
 
 async fn assert_all_new(clinic: &Clinic, rows: i64) {
     let new = Found::Key(key(clinic, 2).await);
-    for row in census(&clinic.services).await.unwrap() {
+    for row in census(&clinic.services, &operator()).await.unwrap() {
         assert!(row.column.source != "clinic" || row.found == new, "{row:?}");
     }
     clinic.services.client.keyring_changed(&keyring("phi"));

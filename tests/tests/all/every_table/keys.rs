@@ -3,6 +3,7 @@
 use rekey_domain::{Bind, BindValue, QuarantineReason, RotationState};
 use rekey_operations::quarantine_views;
 use rekey_tests::support::Engine;
+use rekey_tests::support::operator;
 
 use super::clinic::{Clinic, Kind, column, listed, table};
 
@@ -257,7 +258,9 @@ async fn a_value_beside_a_key_that_only_looks_like_its_own_is_not_moved() {
     let view = clinic.reaches("phi", RotationState::Completed).await;
     engine.stop().await;
     assert_eq!((view.rows, view.quarantined), (1, 1));
-    let met = quarantine_views(&clinic.services).await.unwrap();
+    let met = quarantine_views(&clinic.services, &operator())
+        .await
+        .unwrap();
     let reasons: Vec<_> = met.iter().map(|value| value.reason).collect();
     assert_eq!(reasons, [QuarantineReason::WrongContext]);
 }

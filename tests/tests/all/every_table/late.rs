@@ -3,7 +3,7 @@
 use rekey_domain::{Bind, RotationState};
 use rekey_operations::quarantine_views;
 use rekey_store::ConnectionTrait;
-use rekey_tests::support::{Engine, until};
+use rekey_tests::support::{Engine, operator, until};
 
 use super::clinic::{Clinic, Kind, column, table};
 
@@ -138,7 +138,9 @@ async fn a_value_that_was_met_at_two_places_is_counted_where_it_stands() {
         engine.stop().await;
         assert_eq!((again.passes, again.quarantined), (view.passes, 1));
         assert_eq!(again.certificate.unwrap()["quarantined"], 1, "{kind:?}");
-        let open = quarantine_views(&clinic.services).await.unwrap();
+        let open = quarantine_views(&clinic.services, &operator())
+            .await
+            .unwrap();
         assert_eq!(open.len(), 1, "what is not there needs nobody");
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rekey_broker::LocalTransport;
 use rekey_domain::{Bind, BindValue, QuarantineReason, RotationState};
 use rekey_operations::quarantine_views;
-use rekey_tests::support::{Engine, open, until};
+use rekey_tests::support::{Engine, open, operator, until};
 
 use super::clinic::{Clinic, Database, Kind, column, table};
 
@@ -96,7 +96,9 @@ async fn what_stands_in_the_way_of_one_part_is_left_to_a_batch_of_its_own() {
     held.rollback().await.unwrap();
     let view = clinic.reaches("phi", RotationState::Completed).await;
     engine.stop().await;
-    let left = quarantine_views(&clinic.services).await.unwrap();
+    let left = quarantine_views(&clinic.services, &operator())
+        .await
+        .unwrap();
     let reasons: Vec<_> = left.iter().map(|value| value.reason).collect();
     assert_eq!(reasons, [QuarantineReason::NotCiphertext]);
     let there = "SELECT sum(num_nonnulls(finding, note))::text FROM visits";

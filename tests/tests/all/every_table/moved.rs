@@ -38,7 +38,9 @@ async fn clinic(kind: Kind) -> Clinic {
 /// Why both a plan and an apply of these tables are refused, by a safety rule.
 async fn refused(clinic: &mut Clinic, tables: Vec<DesiredTable>) -> String {
     let applied = clinic.try_protect(tables).await.unwrap_err();
-    let planned = plan(&clinic.services, &clinic.desired()).await.unwrap_err();
+    let planned = plan(&clinic.services, &clinic.desired(), &operator())
+        .await
+        .unwrap_err();
     assert!(matches!(planned, OperationError::Refused(_)), "{planned}");
     assert_eq!(planned.to_string(), applied.to_string());
     planned.to_string()

@@ -81,7 +81,7 @@ async fn a_page_or_a_place_that_is_given_again_is_not_the_column() {
         assert!(why.contains("_old"), "{why}");
         let why = released(&clinic).await.unwrap_err();
         assert!(why.contains("_old"), "{why}");
-        census(&clinic.services).await.unwrap_err();
+        census(&clinic.services, &operator()).await.unwrap_err();
         engine.stop().await;
     }
 }
@@ -131,7 +131,7 @@ async fn a_copy_is_declared_or_deleted_before_a_changed_schema_is_noted() {
     let mut clinic = clinic(PATIENTS, patients()).await;
     let copied = "ALTER TABLE patients ADD COLUMN copy BYTEA; UPDATE patients SET copy = ssn";
     clinic.execute(copied).await;
-    census(&clinic.services).await.unwrap_err();
+    census(&clinic.services, &operator()).await.unwrap_err();
     for relation in ["patients", "main.patients"] {
         let mut tables = patients();
         tables[0].relation = relation.to_owned();
@@ -141,7 +141,7 @@ async fn a_copy_is_declared_or_deleted_before_a_changed_schema_is_noted() {
     let mut tables = patients();
     tables[0].columns.push(column("copy", Bind::Row));
     clinic.protect(tables).await;
-    census(&clinic.services).await.unwrap();
+    census(&clinic.services, &operator()).await.unwrap();
 }
 
 /// Columns are exchanged while the last pass reads, and back before its census.

@@ -102,7 +102,9 @@ async fn rows_that_a_trigger_keeps_back_are_in_quarantine_and_the_others_are_mov
             (200 - held, held),
             "{kind:?}"
         );
-        let left = quarantine_views(&clinic.services).await.unwrap();
+        let left = quarantine_views(&clinic.services, &operator())
+            .await
+            .unwrap();
         assert_eq!(left.len() as u64, held);
         for value in left {
             assert_eq!(value.reason, QuarantineReason::NotWritten);

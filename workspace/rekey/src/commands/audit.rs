@@ -1,7 +1,7 @@
 //! `rekey audit`: who did what, and whether the log is whole.
 
-use rekey_operations::{Action, authorise};
-use rekey_store::audit::{self, AuditEntry};
+use rekey_operations::latest_audit_entries;
+use rekey_store::audit::AuditEntry;
 use serde_json::json;
 
 use crate::{
@@ -32,11 +32,8 @@ pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
 }
 
 async fn list(app: &App, limit: u32) -> anyhow::Result<Exit> {
-    authorise(&app.principal, Action::ReadAudit)?;
-    let db = app.services.store.db();
-    let last = audit::head(db).await?.map_or(0, |(sequence, _)| sequence);
-    let page = audit::page(db, last.saturating_sub(i64::from(limit)), u64::from(limit)).await?;
-    let entries = page.iter().map(|(entry, _)| entry);
+    let latest = latest_audit_entries(&app.services, limit, &app.principal).await?;
+    let entries = latest.iter();
     match app.output {
         Output::Json => {
             let entries: Vec<_> = entries.map(entry_json).collect();

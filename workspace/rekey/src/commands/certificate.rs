@@ -46,7 +46,7 @@ impl Verify {
 
 /// Prints the certificate of a rotation.
 pub async fn show(rotation: Uuid, app: &App) -> anyhow::Result<Exit> {
-    let view = certificates::certificate(&app.services, rotation).await?;
+    let view = certificates::certificate(&app.services, rotation, &app.principal).await?;
     match app.output {
         Output::Json => {
             let object = json!({
@@ -64,7 +64,11 @@ pub async fn show(rotation: Uuid, app: &App) -> anyhow::Result<Exit> {
 
 /// Verifies a certificate with the keys that this deployment publishes.
 pub async fn verify(args: &Verify, app: &App) -> anyhow::Result<Exit> {
-    report(args, &published_keys(&app.services).await?, app.output)
+    report(
+        args,
+        &published_keys(&app.services, &app.principal).await?,
+        app.output,
+    )
 }
 
 /// The same with the keys of a file: no store, no KMS, no configuration.

@@ -1,7 +1,7 @@
 //! `rekey dead-letters`: messages that were given up; sending them again, or being done with them.
 
-use rekey_operations::{dismiss_dead_letters, retry_dead_letters};
-use rekey_store::dead_letters::{self, DeadLetter};
+use rekey_operations::{dismiss_dead_letters, open_dead_letters, retry_dead_letters};
+use rekey_store::dead_letters::DeadLetter;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -56,7 +56,7 @@ pub struct Chosen {
 
 impl Which {
     async fn letters(&self, app: &App) -> anyhow::Result<Vec<DeadLetter>> {
-        let mut letters = dead_letters::open(app.services.store.db()).await?;
+        let mut letters = open_dead_letters(&app.services, &app.principal).await?;
         let rotation = match &self.rotation {
             Some(rotation) => Some(rotation.find(app).await?),
             None => None,
@@ -73,7 +73,7 @@ impl Which {
 impl Chosen {
     async fn ids(&self, app: &App) -> anyhow::Result<Vec<Uuid>> {
         if !self.ids.is_empty() {
-            let known = dead_letters::open(app.services.store.db()).await?;
+            let known = open_dead_letters(&app.services, &app.principal).await?;
             let known: Vec<_> = known.iter().map(|letter| letter.id).collect();
             return Ok(Id::all_of(&self.ids, "dead letter", &known)?);
         }

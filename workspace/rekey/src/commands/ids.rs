@@ -135,7 +135,7 @@ impl RotationId {
         if let Self::Id(Id::Whole(id)) = self {
             return Ok(*id);
         }
-        let views = rotation_views(&app.services).await?;
+        let views = rotation_views(&app.services, &app.principal).await?;
         match self {
             Self::Id(id) => Ok(id.of("rotation", views.iter().map(|view| view.id))?),
             Self::Latest => {

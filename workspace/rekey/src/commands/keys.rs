@@ -71,7 +71,7 @@ impl std::fmt::Display for KeyRef {
 
 /// Does it.
 pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
-    let views = rekey_operations::key_views(&app.services).await?;
+    let views = rekey_operations::key_views(&app.services, &app.principal).await?;
     match command {
         Command::Public => public(app).await?,
         Command::List if app.output == Output::Json => {
@@ -131,7 +131,7 @@ fn show(view: &KeyView) -> std::io::Result<()> {
 }
 
 async fn public(app: &App) -> anyhow::Result<()> {
-    let set = published_keys(&app.services).await?;
+    let set = published_keys(&app.services, &app.principal).await?;
     if app.output == Output::Json {
         return Ok(output::object(
             "rekey.public-keys/v1",

@@ -60,7 +60,7 @@ pub struct Which {
 
 impl Which {
     async fn views(&self, app: &App) -> anyhow::Result<Vec<QuarantineView>> {
-        let mut views = quarantine_views(&app.services).await?;
+        let mut views = quarantine_views(&app.services, &app.principal).await?;
         let rotation = match &self.rotation {
             Some(rotation) => Some(rotation.find(app).await?),
             None => None,
@@ -80,7 +80,10 @@ pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
         Command::List(which) => list(&which.views(app).await?, app.output)?,
         Command::Show { id } => {
             let id = id.of(VALUE, known(std::slice::from_ref(id), app).await?)?;
-            show(&quarantine_view(&app.services, id).await?, app.output)?;
+            show(
+                &quarantine_view(&app.services, id, &app.principal).await?,
+                app.output,
+            )?;
         }
         Command::Retry(args) => return retry::run(args, app).await,
         Command::Resolve {
@@ -112,7 +115,7 @@ async fn known(ids: &[Id], app: &App) -> anyhow::Result<Vec<Uuid>> {
     if !ids.iter().any(Id::is_short) {
         return Ok(Vec::new());
     }
-    let views = quarantine_views(&app.services).await?;
+    let views = quarantine_views(&app.services, &app.principal).await?;
     Ok(views.iter().map(|view| view.id).collect())
 }
 
@@ -124,7 +127,10 @@ async fn resolve(ids: &[Uuid], because: &str, app: &App) -> anyhow::Result<()> {
     }
     resolve_quarantined(&app.services, ids, because, &app.principal).await?;
     if let [one] = ids {
-        return show(&quarantine_view(&app.services, *one).await?, app.output);
+        return show(
+            &quarantine_view(&app.services, *one, &app.principal).await?,
+            app.output,
+        );
     }
     if app.output == Output::Json {
         let object = json!({ "resolved": ids });

@@ -112,11 +112,14 @@ pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
 }
 
 async fn show(id: Uuid, app: &App) -> anyhow::Result<()> {
-    print(&rotation_view(&app.services, id).await?, app.output)
+    print(
+        &rotation_view(&app.services, id, &app.principal).await?,
+        app.output,
+    )
 }
 
 async fn list(app: &App) -> anyhow::Result<()> {
-    let views = rekey_operations::rotation_views(&app.services).await?;
+    let views = rekey_operations::rotation_views(&app.services, &app.principal).await?;
     if app.output == Output::Json {
         return Ok(output::object(
             "rekey.rotations/v1",

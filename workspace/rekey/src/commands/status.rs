@@ -11,7 +11,7 @@ use crate::{
 
 /// Prints it; exit code 3 if a person is needed.
 pub async fn run(app: &App) -> anyhow::Result<Exit> {
-    let status = rekey_operations::status(&app.services).await?;
+    let status = rekey_operations::status(&app.services, &app.principal).await?;
     match app.output {
         Output::Json => {
             let mut value = json(&status)?;

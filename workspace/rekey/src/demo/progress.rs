@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use rekey_domain::RotationState;
-use rekey_operations::{RotationView, Services, certificates::Signature, rotation_views};
+use rekey_operations::{RotationView, certificates::Signature, rotation_views};
 
-use crate::demo::report::Narrator;
+use crate::{app::App, demo::report::Narrator};
 
 const LOOK: Duration = Duration::from_millis(200);
 /// A demo that makes no progress for this long has failed.
@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Watches the latest rotation to its end; also answers how long rows were being moved.
 pub async fn watch(
-    services: &Services,
+    app: &App,
     rows: u32,
     say: &Narrator,
 ) -> anyhow::Result<(RotationView, Duration)> {
@@ -23,7 +23,11 @@ pub async fn watch(
     let mut last_change = (Instant::now(), 0);
     loop {
         tokio::time::sleep(LOOK).await;
-        let Some(rotation) = rotation_views(services).await?.into_iter().next() else {
+        let Some(rotation) = rotation_views(&app.services, &app.principal)
+            .await?
+            .into_iter()
+            .next()
+        else {
             continue;
         };
         if state != Some(rotation.state) {

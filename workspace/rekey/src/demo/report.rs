@@ -6,10 +6,11 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use rekey_operations::{CensusRow, RotationView, Services, certificates::certificate, key_views};
+use rekey_operations::{CensusRow, RotationView, certificates::certificate, key_views};
 use serde::Serialize;
 
 use crate::{
+    app::App,
     commands::certificate::page,
     demo::application::Verdict,
     output::{self, Output},
@@ -102,7 +103,7 @@ impl Narrator {
 
 /// Prints everything.
 pub async fn print(
-    services: &Services,
+    app: &App,
     report: &Report,
     before: &[CensusRow],
     after: &[CensusRow],
@@ -116,9 +117,9 @@ pub async fn print(
         return Ok(());
     }
     say.line("\nCensus before");
-    census_lines(services, before, say).await?;
+    census_lines(app, before, say).await?;
     say.line("Census after");
-    census_lines(services, after, say).await?;
+    census_lines(app, after, say).await?;
     say.line(&format!(
         "\nApplication  {} writes while the rotation ran, {} failed reads",
         verdict.writes, verdict.reads_failed
@@ -140,18 +141,14 @@ pub async fn print(
     say.line(&format!("Verified     {} rows: {rows}", verdict.rows));
     say.line("Backups      off: this demo's keys have no backup");
     if rotation.certificate.is_some() {
-        let shown = certificate(services, rotation.id).await?;
+        let shown = certificate(&app.services, rotation.id, &app.principal).await?;
         say.line(&format!("\n{}", page(&shown.certificate, shown.signature)));
     }
     Ok(())
 }
 
-async fn census_lines(
-    services: &Services,
-    counted: &[CensusRow],
-    say: &Narrator,
-) -> anyhow::Result<()> {
-    let keys = key_views(services).await?;
+async fn census_lines(app: &App, counted: &[CensusRow], say: &Narrator) -> anyhow::Result<()> {
+    let keys = key_views(&app.services, &app.principal).await?;
     for row in counted.iter().filter(|row| row.column.source == "clinic") {
         let name = match row.found {
             rekey_domain::Found::NotCiphertext => "not ciphertext".to_owned(),

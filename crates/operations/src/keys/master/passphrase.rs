@@ -19,7 +19,7 @@ pub async fn change_passphrase(
     new: Option<Passphrase>,
     principal: &Principal,
 ) -> Result<(), OperationError> {
-    authorise(principal, Action::RotateMaster)?;
+    authorise(principal, Action::ChangePassphrase)?;
     let Some(mut kms) = kms else {
         return Err(OperationError::Refused(
             "the master key is in AWS KMS, which needs no passphrase".to_owned(),

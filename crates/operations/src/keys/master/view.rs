@@ -1,11 +1,12 @@
 //! The master key as people see it: its state, and which keys are under which.
 
+use rekey_domain::Principal;
 use std::collections::BTreeMap;
 
 use rekey_store::keys;
 use serde::Serialize;
 
-use crate::{OperationError, Services};
+use crate::{Action, OperationError, Services, authorise};
 
 /// The master key that wraps now, and what is under which.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -35,7 +36,11 @@ pub struct KeysUnder {
 ///
 /// # Errors
 /// [`OperationError::Kms`] or [`OperationError::Store`].
-pub async fn master_view(services: &Services) -> Result<MasterView, OperationError> {
+pub async fn master_view(
+    services: &Services,
+    principal: &Principal,
+) -> Result<MasterView, OperationError> {
+    authorise(principal, Action::ReadMaster)?;
     let current = services.kms.describe().await?;
     let mut counts = BTreeMap::from([(Some(current.id.clone()), 0)]);
     for key in keys::wrapped(services.store.db()).await? {

@@ -2,7 +2,6 @@
 
 use rekey_domain::KeyringName;
 use rekey_operations::{Change, Desired};
-use rekey_store::keyrings;
 use serde_json::json;
 
 use crate::{
@@ -22,10 +21,10 @@ pub struct Args {
 /// Applies, or plans. Planning comes first in any case: it looks at every source, so that no keyring
 /// is made for a configuration that cannot be applied.
 pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
-    let missing = missing_keyrings(app).await?;
+    let missing = rekey_operations::missing_keyrings(&app.services, &app.desired, &app.principal).await?;
     let mut changes: Vec<_> = missing.iter().map(created).collect();
     let (present, later) = without(&app.desired, &missing);
-    let planned = rekey_operations::plan(&app.services, &present).await?;
+    let planned = rekey_operations::plan(&app.services, &present, &app.principal).await?;
     if args.plan {
         changes.extend(planned);
         changes.extend(later);
@@ -37,19 +36,6 @@ pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
     }
     print(&changes, !args.plan, app.output)?;
     Ok(Exit::Done)
-}
-
-async fn missing_keyrings(app: &App) -> anyhow::Result<Vec<KeyringName>> {
-    let mut missing = Vec::new();
-    for keyring in &app.desired.keyrings {
-        if keyrings::find(app.services.store.db(), &keyring.name)
-            .await?
-            .is_none()
-        {
-            missing.push(keyring.name.clone());
-        }
-    }
-    Ok(missing)
 }
 
 fn created(keyring: &KeyringName) -> Change {

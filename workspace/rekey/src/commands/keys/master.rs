@@ -46,7 +46,7 @@ pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
 }
 
 async fn show(app: &App) -> anyhow::Result<Exit> {
-    let view = master_view(&app.services).await?;
+    let view = master_view(&app.services, &app.principal).await?;
     match app.output {
         Output::Json => output::object("rekey.master-key/v1", serde_json::to_value(&view)?)?,
         Output::Table => {

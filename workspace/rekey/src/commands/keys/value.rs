@@ -4,8 +4,7 @@ use std::io::{IsTerminal, stdout};
 
 use rekey_domain::{BindValue, ColumnName, hex};
 use rekey_envelope::{Ciphertext, Zeroizing, decode_base64, encode_base64};
-use rekey_operations::{Action, authorise};
-use rekey_store::columns;
+use rekey_operations::{Action, authorise, protected_column};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -99,17 +98,17 @@ impl Args {
         let Some(column) = &self.column else {
             return Ok(None);
         };
+        let known = protected_column(&app.services, column, &app.principal).await?;
         let column = column.to_string();
-        let known = columns::by_name(app.services.store.db(), &column).await?;
-        let fitted = known.spec.fit_bind(&self.bind);
+        let fitted = known.fit_bind(&self.bind);
         fitted.map_err(|error| {
-            let next = match &known.spec.bind_columns[..] {
+            let next = match &known.bind_columns[..] {
                 [] => "leave --bind out".to_owned(),
                 names => format!("say --bind once for each of {}", names.join(", ")),
             };
             UsageError(format!("{error}; {next}"))
         })?;
-        if known.spec.bind_types.is_none() && !self.bind.is_empty() {
+        if known.bind_types.is_none() && !self.bind.is_empty() {
             output::note(&format!(
                 "the store does not know the types that {column} is bound to, so --bind is taken as it is; rekey apply notes them"
             ));

@@ -14,13 +14,13 @@ use crate::{
 
 /// Counts and prints. What could not be counted is said beside what was; the exit code is its own.
 pub async fn run(app: &App) -> anyhow::Result<Exit> {
-    let keys = rekey_operations::key_views(&app.services).await?;
+    let keys = rekey_operations::key_views(&app.services, &app.principal).await?;
     let names: HashMap<_, _> = keys
         .into_iter()
         .map(|view| (view.key_id, view.key))
         .collect();
     let (mut counted, mut empty, mut failed) = (Vec::new(), Vec::new(), Vec::new());
-    for table in rekey_operations::census_by_table(&app.services).await? {
+    for table in rekey_operations::census_by_table(&app.services, &app.principal).await? {
         match table.counted {
             Ok(rows) => {
                 let without = table.columns.into_iter();

@@ -15,7 +15,7 @@ use crate::{
 /// Prints the plan; exit code 3 if a person is needed before the rotation.
 pub async fn run(keyring: &KeyringName, count: bool, app: &App) -> anyhow::Result<Exit> {
     let how = measure(count);
-    let plan = rotation_plan(&app.services, &app.desired, keyring, how).await?;
+    let plan = rotation_plan(&app.services, &app.desired, keyring, how, &app.principal).await?;
     match app.output {
         Output::Json => output::object("rekey.plan/v1", serde_json::to_value(&plan)?)?,
         Output::Table => print(&plan)?,

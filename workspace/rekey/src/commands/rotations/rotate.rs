@@ -72,7 +72,7 @@ pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
     let event = request_rotation(&app.services, &request, &app.principal).await?;
     say_what_moves_along(&canary, app).await?;
     if args.wait.is_asked() {
-        let find = async || requested_rotation(&app.services, &event).await;
+        let find = async || requested_rotation(&app.services, &event, &app.principal).await;
         return args.wait.until_the_end(app, find).await;
     }
     match app.output {

@@ -37,7 +37,11 @@ pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
     } = args;
     let asked = sweep_keyring(&app.services, keyring, columns, &app.principal).await?;
     if args.wait.is_asked() {
-        let find = async || rotation_view(&app.services, asked.rotation).await.map(Some);
+        let find = async || {
+            rotation_view(&app.services, asked.rotation, &app.principal)
+                .await
+                .map(Some)
+        };
         return args.wait.until_the_end(app, find).await;
     }
     match app.output {

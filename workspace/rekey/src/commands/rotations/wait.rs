@@ -74,7 +74,7 @@ impl Wait {
             let view = look(&find, &progress).await?;
             let waiting = match &view {
                 Some(view) => view.waiting.clone(),
-                None => worker_problems(&app.services).await?,
+                None => worker_problems(&app.services, &app.principal).await?,
             };
             let message = message(view.as_ref(), &waiting);
             progress.set_message(message.clone());

@@ -73,7 +73,7 @@ pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
 }
 
 async fn list(app: &App) -> anyhow::Result<Exit> {
-    let columns = column_views(&app.services, &app.desired).await?;
+    let columns = column_views(&app.services, &app.desired, &app.principal).await?;
     match app.output {
         Output::Json => output::object("rekey.columns/v1", json!({ "columns": columns }))?,
         Output::Table => {
@@ -113,7 +113,14 @@ fn row(column: &ColumnView) -> [String; 6] {
 
 async fn check(args: &Check, app: &App) -> anyhow::Result<Exit> {
     let how = plan::measure(args.count);
-    let checked = check_columns(&app.services, &app.desired, &args.columns, how).await?;
+    let checked = check_columns(
+        &app.services,
+        &app.desired,
+        &args.columns,
+        how,
+        &app.principal,
+    )
+    .await?;
     match app.output {
         Output::Json => output::object("rekey.columns/v1", serde_json::to_value(&checked)?)?,
         Output::Table => print(&checked)?,
