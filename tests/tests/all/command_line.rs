@@ -305,7 +305,7 @@ fn what_is_not_there_is_named_with_what_is() {
 fn the_beginning_of_an_id_and_the_word_latest_name_a_rotation() {
     let desk = Desk::initialised();
     assert_eq!(desk.rekey(&["rotate", "phi"], b"").code, 0);
-    let works = crate::waits::Works::start(&desk);
+    let works = crate::rotations::waits::Works::start(&desk);
     let ids = || -> Vec<String> {
         let listed = desk.json(&["rotations", "list"]);
         let rotations = listed["rotations"].as_array().unwrap().iter();

@@ -21,7 +21,8 @@ pub struct Args {
 /// Applies, or plans. Planning comes first in any case: it looks at every source, so that no keyring
 /// is made for a configuration that cannot be applied.
 pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
-    let missing = rekey_operations::missing_keyrings(&app.services, &app.desired, &app.principal).await?;
+    let missing =
+        rekey_operations::missing_keyrings(&app.services, &app.desired, &app.principal).await?;
     let mut changes: Vec<_> = missing.iter().map(created).collect();
     let (present, later) = without(&app.desired, &missing);
     let planned = rekey_operations::plan(&app.services, &present, &app.principal).await?;

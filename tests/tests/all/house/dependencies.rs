@@ -1,9 +1,6 @@
 //! Keeps the direction of dependencies: who may know whom, and that the core knows no IO.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::process::Command;
 
 use cargo_metadata::{Dependency, DependencyKind, Metadata, MetadataCommand};
 
@@ -115,65 +112,6 @@ fn only_the_store_and_its_migrations_know_the_orm() {
     let mut names: Vec<_> = knowing.map(|package| short(&package.name)).collect();
     names.sort_unstable();
     assert_eq!(names, ["migrations", "store"]);
-}
-
-/// A command asks operations, each of which asks who may; it reads no store by itself.
-#[test]
-fn no_command_reads_the_store_by_itself() {
-    let commands = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../workspace/rekey/src/commands"
-    );
-    let files = files_under(Path::new(commands));
-    assert!(files.len() > 10, "{files:?}");
-    let reads = |file: &&PathBuf| std::fs::read_to_string(file).unwrap().contains(".db()");
-    let reading: Vec<_> = files.iter().filter(reads).collect();
-    assert_eq!(reading, [&PathBuf::new(); 0]);
-}
-
-/// What a person asks for says who asks. What has no principal is a part of such an operation or of a worker's.
-#[test]
-fn every_operation_takes_a_principal() {
-    let parts = [
-        "admit",
-        "beat",
-        "census_of_columns",
-        "columns_along",
-        "look_for_stragglers",
-        "protected_tables",
-        "refuse_lost",
-        "refuse_undeclared_effects",
-        "standby_keys",
-        "turned_away",
-        "unknown_keys",
-    ];
-    let operations = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/operations/src");
-    let (mut seen, mut without) = (0, Vec::new());
-    for file in files_under(Path::new(operations)) {
-        let text = std::fs::read_to_string(&file).unwrap();
-        for function in text.split("\npub async fn ").skip(1) {
-            let name = function.split(['(', '<']).next().unwrap_or_default();
-            let arguments = function.split(") -> ").next().unwrap_or_default();
-            let asks = arguments.contains("principal: &Principal") || parts.contains(&name);
-            seen += 1;
-            if arguments.contains("services: &Services") && !asks {
-                without.push(name.to_owned());
-            }
-        }
-    }
-    assert!(seen > 40, "{seen}");
-    assert_eq!(without, [""; 0]);
-}
-
-fn files_under(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).unwrap();
-    let paths = entries.map(|entry| entry.unwrap().path());
-    paths
-        .flat_map(|path| match path.is_dir() {
-            true => files_under(&path),
-            false => vec![path],
-        })
-        .collect()
 }
 
 #[test]

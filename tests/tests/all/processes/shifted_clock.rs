@@ -18,7 +18,10 @@ fn library() -> PathBuf {
     static LIBRARY: OnceLock<TempDir> = OnceLock::new();
     let made = LIBRARY.get_or_init(|| {
         let dir = tempfile::tempdir().unwrap();
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/all/shifted_clock.c");
+        let source = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/all/processes/shifted_clock.c"
+        );
         let mut cc = Command::new("cc");
         cc.args(["-shared", "-fPIC", "-O1", "-o"]);
         let made = cc.arg(dir.path().join(NAME)).arg(source).status();

@@ -97,7 +97,7 @@ struct Tink {
 
 impl Tink {
     fn start() -> Self {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/all/tink_peer.py");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/all/keys/tink_peer.py");
         let mut process = Command::new(rekey_testkit::tink::python())
             // Isolated, so that nothing beside the script or in the environment is imported.
             .args(["-I", script])

@@ -63,7 +63,7 @@ fn only_the_fixture_of_roles_reaches_a_database_as_a_superuser() {
             .any(|path| path.ends_with("every_table/trees.rs"))
     );
     for path in files {
-        if path.ends_with("src/roles.rs") || path.ends_with("all/architecture.rs") {
+        if path.ends_with("src/roles.rs") || path.ends_with("house/architecture.rs") {
             continue;
         }
         let text = fs::read_to_string(&path).unwrap();
@@ -71,6 +71,49 @@ fn only_the_fixture_of_roles_reaches_a_database_as_a_superuser() {
             assert!(!text.contains(way), "{}: {way}", path.display());
         }
     }
+}
+
+/// A command asks operations, each of which asks who may; it reads no store by itself.
+#[test]
+fn no_command_reads_the_store_by_itself() {
+    let files = files_below(&at_root("workspace/rekey/src/commands"));
+    assert!(files.len() > 10, "{files:?}");
+    let reads = |file: &&PathBuf| fs::read_to_string(file).unwrap().contains(".db()");
+    let reading: Vec<_> = files.iter().filter(reads).collect();
+    assert_eq!(reading, [&PathBuf::new(); 0]);
+}
+
+/// What a person asks for says who asks. What has no principal is a part of such an operation or of a worker's.
+#[test]
+fn every_operation_takes_a_principal() {
+    let parts = [
+        "admit",
+        "beat",
+        "census_of_columns",
+        "columns_along",
+        "look_for_stragglers",
+        "protected_tables",
+        "refuse_lost",
+        "refuse_undeclared_effects",
+        "standby_keys",
+        "turned_away",
+        "unknown_keys",
+    ];
+    let (mut seen, mut without) = (0, Vec::new());
+    for file in files_below(&at_root("crates/operations/src")) {
+        let text = fs::read_to_string(&file).unwrap();
+        for function in text.split("\npub async fn ").skip(1) {
+            let name = function.split(['(', '<']).next().unwrap_or_default();
+            let arguments = function.split(") -> ").next().unwrap_or_default();
+            let asks = arguments.contains("principal: &Principal") || parts.contains(&name);
+            seen += 1;
+            if arguments.contains("services: &Services") && !asks {
+                without.push(name.to_owned());
+            }
+        }
+    }
+    assert!(seen > 40, "{seen}");
+    assert_eq!(without, [""; 0]);
 }
 
 fn files_below(folder: &Path) -> Vec<PathBuf> {
@@ -86,7 +129,7 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
 #[test]
 fn a_row_that_is_not_true_is_found() {
     let problems = |row: &str| Row::parse(row).map_or(0, |row| row.problems().len());
-    let this = "tests/tests/all/architecture.rs";
+    let this = "tests/tests/all/house/architecture.rs";
     assert_eq!(problems(&format!("| 1. A | `{this}` | {NOT_YET} |")), 0);
     assert_eq!(
         problems(&format!(

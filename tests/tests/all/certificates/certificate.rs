@@ -379,7 +379,8 @@ impl Elsewhere {
     }
 
     fn verify_with_a_foreign_library(&self) -> Value {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/all/jose_peer.py");
+        let script =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/all/certificates/jose_peer.py");
         let mut command = Command::new(rekey_testkit::jose::python());
         command
             .arg("-I")

@@ -8,7 +8,7 @@ use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 
 use crate::{
     command_line::{Answer, Desk},
-    waits::Works,
+    rotations::waits::Works,
 };
 
 /// A desk whose store and whose source are behind poolers of their own.

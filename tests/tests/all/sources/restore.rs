@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use crate::renames::Clinic;
+use crate::sources::renames::Clinic;
 
 /// A copy from after a switch has the key after it as a standby: values moved to that one since.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -15,7 +15,7 @@ use rekey_tests::{
 
 use crate::{
     command_line::Desk,
-    postgres_source::{ACCEPTED, Clinic},
+    sources::postgres_source::{ACCEPTED, Clinic},
 };
 
 /// How soon people are told.

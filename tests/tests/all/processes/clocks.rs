@@ -8,7 +8,7 @@ use rekey_tests::{
     support::until,
 };
 
-use crate::shifted_clock::ahead_by;
+use crate::processes::shifted_clock::ahead_by;
 
 const HOUR: i64 = 60 * 60;
 

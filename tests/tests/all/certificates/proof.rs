@@ -6,7 +6,7 @@ use rekey_domain::{KeyringPolicy, QuarantineReason, RotationState, Timing};
 use rekey_operations::{quarantine_views, status};
 use rekey_tests::support::{Deployment, Engine, operator, phi, short, until};
 
-use crate::postgres_source::{ACCEPTED, Clinic as PostgresClinic};
+use crate::sources::postgres_source::{ACCEPTED, Clinic as PostgresClinic};
 
 /// A grace period in which a test can do something.
 fn patient() -> KeyringPolicy {

@@ -1,0 +1,4 @@
+//! Certificates, and what they rest on.
+
+mod certificate;
+mod proof;

@@ -1,0 +1,4 @@
+//! How the project itself is built: its arrows, its names, its pages.
+
+mod architecture;
+mod dependencies;

@@ -1,0 +1,10 @@
+//! Rotations on SQLite, in this process: their steps, what they meet, how a person steers them.
+
+mod clocks;
+mod crash;
+mod engine;
+mod faults;
+mod steer;
+mod stragglers;
+mod sweep;
+pub mod waits;
