@@ -44,7 +44,7 @@ pub use rotations::{
     sweep::{RotationKind, SweepDecision, decide_sweep},
 };
 pub use sources::{
-    bind_type::{BindType, NotOfType, hex},
+    bind_type::{BindType, NotOfType},
     column::{
         Bind, BindError, BindValue, ColumnName, ColumnNameError, ColumnSpec, OnUpdate,
         TextEncoding, Triggers, id_part,

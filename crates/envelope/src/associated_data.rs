@@ -25,7 +25,7 @@ fn push_part(aad: &mut String, part: &BindValue) {
         }
         BindValue::Uuid(bytes) => push_uuid(aad, bytes),
         BindValue::Text(text) => push_escaped(aad, text),
-        BindValue::Bytes(bytes) => push_hex(aad, bytes),
+        BindValue::Bytes(bytes) => aad.push_str(&hex::encode(bytes)),
     }
 }
 
@@ -44,16 +44,7 @@ fn push_escaped(aad: &mut String, text: &str) {
 
 /// Lower case with hyphens, 8-4-4-4-12 (RFC 9562).
 fn push_uuid(aad: &mut String, bytes: &[u8; 16]) {
-    for (index, byte) in bytes.iter().enumerate() {
-        if matches!(index, 4 | 6 | 8 | 10) {
-            aad.push('-');
-        }
-        push_hex(aad, &[*byte]);
-    }
-}
-
-fn push_hex(aad: &mut String, bytes: &[u8]) {
-    for byte in bytes {
-        write!(aad, "{byte:02x}").expect("writing to a String does not fail");
-    }
+    let digits = hex::encode(bytes);
+    let groups = [0..8, 8..12, 12..16, 16..20, 20..32].map(|group| &digits[group]);
+    aad.push_str(&groups.join("-"));
 }

@@ -122,21 +122,10 @@ mod tests {
         ],
     ];
 
-    fn hex(text: &str) -> Vec<u8> {
-        let digits: Vec<u8> = text
-            .chars()
-            .map(|c| c.to_digit(16).unwrap() as u8)
-            .collect();
-        digits
-            .chunks(2)
-            .map(|pair| pair[0] << 4 | pair[1])
-            .collect()
-    }
-
     #[test]
     fn it_signs_as_rfc_8032_says() {
         for vector in RFC_8032 {
-            let [seed, public, message, signature] = vector.map(hex);
+            let [seed, public, message, signature] = vector.map(|text| hex::decode(text).unwrap());
             let key = SigningKey::new(&KeyMaterial::from_slice(&seed).unwrap()).unwrap();
             assert_eq!(key.public_key().as_bytes()[..], public);
             assert_eq!(key.sign(&message)[..], signature);

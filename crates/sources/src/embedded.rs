@@ -80,14 +80,9 @@ mod tests {
         [&prefix(KEY)[..], &[0xfb; 60]].concat()
     }
 
-    fn hex() -> String {
-        let digits = ciphertext().into_iter();
-        digits.map(|byte| format!("{byte:02x}")).collect()
-    }
-
     #[test]
     fn ciphertext_is_found_in_whatever_is_around_it() {
-        let (base64, hex) = (encode_base64(&ciphertext()), hex());
+        let (base64, hex) = (encode_base64(&ciphertext()), hex::encode(ciphertext()));
         let escaped = base64.replace('/', "\\/");
         let url = base64.replace('+', "-").replace('/', "_");
         for (text, spelling) in [
@@ -108,7 +103,7 @@ mod tests {
 
     #[test]
     fn what_is_shorter_or_in_the_middle_of_something_is_none() {
-        let (base64, hex) = (encode_base64(&ciphertext()), hex());
+        let (base64, hex) = (encode_base64(&ciphertext()), hex::encode(ciphertext()));
         for text in [
             base64[..LEAST_BASE64 - 1].to_owned(),
             hex[..LEAST_HEX - 1].to_owned(),

@@ -52,8 +52,7 @@ impl ValueId {
         let mut text = format!("{part} {key}");
         if let Some(start) = start {
             text.push(' ');
-            let hash = Sha256::digest(start.0);
-            text.extend(hash.iter().map(|byte| format!("{byte:02x}")));
+            text.push_str(&hex::encode(Sha256::digest(start.0)));
         }
         Self(text)
     }

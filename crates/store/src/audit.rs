@@ -82,8 +82,9 @@ impl AuditPen {
     pub async fn append(&self, unit: &Unit, record: Record<'_>) -> Result<(), StoreError> {
         let head = lock_head(unit).await?;
         let sequence = head.sequence + 1;
-        let salted = json!({ "salt": hex(&rand::random::<[u8; 16]>()), "details": record.details })
-            .to_string();
+        let salted =
+            json!({ "salt": hex::encode(&rand::random::<[u8; 16]>()), "details": record.details })
+                .to_string();
         let mut entry = AuditEntry {
             sequence,
             time: unit.now(),
@@ -174,14 +175,10 @@ pub fn entry_hash(entry: &AuditEntry) -> Vec<u8> {
         entry.action,
         entry.subject,
         entry.outcome,
-        hex(&entry.details_hash),
-        hex(&entry.previous_hash),
+        hex::encode(&entry.details_hash),
+        hex::encode(&entry.previous_hash),
     ]);
     Sha256::digest(fields.to_string()).to_vec()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Up to `limit` entries after `after`, with their sealed details if those are there.

@@ -4,6 +4,7 @@ use std::{fmt, str::FromStr};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString};
 
 /// A principal that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -14,7 +15,8 @@ pub struct PrincipalError {
 }
 
 /// What kind of one a principal is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Display, EnumString)]
+#[strum(serialize_all = "lowercase")]
 pub enum PrincipalKind {
     /// The account that runs the command line.
     Os,
@@ -26,26 +28,6 @@ pub enum PrincipalKind {
     Worker,
     /// A schedule that came due.
     Schedule,
-}
-
-impl PrincipalKind {
-    const ALL: [Self; 5] = [
-        Self::Os,
-        Self::Amqp,
-        Self::App,
-        Self::Worker,
-        Self::Schedule,
-    ];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Os => "os",
-            Self::Amqp => "amqp",
-            Self::App => "app",
-            Self::Worker => "worker",
-            Self::Schedule => "schedule",
-        }
-    }
 }
 
 /// Who asks. Written `os:ana@clinic-1`, `worker:rotator`, `schedule:phi`.
@@ -95,7 +77,7 @@ impl Principal {
 
 impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.kind.as_str(), self.name)
+        write!(f, "{}:{}", self.kind, self.name)
     }
 }
 
@@ -103,15 +85,11 @@ impl FromStr for Principal {
     type Err = PrincipalError;
 
     fn from_str(text: &str) -> Result<Self, PrincipalError> {
-        let kind = |text| {
-            let mut all = PrincipalKind::ALL.into_iter();
-            all.find(|kind| kind.as_str() == text)
-        };
         let readable = |name: &str| {
             !name.is_empty() && name.len() <= 200 && !name.chars().any(char::is_control)
         };
         let parts = text.split_once(':');
-        match parts.and_then(|(text, name)| Some((kind(text)?, name))) {
+        match parts.and_then(|(text, name)| Some((text.parse().ok()?, name))) {
             Some((kind, name)) if readable(name) => Ok(Self::new(kind, name)),
             _ => Err(PrincipalError {
                 found: text.chars().take(200).collect(),

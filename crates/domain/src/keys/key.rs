@@ -1,8 +1,7 @@
 //! The life of a key: which state follows which, and what each state may do.
 
-use std::{fmt, str::FromStr};
-
 use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString};
 
 /// A move a key may not make.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,8 +20,9 @@ pub enum KeyError {
 }
 
 /// A key's state, after SP 800-57 Part 1 §7.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Display, EnumString)]
 #[serde(rename_all = "UPPERCASE")]
+#[strum(serialize_all = "UPPERCASE", parse_err_ty = String, parse_err_fn = no_key_state)]
 pub enum KeyState {
     /// The standby: made and wrapped, protects nothing yet. One that is not wanted any more, as its
     /// keyring's algorithm changed, goes to be destroyed unused.
@@ -37,6 +37,10 @@ pub enum KeyState {
     Destroying,
     /// The wrapped key is erased.
     Destroyed,
+}
+
+fn no_key_state(text: &str) -> String {
+    format!("key state {text:?} is not one of ours")
 }
 
 /// Proof that a key may become primary (the backup gate).
@@ -123,30 +127,6 @@ impl KeyState {
     /// Whether the re-encryptor may read with the key.
     pub fn may_re_encrypt_from(self) -> bool {
         matches!(self, Self::Active | Self::Inactive | Self::Compromised)
-    }
-}
-
-impl fmt::Display for KeyState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Pending => "PENDING",
-            Self::Active => "ACTIVE",
-            Self::Inactive => "INACTIVE",
-            Self::Compromised => "COMPROMISED",
-            Self::Destroying => "DESTROYING",
-            Self::Destroyed => "DESTROYED",
-        })
-    }
-}
-
-impl FromStr for KeyState {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|state| state.to_string() == text)
-            .ok_or_else(|| format!("key state {text:?} is not one of ours"))
     }
 }
 

@@ -1,16 +1,18 @@
 //! A keyring's purpose, algorithm and policy.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString};
 
 use crate::Timing;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What the keys of a keyring are for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Display, EnumString)]
 #[serde(rename_all = "UPPERCASE")]
+#[strum(serialize_all = "UPPERCASE", parse_err_ty = String, parse_err_fn = no_purpose)]
 pub enum Purpose {
     /// Data encryption: protected health information.
     Phi,
@@ -20,6 +22,10 @@ pub enum Purpose {
     Backup,
     /// Ed25519 seeds: certificates and audit checkpoints.
     Signing,
+}
+
+fn no_purpose(text: &str) -> String {
+    format!("purpose {text:?}: expected PHI, AUDIT, BACKUP or SIGNING")
 }
 
 impl Purpose {
@@ -48,71 +54,33 @@ impl Purpose {
     }
 }
 
-impl fmt::Display for Purpose {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Phi => "PHI",
-            Self::Audit => "AUDIT",
-            Self::Backup => "BACKUP",
-            Self::Signing => "SIGNING",
-        })
-    }
-}
-
-impl FromStr for Purpose {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|purpose| purpose.to_string() == text)
-            .ok_or_else(|| format!("purpose {text:?}: expected PHI, AUDIT, BACKUP or SIGNING"))
-    }
-}
-
 /// How a key encrypts: decided when the key is made, and the key's for good. A keyring's is that of
 /// the keys it makes from now on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, Display, EnumString,
+)]
+#[strum(parse_err_ty = String, parse_err_fn = no_algorithm)]
 pub enum Algorithm {
     /// AES-256-GCM, random 96-bit nonce, 128-bit tag, in Tink's wire format.
     #[default]
     #[serde(rename = "AES-256-GCM")]
+    #[strum(serialize = "AES-256-GCM")]
     Aes256Gcm,
     /// AES-256-CBC with HMAC-SHA-512, RFC 7518 `A256CBC-HS512`: for what must interoperate.
     #[serde(rename = "AES-256-CBC")]
+    #[strum(serialize = "AES-256-CBC")]
     Aes256Cbc,
     /// Ed25519 (RFC 8032): signs, and never encrypts. The key material is the seed.
     Ed25519,
 }
 
+fn no_algorithm(text: &str) -> String {
+    format!("algorithm {text:?}: expected AES-256-GCM or AES-256-CBC, or Ed25519 to sign")
+}
+
 impl Algorithm {
     /// Every algorithm that encrypts.
     pub const ALL: [Self; 2] = [Self::Aes256Gcm, Self::Aes256Cbc];
-}
-
-impl fmt::Display for Algorithm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Aes256Gcm => "AES-256-GCM",
-            Self::Aes256Cbc => "AES-256-CBC",
-            Self::Ed25519 => "Ed25519",
-        })
-    }
-}
-
-impl FromStr for Algorithm {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "AES-256-GCM" => Ok(Self::Aes256Gcm),
-            "AES-256-CBC" => Ok(Self::Aes256Cbc),
-            "Ed25519" => Ok(Self::Ed25519),
-            _ => Err(format!(
-                "algorithm {text:?}: expected AES-256-GCM or AES-256-CBC, or Ed25519 to sign"
-            )),
-        }
-    }
 }
 
 /// Whether a key must be backed up and its backup proved before it may encrypt.

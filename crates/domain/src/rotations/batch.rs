@@ -1,8 +1,9 @@
 //! A batch: one physical range of one table, and the states it goes through.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString};
 
 /// A physical range, both ends included: heap blocks on PostgreSQL, rowids on SQLite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -50,8 +51,9 @@ pub struct Part {
 }
 
 /// Where a batch stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Display, EnumString)]
 #[serde(rename_all = "UPPERCASE")]
+#[strum(serialize_all = "UPPERCASE", parse_err_ty = String, parse_err_fn = no_batch_state)]
 pub enum BatchState {
     /// Planned, not yet sent.
     Planned,
@@ -64,6 +66,10 @@ pub enum BatchState {
     /// Its part is gone or was written anew: nothing was proved of its range, and the part as it is
     /// now is planned again.
     Void,
+}
+
+fn no_batch_state(text: &str) -> String {
+    format!("batch state {text:?} is not one of ours")
 }
 
 impl BatchState {
@@ -82,29 +88,5 @@ impl BatchState {
                 | (Dispatched, Done | Failed | Void)
                 | (Failed, Planned)
         )
-    }
-}
-
-impl fmt::Display for BatchState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Planned => "PLANNED",
-            Self::Dispatched => "DISPATCHED",
-            Self::Done => "DONE",
-            Self::Failed => "FAILED",
-            Self::Void => "VOID",
-        })
-    }
-}
-
-impl FromStr for BatchState {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        use BatchState::*;
-        [Planned, Dispatched, Done, Failed, Void]
-            .into_iter()
-            .find(|state| state.to_string() == text)
-            .ok_or_else(|| format!("batch state {text:?} is not one of ours"))
     }
 }

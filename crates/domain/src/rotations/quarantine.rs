@@ -1,18 +1,32 @@
 //! Why a value could not be re-encrypted.
 
-use std::{fmt, str::FromStr};
-
 use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString};
 
 /// The reason a row is in quarantine; the row itself is left as it was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    Display,
+    EnumString,
+)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case", parse_err_ty = String, parse_err_fn = no_quarantine_reason)]
 pub enum QuarantineReason {
     /// Its key id is unknown, or its key is gone.
     MissingKey,
     /// Its key does not open it at its place: changed bytes, or a place that nobody tried. Rows that
     /// older programs met say `corrupt`.
     #[serde(alias = "corrupt")]
+    #[strum(to_string = "unopened", serialize = "corrupt")]
     Unopened,
     /// It opens at another place of the page that it was read with.
     WrongContext,
@@ -24,6 +38,10 @@ pub enum QuarantineReason {
     NotWritten,
     /// Its database cannot read it.
     Unreadable,
+}
+
+fn no_quarantine_reason(text: &str) -> String {
+    format!("quarantine reason {text:?} is not one of ours")
 }
 
 impl QuarantineReason {
@@ -81,34 +99,6 @@ pub fn stands_out(met: u64, in_quarantine: u64) -> bool {
     let many = in_quarantine >= 100 && u128::from(in_quarantine) * 100 > u128::from(met);
     let all = met >= 20 && in_quarantine >= met;
     many || all
-}
-
-impl fmt::Display for QuarantineReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::MissingKey => "missing-key",
-            Self::Unopened => "unopened",
-            Self::WrongContext => "wrong-context",
-            Self::OtherKeyring => "other-keyring",
-            Self::NotCiphertext => "not-ciphertext",
-            Self::NotWritten => "not-written",
-            Self::Unreadable => "unreadable",
-        })
-    }
-}
-
-impl FromStr for QuarantineReason {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "corrupt" {
-            return Ok(Self::Unopened);
-        }
-        Self::ALL
-            .into_iter()
-            .find(|reason| reason.to_string() == text)
-            .ok_or_else(|| format!("quarantine reason {text:?} is not one of ours"))
-    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! A rotation's life: which state it is in, and the one step it takes next.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, time::Duration};
 
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString};
 
 /// The times a rotation waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,8 +32,9 @@ impl Default for Timing {
 }
 
 /// Where a rotation stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Display, EnumString)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE", parse_err_ty = String, parse_err_fn = no_rotation_state)]
 pub enum RotationState {
     /// Asked for; waits for a standby key.
     Requested,
@@ -52,6 +54,10 @@ pub enum RotationState {
     Failed,
     /// A later rotation took all its rows along.
     Superseded,
+}
+
+fn no_rotation_state(text: &str) -> String {
+    format!("rotation state {text:?} is not one of ours")
 }
 
 impl RotationState {
@@ -120,33 +126,6 @@ pub struct RotationError {
     pub from: RotationState,
     /// The state it was asked to take.
     pub to: RotationState,
-}
-
-impl fmt::Display for RotationState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Requested => "REQUESTED",
-            Self::Distributing => "DISTRIBUTING",
-            Self::ReEncrypting => "RE_ENCRYPTING",
-            Self::Grace => "GRACE",
-            Self::Verifying => "VERIFYING",
-            Self::Completed => "COMPLETED",
-            Self::Cancelled => "CANCELLED",
-            Self::Failed => "FAILED",
-            Self::Superseded => "SUPERSEDED",
-        })
-    }
-}
-
-impl FromStr for RotationState {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|state| state.to_string() == text)
-            .ok_or_else(|| format!("rotation state {text:?} is not one of ours"))
-    }
 }
 
 /// Why a rotation was asked for.

@@ -1,21 +1,38 @@
 //! A sweep: a rotation without a switch. It moves rows to the primary key that there is.
 
-use std::{fmt, str::FromStr};
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString};
 
 use crate::RotationState;
 
 /// Whether a rotation replaces the primary key.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    Display,
+    EnumString,
+)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "lowercase", parse_err_ty = String, parse_err_fn = no_rotation_kind)]
 pub enum RotationKind {
     /// It does, and moves all rows to the new one.
     #[default]
     Switch,
     /// It does not: the rows that it is about and that are below the primary key move to that.
     Sweep,
+}
+
+fn no_rotation_kind(text: &str) -> String {
+    format!("kind of rotation {text:?} is not one of ours")
 }
 
 impl RotationKind {
@@ -45,26 +62,6 @@ impl RotationKind {
             Self::Switch => "rotation",
             Self::Sweep => "sweep",
         }
-    }
-}
-
-impl fmt::Display for RotationKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Switch => "switch",
-            Self::Sweep => "sweep",
-        })
-    }
-}
-
-impl FromStr for RotationKind {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|kind| kind.to_string() == text)
-            .ok_or_else(|| format!("kind of rotation {text:?} is not one of ours"))
     }
 }
 

@@ -127,15 +127,7 @@ fn bytes_of(text: &str) -> Option<Vec<u8>> {
         .strip_prefix(['X', 'x'])
         .and_then(|text| text.strip_prefix('\''));
     let quoted = quoted.and_then(|text| text.strip_suffix('\''));
-    hex(quoted.or(text.strip_prefix("\\x")).unwrap_or(text))
-}
-
-/// Bytes in hex.
-pub fn hex(text: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<_>> = text.chars().map(|c| c.to_digit(16)).collect();
-    let digits = digits.filter(|digits| digits.len().is_multiple_of(2))?;
-    let byte = |pair: &[u32]| u8::try_from(pair[0] << 4 | pair[1]).ok();
-    digits.chunks_exact(2).map(byte).collect()
+    hex::decode(quoted.or(text.strip_prefix("\\x")).unwrap_or(text)).ok()
 }
 
 fn described(value: &BindValue) -> String {

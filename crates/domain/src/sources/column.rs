@@ -4,6 +4,7 @@ use std::{fmt, str::FromStr};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString};
 
 use crate::{BindType, KeyringName, NotOfType};
 
@@ -195,8 +196,9 @@ pub enum TextEncoding {
 }
 
 /// What our updates do to a table's triggers and rules.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Display, EnumString)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", parse_err_ty = String, parse_err_fn = no_triggers)]
 pub enum Triggers {
     /// They fire, as on any update.
     Fire,
@@ -204,27 +206,8 @@ pub enum Triggers {
     Suppress,
 }
 
-impl fmt::Display for Triggers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Fire => "fire",
-            Self::Suppress => "suppress",
-        })
-    }
-}
-
-impl FromStr for Triggers {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "fire" => Ok(Self::Fire),
-            "suppress" => Ok(Self::Suppress),
-            found => Err(format!(
-                "expected \"fire\" or \"suppress\", found {found:?}"
-            )),
-        }
-    }
+fn no_triggers(text: &str) -> String {
+    format!("expected \"fire\" or \"suppress\", found {text:?}")
 }
 
 /// What was said of a table whose updates have effects beyond its rows.

@@ -196,7 +196,7 @@ fn prefix(value: &str, encoding: TextEncoding) -> String {
 
 /// Bytes as a literal.
 fn bytes(bytes: &[u8]) -> String {
-    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let digits = hex::encode(bytes);
     format!("'\\x{digits}'::pg_catalog.bytea")
 }
 

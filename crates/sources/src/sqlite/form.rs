@@ -24,8 +24,7 @@ pub(super) async fn of(
     let entries = sqlx::query_scalar(schema).fetch_all(connection);
     let entries: Vec<Vec<u8>> = entries.await.at(place)?;
     let hash = Sha256::digest(entries.concat());
-    let digits = hash[..HASH_LEN].iter().map(|byte| format!("{byte:02x}"));
-    let hash: String = digits.collect();
+    let hash = hex::encode(&hash[..HASH_LEN]);
     Ok(format!("{root}/{version}/{hash}"))
 }
 

@@ -110,8 +110,7 @@ pub(super) fn start_length(encoding: TextEncoding) -> usize {
 }
 
 fn blob_prefix(key: KeyId) -> String {
-    let digits = rekey_envelope::prefix(key).map(|byte| format!("{byte:02x}"));
-    format!("x'{}'", digits.concat())
+    format!("x'{}'", hex::encode(rekey_envelope::prefix(key)))
 }
 
 fn text_prefixes(keys: &[KeyId]) -> Vec<String> {

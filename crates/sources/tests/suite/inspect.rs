@@ -222,7 +222,7 @@ pub async fn ciphertext_is_found_in_any_column(fixture: &impl Fixture) {
 /// In JSON and in hex; what is ciphertext as a whole, or only looks a little like one, is not meant.
 pub async fn ciphertext_is_found_within_text(fixture: &impl Fixture) {
     let sealed = ciphertext(OLD, 1, 60);
-    let digits: String = sealed.iter().map(|byte| format!("{byte:02x}")).collect();
+    let digits = hex::encode(&sealed);
     let base64 = rekey_envelope::encode_base64(&sealed);
     let (bytes, literal) = (fixture.bytes(), fixture.literal(&sealed));
     let create = format!(

@@ -139,7 +139,7 @@ impl Fixture for PostgresFixture {
     }
 
     fn literal(&self, bytes: &[u8]) -> String {
-        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let digits = hex::encode(bytes);
         format!("'\\x{digits}'::bytea")
     }
 
@@ -242,6 +242,6 @@ pub async fn census_of(source: &dyn Source, relation: &str) -> Result<Vec<Counte
 }
 
 fn hex(bytes: &[u8]) -> String {
-    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let digits = hex::encode(bytes);
     format!("'\\x{digits}'")
 }

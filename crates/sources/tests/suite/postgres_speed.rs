@@ -19,10 +19,7 @@ async fn two_thousand_rows_are_written_in_a_large_table_without_reading_it() {
     let (fixture, _, _) = patients(0).await;
     let insert = format!(
         "INSERT INTO patients SELECT i, 'p', '\\x{}'::bytea, '{}', 7 FROM generate_series(1, 60000) i",
-        ciphertext(OLD, 1, 300)
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect::<String>(),
+        hex::encode(ciphertext(OLD, 1, 300)),
         base64(OLD, 1)
     );
     fixture.execute(&insert).await;

@@ -98,7 +98,7 @@ impl Fixture for SqliteFixture {
     }
 
     fn literal(&self, bytes: &[u8]) -> String {
-        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let digits = hex::encode(bytes);
         format!("x'{digits}'")
     }
 

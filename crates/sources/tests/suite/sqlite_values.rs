@@ -171,19 +171,13 @@ async fn bound(
 
 /// A value that looks like others of other storage classes, as SQL.
 fn look_alike() -> impl Strategy<Value = String> {
-    let hex = |text: &str| {
-        let digits = text.bytes().map(|byte| format!("{byte:02x}"));
-        digits.collect::<String>()
-    };
     let texts = "[0-9a-f/%-]{0,4}|-?[1-9][0-9]{0,3}";
     prop_oneof![
         (-99_i64..9_999).prop_map(|number| number.to_string()),
         texts.prop_map(|text| format!("'{text}'")),
-        texts.prop_map(move |text| format!("x'{}'", hex(&text))),
-        proptest::collection::vec(any::<u8>(), 0..3).prop_map(|bytes| format!(
-            "x'{}'",
-            bytes.iter().map(|b| format!("{b:02x}")).collect::<String>()
-        )),
+        texts.prop_map(move |text| format!("x'{}'", hex::encode(text))),
+        proptest::collection::vec(any::<u8>(), 0..3)
+            .prop_map(|bytes| format!("x'{}'", hex::encode(bytes))),
     ]
 }
 

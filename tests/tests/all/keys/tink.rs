@@ -123,10 +123,10 @@ impl Tink {
     fn ask(&mut self, op: &str, id: KeyId, data: &[u8], aad: &[u8]) -> Result<Vec<u8>, String> {
         let request = json!({
             "op": op,
-            "key": to_hex(&KEY),
+            "key": hex::encode(&KEY),
             "key_id": id.value(),
-            "aad": to_hex(aad),
-            "data": to_hex(data),
+            "aad": hex::encode(aad),
+            "data": hex::encode(data),
         });
         writeln!(self.requests, "{request}").expect("Tink's process reads its requests");
         let mut line = String::new();
@@ -135,7 +135,7 @@ impl Tink {
             .expect("the answer is text");
         let answer: Value = serde_json::from_str(&line).expect("Tink's process answers in JSON");
         match answer["data"].as_str() {
-            Some(data) => Ok(from_hex(data)),
+            Some(data) => Ok(hex::decode(data).expect("Tink's process answers in hex")),
             None => Err(answer["error"].as_str().expect("data or error").to_owned()),
         }
     }
@@ -147,16 +147,4 @@ impl Drop for Tink {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn from_hex(text: &str) -> Vec<u8> {
-    let digit = |digit: u8| char::from(digit).to_digit(16).expect("hex digits") as u8;
-    let bytes = text.as_bytes().chunks(2);
-    bytes
-        .map(|pair| digit(pair[0]) << 4 | digit(pair[1]))
-        .collect()
 }

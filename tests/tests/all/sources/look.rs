@@ -20,7 +20,7 @@ fn clinic() -> Desk {
     let desk = Desk::initialised();
     for id in ["1", "2", "3"] {
         let sealed = seal(&desk, "clinic.patients.ssn", id);
-        let digits: String = sealed.iter().map(|byte| format!("{byte:02x}")).collect();
+        let digits = hex::encode(sealed);
         sql(
             &desk,
             &format!("INSERT INTO patients VALUES ({id}, 'u{id}', x'{digits}', NULL)"),

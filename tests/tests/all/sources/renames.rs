@@ -81,7 +81,7 @@ impl Clinic {
         );
         assert_eq!(sealed.code, 0, "{}", sealed.stderr);
         let bytes = rekey_envelope::decode_base64(sealed.stdout.trim()).unwrap();
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = hex::encode(bytes);
         self.by_kind("X'#'", "'\\x#'").replace('#', &hex)
     }
 

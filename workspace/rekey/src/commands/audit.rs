@@ -56,11 +56,7 @@ async fn list(app: &App, limit: u32) -> anyhow::Result<Exit> {
 }
 
 fn entry_json(entry: &AuditEntry) -> serde_json::Value {
-    let hash: String = entry
-        .hash
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hash = hex::encode(&entry.hash);
     json!({
         "sequence": entry.sequence,
         "time": entry.time,

@@ -547,8 +547,8 @@ impl Database {
             (BindValue::Integer(number), _) => number.to_string(),
             (BindValue::Uuid(bytes), _) => text(&uuid::Uuid::from_bytes(*bytes).to_string()),
             (BindValue::Text(value), _) => text(value),
-            (BindValue::Bytes(bytes), Self::Postgres(..)) => format!("'\\x{}'", hex(bytes)),
-            (BindValue::Bytes(bytes), Self::Sqlite(..)) => format!("x'{}'", hex(bytes)),
+            (BindValue::Bytes(bytes), Self::Postgres(..)) => format!("'\\x{}'", hex::encode(bytes)),
+            (BindValue::Bytes(bytes), Self::Sqlite(..)) => format!("x'{}'", hex::encode(bytes)),
         }
     }
 
@@ -608,11 +608,10 @@ fn sqlite_text(row: &sqlx::sqlite::SqliteRow, at: usize) -> Option<String> {
     }
     let class = value.type_info().name().to_owned();
     match class.as_str() {
-        "BLOB" => Some(format!("\\x{}", hex(row.get_unchecked::<&[u8], _>(at)))),
+        "BLOB" => Some(format!(
+            "\\x{}",
+            hex::encode(row.get_unchecked::<&[u8], _>(at))
+        )),
         _ => Some(row.get_unchecked::<String, _>(at)),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

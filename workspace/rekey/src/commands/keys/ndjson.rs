@@ -4,7 +4,7 @@ use std::io::{self, BufRead, ErrorKind, Read, Write};
 
 use anyhow::Context;
 use rekey_client::{Client, ClientError, LeaseError};
-use rekey_domain::{BindValue, ColumnName, hex};
+use rekey_domain::{BindValue, ColumnName};
 use rekey_envelope::{AeadError, Ciphertext, Zeroizing, decode_base64, encode_base64};
 use rekey_operations::{Action, authorise};
 use serde::Deserialize;
@@ -237,7 +237,7 @@ fn said_bind(said: &Map<String, Value>) -> anyhow::Result<BindValue> {
                 "bind: uuid is none: expected such as 0198c7a0-0000-7000-8000-000000000000"
             )
         }),
-        "bytes" => hex(text).map(BindValue::Bytes).ok_or_else(|| {
+        "bytes" => hex::decode(text).ok().map(BindValue::Bytes).ok_or_else(|| {
             anyhow::anyhow!("bind: bytes are not in hex: expected an even number of hex digits")
         }),
         _ => anyhow::bail!("{BINDS}, found an object of another kind"),

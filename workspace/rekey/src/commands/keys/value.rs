@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, stdout};
 
-use rekey_domain::{BindValue, ColumnName, hex};
+use rekey_domain::{BindValue, ColumnName};
 use rekey_envelope::{Ciphertext, Zeroizing, decode_base64, encode_base64};
 use rekey_operations::{Action, authorise, protected_column};
 use serde_json::json;
@@ -146,7 +146,7 @@ pub fn bind_value(text: &str) -> Result<BindValue, String> {
                 .to_owned()
         }),
         Some(("hex", rest)) => {
-            let bytes = hex(rest).map(BindValue::Bytes);
+            let bytes = hex::decode(rest).ok().map(BindValue::Bytes);
             bytes.ok_or_else(|| "expected hex: and an even number of hex digits".to_owned())
         }
         _ => Ok(BindValue::Text(text.to_owned())),
