@@ -17,8 +17,8 @@ use rekey_domain::{
 use rekey_envelope::{decode_base64, encode_base64};
 use rekey_kms::LocalKms;
 use rekey_operations::{
-    Change, Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, KeyView,
-    RotationView, Services, apply, census, init, key_views, rotate, rotation_views,
+    Change, ColumnConfig, Desired, KeyView, KeyringConfig, RotationView, Services, SourceConfig,
+    TableConfig, apply, census, init, key_views, rotate, rotation_views,
 };
 use rekey_store::Store;
 use sqlx::{Row, SqlitePool, sqlite::SqliteConnectOptions};
@@ -484,19 +484,19 @@ fn desired_on(disks: &Disks, algorithm: Algorithm, policy: KeyringPolicy) -> Des
 }
 
 fn desired(source: &str, algorithm: Algorithm, policy: KeyringPolicy) -> Desired {
-    let keyring = |name: &str, purpose, policy| DesiredKeyring {
+    let keyring = |name: &str, purpose, policy| KeyringConfig {
         name: name.parse().unwrap(),
         purpose,
         algorithm,
         policy,
     };
-    let column = |name: &str, bind| DesiredColumn {
+    let column = |name: &str, bind| ColumnConfig {
         name: name.to_owned(),
         keyring: phi(),
         bind,
         column_id: None,
     };
-    let table = |name: &str, columns| DesiredTable {
+    let table = |name: &str, columns| TableConfig {
         name: name.to_owned(),
         relation: name.to_owned(),
         on_update: OnUpdate::default(),
@@ -509,7 +509,7 @@ fn desired(source: &str, algorithm: Algorithm, policy: KeyringPolicy) -> Desired
             keyring("phi", Purpose::Phi, policy),
             keyring("other", Purpose::Phi, short()),
         ],
-        sources: vec![DesiredSource {
+        sources: vec![SourceConfig {
             name: "clinic".to_owned(),
             url: source.to_owned().into(),
             limits: Limits::default(),

@@ -21,7 +21,7 @@ pub use access::{
 pub use audit::{AuditVerdict, latest_audit_entries, verify_audit};
 pub use configuration::{
     apply::{Change, apply, missing_keyrings, plan},
-    desired::{Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, STORE_SOURCE},
+    desired::{Desired, STORE_SOURCE},
     init::init,
 };
 pub use error::OperationError;
@@ -38,6 +38,7 @@ pub use quarantine::{
     retry::{QuarantineRetry, Retry, retry_quarantined},
     {QuarantineView, quarantine_view, quarantine_views, resolve_quarantined},
 };
+pub use rekey_runtime::config::{ColumnConfig, KeyringConfig, SourceConfig, TableConfig};
 pub use requests::admit::{Admission, REQUESTS_HELD, admit, turned_away};
 pub use rotations::{
     canary::columns_along,

@@ -11,7 +11,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use rekey_deployment::Places;
-use rekey_operations::{Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable};
+use rekey_operations::Desired;
 use rekey_runtime::{config::Config, hardening, telemetry};
 
 use crate::{app::App, commands::shell, exit::Exit, output::Output};
@@ -110,7 +110,7 @@ async fn run(cli: Cli, given: &ArgMatches) -> anyhow::Result<Exit> {
         return done;
     }
     let config = load(config)?;
-    let desired = desired(&config);
+    let desired = Desired::from(&config);
     let places = Places::resolve(state_dir, config)?;
     let places = match command {
         Command::Up(_) => places,
@@ -155,45 +155,6 @@ fn load(named: Option<PathBuf>) -> anyhow::Result<Config> {
         output::note(&format!("{}: {}", without.key, without.problem));
     }
     Ok(config)
-}
-
-/// Keyrings, sources and columns as the configuration says they should be.
-fn desired(config: &Config) -> Desired {
-    let keyrings = config.keyrings.iter().cloned();
-    let sources = config.sources.iter().cloned();
-    Desired {
-        keyrings: keyrings
-            .map(|keyring| DesiredKeyring {
-                name: keyring.name,
-                purpose: keyring.purpose,
-                algorithm: keyring.algorithm,
-                policy: keyring.policy,
-            })
-            .collect(),
-        sources: sources
-            .map(|source| DesiredSource {
-                name: source.name,
-                url: source.url,
-                limits: source.limits,
-                tables: source.tables.into_iter().map(desired_table).collect(),
-            })
-            .collect(),
-    }
-}
-
-fn desired_table(table: rekey_runtime::config::TableConfig) -> DesiredTable {
-    let column = |column: rekey_runtime::config::ColumnConfig| DesiredColumn {
-        name: column.name,
-        keyring: column.keyring,
-        bind: column.bind,
-        column_id: column.column_id,
-    };
-    DesiredTable {
-        name: table.name,
-        relation: table.relation,
-        on_update: table.on_update,
-        columns: table.columns.into_iter().map(column).collect(),
-    }
 }
 
 #[cfg(test)]

@@ -15,8 +15,8 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
-    Action, Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, OperationError,
-    STORE_SOURCE, Services, authorise, sources::effects::effects,
+    Action, ColumnConfig, Desired, KeyringConfig, OperationError, STORE_SOURCE, Services,
+    SourceConfig, TableConfig, authorise, sources::effects::effects,
 };
 
 mod algorithm;
@@ -128,9 +128,9 @@ pub async fn apply(
 
 /// A column with what its source's catalogue says of it.
 struct Resolved<'a> {
-    source: &'a DesiredSource,
-    table: &'a DesiredTable,
-    column: &'a DesiredColumn,
+    source: &'a SourceConfig,
+    table: &'a TableConfig,
+    column: &'a ColumnConfig,
     shape: Arc<TableShape>,
     bind_columns: Vec<String>,
     bind_types: Vec<BindType>,
@@ -174,8 +174,8 @@ impl<'a> Looked<'a> {
 
 /// Our updates may do more than they say: a person has to know, and to say that it is right.
 fn refuse_effects(
-    source: &DesiredSource,
-    table: &DesiredTable,
+    source: &SourceConfig,
+    table: &TableConfig,
     shape: &TableShape,
 ) -> Result<(), OperationError> {
     let Some(problem) = undeclared(table.on_update, effects(shape)) else {
@@ -188,9 +188,9 @@ fn refuse_effects(
 }
 
 fn resolve_column<'a>(
-    source: &'a DesiredSource,
-    table: &'a DesiredTable,
-    column: &'a DesiredColumn,
+    source: &'a SourceConfig,
+    table: &'a TableConfig,
+    column: &'a ColumnConfig,
     shape: &Arc<TableShape>,
 ) -> Result<Resolved<'a>, OperationError> {
     let place = format!("column {}.{}.{}", source.name, table.name, column.name);
@@ -388,7 +388,7 @@ async fn write(
     })
 }
 
-fn not_made(wanted: &DesiredKeyring) -> OperationError {
+fn not_made(wanted: &KeyringConfig) -> OperationError {
     OperationError::Configuration {
         place: format!("keyring {}", wanted.name),
         problem: "is not in the store yet; run rekey init, which makes it and its first keys"
@@ -396,7 +396,7 @@ fn not_made(wanted: &DesiredKeyring) -> OperationError {
     }
 }
 
-fn signs_only(name: &str, column: &DesiredColumn) -> OperationError {
+fn signs_only(name: &str, column: &ColumnConfig) -> OperationError {
     OperationError::Configuration {
         place: format!("column {name}"),
         problem: format!(
@@ -417,7 +417,7 @@ async fn wake_rotation(unit: &Unit, keyring: Uuid) -> Result<(), OperationError>
 }
 
 /// What was said, or `source.schema.table.column` as the catalogue has them; no two columns share it.
-fn column_id(source: &DesiredSource, column: &DesiredColumn, shape: &TableShape) -> String {
+fn column_id(source: &SourceConfig, column: &ColumnConfig, shape: &TableShape) -> String {
     let default = || {
         format!(
             "{}.{}.{}",

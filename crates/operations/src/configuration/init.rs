@@ -14,8 +14,8 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
-    Action, Change, Desired, OperationError, Services, authorise,
-    configuration::desired::DesiredKeyring, keys::making::make_key,
+    Action, Change, Desired, KeyringConfig, OperationError, Services, authorise,
+    keys::making::make_key,
 };
 
 /// Makes what is missing of a deployment: keyrings, first keys, standbys; answers what it made. Doing
@@ -76,7 +76,7 @@ impl Inventory {
 
 async fn ensure_keyring(
     services: &Services,
-    wanted: &DesiredKeyring,
+    wanted: &KeyringConfig,
     principal: &Principal,
 ) -> Result<Keyring, OperationError> {
     if let Some(found) = keyrings::find(services.store.db(), &wanted.name).await? {
@@ -102,8 +102,8 @@ async fn ensure_keyring(
     Ok(keyring)
 }
 
-async fn create_keyring(unit: &Unit, wanted: &DesiredKeyring) -> Result<Keyring, OperationError> {
-    let DesiredKeyring {
+async fn create_keyring(unit: &Unit, wanted: &KeyringConfig) -> Result<Keyring, OperationError> {
+    let KeyringConfig {
         name,
         purpose,
         algorithm,
@@ -115,7 +115,7 @@ async fn create_keyring(unit: &Unit, wanted: &DesiredKeyring) -> Result<Keyring,
 /// The first AUDIT key seals the entry that records its own making.
 async fn create_audit_keyring(
     services: &Services,
-    wanted: &DesiredKeyring,
+    wanted: &KeyringConfig,
     principal: &Principal,
 ) -> Result<Keyring, OperationError> {
     let store: &Store = &services.store;

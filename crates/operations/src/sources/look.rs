@@ -6,7 +6,7 @@ use rekey_domain::{BindType, ColumnName, Finding, KeyId, KeyName, OnUpdate, Trig
 use rekey_sources::{CensusColumn, CountedBy, Source, SourceError, TableShape};
 use rekey_store::columns::Protected;
 
-use crate::{Desired, DesiredTable, OperationError, Services, keys, sources::effects::effects};
+use crate::{Desired, OperationError, Services, TableConfig, keys, sources::effects::effects};
 
 /// A protected table that was found at its source.
 pub(crate) struct FoundTable {
@@ -157,7 +157,7 @@ pub(crate) fn declared_table<'a>(
     desired: &'a Desired,
     source: &str,
     table: &str,
-) -> Option<&'a DesiredTable> {
+) -> Option<&'a TableConfig> {
     let source = desired.sources.iter().find(|one| one.name == source)?;
     source.tables.iter().find(|one| one.name == table)
 }

@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::{
-    Action, Desired, DesiredTable, OperationError, STORE_SOURCE, Services,
+    Action, Desired, OperationError, STORE_SOURCE, Services, TableConfig,
     access::audited::Audited,
     configuration::apply::{bind_columns, bind_type},
     sources::{
@@ -209,7 +209,7 @@ impl Now {
 }
 
 /// What the file says of the column's bind.
-fn declared_bind(declared: Option<&DesiredTable>, name: &ColumnName) -> Option<Bind> {
+fn declared_bind(declared: Option<&TableConfig>, name: &ColumnName) -> Option<Bind> {
     let mut columns = declared?.columns.iter();
     let said = columns.find(|column| column.name == name.column)?;
     Some(said.bind.clone())

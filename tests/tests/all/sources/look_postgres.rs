@@ -5,8 +5,8 @@ use rekey_domain::{
     RotationReason, RotationState,
 };
 use rekey_operations::{
-    Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, RotationPlan, Services,
-    apply, check_columns, init, rotate, rotation_plan, rotation_views,
+    ColumnConfig, Desired, KeyringConfig, RotationPlan, Services, SourceConfig, TableConfig, apply,
+    check_columns, init, rotate, rotation_plan, rotation_views,
 };
 use rekey_sources::Measure;
 use rekey_testkit::PrivatePostgres;
@@ -170,26 +170,26 @@ fn desired<'a>(url: &str, names: impl Iterator<Item = &'a str>) -> Desired {
     );
     for name in names {
         let keyring: KeyringName = name.parse().unwrap();
-        keyrings.push(DesiredKeyring {
+        keyrings.push(KeyringConfig {
             name: keyring.clone(),
             purpose: Purpose::Phi,
             algorithm: Algorithm::default(),
             policy: policy.clone(),
         });
-        let column = DesiredColumn {
+        let column = ColumnConfig {
             name: "ssn".to_owned(),
             keyring,
             bind: Bind::Row,
             column_id: None,
         };
-        tables.push(DesiredTable {
+        tables.push(TableConfig {
             name: name.to_owned(),
             relation: name.to_owned(),
             on_update: OnUpdate::default(),
             columns: vec![column],
         });
     }
-    let source = DesiredSource {
+    let source = SourceConfig {
         name: "clinic".to_owned(),
         url: url.to_owned().into(),
         limits: Limits::default(),

@@ -8,8 +8,8 @@ use rekey_domain::{
 };
 use rekey_envelope::{decode_base64, encode_base64};
 use rekey_operations::{
-    Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, OperationError, Retry,
-    RotationView, Services, apply, census, init, key_views, quarantine_views, resume_rotation,
+    ColumnConfig, Desired, KeyringConfig, OperationError, Retry, RotationView, Services,
+    SourceConfig, TableConfig, apply, census, init, key_views, quarantine_views, resume_rotation,
     retry_quarantined, rotate, rotation_views,
 };
 use rekey_runtime::config::SecretUrl;
@@ -87,7 +87,7 @@ impl Clinic {
             retry_attempts: 1,
             ..short()
         };
-        let phi = DesiredKeyring {
+        let phi = KeyringConfig {
             name: phi(),
             purpose: Purpose::Phi,
             algorithm: Algorithm::default(),
@@ -100,20 +100,20 @@ impl Clinic {
     }
 
     fn desired(&self, on_update: OnUpdate) -> Desired {
-        let column = |name: &str, bind| DesiredColumn {
+        let column = |name: &str, bind| ColumnConfig {
             name: name.to_owned(),
             keyring: phi(),
             bind,
             column_id: None,
         };
         let id = Bind::Columns(vec!["id".to_owned()]);
-        let table = DesiredTable {
+        let table = TableConfig {
             name: "visits".to_owned(),
             relation: r#"public."Visits""#.to_owned(),
             on_update,
             columns: vec![column("finding", Bind::Row), column("Note", id)],
         };
-        let source = DesiredSource {
+        let source = SourceConfig {
             name: "clinic".to_owned(),
             url: self.database.url_as(OPERATOR).into(),
             limits: Limits::default(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rekey_domain::{Algorithm, Bind, KeyringPolicy, Limits, OnUpdate, Purpose, Timing};
-use rekey_operations::{Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable};
+use rekey_operations::{ColumnConfig, Desired, KeyringConfig, SourceConfig, TableConfig};
 use rekey_runtime::config::SecretUrl;
 
 /// The patients stand in `relation` of the database of this URL.
@@ -18,25 +18,25 @@ pub fn desired(source_url: &SecretUrl, relation: &str) -> Desired {
         ..KeyringPolicy::default()
     };
     let phi: rekey_domain::KeyringName = "phi".parse().expect("a valid name");
-    let column = |name: &str| DesiredColumn {
+    let column = |name: &str| ColumnConfig {
         name: name.to_owned(),
         keyring: phi.clone(),
         bind: Bind::Row,
         column_id: None,
     };
-    let table = DesiredTable {
+    let table = TableConfig {
         name: "patients".to_owned(),
         relation: relation.to_owned(),
         on_update: OnUpdate::default(),
         columns: vec![column("ssn"), column("notes")],
     };
-    let source = DesiredSource {
+    let source = SourceConfig {
         name: "clinic".to_owned(),
         url: source_url.clone(),
         limits: Limits::default(),
         tables: vec![table],
     };
-    let keyring = DesiredKeyring {
+    let keyring = KeyringConfig {
         name: phi.clone(),
         purpose: Purpose::Phi,
         algorithm: Algorithm::default(),

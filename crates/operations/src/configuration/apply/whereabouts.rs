@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{Looked, Resolved};
 use crate::{
-    Desired, DesiredSource, OperationError, STORE_SOURCE, Services,
+    Desired, OperationError, STORE_SOURCE, Services, SourceConfig,
     rotations::census::tables,
     sources::{
         look::{key_names, table_subject},
@@ -116,7 +116,7 @@ async fn refuse_live_rotation(
 }
 
 /// The store is where it is: it was opened there.
-fn named(desired: &Desired) -> impl Iterator<Item = &DesiredSource> {
+fn named(desired: &Desired) -> impl Iterator<Item = &SourceConfig> {
     let sources = desired.sources.iter();
     sources.filter(|source| source.name != STORE_SOURCE)
 }
@@ -146,7 +146,7 @@ enum There {
 /// By the store's URL, which has no password, it may be out of reach.
 async fn there(
     stored: &columns::Source,
-    source: &DesiredSource,
+    source: &SourceConfig,
     here: &Arc<dyn Source>,
 ) -> Result<There, OperationError> {
     if is_the_stores(stored, source.url.expose_url(), &**here).await? {
@@ -172,7 +172,7 @@ async fn there(
 /// has its number, and the values that are left there would be nobody's.
 async fn original(
     stored: &columns::Source,
-    source: &DesiredSource,
+    source: &SourceConfig,
     here: &dyn Source,
 ) -> Result<Option<Arc<dyn Source>>, OperationError> {
     if is_same_place(&stored.url, source.url.expose_url()) {
@@ -191,7 +191,7 @@ async fn original(
 
 /// A source with protected tables, and what the file says of it.
 struct Look<'a> {
-    source: &'a DesiredSource,
+    source: &'a SourceConfig,
     here: &'a Arc<dyn Source>,
     there: There,
     resolved: &'a [Resolved<'a>],

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rekey_domain::{Bind, BindValue};
-use rekey_operations::DesiredColumn;
+use rekey_operations::ColumnConfig;
 use rekey_tests::support::Engine;
 
 use super::clinic::{Clinic, Kind, column, keyring, listed, table};
@@ -13,7 +13,7 @@ const PATIENTS: &str = "CREATE TABLE patients (n INT NOT NULL, id INT PRIMARY KE
      touched TEXT DEFAULT CURRENT_TIMESTAMP);";
 
 /// Ten columns, bound in every way.
-fn ten() -> Vec<DesiredColumn> {
+fn ten() -> Vec<ColumnConfig> {
     let binds = [
         Bind::Row,
         Bind::Column,
@@ -25,7 +25,7 @@ fn ten() -> Vec<DesiredColumn> {
     columns.map(|(name, bind)| column(name, bind)).collect()
 }
 
-async fn of(kind: Kind, columns: Vec<DesiredColumn>, rows: i64) -> Clinic {
+async fn of(kind: Kind, columns: Vec<ColumnConfig>, rows: i64) -> Clinic {
     let mut clinic = Clinic::on(kind, PATIENTS).await;
     clinic
         .protect(vec![table("patients", "patients", columns)])

@@ -11,8 +11,8 @@ use rekey_domain::{
 };
 use rekey_envelope::{DataKey, associated_data, decode_base64, encode_base64};
 use rekey_operations::{
-    Change, Desired, DesiredColumn, DesiredKeyring, DesiredSource, DesiredTable, OperationError,
-    RotationView, Services, apply, census, init, key_views, rotate, rotation_views,
+    Change, ColumnConfig, Desired, KeyringConfig, OperationError, RotationView, Services,
+    SourceConfig, TableConfig, apply, census, init, key_views, rotate, rotation_views,
 };
 use rekey_store::columns::{self, Protected};
 use sqlx::{AssertSqlSafe, Column, PgPool, Row, SqlitePool, TypeInfo, ValueRef};
@@ -54,7 +54,7 @@ pub struct Clinic {
     pub url: String,
     pub policy: KeyringPolicy,
     pub limits: Limits,
-    tables: Vec<DesiredTable>,
+    tables: Vec<TableConfig>,
     /// Columns that may be NULL.
     nullable: BTreeSet<(String, String)>,
     written: Mutex<BTreeMap<(String, i64), Values>>,
@@ -66,8 +66,8 @@ pub type Values = Vec<(String, BindValue)>;
 pub type Dumped = BTreeMap<String, Option<String>>;
 
 /// A table to protect; its name in `rekey.toml`, and in its database.
-pub fn table(name: &str, relation: &str, columns: Vec<DesiredColumn>) -> DesiredTable {
-    DesiredTable {
+pub fn table(name: &str, relation: &str, columns: Vec<ColumnConfig>) -> TableConfig {
+    TableConfig {
         name: name.to_owned(),
         relation: relation.to_owned(),
         on_update: OnUpdate::default(),
@@ -75,8 +75,8 @@ pub fn table(name: &str, relation: &str, columns: Vec<DesiredColumn>) -> Desired
     }
 }
 
-pub fn column(name: &str, bind: Bind) -> DesiredColumn {
-    DesiredColumn {
+pub fn column(name: &str, bind: Bind) -> ColumnConfig {
+    ColumnConfig {
         name: name.to_owned(),
         keyring: keyring("phi"),
         bind,
@@ -144,13 +144,13 @@ impl Clinic {
 
     /// What `rekey.toml` would say.
     pub fn desired(&self) -> Desired {
-        let phi = |name| DesiredKeyring {
+        let phi = |name| KeyringConfig {
             name: keyring(name),
             purpose: Purpose::Phi,
             algorithm: self.algorithm,
             policy: self.policy.clone(),
         };
-        let clinic = DesiredSource {
+        let clinic = SourceConfig {
             name: "clinic".to_owned(),
             url: self.url.clone().into(),
             limits: self.limits.clone(),
@@ -168,7 +168,7 @@ impl Clinic {
     }
 
     /// Protects these tables, and gives everyone their rights.
-    pub async fn protect(&mut self, tables: Vec<DesiredTable>) {
+    pub async fn protect(&mut self, tables: Vec<TableConfig>) {
         self.try_protect(tables).await.unwrap();
         self.grant().await;
         self.nullable.clear();
@@ -184,13 +184,13 @@ impl Clinic {
     }
 
     /// What is protected.
-    pub fn tables(&self) -> &[DesiredTable] {
+    pub fn tables(&self) -> &[TableConfig] {
         &self.tables
     }
 
     pub async fn try_protect(
         &mut self,
-        tables: Vec<DesiredTable>,
+        tables: Vec<TableConfig>,
     ) -> Result<Vec<Change>, OperationError> {
         self.tables = tables;
         apply(&self.services, &self.desired(), &operator()).await
@@ -204,7 +204,7 @@ impl Clinic {
     }
 
     /// Why these tables are refused.
-    pub async fn refusal(&mut self, tables: Vec<DesiredTable>) -> String {
+    pub async fn refusal(&mut self, tables: Vec<TableConfig>) -> String {
         let refused = self.try_protect(tables).await;
         refused.unwrap_err().to_string()
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rekey_domain::{Bind, KeyringPolicy, RotationState, Timing};
 use rekey_operations::{
-    DesiredTable, OperationError, accept_database, cancel_rotation, plan, release_column,
+    OperationError, TableConfig, accept_database, cancel_rotation, plan, release_column,
     resume_rotation,
 };
 use rekey_tests::{
@@ -21,7 +21,7 @@ const OTHERS: &str = "CREATE TABLE others (n INT NOT NULL, id INT PRIMARY KEY, s
 const ROWS: i64 = 63;
 const VALUES: u64 = 54;
 
-fn patients(relation: &str) -> Vec<DesiredTable> {
+fn patients(relation: &str) -> Vec<TableConfig> {
     vec![table("patients", relation, vec![column("ssn", Bind::Row)])]
 }
 
@@ -36,7 +36,7 @@ async fn clinic(kind: Kind) -> Clinic {
 }
 
 /// Why both a plan and an apply of these tables are refused, by a safety rule.
-async fn refused(clinic: &mut Clinic, tables: Vec<DesiredTable>) -> String {
+async fn refused(clinic: &mut Clinic, tables: Vec<TableConfig>) -> String {
     let applied = clinic.try_protect(tables).await.unwrap_err();
     let planned = plan(&clinic.services, &clinic.desired(), &operator())
         .await

@@ -8,7 +8,7 @@ use std::{
 
 use rekey_domain::Bind;
 use rekey_envelope::decode_base64;
-use rekey_operations::DesiredTable;
+use rekey_operations::TableConfig;
 use rekey_runtime::config::Config;
 use rekey_testkit::program;
 
@@ -49,7 +49,7 @@ fn named(name: &str) -> (String, String, String) {
     )
 }
 
-fn columns(name: &str) -> Vec<rekey_operations::DesiredColumn> {
+fn columns(name: &str) -> Vec<rekey_operations::ColumnConfig> {
     let (id, ssn, note) = named(name);
     vec![column(&ssn, Bind::Row), column(&note, listed(&[&id]))]
 }
@@ -152,7 +152,7 @@ async fn ids_of_dotted_names_are_told_apart() {
         CREATE TABLE a.b (n INT PRIMARY KEY, "c.d" BYTEA);"#;
     let mut clinic = Clinic::on(Kind::Postgres, sql).await;
     let of = |name, relation, protected| table(name, relation, vec![column(protected, Bind::Row)]);
-    let tables: Vec<DesiredTable> = vec![
+    let tables: Vec<TableConfig> = vec![
         of("one", r#"a."b.c""#, "d"),
         of("two", r#""a.b".c"#, "d"),
         of("three", r#""a%2Eb".c"#, "d"),

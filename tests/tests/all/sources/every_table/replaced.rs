@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rekey_domain::{Bind, KeyringPolicy, RotationState, Timing};
-use rekey_operations::{DesiredTable, release_column, resume_rotation};
+use rekey_operations::{TableConfig, release_column, resume_rotation};
 use rekey_tests::support::{Engine, operator, short, until};
 
 use super::clinic::{Clinic, Kind, column, table};
@@ -16,7 +16,7 @@ const VISITS: &str = "
 /// Each seventh row has no value.
 const ROWS: i64 = 63;
 
-fn patients() -> Vec<DesiredTable> {
+fn patients() -> Vec<TableConfig> {
     vec![table(
         "patients",
         "patients",
@@ -24,7 +24,7 @@ fn patients() -> Vec<DesiredTable> {
     )]
 }
 
-async fn clinic(kind: Kind, sql: &str, name: &str, tables: Vec<DesiredTable>) -> Clinic {
+async fn clinic(kind: Kind, sql: &str, name: &str, tables: Vec<TableConfig>) -> Clinic {
     let mut clinic = Clinic::on(kind, sql).await;
     clinic.policy = KeyringPolicy {
         timing: Timing {

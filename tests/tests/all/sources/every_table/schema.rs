@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rekey_domain::{Bind, KeyringPolicy, RotationState, Timing};
-use rekey_operations::{DesiredTable, census, release_column};
+use rekey_operations::{TableConfig, census, release_column};
 use rekey_tests::support::{Engine, open, operator, short, until};
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
@@ -16,7 +16,7 @@ const ROWS: i64 = 63;
 const EXCHANGE: &str = "ALTER TABLE patients RENAME COLUMN ssn TO t; \
     ALTER TABLE patients RENAME COLUMN copy TO ssn; ALTER TABLE patients RENAME COLUMN t TO copy";
 
-fn patients() -> Vec<DesiredTable> {
+fn patients() -> Vec<TableConfig> {
     vec![table(
         "patients",
         "patients",
@@ -24,7 +24,7 @@ fn patients() -> Vec<DesiredTable> {
     )]
 }
 
-async fn clinic(sql: &str, tables: Vec<DesiredTable>) -> Clinic {
+async fn clinic(sql: &str, tables: Vec<TableConfig>) -> Clinic {
     let mut clinic = Clinic::on(Kind::Sqlite, sql).await;
     clinic.policy = KeyringPolicy {
         timing: Timing {

@@ -1,7 +1,7 @@
 //! Tables whose rows lie in several: partitions and inheritance, all of them or none; and hidden rows.
 
 use rekey_domain::{Bind, BindValue};
-use rekey_operations::DesiredTable;
+use rekey_operations::TableConfig;
 use rekey_tests::roles::{APPLICATION, OPERATOR, UP};
 
 use super::clinic::{Clinic, Database, Kind, column, listed, table};
@@ -47,7 +47,7 @@ const PEOPLE: &str = r#"
     CREATE TABLE patients (ward INT DEFAULT 3, diagnosis BYTEA) INHERITS (people, places);
     CREATE SCHEMA "Old"; CREATE TABLE "Old"."Patients" (since DATE DEFAULT '2001-01-01') INHERITS (patients);"#;
 
-fn people() -> DesiredTable {
+fn people() -> TableConfig {
     let columns = vec![column("ssn", Bind::Row), column("note", Bind::Column)];
     table("people", "people", columns)
 }
