@@ -198,7 +198,7 @@ impl Cluster {
     }
 
     /// As these roles at the store and at the source.
-    fn rekey_as(&self, roles: [&str; 2], arguments: &[&str]) -> String {
+    pub fn rekey_as(&self, roles: [&str; 2], arguments: &[&str]) -> String {
         let mut command = self.command("rekey");
         let [store, source] = &self.databases;
         command.args(arguments).stdin(Stdio::null());

@@ -139,6 +139,22 @@ async fn is_used(broker: &TestBroker) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_demo_on_a_directory_that_has_one_is_refused_and_changes_nothing() {
+    let demo = Demo::with(&[]);
+    demo.completes("20").await;
+    let source = demo.dir.path().join("state/source.db");
+    let before = std::fs::read(&source).unwrap();
+    let again = demo.rekey(&["demo", "--rows", "20"]).await;
+    assert_eq!(again.code, 4, "{}", again.stderr);
+    assert!(
+        again.stderr.contains("is there already"),
+        "{}",
+        again.stderr
+    );
+    assert_eq!(std::fs::read(&source).unwrap(), before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_demo_over_postgresql_and_rabbitmq_stays_in_its_schema_and_a_second_is_refused() {
     let (database, broker) = (Database::create(OWNER).await, TestBroker::create().await);
     let demo = Demo::with(&[(DATABASE, &database.url_as(OWNER)), (AMQP, &broker.url())]);

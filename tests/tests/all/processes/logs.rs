@@ -108,3 +108,48 @@ async fn a_hostile_name_of_a_table_is_one_line_wherever_it_is_told() {
         assert!(!steers, "{line:?}");
     }
 }
+
+/// Who looks at a log at 3 a.m. finds one line a loss, not one a second.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_to_the_store_that_is_lost_is_one_line_and_so_is_its_return() {
+    let cluster = Cluster::of(0, Policy::default()).await;
+    let worker = cluster.start_with(Worker::Rotator, &[("REKEY_LOG", "debug")]);
+    let role = cluster.role(Worker::Rotator);
+    let connected = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE usename = '{role}' AND query LIKE 'LISTEN%'"
+    );
+    let connected = async || {
+        let count = sqlx::query_scalar::<_, i64>(AssertSqlSafe(connected.clone()));
+        count.fetch_one(&cluster.store).await.unwrap() == 1
+    };
+    until("a listener", async || connected().await.then_some(())).await;
+    // Nobody gets in while it is away, so that it tries in vain.
+    run(&cluster.store, &format!("ALTER ROLE {role} NOLOGIN")).await;
+    let all =
+        format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'");
+    run(&cluster.store, &all).await;
+    let said = |words: &str| {
+        worker
+            .said()
+            .iter()
+            .filter(|line| line.contains(words))
+            .count()
+    };
+    until("a line of the loss", async || {
+        (said("is lost") > 0).then_some(())
+    })
+    .await;
+    until("two attempts in vain", async || {
+        (said("not listening") > 1).then_some(())
+    })
+    .await;
+    assert_eq!(said("is lost"), 1);
+    run(&cluster.store, &format!("ALTER ROLE {role} LOGIN")).await;
+    until("a line of the return", async || {
+        (said("again") > 0).then_some(())
+    })
+    .await;
+    assert!(connected().await);
+    assert_eq!(said("connected to the store"), 1, "{:#?}", worker.said());
+    assert_eq!(said("is lost"), 1);
+}

@@ -5,7 +5,7 @@ use rekey_operations::{Services, verify_audit};
 use rekey_store::audit::{Action, Record};
 use rekey_tests::{
     cluster::{Cluster, Policy},
-    roles::{ALL, Database, OWNER},
+    roles::{ALL, Database, OPERATOR, OWNER},
     support::{operator, until},
 };
 use serde_json::Value;
@@ -375,5 +375,18 @@ async fn no_role_that_a_program_of_ours_connects_as_is_a_superuser_or_goes_aroun
         let pool = database.pool_as(role).await;
         let more: bool = sqlx::query_scalar(more).fetch_one(&pool).await.unwrap();
         assert!(!more, "{role}");
+    }
+}
+
+/// The store is a source too, and is where it is whoever says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_applies_finds_the_store_where_another_made_it() {
+    let cluster = Cluster::of(0, Policy::default()).await;
+    for _ in 0..2 {
+        let by_the_owner = cluster.rekey_as([OWNER, OPERATOR], &["apply"]);
+        let by_an_operator = cluster.rekey(&["apply"]);
+        for said in [by_the_owner, by_an_operator] {
+            assert!(!said.contains("url changed"), "{said}");
+        }
     }
 }

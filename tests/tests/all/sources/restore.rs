@@ -38,6 +38,19 @@ async fn a_copy_from_before_the_last_rotation_is_mended_by_another() {
             assert!(told.contains(said), "{said}: {told}");
         }
     }
+    // Another algorithm would retire the standby that they stand under.
+    let config = desk.file("rekey.toml");
+    let said = fs::read_to_string(&config).unwrap();
+    let purpose = "purpose = \"PHI\"\n";
+    let other = format!("{purpose}algorithm = \"AES-256-CBC\"\n");
+    fs::write(&config, said.replacen(purpose, &other, 1)).unwrap();
+    for refused in [&["apply"][..], &["apply", "--plan"]] {
+        let refused = clinic.rekey(refused);
+        assert_eq!(refused.code, 4, "{}", refused.stderr);
+        let why = "6 value(s) of keyring phi stand under phi/3";
+        assert!(refused.stderr.contains(why), "{}", refused.stderr);
+    }
+    fs::write(&config, said).unwrap();
     let _works = clinic.works();
     clinic.done(&["rotate", "phi", "--wait", "--timeout", "60s"]);
     clinic.done(&["columns", "check", "--count"]);

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, anyhow, bail};
 use rekey_deployment::{Places, sqlite_url};
+use rekey_operations::OperationError;
 use rekey_runtime::{
     config::{BrokerConfig, Config, SecretUrl, SourceConfig, StoreConfig},
     shutdown,
@@ -52,10 +53,11 @@ impl Site {
     fn refuse_used_directory(&self) -> anyhow::Result<()> {
         let file = self.source_file();
         if file.exists() {
-            bail!(
+            let why = format!(
                 "{} is there already; a demo starts on an empty directory",
                 file.display()
             );
+            return Err(OperationError::Refused(why).into());
         }
         Ok(())
     }
