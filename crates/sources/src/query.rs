@@ -81,8 +81,12 @@ pub struct CensusColumn {
 pub enum CountedBy {
     /// What has the form of one from its start to its end: what can be opened.
     Form,
-    /// Whatever begins as one: it may have been one, and is lost with its key.
+    /// Whatever begins as one: it may have been one, and is lost with its key. Of what is written in another way
+    /// than its column's, as [`AnyForm`](Self::AnyForm).
     Start,
+    /// What is as long as one at least, in whichever way it is written as a value of its own: as bytes, in base64,
+    /// in hex, text as bytes, bytes as text. No rotation could open it, and it is lost with its key.
+    AnyForm,
 }
 
 /// What a census shows of a pass over the rows, beside counting.

@@ -14,6 +14,7 @@ mod indexes;
 mod inspect;
 mod leftovers;
 mod measure;
+mod otherwise;
 mod pragma;
 mod ranges;
 mod read;

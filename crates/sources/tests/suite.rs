@@ -103,6 +103,7 @@ macro_rules! conformance {
                 inspect::a_sample_is_bounded_and_reaches_the_latest_rows,
                 inspect::ciphertext_is_found_in_any_column,
                 inspect::ciphertext_is_found_within_text,
+                inspect::ciphertext_that_is_written_in_another_way_is_counted_too,
                 inspect::hostile_names_are_candidates,
                 inspect::a_view_is_no_candidate,
                 inspect::looking_changes_nothing,

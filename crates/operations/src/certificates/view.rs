@@ -23,6 +23,8 @@ pub enum Signature {
     Waits,
     /// It was written by a program that did not sign, and stays as it is.
     Unsigned,
+    /// It is, and what is signed was changed, or the key is not one of ours: the store was tampered with.
+    Bad,
 }
 
 /// The certificate of a rotation.
@@ -48,6 +50,27 @@ pub(crate) fn signature(rotation: &rotations::Rotation) -> Option<Signature> {
             (None, None) => Signature::Unsigned,
         },
     )
+}
+
+/// What the certificate of a rotation says, and what its signature is worth. Of a signed one, what was signed.
+///
+/// # Errors
+/// [`OperationError::Store`].
+pub(crate) async fn shown(
+    services: &Services,
+    rotation: &rotations::Rotation,
+) -> Result<(Option<Value>, Option<Signature>), OperationError> {
+    let signature = signature(rotation);
+    let Some(jws) = &rotation.certificate_jws else {
+        let written = rotation.certificate.as_deref();
+        let said = written.and_then(|text| serde_json::from_str(text).ok());
+        return Ok((said, signature));
+    };
+    let keys = published::all(services).await?;
+    Ok(match verify_certificate(jws.as_bytes(), &keys) {
+        Ok(verified) => (Some(verified.payload), signature),
+        Err(_) => (None, Some(Signature::Bad)),
+    })
 }
 
 /// The certificate of a completed rotation. A signed one is verified with the published keys first.

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     Action, OperationError, Services, authorise,
-    certificates::{Signature, signature},
+    certificates::{self, Signature},
     keys::views::key_name,
     work::workers,
 };
@@ -158,9 +158,10 @@ pub(crate) async fn view(
         waiting.extend(workers::problems(&workers::all(services).await?));
     }
     let canary = rotation.canary();
+    let (certificate, certificate_signature) = certificates::shown(services, &rotation).await?;
     Ok(RotationView {
         id: rotation.id,
-        certificate_signature: signature(&rotation),
+        certificate_signature,
         target: key_name(services, &keyring, rotation.target_key_id).await?,
         keyring: keyring.name.to_string(),
         kind: rotation.kind,
@@ -187,8 +188,6 @@ pub(crate) async fn view(
         paused_because: rotation.paused_because,
         cancelled_because: rotation.cancelled_because,
         failure: rotation.failure,
-        certificate: rotation
-            .certificate
-            .and_then(|text| serde_json::from_str(&text).ok()),
+        certificate,
     })
 }

@@ -172,14 +172,11 @@ async fn check_gone(services: &Services, column: &Protected) -> Result<(), Opera
         let why = format!("it is not gone but renamed, to {relation}.{name}: rekey columns rename");
         return Err(refused(&column.spec.name, &why));
     }
-    // A table that has a number of its own was looked for by that.
-    if shape.is_none() && column.table.oid.is_some() {
-        return Ok(());
-    }
     refuse_renamed(services, &*source, column, shape.as_ref()).await
 }
 
-/// What was renamed and not dropped holds its values still: no other column where it may be now holds
+/// What was renamed and not dropped holds its values still, and so does a part that was detached before its table was
+/// dropped, or a table that goes on without the column that it inherited: no other column where it may be now holds
 /// ciphertext of ours. Those are the other columns of its table, or of all tables where that is not there.
 async fn refuse_renamed(
     services: &Services,
@@ -190,8 +187,7 @@ async fn refuse_renamed(
     let all = columns::all(services.store.db()).await?;
     let of_source = all.iter().filter(|one| one.source.id == column.source.id);
     let protected = protected(source, &of_source.collect::<Vec<_>>()).await;
-    let only = shape.map(|shape| shape.full_name.as_str());
-    let strays = strays::look(source, &protected, only).await?;
+    let strays = strays::look(source, &protected, shape).await?;
     let keys = key_names(services).await?;
     let mut found = strays.found.iter();
     if let Some(stray) = found.find(|stray| not_released(&stray.counts, &keys).is_some()) {
@@ -201,7 +197,9 @@ async fn refuse_renamed(
         );
         return Err(refused(&column.spec.name, &why));
     }
-    let Some(place) = strays.unreadable.first() else {
+    // A table that has a number of its own was looked for by that, and what was a part of it we may read.
+    let was_dropped = shape.is_none() && column.table.oid.is_some();
+    let Some(place) = strays.unreadable.first().filter(|_| !was_dropped) else {
         return Ok(());
     };
     let why = format!("it may have been renamed to {place}, which this role may not read");

@@ -4,7 +4,7 @@ mod left_behind;
 
 use std::{collections::HashMap, sync::Arc};
 
-use rekey_domain::{Bind, ColumnName, Principal, QuarantineReason};
+use rekey_domain::{Bind, ColumnName, Principal, QuarantineReason, TextEncoding};
 use rekey_sources::{Measure, Source, TableShape};
 use rekey_store::{
     audit,
@@ -74,7 +74,20 @@ pub async fn rename_column(
     let not_looked_at = left_behind::refuse(services, &all, &column, &now).await?;
     let id = &column.spec.column_id;
     let opening = now.open(services, &column).await?;
-    let looked_at = opening.tried - opening.not_for(QuarantineReason::NotCiphertext);
+    // In another form than the column had, nothing that it holds is ciphertext as far as a rotation goes.
+    let has_changed = now.place.encoding != column.spec.encoding;
+    let looked_at = match has_changed {
+        true => opening.tried,
+        false => opening.tried - opening.not_for(QuarantineReason::NotCiphertext),
+    };
+    if opening.opened == 0 && looked_at > 0 && has_changed {
+        return Err(refused(&format!(
+            "{} holds {} now and not {}, and none of {looked_at} value(s) opens so: convert them, as with decode(…, 'base64') or encode(…, 'base64'), or put the old type back",
+            now.place.relation,
+            form(now.place.encoding),
+            form(column.spec.encoding)
+        )));
+    }
     if opening.opened == 0 && looked_at > 0 {
         return Err(refused(&format!(
             "none of {looked_at} value(s) of ciphertext in {} opens under its id {id}: it is another column, or other columns bind it now",
@@ -112,6 +125,13 @@ pub async fn rename_column(
         .commit(audit::Action::ColumnRenamed, &old.to_string(), details)
         .await?;
     Ok(renamed)
+}
+
+fn form(encoding: TextEncoding) -> &'static str {
+    match encoding {
+        TextEncoding::Binary => "bytes",
+        TextEncoding::Base64 => "text",
+    }
 }
 
 /// What the database says of the column under its new name.

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use rekey_domain::{Found, KeyId, KeyName, KeyringName};
-use rekey_sources::{CensusColumn, Source, SourceError, TableShape};
+use rekey_sources::{CensusColumn, CountedBy, Source, SourceError, TableShape};
 use rekey_store::columns::Protected;
 
 use crate::{
@@ -32,15 +32,19 @@ pub(crate) struct Stray {
     pub(crate) counts: Vec<(Found, u64)>,
 }
 
-/// Looks at all tables, or at the one of this full name.
+/// Looks at all tables, or at this one and those that its rows lie in, which may have columns of their own.
 pub(crate) async fn look(
     source: &dyn Source,
     protected: &ProtectedColumns,
-    only: Option<&str>,
+    only: Option<&TableShape>,
 ) -> Result<Strays, SourceError> {
     let mut strays = Strays::default();
     for table in source.candidates().await? {
-        if only.is_some_and(|only| !protected.is_one_name(only, &table.full_name)) {
+        let is_of = |shape: &TableShape| {
+            protected.is_one_name(&shape.full_name, &table.full_name)
+                || shape.heaps.contains(&table.relation)
+        };
+        if only.is_some_and(|only| !is_of(only)) {
             continue;
         }
         let covered = |name: &str| protected.covers(&table.full_name, name);
@@ -51,7 +55,10 @@ pub(crate) async fn look(
             .columns
             .iter()
             .filter(|column| !covered(&column.name))
-            .cloned()
+            .map(|column| CensusColumn {
+                by: CountedBy::AnyForm,
+                ..column.clone()
+            })
             .collect();
         if columns.is_empty() {
             continue;

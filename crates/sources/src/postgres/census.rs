@@ -421,7 +421,7 @@ pub(super) fn add(
     }
     // What is not UTF-8 is no base64.
     let group = text(row, 1)?.unwrap_or_default();
-    let found = sql::found(group, columns[column].encoding);
+    let found = sql::found(group);
     let values: i64 = row.try_get(2)?;
     *counts.entry((column, found)).or_default() += values.unsigned_abs();
     Ok(())

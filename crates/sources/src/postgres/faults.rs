@@ -79,18 +79,20 @@ pub(super) fn refusal(error: &Error) -> Option<Refusal> {
         }
         _ => return Some(Refusal::Trigger),
     };
-    // Of the schema, and no value.
     let named = error.as_database_error().and_then(|said| said.constraint());
-    Some(Refusal::Rule(match named {
-        Some(name) => format!("{kind}, {}", super::names::quote(name)),
-        None => kind.to_owned(),
-    }))
+    Some(Refusal::Rule {
+        kind,
+        named: named.map(str::to_owned),
+    })
 }
 
 /// What refused an update.
 pub(super) enum Refusal {
-    /// A rule of the table, for people.
-    Rule(String),
+    /// A rule of the table, of this kind. Code of the table's owner may say that it is one, and call it what it likes.
+    Rule {
+        kind: &'static str,
+        named: Option<String>,
+    },
     /// One of those that fire; which, the server does not say.
     Trigger,
 }

@@ -28,7 +28,7 @@ pub(super) async fn holders(
          LEFT JOIN pg_catalog.pg_locks t ON l.pid IS NULL AND t.pid IS NULL AND t.granted \
              AND t.locktype = 'transactionid' AND t.virtualtransaction = l.virtualtransaction \
          LEFT JOIN pg_catalog.pg_prepared_xacts p ON p.transaction = t.transactionid \
-         WHERE {OTHERS} GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY rank, 6 LIMIT $2",
+         WHERE {OTHERS} GROUP BY 1, 2, 3, 4, 5 ORDER BY rank, 5 LIMIT $2",
         who::OF_A_LOCK
     );
     let rows = sqlx::query(AssertSqlSafe(sql)).bind(table.oid).bind(NAMED);

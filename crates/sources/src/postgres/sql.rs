@@ -47,24 +47,53 @@ const EMPTY: &str = "-";
 /// column full of plaintext is one group.
 pub(super) fn group(value: &str, encoding: TextEncoding, by: CountedBy) -> String {
     let ours = match by {
-        CountedBy::Form => is_ciphertext(value, encoding),
+        CountedBy::Form | CountedBy::AnyForm => is_ciphertext(value, encoding),
         CountedBy::Start => begins_as_ciphertext(value, encoding),
     };
     let shown = match encoding {
         TextEncoding::Binary => format!("pg_catalog.encode({}, 'hex')", prefix(value, encoding)),
         TextEncoding::Base64 => prefix(value, encoding),
     };
+    let other = match by {
+        CountedBy::Form => "''".to_owned(),
+        CountedBy::Start | CountedBy::AnyForm => written_otherwise(value, encoding),
+    };
     let empty = is_empty(value);
     format!(
-        "CASE WHEN {value} IS NULL THEN NULL WHEN {empty} THEN '{EMPTY}' WHEN {ours} THEN {shown} ELSE '' END"
+        "CASE WHEN {value} IS NULL THEN NULL WHEN {empty} THEN '{EMPTY}' WHEN {ours} THEN {shown} ELSE {other} END"
     )
 }
 
+/// The key's hex digits or first characters, of a value that is ciphertext in base64 or in hex, whatever is around
+/// it; '' for others. As bytes that are text, or as text.
+fn written_otherwise(value: &str, encoding: TextEncoding) -> String {
+    let text = match encoding {
+        TextEncoding::Binary => {
+            let start = first_bytes(value, LOOKED_AT);
+            format!("pg_catalog.encode({start}, 'escape') COLLATE pg_catalog.\"C\"")
+        }
+        TextEncoding::Base64 => first_characters(value, LOOKED_AT),
+    };
+    let digits = (rekey_envelope::MIN_LEN - rekey_envelope::PREFIX_LEN) * 2;
+    let hex = format!(
+        "^[^A-Za-z0-9+/]*(?:0?[xX])?[^A-Za-z0-9+/]*(01[0-9A-Fa-f]{{8}})[0-9A-Fa-f]{{{digits}}}"
+    );
+    let characters = (rekey_envelope::MIN_LEN * 8).div_ceil(6) - 7;
+    let base64 =
+        format!("^[^A-Za-z0-9+/]*(A[Q-Za-f][A-Za-z0-9+/]{{5}})[A-Za-z0-9+/]{{{characters}}}");
+    format!(
+        "coalesce(pg_catalog.substring({text}, '{hex}'), pg_catalog.substring({text}, '{base64}'), '')"
+    )
+}
+
+/// As much of a value as is looked at for how it is written: the shortest ciphertext in hex, and what may be around it.
+const LOOKED_AT: usize = 160;
+
 /// What the values of a group are.
-pub(super) fn found(group: &str, encoding: TextEncoding) -> Found {
+pub(super) fn found(group: &str) -> Found {
     match group {
         EMPTY => Found::Empty,
-        group => key_of_group(group, encoding).map_or(Found::NotCiphertext, Found::Key),
+        group => key_of_group(group).map_or(Found::NotCiphertext, Found::Key),
     }
 }
 
@@ -175,11 +204,11 @@ pub(super) fn of_rows(rows: &[TupleId]) -> String {
     format!("t.ctid OPERATOR(pg_catalog.>=) {first} AND t.ctid OPERATOR(pg_catalog.<=) {last}")
 }
 
-/// The key that a group stands for.
-pub(super) fn key_of_group(group: &str, encoding: TextEncoding) -> Option<KeyId> {
-    match encoding {
-        TextEncoding::Binary => group.get(2..).and_then(|digits| digits.parse().ok()),
-        TextEncoding::Base64 => rekey_envelope::key_id_of_text_prefix(group),
+/// The key that a group stands for: its prefix in hex, or its first characters.
+fn key_of_group(group: &str) -> Option<KeyId> {
+    match group.strip_prefix("01") {
+        Some(digits) => digits.parse().ok(),
+        None => rekey_envelope::key_id_of_text_prefix(group),
     }
 }
 
@@ -222,10 +251,9 @@ mod tests {
     #[test]
     fn a_group_names_its_key() {
         let key = Some(KeyId::new(0x0a1b_2c3d));
-        assert_eq!(key_of_group("010a1b2c3d", TextEncoding::Binary), key);
-        assert_eq!(key_of_group("AQobLD0", TextEncoding::Base64), key);
-        for encoding in [TextEncoding::Binary, TextEncoding::Base64] {
-            assert_eq!(key_of_group("", encoding), None);
-        }
+        assert_eq!(key_of_group("010a1b2c3d"), key);
+        assert_eq!(key_of_group("010A1B2C3D"), key);
+        assert_eq!(key_of_group("AQobLD0"), key);
+        assert_eq!(key_of_group(""), None);
     }
 }

@@ -2,9 +2,10 @@
 
 use sqlx::{Row, postgres::PgRow};
 
-/// What is known of the session of lock `l`, for [`name`]: its first six columns.
+/// What is known of the session of lock `l`, for [`name`]: its first five columns. Not the name that an application
+/// gives itself, which may be anything.
 pub(super) const OF_A_LOCK: &str = "l.pid, p.gid, coalesce(a.usename, p.owner)::pg_catalog.text, \
-    a.application_name, coalesce(a.datname, p.database)::pg_catalog.text, \
+    coalesce(a.datname, p.database)::pg_catalog.text, \
     pg_catalog.to_char(coalesce(a.xact_start, p.prepared) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')";
 
 /// A process, or a prepared transaction, with what our role may know of it.
@@ -16,12 +17,7 @@ pub(super) fn name(row: &PgRow) -> Result<String, sqlx::Error> {
         (None, Some(gid)) => format!("prepared transaction {gid:?}"),
         (None, None) => "a prepared transaction".to_owned(),
     };
-    let about = [
-        ("of", text(2)?),
-        ("by", text(3)?),
-        ("in", text(4)?),
-        ("since", text(5)?),
-    ];
+    let about = [("of", text(2)?), ("in", text(3)?), ("since", text(4)?)];
     for (word, what) in about {
         if let Some(what) = what.filter(|what| !what.is_empty()) {
             name.push_str(&format!(" {word} {what:?}"));

@@ -351,7 +351,11 @@ impl Writer<'_> {
 
     fn refused(&self, row: &RowSwap<'_>, refusal: Refusal) -> SourceError {
         let rule = match refusal {
-            Refusal::Rule(rule) => rule,
+            Refusal::Rule { kind, named } if self.firing.names.is_empty() => match named {
+                Some(name) => format!("{kind}, {}", super::names::quote(&name)),
+                None => kind.to_owned(),
+            },
+            Refusal::Rule { kind, .. } => format!("{kind}, or {}", self.firing.by()),
             Refusal::Trigger if self.firing.names.is_empty() => "a trigger".to_owned(),
             Refusal::Trigger => self.firing.by(),
         };

@@ -1,9 +1,11 @@
 //! Counting the values of a column by the key their first bytes name.
 
 use rekey_domain::{Found, KeyId, Range, TextEncoding};
-use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{
+    AssertSqlSafe, Connection, Row, SqliteConnection, TypeInfo, ValueRef, sqlite::SqliteRow,
+};
 
-use super::{catalogue::Table, faults::Located, leftovers, ranges, sql};
+use super::{catalogue::Table, faults::Located, leftovers, otherwise, ranges, sql};
 use crate::{
     CensusColumn, Counted, CountedBy, PassToShow, SourceError, census::Counting, place::Place,
 };
@@ -125,7 +127,7 @@ async fn groups(
         query = query.bind(range.first).bind(range.last);
     }
     let rows = query.fetch_all(connection).await.at(&table.place)?;
-    let groups = rows.iter().map(|row| group(row, column.encoding));
+    let groups = rows.iter().map(group);
     groups.collect::<Result<_, sqlx::Error>>().at(&table.place)
 }
 
@@ -150,24 +152,26 @@ fn select(table: &Table, column: &CensusColumn) -> Result<String, SourceError> {
 /// What tells a value's key, or that it is empty; NULL for what has not the form of ciphertext.
 pub(super) fn start_of_ciphertext(value: &str, encoding: TextEncoding, by: CountedBy) -> String {
     let ours = match by {
-        CountedBy::Form => sql::is_ciphertext(value, encoding),
+        CountedBy::Form | CountedBy::AnyForm => sql::is_ciphertext(value, encoding),
         CountedBy::Start => sql::begins_as_ciphertext(value, encoding),
     };
-    let (empty, length) = (sql::is_empty(value), sql::prefix_length(encoding));
-    let mark = match encoding {
-        TextEncoding::Binary => format!("CAST('{EMPTY}' AS BLOB)"),
-        TextEncoding::Base64 => format!("'{EMPTY}'"),
+    let other = match by {
+        CountedBy::Form => "NULL".to_owned(),
+        CountedBy::Start | CountedBy::AnyForm => otherwise::start(value, encoding),
     };
-    format!("CASE WHEN {empty} THEN {mark} WHEN {ours} THEN substr({value}, 1, {length}) END")
+    let (empty, length) = (sql::is_empty(value), sql::prefix_length(encoding));
+    let start = format!("substr({value}, 1, {length})");
+    format!("CASE WHEN {empty} THEN '{EMPTY}' WHEN {ours} THEN {start} ELSE {other} END")
 }
 
 /// In place of a start: shorter than one.
 const EMPTY: &str = "-";
 
-pub(super) fn group(row: &SqliteRow, encoding: TextEncoding) -> Result<(Found, u64), sqlx::Error> {
-    let found = match encoding {
-        TextEncoding::Binary => of_bytes(row.try_get(0)?),
-        TextEncoding::Base64 => of_text(row)?,
+pub(super) fn group(row: &SqliteRow) -> Result<(Found, u64), sqlx::Error> {
+    let start = row.try_get_raw(0)?;
+    let found = match start.type_info().name() {
+        "BLOB" => of_bytes(row.try_get(0)?),
+        _ => of_text(row)?,
     };
     let values: i64 = row.try_get(1)?;
     Ok((found, values.unsigned_abs()))
@@ -175,11 +179,7 @@ pub(super) fn group(row: &SqliteRow, encoding: TextEncoding) -> Result<(Found, u
 
 /// The key whose prefix this is; none if it is shorter than one.
 fn of_bytes(start: Option<Vec<u8>>) -> Found {
-    let start = start.unwrap_or_default();
-    if start == EMPTY.as_bytes() {
-        return Found::Empty;
-    }
-    let start = <[u8; rekey_envelope::PREFIX_LEN]>::try_from(start);
+    let start = <[u8; rekey_envelope::PREFIX_LEN]>::try_from(start.unwrap_or_default());
     start.map_or(Found::NotCiphertext, |[_, id @ ..]| {
         Found::Key(KeyId::new(u32::from_be_bytes(id)))
     })
@@ -195,6 +195,8 @@ fn of_text(row: &SqliteRow) -> Result<Found, sqlx::Error> {
     if prefix == Some(EMPTY) {
         return Ok(Found::Empty);
     }
-    let key = prefix.and_then(rekey_envelope::key_id_of_text_prefix);
+    let key = prefix.and_then(|prefix| {
+        rekey_envelope::key_id_of_text_prefix(prefix).or_else(|| otherwise::key(prefix))
+    });
     Ok(key.map_or(Found::NotCiphertext, Found::Key))
 }

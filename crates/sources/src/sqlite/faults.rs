@@ -134,19 +134,40 @@ fn meaning(primary: i32, code: i32, message: &str) -> String {
     format!("{meaning} (SQLite code {code})")
 }
 
-/// Messages about names and syntax come from the schema and hold no values; the others may.
-fn schema_problem(message: &str) -> &str {
-    let harmless = [
-        "no such function: ",
-        "no such collation sequence: ",
-        "no such module: ",
-        "no such table: ",
-        "no such column: ",
-        "unknown database ",
-        "cannot UPDATE generated column ",
+/// What a message says, without its words: a virtual table may put what it was given into any of them.
+fn schema_problem(message: &str) -> &'static str {
+    let known = [
+        (
+            "no such function: ",
+            "it names a function that is not there",
+        ),
+        (
+            "no such collation sequence: ",
+            "it names a collation that is not there",
+        ),
+        (
+            "no such module: ",
+            "it is, or names, a virtual table whose module is not there",
+        ),
+        (
+            "no such table: ",
+            "a trigger or view names a table that is not there",
+        ),
+        (
+            "no such column: ",
+            "a trigger, view or index names a column that is not there",
+        ),
+        (
+            "unknown database ",
+            "a trigger or view names a database that is not there",
+        ),
+        (
+            "cannot UPDATE generated column ",
+            "a protected column is generated",
+        ),
     ];
-    let named = harmless.iter().any(|start| message.starts_with(start));
-    if named { message } else { "a statement failed" }
+    let said = known.iter().find(|(start, _)| message.starts_with(start));
+    said.map_or("a statement failed", |(_, meaning)| meaning)
 }
 
 /// The rule of the user's that refused an update, if one did.

@@ -114,7 +114,7 @@ pub(super) async fn of(
         let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(&mut *connection);
         let mut counts = BTreeMap::new();
         for row in &rows.await.at(&table.place)? {
-            let (found, values) = census::group(row, column.encoding).at(&table.place)?;
+            let (found, values) = census::group(row).at(&table.place)?;
             *counts.entry(found).or_default() += values;
         }
         sample.counts.push(counts.into_iter().collect());

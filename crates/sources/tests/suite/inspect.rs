@@ -7,7 +7,7 @@ use rekey_sources::{
 };
 
 use super::{
-    fixture::{Fixture, NEW, OLD, Patient, ciphertext, patient},
+    fixture::{Fixture, NEW, OLD, Patient, ciphertext, found, patient},
     names::NAMES,
 };
 
@@ -253,6 +253,67 @@ pub async fn ciphertext_is_found_within_text(fixture: &impl Fixture) {
             of("dump", &hex),
             of("ascii", &base64),
         ]
+    );
+}
+
+/// Whoever releases a column, or leaves one behind, loses what is in it, in whichever way it is written.
+pub async fn ciphertext_that_is_written_in_another_way_is_counted_too(fixture: &impl Fixture) {
+    let sealed = ciphertext(OLD, 1, 60);
+    let (digits, base64) = (hex::encode(&sealed), rekey_envelope::encode_base64(&sealed));
+    let bytes = fixture.bytes();
+    let create = format!("CREATE TABLE papers (id INTEGER PRIMARY KEY, sealed {bytes}, text TEXT)");
+    fixture.execute(&create).await;
+    let upper = digits.to_uppercase();
+    let texts = [
+        digits.clone(),
+        format!("0x{digits}"),
+        format!("\\x{digits}"),
+        format!(" X''{upper}''"),
+        format!("\t{base64}\r\n"),
+        format!("\"{base64}\""),
+    ];
+    let ascii = |text: &str| fixture.literal(text.as_bytes());
+    let as_text = texts.iter().map(|text| format!("NULL, '{text}'"));
+    let as_bytes = [&digits, &upper, &base64].map(|text| format!("{}, NULL", ascii(text)));
+    // Neither is long enough, and the others only look like it.
+    let none = [
+        &digits[..60],
+        &base64[..40],
+        "0112345678",
+        "Aquinas",
+        "AQUARIUM",
+    ];
+    let none = none.map(|text| format!("{}, ' {text}'", ascii(text)));
+    let rows = as_text.chain(as_bytes).chain(none);
+    for (id, row) in rows.enumerate() {
+        fixture
+            .execute(&format!(
+                "INSERT INTO papers (id, sealed, text) VALUES ({id}, {row})"
+            ))
+            .await;
+    }
+    for by in [CountedBy::Start, CountedBy::AnyForm] {
+        for (name, encoding, ours) in [
+            ("sealed", TextEncoding::Binary, 3),
+            ("text", TextEncoding::Base64, 6),
+        ] {
+            let column = CensusColumn {
+                by,
+                ..column(name, encoding)
+            };
+            let counted = fixture.source().census("papers", &[column], None).await;
+            let counted = found(counted.unwrap().remove(0));
+            let expected = [(Found::Key(OLD), ours), (Found::NotCiphertext, 5)];
+            assert_eq!(counted, expected, "{name} by {by:?}");
+        }
+    }
+    let form = [column("sealed", TextEncoding::Binary)];
+    let counted = fixture.source().census("papers", &form, None).await;
+    let counted = found(counted.unwrap().remove(0));
+    assert_eq!(
+        counted,
+        [(Found::NotCiphertext, 8)],
+        "no rotation opens them"
     );
 }
 

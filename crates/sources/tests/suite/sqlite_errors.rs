@@ -214,3 +214,22 @@ async fn a_trigger_that_refuses_is_named_without_its_words() {
         "{message}"
     );
 }
+
+/// A virtual table that a trigger asks takes what it is given for a query, and says what it does not find.
+#[tokio::test]
+async fn what_a_virtual_table_says_does_not_travel() {
+    let fixture = SqliteFixture::new("delete").await;
+    let update = update(&fixture).await;
+    for sql in [
+        "CREATE VIRTUAL TABLE search USING fts5(text)",
+        "UPDATE patients SET name = 'Canary98'",
+        "CREATE TRIGGER asks BEFORE UPDATE OF ssn ON patients \
+         BEGIN DELETE FROM search WHERE search MATCH (OLD.name || ':x'); END",
+    ] {
+        fixture.execute(sql).await;
+    }
+    let error = write_error(&fixture, update).await;
+    let said = format!("{error} {error:?}");
+    assert!(said.contains("a column that is not there"), "{said}");
+    assert!(!said.contains("Canary"), "{said}");
+}

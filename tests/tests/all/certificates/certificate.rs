@@ -269,6 +269,37 @@ async fn a_signature_that_was_put_into_the_store_is_not_shown_as_one() {
             .await
             .is_err()
     );
+    let shown = rotation_view(&clinic.services, view.id, &operator())
+        .await
+        .unwrap();
+    assert_eq!(
+        (shown.certificate, shown.certificate_signature),
+        (None, Some(Signature::Bad))
+    );
+}
+
+/// What is shown as signed is what was signed, whatever else the store has of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_was_changed_beside_its_signature_is_shown_as_it_was_signed() {
+    let clinic = Deployment::of(30).await;
+    let engine = Engine::start(&clinic.services);
+    let (view, _) = rotated(&clinic, &phi()).await;
+    signed(&clinic, &view).await;
+    engine.stop().await;
+    let before = rotation_view(&clinic.services, view.id, &operator())
+        .await
+        .unwrap();
+    clinic
+        .in_store(
+            "UPDATE rotation SET certificate = replace(certificate, '\"moved\":', '\"moved\":9')",
+        )
+        .await;
+    let after = rotation_view(&clinic.services, view.id, &operator())
+        .await
+        .unwrap();
+    assert_eq!(after.certificate_signature, Some(Signature::Signed));
+    assert_eq!(after.certificate, before.certificate);
+    assert!(after.certificate.is_some());
 }
 
 #[tokio::test]

@@ -45,7 +45,9 @@ async fn what_a_trigger_raises_is_in_no_log_event_or_dead_letter() {
              PERFORM set_config('client_min_messages', 'debug1', false);
              RAISE DEBUG '%', '{CANARY}'; RAISE INFO '%', '{CANARY}';
              RAISE NOTICE '%', '{CANARY}'; RAISE WARNING '%', '{CANARY}';
-             IF NEW.id = 7 THEN RAISE EXCEPTION '%', '{CANARY}'; END IF;
+             IF NEW.id = 7 THEN RAISE EXCEPTION '%', '{CANARY}'
+                 USING ERRCODE = '23514', CONSTRAINT = '{CANARY}', TABLE = '{CANARY}', COLUMN = '{CANARY}',
+                     DETAIL = '{CANARY}', HINT = '{CANARY}', DATATYPE = '{CANARY}', SCHEMA = '{CANARY}'; END IF;
              RETURN NEW; END $$;
          CREATE TRIGGER loud BEFORE UPDATE ON patients FOR EACH ROW EXECUTE FUNCTION loud()"
     );

@@ -279,6 +279,63 @@ async fn a_column_of_another_type_or_other_bind_columns_goes_on_where_its_values
     clinic.assert_all_move();
 }
 
+/// Base64 as bytes, bytes as text: no rotation could open them, and nobody else loses the key to them either.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_written_in_another_way_is_neither_released_nor_left_behind() {
+    for clinic in Clinic::both().await {
+        let other = clinic.by_kind("CAST(ssn AS TEXT)", "encode(ssn, 'base64')::bytea");
+        clinic
+            .sql(&format!("UPDATE patients SET ssn = {other}"))
+            .await;
+        let refused = clinic.rekey(&["columns", "release", "clinic.patients.ssn"]);
+        assert_eq!(refused.code, 4, "{}{}", refused.stdout, refused.stderr);
+        let why = "6 value(s) of ciphertext of ours";
+        assert!(refused.stderr.contains(why), "{}", refused.stderr);
+        let refused = clinic.rekey(&[
+            "columns",
+            "rename",
+            "clinic.patients.ssn",
+            "clinic.patients.x",
+        ]);
+        assert_ne!(refused.code, 0, "{}", refused.stdout);
+
+        let bytes = clinic.by_kind("BLOB", "bytea");
+        clinic
+            .sql(&format!(
+                "ALTER TABLE patients RENAME TO old; \
+                 CREATE TABLE patients (id INTEGER PRIMARY KEY, ssn {bytes}, notes {bytes})"
+            ))
+            .await;
+        let _works = clinic.works();
+        let rotated = clinic.rekey(&["rotate", "phi", "--wait", "--timeout", "20s"]);
+        assert_ne!(rotated.code, 0, "{}", rotated.stdout);
+        let refused = clinic.rekey(&["apply"]);
+        assert_eq!(refused.code, 4, "{}{}", refused.stdout, refused.stderr);
+        // Without it, nothing of it is left.
+        clinic.sql("DROP TABLE patients; ALTER TABLE old RENAME TO patients; UPDATE patients SET ssn = NULL").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_column_of_another_type_whose_values_were_not_converted_is_not_followed() {
+    for clinic in Clinic::both().await {
+        let other_type = clinic.by_kind(
+            "CREATE TABLE n (id INTEGER PRIMARY KEY, ssn TEXT, notes BLOB); INSERT INTO n SELECT * FROM patients; \
+             DROP TABLE patients; ALTER TABLE n RENAME TO patients",
+            "ALTER TABLE patients ALTER ssn TYPE text USING encode(ssn, 'hex')",
+        );
+        clinic.sql(other_type).await;
+        let name = "clinic.patients.ssn";
+        let refused = clinic.rekey(&["columns", "rename", name, name]);
+        assert_eq!(refused.code, 4, "{}{}", refused.stdout, refused.stderr);
+        for said in ["holds text now and not bytes", "none of 6 value(s) opens"] {
+            assert!(refused.stderr.contains(said), "{}", refused.stderr);
+        }
+        let released = clinic.rekey(&["columns", "release", name]);
+        assert_ne!(released.code, 0, "{}{}", released.stdout, released.stderr);
+    }
+}
+
 /// As many times as the table was copied, its values open.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_of_some_rows_is_not_taken_for_the_table_that_was_renamed() {

@@ -40,7 +40,7 @@ pub(super) async fn refuse(
 ) -> Result<Vec<String>, OperationError> {
     let only = match old_place(column, now).await? {
         Old::Same => return Ok(Vec::new()),
-        Old::OtherColumn => Some(now.shape.full_name.as_str()),
+        Old::OtherColumn => Some(&now.shape),
         Old::Elsewhere => None,
     };
     // The columns of its table go along, and leave the old one, too.

@@ -1,8 +1,11 @@
 //! Tables whose rows lie in several: partitions and inheritance, all of them or none; and hidden rows.
 
 use rekey_domain::{Bind, BindValue};
-use rekey_operations::TableConfig;
-use rekey_tests::roles::{APPLICATION, OPERATOR, UP};
+use rekey_operations::{TableConfig, release_column};
+use rekey_tests::{
+    roles::{APPLICATION, OPERATOR, UP},
+    support::operator,
+};
 
 use super::clinic::{Clinic, Database, Kind, column, listed, table};
 
@@ -188,4 +191,34 @@ async fn a_table_that_hides_rows_from_us_is_refused_with_the_remedy() {
     clinic.protect(patients()).await;
     clinic.fill("patients", 1..=10, |_| vec![]).await;
     assert_eq!(clinic.rotates().await.rows, 9);
+}
+
+/// A part that was detached, and a table that inherited the column and keeps it, hold their values still.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_column_that_is_gone_from_the_parent_alone_is_not_gone() {
+    let gone = [
+        (PEOPLE, people as fn() -> TableConfig, "ALTER TABLE ONLY people DROP COLUMN ssn", "clinic.people.ssn", "\"patients\".ssn"),
+        (
+            "CREATE TABLE people (n INT, id INT PRIMARY KEY, ssn BYTEA, note TEXT) PARTITION BY LIST (id);
+             CREATE TABLE patients PARTITION OF people DEFAULT;",
+            people,
+            "ALTER TABLE people DETACH PARTITION patients; DROP TABLE people",
+            "clinic.people.ssn",
+            "\"patients\".ssn",
+        ),
+    ];
+    for (schema, tables, drop, name, left) in gone {
+        let mut clinic = Clinic::on(Kind::Postgres, schema).await;
+        clinic.protect(vec![tables()]).await;
+        let values = |n: i64| vec![("id", n.into())];
+        clinic.fill_part("patients", "people", 1..20, values).await;
+        clinic.execute(drop).await;
+        let (name, desired) = (name.parse().unwrap(), clinic.desired());
+        let released = release_column(&clinic.services, &desired, &name, true, &operator()).await;
+        let said = released.unwrap_err().to_string();
+        assert!(
+            said.contains(left) && said.contains("ciphertext of ours"),
+            "{said}"
+        );
+    }
 }
