@@ -38,7 +38,7 @@ struct Held {
 }
 
 /// What a set says of a key.
-enum Found {
+enum Answer {
     Key(Arc<KeysetKey>),
     /// It is not in the set, and the set was asked for after the question was put.
     NoSuchKey,
@@ -75,20 +75,20 @@ impl HeldKeyset {
         id: KeyId,
     ) -> Result<Arc<KeysetKey>, ClientError> {
         let before = locked(&self.held).requests;
-        if let Found::Key(key) = self.find(id, before) {
+        if let Answer::Key(key) = self.find(id, before) {
             return Ok(key);
         }
         let _turn = self.asking.lock().await;
         for _ in 0..=ATTEMPTS {
             match self.find(id, before) {
-                Found::Key(key) => return Ok(key),
-                Found::NoSuchKey => {
+                Answer::Key(key) => return Ok(key),
+                Answer::NoSuchKey => {
                     return Err(ClientError::UnknownKey {
                         key: id,
                         keyring: self.keyring.clone(),
                     });
                 }
-                Found::AskAgain => {}
+                Answer::AskAgain => {}
             }
             let asked = self.time.now();
             let (request, changes) = {
@@ -105,17 +105,17 @@ impl HeldKeyset {
 
     /// What the set says; `before` are the requests begun before the question was put. A set asked
     /// for later answers it in any case.
-    fn find(&self, id: KeyId, before: u64) -> Found {
+    fn find(&self, id: KeyId, before: u64) -> Answer {
         let now = self.time.now();
         let held = locked(&self.held);
         let usable = |(request, ends): &(u64, Instant)| *request > before || now < *ends;
         let Some((request, _)) = held.set.filter(usable) else {
-            return Found::AskAgain;
+            return Answer::AskAgain;
         };
         match held.keys.get(&id) {
-            Some(key) => Found::Key(Arc::clone(key)),
-            None if request > before => Found::NoSuchKey,
-            None => Found::AskAgain,
+            Some(key) => Answer::Key(Arc::clone(key)),
+            None if request > before => Answer::NoSuchKey,
+            None => Answer::AskAgain,
         }
     }
 

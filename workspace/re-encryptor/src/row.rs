@@ -214,7 +214,7 @@ async fn seal(
     found: &[Option<KeyId>],
     moved: &mut Moved,
 ) -> Result<Vec<Option<StoredValue>>, OperationError> {
-    let places = Places {
+    let binds = Binds {
         rows,
         columns: &work.columns,
         bind_columns: &work.query.bind_columns,
@@ -242,7 +242,7 @@ async fn seal(
                 _ if damage.is_some() => Opened::Not(QuarantineReason::Unreadable),
                 None => Opened::Not(QuarantineReason::NotCiphertext),
                 Some(Met::Not(reason)) => Opened::Not(*reason),
-                Some(Met::Key(key)) => places.open(key, row, index, stored, &mut looked_for),
+                Some(Met::Key(key)) => binds.open(key, row, index, stored, &mut looked_for),
             };
             sealed.push(match (opened, target) {
                 (Opened::Moved { .. }, _) if found.is_some_and(|id| work.settled.contains(&id)) => {
@@ -346,14 +346,14 @@ pub fn withheld<'a>(
     })
 }
 
-/// The places that values of a page may be bound to.
-struct Places<'a> {
+/// What values of a page may be bound to.
+struct Binds<'a> {
     rows: &'a [SourceRow],
     columns: &'a [Protected],
     bind_columns: &'a [String],
 }
 
-impl Places<'_> {
+impl Binds<'_> {
     /// Opens a value at its place; if it does not open, says whether it belongs to another.
     fn open(
         &self,

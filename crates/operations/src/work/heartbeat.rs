@@ -9,7 +9,7 @@ use rekey_runtime::{Asked, hostname};
 use rekey_sources::SourceError;
 use rekey_store::{
     StoreError, columns,
-    heartbeats::{self, Worker as Beating},
+    heartbeats::{self, Process},
 };
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -33,7 +33,7 @@ pub async fn beat(
     transport: Option<&dyn Transport>,
     shutdown: &CancellationToken,
 ) {
-    let beating = Beating {
+    let beating = Process {
         id: Uuid::now_v7(),
         worker: worker.name(),
         place: format!("{}#{}", hostname(), std::process::id()),
@@ -61,7 +61,7 @@ pub async fn beat(
 
 async fn sign(
     services: &Services,
-    beating: &Beating,
+    beating: &Process,
     lacks: Option<&str>,
 ) -> Result<(), StoreError> {
     let unit = services.store.begin_forgettable().await?;
@@ -69,7 +69,7 @@ async fn sign(
     unit.commit().await
 }
 
-async fn end(services: &Services, beating: &Beating) -> Result<(), StoreError> {
+async fn end(services: &Services, beating: &Process) -> Result<(), StoreError> {
     let unit = services.store.begin_forgettable().await?;
     heartbeats::end(&unit, beating).await?;
     unit.commit().await

@@ -19,7 +19,7 @@ use crate::{
 
 /// Of more partitions, as many from the first to the last are looked at.
 const PARTS: usize = 16;
-/// Places in a part, from its first block to its last.
+/// Spread in a part, from its first block to its last.
 const PLACES: i64 = 8;
 
 /// Looks at about `rows` rows.
@@ -47,22 +47,22 @@ pub(super) async fn of(
     })
 }
 
-/// Where to look for some rows of a table.
-pub(super) struct Places {
+/// Ranges all over a table, to look at some of its rows.
+pub(super) struct Spread {
     pub(super) heaps: Vec<(Heap, Vec<Range>)>,
     /// Whether these are all rows.
     pub(super) whole: bool,
 }
 
-/// Places of about `rows` rows, all in all.
+/// Spread of about `rows` rows, all in all.
 pub(super) async fn places_of(
     careful: &mut Careful<'_>,
     table: &Table,
     heaps: Vec<parts::Heap>,
     rows: u32,
-) -> Result<Places, SourceError> {
+) -> Result<Spread, SourceError> {
     let chosen = evenly(heaps.len(), PARTS);
-    let mut found = Places {
+    let mut found = Spread {
         whole: chosen.len() == heaps.len(),
         heaps: Vec::new(),
     };

@@ -16,7 +16,7 @@ const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A worker, as it says of itself.
 #[derive(Debug, Clone)]
-pub struct Worker {
+pub struct Process {
     /// Its own, made when it started.
     pub id: Uuid,
     /// Which: `rotator`.
@@ -29,7 +29,7 @@ pub struct Worker {
 ///
 /// # Errors
 /// [`StoreError`] of the database.
-pub async fn beat(unit: &Unit, worker: &Worker, lacks: Option<&str>) -> Result<(), StoreError> {
+pub async fn beat(unit: &Unit, worker: &Process, lacks: Option<&str>) -> Result<(), StoreError> {
     use heartbeat::Column::{Id, Lacks, SeenAt};
     let now = unit.database_time_in(Duration::ZERO);
     let row = heartbeat::ActiveModel {
@@ -59,7 +59,7 @@ pub async fn beat(unit: &Unit, worker: &Worker, lacks: Option<&str>) -> Result<(
 ///
 /// # Errors
 /// [`StoreError`] of the database.
-pub async fn end(unit: &Unit, worker: &Worker) -> Result<(), StoreError> {
+pub async fn end(unit: &Unit, worker: &Process) -> Result<(), StoreError> {
     heartbeat::Entity::delete_by_id(worker.id)
         .exec(unit.db())
         .await?;
