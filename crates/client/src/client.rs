@@ -3,11 +3,13 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use rekey_domain::{BindValue, ColumnSpec, KeyId, KeyringName};
 use rekey_envelope::{Ciphertext, DataKey, Zeroizing, associated_data};
 use rekey_kms::Kms;
+use tokio::time::timeout;
 
 use crate::{
     ClientError, KeyCache, LeaseError, Leases, encrypt_right::EncryptRight, keysets::HeldKeyset,
@@ -16,6 +18,8 @@ use crate::{
 
 /// Lost races with a change of the keyring before an encryption is given up.
 const ATTEMPTS: usize = 5;
+/// How long a column is asked for again while what is held of it would do.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Encrypts and decrypts values of protected columns. Cheap to clone.
 ///
@@ -32,8 +36,16 @@ struct Inner {
     keys: KeyCache,
     usage: Usage,
     tally: Tally,
-    columns: Mutex<HashMap<String, Arc<ColumnSpec>>>,
+    columns: Mutex<HashMap<String, Column>>,
     keyrings: Mutex<HashMap<KeyringName, Arc<Keyring>>>,
+}
+
+/// What is held of a column.
+#[derive(Clone)]
+struct Column {
+    spec: Arc<ColumnSpec>,
+    /// To be asked for again.
+    is_stale: bool,
 }
 
 /// What is held of a keyring.
@@ -125,7 +137,14 @@ impl Client {
         for _ in 0..ATTEMPTS {
             let id = right.key(&**leases).await?;
             let key = self.decryption_key(keyring, id).await?;
-            usage.draw(&**leases, id, count).await?;
+            match usage.draw(&**leases, id, count).await {
+                // It was a moment ago; another is the primary, or none.
+                Err(LeaseError::Compromised { .. }) => {
+                    right.end();
+                    continue;
+                }
+                drawn => drawn?,
+            }
             // Getting the key and the usage may have taken long: the lease has the last word.
             if right.covers(id) {
                 tally.encrypted(id, count);
@@ -153,8 +172,8 @@ impl Client {
     ) -> Result<Arc<DataKey>, ClientError> {
         let Inner { leases, keys, .. } = &*self.inner;
         let held = self.keyring(keyring);
-        let key = held.keyset.key(&**leases, keys, id).await?;
-        keys.key(&key).await
+        let found = held.keyset.key(&**leases, keys, id).await?;
+        keys.key_for(&found.key, found.is_stale).await
     }
 
     /// Counts `count` values decrypted with a key from [`decryption_key`](Self::decryption_key),
@@ -163,12 +182,23 @@ impl Client {
         self.inner.tally.decrypted(key, count);
     }
 
-    /// Ends encrypt leases and forgets key sets: a `keyring.changed` arrived.
+    /// Ends encrypt leases, and has key sets and columns asked for again: a `keyring.changed` arrived. What is held
+    /// goes on decrypting where nothing else can be had.
     pub fn keyring_changed(&self, keyring: &KeyringName) {
         let held = self.keyring(keyring);
         held.right.end();
         held.keyset.changed();
-        locked(&self.inner.columns).retain(|_, spec| spec.keyring != *keyring);
+        for column in locked(&self.inner.columns).values_mut() {
+            column.is_stale |= column.spec.keyring == *keyring;
+        }
+    }
+
+    /// The same of every keyring: broadcasts were missed.
+    pub fn any_keyring_changed(&self) {
+        let keyrings: Vec<_> = locked(&self.inner.keyrings).keys().cloned().collect();
+        for keyring in &keyrings {
+            self.keyring_changed(keyring);
+        }
     }
 
     /// Reports uses so far, and drops keys that are too old from memory.
@@ -182,11 +212,25 @@ impl Client {
 
     async fn column(&self, name: &str) -> Result<Arc<ColumnSpec>, ClientError> {
         let known = locked(&self.inner.columns).get(name).cloned();
-        if let Some(spec) = known {
-            return Ok(spec);
+        if let Some(known) = known.as_ref().filter(|known| !known.is_stale) {
+            return Ok(Arc::clone(&known.spec));
         }
-        let spec = Arc::new(self.inner.leases.column(name).await?);
-        locked(&self.inner.columns).insert(name.to_owned(), Arc::clone(&spec));
+        let asked = self.inner.leases.column(name);
+        let asked = match known {
+            None => asked.await,
+            // What it is bound to and its keyring never change; the rest is checked by whoever opens the value.
+            Some(known) => match timeout(PATIENCE, asked).await {
+                Err(_) => return Ok(known.spec),
+                Ok(Err(error)) if error.is_retryable() => return Ok(known.spec),
+                Ok(asked) => asked,
+            },
+        };
+        let spec = Arc::new(asked?);
+        let column = Column {
+            spec: Arc::clone(&spec),
+            is_stale: false,
+        };
+        locked(&self.inner.columns).insert(name.to_owned(), column);
         Ok(spec)
     }
 

@@ -35,6 +35,8 @@ pub struct KeyCache {
 #[derive(Default)]
 struct Cached {
     entries: HashMap<KeyId, Entry>,
+    /// Keys that are not dropped for their age.
+    kept_until: HashMap<KeyId, Instant>,
     /// Counts clearings, so that a key whose unwrapping one of them overtook is not kept.
     clearings: u64,
 }
@@ -74,12 +76,21 @@ impl KeyCache {
     /// [`ClientError::Kms`] if it cannot be unwrapped, [`ClientError::WrongKeyMaterial`] if what
     /// was unwrapped is another key; nothing is cached then.
     pub async fn key(&self, key: &KeysetKey) -> Result<Arc<DataKey>, ClientError> {
-        if let Some(found) = self.find(key) {
+        self.key_for(key, false).await
+    }
+
+    /// The same; of a set that is stale, whatever the age of what is cached.
+    pub(crate) async fn key_for(
+        &self,
+        key: &KeysetKey,
+        is_stale: bool,
+    ) -> Result<Arc<DataKey>, ClientError> {
+        if let Some(found) = self.find(key, is_stale) {
             return Ok(found);
         }
         let lane = &self.lanes[key.id.value() as usize % LANES];
         let _turn = lane.lock().await;
-        if let Some(found) = self.find(key) {
+        if let Some(found) = self.find(key, is_stale) {
             return Ok(found);
         }
         let clearings = locked(&self.cached).clearings;
@@ -106,25 +117,39 @@ impl KeyCache {
         let mut cached = locked(&self.cached);
         for id in ids {
             cached.entries.remove(id);
+            cached.kept_until.remove(id);
+        }
+    }
+
+    /// Keeps the keys `ids` until then, however old they get: the set that has them may go stale.
+    pub(crate) fn keep(&self, ids: impl Iterator<Item = KeyId>, until: Instant) {
+        let mut cached = locked(&self.cached);
+        for id in ids {
+            cached.kept_until.insert(id, until);
         }
     }
 
     /// Forgets every key that is too old.
     pub(crate) fn forget_old(&self) {
         let now = self.time.now();
-        locked(&self.cached)
-            .entries
-            .retain(|_, entry| self.is_young(entry, now));
+        let mut cached = locked(&self.cached);
+        cached.kept_until.retain(|_, until| now < *until);
+        let Cached {
+            entries,
+            kept_until,
+            ..
+        } = &mut *cached;
+        entries.retain(|id, entry| self.is_young(entry, now) || kept_until.contains_key(id));
     }
 
     /// A key that was checked against the same check value, and is not too old.
-    fn find(&self, key: &KeysetKey) -> Option<Arc<DataKey>> {
+    fn find(&self, key: &KeysetKey, of_any_age: bool) -> Option<Arc<DataKey>> {
         let now = self.time.now();
         let cached = locked(&self.cached);
         let entry = cached.entries.get(&key.id)?;
         // Check values are no secret: this compares what is stored, not what is unwrapped.
         let same = entry.check_value.as_bytes() == key.check_value.as_bytes();
-        (same && self.is_young(entry, now)).then(|| Arc::clone(&entry.key))
+        (same && (of_any_age || self.is_young(entry, now))).then(|| Arc::clone(&entry.key))
     }
 
     fn is_young(&self, entry: &Entry, now: Instant) -> bool {

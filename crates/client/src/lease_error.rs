@@ -25,6 +25,12 @@ pub enum LeaseError {
         /// The key.
         key: KeyId,
     },
+    /// The key is compromised: nothing is encrypted under it any more.
+    #[error("key {key} is compromised, so nothing is encrypted under it; another takes its place")]
+    Compromised {
+        /// The key.
+        key: KeyId,
+    },
     /// Whoever keeps the keys did not answer.
     #[error("the keeper of the keys is out of reach: {reason}; it is asked again")]
     OutOfReach {
@@ -47,6 +53,7 @@ impl LeaseError {
             Self::NoPrimary { .. }
             | Self::Unknown { .. }
             | Self::Exhausted { .. }
+            | Self::Compromised { .. }
             | Self::Refused { .. } => false,
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rekey_domain::{Algorithm, ColumnSpec, KeyId, KeyringName, UsageBlock};
+use rekey_domain::{Algorithm, ColumnSpec, KeyId, KeyState, KeyringName, UsageBlock};
 use rekey_envelope::CheckValue;
 use rekey_kms::{EncryptionContext, WrappedKey};
 
@@ -21,8 +21,8 @@ pub trait Leases: Send + Sync {
     /// [`LeaseError::Unknown`] if no such column is protected.
     async fn column(&self, name: &str) -> Result<ColumnSpec, LeaseError>;
 
-    /// The keys of a keyring that a client may hold now: ACTIVE, INACTIVE, and the standby while it
-    /// is distributed.
+    /// The keys of a keyring that a client may hold now: ACTIVE, INACTIVE, COMPROMISED ones that were primary, to
+    /// decrypt with, and the standby while it is distributed.
     ///
     /// # Errors
     /// [`LeaseError::Unknown`] if there is no such keyring.
@@ -37,7 +37,7 @@ pub trait Leases: Send + Sync {
     /// A block of at most `wanted` encryptions under a key (SP 800-38D §8.3).
     ///
     /// # Errors
-    /// [`LeaseError::Exhausted`] when the key has none left.
+    /// [`LeaseError::Exhausted`] when the key has none left, [`LeaseError::Compromised`] for one that is.
     async fn usage_block(&self, key: KeyId, wanted: u64) -> Result<UsageBlock, LeaseError>;
 
     /// Reports what was encrypted and decrypted, aggregated, for the audit log.
@@ -54,6 +54,8 @@ pub struct Keyset {
     pub keyring: KeyringName,
     /// How long the set may be used, counted from before it was asked for.
     pub max_age: Duration,
+    /// How long it goes on decrypting where no other can be had, counted the same. At least `max_age`.
+    pub decrypts_for: Duration,
     /// The keys.
     pub keys: Vec<KeysetKey>,
 }
@@ -65,6 +67,8 @@ pub struct KeysetKey {
     pub id: KeyId,
     /// Its version in its keyring.
     pub version: u32,
+    /// What it may do.
+    pub state: KeyState,
     /// What it encrypts with.
     pub algorithm: Algorithm,
     /// The key under a master key.

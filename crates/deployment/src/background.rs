@@ -44,7 +44,8 @@ async fn follow(client: Client, mut broadcasts: Receiver<Event>) {
                     client.keyring_changed(&keyring);
                 }
             }
-            Err(RecvError::Lagged(_)) => {}
+            // Which keyrings they were about nobody knows.
+            Err(RecvError::Lagged(_)) => client.any_keyring_changed(),
             Err(RecvError::Closed) => return,
         }
     }

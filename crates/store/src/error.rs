@@ -1,5 +1,6 @@
 //! What can go wrong in the store, and whether retrying helps.
 
+use rekey_domain::KeyId;
 use sea_orm::{DbErr, SqlErr, SqlxError};
 
 use crate::database::faults::{self, driver_error};
@@ -68,6 +69,12 @@ pub enum StoreError {
     /// A rule of the domain forbids it. Retrying does not help.
     #[error("{0}")]
     Refused(String),
+    /// Nothing is encrypted under the key any more. Retrying does not help; another takes its place.
+    #[error("key {key} is compromised, so nothing is encrypted under it")]
+    Compromised {
+        /// The key.
+        key: KeyId,
+    },
     /// The audit log could not be written, so nothing was done (rule 8).
     #[error("the audit entry could not be sealed, so nothing was done: {0}")]
     Audit(String),

@@ -409,7 +409,8 @@ fn one_changed(rows: u64, what: impl FnOnce() -> String) -> Result<(), StoreErro
 /// Takes a block of encryptions from a key's budget (SP 800-38D §8.3).
 ///
 /// # Errors
-/// [`StoreError::Refused`] when the budget is spent.
+/// [`StoreError::Refused`] when the budget is spent, or in a state in which nothing is encrypted;
+/// [`StoreError::Compromised`].
 pub async fn take_usage(
     unit: &Unit,
     id: KeyId,
@@ -426,6 +427,14 @@ pub async fn take_usage(
         .one(unit.db())
         .await?;
     let key = key.ok_or_else(unknown)?;
+    let state = key.state.0;
+    if state == KeyState::Compromised {
+        return Err(StoreError::Compromised { key: id });
+    }
+    if !state.may_be_drawn_on() {
+        let why = format!("key {id} is {state}, and nothing is encrypted under it");
+        return Err(StoreError::Refused(why));
+    }
     let block = take_block(key.used.unsigned_abs(), wanted)
         .map_err(|error| StoreError::Refused(error.to_string()))?;
     let size = i64::try_from(block.size).expect("blocks are at most 2^20");

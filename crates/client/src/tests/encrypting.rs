@@ -182,3 +182,15 @@ async fn a_change_while_usage_is_drawn_is_noticed() {
     }));
     assert_eq!(encrypts_with(&setup).await, Ok(KeyId::new(2)));
 }
+
+#[tokio::test]
+async fn a_key_that_is_compromised_encrypts_no_more_and_its_successor_does() {
+    let setup = Setup::new().await;
+    encrypts_with(&setup).await.unwrap();
+    setup.add_key(2).await;
+    locked(&setup.leases.compromised).push(KeyId::new(1));
+    setup.make_primary(2);
+    // More than is drawn ahead: the next block is refused, and asks for the lease anew.
+    let key = setup.client.encryption_key(&keyring(), 1 << 20).await;
+    assert_eq!(key.unwrap().id(), KeyId::new(2));
+}

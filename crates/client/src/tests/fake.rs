@@ -11,7 +11,8 @@ use std::{
 
 use async_trait::async_trait;
 use rekey_domain::{
-    Algorithm, Bind, BindType, ColumnSpec, KeyId, KeyringName, Purpose, TextEncoding, UsageBlock,
+    Algorithm, Bind, BindType, ColumnSpec, KeyId, KeyState, KeyringName, Purpose, TextEncoding,
+    UsageBlock,
 };
 use rekey_envelope::CheckValue;
 use rekey_kms::{EncryptionContext, Kms, LocalKms};
@@ -25,7 +26,8 @@ use crate::{
 
 pub(super) const COLUMN: &str = "clinic.patients.ssn";
 pub(super) const ENCRYPT_LEASE: Duration = Duration::from_secs(300);
-pub(super) const MAX_AGE: Duration = Duration::from_secs(600);
+pub(super) const MAX_AGE: Duration = Duration::from_secs(60);
+pub(super) const DECRYPTS_FOR: Duration = Duration::from_secs(60 * 60);
 
 pub(super) fn keyring() -> KeyringName {
     "phi".parse().unwrap()
@@ -42,6 +44,7 @@ pub(super) struct FakeLeases {
     pub(super) blocks: AtomicU64,
     /// Encryptions a key may make; 0: as many as it likes.
     pub(super) limit: AtomicU64,
+    pub(super) compromised: Mutex<Vec<KeyId>>,
     pub(super) reported: Mutex<Vec<Use>>,
     /// Runs while the next encrypt lease is on its way back.
     pub(super) on_the_way: Mutex<Option<Box<dyn FnOnce() + Send>>>,
@@ -84,6 +87,7 @@ impl Leases for FakeLeases {
         Ok(Keyset {
             keyring: keyring.clone(),
             max_age: MAX_AGE,
+            decrypts_for: DECRYPTS_FOR,
             keys: locked(&self.keys).clone(),
         })
     }
@@ -106,6 +110,9 @@ impl Leases for FakeLeases {
         tokio::task::yield_now().await;
         if let Some(happens) = locked(&self.while_drawing).take() {
             happens();
+        }
+        if locked(&self.compromised).contains(&key) {
+            return Err(LeaseError::Compromised { key });
         }
         let mut granted = locked(&self.granted);
         let used = granted.entry(key).or_default();
@@ -135,7 +142,7 @@ pub(super) struct Setup {
     pub(super) kms: Arc<LocalKms>,
     pub(super) client: Client,
     millis: Arc<AtomicU64>,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Setup {
@@ -153,11 +160,15 @@ impl Setup {
             leases,
             kms,
             millis,
-            _directory: directory,
+            directory,
         };
         setup.add_key(1).await;
         setup.make_primary(1);
         setup
+    }
+
+    pub(super) fn master_key(&self) -> std::path::PathBuf {
+        self.directory.path().join("keys.json")
     }
 
     pub(super) async fn make_key(&self, id: u32) -> KeysetKey {
@@ -175,6 +186,7 @@ impl Setup {
         KeysetKey {
             id: KeyId::new(id),
             version: id,
+            state: KeyState::Active,
             algorithm,
             check_value: CheckValue::of(&generated.material),
             wrapped: generated.wrapped,

@@ -8,7 +8,7 @@ use std::{
 use rekey_domain::KeyId;
 use rekey_kms::Kms;
 
-use super::fake::{MAX_AGE, Setup, keyring};
+use super::fake::{COLUMN, DECRYPTS_FOR, MAX_AGE, Setup, keyring};
 use crate::{ClientError, KeyCache, locked::locked};
 
 async fn key(setup: &Setup, id: u32) -> Result<KeyId, ClientError> {
@@ -39,14 +39,75 @@ async fn an_unknown_key_refreshes_the_set_once() {
 }
 
 #[tokio::test]
-async fn a_set_is_used_until_it_is_too_old() {
+async fn a_set_that_is_too_old_is_asked_for_again_and_decrypts_where_none_can_be_had() {
     let setup = Setup::new().await;
     key(&setup, 1).await.unwrap();
     setup.cut_off(true);
     setup.pass(MAX_AGE - Duration::from_millis(1));
     key(&setup, 1).await.unwrap();
+    assert_eq!(setup.leases.keyset_requests.load(SeqCst), 1);
+    setup.pass(Duration::from_millis(1));
+    for _ in 0..10 {
+        key(&setup, 1).await.unwrap();
+    }
+    assert_eq!(
+        setup.leases.keyset_requests.load(SeqCst),
+        2,
+        "once a second"
+    );
+    assert!(
+        key(&setup, 2).await.unwrap_err().is_retryable(),
+        "unknown to the last one"
+    );
+    setup.pass(DECRYPTS_FOR - MAX_AGE - Duration::from_millis(1));
+    key(&setup, 1).await.unwrap();
     setup.pass(Duration::from_millis(1));
     assert!(key(&setup, 1).await.unwrap_err().is_retryable());
+    setup.cut_off(false);
+    key(&setup, 1).await.unwrap();
+}
+
+/// A change that cannot be followed turns nobody's data off, with the KMS away too; and nothing is encrypted.
+#[tokio::test]
+async fn a_keyring_that_changed_while_its_keeper_is_away_goes_on_decrypting() {
+    let setup = Setup::new().await;
+    let client = &setup.client;
+    let sealed = client.encrypt(COLUMN, &[7.into()], b"123").await.unwrap();
+    setup.cut_off(true);
+    client.keyring_changed(&keyring());
+    let state = rekey_kms::MasterKeyState::Disabled;
+    rekey_kms::LocalKms::set_state(&setup.master_key(), state)
+        .await
+        .unwrap();
+    let mut passed = Duration::ZERO;
+    while passed < DECRYPTS_FOR - Duration::from_secs(60) {
+        let opened = client.decrypt(COLUMN, &[7.into()], &sealed).await;
+        assert_eq!(*opened.unwrap(), b"123");
+        let refused = client
+            .encrypt(COLUMN, &[7.into()], b"123")
+            .await
+            .unwrap_err();
+        assert!(refused.is_retryable(), "{refused}");
+        let _ = client.flush().await;
+        setup.pass(Duration::from_secs(60));
+        passed += Duration::from_secs(60);
+    }
+    setup.pass(Duration::from_secs(60));
+    assert!(client.decrypt(COLUMN, &[7.into()], &sealed).await.is_err());
+}
+
+#[tokio::test]
+async fn only_a_new_set_takes_a_key_away() {
+    let setup = Setup::new().await;
+    key(&setup, 1).await.unwrap();
+    locked(&setup.leases.keys).clear();
+    setup.cut_off(true);
+    setup.client.any_keyring_changed();
+    key(&setup, 1).await.unwrap();
+    setup.cut_off(false);
+    setup.pass(Duration::from_secs(1));
+    let error = key(&setup, 1).await.unwrap_err();
+    assert!(matches!(error, ClientError::UnknownKey { .. }));
 }
 
 #[tokio::test]

@@ -118,15 +118,20 @@ impl KeyState {
         self == Self::Active
     }
 
-    /// Whether applications may decrypt with the key. A standby is handed out for decryption only
-    /// while it is being distributed, which the caller knows.
-    pub fn may_decrypt(self) -> bool {
-        matches!(self, Self::Active | Self::Inactive)
+    /// Whether the key is handed out to decrypt with. What stands under a compromised one has to be read until it is
+    /// moved: to deny that turns data off and protects none, as the thief reads already. What stands under one that
+    /// was never primary is forged. A standby is handed out while it is being distributed, which the caller knows.
+    pub fn may_decrypt(self, was_primary: bool) -> bool {
+        match self {
+            Self::Active | Self::Inactive => true,
+            Self::Compromised => was_primary,
+            Self::Pending | Self::Destroying | Self::Destroyed => false,
+        }
     }
 
-    /// Whether the re-encryptor may read with the key.
-    pub fn may_re_encrypt_from(self) -> bool {
-        matches!(self, Self::Active | Self::Inactive | Self::Compromised)
+    /// Whether encryptions may be drawn from the key's budget. Of one that was replaced, leases go on for a while.
+    pub fn may_be_drawn_on(self) -> bool {
+        matches!(self, Self::Active | Self::Inactive)
     }
 }
 
@@ -154,6 +159,21 @@ mod tests {
                 left_active |= before == KeyState::Active && state != KeyState::Active;
                 prop_assert!(!(left_active && state.may_encrypt()));
             }
+        }
+    }
+
+    #[test]
+    fn what_was_never_primary_is_read_by_nobody_and_what_is_compromised_encrypts_nothing() {
+        use KeyState::*;
+        for state in KeyState::ALL {
+            let used = matches!(state, Active | Inactive);
+            assert_eq!(state.may_decrypt(false), used, "{state}");
+            assert_eq!(
+                state.may_decrypt(true),
+                used || state == Compromised,
+                "{state}"
+            );
+            assert_eq!(state.may_be_drawn_on(), used, "{state}");
         }
     }
 

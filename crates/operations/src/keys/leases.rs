@@ -1,6 +1,6 @@
 //! The client's `Leases` over the store: for our workers and embedded use.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use rekey_client::{Keyset, KeysetKey, LeaseError, LeaseGrant, Leases, Use};
@@ -16,6 +16,9 @@ use rekey_store::{
 };
 
 use crate::keys::{making::encryption_context, uses::UseLog};
+
+/// How long a process that cannot reach the store goes on decrypting with what it was given.
+const DECRYPT_MAX_AGE: Duration = Duration::from_secs(60 * 60);
 
 /// Grants from the store, in the name of one principal.
 pub struct StoreLeases {
@@ -44,7 +47,8 @@ impl StoreLeases {
         }
     }
 
-    /// Which keys a client may hold: those in use, and the standby while it is being distributed.
+    /// Which keys a client may hold: those in use, those that are compromised and were in use, as what stands under them
+    /// has to be read until it is moved, and the standby while it is being distributed.
     async fn held_keys(&self, keyring: &Keyring) -> Result<Vec<keys::StoredKey>, StoreError> {
         let latest = rotations::latest(self.store.db(), keyring.id).await?;
         let distributed = latest
@@ -53,7 +57,7 @@ impl StoreLeases {
         let mut keys = keys::stored_of_keyring(self.store.db(), keyring.id).await?;
         keys.retain(|key| {
             let standby = key.state == KeyState::Pending && Some(key.id) == distributed;
-            standby || key.state.may_decrypt()
+            standby || key.state.may_decrypt(key.activated_at.is_some())
         });
         Ok(keys)
     }
@@ -81,6 +85,7 @@ impl Leases for StoreLeases {
         Ok(Keyset {
             keyring: keyring.name,
             max_age: keyring.policy.timing.keyset_max_age,
+            decrypts_for: DECRYPT_MAX_AGE,
             keys,
         })
     }
@@ -154,6 +159,7 @@ fn keyset_key(
     Ok(KeysetKey {
         id,
         version,
+        state: key.state,
         algorithm,
         wrapped: WrappedKey::from(key.wrapped.ok_or_else(|| broken("wrapped material"))?),
         check_value: CheckValue::try_from(key.check_value.as_slice())
@@ -165,6 +171,7 @@ fn keyset_key(
 fn answer(error: StoreError) -> LeaseError {
     match error {
         StoreError::Unknown { what, .. } => LeaseError::Unknown { what },
+        StoreError::Compromised { key } => LeaseError::Compromised { key },
         error if error.is_retryable() => LeaseError::OutOfReach {
             reason: error.to_string(),
         },

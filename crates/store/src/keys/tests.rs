@@ -296,6 +296,7 @@ async fn blocks_taken_by_many_at_once_sum_up_and_never_pass_the_limit() {
         let used = i64::try_from(HARD_LIMIT - LEFT).unwrap();
         key::Entity::update_many()
             .col_expr(key::Column::Used, Expr::value(used))
+            .col_expr(key::Column::State, Expr::value("ACTIVE"))
             .exec(unit.db())
             .await
             .unwrap();
@@ -331,6 +332,36 @@ async fn blocks_taken_by_many_at_once_sum_up_and_never_pass_the_limit() {
     }
 }
 
+async fn set_state(unit: &Unit, state: KeyState) {
+    let set =
+        key::Entity::update_many().col_expr(key::Column::State, Expr::value(state.to_string()));
+    set.exec(unit.db()).await.unwrap();
+}
+
+#[tokio::test]
+async fn encryptions_are_drawn_from_a_key_that_encrypts_or_was_replaced_and_from_no_other() {
+    for kind in Kind::BOTH {
+        let store = TestStore::new(kind).await;
+        let keyring = store.keyring("phi").await;
+        standby_of(&store, &keyring, 1).await;
+        for state in KeyState::ALL {
+            let unit = store.unit().await;
+            set_state(&unit, state).await;
+            let drawn = take_usage(&unit, KeyId::new(1), 10, true).await;
+            match state {
+                KeyState::Active | KeyState::Inactive => assert!(drawn.is_ok(), "{state}"),
+                KeyState::Compromised => {
+                    assert!(
+                        matches!(drawn, Err(StoreError::Compromised { .. })),
+                        "{state}"
+                    );
+                }
+                _ => assert!(matches!(drawn, Err(StoreError::Refused(_))), "{state}"),
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn only_applications_count_towards_a_rotation() {
     for kind in Kind::BOTH {
@@ -338,6 +369,7 @@ async fn only_applications_count_towards_a_rotation() {
         let keyring = store.keyring("phi").await;
         standby_of(&store, &keyring, 1).await;
         let unit = store.unit().await;
+        set_state(&unit, KeyState::Active).await;
         for by_application in [true, false] {
             take_usage(&unit, KeyId::new(1), 10, by_application)
                 .await
