@@ -49,7 +49,7 @@ pub use sources::{
         Bind, BindError, BindValue, ColumnName, ColumnNameError, ColumnSpec, OnUpdate,
         TextEncoding, Triggers, id_part,
     },
-    limits::{Hold, Limits, Load},
+    limits::{Hold, Limits, Load, Urgent},
     pace::Pace,
     url::{
         BROKER_PARAMETERS, PASSWORD_NOT_ENCODED, SHARED_SESSIONS, may_show_password,

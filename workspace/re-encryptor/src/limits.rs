@@ -3,7 +3,7 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use chrono::{DateTime, Utc};
-use rekey_domain::{Hold, Load};
+use rekey_domain::{Hold, Limits, Load};
 use rekey_operations::{OperationError, Services};
 use rekey_store::{
     StoreError,
@@ -37,9 +37,10 @@ pub async fn turn(
 ) -> Result<Turn, OperationError> {
     let place = columns::table(services.store.db(), batch.table_id).await?;
     let now = services.store.now().await?;
-    let (hold, taken) = match hold(services, &place, now).await? {
+    let limits = place.0.limits().of(rotation.urgent);
+    let (hold, taken) = match hold(services, &place, &limits, now).await? {
         Some(hold) => (Some(hold), None),
-        None => pace(services, rotation, &place.0).await?,
+        None => pace(services, rotation, &place.0, &limits).await?,
     };
     note(services, batch, &place, hold.as_ref()).await?;
     Ok(hold.map_or(Turn::Go(taken), |hold| Turn::Wait(hold.look_again(now))))
@@ -48,12 +49,12 @@ pub async fn turn(
 async fn hold(
     services: &Services,
     (source, table): &(Source, Table),
+    limits: &Limits,
     now: DateTime<Utc>,
 ) -> Result<Option<Hold>, OperationError> {
-    let limits = source.limits();
     let load = if limits.ask_the_source(now) {
         let source = services.source(source).await?;
-        source.load(&table.relation, &limits).await?
+        source.load(&table.relation, limits).await?
     } else {
         Load::default()
     };
@@ -65,8 +66,8 @@ async fn pace(
     services: &Services,
     rotation: &Rotation,
     source: &Source,
+    limits: &Limits,
 ) -> Result<(Option<Hold>, Option<Taken>), OperationError> {
-    let limits = source.limits();
     let Some(rate) = limits.rows_per_second else {
         return Ok((None, None));
     };

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use rekey_domain::{Found, Part, PartId, Range, RotationKind, plan_fits};
+use rekey_domain::{Found, Limits, Part, PartId, Range, RotationKind, plan_fits};
 use rekey_operations::{OperationError, census_of_columns, refuse_undeclared_effects};
 use rekey_runtime::crash;
 use rekey_store::{
@@ -153,7 +153,7 @@ impl Walk {
             if let Some(range) = range {
                 self.after = Some(range.last);
                 let is_counted_out = advance.rotation.pause_after.is_some()
-                    || column.source.limits().rows_per_second.is_some();
+                    || limits_of(advance, column).rows_per_second.is_some();
                 let planned = Planned {
                     table: column.table.id,
                     part: part.id.clone(),
@@ -192,8 +192,12 @@ fn is_small(part: &Part, range: Range) -> bool {
 /// Rows of a range: as the keyring has it, but no more than the source's pace and a canary want.
 fn batch_rows(advance: &Advance<'_>, column: &Protected) -> u32 {
     let of_keyring = advance.keyring.policy.batch_rows;
-    let paced = column.source.limits().batch_rows(of_keyring);
+    let paced = limits_of(advance, column).batch_rows(of_keyring);
     advance.rotation.canary().batch_rows(paced)
+}
+
+fn limits_of(advance: &Advance<'_>, column: &Protected) -> Limits {
+    column.source.limits().of(advance.rotation.urgent)
 }
 
 /// The table's parts that hold rows, by name.

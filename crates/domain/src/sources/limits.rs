@@ -4,6 +4,7 @@ use std::{fmt, num::NonZeroU32, time::Duration};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString};
 
 use crate::Window;
 
@@ -26,6 +27,26 @@ pub struct Limits {
     pub window: Option<Window>,
     /// Sessions that a process keeps there at most; a count takes up to three more.
     pub connections: Option<NonZeroU32>,
+    /// What of this holds for an urgent rotation.
+    pub urgent: Urgent,
+}
+
+/// What an urgent rotation, such as that of a compromised key, waits for.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, Display, EnumString,
+)]
+#[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case", parse_err_ty = String, parse_err_fn = no_urgent)]
+pub enum Urgent {
+    /// Only what harms the database: a standby that lags, dead tuples. No time of day and no pace.
+    #[default]
+    Hurry,
+    /// All that others wait for.
+    AsUsual,
+}
+
+fn no_urgent(text: &str) -> String {
+    format!("expected \"hurry\" or \"as-usual\", found {text:?}")
 }
 
 /// How a source is, as far as its limits ask for it.
@@ -71,6 +92,19 @@ pub enum Hold {
 }
 
 impl Limits {
+    /// Those that hold for a rotation that is urgent, or is not.
+    #[must_use]
+    pub fn of(self, is_urgent: bool) -> Self {
+        if !is_urgent || self.urgent == Urgent::AsUsual {
+            return self;
+        }
+        Self {
+            rows_per_second: None,
+            window: None,
+            ..self
+        }
+    }
+
     /// What is to be waited for at `now`; the pace is a matter of turns, which [`crate::Pace`] gives.
     pub fn hold(&self, load: &Load, now: DateTime<Utc>) -> Option<Hold> {
         if let Some(window) = self.closed_window(now) {
@@ -177,6 +211,27 @@ mod tests {
     }
 
     #[test]
+    fn an_urgent_rotation_waits_for_no_hour_and_no_pace_unless_that_was_said() {
+        let usual = Limits {
+            rows_per_second: NonZeroU32::new(5),
+            max_dead_tuples: Some(7),
+            window: Some("22:00-05:00 UTC".parse().unwrap()),
+            ..Limits::default()
+        };
+        assert_eq!(usual.clone().of(false), usual);
+        let hurried = usual.clone().of(true);
+        assert_eq!((hurried.rows_per_second, hurried.window), (None, None));
+        assert_eq!(hurried.max_dead_tuples, Some(7));
+        let said = Limits {
+            urgent: Urgent::AsUsual,
+            ..usual
+        };
+        assert_eq!(said.clone().of(true), said);
+        let before: Limits = serde_json::from_str("{}").unwrap();
+        assert_eq!(before, Limits::default(), "as programs before wrote it");
+    }
+
+    #[test]
     fn what_is_waited_for_is_said() {
         let now = at("2026-01-10T12:00:00Z");
         let (limits, load) = lag(14_000, 10_000);
@@ -240,6 +295,7 @@ mod tests {
                 max_dead_tuples: Some(dead),
                 window: Some("22:00-05:00 Europe/Berlin".parse().unwrap()),
                 connections: NonZeroU32::new(rows),
+                ..Limits::default()
             };
             let stored = serde_json::to_string(&limits).unwrap();
             prop_assert_eq!(serde_json::from_str::<Limits>(&stored).unwrap(), limits);

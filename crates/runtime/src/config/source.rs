@@ -137,6 +137,7 @@ fn read_limits(mut section: Section<'_>, kind: Option<Kind>) -> Limits {
             .whole("connections", CONNECTIONS)
             .and_then(|number| u32::try_from(number).ok())
             .and_then(NonZeroU32::new),
+        urgent: section.parsed("urgent", str::parse).unwrap_or_default(),
     };
     if kind == Some(Kind::Sqlite) {
         let expected = "leave it out; rows_per_second and window are there for SQLite too";

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, num::NonZeroU32, time::Duration};
 
-use rekey_domain::{Algorithm, Bind, Limits, Purpose, Triggers};
+use rekey_domain::{Algorithm, Bind, Limits, Purpose, Triggers, Urgent};
 
 use super::{Config, ConfigErrors, KmsConfig, SecretUrl, problems::Problems};
 
@@ -295,9 +295,10 @@ fn limits_of_a_source_are_read() {
     assert_eq!(limits(EXAMPLE), Limits::default());
     let paced = with(
         "second = 0\nwindow = \"\"",
-        "second = 9\nwindow = \"22:00-05:00 Europe/Berlin\"",
+        "second = 9\nurgent = \"as-usual\"\nwindow = \"22:00-05:00 Europe/Berlin\"",
     );
     let expected = Limits {
+        urgent: Urgent::AsUsual,
         rows_per_second: NonZeroU32::new(9),
         window: Some("22:00-05:00 Europe/Berlin".parse().unwrap()),
         ..Limits::default()
@@ -326,6 +327,11 @@ fn limits_that_nothing_could_keep_are_refused() {
         ("max_dead_tuples = 5", "max_dead_tuples", "no dead tuples"),
         ("connections = 3", "connections", "SQLite is a file"),
         ("max_dead_rows = 5", "max_dead_rows", "no such key"),
+        (
+            "urgent = \"now\"",
+            "urgent",
+            "expected \"hurry\" or \"as-usual\"",
+        ),
     ] {
         let text = with("window =", &format!("{limit}\nwindow ="));
         refused(&text, &format!("source[0].limits.{key}"), expected);

@@ -9,7 +9,7 @@ use std::{
 use chrono::TimeDelta;
 use rekey_broker::LocalTransport;
 use rekey_domain::{
-    Canary, Found, KeyState, KeyringPolicy, RotationReason, RotationState, Timing, Triggers,
+    Canary, Found, KeyState, KeyringPolicy, RotationReason, RotationState, Timing, Triggers, Urgent,
 };
 use rekey_messages::RotationRequested;
 use rekey_operations::{
@@ -315,6 +315,46 @@ async fn outside_its_window_a_source_is_left_alone_and_the_rotation_says_so() {
     clinic.in_store("UPDATE outbox SET available_at = 0").await;
     let completed = clinic.completes().await;
     assert_eq!(completed.waiting, Vec::<String>::new());
+    clinic.assert_rotated_once().await;
+    engine.stop().await;
+}
+
+/// A key that leaked waits for no night.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_urgent_rotation_waits_for_no_window_and_no_pace_unless_that_was_said() {
+    let clinic = Deployment::of(100).await;
+    let now = clinic.services.store.now().await.unwrap();
+    let time = |hours| (now + TimeDelta::hours(hours)).format("%H:%M");
+    let later = format!("{}-{} UTC", time(2), time(3)).parse().unwrap();
+    let limit = async |urgent| {
+        clinic
+            .apply(|_, limits| {
+                limits.window = Some(later);
+                limits.rows_per_second = NonZeroU32::new(1);
+                limits.urgent = urgent;
+            })
+            .await;
+    };
+    limit(Urgent::AsUsual).await;
+    let engine = Engine::start(&clinic.services);
+    let mut request = RotationRequested::of_all(phi(), RotationReason::Request);
+    request.urgent = true;
+    let ana = operator();
+    let asked = request_rotation(&clinic.services, &request, &ana);
+    asked.await.unwrap();
+    until("a rotation that waits", async || {
+        let view = clinic.rotation(&phi()).await?;
+        let why = view
+            .waiting
+            .iter()
+            .find(|why| why.starts_with("outside the window"));
+        (view.urgent && why.is_some()).then_some(())
+    })
+    .await;
+    limit(Urgent::Hurry).await;
+    // A minute has passed.
+    clinic.in_store("UPDATE outbox SET available_at = 0").await;
+    clinic.completes().await;
     clinic.assert_rotated_once().await;
     engine.stop().await;
 }
