@@ -265,7 +265,7 @@ pub enum SourceError {
     /// A trigger or a rule of the user's changed what an update of ours wrote; the open transaction was
     /// rolled back, so what was there is there.
     #[error(
-        "{relation}, {row}: {by} changed what an update of Rekey wrote, so the update was taken back and the value is what it was; have it leave protected columns as they are written, or say triggers = \"suppress\" for the table in rekey.toml and apply"
+        "{relation}, {row}: {by} changed what an update of Rekey wrote, so the update was taken back and the value is what it was; have it leave protected columns as they are written{}", suppress(.relation, *.may_suppress)
     )]
     Rewritten {
         /// The table or partition.
@@ -274,6 +274,25 @@ pub enum SourceError {
         row: RowKey,
         /// What fires on updates there, by name: one of them.
         by: String,
+        /// Whether its database can suppress triggers.
+        may_suppress: bool,
+    },
+    /// A trigger or a rule of the user's changed or deleted other rows of a protected table; the open transaction was
+    /// rolled back, so what was there is there.
+    #[error(
+        "{relation}: {by} changed {rows} other row(s) of {of} when an update of Rekey fired it, so the update was taken back: what became of their protected values nobody could tell. Have it leave such rows alone where only protected columns change (AFTER UPDATE OF …, WHEN (…)){}", suppress(.relation, *.may_suppress)
+    )]
+    ChangesOthers {
+        /// The table or partition that was written to.
+        relation: String,
+        /// What fires on updates there, by name: one of them.
+        by: String,
+        /// The table or partition whose rows were changed.
+        of: String,
+        /// How many.
+        rows: u64,
+        /// Whether its database can suppress triggers.
+        may_suppress: bool,
     },
     /// Old or new value is of a type that cannot be compared or stored; a defect of the caller.
     #[error(
@@ -351,6 +370,14 @@ fn of_holder(held_by: Option<&str>) -> String {
     }
 }
 
+/// What else helps, where a database can do that.
+fn suppress(relation: &str, may: bool) -> String {
+    match may {
+        true => format!(", or say triggers = \"suppress\" for {relation} in rekey.toml and apply"),
+        false => String::new(),
+    }
+}
+
 impl SourceError {
     /// Whether the same call may succeed later without anyone changing configuration or schema.
     pub fn is_retryable(&self) -> bool {
@@ -376,6 +403,7 @@ impl SourceError {
             self,
             // What a trigger made of one row, it makes of the next.
             Self::Rewritten { .. }
+                | Self::ChangesOthers { .. }
                 | Self::PutOff { .. }
                 | Self::Replaced { .. }
                 | Self::OwnCode { .. }

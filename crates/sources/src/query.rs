@@ -50,6 +50,9 @@ pub struct WriteTarget {
     pub triggers: Triggers,
     /// The columns that the values are bound to: what our update sets off may not change them.
     pub bind_columns: Vec<String>,
+    /// All tables of the database that have protected columns: of none of them may what our update sets off change or
+    /// delete another row than ours, as nobody could tell what became of its values.
+    pub protected: Vec<String>,
 }
 
 /// What one does with a table.

@@ -127,7 +127,9 @@ pub async fn prepare<'a>(
     wide: &'a Semaphore,
 ) -> Result<Work<'a>, OperationError> {
     let db = services.store.db();
-    let mut columns = columns::of_keyring(db, rotation.keyring_id).await?;
+    let all = columns::all(db).await?;
+    let mut columns = all.clone();
+    columns.retain(|column| column.keyring_id == rotation.keyring_id);
     columns.retain(|column| column.table.id == batch.table_id);
     let Some(first) = columns.first() else {
         let why = format!("batch {} names a table without protected columns", batch.id);
@@ -163,12 +165,22 @@ pub async fn prepare<'a>(
             part: query.part.clone(),
             triggers: first.table.triggers(),
             bind_columns: query.bind_columns.clone(),
+            protected: protected(&all, first),
         },
         columns,
         query,
         source,
         wide,
     })
+}
+
+/// The tables of the same source that have protected columns.
+fn protected(all: &[Protected], column: &Protected) -> Vec<String> {
+    let of_source = all.iter().filter(|one| one.source.id == column.source.id);
+    let mut names: Vec<_> = of_source.map(|one| one.table.relation.clone()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 fn query(columns: &[Protected], left_alone: &[KeyId], batch: &Batch) -> ReadQuery {

@@ -1,6 +1,6 @@
 //! What the user's own code makes of an update: triggers and rules that fire on it, and what stands once they have.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use rekey_domain::Triggers;
 use sqlx::{AssertSqlSafe, PgConnection, postgres::types::Oid};
@@ -198,6 +198,51 @@ pub(super) async fn after<'a>(
     }
     Ok(Stands::AsWritten {
         withheld: withheld.into_keys().collect(),
+    })
+}
+
+/// Rows that our session changed or deleted since it last told the server, heap by heap of these tables. Looked at
+/// before and behind an update, the difference is the update's.
+pub(super) async fn changed(
+    connection: &mut PgConnection,
+    tables: &[Oid],
+) -> Result<HashMap<String, i64>, sqlx::Error> {
+    let sql = "WITH RECURSIVE tree (oid) AS (SELECT t.oid FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS t (oid) \
+        UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits AS i JOIN tree ON i.inhparent OPERATOR(pg_catalog.=) tree.oid) \
+        SELECT tree.oid::pg_catalog.regclass::pg_catalog.text, pg_catalog.pg_stat_get_xact_tuples_updated(tree.oid) \
+            OPERATOR(pg_catalog.+) pg_catalog.pg_stat_get_xact_tuples_deleted(tree.oid) FROM tree";
+    let changed = sqlx::query_as(sql).persistent(false).bind(tables);
+    let changed: Vec<(String, Option<i64>)> = changed.fetch_all(connection).await?;
+    let changed = changed.into_iter();
+    Ok(changed
+        .map(|(heap, rows)| (heap, rows.unwrap_or_default()))
+        .collect())
+}
+
+/// What the server calls the heap that `only` names, as [`changed`] has it.
+pub(super) async fn name_of(
+    connection: &mut PgConnection,
+    only: &str,
+) -> Result<String, sqlx::Error> {
+    let name = only.trim_start_matches("ONLY ");
+    let sql = "SELECT $1::pg_catalog.text::pg_catalog.regclass::pg_catalog.text";
+    let name = sqlx::query_scalar(sql).persistent(false).bind(name);
+    name.fetch_one(connection).await
+}
+
+/// The heap of which more rows were changed than were written to `ours`, and how many.
+pub(super) fn others(
+    before: &HashMap<String, i64>,
+    after: &HashMap<String, i64>,
+    (ours, written): (&str, usize),
+) -> Option<(String, u64)> {
+    let mut all: Vec<_> = after.iter().collect();
+    all.sort_unstable();
+    all.into_iter().find_map(|(heap, rows)| {
+        let by_us = if heap == ours { written } else { 0 };
+        let more = rows - before.get(heap).copied().unwrap_or_default();
+        let more = u64::try_from(more).ok()?.saturating_sub(by_us as u64);
+        (more > 0).then(|| (heap.clone(), more))
     })
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use rekey_domain::Triggers;
-use sqlx::{Connection, PgConnection, Postgres, Transaction};
+use sqlx::{Connection, PgConnection, Postgres, Transaction, postgres::types::Oid};
 
 use super::{
     aftermath::{self, Firing, Stands},
@@ -124,6 +124,9 @@ impl To<'_> {
             firing,
             triggers: target.triggers,
             binds: swap::binds(&target.bind_columns),
+            own: table.oid,
+            names: &target.protected,
+            protected: None,
             deadline,
         };
         for rows in chunks(&rows) {
@@ -164,6 +167,10 @@ struct Writer<'a> {
     triggers: Triggers,
     /// What a row's values are bound to, as SQL gives it.
     binds: String,
+    own: Oid,
+    /// The tables with protected columns, by name, and once something fires by number.
+    names: &'a [String],
+    protected: Option<Vec<Oid>>,
     deadline: Deadline,
 }
 
@@ -313,9 +320,12 @@ impl Writer<'_> {
         rows: &[&RowSwap<'_>],
         skip_locked: bool,
     ) -> Result<Tried, Failure> {
+        let protected = self.protected().await?;
         let (only, table, place) = (&self.only, self.table, &self.place);
         let failed = |error| Failure::of(&error, table, place);
         let mut transaction = begin(self.connection, self.triggers, table, place).await?;
+        let changed = aftermath::changed(&mut transaction, &protected).await;
+        let changed = changed.map_err(failed)?;
         let locked = swap::lock(&mut transaction, only, rows, skip_locked).await;
         let locked = locked.map_err(failed)?;
         let binds = &self.binds;
@@ -332,6 +342,7 @@ impl Writer<'_> {
                     relation: place.relation.clone(),
                     row: row.update.key,
                     by: self.firing.by(),
+                    may_suppress: true,
                 }));
             }
             Stands::PutOff => {
@@ -341,12 +352,42 @@ impl Writer<'_> {
                 }));
             }
         };
+        let now = aftermath::changed(&mut transaction, &protected).await;
+        let ours = aftermath::name_of(&mut transaction, only).await;
+        let ours = (&*ours.map_err(failed)?, written.len());
+        if let Some((of, rows)) = aftermath::others(&changed, &now.map_err(failed)?, ours) {
+            return Err(Failure::Other(SourceError::ChangesOthers {
+                relation: place.relation.clone(),
+                by: self.firing.by(),
+                of,
+                rows,
+                may_suppress: true,
+            }));
+        }
         transaction.commit().await.map_err(failed)?;
         let free = if skip_locked { &locked } else { rows };
         Ok(Tried {
             withheld,
             ..Tried::all(free, written)
         })
+    }
+
+    /// The tables with protected columns, this one first. What is not there any more holds nothing.
+    async fn protected(&mut self) -> Result<Vec<Oid>, SourceError> {
+        if let Some(known) = &self.protected {
+            return Ok(known.clone());
+        }
+        let mut found = vec![self.own];
+        for name in self.names {
+            let place = Place::new(&self.table.database, name);
+            match Table::find(self.connection, place).await {
+                Ok(table) => found.push(table.oid),
+                Err(SourceError::NoSuchTable { .. } | SourceError::NotATable { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.protected = Some(found.clone());
+        Ok(found)
     }
 
     fn refused(&self, row: &RowSwap<'_>, refusal: Refusal) -> SourceError {

@@ -1,6 +1,8 @@
 //! What the user's own triggers make of our updates: what stands once they have fired.
 
-use sqlx::{AssertSqlSafe, Row, SqliteConnection};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sqlx::{AssertSqlSafe, Row, SqliteConnection, sqlite::SqliteOperation};
 
 use super::{
     catalogue::Table,
@@ -54,19 +56,46 @@ fn binds(table: &Table, columns: &[String]) -> Result<String, SourceError> {
 }
 
 impl Before {
+    fn by(&self) -> String {
+        format!("trigger {}", self.triggers.join(", trigger "))
+    }
+
+    /// Sees that no other row of a protected table was changed.
+    ///
+    /// # Errors
+    /// [`SourceError::ChangesOthers`]: the transaction must not be committed.
+    pub(super) fn check_others(
+        &self,
+        table: &Table,
+        updates: &[RowUpdate],
+        protected: &[String],
+        watched: &Watched,
+    ) -> Result<(), SourceError> {
+        let Some((of, rows)) = watched.others(&table.name, updates, protected) else {
+            return Ok(());
+        };
+        Err(SourceError::ChangesOthers {
+            relation: table.place.relation.clone(),
+            by: self.by(),
+            of,
+            rows,
+            may_suppress: false,
+        })
+    }
+
     /// Sees that each row that was written holds what was written, and that each other holds what it held:
     /// a trigger kept the update from it; and that each is bound to what it was.
     ///
     /// # Errors
     /// [`SourceError::Rewritten`]: the transaction must not be committed.
     pub(super) async fn after(
-        self,
+        &self,
         connection: &mut SqliteConnection,
         table: &Table,
         updates: &[RowUpdate],
         outcomes: &mut [WriteOutcome],
     ) -> Result<(), SourceError> {
-        for ((update, outcome), held) in updates.iter().zip(outcomes).zip(self.held) {
+        for ((update, outcome), held) in updates.iter().zip(outcomes).zip(&self.held) {
             let written = *outcome == WriteOutcome::Written;
             if !written && held.is_none() {
                 continue;
@@ -77,11 +106,12 @@ impl Before {
             };
             let now = bound(connection, table, update, &self.binds, side).await?;
             // Where there is no trigger, nothing else was changed.
-            if now.is_none() || held.is_some_and(|held| now != Some(held)) {
+            if now.is_none() || held.is_some() && now != *held {
                 return Err(SourceError::Rewritten {
                     relation: table.place.relation.clone(),
                     row: update.key,
-                    by: format!("trigger {}", self.triggers.join(", trigger ")),
+                    by: self.by(),
+                    may_suppress: false,
                 });
             }
             if !written {
@@ -89,6 +119,64 @@ impl Before {
             }
         }
         Ok(())
+    }
+}
+
+/// Rows that are changed or deleted on a connection, by whatever: table and rowid.
+#[derive(Clone, Default)]
+pub(super) struct Watched(Arc<Mutex<Vec<(String, i64)>>>);
+
+impl Watched {
+    /// From now on.
+    pub(super) async fn begin(connection: &mut SqliteConnection) -> sqlx::Result<Self> {
+        let watched = Self::default();
+        let seen = watched.clone();
+        let mut handle = connection.lock_handle().await?;
+        handle.set_update_hook(move |change| {
+            if change.operation != SqliteOperation::Insert {
+                let mut seen = seen.0.lock().unwrap_or_else(PoisonError::into_inner);
+                seen.push((change.table.to_owned(), change.rowid));
+            }
+        });
+        Ok(watched)
+    }
+
+    /// No more.
+    pub(super) async fn end(connection: &mut SqliteConnection) -> sqlx::Result<()> {
+        connection.lock_handle().await?.remove_update_hook();
+        Ok(())
+    }
+
+    /// A table with protected columns of which other rows than `ours` were changed, and how many.
+    fn others(
+        &self,
+        table: &str,
+        ours: &[RowUpdate],
+        protected: &[String],
+    ) -> Option<(String, u64)> {
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_ours = |rowid: i64| ours.iter().any(|one| one.key == RowKey::RowId(rowid));
+        let bare = |name: &str| {
+            name.rsplit('.')
+                .next()
+                .unwrap_or(name)
+                .trim_matches('"')
+                .to_owned()
+        };
+        let is_protected = |name: &str| {
+            let mut all = protected.iter().map(|one| bare(one));
+            all.any(|one| one.eq_ignore_ascii_case(name))
+        };
+        let others: Vec<_> = seen
+            .iter()
+            .filter(|(name, rowid)| match name.eq_ignore_ascii_case(table) {
+                true => !is_ours(*rowid),
+                false => is_protected(name),
+            })
+            .collect();
+        let (first, _) = others.first()?;
+        let rows = others.iter().filter(|(name, _)| name == first).count();
+        Some((first.clone(), rows as u64))
     }
 }
 

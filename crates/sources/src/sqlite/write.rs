@@ -5,7 +5,7 @@ use sqlx::{
 };
 
 use super::{
-    aftermath,
+    aftermath::{self, Watched},
     catalogue::Table,
     faults::Located,
     time,
@@ -71,10 +71,18 @@ async fn transaction(
     table.check_part(&target.part)?;
     let binds = &target.bind_columns;
     let before = aftermath::before(&mut transaction, table, updates, binds).await?;
-    let mut outcomes = Vec::with_capacity(updates.len());
-    for update in updates {
-        let done = swap(&mut transaction, table, update, deadline, &before.triggers);
-        outcomes.push(done.await?);
+    let fires = !before.triggers.is_empty();
+    let watched = match fires {
+        true => Some(Watched::begin(&mut transaction).await.at(place)?),
+        false => None,
+    };
+    let swapped = swap_all(&mut transaction, table, updates, deadline, &before.triggers).await;
+    if watched.is_some() {
+        Watched::end(&mut transaction).await.at(place)?;
+    }
+    let mut outcomes = swapped?;
+    if let Some(watched) = watched {
+        before.check_others(table, updates, &target.protected, &watched)?;
     }
     before
         .after(&mut transaction, table, updates, &mut outcomes)
@@ -82,6 +90,20 @@ async fn transaction(
     // A row that came too late looks lost. Time does not run back, so this finds it out.
     time::check(&mut transaction, deadline, &table.place).await?;
     transaction.commit().await.at(&table.place)?;
+    Ok(outcomes)
+}
+
+async fn swap_all(
+    connection: &mut SqliteConnection,
+    table: &Table,
+    updates: &[RowUpdate],
+    deadline: Deadline,
+    triggers: &[String],
+) -> Result<Vec<WriteOutcome>, SourceError> {
+    let mut outcomes = Vec::with_capacity(updates.len());
+    for update in updates {
+        outcomes.push(swap(connection, table, update, deadline, triggers).await?);
+    }
     Ok(outcomes)
 }
 

@@ -239,6 +239,103 @@ async fn what_a_trigger_of_sqlite_changes_is_taken_back() {
     }
 }
 
+/// Rows of another batch, and of another protected table: nobody looks at them, so none may be changed.
+async fn assert_others_are_left_alone(fixture: &impl Fixture, triggers: [(&str, &str, bool); 3]) {
+    ten(fixture).await;
+    let bytes = fixture.bytes();
+    let visits = format!(
+        "CREATE TABLE visits (id INTEGER PRIMARY KEY, finding {bytes}); \
+        CREATE TABLE journal (id INTEGER PRIMARY KEY, n INT)"
+    );
+    for sql in visits.split("; ") {
+        fixture.execute(sql).await;
+    }
+    fixture.execute("INSERT INTO visits (id) VALUES (1)").await;
+    fixture
+        .execute("INSERT INTO journal (id, n) VALUES (1, 0)")
+        .await;
+    for (make, drop, is_refused) in triggers {
+        for sql in make.split("; --") {
+            fixture.execute(sql).await;
+        }
+        let before = fixture.patients().await;
+        let (query, updates) = moves(fixture.source()).await;
+        let first = &updates[..5];
+        let target = WriteTarget {
+            protected: vec![
+                "visits".to_owned(),
+                "patients".to_owned(),
+                "gone".to_owned(),
+            ],
+            ..target(&query)
+        };
+        let deadline = in_a_minute(fixture.source()).await;
+        let written = fixture.source().write(&target, first, deadline).await;
+        if is_refused {
+            let error = written.unwrap_err();
+            let named =
+                matches!(&error, SourceError::ChangesOthers { by, .. } if by.contains("meddles"));
+            assert!(named && error.is_of_every_row(), "{make}: {error}");
+            assert_eq!(fixture.patients().await, before, "{make}");
+        } else {
+            assert_eq!(written.unwrap(), [WriteOutcome::Written; 5], "{make}");
+        }
+        fixture.execute(drop).await;
+    }
+}
+
+#[tokio::test]
+async fn a_trigger_that_changes_other_rows_of_protected_tables_is_taken_back() {
+    let make = |what: &str| {
+        format!(
+            "CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+            IF pg_trigger_depth() = 1 THEN {what}; END IF; RETURN NULL; END $$; --\
+         CREATE TRIGGER meddles AFTER UPDATE ON patients FOR EACH ROW EXECUTE FUNCTION meddle()"
+        )
+    };
+    let [other_row, other_table, journal] = [
+        "UPDATE public.patients SET notes = 'gone' WHERE id = 9",
+        "DELETE FROM public.visits WHERE id = 1",
+        "UPDATE public.journal SET n = n + 1",
+    ]
+    .map(make);
+    let drop = "DROP FUNCTION meddle CASCADE";
+    let fixture = PostgresFixture::new().await;
+    assert_others_are_left_alone(
+        &fixture,
+        [
+            (&other_row, drop, true),
+            (&other_table, drop, true),
+            (&journal, drop, false),
+        ],
+    )
+    .await;
+    for journal_mode in ["wal", "delete"] {
+        let make = |what: &str| {
+            format!(
+                "CREATE TRIGGER meddles AFTER UPDATE ON patients WHEN new.id <> 9 BEGIN {what}; END"
+            )
+        };
+        let [other_row, other_table, journal] = [
+            "UPDATE patients SET notes = 'gone' WHERE id = 9",
+            "UPDATE visits SET finding = x'07' WHERE id = 1",
+            "UPDATE journal SET n = n + 1",
+        ]
+        .map(make);
+        let fixture = SqliteFixture::new(journal_mode).await;
+        let drop = "DROP TRIGGER meddles";
+        assert_others_are_left_alone(
+            &fixture,
+            [
+                (&other_row, drop, true),
+                (&other_table, drop, true),
+                (&journal, drop, false),
+            ],
+        )
+        .await;
+    }
+}
+
 /// The value is what was written, and opens at its place no more.
 #[tokio::test]
 async fn a_trigger_of_sqlite_that_changes_what_a_value_is_bound_to_is_taken_back() {

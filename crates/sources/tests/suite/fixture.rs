@@ -158,6 +158,7 @@ pub fn target(query: &ReadQuery) -> WriteTarget {
         part: query.part.clone(),
         triggers: Triggers::Fire,
         bind_columns: vec!["id".to_owned()],
+        protected: Vec::new(),
     }
 }
 
@@ -167,6 +168,7 @@ pub fn target_of(relation: &str, part: PartId) -> WriteTarget {
         part,
         triggers: Triggers::Fire,
         bind_columns: vec!["id".to_owned()],
+        protected: Vec::new(),
     }
 }
 
