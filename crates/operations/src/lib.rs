@@ -41,7 +41,7 @@ pub use quarantine::{
 pub use rekey_runtime::config::{ColumnConfig, KeyringConfig, SourceConfig, TableConfig};
 pub use requests::admit::{Admission, REQUESTS_HELD, admit, turned_away};
 pub use rotations::{
-    canary::columns_along,
+    canary::{columns_along, no_canary},
     cancel::cancel_rotation,
     census::{CensusRow, PassToProve, TableCensus, census, census_by_table, census_of_columns},
     dispatch::Dispatch,

@@ -49,7 +49,7 @@ pub enum SourceError {
     /// The server follows another one, or writes nothing. Retryable: it may be in the middle of a
     /// failover.
     #[error(
-        "{database} is a standby or read-only: the url of the source must name the primary, which alone can be written and counted"
+        "{database} is a standby, or takes no writes from us: the url of the source must name the primary, which alone can be written and counted; on the primary, see default_transaction_read_only of our role and the database"
     )]
     Standby {
         /// The database.

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use rekey_domain::{Principal, RequestDecision, decide_request};
 use rekey_messages::{RotationDue, RotationRequested};
-use rekey_operations::Services;
+use rekey_operations::{OperationError, Services, no_canary};
 use rekey_runtime::{Handler, Job, JobError, crash};
 use rekey_store::{
     audit::{self, Record},
@@ -33,6 +33,11 @@ impl Handler for RequestRotation {
         let latest = rotations::latest(unit.db(), keyring.id).await?;
         let decision = decide_request(latest.as_ref().map(|rotation| rotation.state));
         let (rotation, action) = match (decision, latest) {
+            // It was asked for while there was none: joined, it would be no canary, and all rows would move.
+            (RequestDecision::Join, Some(live)) if !command.canary.is_none() => {
+                let why = no_canary(live.id, &keyring.name);
+                return Err(JobError::Discard(OperationError::Refused(why).into()));
+            }
             (RequestDecision::Join, Some(live)) => (live, audit::Action::RotationJoined),
             (decision, latest) => {
                 if let (RequestDecision::Supersede, Some(late)) = (decision, latest) {

@@ -84,7 +84,7 @@ impl QuarantineReason {
             Self::OtherKeyring => "have the application write it anew, under the column's keyring",
             Self::NotCiphertext => "have the application write it anew, through encrypt",
             Self::NotWritten => {
-                "have the trigger let updates of protected columns through, or say triggers = \"suppress\" for the table in rekey.toml and apply"
+                "have the trigger let updates of protected columns through, or, on PostgreSQL, say triggers = \"suppress\" for the table in rekey.toml and apply"
             }
             Self::Unreadable => {
                 "restore the row from a backup of the source, and look at the server's log and its disk"

@@ -1,8 +1,10 @@
 //! Asking for a canary: whether what is asked for makes sense, before anything is sent.
 
-use rekey_domain::{Canary, ColumnName, RequestDecision, decide_request};
+use rekey_domain::{Canary, ColumnName, KeyringName, RequestDecision, decide_request};
 use rekey_messages::RotationRequested;
 use rekey_store::{columns, columns::Protected, keyrings, keyrings::Keyring, rotations};
+
+use uuid::Uuid;
 
 use crate::{OperationError, Services};
 
@@ -82,8 +84,12 @@ async fn refuse_to_join(services: &Services, keyring: &Keyring) -> Result<(), Op
     if decide_request(Some(latest.state)) != RequestDecision::Join {
         return Ok(());
     }
-    let (id, name) = (latest.id, &keyring.name);
-    Err(OperationError::Refused(format!(
-        "rotation {id} of {name} is under way and would not become a canary; to hold it: rekey rotations pause {id}"
-    )))
+    Err(OperationError::Refused(no_canary(latest.id, &keyring.name)))
+}
+
+/// Why a canary does not join a rotation that is under way.
+pub fn no_canary(id: Uuid, keyring: &KeyringName) -> String {
+    format!(
+        "rotation {id} of {keyring} is under way and would not become a canary; to hold it: rekey rotations pause {id}"
+    )
 }

@@ -79,7 +79,7 @@ pub(crate) fn problems(views: &[WorkerView]) -> Vec<String> {
     let mut problems = Vec::new();
     if missing.len() == Worker::ALL.len() {
         problems.push(format!(
-            "no worker runs{}: start rekey up, or rekey-scheduler, rekey-rotator and rekey-re-encryptor",
+            "no worker runs{}: start rekey up, or rekey-scheduler, rekey-rotator and rekey-re-encryptor; if they run, the store takes no writes from them: see their logs, its disk, and whether it is read-only or locked",
             last_seen(views.first())
         ));
     } else {

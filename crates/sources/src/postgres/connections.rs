@@ -8,7 +8,10 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use super::{faults::Located, pooler};
+use super::{
+    faults::{self, Located},
+    pooler,
+};
 use crate::{SourceError, place::Place};
 
 /// How long a call waits for a connection of ours, or for a server that starts.
@@ -115,7 +118,7 @@ impl Connections {
     pub(super) async fn acquire(&self) -> Result<PoolConnection<Postgres>, SourceError> {
         match self.pool.acquire().await {
             Err(sqlx::Error::PoolTimedOut) => Err(self.reason().await),
-            acquired => acquired.at(&Place::database(&self.database)),
+            acquired => acquired.map_err(|error| self.not_connected(&error)),
         }
     }
 
@@ -136,6 +139,10 @@ impl Connections {
         }
     }
 
+    fn not_connected(&self, error: &sqlx::Error) -> SourceError {
+        faults::of_connection(error, &Place::database(&self.database))
+    }
+
     async fn connect(&self) -> Result<PgConnection, SourceError> {
         // What is prepared under a name could be exchanged for something else by whose code runs there.
         let options = self.options.clone().statement_cache_capacity(0);
@@ -145,7 +152,7 @@ impl Connections {
             Ok(connection)
         };
         match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-            Ok(connected) => connected.at(&Place::database(&self.database)),
+            Ok(connected) => connected.map_err(|error| self.not_connected(&error)),
             Err(_) => Err(SourceError::OutOfReach {
                 database: self.database.to_string(),
                 reason: format!(

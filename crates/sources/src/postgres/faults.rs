@@ -139,7 +139,9 @@ fn of_code(code: &str, message: &str, place: &Place) -> SourceError {
             relation: place.relation.clone(),
         },
         // Terminated by an administrator, crashed, starting up, dropped; and all of the connection's.
-        "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "53200" | "53400" => gone(code, place),
+        "57P01" | "57P02" | "57P03" | "57P04" | "57P05" | "25P03" | "53200" | "53400" => {
+            gone(code, place)
+        }
         // A password that is being replaced, here or there.
         "28000" | "28P01" => gone(code, place),
         // Of what is stored there; what it is, `damage` finds out.
@@ -153,8 +155,26 @@ fn of_code(code: &str, message: &str, place: &Place) -> SourceError {
     }
 }
 
+/// What an attempt to connect met. A database that takes no connections, or is away while it is put back, comes again;
+/// and what right is missing there is another than on a table.
+pub(super) fn of_connection(error: &Error, place: &Place) -> SourceError {
+    match code(error).as_str() {
+        code @ ("3D000" | "55000" | "57P04") => gone(code, place),
+        INSUFFICIENT_PRIVILEGE => SourceError::NotAllowed {
+            database: place.database.to_string(),
+            relation: "it".to_owned(),
+            what: "connect to",
+            remedy: "have its owner run GRANT CONNECT ON DATABASE for our role".to_owned(),
+        },
+        _ => translate(error, place),
+    }
+}
+
 fn gone(code: &str, place: &Place) -> SourceError {
     let reason = match code {
+        "3D000" => "there is no such database; check its name in the URL",
+        "55000" => "the database takes no connections now (ALLOW_CONNECTIONS)",
+        "57P04" => "the database was dropped",
         "57P01" => "the connection was terminated",
         "57P03" => "the server is starting up or shutting down",
         "53200" | "53400" => "the server has no resources left",
@@ -217,7 +237,6 @@ fn other(reason: String, place: &Place) -> SourceError {
 
 fn meaning(code: &str) -> &'static str {
     match code {
-        "3D000" => "there is no such database; check its name in the URL",
         "42703" => "a column is missing",
         "42883" | "42804" | "42846" => {
             "a column is of another type than it was, or code of the table's owner names what only his search path finds: ALTER FUNCTION … SET search_path"

@@ -36,6 +36,9 @@ pub(super) async fn check(
             remedy: format!("have its owner run {statements}"),
         });
     }
+    if !written.is_empty() {
+        takes_writes(connection, table).await?;
+    }
     if needed.triggers == Triggers::Suppress && !written.is_empty() {
         may_suppress(connection, table).await?;
     }
@@ -83,6 +86,24 @@ fn part_and_role(row: &PgRow) -> Result<(String, String), sqlx::Error> {
         table: row.try_get(1)?,
     };
     Ok((name.sql(), row.try_get(2)?))
+}
+
+/// A standby does not, nor does a server, database or role whose transactions are read-only. Ours are here too, by our own
+/// doing: what counts is what a session begins with.
+async fn takes_writes(connection: &mut PgConnection, table: &Table) -> Result<(), SourceError> {
+    let asked = "SELECT pg_catalog.pg_is_in_recovery() \
+        OR (SELECT s.reset_val OPERATOR(pg_catalog.=) 'on' FROM pg_catalog.pg_settings AS s \
+            WHERE s.name OPERATOR(pg_catalog.=) 'default_transaction_read_only')";
+    let reads_only: bool = sqlx::query_scalar(asked)
+        .fetch_one(connection)
+        .await
+        .at(&table.place)?;
+    match reads_only {
+        true => Err(SourceError::Standby {
+            database: table.place.database.to_string(),
+        }),
+        false => Ok(()),
+    }
 }
 
 /// Before PostgreSQL 15 there is no such right, and only superusers may.

@@ -1,7 +1,7 @@
 //! Triggers that change or refuse, servers that are gone or read-only.
 
 use rekey_domain::Triggers;
-use rekey_sources::{SourceError, WriteOutcome, WriteTarget};
+use rekey_sources::{SourceError, TableRights, WriteOutcome, WriteTarget};
 use rekey_testkit::{PrivatePostgres, services};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
@@ -67,7 +67,7 @@ async fn a_database_that_cannot_be_reached_says_why_and_not_its_password() {
     for (url, says, retryable) in [
         (wrong, "login was refused", true),
         (nowhere, "out of reach", true),
-        (none, "no such database", false),
+        (none, "no such database", true),
         (
             "postgres://s3cret@[::1/x".to_owned(),
             "cannot be read",
@@ -182,4 +182,49 @@ async fn a_part_that_is_dropped_under_our_hands_is_changed_and_not_missing() {
     let error = fixture.source().write(&target, &updates, deadline).await;
     let error = error.unwrap_err();
     assert!(matches!(error, SourceError::PartChanged { .. }), "{error}");
+}
+
+/// As while it is put back from a copy, or kept from everyone for a while: it comes again.
+#[tokio::test]
+async fn a_database_that_takes_no_connections_or_no_writes_is_away_and_says_which() {
+    let fixture = PostgresFixture::new().await;
+    let name = fixture.database.name();
+    let url = fixture.database.url();
+    let mut server = PgConnection::connect(&services::url(services::POSTGRES))
+        .await
+        .unwrap();
+    let run = async |server: &mut PgConnection, sql: String| {
+        sqlx::raw_sql(AssertSqlSafe(sql))
+            .execute(server)
+            .await
+            .unwrap();
+    };
+    let opened = async || rekey_sources::open(&url).await.map(drop);
+    let allow = |may| format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {may}");
+    run(&mut server, allow(false)).await;
+    let error = opened().await.unwrap_err();
+    assert!(
+        error.is_retryable() && error.to_string().contains("takes no connections"),
+        "{error}"
+    );
+    run(&mut server, allow(true)).await;
+    opened().await.unwrap();
+    run(
+        &mut server,
+        format!("ALTER DATABASE {name} SET default_transaction_read_only = on"),
+    )
+    .await;
+    let source = rekey_sources::open(&url).await.unwrap();
+    let needed = |written: &[&str]| TableRights {
+        relation: "patients".to_owned(),
+        read: vec!["ssn".to_owned()],
+        written: written.iter().map(|name| (*name).to_owned()).collect(),
+        triggers: Triggers::Fire,
+    };
+    source.check_rights(&needed(&[])).await.unwrap();
+    let error = source.check_rights(&needed(&["ssn"])).await.unwrap_err();
+    assert!(
+        error.to_string().contains("default_transaction_read_only"),
+        "{error}"
+    );
 }

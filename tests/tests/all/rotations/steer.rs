@@ -13,7 +13,8 @@ use rekey_domain::{
 };
 use rekey_messages::RotationRequested;
 use rekey_operations::{
-    RotationView, apply, cancel_rotation, request_rotation, resume_rotation, verify_audit,
+    RotationView, apply, cancel_rotation, request_rotation, requested_rotation, resume_rotation,
+    verify_audit,
 };
 
 use rekey_tests::support::{Deployment, Engine, desired_of, operator, phi, short, until};
@@ -316,6 +317,30 @@ async fn outside_its_window_a_source_is_left_alone_and_the_rotation_says_so() {
     let completed = clinic.completes().await;
     assert_eq!(completed.waiting, Vec::<String>::new());
     clinic.assert_rotated_once().await;
+    engine.stop().await;
+}
+
+/// Both were asked for before anybody took them up: the second would move all rows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_canary_that_another_request_overtook_is_refused_and_never_becomes_a_whole_rotation() {
+    let clinic = Deployment::of(100).await;
+    clinic.rotate(&phi()).await;
+    let ana = operator();
+    let canary = request(&after(5));
+    let asked = request_rotation(&clinic.services, &canary, &ana).await;
+    let asked = asked.unwrap();
+    let engine = Engine::start(&clinic.services);
+    clinic.completes().await;
+    let refused = until("an answer", async || {
+        requested_rotation(&clinic.services, &asked, &ana)
+            .await
+            .err()
+    })
+    .await;
+    assert!(
+        refused.to_string().contains("would not become a canary"),
+        "{refused}"
+    );
     engine.stop().await;
 }
 
