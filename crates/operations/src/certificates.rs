@@ -9,8 +9,8 @@ mod view;
 
 pub use published::published_keys;
 pub use sign::{SignedCertificate, sign_certificate};
+pub(crate) use view::shown;
 pub use view::{CertificateView, Signature, certificate};
-pub(crate) use view::{shown, signature};
 
 #[cfg(test)]
 mod tests;

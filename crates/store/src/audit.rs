@@ -83,7 +83,7 @@ impl AuditPen {
         let head = lock_head(unit).await?;
         let sequence = head.sequence + 1;
         let salted =
-            json!({ "salt": hex::encode(&rand::random::<[u8; 16]>()), "details": record.details })
+            json!({ "salt": hex::encode(rand::random::<[u8; 16]>()), "details": record.details })
                 .to_string();
         let mut entry = AuditEntry {
             sequence,

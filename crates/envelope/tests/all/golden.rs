@@ -70,7 +70,7 @@ fn bind_value(part: &Value) -> BindValue {
     match kind.as_str() {
         "integer" => BindValue::Integer(value.as_i64().unwrap()),
         "uuid" => BindValue::Uuid(
-            hex::decode(&as_text().replace('-', ""))
+            hex::decode(as_text().replace('-', ""))
                 .unwrap()
                 .try_into()
                 .unwrap(),

@@ -411,7 +411,7 @@ pub(super) fn select(groups: &[String], which: &[(String, String)]) -> String {
 
 pub(super) fn add(
     row: &PgRow,
-    columns: &[CensusColumn],
+    _columns: &[CensusColumn],
     counts: &mut Counts,
 ) -> Result<(), sqlx::Error> {
     let column = row.try_get::<i32, _>(0)?.unsigned_abs() as usize;

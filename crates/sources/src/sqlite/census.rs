@@ -119,7 +119,7 @@ async fn groups(
     connection: &mut SqliteConnection,
     table: &Table,
     select: &str,
-    column: &CensusColumn,
+    _column: &CensusColumn,
     range: Option<Range>,
 ) -> Result<Vec<(Found, u64)>, SourceError> {
     let mut query = sqlx::query(AssertSqlSafe(select));

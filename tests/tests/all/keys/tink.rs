@@ -123,7 +123,7 @@ impl Tink {
     fn ask(&mut self, op: &str, id: KeyId, data: &[u8], aad: &[u8]) -> Result<Vec<u8>, String> {
         let request = json!({
             "op": op,
-            "key": hex::encode(&KEY),
+            "key": hex::encode(KEY),
             "key_id": id.value(),
             "aad": hex::encode(aad),
             "data": hex::encode(data),

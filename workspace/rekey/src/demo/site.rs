@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use rekey_deployment::{Places, sqlite_url};
 use rekey_operations::OperationError;
 use rekey_runtime::{
