@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rekey_domain::{BindValue, ColumnSpec, KeyId, KeyringName};
@@ -46,6 +46,8 @@ struct Column {
     spec: Arc<ColumnSpec>,
     /// To be asked for again.
     is_stale: bool,
+    /// But not before, as that failed.
+    ask_at: Option<Instant>,
 }
 
 /// What is held of a keyring.
@@ -134,13 +136,15 @@ impl Client {
             ..
         } = &*self.inner;
         let right = &self.keyring(keyring).right;
+        let mut compromised = None;
         for _ in 0..ATTEMPTS {
             let id = right.key(&**leases).await?;
             let key = self.decryption_key(keyring, id).await?;
             match usage.draw(&**leases, id, count).await {
                 // It was a moment ago; another is the primary, or none.
-                Err(LeaseError::Compromised { .. }) => {
+                Err(error @ LeaseError::Compromised { .. }) => {
                     right.end();
+                    compromised = Some(error);
                     continue;
                 }
                 drawn => drawn?,
@@ -152,7 +156,8 @@ impl Client {
             }
             usage.give_back(id, count);
         }
-        Err(LeaseError::keeps_changing(keyring).into())
+        let why = compromised.unwrap_or_else(|| LeaseError::keeps_changing(keyring));
+        Err(why.into())
     }
 
     /// Whether an encryption under `key` may start now, by the lease that is held.
@@ -189,7 +194,9 @@ impl Client {
         held.right.end();
         held.keyset.changed();
         for column in locked(&self.inner.columns).values_mut() {
-            column.is_stale |= column.spec.keyring == *keyring;
+            if column.spec.keyring == *keyring {
+                (column.is_stale, column.ask_at) = (true, None);
+            }
         }
     }
 
@@ -212,7 +219,9 @@ impl Client {
 
     async fn column(&self, name: &str) -> Result<Arc<ColumnSpec>, ClientError> {
         let known = locked(&self.inner.columns).get(name).cloned();
-        if let Some(known) = known.as_ref().filter(|known| !known.is_stale) {
+        let now = self.inner.time.now();
+        let waits = |known: &&Column| !known.is_stale || known.ask_at.is_some_and(|at| now < at);
+        if let Some(known) = known.as_ref().filter(waits) {
             return Ok(Arc::clone(&known.spec));
         }
         let asked = self.inner.leases.column(name);
@@ -220,15 +229,21 @@ impl Client {
             None => asked.await,
             // What it is bound to and its keyring never change; the rest is checked by whoever opens the value.
             Some(known) => match timeout(PATIENCE, asked).await {
-                Err(_) => return Ok(known.spec),
-                Ok(Err(error)) if error.is_retryable() => return Ok(known.spec),
-                Ok(asked) => asked,
+                Ok(Ok(spec)) => Ok(spec),
+                Ok(Err(error)) if !error.is_retryable() => Err(error),
+                _ => {
+                    let mut columns = locked(&self.inner.columns);
+                    let held = columns.entry(name.to_owned()).or_insert(known);
+                    held.ask_at = Some(self.inner.time.now() + PATIENCE);
+                    return Ok(Arc::clone(&held.spec));
+                }
             },
         };
         let spec = Arc::new(asked?);
         let column = Column {
             spec: Arc::clone(&spec),
             is_stale: false,
+            ask_at: None,
         };
         locked(&self.inner.columns).insert(name.to_owned(), column);
         Ok(spec)

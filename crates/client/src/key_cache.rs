@@ -21,7 +21,8 @@ const LANES: usize = 16;
 
 /// Keys unwrapped once and cached, each checked against its check value in constant time.
 ///
-/// Bounded in number and age. A key that leaves the cache is zeroized when its last user is done.
+/// Bounded in number. One that is too old is unwrapped anew, and leaves once its key set would not decrypt any more, were
+/// its keeper away: until then it may be needed. A key that leaves the cache is zeroized when its last user is done.
 pub struct KeyCache {
     kms: Arc<dyn Kms>,
     time: Monotonic,

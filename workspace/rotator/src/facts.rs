@@ -91,7 +91,7 @@ async fn pass_census(
         // Nothing is taken off by number: only what the census itself saw to be in quarantine.
         below_target += of_column
             .filter(|count| !is_settled(count.found()))
-            .map(|count| count.rows() - count.quarantined())
+            .map(|count| count.rows().saturating_sub(count.quarantined()))
             .sum::<u64>();
     }
     Ok(Some(PassCensus { below_target }))

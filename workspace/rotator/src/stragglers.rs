@@ -48,6 +48,7 @@ impl Handler for LookForStragglers {
         match looked.await {
             Ok(Some(found)) => self.answer(job, &keyring, found).await?,
             Ok(None) => return Err(JobError::Snooze(BUSY)),
+            Err(OperationError::Store(error)) => return Err(error.into()),
             Err(error) => self.note_failure(job, &keyring, &error).await?,
         }
         Ok(())

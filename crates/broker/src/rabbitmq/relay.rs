@@ -66,14 +66,20 @@ async fn ship_until(
 ) -> Result<(), BrokerError> {
     let mut changes = rabbit.store.changes();
     let mut stranded = Stranded::default();
+    // Said once, however long it lasts.
+    let mut is_away = false;
     while !shutdown.is_cancelled() {
         if !channel.status().connected() {
             return Err(rabbit.server.out_of_reach("the connection was lost"));
         }
         changes.mark_unchanged();
         let wait = match relay::lease_block(&rabbit.store, BLOCK, LEASE).await {
-            Ok(block) if block.messages.is_empty() => POLL,
+            Ok(block) if block.messages.is_empty() => {
+                is_away = false;
+                POLL
+            }
             Ok(block) => {
+                is_away = false;
                 let outcome = ship(rabbit, channel, &block).await?;
                 stranded.note(&outcome);
                 if stranded.wants_queues() {
@@ -82,7 +88,12 @@ async fn ship_until(
                 stranded.tell(rabbit);
                 continue;
             }
+            Err(error) if is_away => {
+                tracing::debug!(%error, "the store does not answer yet");
+                RETREAT
+            }
             Err(error) => {
+                is_away = true;
                 tracing::warn!(%error, "messages wait until the store answers");
                 RETREAT
             }

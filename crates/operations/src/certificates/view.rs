@@ -23,7 +23,8 @@ pub enum Signature {
     Waits,
     /// It was written by a program that did not sign, and stays as it is.
     Unsigned,
-    /// It is, and what is signed was changed, or the key is not one of ours: the store was tampered with.
+    /// It is, and is not to be believed, or cannot be read: what was signed was changed, the key is not one of ours, or
+    /// is compromised.
     Bad,
 }
 

@@ -98,8 +98,13 @@ impl Leases for StoreLeases {
         let no_primary = || LeaseError::NoPrimary {
             keyring: keyring.clone(),
         };
+        let key = found.primary_key_id.ok_or_else(no_primary)?;
+        let stored = keys::find(self.store.db(), key).await.map_err(answer)?;
+        if stored.is_some_and(|key| key.state == KeyState::Compromised) {
+            return Err(LeaseError::Compromised { key });
+        }
         Ok(LeaseGrant {
-            key: found.primary_key_id.ok_or_else(no_primary)?,
+            key,
             lasts: found.policy.encrypt_lease,
         })
     }

@@ -206,17 +206,26 @@ pub(super) async fn after<'a>(
 pub(super) async fn changed(
     connection: &mut PgConnection,
     tables: &[Oid],
-) -> Result<HashMap<String, i64>, sqlx::Error> {
+) -> Result<HashMap<String, Changed>, sqlx::Error> {
     let sql = "WITH RECURSIVE tree (oid) AS (SELECT t.oid FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS t (oid) \
         UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits AS i JOIN tree ON i.inhparent OPERATOR(pg_catalog.=) tree.oid) \
         SELECT tree.oid::pg_catalog.regclass::pg_catalog.text, pg_catalog.pg_stat_get_xact_tuples_updated(tree.oid) \
-            OPERATOR(pg_catalog.+) pg_catalog.pg_stat_get_xact_tuples_deleted(tree.oid) FROM tree";
+            OPERATOR(pg_catalog.+) pg_catalog.pg_stat_get_xact_tuples_deleted(tree.oid), \
+            pg_catalog.pg_relation_filenode(tree.oid) FROM tree";
     let changed = sqlx::query_as(sql).persistent(false).bind(tables);
-    let changed: Vec<(String, Option<i64>)> = changed.fetch_all(connection).await?;
-    let changed = changed.into_iter();
-    Ok(changed
-        .map(|(heap, rows)| (heap, rows.unwrap_or_default()))
-        .collect())
+    let changed: Vec<(String, Option<i64>, Option<Oid>)> = changed.fetch_all(connection).await?;
+    let changed = changed.into_iter().map(|(heap, rows, file)| {
+        let rows = rows.unwrap_or_default();
+        (heap, Changed { rows, file })
+    });
+    Ok(changed.collect())
+}
+
+/// What was changed of a heap so far. Who empties it as a whole gives it another file, and its rows are not counted.
+#[derive(Clone, Copy)]
+pub(super) struct Changed {
+    rows: i64,
+    file: Option<Oid>,
 }
 
 /// What the server calls the heap that `only` names, as [`changed`] has it.
@@ -232,16 +241,18 @@ pub(super) async fn name_of(
 
 /// The heap of which more rows were changed than were written to `ours`, and how many.
 pub(super) fn others(
-    before: &HashMap<String, i64>,
-    after: &HashMap<String, i64>,
+    before: &HashMap<String, Changed>,
+    after: &HashMap<String, Changed>,
     (ours, written): (&str, usize),
 ) -> Option<(String, u64)> {
     let mut all: Vec<_> = after.iter().collect();
-    all.sort_unstable();
-    all.into_iter().find_map(|(heap, rows)| {
-        let by_us = if heap == ours { written } else { 0 };
-        let more = rows - before.get(heap).copied().unwrap_or_default();
-        let more = u64::try_from(more).ok()?.saturating_sub(by_us as u64);
+    all.sort_unstable_by_key(|(heap, _)| *heap);
+    all.into_iter().find_map(|(heap, now)| {
+        let was = before.get(heap)?;
+        let by_us = if heap == ours { written as u64 } else { 0 };
+        let more = u64::try_from(now.rows - was.rows).unwrap_or_default();
+        let emptied = u64::from(now.file != was.file);
+        let more = more.saturating_sub(by_us).max(emptied);
         (more > 0).then(|| (heap.clone(), more))
     })
 }

@@ -239,9 +239,13 @@ impl Writer<'_> {
         skip_locked: bool,
         outcomes: &mut [WriteOutcome],
     ) -> Result<(), Failure> {
+        let fires = !self.firing.names.is_empty();
+        if fires {
+            // Names are looked up before the session is as the application's.
+            self.find_protected().await?;
+        }
         let prepared = connections::prepare_update(self.connection).await;
         prepared.map_err(|error| self.failed(&error))?;
-        let fires = !self.firing.names.is_empty();
         let tried = if fires {
             self.watched(rows, skip_locked).await?
         } else if skip_locked || self.triggers == Triggers::Suppress {
@@ -320,7 +324,7 @@ impl Writer<'_> {
         rows: &[&RowSwap<'_>],
         skip_locked: bool,
     ) -> Result<Tried, Failure> {
-        let protected = self.protected().await?;
+        let protected = self.protected.clone().unwrap_or_default();
         let (only, table, place) = (&self.only, self.table, &self.place);
         let failed = |error| Failure::of(&error, table, place);
         let mut transaction = begin(self.connection, self.triggers, table, place).await?;
@@ -353,9 +357,10 @@ impl Writer<'_> {
             }
         };
         let now = aftermath::changed(&mut transaction, &protected).await;
+        let now = now.map_err(failed)?;
         let ours = aftermath::name_of(&mut transaction, only).await;
         let ours = (&*ours.map_err(failed)?, written.len());
-        if let Some((of, rows)) = aftermath::others(&changed, &now.map_err(failed)?, ours) {
+        if let Some((of, rows)) = aftermath::others(&changed, &now, ours) {
             return Err(Failure::Other(SourceError::ChangesOthers {
                 relation: place.relation.clone(),
                 by: self.firing.by(),
@@ -372,10 +377,10 @@ impl Writer<'_> {
         })
     }
 
-    /// The tables with protected columns, this one first. What is not there any more holds nothing.
-    async fn protected(&mut self) -> Result<Vec<Oid>, SourceError> {
-        if let Some(known) = &self.protected {
-            return Ok(known.clone());
+    /// Finds the tables with protected columns, this one first. What is not there any more holds nothing.
+    async fn find_protected(&mut self) -> Result<(), SourceError> {
+        if self.protected.is_some() {
+            return Ok(());
         }
         let mut found = vec![self.own];
         for name in self.names {
@@ -386,8 +391,8 @@ impl Writer<'_> {
                 Err(error) => return Err(error),
             }
         }
-        self.protected = Some(found.clone());
-        Ok(found)
+        self.protected = Some(found);
+        Ok(())
     }
 
     fn refused(&self, row: &RowSwap<'_>, refusal: Refusal) -> SourceError {

@@ -130,11 +130,14 @@ impl Watched {
     /// From now on.
     pub(super) async fn begin(connection: &mut SqliteConnection) -> sqlx::Result<Self> {
         let watched = Self::default();
-        let seen = watched.clone();
+        // Where it is not taken away again, as whoever watched was dropped, it keeps nothing.
+        let seen = Arc::downgrade(&watched.0);
         let mut handle = connection.lock_handle().await?;
         handle.set_update_hook(move |change| {
-            if change.operation != SqliteOperation::Insert {
-                let mut seen = seen.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(seen) = seen.upgrade()
+                && change.operation != SqliteOperation::Insert
+            {
+                let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
                 seen.push((change.table.to_owned(), change.rowid));
             }
         });

@@ -16,17 +16,21 @@ pub(super) fn start(value: &str, encoding: TextEncoding) -> String {
     }
 }
 
-/// Text as bytes: by its digits, which are the same whatever the database's text is encoded in.
+/// Text as bytes, all of the shortest ciphertext: a note that begins like one is none.
 fn of_bytes(value: &str) -> String {
     let (base64, hex) = (least_base64(), MIN_LEN * 2);
     let start = |length: usize| format!("hex(substr({value}, 1, {length}))");
+    let text = |length: usize| format!("CAST(substr({value}, 1, {length}) AS TEXT)");
     let (second, two) = (format!("hex(substr({value}, 2, 1))"), start(2));
     let (base64_start, hex_start) = (start(BASE64), start(HEX));
+    let (base64_text, hex_text) = (text(base64 - 1), text(hex));
     format!(
         "CASE WHEN typeof({value}) <> 'blob' THEN NULL \
          WHEN length({value}) >= {base64} AND {two} GLOB '41*' \
-             AND ({second} BETWEEN '51' AND '5A' OR {second} BETWEEN '61' AND '66') THEN {base64_start} \
-         WHEN length({value}) >= {hex} AND {two} = '3031' THEN {hex_start} END"
+             AND ({second} BETWEEN '51' AND '5A' OR {second} BETWEEN '61' AND '66') \
+             AND {base64_text} NOT GLOB '*[^A-Za-z0-9+/]*' THEN {base64_start} \
+         WHEN length({value}) >= {hex} AND {two} = '3031' AND {hex_text} NOT GLOB '*[^0-9A-Fa-f]*' \
+             THEN {hex_start} END"
     )
 }
 

@@ -280,7 +280,7 @@ pub async fn ciphertext_that_is_written_in_another_way_is_counted_too(fixture: &
         &digits[..60],
         &base64[..40],
         "0112345678",
-        "Aquinas",
+        "Abdominal pain since Monday, no fever so far, to be seen again",
         "AQUARIUM",
     ];
     let none = none.map(|text| format!("{}, ' {text}'", ascii(text)));

@@ -142,9 +142,10 @@ async fn a_connection_to_the_store_that_is_lost_is_one_line_and_so_is_its_return
     })
     .await;
     until("two attempts in vain", async || {
-        (said("not listening") > 1).then_some(())
+        (said("no sign of life") > 1).then_some(())
     })
     .await;
+    assert!(said("messages wait") <= 1, "{:#?}", worker.said());
     assert_eq!(said("is lost"), 1);
     run(&cluster.store, &format!("ALTER ROLE {role} LOGIN")).await;
     until("a line of the return", async || {
