@@ -7,6 +7,7 @@ mod sign;
 pub mod verify;
 mod view;
 
+pub(crate) use published::key_set;
 pub use published::published_keys;
 pub use sign::{SignedCertificate, sign_certificate};
 pub(crate) use view::shown;

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     Action, OperationError, RotationView, Services, authorise,
+    certificates::key_set,
     keys::{master::unopened, views::key_name},
     rotations::{stragglers, views::view},
     work::workers::{self, WorkerView},
@@ -51,9 +52,10 @@ pub async fn status(services: &Services, principal: &Principal) -> Result<Status
         let primary = key_name(services, &keyring, keyring.primary_key_id).await?;
         keyrings.push((keyring.name.to_string(), primary));
     }
+    let published = key_set(services).await?;
     let mut rotations = Vec::new();
     for rotation in rotations::not_over(db).await? {
-        rotations.push(view(services, rotation).await?);
+        rotations.push(view(services, rotation, &published).await?);
     }
     let quarantined = quarantine::count_open(db).await?;
     let dead_letters = dead_letters::count_open(db).await?;

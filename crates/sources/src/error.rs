@@ -265,7 +265,7 @@ pub enum SourceError {
     /// A trigger or a rule of the user's changed what an update of ours wrote; the open transaction was
     /// rolled back, so what was there is there.
     #[error(
-        "{relation}, {row}: {by} changed what an update of Rekey wrote, so the update was taken back and the value is what it was; have it leave protected columns as they are written{}", suppress(.relation, *.may_suppress)
+        "{relation}, {row}: {by} changed what an update of Rekey wrote, so the update was taken back and the value is what it was; have it leave protected columns as they are written{}", suppress(*.may_suppress)
     )]
     Rewritten {
         /// The table or partition.
@@ -280,7 +280,7 @@ pub enum SourceError {
     /// A trigger or a rule of the user's changed or deleted other rows of a protected table; the open transaction was
     /// rolled back, so what was there is there.
     #[error(
-        "{relation}: {by} changed {rows} other row(s) of {of} when an update of Rekey fired it, so the update was taken back: what became of their protected values nobody could tell. Have it leave such rows alone where only protected columns change (AFTER UPDATE OF …, WHEN (…)){}", suppress(.relation, *.may_suppress)
+        "{relation}: {by} changed {rows} other row(s) of {of} when an update of Rekey fired it, so the update was taken back: what became of their protected values nobody could tell. Have it leave such rows alone where only protected columns change (AFTER UPDATE OF …, WHEN (…)){}", suppress(*.may_suppress)
     )]
     ChangesOthers {
         /// The table or partition that was written to.
@@ -371,10 +371,10 @@ fn of_holder(held_by: Option<&str>) -> String {
 }
 
 /// What else helps, where a database can do that.
-fn suppress(relation: &str, may: bool) -> String {
+fn suppress(may: bool) -> &'static str {
     match may {
-        true => format!(", or say triggers = \"suppress\" for {relation} in rekey.toml and apply"),
-        false => String::new(),
+        true => ", or say triggers = \"suppress\" for the table in rekey.toml and apply",
+        false => "",
     }
 }
 

@@ -73,13 +73,11 @@ async fn ship_until(
             return Err(rabbit.server.out_of_reach("the connection was lost"));
         }
         changes.mark_unchanged();
-        let wait = match relay::lease_block(&rabbit.store, BLOCK, LEASE).await {
-            Ok(block) if block.messages.is_empty() => {
-                is_away = false;
-                POLL
-            }
+        let leased = relay::lease_block(&rabbit.store, BLOCK, LEASE).await;
+        let was_away = std::mem::replace(&mut is_away, leased.is_err());
+        let wait = match leased {
+            Ok(block) if block.messages.is_empty() => POLL,
             Ok(block) => {
-                is_away = false;
                 let outcome = ship(rabbit, channel, &block).await?;
                 stranded.note(&outcome);
                 if stranded.wants_queues() {
@@ -88,12 +86,11 @@ async fn ship_until(
                 stranded.tell(rabbit);
                 continue;
             }
-            Err(error) if is_away => {
+            Err(error) if was_away => {
                 tracing::debug!(%error, "the store does not answer yet");
                 RETREAT
             }
             Err(error) => {
-                is_away = true;
                 tracing::warn!(%error, "messages wait until the store answers");
                 RETREAT
             }

@@ -295,7 +295,7 @@ mod tests {
                 max_dead_tuples: Some(dead),
                 window: Some("22:00-05:00 Europe/Berlin".parse().unwrap()),
                 connections: NonZeroU32::new(rows),
-                ..Limits::default()
+                urgent: Urgent::AsUsual,
             };
             let stored = serde_json::to_string(&limits).unwrap();
             prop_assert_eq!(serde_json::from_str::<Limits>(&stored).unwrap(), limits);

@@ -20,10 +20,11 @@ pub async fn published_keys(
     principal: &Principal,
 ) -> Result<JwkSet, OperationError> {
     authorise(principal, Action::ReadPublishedKeys)?;
-    Ok(all(services).await?)
+    Ok(key_set(services).await?)
 }
 
-pub(crate) async fn all(services: &Services) -> Result<JwkSet, rekey_store::StoreError> {
+/// The same, for a program's own use.
+pub(crate) async fn key_set(services: &Services) -> Result<JwkSet, rekey_store::StoreError> {
     let db = services.store.db();
     let mut set = JwkSet::default();
     for keyring in keyrings::all(db).await? {

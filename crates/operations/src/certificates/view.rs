@@ -1,6 +1,7 @@
 //! A certificate as people and programs are shown it, with what its signature is worth.
 
 use rekey_domain::Principal;
+use rekey_envelope::JwkSet;
 use rekey_store::rotations;
 use serde::Serialize;
 use serde_json::Value;
@@ -53,25 +54,22 @@ pub(crate) fn signature(rotation: &rotations::Rotation) -> Option<Signature> {
     )
 }
 
-/// What the certificate of a rotation says, and what its signature is worth. Of a signed one, what was signed.
-///
-/// # Errors
-/// [`OperationError::Store`].
-pub(crate) async fn shown(
-    services: &Services,
+/// What the certificate of a rotation says, and what its signature is worth with the published keys. Of a signed one,
+/// what was signed.
+pub(crate) fn shown(
     rotation: &rotations::Rotation,
-) -> Result<(Option<Value>, Option<Signature>), OperationError> {
+    keys: &JwkSet,
+) -> (Option<Value>, Option<Signature>) {
     let signature = signature(rotation);
     let Some(jws) = &rotation.certificate_jws else {
         let written = rotation.certificate.as_deref();
         let said = written.and_then(|text| serde_json::from_str(text).ok());
-        return Ok((said, signature));
+        return (said, signature);
     };
-    let keys = published::all(services).await?;
-    Ok(match verify_certificate(jws.as_bytes(), &keys) {
+    match verify_certificate(jws.as_bytes(), keys) {
         Ok(verified) => (Some(verified.payload), signature),
         Err(_) => (None, Some(Signature::Bad)),
-    })
+    }
 }
 
 /// The certificate of a completed rotation. A signed one is verified with the published keys first.
@@ -93,7 +91,7 @@ pub async fn certificate(
         )));
     };
     if let Some(jws) = rotation.certificate_jws {
-        let keys = published::all(services).await?;
+        let keys = published::key_set(services).await?;
         let Verified {
             certificate,
             payload,

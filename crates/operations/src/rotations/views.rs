@@ -4,6 +4,7 @@ use std::num::NonZeroU64;
 
 use chrono::{DateTime, Utc};
 use rekey_domain::{ColumnName, KeyName, Principal, RotationKind, RotationState};
+use rekey_envelope::JwkSet;
 use rekey_store::{
     batches, dead_letters, keyrings,
     progress::{self, Progress},
@@ -93,9 +94,10 @@ pub async fn rotation_views(
     principal: &Principal,
 ) -> Result<Vec<RotationView>, OperationError> {
     authorise(principal, Action::ReadRotations)?;
+    let keys = certificates::key_set(services).await?;
     let mut views = Vec::new();
     for rotation in rotations::all(services.store.db()).await? {
-        views.push(view(services, rotation).await?);
+        views.push(view(services, rotation, &keys).await?);
     }
     Ok(views)
 }
@@ -110,7 +112,9 @@ pub async fn rotation_view(
     principal: &Principal,
 ) -> Result<RotationView, OperationError> {
     authorise(principal, Action::ReadRotations)?;
-    view(services, rotations::by_id(services.store.db(), id).await?).await
+    let rotation = rotations::by_id(services.store.db(), id).await?;
+    let keys = certificates::key_set(services).await?;
+    view(services, rotation, &keys).await
 }
 
 /// The rotation that a request led to, once it was taken up; where that was superseded, the one that
@@ -134,12 +138,14 @@ pub async fn requested_rotation(
         let latest = rotations::latest(db, rotation.keyring_id).await?;
         rotation = latest.unwrap_or(rotation);
     }
-    Ok(Some(view(services, rotation).await?))
+    let keys = certificates::key_set(services).await?;
+    Ok(Some(view(services, rotation, &keys).await?))
 }
 
 pub(crate) async fn view(
     services: &Services,
     rotation: rotations::Rotation,
+    keys: &JwkSet,
 ) -> Result<RotationView, OperationError> {
     let db = services.store.db();
     let keyring = keyrings::by_id(db, rotation.keyring_id).await?;
@@ -158,7 +164,7 @@ pub(crate) async fn view(
         waiting.extend(workers::problems(&workers::all(services).await?));
     }
     let canary = rotation.canary();
-    let (certificate, certificate_signature) = certificates::shown(services, &rotation).await?;
+    let (certificate, certificate_signature) = certificates::shown(&rotation, keys);
     Ok(RotationView {
         id: rotation.id,
         certificate_signature,

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use rekey_domain::Triggers;
-use sqlx::{AssertSqlSafe, PgConnection, postgres::types::Oid};
+use sqlx::{AssertSqlSafe, PgConnection, Row, postgres::types::Oid};
 
 use super::{
     faults::Located,
@@ -201,60 +201,62 @@ pub(super) async fn after<'a>(
     })
 }
 
-/// Rows that our session changed or deleted since it last told the server, heap by heap of these tables. Looked at
-/// before and behind an update, the difference is the update's.
+/// Rows that our session changed or deleted since it last told the server, heap by heap of these tables; `only` names
+/// the one that we write to. Looked at before and behind an update, the difference is the update's. By number: how a
+/// name is written hangs on the session's path, which a trigger may change.
 pub(super) async fn changed(
     connection: &mut PgConnection,
     tables: &[Oid],
-) -> Result<HashMap<String, Changed>, sqlx::Error> {
+    only: &str,
+) -> Result<HashMap<Oid, Changed>, sqlx::Error> {
     let sql = "WITH RECURSIVE tree (oid) AS (SELECT t.oid FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS t (oid) \
         UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits AS i JOIN tree ON i.inhparent OPERATOR(pg_catalog.=) tree.oid) \
-        SELECT tree.oid::pg_catalog.regclass::pg_catalog.text, pg_catalog.pg_stat_get_xact_tuples_updated(tree.oid) \
-            OPERATOR(pg_catalog.+) pg_catalog.pg_stat_get_xact_tuples_deleted(tree.oid), \
-            pg_catalog.pg_relation_filenode(tree.oid) FROM tree";
-    let changed = sqlx::query_as(sql).persistent(false).bind(tables);
-    let changed: Vec<(String, Option<i64>, Option<Oid>)> = changed.fetch_all(connection).await?;
-    let changed = changed.into_iter().map(|(heap, rows, file)| {
-        let rows = rows.unwrap_or_default();
-        (heap, Changed { rows, file })
+        SELECT tree.oid, tree.oid::pg_catalog.regclass::pg_catalog.text AS name, \
+            tree.oid OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.regclass::pg_catalog.oid AS is_ours, \
+            pg_catalog.pg_stat_get_xact_tuples_updated(tree.oid) \
+            OPERATOR(pg_catalog.+) pg_catalog.pg_stat_get_xact_tuples_deleted(tree.oid) AS rows, \
+            pg_catalog.pg_relation_filenode(tree.oid) AS file FROM tree";
+    let ours = only.trim_start_matches("ONLY ");
+    let changed = sqlx::query(sql).persistent(false).bind(tables).bind(ours);
+    let changed = changed.fetch_all(connection).await?;
+    let changed = changed.iter().map(|heap| {
+        let change = Changed {
+            name: heap.try_get("name")?,
+            is_ours: heap.try_get("is_ours")?,
+            rows: heap.try_get::<Option<_>, _>("rows")?.unwrap_or_default(),
+            file: heap.try_get("file")?,
+        };
+        Ok((heap.try_get("oid")?, change))
     });
-    Ok(changed.collect())
+    changed.collect()
 }
 
 /// What was changed of a heap so far. Who empties it as a whole gives it another file, and its rows are not counted.
-#[derive(Clone, Copy)]
 pub(super) struct Changed {
+    /// For people.
+    name: String,
+    is_ours: bool,
     rows: i64,
     file: Option<Oid>,
 }
 
-/// What the server calls the heap that `only` names, as [`changed`] has it.
-pub(super) async fn name_of(
-    connection: &mut PgConnection,
-    only: &str,
-) -> Result<String, sqlx::Error> {
-    let name = only.trim_start_matches("ONLY ");
-    let sql = "SELECT $1::pg_catalog.text::pg_catalog.regclass::pg_catalog.text";
-    let name = sqlx::query_scalar(sql).persistent(false).bind(name);
-    name.fetch_one(connection).await
-}
-
-/// The heap of which more rows were changed than were written to `ours`, and how many.
+/// A heap of which more rows were changed than we have `written` to ours, and how many. One that was not there before
+/// had no rows changed.
 pub(super) fn others(
-    before: &HashMap<String, Changed>,
-    after: &HashMap<String, Changed>,
-    (ours, written): (&str, usize),
+    before: &HashMap<Oid, Changed>,
+    after: HashMap<Oid, Changed>,
+    written: usize,
 ) -> Option<(String, u64)> {
-    let mut all: Vec<_> = after.iter().collect();
-    all.sort_unstable_by_key(|(heap, _)| *heap);
-    all.into_iter().find_map(|(heap, now)| {
-        let was = before.get(heap)?;
-        let by_us = if heap == ours { written as u64 } else { 0 };
-        let more = u64::try_from(now.rows - was.rows).unwrap_or_default();
-        let emptied = u64::from(now.file != was.file);
-        let more = more.saturating_sub(by_us).max(emptied);
-        (more > 0).then(|| (heap.clone(), more))
-    })
+    let more = after.into_iter().filter_map(|(heap, now)| {
+        let was = before.get(&heap);
+        let by_us = if now.is_ours { written as u64 } else { 0 };
+        let rows = now.rows - was.map_or(0, |was| was.rows);
+        let more = u64::try_from(rows).unwrap_or_default();
+        let emptied = was.is_some_and(|was| was.file != now.file);
+        let more = more.saturating_sub(by_us).max(emptied.into());
+        (more > 0).then_some((now.name, more))
+    });
+    more.min()
 }
 
 async fn fire(connection: &mut PgConnection) -> Result<(), sqlx::Error> {

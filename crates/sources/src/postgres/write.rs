@@ -239,15 +239,15 @@ impl Writer<'_> {
         skip_locked: bool,
         outcomes: &mut [WriteOutcome],
     ) -> Result<(), Failure> {
-        let fires = !self.firing.names.is_empty();
-        if fires {
-            // Names are looked up before the session is as the application's.
-            self.find_protected().await?;
-        }
+        // Names are looked up before the session is as the application's.
+        let protected = match self.firing.names.is_empty() {
+            true => None,
+            false => Some(self.protected().await?),
+        };
         let prepared = connections::prepare_update(self.connection).await;
         prepared.map_err(|error| self.failed(&error))?;
-        let tried = if fires {
-            self.watched(rows, skip_locked).await?
+        let tried = if let Some(protected) = &protected {
+            self.watched(rows, skip_locked, protected).await?
         } else if skip_locked || self.triggers == Triggers::Suppress {
             self.transaction(rows, skip_locked).await?
         } else {
@@ -272,7 +272,7 @@ impl Writer<'_> {
         }
         let free = rows.iter().filter(|row| tried.free.contains(&row.index));
         let free: Vec<_> = free.copied().collect();
-        if !fires && tried.written.is_empty() && self.has_come(&free).await? {
+        if protected.is_none() && tried.written.is_empty() && self.has_come(&free).await? {
             rows.iter()
                 .for_each(|row| outcomes[row.index] = WriteOutcome::Skipped);
             return Err(Failure::Came);
@@ -323,12 +323,12 @@ impl Writer<'_> {
         &mut self,
         rows: &[&RowSwap<'_>],
         skip_locked: bool,
+        protected: &[Oid],
     ) -> Result<Tried, Failure> {
-        let protected = self.protected.clone().unwrap_or_default();
         let (only, table, place) = (&self.only, self.table, &self.place);
         let failed = |error| Failure::of(&error, table, place);
         let mut transaction = begin(self.connection, self.triggers, table, place).await?;
-        let changed = aftermath::changed(&mut transaction, &protected).await;
+        let changed = aftermath::changed(&mut transaction, protected, only).await;
         let changed = changed.map_err(failed)?;
         let locked = swap::lock(&mut transaction, only, rows, skip_locked).await;
         let locked = locked.map_err(failed)?;
@@ -356,11 +356,9 @@ impl Writer<'_> {
                 }));
             }
         };
-        let now = aftermath::changed(&mut transaction, &protected).await;
+        let now = aftermath::changed(&mut transaction, protected, only).await;
         let now = now.map_err(failed)?;
-        let ours = aftermath::name_of(&mut transaction, only).await;
-        let ours = (&*ours.map_err(failed)?, written.len());
-        if let Some((of, rows)) = aftermath::others(&changed, &now, ours) {
+        if let Some((of, rows)) = aftermath::others(&changed, now, written.len()) {
             return Err(Failure::Other(SourceError::ChangesOthers {
                 relation: place.relation.clone(),
                 by: self.firing.by(),
@@ -377,10 +375,10 @@ impl Writer<'_> {
         })
     }
 
-    /// Finds the tables with protected columns, this one first. What is not there any more holds nothing.
-    async fn find_protected(&mut self) -> Result<(), SourceError> {
-        if self.protected.is_some() {
-            return Ok(());
+    /// The tables with protected columns, this one first, looked up once. What is not there any more holds nothing.
+    async fn protected(&mut self) -> Result<Vec<Oid>, SourceError> {
+        if let Some(found) = &self.protected {
+            return Ok(found.clone());
         }
         let mut found = vec![self.own];
         for name in self.names {
@@ -391,8 +389,8 @@ impl Writer<'_> {
                 Err(error) => return Err(error),
             }
         }
-        self.protected = Some(found);
-        Ok(())
+        self.protected = Some(found.clone());
+        Ok(found)
     }
 
     fn refused(&self, row: &RowSwap<'_>, refusal: Refusal) -> SourceError {

@@ -76,14 +76,14 @@ async fn count_ranges(
     let selects: Result<Vec<_>, _> = columns.iter().map(|column| select(table, column)).collect();
     let selects = selects?;
     if !table.has_rowid() {
-        return count_range(connection, table, columns, &selects, None, counting).await;
+        return count_range(connection, table, &selects, None, counting).await;
     }
     let end = ranges::end(connection, table).await?;
     let (mut after, mut rows) = (None, 0);
     while let Some(end) = end {
         let range = ranges::next(connection, table, after, end, RANGE_ROWS).await?;
         let Some(range) = range else { break };
-        count_range(connection, table, columns, &selects, Some(range), counting).await?;
+        count_range(connection, table, &selects, Some(range), counting).await?;
         rows += ranges::rows(connection, table, range).await?;
         after = Some(range.last);
     }
@@ -102,13 +102,12 @@ async fn count_ranges(
 async fn count_range(
     connection: &mut SqliteConnection,
     table: &Table,
-    columns: &[CensusColumn],
     selects: &[String],
     range: Option<Range>,
     counting: &mut Counting<'_>,
 ) -> Result<(), SourceError> {
-    for (at, (select, column)) in selects.iter().zip(columns).enumerate() {
-        for (found, values) in groups(connection, table, select, column, range).await? {
+    for (at, select) in selects.iter().enumerate() {
+        for (found, values) in groups(connection, table, select, range).await? {
             *counting.counts.entry((at, found)).or_default() += values;
         }
     }
@@ -119,7 +118,6 @@ async fn groups(
     connection: &mut SqliteConnection,
     table: &Table,
     select: &str,
-    _column: &CensusColumn,
     range: Option<Range>,
 ) -> Result<Vec<(Found, u64)>, SourceError> {
     let mut query = sqlx::query(AssertSqlSafe(select));
@@ -195,8 +193,6 @@ fn of_text(row: &SqliteRow) -> Result<Found, sqlx::Error> {
     if prefix == Some(EMPTY) {
         return Ok(Found::Empty);
     }
-    let key = prefix.and_then(|prefix| {
-        rekey_envelope::key_id_of_text_prefix(prefix).or_else(|| otherwise::key(prefix))
-    });
+    let key = prefix.and_then(otherwise::key);
     Ok(key.map_or(Found::NotCiphertext, Found::Key))
 }
