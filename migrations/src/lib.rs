@@ -34,6 +34,7 @@ mod m0033_guards;
 mod m0034_stragglers;
 mod m0035_in_doubt;
 mod m0036_led_batches;
+mod m0037_incidents;
 mod table;
 
 /// Every migration, in order.
@@ -76,6 +77,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0034_stragglers::Migration),
             Box::new(m0035_in_doubt::Migration),
             Box::new(m0036_led_batches::Migration),
+            Box::new(m0037_incidents::Migration),
         ]
     }
 }

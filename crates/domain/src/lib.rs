@@ -4,6 +4,7 @@
 //! one, and returns values. Words follow NIST SP 800-57 and Tink.
 
 mod access;
+mod incidents;
 mod io_words;
 mod keys;
 mod rotations;
@@ -15,19 +16,24 @@ pub use access::{
     principal::{Principal, PrincipalError, PrincipalKind},
     worker::{Role, Worker},
 };
+pub use incidents::{
+    alert::{AlertKind, Severity},
+    compromise::{Response, respond},
+    incident::{IncidentKind, IncidentState},
+};
 pub use io_words::io_words;
 pub use keys::{
     encrypt_lease::{EncryptLease, leases_end},
     key::{BackupProof, KeyError, KeyState},
-    keyring::{Algorithm, BackupPolicy, KeyringPolicy, Purpose},
-    names::{KeyId, KeyName, KeyringName, NameError},
+    keyring::{Algorithm, BackupPolicy, KeyringPolicy, OnCompromise, Purpose},
+    names::{KeyId, KeyName, KeyRef, KeyringName, NameError},
     usage::{
         FIRST_BLOCK, Forecast, HARD_LIMIT, LARGEST_BLOCK, PLAN_LIMIT, UsageBlock, UsageError,
         forecast, next_block_size, plan_fits, take_block,
     },
 };
 pub use rotations::{
-    batch::{BatchState, Part, PartId, Range},
+    batch::{BatchState, Part, PartId, Range, WRITE_WITHIN},
     canary::Canary,
     census::{CensusCount, Found},
     figures::{Basis, KmsCalls, Rate, Storage, TableSize, Written, kms_calls, written},

@@ -5,6 +5,7 @@ mod audit;
 pub mod certificates;
 mod configuration;
 mod error;
+mod incidents;
 mod keys;
 mod quarantine;
 mod requests;
@@ -25,6 +26,11 @@ pub use configuration::{
     init::init,
 };
 pub use error::OperationError;
+pub use incidents::{
+    compromise::{CompromisePlan, Report, Reported, compromise_plan, report_compromise},
+    handling::{acknowledge_incident, resolve_incident},
+    views::{AlertView, IncidentView, ReportView, alert_views, incident_view, incident_views},
+};
 pub use keys::{
     leases::StoreLeases,
     making::{MadeKey, make_key},

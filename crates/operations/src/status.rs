@@ -1,14 +1,15 @@
 //! One screen of how things stand, and what needs a person. Reads only.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use rekey_domain::{KeyName, Principal, RotationState};
+use rekey_domain::{IncidentState, KeyName, Principal, RotationState, Severity};
 use rekey_store::{certificates, dead_letters, keyrings, outbox, quarantine, rotations};
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
-    Action, OperationError, RotationView, Services, authorise,
+    Action, AlertView, IncidentView, OperationError, RotationView, Services, authorise,
     certificates::key_set,
+    incidents::views as incident_views,
     keys::{master::unopened, views::key_name},
     rotations::{stragglers, views::view},
     work::workers::{self, WorkerView},
@@ -34,6 +35,10 @@ pub struct Status {
     pub dead_letters: u64,
     /// Messages waiting.
     pub outbox: u64,
+    /// Incidents that nobody has resolved.
+    pub incidents: Vec<IncidentView>,
+    /// Alerts that are raised.
+    pub alerts: Vec<AlertView>,
     /// Rotations whose certificate waits for its signature.
     pub unsigned_certificates: Vec<Uuid>,
     /// What needs a person; empty: nothing does.
@@ -67,6 +72,8 @@ pub async fn status(services: &Services, principal: &Principal) -> Result<Status
         quarantined,
         dead_letters,
         outbox: outbox::depth(&services.store).await?,
+        incidents: incident_views::unresolved(services).await?,
+        alerts: incident_views::raised(services).await?,
         unsigned_certificates: unsigned.iter().map(|rotation| rotation.id).collect(),
         needs_a_person: Vec::new(),
     };
@@ -107,8 +114,26 @@ fn stuck(status: &Status, now: DateTime<Utc>) -> Vec<String> {
     stuck.map(say).collect()
 }
 
+/// What happened and nobody has taken up, and what presses.
+fn untold(status: &Status) -> Vec<String> {
+    let incidents = status.incidents.iter();
+    let new = incidents.filter(|incident| incident.state == IncidentState::Open);
+    let say = |incident: &IncidentView| {
+        let id = incident.id;
+        let key = incident.key.as_ref().map(ToString::to_string);
+        let key = key.unwrap_or_else(|| incident.key_id.to_string());
+        format!(
+            "incident {id}: key {key} was reported compromised; rekey incidents show {id}, then rekey incidents acknowledge {id}"
+        )
+    };
+    let pressing = status.alerts.iter();
+    let pressing = pressing.filter(|alert| alert.severity >= Severity::High);
+    let alerts = pressing.map(|alert| alert.says.clone());
+    new.map(say).chain(alerts).collect()
+}
+
 fn needs(status: &Status) -> Vec<String> {
-    let mut needs = Vec::new();
+    let mut needs = untold(status);
     let primaryless = status
         .keyrings
         .iter()

@@ -38,7 +38,7 @@ const HEAD: i32 = 1;
 /// `audit_head` is never locked across a KMS call.
 #[derive(Clone)]
 pub struct AuditPen {
-    key: Arc<DataKey>,
+    key: Option<Arc<DataKey>>,
     principal: Principal,
 }
 
@@ -58,7 +58,16 @@ pub struct Record<'a> {
 impl AuditPen {
     /// The pen of `principal`.
     pub fn new(key: Arc<DataKey>, principal: Principal) -> Self {
+        let key = Some(key);
         Self { key, principal }
+    }
+
+    /// A pen that keeps details to itself: for what cannot wait until an AUDIT key is opened.
+    pub fn withholding(principal: Principal) -> Self {
+        Self {
+            key: None,
+            principal,
+        }
     }
 
     /// Whose pen it is.
@@ -82,9 +91,13 @@ impl AuditPen {
     pub async fn append(&self, unit: &Unit, record: Record<'_>) -> Result<(), StoreError> {
         let head = lock_head(unit).await?;
         let sequence = head.sequence + 1;
-        let salted =
-            json!({ "salt": hex::encode(rand::random::<[u8; 16]>()), "details": record.details })
-                .to_string();
+        let salted = match self.key {
+            Some(_) => {
+                json!({ "salt": hex::encode(rand::random::<[u8; 16]>()), "details": record.details })
+                    .to_string()
+            }
+            None => String::new(),
+        };
         let mut entry = AuditEntry {
             sequence,
             time: unit.now(),
@@ -99,12 +112,18 @@ impl AuditPen {
         };
         entry.hash = entry_hash(&entry);
         let bound = associated_data(DETAILS_COLUMN_ID, &[BindValue::Integer(sequence)]);
-        let sealed = self
-            .key
-            .encrypt(salted.as_bytes(), &bound)
-            .map_err(|error| StoreError::Audit(error.to_string()))?;
+        let sealed = match &self.key {
+            Some(key) => key.encrypt(salted.as_bytes(), &bound),
+            None => Ok(Vec::new()),
+        };
+        let sealed = sealed.map_err(|error| StoreError::Audit(error.to_string()))?;
         store(unit, entry, sealed).await
     }
+}
+
+/// Whether an entry was written without its details, as its hash says; who takes them away later cannot make it so.
+pub fn is_withheld(entry: &AuditEntry) -> bool {
+    entry.details_hash == Sha256::digest("").to_vec()
 }
 
 /// The head, which the first writer makes; of two first writers one waits for the other.

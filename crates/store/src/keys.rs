@@ -78,6 +78,12 @@ pub struct Key {
     pub longest_lease: Option<Duration>,
     /// When the last lease under it ends, once it was replaced and that was found out.
     pub leases_end_at: Option<DateTime<Utc>>,
+    /// When it was reported compromised.
+    pub reported_at: Option<DateTime<Utc>>,
+    /// Since when others know it, as far as that was said.
+    pub compromised_since: Option<DateTime<Utc>>,
+    /// When a rotation found that no value is left under it, once it was compromised.
+    pub emptied_at: Option<DateTime<Utc>>,
 }
 
 /// Its columns, without those that need a right to unwrap.
@@ -99,6 +105,9 @@ struct KeyRow {
     public_key: Option<Vec<u8>>,
     longest_lease: Option<i64>,
     leases_end_at: Option<DateTime<Utc>>,
+    reported_at: Option<DateTime<Utc>>,
+    compromised_since: Option<DateTime<Utc>>,
+    emptied_at: Option<DateTime<Utc>>,
 }
 
 impl From<KeyRow> for Key {
@@ -121,6 +130,9 @@ impl From<KeyRow> for Key {
                 .longest_lease
                 .map(|lease| Duration::from_millis(lease.unsigned_abs())),
             leases_end_at: row.leases_end_at,
+            reported_at: row.reported_at,
+            compromised_since: row.compromised_since,
+            emptied_at: row.emptied_at,
         }
     }
 }
@@ -162,6 +174,9 @@ impl From<key::Model> for StoredKey {
             public_key: row.public_key,
             longest_lease: row.longest_lease,
             leases_end_at: row.leases_end_at,
+            reported_at: row.reported_at,
+            compromised_since: row.compromised_since,
+            emptied_at: row.emptied_at,
         };
         Self {
             key: known.into(),
@@ -306,6 +321,9 @@ pub async fn insert_standby(unit: &Unit, keyring: Uuid, new: NewKey) -> Result<K
         public_key: Set(new.public_key),
         longest_lease: Set(None),
         leases_end_at: Set(None),
+        reported_at: Set(None),
+        compromised_since: Set(None),
+        emptied_at: Set(None),
     };
     let taken = |error| StoreError::stale_if_taken(error, format!("key {}", new.id));
     let row = row.insert(unit.db()).await.map_err(taken)?;
@@ -331,7 +349,8 @@ pub async fn retire_standbys(
     Ok(waiting)
 }
 
-/// The switch: the standby becomes primary, the primary inactive, in one unit.
+/// The switch: the standby becomes primary, the primary inactive, in one unit; one that was reported compromised and
+/// went on until it could be replaced becomes that.
 ///
 /// # Errors
 /// [`StoreError::Refused`] where the backup gate or the state machine says no,
@@ -360,7 +379,11 @@ pub async fn switch(
             ..Default::default()
         };
         leases::raise_longest(unit, old.id, lease).await?;
-        change_state(unit, &old, KeyState::Inactive, stamp).await?;
+        let next = match old.reported_at {
+            Some(_) => KeyState::Compromised,
+            None => KeyState::Inactive,
+        };
+        change_state(unit, &old, next, stamp).await?;
     }
     let stamp = key::ActiveModel {
         activated_at: Set(Some(unit.now())),
@@ -376,6 +399,81 @@ pub async fn switch(
     };
     row.update(unit.db()).await?;
     Ok(())
+}
+
+/// Stops a key: nothing is encrypted under it from the commit on. Of one that was primary the leases that were given
+/// live on. The keyring is locked.
+///
+/// # Errors
+/// [`StoreError::Refused`] where the state has no such arrow, [`StoreError::Stale`] where it changed meanwhile.
+pub async fn compromise(
+    unit: &Unit,
+    keyring: &Keyring,
+    key: &Key,
+    since: Option<DateTime<Utc>>,
+) -> Result<(), StoreError> {
+    let mut stamp = reported(unit, since);
+    if key.state == KeyState::Active {
+        leases::raise_longest(unit, key.id, keyring.policy.encrypt_lease).await?;
+        stamp.deactivated_at = Set(Some(unit.now()));
+    }
+    change_state(unit, key, KeyState::Compromised, stamp).await
+}
+
+/// Notes that a key was reported, and lets it go on: another takes its place as soon as there is one.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn note_report(
+    unit: &Unit,
+    key: &Key,
+    since: Option<DateTime<Utc>>,
+) -> Result<(), StoreError> {
+    set(unit, key.id, reported(unit, since)).await
+}
+
+/// Notes that others know a key since then.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn known_since(unit: &Unit, key: &Key, since: DateTime<Utc>) -> Result<(), StoreError> {
+    if key.compromised_since.is_some_and(|known| known <= since) {
+        return Ok(());
+    }
+    let change = key::ActiveModel {
+        compromised_since: Set(Some(since)),
+        ..Default::default()
+    };
+    set(unit, key.id, change).await
+}
+
+/// Notes that no value is left under a compromised key.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn note_emptied(unit: &Unit, key: &Key) -> Result<(), StoreError> {
+    let change = key::ActiveModel {
+        emptied_at: Set(Some(unit.now())),
+        ..Default::default()
+    };
+    set(unit, key.id, change).await
+}
+
+fn reported(unit: &Unit, since: Option<DateTime<Utc>>) -> key::ActiveModel {
+    key::ActiveModel {
+        reported_at: Set(Some(unit.now())),
+        compromised_since: Set(since),
+        ..Default::default()
+    }
+}
+
+async fn set(unit: &Unit, id: KeyId, change: key::ActiveModel) -> Result<(), StoreError> {
+    let changed = key::Entity::update_many()
+        .set(change)
+        .filter(key::Column::KeyId.eq(Id(id)))
+        .exec(unit.db())
+        .await?;
+    one_changed(changed.rows_affected, || format!("key {id}"))
 }
 
 async fn change_state(

@@ -6,6 +6,7 @@
 pub mod audit;
 mod database;
 mod error;
+pub mod incidents;
 pub mod keys;
 mod messaging;
 pub mod rotations;
@@ -21,6 +22,7 @@ pub use database::{
     worker_lock::WorkerLock,
 };
 pub use error::StoreError;
+pub use incidents::alerts;
 pub use keys::keyrings;
 pub use messaging::{broadcasts, dead_letters, inbox, outbox, relay};
 pub use rotations::{

@@ -3,6 +3,7 @@
 pub mod batches;
 pub mod census;
 pub mod certificates;
+pub mod emergency;
 pub(crate) mod entities;
 pub mod met;
 pub mod progress;
@@ -29,8 +30,8 @@ pub(crate) use crate::rotations::entities::rotation::ActiveModel as Changes;
 pub use crate::rotations::row::Rotation;
 pub use crate::rotations::transitions::{
     Cause, LOOK_AGAIN, PlanPosition, begin_grace, begin_verifying, complete, distribute, fail,
-    look_again, note_fences, note_plan, note_waiting, order_standby, pause_for, plan_anew, restart,
-    retry, supersede, sweep_again, switch, wait_until,
+    keys_changed, look_again, note_fences, note_plan, note_waiting, order_standby, pause_for,
+    plan_anew, restart, retry, supersede, sweep_again, switch, tell, wait_until,
 };
 use crate::{
     Store, StoreError, Unit,

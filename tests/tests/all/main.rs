@@ -7,6 +7,7 @@ mod certificates;
 mod command_line;
 mod demo;
 mod house;
+mod incidents;
 mod keys;
 mod processes;
 mod quarantine;

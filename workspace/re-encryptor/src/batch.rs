@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use rekey_domain::{KeyId, RotationState, Triggers};
+use rekey_domain::{KeyId, RotationState, Triggers, WRITE_WITHIN};
 use rekey_operations::{OperationError, Services};
 use rekey_runtime::crash;
 use rekey_sources::{
@@ -30,9 +30,6 @@ use crate::{
 pub const PAGE_BYTES: usize = 1024 * 1024;
 /// A page of more bytes has a row that is wide by itself: such pages are worked on one at a time.
 const WIDE_BYTES: usize = 2 * PAGE_BYTES;
-/// A write may start this long after its page was read: no longer than the batch's lease lasts, whenever that was
-/// renewed last. A process that was stopped for longer finds its time over.
-pub const WRITE_WITHIN: Duration = Duration::from_secs(10);
 /// Times a range is read again because the application won a race; then the attempt counts as failed.
 const ROUNDS: u32 = 20;
 

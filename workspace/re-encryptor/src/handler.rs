@@ -107,7 +107,12 @@ impl Handler for ReEncryptBatch {
         // A pause that was asked for is audited, for which nobody can ask the KMS here: the rotator
         // dispatches then.
         if rotation.pause_after.is_none() {
-            batches::dispatch(unit, &rotation, policy.concurrency).await?;
+            batches::dispatch(
+                unit,
+                &rotation,
+                policy.concurrency_of(rotation.is_emergency()),
+            )
+            .await?;
         }
         unit.send(&RotationDue {
             rotation: rotation.id,
@@ -210,9 +215,8 @@ impl ReEncryptBatch {
     ) -> Result<Ended<Option<Duration>>, OperationError> {
         let db = self.services.store.db();
         let keyring = keyrings::by_id(db, rotation.keyring_id).await?;
-        let concurrency = keyring.policy.concurrency;
         let principal = Worker::ReEncryptor.principal();
-        let dispatch = Dispatch::of(&self.services, rotation, concurrency, &principal).await?;
+        let dispatch = Dispatch::of(&self.services, rotation, &keyring.policy, &principal).await?;
         let left = names::seal(&self.services, outcome.quarantine).await?;
         let Some(unit) = job.begin().await? else {
             // It took effect before, and this one had to take the lease to find out.

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use rekey_domain::WRITE_WITHIN;
 use rekey_operations::{OperationError, Services};
 use rekey_runtime::crash;
 use rekey_sources::{Deadline, Page, PartUpdates, ReadQuery, WriteOutcome, WriteTarget};
@@ -18,7 +19,7 @@ use uuid::Uuid;
 
 use crate::{
     account,
-    batch::{PAGE_BYTES, WRITE_WITHIN, Work},
+    batch::{PAGE_BYTES, Work},
     handler,
     row::{self, Moved},
     too_much,

@@ -6,6 +6,7 @@ mod configuration;
 mod dead_letters;
 mod grants;
 mod ids;
+mod incidents;
 mod input;
 mod keys;
 mod quarantine;
@@ -35,6 +36,8 @@ pub enum Command {
     Rotate(rotations::rotate::Args),
     /// Move rows below a keyring's primary key to it, as after a source was restored; no key is replaced.
     Sweep(rotations::sweep::Args),
+    /// Report that others know a key: it is stopped and replaced at once, and every row is moved.
+    Compromise(incidents::compromise::Args),
     /// Rotations: how far they are; pause, resume, cancel or retry one.
     #[command(subcommand)]
     Rotations(rotations::Command),
@@ -50,6 +53,12 @@ pub enum Command {
     /// Sources: saying that one is another database from now on.
     #[command(subcommand)]
     Sources(sources::Command),
+    /// Incidents: what happened, who looks at it; taking one up, ending one.
+    #[command(subcommand)]
+    Incidents(incidents::Command),
+    /// Alerts: states that wait for somebody.
+    #[command(subcommand)]
+    Alerts(incidents::alerts::Command),
     /// Count the values of every protected column by key.
     Census,
     /// One screen of how things stand; exit code 3 if a person is needed.
@@ -82,7 +91,10 @@ impl Command {
         match self {
             Self::Rotate(args) => args.is_done_at_once().then_some(AT_ONCE),
             Self::Sweep(args) => args.is_done_at_once().then_some(AT_ONCE),
+            Self::Compromise(args) => args.is_done_at_once().then_some(AT_ONCE),
             Self::Status
+            | Self::Incidents(_)
+            | Self::Alerts(_)
             | Self::Rotations(_)
             | Self::Keys(_)
             | Self::Sources(_)
@@ -152,6 +164,9 @@ pub async fn run(command: Command, app: &App) -> anyhow::Result<Exit> {
         Command::Apply(args) => configuration::apply::run(&args, app).await,
         Command::Rotate(args) => rotations::rotate::run(&args, app).await,
         Command::Sweep(args) => rotations::sweep::run(&args, app).await,
+        Command::Compromise(args) => incidents::compromise::run(&args, app).await,
+        Command::Incidents(command) => incidents::run(&command, app).await,
+        Command::Alerts(command) => incidents::alerts::run(&command, app).await,
         Command::Rotations(command) => rotations::run(&command, app).await,
         Command::Keys(command) => keys::run(&command, app).await,
         Command::Master(command) => keys::master::run(&command, app).await,

@@ -1,7 +1,7 @@
 //! `rotation.due`: asks the rules for the rotation's next step and carries it out, one step a message.
 
 use async_trait::async_trait;
-use rekey_domain::{Step, next_step};
+use rekey_domain::{Step, WRITE_WITHIN, next_step};
 use rekey_messages::RotationDue;
 use rekey_operations::{Dispatch, OperationError, Services, or_pause};
 use rekey_runtime::{
@@ -51,9 +51,14 @@ impl Advance<'_> {
 
     /// What dispatching takes, made before the unit begins.
     pub async fn dispatch(&self) -> Result<Dispatch, OperationError> {
-        let concurrency = self.keyring.policy.concurrency;
         let principal = crate::principal();
-        Dispatch::of(self.services, &self.rotation, concurrency, &principal).await
+        Dispatch::of(
+            self.services,
+            &self.rotation,
+            &self.keyring.policy,
+            &principal,
+        )
+        .await
     }
 
     /// Whoever looks at the rotation next.
@@ -90,6 +95,11 @@ impl AdvanceRotation {
         let rotation = rotations::by_id(db, id).await?;
         let keyring = keyrings::by_id(db, rotation.keyring_id).await?;
         let leases_end = keys::leases::last_ends(&services.store, keyring.id).await?;
+        // What a batch had sealed under a reported key may be written so long after.
+        let leases_end = match rotation.is_emergency() {
+            true => leases_end.map(|end| end + WRITE_WITHIN),
+            false => leases_end,
+        };
         let facts = facts::gather(db, &rotation, leases_end).await?;
         let step = next_step(
             &facts::rule(&rotation),

@@ -11,8 +11,8 @@ use rekey_operations::{
     certificates::{
         clauses::supports,
         content::{
-            Act, CensusLine, Certificate, KeyFacts, PolicyFacts, Quarantine, QuarantineCount,
-            QuarantinedValue, SCHEMA,
+            Act, CensusLine, Certificate, IncidentFacts, KeyFacts, PolicyFacts, Quarantine,
+            QuarantineCount, QuarantinedValue, SCHEMA,
         },
     },
 };
@@ -20,6 +20,7 @@ use rekey_store::{
     ConnectionTrait, audit, batches,
     census::{self, Counted},
     columns::Protected,
+    incidents::{self, Incident},
     keyrings::{self, Keyring},
     keys::{self, Key},
     progress, quarantine,
@@ -77,6 +78,7 @@ pub async fn write(
         leases_ended_at: keys::leases::known_last_end(&keys),
         completed_at: now,
         acts: acts(db, rotation).await?,
+        incidents: reported(db, rotation, keyring, &keys).await?,
         passes: rotation.passes(),
         moved: tally.moved,
         opened: opened(db, rotation, &columns).await?,
@@ -121,6 +123,28 @@ fn facts(key: &Key, keyring: &Keyring) -> KeyFacts {
         deactivated_at: key.deactivated_at,
         used: key.used,
     }
+}
+
+/// The reports that the rotation answers.
+async fn reported(
+    db: &impl ConnectionTrait,
+    rotation: &Rotation,
+    keyring: &Keyring,
+    keys: &[Key],
+) -> Result<Vec<IncidentFacts>, OperationError> {
+    let incidents = incidents::of_rotation(db, rotation.id).await?;
+    let facts = |incident: Incident| {
+        let key = keys.iter().find(|key| key.id == incident.key_id)?;
+        Some(IncidentFacts {
+            id: incident.id,
+            key: key.name(keyring),
+            key_id: incident.key_id,
+            reported_by: incident.reported_by,
+            reported_at: incident.opened_at,
+            since: incident.since,
+        })
+    };
+    Ok(incidents.into_iter().filter_map(facts).collect())
 }
 
 /// What was done to the rotation by hand, as the audit log has it.

@@ -16,6 +16,7 @@ pub fn rule(rotation: &Rotation) -> Rule {
         state: rotation.state,
         paused: rotation.paused,
         canary: rotation.only_column.is_some(),
+        emergency: rotation.is_emergency(),
         due_at: rotation.due_at,
     }
 }

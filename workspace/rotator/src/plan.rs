@@ -23,7 +23,9 @@ const AHEAD: u64 = 64;
 pub async fn plan(advance: &Advance<'_>) -> Result<(), OperationError> {
     let db = advance.services.store.db();
     let columns = sweeps::columns_of(db, &advance.rotation).await?;
+    // An emergency counts nothing before it moves the first row.
     let first_plan = advance.rotation.pass == 0
+        && !advance.rotation.is_emergency()
         && census::of_pass(db, advance.rotation.id, census::BEFORE)
             .await?
             .is_empty();

@@ -26,7 +26,11 @@ impl Handler for MakeStandby {
         let keyring = keyrings::by_name(self.services.store.db(), &command.keyring).await?;
         let waiting = rotations::latest(self.services.store.db(), keyring.id).await?;
         let made = self.make(&keyring, job).await;
-        match waiting.filter(|last| last.state == RotationState::Requested) {
+        // An emergency waits for no person: it is ordered again.
+        let waits = |last: &rotations::Rotation| {
+            last.state == RotationState::Requested && !last.is_emergency()
+        };
+        match waiting.filter(waits) {
             Some(waiting) => or_pause(job, &waiting, made).await,
             // Nobody waits for it; the scheduler orders it again.
             None if made.as_ref().is_err_and(OperationError::pauses) => {

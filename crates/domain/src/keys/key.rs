@@ -53,6 +53,11 @@ pub enum BackupProof {
     },
     /// Its keyring asks for none.
     NotRequired,
+    /// It replaces a compromised key, which cannot wait for a drill.
+    Waived {
+        /// The incident.
+        incident: u128,
+    },
 }
 
 impl KeyState {
@@ -106,9 +111,8 @@ impl KeyState {
     /// [`KeyError::Move`] where the key is not a standby.
     pub fn activate(self, required: bool, proof: Option<BackupProof>) -> Result<Self, KeyError> {
         match (required, proof) {
-            (true, Some(BackupProof::Verified { .. })) | (false, Some(_)) => {
-                self.become_state(Self::Active)
-            }
+            (true, Some(BackupProof::Verified { .. } | BackupProof::Waived { .. }))
+            | (false, Some(_)) => self.become_state(Self::Active),
             _ => Err(KeyError::NotBackedUp),
         }
     }
@@ -199,9 +203,11 @@ mod tests {
             pending.activate(false, Some(BackupProof::NotRequired)),
             Ok(KeyState::Active)
         );
-        assert_eq!(
-            pending.activate(true, Some(BackupProof::Verified { drill: 1 })),
-            Ok(KeyState::Active)
-        );
+        for proof in [
+            BackupProof::Verified { drill: 1 },
+            BackupProof::Waived { incident: 1 },
+        ] {
+            assert_eq!(pending.activate(true, Some(proof)), Ok(KeyState::Active));
+        }
     }
 }

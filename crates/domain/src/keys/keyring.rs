@@ -93,6 +93,17 @@ pub enum BackupPolicy {
     Off,
 }
 
+/// What becomes of a primary key that is reported compromised while there is no standby.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnCompromise {
+    /// Nothing is encrypted until there is one.
+    #[default]
+    Stop,
+    /// It encrypts until there is one.
+    StopOnceReplaced,
+}
+
 /// How a keyring's keys live: what `rekey.toml` says of it, with every default filled in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyringPolicy {
@@ -119,6 +130,26 @@ pub struct KeyringPolicy {
     /// How often its values are looked at for stragglers; none: only a person has it done.
     #[serde(default = "daily")]
     pub straggler_look: Option<Duration>,
+    /// What becomes of a compromised primary key without a standby.
+    #[serde(default)]
+    pub on_compromise: OnCompromise,
+    /// Batches in flight at once of a rotation for a compromised key.
+    #[serde(default = "sixteen")]
+    pub emergency_concurrency: u32,
+}
+
+impl KeyringPolicy {
+    /// Batches of a rotation in flight at once.
+    pub fn concurrency_of(&self, emergency: bool) -> u32 {
+        match emergency {
+            true => self.emergency_concurrency,
+            false => self.concurrency,
+        }
+    }
+}
+
+fn sixteen() -> u32 {
+    16
 }
 
 /// Also what is true of a policy that was stored before there was such a look.
@@ -140,6 +171,8 @@ impl Default for KeyringPolicy {
             max_encryptions: 1 << 31,
             backup: BackupPolicy::Off,
             straggler_look: daily(),
+            on_compromise: OnCompromise::default(),
+            emergency_concurrency: sixteen(),
         }
     }
 }

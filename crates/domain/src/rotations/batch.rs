@@ -1,9 +1,13 @@
 //! A batch: one physical range of one table, and the states it goes through.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString};
+
+/// A write may start this long after its page was read: no longer than the batch's lease lasts, whenever that was
+/// renewed last. A process that was stopped for longer finds its time over.
+pub const WRITE_WITHIN: Duration = Duration::from_secs(10);
 
 /// A physical range, both ends included: heap blocks on PostgreSQL, rowids on SQLite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -20,6 +20,19 @@ pub struct Timing {
     pub sweep_every: Duration,
 }
 
+impl Timing {
+    /// The times of a rotation for a compromised key. Readers ask for a key that they do not know; leases are waited
+    /// out and nothing else; sweeps follow each other closely.
+    #[must_use]
+    pub fn of_emergency(self) -> Self {
+        Self {
+            keyset_max_age: Duration::ZERO,
+            grace_period: Duration::ZERO,
+            sweep_every: self.sweep_every.min(Duration::from_secs(60)),
+        }
+    }
+}
+
 impl Default for Timing {
     fn default() -> Self {
         let day = Duration::from_secs(24 * 60 * 60);
@@ -93,6 +106,9 @@ impl RotationState {
             (Requested, Distributing)
             | (Distributing, Requested | ReEncrypting)
             | (ReEncrypting, Grace | Failed)
+            // A compromised key is replaced without waiting for its readers.
+            | (Requested, ReEncrypting)
+            | (Requested | Distributing | ReEncrypting, Superseded)
             | (Grace, Verifying)
             | (Verifying, Completed | Failed)
             | (Failed, ReEncrypting | Verifying | Superseded)
@@ -162,6 +178,8 @@ pub struct Rotation {
     pub paused: bool,
     /// Only a part of the rows is planned; then it waits for a person.
     pub canary: bool,
+    /// A key of its keyring is compromised.
+    pub emergency: bool,
     /// When the wait of the present state ends, where it waits.
     pub due_at: Option<DateTime<Utc>>,
 }
@@ -240,6 +258,10 @@ pub fn next_step(rotation: &Rotation, facts: &Facts, timing: &Timing, now: DateT
     if rotation.paused || !rotation.state.is_live() {
         return Step::Await;
     }
+    let timing = match rotation.emergency {
+        true => &timing.of_emergency(),
+        false => timing,
+    };
     // Every wait was set by us from a policy; one that lies further ahead than the policy allows
     // means the clock was stepped back since, and is cut to what is allowed.
     let waiting = |longest: Duration| {
@@ -250,6 +272,7 @@ pub fn next_step(rotation: &Rotation, facts: &Facts, timing: &Timing, now: DateT
     };
     let leased = facts.leases_end.filter(|end| now < *end);
     match rotation.state {
+        RotationState::Requested if facts.standby_ready && rotation.emergency => Step::Switch,
         RotationState::Requested if facts.standby_ready => Step::Distribute {
             until: now + timing.keyset_max_age,
         },

@@ -27,6 +27,9 @@ pub enum Action {
     RotateMaster,
     ChangePassphrase,
     UseKeys,
+    ReportCompromise,
+    HandleIncident,
+    ReadIncidents,
     ReadStatus,
     ReadWorkers,
     ReadKeys,
@@ -58,6 +61,9 @@ const WHO_ROTATES: &[PrincipalKind] = &[
     PrincipalKind::Amqp,
 ];
 
+/// People, and users of the broker that may.
+const WHO_REPORTS: &[PrincipalKind] = &[PrincipalKind::Os, PrincipalKind::Amqp];
+
 impl Action {
     /// What it is called, and who may. Applications ask nothing here.
     fn right(self) -> (&'static str, &'static [PrincipalKind]) {
@@ -81,6 +87,9 @@ impl Action {
             Self::RotateMaster => ("replace the master key", OPERATOR),
             Self::ChangePassphrase => ("change the passphrase", OPERATOR),
             Self::UseKeys => ("encrypt or decrypt", OPERATOR),
+            Self::ReportCompromise => ("report a compromised key", WHO_REPORTS),
+            Self::HandleIncident => ("take up or resolve an incident", OPERATOR),
+            Self::ReadIncidents => ("list incidents and alerts", OPERATOR),
             Self::ReadStatus => ("read the status", OPERATOR),
             Self::ReadWorkers => ("list workers", OPERATOR),
             Self::ReadKeys => ("list keys", OPERATOR),

@@ -28,7 +28,7 @@ const LIVES: [(&str, &str); 1] = [(
 )];
 
 /// What is known of keys without what the KMS opens.
-const KEY_FACTS: &str = "SELECT (key_id, keyring_id, version, state, algorithm, used, used_by_applications, created_at, activated_at, deactivated_at, expires_at, master_key, public_key, longest_lease, leases_end_at)";
+const KEY_FACTS: &str = "SELECT (key_id, keyring_id, version, state, algorithm, used, used_by_applications, created_at, activated_at, deactivated_at, expires_at, master_key, public_key, longest_lease, leases_end_at, reported_at, compromised_since, emptied_at)";
 
 const SCHEDULER: [(&str, &str); 7] = [
     ("key", KEY_FACTS),
@@ -54,11 +54,19 @@ const USES_KEYS: [(&str, &str); 10] = [
     ("audit_head", "SELECT, INSERT, UPDATE (sequence, hash)"),
 ];
 
-const ROTATOR: [(&str, &str); 9] = [
+const ROTATOR: [(&str, &str); 11] = [
+    (
+        "incident",
+        "SELECT, INSERT, UPDATE (rotation_id, switched, since)",
+    ),
+    (
+        "alert",
+        "SELECT, INSERT, UPDATE (incident_id, figure, raised_at, acknowledged_by, acknowledged_at, cleared_at)",
+    ),
     ("keyring", "UPDATE (primary_key_id)"),
     (
         "key",
-        "INSERT, UPDATE (state, used, used_by_applications, activated_at, deactivated_at, expires_at, longest_lease, leases_end_at)",
+        "INSERT, UPDATE (state, used, used_by_applications, activated_at, deactivated_at, expires_at, longest_lease, leases_end_at, reported_at, compromised_since, emptied_at)",
     ),
     ("rotation", "INSERT, UPDATE"),
     ("rotation_request", "SELECT, INSERT, UPDATE (rotation_id)"),
@@ -95,7 +103,15 @@ const RE_ENCRYPTOR: [(&str, &str); 7] = [
 ];
 
 /// The command line: it makes and applies, shows everything, and steers. Migrating is the owner's.
-const OPERATOR: [(&str, &str); 19] = [
+const OPERATOR: [(&str, &str); 21] = [
+    (
+        "incident",
+        "SELECT, INSERT, UPDATE (rotation_id, switched, since, state, acknowledged_by, acknowledged_at, resolved_by, resolved_at)",
+    ),
+    (
+        "alert",
+        "SELECT, INSERT, UPDATE (incident_id, figure, raised_at, acknowledged_by, acknowledged_at, cleared_at)",
+    ),
     ("deployment", "INSERT"),
     ("heartbeat", "SELECT"),
     (
@@ -104,11 +120,11 @@ const OPERATOR: [(&str, &str); 19] = [
     ),
     (
         "key",
-        "SELECT, INSERT, UPDATE (state, used, used_by_applications, activated_at, deactivated_at, expires_at, longest_lease, wrapped, master_key)",
+        "SELECT, INSERT, UPDATE (state, used, used_by_applications, activated_at, deactivated_at, expires_at, longest_lease, wrapped, master_key, reported_at, compromised_since)",
     ),
     (
         "rotation",
-        "INSERT, UPDATE (state, resend_at, paused, paused_because, resumptions, unknown_keys_accepted, pause_after, only_column, sweep_columns, cancelled_because, due_at, failure, ended_at, pass, pass_columns, planned, plan_table, plan_part, plan_after)",
+        "INSERT, UPDATE (state, resend_at, paused, paused_because, resumptions, urgent, incident_id, target_key_id, previous_key_id, switched_at, unknown_keys_accepted, pause_after, only_column, sweep_columns, cancelled_because, due_at, failure, ended_at, pass, pass_columns, planned, plan_table, plan_part, plan_after)",
     ),
     ("batch", "UPDATE (state, resend_at, failure, led_by)"),
     ("rotation_request", "SELECT"),

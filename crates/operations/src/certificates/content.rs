@@ -66,6 +66,9 @@ pub struct Certificate {
     /// What people did to the rotation meanwhile, from the audit log.
     #[serde(default)]
     pub acts: Vec<Act>,
+    /// The reports of compromised keys that it answers. Then nothing was counted before the first value was moved.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub incidents: Vec<IncidentFacts>,
     /// How often all ranges were gone over.
     pub passes: u32,
     /// Values moved.
@@ -132,6 +135,24 @@ pub struct Act {
     pub at: DateTime<Utc>,
     /// Its entry in the audit log.
     pub audit_entry: i64,
+}
+
+/// The report of a compromised key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IncidentFacts {
+    /// The incident.
+    pub id: Uuid,
+    /// The key.
+    pub key: KeyName,
+    /// Its id in ciphertext.
+    pub key_id: KeyId,
+    /// Who reported it first.
+    pub reported_by: Principal,
+    /// When.
+    pub reported_at: DateTime<Utc>,
+    /// Since when others know the key, as was said.
+    #[serde(default)]
+    pub since: Option<DateTime<Utc>>,
 }
 
 /// How many values of a column were found so.
@@ -223,6 +244,11 @@ impl Certificate {
     /// The facts of the key that was primary before.
     pub fn from_key(&self) -> Option<&KeyFacts> {
         self.facts_of(self.from.as_ref())
+    }
+
+    /// Whether a key of it was reported compromised.
+    pub fn is_compromised(&self, key: KeyId) -> bool {
+        self.incidents.iter().any(|incident| incident.key_id == key)
     }
 
     /// The facts of the key that is primary since.

@@ -67,6 +67,7 @@ pub fn example() -> Certificate {
         counted_after_at: Some(time("2026-04-07T00:02:00Z")),
         completed_at: time("2026-04-07T00:02:01Z"),
         acts: Vec::new(),
+        incidents: Vec::new(),
         passes: 2,
         moved: 998,
         opened: None,

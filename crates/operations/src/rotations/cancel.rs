@@ -32,6 +32,11 @@ pub async fn cancel_rotation(
             "rotation {id} is {state}; only one that is under way or has failed is cancelled"
         )));
     }
+    if rotation.is_emergency() && state == RotationState::Requested {
+        return Err(OperationError::Refused(format!(
+            "rotation {id} replaces a compromised key, and nothing is encrypted until it has; it is cancelled once it has switched"
+        )));
+    }
     rotations::cancel(&asked.unit, &rotation, because).await?;
     let details = json!({ "because": because, "was": state });
     asked

@@ -1,6 +1,6 @@
 //! Sending planned batches on their way, and writing down that a rotation paused there as it was asked to.
 
-use rekey_domain::Principal;
+use rekey_domain::{KeyringPolicy, Principal};
 use rekey_store::{
     Unit,
     audit::{self, AuditPen, Record},
@@ -20,20 +20,21 @@ pub struct Dispatch {
 }
 
 impl Dispatch {
-    /// Of a rotation as it was read, with so many batches in flight at most.
+    /// Of a rotation as it was read, with as many batches in flight as its keyring allows.
     ///
     /// # Errors
     /// As [`Services::pen`].
     pub async fn of(
         services: &Services,
         rotation: &Rotation,
-        concurrency: u32,
+        policy: &KeyringPolicy,
         principal: &Principal,
     ) -> Result<Self, OperationError> {
         let pen = match rotation.pause_after {
             Some(_) => Some(services.pen(principal).await?),
             None => None,
         };
+        let concurrency = policy.concurrency_of(rotation.is_emergency());
         Ok(Self { concurrency, pen })
     }
 

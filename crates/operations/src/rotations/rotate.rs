@@ -142,8 +142,7 @@ pub async fn retry_rotation(
     let db = services.store.db();
     let rotation = rotations::by_id(db, id).await?;
     let keyring = keyrings::by_id(db, rotation.keyring_id).await?;
-    let concurrency = keyring.policy.concurrency;
-    let dispatch = Dispatch::of(services, &rotation, concurrency, principal).await?;
+    let dispatch = Dispatch::of(services, &rotation, &keyring.policy, principal).await?;
     let asked = Audited::begin(services, principal, Action::RetryRotation).await?;
     let unit = &asked.unit;
     let rotation = rotations::lock(unit, id).await?;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use rekey_domain::{
-    Algorithm, HARD_LIMIT, KeyringName, KeyringPolicy, Purpose, Schedule, format_duration,
-    parse_duration,
+    Algorithm, HARD_LIMIT, KeyringName, KeyringPolicy, OnCompromise, Purpose, Schedule,
+    format_duration, parse_duration,
 };
 
 use super::section::Section;
@@ -142,6 +142,20 @@ fn read_policy(section: &mut Section<'_>) -> KeyringPolicy {
         Some(found) => section.wrong("backup", format!("expected \"off\", found {found:?}")),
     }
     read_straggler_look(section, &mut policy);
+    put(
+        &mut policy.emergency_concurrency,
+        section.whole("emergency_concurrency", 1..=64).map(small),
+    );
+    put(
+        &mut policy.on_compromise,
+        section.parsed("on_compromise", |text| match text {
+            "stop" => Ok(OnCompromise::Stop),
+            "stop-once-replaced" => Ok(OnCompromise::StopOnceReplaced),
+            other => Err(format!(
+                "expected \"stop\" or \"stop-once-replaced\", found {other:?}"
+            )),
+        }),
+    );
     policy
 }
 

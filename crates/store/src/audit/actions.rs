@@ -17,8 +17,18 @@ pub enum Action {
     DeadLetterDismissed,
     /// Messages that were given up are sent again.
     DeadLetterRetried,
+    /// Somebody looks at an incident.
+    IncidentAcknowledged,
+    /// A further report was added to an incident.
+    IncidentNoted,
+    /// An incident was opened.
+    IncidentOpened,
+    /// An incident is over, as a person said.
+    IncidentResolved,
     /// A key is its keyring's primary from now on.
     KeyActivated,
+    /// A key was reported compromised.
+    KeyCompromised,
     /// A standby was made.
     KeyCreated,
     /// A standby was retired unused, as its keyring has another algorithm now.
@@ -72,7 +82,7 @@ pub enum Action {
 /// An action, its name, and for people: the subject of its entries, their details, and what it is.
 type Row = (Action, &'static str, [&'static str; 3]);
 
-const ROWS: [Row; 31] = [
+const ROWS: [Row; 36] = [
     (
         Action::CertificateSigned,
         "certificate.signed",
@@ -128,12 +138,53 @@ const ROWS: [Row; 31] = [
         ],
     ),
     (
+        Action::IncidentAcknowledged,
+        "incident.acknowledged",
+        ["the incident", "", "Somebody looks at an incident."],
+    ),
+    (
+        Action::IncidentNoted,
+        "incident.noted",
+        [
+            "the incident",
+            "`reason`, `since`",
+            "A further report was added to an incident.",
+        ],
+    ),
+    (
+        Action::IncidentOpened,
+        "incident.opened",
+        [
+            "the incident",
+            "`reason`, `since`, `key`",
+            "An incident was opened.",
+        ],
+    ),
+    (
+        Action::IncidentResolved,
+        "incident.resolved",
+        [
+            "the incident",
+            "`because`",
+            "An incident is over, as a person said.",
+        ],
+    ),
+    (
         Action::KeyActivated,
         "key.activated",
         [
             "the key",
             "`key_id`, `algorithm`, `backup`, and the `rotation` that switched",
             "A key is its keyring's primary from now on.",
+        ],
+    ),
+    (
+        Action::KeyCompromised,
+        "key.compromised",
+        [
+            "the key",
+            "`key_id`, `incident`, `was`: its state, `response`, `rotation`",
+            "A key was reported compromised.",
         ],
     ),
     (

@@ -16,7 +16,8 @@ const NOT_SECURE: &str = "no secure connection came about: the server's certific
 const NOT_FREE: &str = "no connection was free in time (10 s, 30 s on SQLite): it has none left, or a pooler before it, which needs store.connections of them for each process";
 
 /// The store's tables. Of a refusal nothing but such a name is shown.
-const TABLES: [&str; 24] = [
+const TABLES: [&str; 26] = [
+    "alert",
     "audit_detail",
     "audit_entry",
     "audit_head",
@@ -26,6 +27,7 @@ const TABLES: [&str; 24] = [
     "deployment",
     "heartbeat",
     "inbox",
+    "incident",
     "key",
     "keyring",
     "lease",

@@ -93,6 +93,8 @@ pub struct Rotation {
     pub stood_out: Option<bool>,
     /// Whether a person left values under unknown keys as they are; none: nobody was asked.
     pub unknown_keys_accepted: Option<bool>,
+    /// The report of a compromised key that it answers, or hurries for; the latest of several.
+    pub incident_id: Option<Uuid>,
 }
 
 impl From<rotation::Model> for Rotation {
@@ -136,11 +138,23 @@ impl From<rotation::Model> for Rotation {
             pass_columns: row.pass_columns.map(|Json(columns)| columns),
             stood_out: row.stood_out,
             unknown_keys_accepted: row.unknown_keys_accepted,
+            incident_id: row.incident_id,
         }
     }
 }
 
 impl Rotation {
+    /// Whether a key of its keyring is compromised, and it waits for leases and nothing else.
+    pub fn is_emergency(&self) -> bool {
+        self.incident_id.is_some()
+    }
+
+    /// Whether a person put it on hold, and not what it met.
+    pub fn is_paused_by_a_person(&self) -> bool {
+        let because = self.paused_because.as_deref();
+        self.paused && because.is_some_and(|because| because.starts_with("by "))
+    }
+
     /// What its batches added up to; of one that is not over they are counted.
     pub(crate) fn totals_at_its_end(&self) -> Option<&Totals> {
         self.totals.as_ref().filter(|_| !self.state.is_live())

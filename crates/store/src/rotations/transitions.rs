@@ -3,7 +3,9 @@
 use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, Utc};
-use rekey_domain::{BackupPolicy, BackupProof, KeyName, Part, RotationKind, RotationState};
+use rekey_domain::{
+    AlertKind, BackupPolicy, BackupProof, KeyName, Part, RotationKind, RotationState,
+};
 use rekey_messages::{
     CertificateWanted, KeyringChanged, RotationCompleted, RotationDue, RotationFailed,
     StandbyWanted,
@@ -13,11 +15,11 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    StoreError, Unit,
+    StoreError, Unit, alerts,
     audit::{self, AuditPen, Record},
     batches,
     database::stored::{Id, Json},
-    keys::{self, keyrings::Keyring},
+    keys::{self, Key, keyrings::Keyring},
     quarantine,
     rotations::{Changes, Rotation, change_state, update},
 };
@@ -139,14 +141,36 @@ pub async fn switch(
     keyring: &Keyring,
 ) -> Result<Option<KeyName>, StoreError> {
     let standby = keys::standby(unit.db(), keyring.id).await?;
-    let target = rotation.target_key_id;
-    let Some(standby) = standby.filter(|key| Some(key.id) == target) else {
+    // In an emergency nothing was distributed before.
+    let is_wanted = |standby: &Key| match rotation.state {
+        RotationState::Requested => true,
+        _ => Some(standby.id) == rotation.target_key_id,
+    };
+    let Some(standby) = standby.filter(is_wanted) else {
         return Ok(None);
     };
     let policy = &keyring.policy;
-    let proof = (policy.backup == BackupPolicy::Off).then_some(BackupProof::NotRequired);
+    let proof = match (policy.backup, rotation.incident_id) {
+        (BackupPolicy::Off, _) => Some(BackupProof::NotRequired),
+        (BackupPolicy::Required, Some(incident)) => Some(BackupProof::Waived {
+            incident: incident.as_u128(),
+        }),
+        (BackupPolicy::Required, None) => None,
+    };
+    if let Some(BackupProof::Waived { .. }) = proof {
+        let name = standby.name(keyring).to_string();
+        alerts::raise(
+            unit,
+            AlertKind::BackupWaived,
+            &name,
+            rotation.incident_id,
+            0,
+        )
+        .await?;
+    }
     keys::switch(unit, keyring, &standby, policy, proof).await?;
     let changes = Changes {
+        target_key_id: Set(Some(Id(standby.id))),
         previous_key_id: Set(keyring.primary_key_id.map(Id)),
         switched_at: Set(Some(unit.now())),
         due_at: Set(None),
@@ -166,6 +190,15 @@ pub async fn switch(
     };
     pen.append(unit, record).await?;
     Ok(Some(name))
+}
+
+/// Has every process ask for a keyring's keys again, and its next standby made.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn keys_changed(unit: &Unit, keyring: &Keyring) -> Result<(), StoreError> {
+    tell(unit, keyring).await?;
+    order_standby(unit, keyring).await
 }
 
 /// Has a keyring's next standby made.
@@ -432,7 +465,7 @@ async fn move_to(
     change_state(unit, rotation, next, changes).await
 }
 
-fn planned_anew() -> Changes {
+pub(super) fn planned_anew() -> Changes {
     Changes {
         planned: Set(false),
         plan_table: Set(0),
@@ -452,12 +485,15 @@ fn next_pass(rotation: &Rotation) -> Changes {
 }
 
 /// Every process asks the store for the keyring again.
-async fn tell(unit: &Unit, keyring: &Keyring) -> Result<(), StoreError> {
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn tell(unit: &Unit, keyring: &Keyring) -> Result<(), StoreError> {
     let keyring = keyring.name.clone();
     unit.send(&KeyringChanged { keyring }).await
 }
 
-async fn wake(unit: &Unit, rotation: &Rotation) -> Result<(), StoreError> {
+pub(super) async fn wake(unit: &Unit, rotation: &Rotation) -> Result<(), StoreError> {
     let rotation = rotation.id;
     unit.send(&RotationDue { rotation }).await
 }

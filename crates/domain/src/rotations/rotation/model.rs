@@ -207,6 +207,7 @@ impl World {
             state: kind.starts_in(),
             paused: false,
             canary,
+            emergency: false,
             due_at: None,
         };
         self.rotations.push(Live {

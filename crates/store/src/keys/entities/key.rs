@@ -27,6 +27,9 @@ pub struct Model {
     pub public_key: Option<Vec<u8>>,
     pub longest_lease: Option<i64>,
     pub leases_end_at: Option<DateTimeUtc>,
+    pub reported_at: Option<DateTimeUtc>,
+    pub compromised_since: Option<DateTimeUtc>,
+    pub emptied_at: Option<DateTimeUtc>,
 }
 
 /// No relations: queries name what they join.

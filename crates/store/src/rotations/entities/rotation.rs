@@ -53,6 +53,7 @@ pub struct Model {
     pub pass_columns: Option<Json<Vec<Uuid>>>,
     pub stood_out: Option<bool>,
     pub unknown_keys_accepted: Option<bool>,
+    pub incident_id: Option<Uuid>,
 }
 
 /// No relations: queries name what they join.

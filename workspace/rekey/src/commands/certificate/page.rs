@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rekey_domain::RotationKind;
 use rekey_operations::certificates::{
     Signature,
-    content::{Certificate, KeyFacts},
+    content::{Certificate, IncidentFacts, KeyFacts},
 };
 
 use crate::output::{format_table, optional, printable, time};
@@ -47,6 +47,21 @@ fn head(certificate: &Certificate, signature: Signature) -> String {
         ["quarantine".to_owned(), quarantine(certificate)],
         ["gates off".to_owned(), gates_off(certificate)],
     ]);
+    rows.extend(certificate.incidents.iter().map(|incident| {
+        let since = incident.since.map(time);
+        let since = since.map_or_else(String::new, |at| format!(", known to others since {at}"));
+        let IncidentFacts {
+            key,
+            reported_by,
+            id,
+            ..
+        } = incident;
+        let at = time(incident.reported_at);
+        [
+            "compromised".to_owned(),
+            format!("{key}, as {reported_by} reported at {at}{since}: incident {id}"),
+        ]
+    }));
     rows.extend(certificate.acts.iter().map(|act| {
         [
             "by hand".to_owned(),
@@ -132,6 +147,9 @@ fn key(facts: Option<&KeyFacts>, name: String) -> String {
 fn counted(certificate: &Certificate) -> String {
     let [before, after] = [certificate.counted_before_at, certificate.counted_after_at]
         .map(|at| optional(at.map(time)));
+    if !certificate.incidents.is_empty() && certificate.counted_before_at.is_none() {
+        return format!("not before, as an emergency moves values at once; after {after}");
+    }
     format!("before {before}, after {after}")
 }
 

@@ -1,0 +1,167 @@
+//! What the report of a compromised key leads to, by the key's state and by what its keyring is in the middle of.
+
+use crate::{KeyState, RotationKind, RotationState};
+
+/// What a report does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Response {
+    /// An incident and nothing else: nothing stands under the key, or nothing may be read under it.
+    Note,
+    /// It was reported before: what is new is added to that incident.
+    Again,
+    /// The primary key: another takes its place, and every row is moved.
+    Replace {
+        /// The rotation under way, or that failed, leaves its rows to the new one.
+        supersede: bool,
+    },
+    /// A key that was replaced: what is left under it is moved.
+    Sweep {
+        /// The sweep under way, or the rotation that failed, leaves its rows to the new one.
+        supersede: bool,
+    },
+    /// A key that was replaced: the rotation under way moves what is left, and waits for nothing that can be cut.
+    Hurry,
+    /// The standby that is being distributed: the rotation waits for another.
+    Restart,
+    /// A standby that waits: another is made.
+    OrderStandby,
+}
+
+/// Decides by the key's state, and by the keyring's latest rotation, if it has one.
+///
+/// A live rotation never gets another target: what it has half moved would stand below the new one with nobody to
+/// count it.
+pub fn respond(key: KeyState, latest: Option<(RotationKind, RotationState)>) -> Response {
+    use RotationState::*;
+    let over = matches!(latest, None | Some((_, Completed | Cancelled | Superseded)));
+    match (key, latest) {
+        (KeyState::Destroying | KeyState::Destroyed, _) => Response::Note,
+        (KeyState::Compromised, _) => Response::Again,
+        (KeyState::Pending, Some((_, Distributing))) => Response::Restart,
+        (KeyState::Pending, _) => Response::OrderStandby,
+        (KeyState::Active, _) => Response::Replace { supersede: !over },
+        (KeyState::Inactive, Some((RotationKind::Switch, state))) if state.is_live() => {
+            Response::Hurry
+        }
+        (KeyState::Inactive, _) => Response::Sweep { supersede: !over },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KINDS: [RotationKind; 2] = RotationKind::ALL;
+
+    /// The design's table, cell by cell: primary, replaced, standby.
+    #[test]
+    fn each_state_of_a_rotation_has_its_answer() {
+        use Response::*;
+        use RotationKind::{Sweep as OfSweep, Switch};
+        use RotationState::*;
+        let (replace, sweep) = (
+            |supersede| Replace { supersede },
+            |supersede| Sweep { supersede },
+        );
+        let table = [
+            (None, replace(false), sweep(false), OrderStandby),
+            (
+                Some((Switch, Completed)),
+                replace(false),
+                sweep(false),
+                OrderStandby,
+            ),
+            (
+                Some((Switch, Cancelled)),
+                replace(false),
+                sweep(false),
+                OrderStandby,
+            ),
+            (
+                Some((Switch, Superseded)),
+                replace(false),
+                sweep(false),
+                OrderStandby,
+            ),
+            (
+                Some((Switch, Requested)),
+                replace(true),
+                Hurry,
+                OrderStandby,
+            ),
+            (Some((Switch, Distributing)), replace(true), Hurry, Restart),
+            (
+                Some((Switch, ReEncrypting)),
+                replace(true),
+                Hurry,
+                OrderStandby,
+            ),
+            (Some((Switch, Grace)), replace(true), Hurry, OrderStandby),
+            (
+                Some((Switch, Verifying)),
+                replace(true),
+                Hurry,
+                OrderStandby,
+            ),
+            (
+                Some((Switch, Failed)),
+                replace(true),
+                sweep(true),
+                OrderStandby,
+            ),
+            (
+                Some((OfSweep, Verifying)),
+                replace(true),
+                sweep(true),
+                OrderStandby,
+            ),
+            (
+                Some((OfSweep, Failed)),
+                replace(true),
+                sweep(true),
+                OrderStandby,
+            ),
+            (
+                Some((OfSweep, Completed)),
+                replace(false),
+                sweep(false),
+                OrderStandby,
+            ),
+        ];
+        for (latest, primary, replaced, standby) in table {
+            assert_eq!(respond(KeyState::Active, latest), primary, "{latest:?}");
+            assert_eq!(respond(KeyState::Inactive, latest), replaced, "{latest:?}");
+            assert_eq!(respond(KeyState::Pending, latest), standby, "{latest:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_superseded_may_be() {
+        for (kind, state) in KINDS
+            .into_iter()
+            .flat_map(|kind| RotationState::ALL.map(|state| (kind, state)))
+        {
+            for key in KeyState::ALL {
+                let superseded = matches!(
+                    respond(key, Some((kind, state))),
+                    Response::Replace { supersede: true } | Response::Sweep { supersede: true }
+                );
+                assert!(
+                    !superseded || state.may_become(RotationState::Superseded),
+                    "{state}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_gone_or_was_reported_starts_nothing() {
+        for state in RotationState::ALL {
+            let latest = Some((RotationKind::Switch, state));
+            for gone in [KeyState::Destroying, KeyState::Destroyed] {
+                assert_eq!(respond(gone, latest), Response::Note);
+            }
+            assert_eq!(respond(KeyState::Compromised, latest), Response::Again);
+        }
+    }
+}

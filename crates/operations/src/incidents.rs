@@ -1,0 +1,5 @@
+//! Incidents and alerts: reported, shown, taken up and resolved.
+
+pub(crate) mod compromise;
+pub(crate) mod handling;
+pub(crate) mod views;

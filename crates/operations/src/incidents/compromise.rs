@@ -1,0 +1,274 @@
+//! The report of a compromised key: everything that follows at once follows in one unit, and never waits for the KMS.
+
+mod case;
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use rekey_domain::{
+    Found, KeyName, KeyRef, KeyState, OnCompromise, Principal, PrincipalKind, Purpose, Response,
+    RotationState, respond,
+};
+use rekey_store::{
+    ConnectionTrait, StoreError,
+    audit::AuditPen,
+    census,
+    incidents::Exposure,
+    keyrings::{self, Keyring},
+    keys::{self, Key},
+    rotations::{self, Rotation},
+};
+use serde::Serialize;
+use uuid::Uuid;
+
+use self::case::Case;
+use crate::{Action, OperationError, Services, access::audited::reason, authorise};
+
+/// So long is waited for the key that seals the report's details.
+const PEN_WITHIN: Duration = Duration::from_secs(1);
+/// The most that a reason may say, in bytes.
+const LONGEST_REASON: usize = 4096;
+/// The rotations of a keyring that are looked through for a census.
+const LOOKED_THROUGH: usize = 5;
+
+/// What somebody says of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Which key.
+    pub key: KeyRef,
+    /// Why they think so; sealed in the audit log, and nowhere else.
+    pub reason: String,
+    /// Since when others know it; none: nobody can say.
+    pub since: Option<DateTime<Utc>>,
+}
+
+/// What a report led to.
+#[derive(Debug, Clone, Serialize)]
+pub struct Reported {
+    /// The incident: a new one, or that of an earlier report.
+    pub incident: Uuid,
+    /// Whether it was reported before.
+    pub again: bool,
+    /// The key.
+    pub key: KeyName,
+    /// Its state from now on.
+    pub state: KeyState,
+    /// The key that encrypts from now on, where it was replaced.
+    pub replaced_by: Option<KeyName>,
+    /// The rotation that moves what stands under it.
+    pub rotation: Option<Uuid>,
+    /// What a person has to know or do.
+    pub notes: Vec<String>,
+}
+
+/// What a report would lead to now.
+#[derive(Debug, Clone, Serialize)]
+pub struct CompromisePlan {
+    /// The key.
+    pub key: KeyName,
+    /// Its state.
+    pub state: KeyState,
+    /// What would be done.
+    pub would: String,
+    /// The standby that would take its place.
+    pub standby: Option<KeyName>,
+    /// How many values a census last found under it, and when.
+    pub exposure: Option<Exposure>,
+    /// Until so long after the report processes that hear of nothing may still encrypt under it.
+    pub leases_end_within: Option<Duration>,
+}
+
+/// Takes a report: stops the key, has another take its place where it is primary, and what stands under it moved.
+/// Either all of it stands when this returns, or nothing.
+///
+/// # Errors
+/// [`OperationError::Refused`] for a reason that is empty or too long, and a time ahead of the store's;
+/// [`OperationError::Store`] for a key that there is not.
+pub async fn report_compromise(
+    services: &Services,
+    report: &Report,
+    principal: &Principal,
+) -> Result<Reported, OperationError> {
+    authorise(principal, Action::ReportCompromise)?;
+    let now = services.store.now().await?;
+    let report = &checked(report, now)?;
+    let (pen, withheld) = pen(services, principal).await;
+    let unit = services.store.begin().await?;
+    let (found, keyring) = find(unit.db(), &report.key).await?;
+    // Two reports of one keyring are decided one after the other.
+    let keyring = keyrings::lock(&unit, keyring.id).await?;
+    let key = keys::find(unit.db(), found.id).await?.unwrap_or(found);
+    let latest = match rotations::latest(unit.db(), keyring.id).await? {
+        Some(latest) => Some(rotations::lock(&unit, latest.id).await?.into()),
+        None => None,
+    };
+    let response = response(&key, latest.as_ref());
+    let case = Case {
+        unit,
+        pen,
+        withheld,
+        keyring,
+        key,
+        latest,
+        report,
+        principal,
+    };
+    let reported = case.answer(response).await?;
+    tracing::error!(key = %reported.key, incident = %reported.incident, by = %principal, "a key was reported compromised");
+    Ok(reported)
+}
+
+/// What a report would lead to; nothing is changed.
+///
+/// # Errors
+/// [`OperationError::Store`] for a key that there is not.
+pub async fn compromise_plan(
+    services: &Services,
+    key: &KeyRef,
+    principal: &Principal,
+) -> Result<CompromisePlan, OperationError> {
+    authorise(principal, Action::ReportCompromise)?;
+    let db = services.store.db();
+    let (key, keyring) = find(db, key).await?;
+    let latest = rotations::latest(db, keyring.id).await?;
+    let standby = keys::standby(db, keyring.id).await?;
+    let standby = standby.map(|standby| standby.name(&keyring));
+    let response = response(&key, latest.as_ref());
+    let leased = matches!(key.state, KeyState::Active | KeyState::Inactive);
+    Ok(CompromisePlan {
+        key: key.name(&keyring),
+        state: key.state,
+        would: would(response, standby.as_ref(), &keyring),
+        standby,
+        exposure: exposure(db, &keyring, &key).await?,
+        leases_end_within: leased.then_some(
+            key.longest_lease
+                .unwrap_or_default()
+                .max(keyring.policy.encrypt_lease),
+        ),
+    })
+}
+
+fn would(response: Response, standby: Option<&KeyName>, keyring: &Keyring) -> String {
+    match (response, standby) {
+        (Response::Note, _) => "open an incident; nothing is under the key any more".to_owned(),
+        (Response::Again, _) => "add a note to the incident that there is".to_owned(),
+        (Response::Replace { .. }, Some(standby)) => {
+            format!("stop the key, make {standby} primary, and move every row to it at once")
+        }
+        (Response::Replace { .. }, None) if stops(keyring) => {
+            "stop the key; nothing can be encrypted until the KMS has made another, then every row is moved to it"
+                .to_owned()
+        }
+        (Response::Replace { .. }, None) => {
+            "have another key made; the key goes on until then, then every row is moved".to_owned()
+        }
+        (Response::Sweep { .. }, _) => {
+            "stop the key, and move what is left under it to the primary key at once".to_owned()
+        }
+        (Response::Hurry, _) => {
+            "stop the key; the rotation under way moves what is left, and waits for leases only"
+                .to_owned()
+        }
+        (Response::Restart | Response::OrderStandby, _) => {
+            "stop the standby, and have another made".to_owned()
+        }
+    }
+}
+
+/// No AUDIT key, no audit entry: that keyring always goes on until it has another.
+fn stops(keyring: &Keyring) -> bool {
+    keyring.purpose != Purpose::Audit && keyring.policy.on_compromise == OnCompromise::Stop
+}
+
+fn response(key: &Key, latest: Option<&Rotation>) -> Response {
+    let is_being_replaced = latest
+        .is_some_and(|latest| latest.is_emergency() && latest.state == RotationState::Requested);
+    match (key.state, key.reported_at) {
+        (KeyState::Active, Some(_)) if is_being_replaced => Response::Again,
+        (state, _) => respond(state, latest.map(|latest| (latest.kind, latest.state))),
+    }
+}
+
+fn checked(report: &Report, now: DateTime<Utc>) -> Result<Report, OperationError> {
+    let text = reason(&report.reason, "a key is reported compromised")?;
+    if text.len() > LONGEST_REASON {
+        return Err(OperationError::Refused(format!(
+            "the reason has {} bytes; expected at most {LONGEST_REASON}",
+            text.len()
+        )));
+    }
+    if let Some(since) = report.since.filter(|since| *since > now) {
+        return Err(OperationError::Refused(format!(
+            "others know the key since {since}, and by the store's clock it is {now}"
+        )));
+    }
+    Ok(Report {
+        reason: text.to_owned(),
+        ..report.clone()
+    })
+}
+
+/// The pen, or one that withholds details where no AUDIT key can be had in time, and why.
+async fn pen(services: &Services, principal: &Principal) -> (AuditPen, Option<String>) {
+    let why = match tokio::time::timeout(PEN_WITHIN, services.pen(principal)).await {
+        Ok(Ok(pen)) => return (pen, None),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no AUDIT key was opened within {} s", PEN_WITHIN.as_secs()),
+    };
+    (AuditPen::withholding(principal.clone()), Some(why))
+}
+
+async fn find(db: &impl ConnectionTrait, key: &KeyRef) -> Result<(Key, Keyring), StoreError> {
+    let unknown = |known| StoreError::Unknown {
+        what: format!("key {key}"),
+        known,
+    };
+    let (found, keyring) = match key {
+        KeyRef::Id(id) => {
+            let found = keys::find(db, *id)
+                .await?
+                .ok_or_else(|| unknown(Vec::new()))?;
+            let keyring = keyrings::by_id(db, found.keyring_id).await?;
+            (found, keyring)
+        }
+        KeyRef::Name(name) => {
+            let keyring = keyrings::by_name(db, &name.keyring).await?;
+            let keys = keys::of_keyring(db, keyring.id).await?;
+            let known = keys.iter().map(|key| key.name(&keyring).to_string());
+            let known = known.collect();
+            let mut keys = keys.into_iter();
+            let found = keys.find(|key| key.version == name.version);
+            (found.ok_or_else(|| unknown(known))?, keyring)
+        }
+    };
+    Ok((found, keyring))
+}
+
+/// How many values the keyring's latest census found under the key.
+async fn exposure(
+    db: &impl ConnectionTrait,
+    keyring: &Keyring,
+    key: &Key,
+) -> Result<Option<Exposure>, StoreError> {
+    let rotations = rotations::of_keyring(db, keyring.id).await?;
+    for rotation in rotations.iter().take(LOOKED_THROUGH) {
+        for pass in [rotation.pass, census::BEFORE] {
+            let counted = census::of_pass(db, rotation.id, pass).await?;
+            let Some(counted_at) = counted.iter().map(|count| count.taken_at).max() else {
+                continue;
+            };
+            let under = counted
+                .iter()
+                .filter(|count| count.found() == Found::Key(key.id));
+            let values = under.map(census::Counted::rows).sum();
+            return Ok(Some(Exposure { values, counted_at }));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a program reports, and no person.
+fn is_machine(principal: &Principal) -> bool {
+    principal.kind == PrincipalKind::Amqp
+}

@@ -1,0 +1,313 @@
+//! One report being answered, in its unit: keyring, key, rotation, batches, incident, and the audit log last.
+
+use chrono::TimeDelta;
+use rekey_domain::{
+    IncidentKind, KeyName, KeyState, Principal, Response, RotationKind, RotationState,
+};
+use rekey_store::{
+    Unit,
+    audit::{Action, AuditPen, Record},
+    incidents::{self, NewIncident},
+    keyrings::Keyring,
+    keys::{self, Key},
+    rotations::{self, Rotation, emergency},
+};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{Report, Reported, exposure, is_machine, stops};
+use crate::OperationError;
+
+/// A stolen password uses up one standby in this time, and no more.
+const MACHINE_SWITCHES_EVERY: TimeDelta = TimeDelta::hours(1);
+
+/// What the answer is made of.
+pub struct Case<'a> {
+    pub unit: Unit,
+    pub pen: AuditPen,
+    pub withheld: Option<String>,
+    pub keyring: Keyring,
+    pub key: Key,
+    pub latest: Option<Rotation>,
+    pub report: &'a Report,
+    pub principal: &'a Principal,
+}
+
+/// What became of key and rotation.
+#[derive(Default)]
+struct Done {
+    state: Option<KeyState>,
+    rotation: Option<Uuid>,
+    replaced_by: Option<KeyName>,
+    notes: Vec<String>,
+}
+
+impl Case<'_> {
+    /// Does it, and commits.
+    pub async fn answer(mut self, response: Response) -> Result<Reported, OperationError> {
+        let earlier = incidents::of_key(self.unit.db(), self.key.id).await?;
+        let earlier = earlier.into_iter().find(|one| one.state.is_open());
+        let incident = earlier
+            .as_ref()
+            .map_or_else(|| self.unit.new_id(), |one| one.id);
+        let done = self.carry_out(response, incident).await?;
+        let switched = done.replaced_by.is_some();
+        match &earlier {
+            Some(earlier) => {
+                incidents::note_rotation(&self.unit, earlier.id, done.rotation, switched).await?;
+                if let Some(since) = self.report.since {
+                    incidents::known_since(&self.unit, earlier, since).await?;
+                    keys::known_since(&self.unit, &self.key, since).await?;
+                }
+            }
+            None => self.open(incident, &done).await?,
+        }
+        let again = earlier.is_some();
+        self.write_down(incident, again, response, &done).await?;
+        let reported = Reported {
+            incident,
+            again,
+            key: self.key.name(&self.keyring),
+            state: done.state.unwrap_or(self.key.state),
+            replaced_by: done.replaced_by,
+            rotation: done.rotation,
+            notes: self.notes(done.notes),
+        };
+        self.unit.commit().await?;
+        Ok(reported)
+    }
+
+    async fn carry_out(
+        &mut self,
+        response: Response,
+        incident: Uuid,
+    ) -> Result<Done, OperationError> {
+        match response {
+            Response::Note | Response::Again => Ok(Done::default()),
+            Response::Replace { supersede } => self.replace(supersede, incident).await,
+            Response::Sweep { supersede } => self.sweep(supersede, incident).await,
+            Response::Hurry => self.hurry(incident).await,
+            Response::Restart | Response::OrderStandby => self.drop_standby().await,
+        }
+    }
+
+    /// Another key takes the primary's place now, or as soon as there is one.
+    async fn replace(&self, supersede: bool, incident: Uuid) -> Result<Done, OperationError> {
+        let unit = &self.unit;
+        let standby = keys::standby(unit.db(), self.keyring.id).await?;
+        let held = self.held_for_a_person().await?;
+        if let Some(why) = held {
+            if self.key.reported_at.is_none() {
+                keys::note_report(unit, &self.key, self.report.since).await?;
+            }
+            return Ok(Done {
+                notes: vec![why],
+                ..Done::default()
+            });
+        }
+        let stays_on_hold = self.latest.as_ref().filter(|_| supersede);
+        let on_hold = stays_on_hold.and_then(|live| self.on_hold_by_a_person(live));
+        if let Some(latest) = self.latest.as_ref().filter(|_| supersede) {
+            rotations::supersede(unit, latest).await?;
+        }
+        let stopped = standby.is_some() || stops(&self.keyring);
+        if stopped {
+            keys::compromise(unit, &self.keyring, &self.key, self.report.since).await?;
+        } else if self.key.reported_at.is_none() {
+            keys::note_report(unit, &self.key, self.report.since).await?;
+        }
+        let started = emergency::start(unit, &self.keyring, incident, self.principal).await?;
+        if let Some(latest) = self.latest.as_ref().filter(|_| supersede) {
+            incidents::hand_over(unit, latest.id, started.id).await?;
+        }
+        let replaced_by = match standby {
+            Some(_) => rotations::switch(unit, &self.pen, &started, &self.keyring).await?,
+            None => {
+                rotations::keys_changed(unit, &self.keyring).await?;
+                None
+            }
+        };
+        let mut notes = Vec::new();
+        if let Some(why) = on_hold {
+            let started = rotations::by_id(unit.db(), started.id).await?;
+            rotations::pause(unit, &started, &why).await?;
+            notes.push(resume(started.id));
+        }
+        if replaced_by.is_none() {
+            notes.push(self.no_standby(stopped));
+        }
+        Ok(Done {
+            state: stopped.then_some(KeyState::Compromised),
+            rotation: Some(started.id),
+            replaced_by,
+            notes,
+        })
+    }
+
+    fn no_standby(&self, stopped: bool) -> String {
+        let name = &self.keyring.name;
+        match stopped {
+            true => format!(
+                "keyring {name} has no standby: nothing can be encrypted until the KMS has made one, which is asked for every 30 s"
+            ),
+            false => format!(
+                "keyring {name} has no standby: the key goes on encrypting until the KMS has made one, which is asked for every 30 s"
+            ),
+        }
+    }
+
+    /// What is left under a key that was replaced before is moved by a sweep of all columns.
+    async fn sweep(&self, supersede: bool, incident: Uuid) -> Result<Done, OperationError> {
+        let unit = &self.unit;
+        keys::compromise(unit, &self.keyring, &self.key, self.report.since).await?;
+        rotations::tell(unit, &self.keyring).await?;
+        let mut notes = Vec::new();
+        let earlier = self.latest.as_ref().filter(|_| supersede);
+        let on_hold = earlier.and_then(|live| self.on_hold_by_a_person(live));
+        if let Some(earlier) = earlier {
+            rotations::supersede(unit, earlier).await?;
+        }
+        let started = emergency::sweep(unit, &self.keyring, incident, self.principal).await?;
+        if let Some(earlier) = earlier {
+            incidents::hand_over(unit, earlier.id, started.id).await?;
+        }
+        if let Some(why) = on_hold {
+            rotations::pause(unit, &started, &why).await?;
+            notes.push(resume(started.id));
+        }
+        Ok(Done {
+            state: Some(KeyState::Compromised),
+            rotation: Some(started.id),
+            notes,
+            ..Done::default()
+        })
+    }
+
+    /// The rotation under way moves it.
+    async fn hurry(&self, incident: Uuid) -> Result<Done, OperationError> {
+        let unit = &self.unit;
+        keys::compromise(unit, &self.keyring, &self.key, self.report.since).await?;
+        rotations::tell(unit, &self.keyring).await?;
+        let live = self.latest.as_ref().expect("what hurries is under way");
+        emergency::hurry(unit, live, incident).await?;
+        let mut notes = Vec::new();
+        if let Some(why) = self.on_hold_by_a_person(live) {
+            let hurrying = rotations::by_id(unit.db(), live.id).await?;
+            rotations::pause(unit, &hurrying, &why).await?;
+            notes.push(resume(live.id));
+        }
+        Ok(Done {
+            state: Some(KeyState::Compromised),
+            rotation: Some(live.id),
+            notes,
+            ..Done::default()
+        })
+    }
+
+    /// Nothing stands under a standby: it is never used, and a rotation that was about to waits for another.
+    async fn drop_standby(&self) -> Result<Done, OperationError> {
+        let unit = &self.unit;
+        keys::compromise(unit, &self.keyring, &self.key, self.report.since).await?;
+        let distributing = self.latest.as_ref().filter(|live| {
+            live.kind == RotationKind::Switch && live.state == RotationState::Distributing
+        });
+        if let Some(live) = distributing.filter(|live| live.target_key_id == Some(self.key.id)) {
+            rotations::restart(unit, live).await?;
+        }
+        rotations::keys_changed(unit, &self.keyring).await?;
+        Ok(Done {
+            state: Some(KeyState::Compromised),
+            ..Done::default()
+        })
+    }
+
+    /// Why a machine's report switches nothing now.
+    async fn held_for_a_person(&self) -> Result<Option<String>, OperationError> {
+        if !is_machine(self.principal) {
+            return Ok(None);
+        }
+        let since = self.unit.now() - MACHINE_SWITCHES_EVERY;
+        let switched = incidents::machine_switched(self.unit.db(), self.keyring.id, since).await?;
+        Ok(switched.then(|| {
+            let key = self.key.name(&self.keyring);
+            format!(
+                "the report of a machine had a key of this keyring replaced less than an hour ago, so this one replaces none: where it is true, a person says rekey compromise {key} --reason …"
+            )
+        }))
+    }
+
+    /// Why a person put it on hold, where a machine may not let it go on.
+    fn on_hold_by_a_person(&self, live: &Rotation) -> Option<String> {
+        let because = live.paused_because.as_ref().filter(|_| live.paused)?;
+        (is_machine(self.principal) && live.is_paused_by_a_person()).then(|| because.clone())
+    }
+
+    async fn open(&self, id: Uuid, done: &Done) -> Result<(), OperationError> {
+        let new = NewIncident {
+            id,
+            kind: IncidentKind::Compromised,
+            keyring: self.keyring.id,
+            key: self.key.id,
+            rotation: done.rotation,
+            switched: done.replaced_by.is_some(),
+            since: self.report.since,
+            exposure: exposure(self.unit.db(), &self.keyring, &self.key).await?,
+            withheld: self.withheld.clone(),
+        };
+        incidents::open(&self.unit, new, self.principal).await?;
+        Ok(())
+    }
+
+    /// The reason goes into the details of the incident's entry, which are sealed, and nowhere else.
+    async fn write_down(
+        &self,
+        incident: Uuid,
+        again: bool,
+        response: Response,
+        done: &Done,
+    ) -> Result<(), OperationError> {
+        let key = self.key.name(&self.keyring).to_string();
+        let Report { reason, since, .. } = self.report;
+        if !again || done.state.is_some() {
+            let record = Record {
+                action: Action::KeyCompromised,
+                subject: &key,
+                outcome: "done",
+                details: json!({
+                    "key_id": self.key.id,
+                    "incident": incident,
+                    "was": self.key.state,
+                    "response": format!("{response:?}"),
+                    "rotation": done.rotation,
+                }),
+            };
+            self.pen.append(&self.unit, record).await?;
+        }
+        let action = match again {
+            true => Action::IncidentNoted,
+            false => Action::IncidentOpened,
+        };
+        let record = Record {
+            action,
+            subject: &incident.to_string(),
+            outcome: "done",
+            details: json!({ "reason": reason, "since": since, "key": key }),
+        };
+        Ok(self.pen.append(&self.unit, record).await?)
+    }
+
+    fn notes(&self, mut notes: Vec<String>) -> Vec<String> {
+        if let Some(why) = &self.withheld {
+            notes.push(format!(
+                "the reason could not be sealed, so it was not kept: {why}"
+            ));
+        }
+        notes
+    }
+}
+
+fn resume(rotation: Uuid) -> String {
+    format!(
+        "a person put the rotation on hold, and no machine lets it go on: rekey rotations resume {rotation}"
+    )
+}

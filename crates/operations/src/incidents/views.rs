@@ -1,0 +1,215 @@
+//! Incidents and alerts as people see them. What reporters said is opened for who asks for one incident.
+
+use chrono::{DateTime, Utc};
+use rekey_domain::{
+    AlertKind, IncidentKind, IncidentState, KeyId, KeyName, KeyringName, Principal, Severity,
+};
+use rekey_store::{
+    alerts::{self, Alert},
+    audit,
+    incidents::{self, Exposure, Incident},
+    keyrings,
+};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::{Action, OperationError, Services, audit::opened, authorise, keys::views::key_name};
+
+/// An incident.
+#[derive(Debug, Clone, Serialize)]
+pub struct IncidentView {
+    /// Its id.
+    pub id: Uuid,
+    /// What happened.
+    pub kind: IncidentKind,
+    /// How far people have come with it.
+    pub state: IncidentState,
+    /// The keyring.
+    pub keyring: KeyringName,
+    /// The key.
+    pub key: Option<KeyName>,
+    /// Its id.
+    pub key_id: KeyId,
+    /// The rotation that moves what stood under the key.
+    pub rotation: Option<Uuid>,
+    /// Who reported it first.
+    pub reported_by: Principal,
+    /// When.
+    pub opened_at: DateTime<Utc>,
+    /// Since when others know the key, as was said.
+    pub since: Option<DateTime<Utc>>,
+    /// What was last known to stand under the key, when it was reported.
+    pub exposure: Option<Exposure>,
+    /// Why nobody can read what the first report said.
+    pub withheld: Option<String>,
+    /// Who took it up.
+    pub acknowledged_by: Option<Principal>,
+    /// Who said that it is over.
+    pub resolved_by: Option<Principal>,
+    /// What was said and done, first thing first; of one incident only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reports: Vec<ReportView>,
+}
+
+/// What somebody said or did about an incident.
+#[derive(Debug, Clone, Serialize)]
+pub struct ReportView {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// Who.
+    pub by: Principal,
+    /// What they did, as in the audit log.
+    pub action: String,
+    /// What they said, where it can be opened.
+    pub said: Option<String>,
+}
+
+/// An alert.
+#[derive(Debug, Clone, Serialize)]
+pub struct AlertView {
+    /// Its id.
+    pub id: Uuid,
+    /// What state it is.
+    pub kind: AlertKind,
+    /// How soon a person is needed.
+    pub severity: Severity,
+    /// Of what.
+    pub subject: String,
+    /// What it says, in a sentence.
+    pub says: String,
+    /// The incident that it belongs to.
+    pub incident: Option<Uuid>,
+    /// Since when.
+    pub raised_at: DateTime<Utc>,
+}
+
+/// Every incident, latest first.
+///
+/// # Errors
+/// [`OperationError::Store`].
+pub async fn incident_views(
+    services: &Services,
+    principal: &Principal,
+) -> Result<Vec<IncidentView>, OperationError> {
+    authorise(principal, Action::ReadIncidents)?;
+    let mut views = Vec::new();
+    for incident in incidents::all(services.store.db()).await? {
+        views.push(view(services, incident).await?);
+    }
+    Ok(views)
+}
+
+/// Those that nobody has said to be over.
+pub(crate) async fn unresolved(services: &Services) -> Result<Vec<IncidentView>, OperationError> {
+    let mut views = Vec::new();
+    for incident in incidents::all(services.store.db()).await? {
+        if incident.state.is_open() {
+            views.push(view(services, incident).await?);
+        }
+    }
+    Ok(views)
+}
+
+/// One of them, with what was said.
+///
+/// # Errors
+/// [`OperationError::Store`] when there is none of this id.
+pub async fn incident_view(
+    services: &Services,
+    id: Uuid,
+    principal: &Principal,
+) -> Result<IncidentView, OperationError> {
+    authorise(principal, Action::ReadIncidents)?;
+    let db = services.store.db();
+    let incident = incidents::by_id(db, id).await?;
+    let mut view = view(services, incident).await?;
+    for entry in audit::of_subject(db, &id.to_string()).await? {
+        let details = opened(services, &entry).await?;
+        let text = |name: &str| Some(details.as_ref()?[name].as_str()?.to_owned());
+        view.reports.push(ReportView {
+            at: entry.time,
+            by: entry.principal().clone(),
+            said: text("reason").or_else(|| text("because")),
+            action: entry.action,
+        });
+    }
+    Ok(view)
+}
+
+async fn view(services: &Services, incident: Incident) -> Result<IncidentView, OperationError> {
+    let keyring = keyrings::by_id(services.store.db(), incident.keyring_id).await?;
+    let key = key_name(services, &keyring, Some(incident.key_id)).await?;
+    Ok(IncidentView {
+        id: incident.id,
+        kind: incident.kind,
+        state: incident.state,
+        keyring: keyring.name,
+        key,
+        key_id: incident.key_id,
+        rotation: incident.rotation_id,
+        reported_by: incident.reported_by,
+        opened_at: incident.opened_at,
+        since: incident.since,
+        exposure: incident.exposure,
+        withheld: incident.withheld,
+        acknowledged_by: incident.acknowledged.map(|(by, _)| by),
+        resolved_by: incident.resolved.map(|(by, _)| by),
+        reports: Vec::new(),
+    })
+}
+
+/// The alerts that are raised, the most pressing first.
+///
+/// # Errors
+/// [`OperationError::Store`].
+pub async fn alert_views(
+    services: &Services,
+    principal: &Principal,
+) -> Result<Vec<AlertView>, OperationError> {
+    authorise(principal, Action::ReadIncidents)?;
+    raised(services).await
+}
+
+pub(crate) async fn raised(services: &Services) -> Result<Vec<AlertView>, OperationError> {
+    let raised = alerts::raised(services.store.db()).await?;
+    let mut views: Vec<_> = raised.into_iter().map(alert_view).collect();
+    views.sort_by_key(|view| std::cmp::Reverse(view.severity));
+    Ok(views)
+}
+
+fn alert_view(alert: Alert) -> AlertView {
+    AlertView {
+        id: alert.id,
+        kind: alert.kind,
+        severity: alert.kind.severity(),
+        says: says(&alert),
+        subject: alert.subject,
+        incident: alert.incident_id,
+        raised_at: alert.raised_at,
+    }
+}
+
+fn says(alert: &Alert) -> String {
+    let Alert {
+        subject, figure, ..
+    } = alert;
+    match alert.kind {
+        AlertKind::UnknownKeyReported => {
+            format!(
+                "key {subject} was reported compromised, and there is none: see who reports what"
+            )
+        }
+        AlertKind::NeverActive => format!(
+            "{figure} value(s) stand under {subject}, which was never primary: somebody else wrote them; rekey quarantine list"
+        ),
+        AlertKind::WrittenAfterCompromise => format!(
+            "{figure} value(s) came under {subject} when nobody of ours could write under it any more; rekey quarantine list"
+        ),
+        AlertKind::BackupWaived => {
+            format!("{subject} became primary in an emergency without a proved backup")
+        }
+        AlertKind::KeyMayBeDestroyed => {
+            format!("no value is left under {subject}, which is compromised: it may be destroyed")
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Incidents: opened in the unit of what happened, taken up and resolved by people.
+
+pub mod alerts;
+pub(crate) mod entities;
+mod opening;
+
+use chrono::{DateTime, Utc};
+use rekey_domain::{IncidentKind, IncidentState, KeyId, Principal, PrincipalKind};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
+};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+pub use crate::incidents::opening::{NewIncident, open};
+use crate::{
+    StoreError, Unit,
+    database::stored::{Id, Json, Text},
+    incidents::entities::incident,
+};
+
+/// A thing that happened. Why it was reported is sealed in the audit log, in the entries whose subject is its id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Incident {
+    /// Its id.
+    pub id: Uuid,
+    /// What happened.
+    pub kind: IncidentKind,
+    /// How far people have come with it.
+    pub state: IncidentState,
+    /// The keyring.
+    pub keyring_id: Uuid,
+    /// The key.
+    pub key_id: KeyId,
+    /// The rotation that moves what stood under the key.
+    pub rotation_id: Option<Uuid>,
+    /// Who reported it first.
+    pub reported_by: Principal,
+    /// When, by the store's clock.
+    pub opened_at: DateTime<Utc>,
+    /// Whether its report had the key replaced.
+    pub switched: bool,
+    /// Since when the key is held to be known to others, as reporters said.
+    pub since: Option<DateTime<Utc>>,
+    /// What was last known to stand under the key, when it was reported.
+    pub exposure: Option<Exposure>,
+    /// Why nobody can read what the report said.
+    pub withheld: Option<String>,
+    /// Who took it up, and when.
+    pub acknowledged: Option<(Principal, DateTime<Utc>)>,
+    /// Who said that it is over, and when.
+    pub resolved: Option<(Principal, DateTime<Utc>)>,
+}
+
+/// How many values a census last found under a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exposure {
+    /// Values.
+    pub values: u64,
+    /// When they were counted.
+    pub counted_at: DateTime<Utc>,
+}
+
+impl From<incident::Model> for Incident {
+    fn from(row: incident::Model) -> Self {
+        let by = |who: Option<Text<Principal>>, at| who.map(|Text(who)| who).zip(at);
+        Self {
+            id: row.id,
+            kind: row.kind.0,
+            state: row.state.0,
+            keyring_id: row.keyring_id,
+            key_id: row.key_id.0,
+            rotation_id: row.rotation_id,
+            reported_by: row.reported_by.0,
+            opened_at: row.opened_at,
+            switched: row.switched,
+            since: row.since,
+            exposure: row.exposure.map(|Json(exposure)| exposure),
+            withheld: row.withheld,
+            acknowledged: by(row.acknowledged_by, row.acknowledged_at),
+            resolved: by(row.resolved_by, row.resolved_at),
+        }
+    }
+}
+
+/// Every incident, latest first.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn all(db: &impl ConnectionTrait) -> Result<Vec<Incident>, StoreError> {
+    let incidents = incident::Entity::find().order_by_desc(incident::Column::Id);
+    let incidents = incidents.all(db).await?;
+    Ok(incidents.into_iter().map(Incident::from).collect())
+}
+
+/// The incident of this id.
+///
+/// # Errors
+/// [`StoreError::Unknown`] when there is none.
+pub async fn by_id(db: &impl ConnectionTrait, id: Uuid) -> Result<Incident, StoreError> {
+    let unknown = || StoreError::Unknown {
+        what: format!("incident {id}"),
+        known: Vec::new(),
+    };
+    let found = incident::Entity::find_by_id(id).one(db).await?;
+    found.map(Incident::from).ok_or_else(unknown)
+}
+
+/// The incidents of a key, first one first.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn of_key(db: &impl ConnectionTrait, key: KeyId) -> Result<Vec<Incident>, StoreError> {
+    let incidents = incident::Entity::find()
+        .filter(incident::Column::KeyId.eq(Id(key)))
+        .order_by_asc(incident::Column::Id);
+    let incidents = incidents.all(db).await?;
+    Ok(incidents.into_iter().map(Incident::from).collect())
+}
+
+/// The incidents whose rows a rotation moves, first one first.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn of_rotation(
+    db: &impl ConnectionTrait,
+    rotation: Uuid,
+) -> Result<Vec<Incident>, StoreError> {
+    let incidents = incident::Entity::find()
+        .filter(incident::Column::RotationId.eq(rotation))
+        .order_by_asc(incident::Column::Id);
+    let incidents = incidents.all(db).await?;
+    Ok(incidents.into_iter().map(Incident::from).collect())
+}
+
+/// Whether the report of a user of the broker had a key of the keyring replaced since then.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn machine_switched(
+    db: &impl ConnectionTrait,
+    keyring: Uuid,
+    since: DateTime<Utc>,
+) -> Result<bool, StoreError> {
+    let switches = incident::Entity::find()
+        .filter(incident::Column::KeyringId.eq(keyring))
+        .filter(incident::Column::Switched.eq(true))
+        .filter(incident::Column::OpenedAt.gt(since));
+    let switches = switches.all(db).await?;
+    let by_machine = |one: &incident::Model| one.reported_by.0.kind == PrincipalKind::Amqp;
+    Ok(switches.iter().any(by_machine))
+}
+
+/// Says that a later report of the same key had it replaced, and by which rotation.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn note_rotation(
+    unit: &Unit,
+    incident: Uuid,
+    rotation: Option<Uuid>,
+    switched: bool,
+) -> Result<(), StoreError> {
+    let mut change = incident::ActiveModel::default();
+    if rotation.is_some() {
+        change.rotation_id = Set(rotation);
+    }
+    if switched {
+        change.switched = Set(true);
+    }
+    if rotation.is_none() && !switched {
+        return Ok(());
+    }
+    incident::Entity::update_many()
+        .set(change)
+        .filter(incident::Column::Id.eq(incident))
+        .exec(unit.db())
+        .await?;
+    Ok(())
+}
+
+/// Has another rotation move what an earlier one was to move for these incidents.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn hand_over(unit: &Unit, earlier: Uuid, later: Uuid) -> Result<(), StoreError> {
+    let change = incident::ActiveModel {
+        rotation_id: Set(Some(later)),
+        ..Default::default()
+    };
+    incident::Entity::update_many()
+        .set(change)
+        .filter(incident::Column::RotationId.eq(earlier))
+        .exec(unit.db())
+        .await?;
+    Ok(())
+}
+
+/// A further report says that the key was known to others since then: the earliest of all reports counts.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn known_since(
+    unit: &Unit,
+    incident: &Incident,
+    since: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    if incident.since.is_some_and(|known| known <= since) {
+        return Ok(());
+    }
+    let change = incident::ActiveModel {
+        since: Set(Some(since)),
+        ..Default::default()
+    };
+    incident::Entity::update_many()
+        .set(change)
+        .filter(incident::Column::Id.eq(incident.id))
+        .exec(unit.db())
+        .await?;
+    Ok(())
+}
+
+/// Says how far people have come with an incident.
+///
+/// # Errors
+/// [`StoreError::Refused`] where the state has no such arrow, [`StoreError::Stale`] where it was changed meanwhile.
+pub async fn move_to(
+    unit: &Unit,
+    incident: &Incident,
+    next: IncidentState,
+    by: &Principal,
+) -> Result<(), StoreError> {
+    let (id, state) = (incident.id, incident.state);
+    if !state.may_become(next) {
+        let why = format!("incident {id} is {state} already");
+        return Err(StoreError::Refused(why));
+    }
+    let (by, at) = (Set(Some(Text(by.clone()))), Set(Some(unit.now())));
+    let change = match next {
+        IncidentState::Resolved => incident::ActiveModel {
+            resolved_by: by,
+            resolved_at: at,
+            ..Default::default()
+        },
+        _ => incident::ActiveModel {
+            acknowledged_by: by,
+            acknowledged_at: at,
+            ..Default::default()
+        },
+    };
+    let change = incident::ActiveModel {
+        state: Set(Text(next)),
+        ..change
+    };
+    let changed = incident::Entity::update_many()
+        .set(change)
+        .filter(incident::Column::Id.eq(id))
+        .filter(incident::Column::State.eq(Text(state)))
+        .exec(unit.db())
+        .await?;
+    match changed.rows_affected {
+        1 => Ok(()),
+        _ => Err(StoreError::Stale {
+            what: format!("incident {id}"),
+        }),
+    }
+}

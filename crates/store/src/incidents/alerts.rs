@@ -1,0 +1,129 @@
+//! Alerts: one a kind and subject, raised once, cleared when the state has passed.
+
+use chrono::{DateTime, Utc};
+use rekey_domain::{AlertKind, Principal};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter,
+    QueryOrder,
+};
+use uuid::Uuid;
+
+use crate::{
+    StoreError, Unit,
+    database::stored::Text,
+    incidents::entities::alert::{self, Column},
+};
+
+/// A state that people are told of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alert {
+    /// Its id.
+    pub id: Uuid,
+    /// What state it is.
+    pub kind: AlertKind,
+    /// Of what: a key, a rotation.
+    pub subject: String,
+    /// The incident that it belongs to.
+    pub incident_id: Option<Uuid>,
+    /// How many, where it is about a number.
+    pub figure: u64,
+    /// Since when.
+    pub raised_at: DateTime<Utc>,
+    /// Who has seen it, and when.
+    pub acknowledged: Option<(Principal, DateTime<Utc>)>,
+}
+
+impl From<alert::Model> for Alert {
+    fn from(row: alert::Model) -> Self {
+        let by = row.acknowledged_by.map(|Text(who)| who);
+        Self {
+            id: row.id,
+            kind: row.kind.0,
+            subject: row.subject,
+            incident_id: row.incident_id,
+            figure: row.figure.unsigned_abs(),
+            raised_at: row.raised_at,
+            acknowledged: by.zip(row.acknowledged_at),
+        }
+    }
+}
+
+/// The alerts that are raised, latest first.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn raised(db: &impl ConnectionTrait) -> Result<Vec<Alert>, StoreError> {
+    let alerts = alert::Entity::find()
+        .filter(Column::ClearedAt.is_null())
+        .order_by_desc(Column::RaisedAt);
+    let alerts = alerts.all(db).await?;
+    Ok(alerts.into_iter().map(Alert::from).collect())
+}
+
+/// Raises an alert, or keeps the one there is and brings its figure up to date.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn raise(
+    unit: &Unit,
+    kind: AlertKind,
+    subject: &str,
+    incident: Option<Uuid>,
+    figure: u64,
+) -> Result<(), StoreError> {
+    let figure = i64::try_from(figure).unwrap_or(i64::MAX);
+    let known = alert::Entity::find()
+        .filter(Column::Kind.eq(Text(kind)))
+        .filter(Column::Subject.eq(subject))
+        .one(unit.db())
+        .await?;
+    let Some(known) = known else {
+        let row = alert::ActiveModel {
+            id: Set(unit.new_id()),
+            kind: Set(Text(kind)),
+            subject: Set(subject.to_owned()),
+            incident_id: Set(incident),
+            figure: Set(figure),
+            raised_at: Set(unit.now()),
+            acknowledged_by: Set(None),
+            acknowledged_at: Set(None),
+            cleared_at: Set(None),
+        };
+        let taken = |error| StoreError::stale_if_taken(error, format!("alert {kind} of {subject}"));
+        row.insert(unit.db()).await.map_err(taken)?;
+        return Ok(());
+    };
+    let mut change = alert::ActiveModel {
+        id: Set(known.id),
+        figure: Set(figure),
+        ..Default::default()
+    };
+    if known.cleared_at.is_some() {
+        change.raised_at = Set(unit.now());
+        change.incident_id = Set(incident);
+        change.cleared_at = Set(None);
+        change.acknowledged_by = Set(None);
+        change.acknowledged_at = Set(None);
+    }
+    change.update(unit.db()).await?;
+    Ok(())
+}
+
+/// Clears an alert, if it is raised.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn clear(unit: &Unit, kind: AlertKind, subject: &str) -> Result<(), StoreError> {
+    let cleared = alert::ActiveModel {
+        cleared_at: Set(Some(unit.now())),
+        ..Default::default()
+    };
+    alert::Entity::update_many()
+        .set(cleared)
+        .filter(Column::Kind.eq(Text(kind)))
+        .filter(Column::Subject.eq(subject))
+        .filter(Column::ClearedAt.is_null())
+        .exec(unit.db())
+        .await?;
+    Ok(())
+}

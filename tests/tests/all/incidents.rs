@@ -1,0 +1,4 @@
+//! Incidents: keys that are reported compromised, whatever their keyring is in the middle of.
+
+mod report;
+mod states;

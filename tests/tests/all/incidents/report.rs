@@ -1,0 +1,272 @@
+//! The report itself: what it refuses, what it keeps, without a standby, without the KMS, twice.
+
+use std::time::Duration;
+
+use rekey_client::{ClientError, LeaseError};
+use rekey_domain::{Found, KeyState, KeyringPolicy, OnCompromise, Principal, RotationState};
+use rekey_operations::{
+    OperationError, Report, Reported, acknowledge_incident, cancel_rotation, incident_view,
+    incident_views, report_compromise, resolve_incident, status,
+};
+use rekey_tests::support::{Deployment, Engine, operator, phi, short, until};
+
+fn said(key: &str, reason: &str) -> Report {
+    Report {
+        key: key.parse().unwrap(),
+        reason: reason.to_owned(),
+        since: None,
+    }
+}
+
+async fn report(clinic: &Deployment, key: &str) -> Reported {
+    let report = said(key, "it was in a paste");
+    report_compromise(&clinic.services, &report, &operator())
+        .await
+        .unwrap()
+}
+
+async fn with_standby(policy: KeyringPolicy) -> (Deployment, Engine) {
+    let clinic = Deployment::with(60, policy).await;
+    let engine = Engine::start(&clinic.services);
+    until("a standby", async || {
+        (clinic.keys(&phi()).await.len() == 2).then_some(())
+    })
+    .await;
+    (clinic, engine)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_taken_is_refused_with_one_clear_answer_and_nothing_is_changed() {
+    let (clinic, engine) = with_standby(short()).await;
+    engine.stop().await;
+    let now = clinic.services.store.now().await.unwrap();
+    let ahead = Report {
+        since: Some(now + Duration::from_secs(60)),
+        ..said("phi/1", "it leaked")
+    };
+    let refused = [
+        (said("phi/1", "  "), "for a reason"),
+        (said("phi/1", &"x".repeat(100_000)), "at most 4096"),
+        (said("phi/9", "it leaked"), "phi/1"),
+        (said("nobody/1", "it leaked"), "keyring nobody"),
+        (said("deadbeef", "it leaked"), "key deadbeef"),
+        (ahead, "by the store's clock"),
+    ];
+    for (report, expected) in refused {
+        let refused = report_compromise(&clinic.services, &report, &operator()).await;
+        let error = refused.unwrap_err().to_string();
+        assert!(error.contains(expected), "{expected}: {error}");
+    }
+    let stranger = Principal::app("portal");
+    let refused = report_compromise(&clinic.services, &said("phi/1", "it leaked"), &stranger).await;
+    assert!(matches!(refused, Err(OperationError::NotAllowed { .. })));
+    assert_eq!(clinic.count("SELECT count(*) FROM incident").await, 0);
+    assert_eq!(clinic.count("SELECT count(*) FROM rotation").await, 0);
+    assert_eq!(clinic.keys(&phi()).await[0].state, KeyState::Active);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_reporter_says_is_read_in_the_incident_and_stands_nowhere_in_clear() {
+    let (clinic, engine) = with_standby(short()).await;
+    let canary = "patient 123-45-6789 told us";
+    let reported = report_compromise(&clinic.services, &said("phi/1", canary), &operator()).await;
+    let id = reported.unwrap().incident;
+    let view = incident_view(&clinic.services, id, &operator())
+        .await
+        .unwrap();
+    assert_eq!(view.reports[0].said.as_deref(), Some(canary));
+    clinic.completes().await;
+    engine.stop().await;
+    let file = std::fs::read(clinic.disks.state("store.db")).unwrap();
+    let wal = std::fs::read(clinic.disks.state("store.db-wal")).unwrap_or_default();
+    for bytes in [file, wal] {
+        let holds = bytes.windows(11).any(|bytes| bytes == b"123-45-6789");
+        assert!(!holds, "the reason stands in the store in clear");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_report_is_a_note_to_the_first_and_people_take_an_incident_up_and_end_it() {
+    let (clinic, engine) = with_standby(short()).await;
+    let first = report(&clinic, "phi/1").await;
+    let by_id = clinic.key_id(&phi(), 1).await.to_string();
+    for _ in 0..3 {
+        let again = report(&clinic, &by_id).await;
+        assert!(again.again);
+        assert_eq!(again.incident, first.incident);
+        assert_eq!(again.replaced_by, None);
+    }
+    assert_eq!(clinic.count("SELECT count(*) FROM rotation").await, 1);
+    let services = &clinic.services;
+    let needs = async || {
+        let status = status(services, &operator()).await.unwrap();
+        let needs = status.needs_a_person.into_iter();
+        needs.filter(|need| need.contains("incident")).count()
+    };
+    assert_eq!(needs().await, 1);
+    acknowledge_incident(services, first.incident, &operator())
+        .await
+        .unwrap();
+    assert_eq!(needs().await, 0);
+    let twice = acknowledge_incident(services, first.incident, &operator()).await;
+    assert!(twice.unwrap_err().to_string().contains("ACKNOWLEDGED"));
+    clinic.completes().await;
+    resolve_incident(services, first.incident, "keys were replaced", &operator())
+        .await
+        .unwrap();
+    let view = incident_view(services, first.incident, &operator())
+        .await
+        .unwrap();
+    assert_eq!(view.reports.len(), 6, "{:#?}", view.reports);
+    assert_eq!(clinic.keys(&phi()).await[0].state, KeyState::Compromised);
+    engine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_reports_at_once_one_replaces_the_key() {
+    let (clinic, engine) = with_standby(short()).await;
+    let reports = (0..8).map(|_| report(&clinic, "phi/1"));
+    let reported = futures::future::join_all(reports).await;
+    let replaced = reported.iter().filter(|one| one.replaced_by.is_some());
+    assert_eq!(replaced.count(), 1);
+    let incidents = incident_views(&clinic.services, &operator()).await.unwrap();
+    assert_eq!(incidents.len(), 1);
+    clinic.completes().await;
+    engine.stop().await;
+}
+
+/// No standby, and nobody who makes one.
+async fn without_standby(on_compromise: OnCompromise) -> Deployment {
+    let policy = KeyringPolicy {
+        on_compromise,
+        ..short()
+    };
+    let clinic = Deployment::with(60, policy).await;
+    let none = "DELETE FROM key WHERE state = 'PENDING'";
+    assert!(clinic.in_store(none).await > 0);
+    clinic
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_standby_nothing_is_encrypted_until_there_is_one_and_it_is_read_all_the_while() {
+    let clinic = without_standby(OnCompromise::Stop).await;
+    let first = clinic.key_id(&phi(), 1).await;
+    let reported = report(&clinic, "phi/1").await;
+    assert_eq!(
+        (reported.state, &reported.replaced_by),
+        (KeyState::Compromised, &None)
+    );
+    assert!(
+        reported.notes[0].contains("no standby"),
+        "{:?}",
+        reported.notes
+    );
+    clinic.services.client.keyring_changed(&phi());
+    let refused = clinic.services.client.encryption_key(&phi(), 1).await;
+    let refused = refused.map(|key| key.id()).unwrap_err();
+    assert_eq!(
+        refused,
+        ClientError::Lease(LeaseError::Compromised { key: first })
+    );
+    clinic.assert_reads_back().await;
+    // It cannot be cancelled as long as the keyring has no primary.
+    let rotation = reported.rotation.unwrap();
+    let cancelled = cancel_rotation(&clinic.services, rotation, "no", &operator()).await;
+    let refused = cancelled.unwrap_err().to_string();
+    assert!(refused.contains("compromised"), "{refused}");
+    let engine = Engine::start(&clinic.services);
+    clinic.completes().await;
+    engine.stop().await;
+    assert_eq!(clinic.under(Found::Key(first)).await, 0);
+    clinic.assert_reads_back().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_stops_once_replaced_encrypts_until_then_and_is_compromised_after() {
+    let clinic = without_standby(OnCompromise::StopOnceReplaced).await;
+    let first = clinic.key_id(&phi(), 1).await;
+    let reported = report(&clinic, "phi/1").await;
+    assert_eq!(reported.state, KeyState::Active);
+    clinic.services.client.keyring_changed(&phi());
+    let key = clinic.services.client.encryption_key(&phi(), 1).await;
+    assert_eq!(key.unwrap().id(), first);
+    assert!(report(&clinic, "phi/1").await.again);
+    let engine = Engine::start(&clinic.services);
+    clinic.completes().await;
+    engine.stop().await;
+    assert_eq!(clinic.keys(&phi()).await[0].state, KeyState::Compromised);
+    assert_eq!(clinic.under(Found::Key(first)).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_key_of_the_audit_log_is_replaced_and_the_log_goes_on() {
+    let (clinic, engine) = with_standby(short()).await;
+    let audit = "audit".parse().unwrap();
+    let reported = report(&clinic, "audit/1").await;
+    let rotation = reported.rotation.unwrap();
+    clinic.reaches(&audit, RotationState::Completed).await;
+    engine.stop().await;
+    let view = rekey_operations::rotation_view(&clinic.services, rotation, &operator()).await;
+    assert_eq!(view.unwrap().state, RotationState::Completed);
+    let states: Vec<_> = clinic
+        .keys(&audit)
+        .await
+        .iter()
+        .map(|key| key.state)
+        .collect();
+    assert_eq!(states[..2], [KeyState::Compromised, KeyState::Active]);
+    let verdict = rekey_operations::verify_audit(&clinic.services, &operator()).await;
+    assert_eq!(verdict.unwrap().problems, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_replaces_one_key_an_hour_and_lets_nothing_go_on_that_a_person_held() {
+    let (clinic, engine) = with_standby(short()).await;
+    let siem = Principal::amqp("siem");
+    let by_machine = async |key: &str| {
+        report_compromise(&clinic.services, &said(key, "seen"), &siem)
+            .await
+            .unwrap()
+    };
+    assert!(by_machine("phi/1").await.replaced_by.is_some());
+    clinic.completes().await;
+    clinic.has_a_new_standby().await;
+    let second = by_machine("phi/2").await;
+    assert_eq!((second.state, second.rotation), (KeyState::Active, None));
+    assert!(
+        second.notes[0].contains("rekey compromise phi/2"),
+        "{:?}",
+        second.notes
+    );
+    // A person is believed.
+    let third = report(&clinic, "phi/2").await;
+    assert!(third.replaced_by.is_some());
+    assert_eq!(third.incident, second.incident);
+    clinic.completes().await;
+    engine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_hears_nothing_encrypts_under_it_no_longer_than_its_lease() {
+    let (clinic, engine) = with_standby(short()).await;
+    let other = clinic.process("portal").await;
+    let first = clinic.key_id(&phi(), 1).await;
+    assert_eq!(
+        other.client.encryption_key(&phi(), 1).await.unwrap().id(),
+        first
+    );
+    report(&clinic, "phi/1").await;
+    let began = std::time::Instant::now();
+    until("the new key", async || {
+        let key = other.client.encryption_key(&phi(), 1).await.ok()?;
+        (key.id() != first).then_some(())
+    })
+    .await;
+    assert!(
+        began.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        began.elapsed()
+    );
+    clinic.completes().await;
+    engine.stop().await;
+}
