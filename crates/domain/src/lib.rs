@@ -43,8 +43,8 @@ pub use rotations::{
     },
     quarantine::{QuarantineReason, stands_out as quarantine_stands_out},
     rotation::{
-        Facts, PassCensus, RequestDecision, Rotation, RotationError, RotationReason, RotationState,
-        Step, Timing, decide_request, next_step,
+        Facts, PASSES_AT_ONCE, PassCensus, RequestDecision, Rotation, RotationError,
+        RotationReason, RotationState, Step, Timing, decide_request, next_step,
     },
     stragglers::{Figures, worth_a_sweep},
     sweep::{RotationKind, SweepDecision, decide_sweep},

@@ -1,7 +1,7 @@
 //! One screen of how things stand, and what needs a person. Reads only.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use rekey_domain::{IncidentState, KeyName, Principal, RotationState, Severity};
+use rekey_domain::{IncidentState, KeyName, PASSES_AT_ONCE, Principal, RotationState, Severity};
 use rekey_store::{certificates, dead_letters, keyrings, outbox, quarantine, rotations};
 use serde::Serialize;
 use uuid::Uuid;
@@ -157,6 +157,14 @@ fn needs(status: &Status) -> Vec<String> {
             rotation.kind.noun(),
             rotation.id,
             rotation.id
+        )
+    }));
+    let comes_back = status.rotations.iter();
+    let comes_back = comes_back.filter(|rotation| rotation.passes > PASSES_AT_ONCE);
+    needs.extend(comes_back.map(|rotation| {
+        let (kind, id, passes) = (rotation.kind.noun(), rotation.id, rotation.passes);
+        format!(
+            "{kind} {id} goes over its rows for the {passes}th time, as each pass found values under an old key again: see what writes them, such as a trigger that keeps old rows in the same table"
         )
     }));
     let paused = status.rotations.iter();

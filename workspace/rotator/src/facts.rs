@@ -38,6 +38,7 @@ pub async fn gather(
         planned: rotation.planned,
         open_batches: unfinished.open(),
         failed_batches: unfinished.failed,
+        passes_before: rotation.pass.unsigned_abs(),
         moved: progress::moved_in_pass(db, rotation).await?,
         census: pass_census(db, rotation).await?,
         leases_end,

@@ -202,6 +202,8 @@ pub struct Facts {
     pub open_batches: u64,
     /// Batches of the current pass that were given up.
     pub failed_batches: u64,
+    /// Passes before the current one.
+    pub passes_before: u32,
     /// Values that the current pass moved: nobody has opened them since.
     pub moved: u64,
     /// The census of the current pass, once taken.
@@ -253,6 +255,9 @@ pub enum Step {
     Fail,
 }
 
+/// So many passes may follow each other without a wait; where more still find something to move, it comes back.
+pub const PASSES_AT_ONCE: u32 = 8;
+
 /// Decides the next step from what is stored.
 pub fn next_step(rotation: &Rotation, facts: &Facts, timing: &Timing, now: DateTime<Utc>) -> Step {
     if rotation.paused || !rotation.state.is_live() {
@@ -299,6 +304,10 @@ pub fn next_step(rotation: &Rotation, facts: &Facts, timing: &Timing, now: DateT
         RotationState::Verifying => match waiting(timing.sweep_every) {
             Some(due) => Step::WaitUntil(due),
             None => pass_step(facts).unwrap_or_else(|| match (facts.census, leased) {
+                // Something brings values under an old key back: a trigger that keeps what was there in the table.
+                _ if facts.moved > 0 && facts.passes_before >= PASSES_AT_ONCE => Step::SweepAgain {
+                    at: now + timing.sweep_every,
+                },
                 // What a pass wrote itself is opened by the next.
                 _ if facts.moved > 0 => Step::SweepAgain {
                     at: leased.map_or(now, |end| end.min(now + timing.sweep_every)),

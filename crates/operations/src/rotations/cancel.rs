@@ -1,7 +1,7 @@
 //! Cancelling a rotation: it stops where it is, and the next one takes the rest along.
 
-use rekey_domain::{Principal, RotationState};
-use rekey_store::{audit, rotations};
+use rekey_domain::{KeyState, Principal, RotationState};
+use rekey_store::{Unit, audit, keys, rotations};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -32,7 +32,8 @@ pub async fn cancel_rotation(
             "rotation {id} is {state}; only one that is under way or has failed is cancelled"
         )));
     }
-    if rotation.is_emergency() && state == RotationState::Requested {
+    let waits = rotation.is_emergency() && state == RotationState::Requested;
+    if waits && lacks_a_key(&asked.unit, rotation.keyring_id).await? {
         return Err(OperationError::Refused(format!(
             "rotation {id} replaces a compromised key, and nothing is encrypted until it has; it is cancelled once it has switched"
         )));
@@ -42,4 +43,11 @@ pub async fn cancel_rotation(
     asked
         .commit(audit::Action::RotationCancelled, &id.to_string(), details)
         .await
+}
+
+/// Whether the keyring's primary key was reported compromised, and nothing but this rotation replaces it.
+async fn lacks_a_key(unit: &Unit, keyring: Uuid) -> Result<bool, OperationError> {
+    let keys = keys::of_keyring(unit.db(), keyring).await?;
+    let primary = keys.iter().find(|key| key.state == KeyState::Active);
+    Ok(primary.is_none_or(|key| key.reported_at.is_some()))
 }

@@ -38,6 +38,7 @@ const OLDEST_VERSION: i32 = 140_000;
 ///   victim of a deadlock.
 /// - Whatever is not an update of ours is read-only: code that stands in an index runs when a query is planned,
 ///   with our rights.
+/// - `transaction_timeout`, of PostgreSQL 17, would end a census; how names are quoted would name a part in two ways.
 /// - `row_security = off` fails loudly where a policy would hide rows.
 /// - The planner has one way to do what we ask, by place in the heap, and in the heap's order. Its
 ///   other ways look cheaper on small tables, and would read all of a large one.
@@ -53,6 +54,9 @@ const SETTINGS: &str = "\
     SET lock_timeout = '200ms'; \
     SET statement_timeout = '30s'; \
     SET idle_in_transaction_session_timeout = '60s'; \
+    SELECT pg_catalog.set_config('transaction_timeout', '0', false) \
+    WHERE pg_catalog.current_setting('server_version_num')::pg_catalog.int4 OPERATOR(pg_catalog.>=) 170000; \
+    SET quote_all_identifiers = off; \
     SET row_security = off; \
     SET default_transaction_read_only = on; \
     SET standard_conforming_strings = on; \
@@ -294,13 +298,14 @@ mod tests {
     use super::*;
 
     /// What a trigger may have set in a session of ours, and what it is each time the session is taken.
-    const LEFT_BEHIND: [(&str, &str, &str); 18] = [
+    const LEFT_BEHIND: [(&str, &str, &str); 19] = [
         ("search_path", "evil, public", "pg_catalog, pg_temp"),
         ("client_min_messages", "debug1", "error"),
         ("lock_timeout", "0", "200ms"),
         ("statement_timeout", "0", "30s"),
         ("idle_in_transaction_session_timeout", "0", "1min"),
         ("row_security", "on", "off"),
+        ("quote_all_identifiers", "on", "off"),
         ("standard_conforming_strings", "off", "on"),
         (
             "default_transaction_isolation",

@@ -14,8 +14,11 @@ use crate::{SourceError, place::Place};
 /// A cast is found by functions of PostgreSQL's own when they are called, for whatever type they are given, be it the
 /// row's own or an array's: nothing depends on it. So where one of them is called, every cast that somebody made counts.
 ///
+/// Nor does PostgreSQL note the type that `JSON_VALUE` and `JSON_QUERY` are told to return: it is read off the
+/// expression.
+///
 /// Trusted is what only an administrator can have put there: functions in C, and operator classes of extensions that
-/// belong to a superuser, as anyone may add to an extension of his. Functions of an extension's in SQL look names up by
+/// belong to a superuser, as anyone may add to an extension of his. Not those in C that run SQL given as text. Functions of an extension's in SQL look names up by
 /// the path that the database's owner sets. An operator class of somebody's own is code by itself, and so is a function
 /// of PostgreSQL's that runs SQL given as text, or code of a type whose number it is given. All of PostgreSQL's functions
 /// are gone through for those, so only where an expression calls any: every batch asks this.
@@ -54,6 +57,20 @@ const CALLED: &str = "\
             UNION ALL SELECT 'pg_catalog.pg_type'::pg_catalog.regclass, a.atttypid FROM pg_catalog.pg_type t \
             JOIN pg_catalog.pg_attribute a ON a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped \
             WHERE c.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND t.oid = c.objid AND t.typtype = 'c' \
+            UNION ALL SELECT 'pg_catalog.pg_type'::pg_catalog.regclass, m.found[1]::pg_catalog.oid FROM ( \
+                SELECT k.conbin::pg_catalog.text FROM pg_catalog.pg_constraint k \
+                WHERE c.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND k.oid = c.objid \
+                UNION ALL SELECT pg_catalog.concat(i.indexprs::pg_catalog.text, i.indpred::pg_catalog.text) \
+                FROM pg_catalog.pg_index i \
+                WHERE c.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND i.indexrelid = c.objid \
+                UNION ALL SELECT d.adbin::pg_catalog.text FROM pg_catalog.pg_attrdef d \
+                WHERE c.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.oid = c.objid \
+                UNION ALL SELECT s.stxexprs::pg_catalog.text FROM pg_catalog.pg_statistic_ext s \
+                WHERE c.classid = 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass AND s.oid = c.objid \
+                UNION ALL SELECT t.partexprs::pg_catalog.text FROM pg_catalog.pg_partitioned_table t \
+                WHERE c.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND t.partrelid = c.objid \
+            ) AS e (tree) CROSS JOIN LATERAL pg_catalog.regexp_matches(e.tree, ':typid ([0-9]+)', 'g') AS m (found) \
+            WHERE e.tree LIKE '%{JSONEXPR %' \
         ) AS n (classid, objid)), \
     said (what, said) AS MATERIALIZED ( \
         SELECT c.what, k.conbin::pg_catalog.text FROM called c JOIN pg_catalog.pg_constraint k \
@@ -77,7 +94,11 @@ const CALLED: &str = "\
         WHERE EXISTS (SELECT FROM said s WHERE s.said LIKE '%funcid %')) \
     SELECT DISTINCT c.what || ' calls ' || p.oid::pg_catalog.regprocedure::pg_catalog.text \
     FROM called c JOIN pg_catalog.pg_proc p ON p.oid = c.objid JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
-    WHERE c.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND l.lanname NOT IN ('internal', 'c') \
+    WHERE c.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND (l.lanname NOT IN ('internal', 'c') \
+        OR EXISTS (SELECT FROM pg_catalog.pg_depend e JOIN pg_catalog.pg_extension x ON x.oid = e.refobjid \
+            WHERE e.classid = c.classid AND e.objid = c.objid AND e.deptype = 'e' \
+            AND e.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass \
+            AND x.extname IN ('dblink', 'tablefunc', 'xml2', 'pg_background', 'pg_cron'))) \
     UNION SELECT DISTINCT c.what || ' is of operator class ' || pg_catalog.quote_ident(o.opcname::pg_catalog.text) \
     FROM called c JOIN pg_catalog.pg_opclass o ON o.oid = c.objid \
     WHERE c.classid = 'pg_catalog.pg_opclass'::pg_catalog.regclass \

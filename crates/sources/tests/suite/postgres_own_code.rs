@@ -98,6 +98,12 @@ async fn whatever_leads_to_code_of_the_owners_is_named_and_what_an_administrator
             "constraint k calls public.regexp_replace",
         ),
         (
+            // It runs what the table's owner wrote, in a session that nobody watches.
+            "CREATE EXTENSION dblink; \
+             ALTER TABLE patients ADD CONSTRAINT k CHECK (dblink_exec('', 'SELECT 1', false) IS NOT NULL) NOT VALID",
+            "constraint k calls public.dblink_exec",
+        ),
+        (
             "CREATE FUNCTION p(bigint, bigint) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT public.f($1)'; \
              CREATE OPERATOR @@@ (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = p); \
              CREATE INDEX i ON patients ((id @@@ 1))",
@@ -150,6 +156,39 @@ async fn whatever_leads_to_code_of_the_owners_is_named_and_what_an_administrator
 }
 
 /// It runs at each update of a partition, which need not be moved.
+/// PostgreSQL notes nowhere that an expression needs the type.
+#[tokio::test]
+async fn code_of_a_type_that_json_is_read_as_is_named() {
+    for (returns, read) in [
+        ("d", "JSON_VALUE(j, '$.a' RETURNING d)"),
+        ("d", "JSON_QUERY(j, '$.a' RETURNING d)"),
+        ("an array", "JSON_QUERY(j, '$.a' RETURNING d[])"),
+        ("a composite", "JSON_QUERY(j, '$.a' RETURNING pair)"),
+    ] {
+        let fixture = PostgresFixture::new().await;
+        let types = "CREATE FUNCTION f(n bigint) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN true; END'; \
+             CREATE DOMAIN d AS bigint CHECK (f(VALUE)); CREATE TYPE pair AS (a d, b int); \
+             ALTER TABLE patients ADD COLUMN j jsonb";
+        fixture.execute(types).await;
+        let check = format!("ALTER TABLE patients ADD CONSTRAINT k CHECK ({read} IS NULL)");
+        let pool = fixture.database.pool().await;
+        let version = "SELECT current_setting('server_version_num')::int";
+        let version: i32 = sqlx::query_scalar(version).fetch_one(&pool).await.unwrap();
+        let made = sqlx::raw_sql(sqlx::AssertSqlSafe(check))
+            .execute(&pool)
+            .await;
+        assert_eq!(made.is_ok(), version >= 170_000, "{returns}: {made:?}");
+        let shape = fixture.source().describe("patients").await.unwrap();
+        let named = format!("{:?}", shape.own_code);
+        let expected = version >= 170_000;
+        assert_eq!(
+            named.contains("constraint k calls public.f"),
+            expected,
+            "{returns}: {named}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn code_of_a_partition_key_is_named() {
     let fixture = PostgresFixture::with(&format!(

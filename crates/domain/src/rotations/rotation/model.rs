@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{KeyState, RotationKind, SweepDecision, decide_sweep};
+use crate::{KeyState, Response, RotationKind, SweepDecision, decide_sweep, respond};
 
 const RANGES: u64 = 4;
 
@@ -35,6 +35,8 @@ enum Event {
     Pause(bool),
     /// A person cancels.
     Cancel,
+    /// A key is reported compromised.
+    Report(usize),
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
@@ -50,6 +52,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         3 => (-200_000i64..900_000).prop_map(Event::Clock),
         1 => any::<bool>().prop_map(Event::Pause),
         1 => Just(Event::Cancel),
+        1 => any::<usize>().prop_map(Event::Report),
     ];
     prop::collection::vec(event, 1..200)
 }
@@ -64,6 +67,7 @@ struct Live {
     failed: u64,
     census: Option<PassCensus>,
     moved: u64,
+    passes_before: u32,
 }
 
 impl Live {
@@ -71,7 +75,16 @@ impl Live {
         self.rotation.due_at = due_at;
         (self.first_pass, self.planned, self.census) = (false, false, None);
         self.moved = 0;
+        self.passes_before += 1;
         (self.open, self.failed) = (0, 0);
+    }
+}
+
+impl Live {
+    fn hurry(&mut self) {
+        self.planned &= !self.rotation.canary;
+        (self.rotation.emergency, self.rotation.due_at) = (true, None);
+        (self.rotation.paused, self.rotation.canary) = (false, false);
     }
 }
 
@@ -138,6 +151,7 @@ impl World {
                 }
             }
             Event::Cancel => self.cancel(),
+            Event::Report(key) => self.report(key % self.keys.len()),
             Event::StandbyMade => {}
         }
     }
@@ -158,6 +172,10 @@ impl World {
             return;
         };
         let state = live.rotation.state;
+        let stopped = !self.keys.contains(&KeyState::Active);
+        if stopped && state == RotationState::Requested {
+            return;
+        }
         match state.become_state(RotationState::Cancelled) {
             Ok(cancelled) => live.rotation.state = cancelled,
             Err(_) => assert!(
@@ -197,6 +215,56 @@ impl World {
         }
     }
 
+    fn report(&mut self, key: usize) {
+        let latest = self.rotations.last();
+        let latest = latest.map(|live| (live.kind, live.rotation.state));
+        let response = respond(self.keys[key], latest);
+        let is_first_standby = self.standby() == Some(key);
+        if !matches!(response, Response::Note | Response::Again) {
+            self.keys[key] = self.keys[key].become_state(KeyState::Compromised).unwrap();
+        }
+        match response {
+            Response::Note | Response::Again => {}
+            Response::Replace { supersede } => self.replace(supersede),
+            Response::Sweep { supersede } => {
+                if supersede {
+                    self.supersede();
+                }
+                self.start(RotationKind::Sweep, false, self.primary());
+                self.rotations.last_mut().unwrap().hurry();
+            }
+            Response::Hurry => self.rotations.last_mut().unwrap().hurry(),
+            Response::Restart | Response::OrderStandby => {
+                self.standby_ordered = true;
+                if response == Response::Restart && is_first_standby {
+                    let live = &mut self.rotations.last_mut().unwrap().rotation;
+                    live.state = live.state.become_state(RotationState::Requested).unwrap();
+                    live.due_at = None;
+                }
+            }
+        }
+    }
+
+    fn replace(&mut self, supersede: bool) {
+        if supersede {
+            self.supersede();
+        }
+        self.leases_end = Some(self.now + LEASE);
+        let standby = self.standby();
+        self.start(RotationKind::Switch, false, standby);
+        self.standby_ordered = true;
+        let live = self.rotations.last_mut().unwrap();
+        live.hurry();
+        if let Some(standby) = standby {
+            self.keys[standby] = self.keys[standby].become_state(KeyState::Active).unwrap();
+            let next = live
+                .rotation
+                .state
+                .become_state(RotationState::ReEncrypting);
+            live.rotation.state = next.unwrap();
+        }
+    }
+
     fn supersede(&mut self) {
         let last = &mut self.rotations.last_mut().unwrap().rotation;
         last.state = last.state.become_state(RotationState::Superseded).unwrap();
@@ -220,6 +288,7 @@ impl World {
             failed: 0,
             census: None,
             moved: 0,
+            passes_before: 0,
         });
     }
 
@@ -286,6 +355,7 @@ impl World {
             planned: live.planned,
             open_batches: live.open,
             failed_batches: live.failed,
+            passes_before: live.passes_before,
             moved: live.moved,
             census: live.census,
             leases_end: self.leases_end,
@@ -312,8 +382,12 @@ impl World {
             Step::Distribute { until } => go(live, RotationState::Distributing, Some(until)),
             Step::Restart => go(live, RotationState::Requested, None),
             Step::Switch => {
-                let (standby, primary) = (standby.unwrap(), primary.unwrap());
-                self.keys[primary] = self.keys[primary].become_state(KeyState::Inactive).unwrap();
+                let standby = standby.unwrap();
+                // One that is compromised has stopped before.
+                if let Some(primary) = primary {
+                    self.keys[primary] =
+                        self.keys[primary].become_state(KeyState::Inactive).unwrap();
+                }
                 self.keys[standby] = self.keys[standby].become_state(KeyState::Active).unwrap();
                 live.target = Some(standby);
                 self.standby_ordered = true;
@@ -362,7 +436,13 @@ impl World {
             .iter()
             .filter(|state| **state == KeyState::Active)
             .count();
-        assert_eq!(actives, 1, "one primary");
+        let waits = self.rotations.last().is_some_and(|live| {
+            live.rotation.emergency && live.rotation.state == RotationState::Requested
+        });
+        assert!(
+            actives == 1 || (actives == 0 && waits),
+            "{actives} primaries"
+        );
         assert!(
             self.rotations
                 .iter()
@@ -423,6 +503,8 @@ proptest! {
         let mut world = World::new();
         events.into_iter().for_each(|event| world.apply(event));
         world.apply(Event::Cancel);
+        // What replaces a compromised key cannot be cancelled before it has.
+        prop_assume!(world.primary().is_some());
         let (keys, primary) = (world.keys.clone(), world.primary().unwrap());
         world.apply(Event::Sweep);
         for _ in 0..50 {
