@@ -49,6 +49,13 @@ pub struct Jwk {
         skip_serializing_if = "Option::is_none"
     )]
     pub deactivated_at: Option<String>,
+    /// Since when others may sign with it: what it signed proves nothing.
+    #[serde(
+        rename = "rekey_compromised_since",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub compromised_since: Option<String>,
 }
 
 /// A set of published keys.
@@ -95,6 +102,7 @@ impl Jwk {
             created_at: None,
             activated_at: None,
             deactivated_at: None,
+            compromised_since: None,
         }
     }
 

@@ -3,8 +3,8 @@
 use schemars::{Schema, schema_for};
 
 use crate::{
-    BatchReady, CertificateWanted, Event, KeyCreated, KeyringChanged, Message, Queue,
-    RotationCompleted, RotationDue, RotationFailed, RotationRequested, Route, StandbyWanted,
+    BatchReady, CertificateWanted, Event, KeyCompromised, KeyCreated, KeyringChanged, Message,
+    Queue, RotationCompleted, RotationDue, RotationFailed, RotationRequested, Route, StandbyWanted,
     StragglersWanted,
 };
 
@@ -48,6 +48,7 @@ pub const CATALOGUE: &[Entry] = &[
     Entry::of::<RotationDue>(),
     Entry::of::<StandbyWanted>(),
     Entry::of::<StragglersWanted>(),
+    Entry::of::<KeyCompromised>(),
     Entry::of::<KeyCreated>(),
     Entry::of::<KeyringChanged>(),
     Entry::of::<BatchReady>(),

@@ -1,6 +1,9 @@
 //! Keys: wanted, made, changed.
 
-use rekey_domain::{KeyId, KeyName, KeyringName};
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use rekey_domain::{KeyId, KeyName, KeyRef, KeyringName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -42,4 +45,33 @@ pub struct KeyringChanged {
 impl Message for KeyringChanged {
     const TYPE: &'static str = "rekey.keyring.changed.v1";
     const ROUTE: Route = Route::of_workers(Some(Queue::EveryProcess));
+}
+
+/// Reports that others know a key: it is stopped and replaced at once. Anyone who is allowed to may publish it. What it
+/// says is sealed where it is admitted, and no program of ours sends it on.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct KeyCompromised {
+    /// The key: `phi/3`, or its id in eight hex digits.
+    pub key: KeyRef,
+    /// Why, at most 4096 bytes.
+    pub reason: String,
+    /// Since when others know it; absent: nobody can say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<DateTime<Utc>>,
+}
+
+/// A reason may hold anything.
+impl fmt::Debug for KeyCompromised {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyCompromised")
+            .field("key", &self.key)
+            .field("since", &self.since)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Message for KeyCompromised {
+    const TYPE: &'static str = "rekey.key.compromised.v1";
+    const ROUTE: Route = Route::of_requests();
+    const FROM_OUTSIDE: bool = true;
 }

@@ -14,7 +14,7 @@ mod route;
 pub use catalogue::{CATALOGUE, Entry, route_of};
 pub use certificates::CertificateWanted;
 pub use event::{Event, EventError, MAX_EVENT_BYTES};
-pub use keys::{KeyCreated, KeyringChanged, StandbyWanted};
+pub use keys::{KeyCompromised, KeyCreated, KeyringChanged, StandbyWanted};
 pub use rotations::{
     BatchReady, RotationCompleted, RotationDue, RotationFailed, RotationRequested, StragglersWanted,
 };

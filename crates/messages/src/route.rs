@@ -97,6 +97,14 @@ impl Route {
         }
     }
 
+    /// To whoever admits what people and systems outside publish.
+    pub(crate) const fn of_requests() -> Self {
+        Self {
+            exchange: Exchange::Requests,
+            queue: Some(Queue::Requests),
+        }
+    }
+
     /// Whether a broker must refuse the message when no queue is bound to it.
     pub fn is_mandatory(&self) -> bool {
         self.queue.is_some_and(Queue::is_shared)

@@ -4,7 +4,7 @@ pub(crate) mod entities;
 pub mod keyrings;
 pub mod leases;
 
-use std::{ops::Deref, time::Duration};
+use std::{collections::HashSet, ops::Deref, time::Duration};
 
 use chrono::{DateTime, Utc};
 use rekey_domain::{
@@ -218,6 +218,18 @@ pub async fn stored_of_keyring(
     let keys = key::Entity::find().filter(key::Column::KeyringId.eq(keyring));
     let keys = keys.order_by_asc(key::Column::Version).all(db).await?;
     Ok(keys.into_iter().map(StoredKey::from).collect())
+}
+
+/// The keys of these whose values a rotation to `target` leaves alone: that one, and what became primary later. What
+/// stands under a later key that never did is forged.
+pub fn settled(keys: &[Key], target: Option<KeyId>) -> HashSet<KeyId> {
+    let target = keys.iter().find(|key| Some(key.id) == target);
+    let is_settled = |key: &&Key| {
+        let later = target.is_some_and(|target| key.version > target.version);
+        target.is_some_and(|target| key.id == target.id) || (later && key.activated_at.is_some())
+    };
+    let settled = keys.iter().filter(is_settled);
+    settled.map(|key| key.id).collect()
 }
 
 /// The keyring's standby key: the lowest pending version.

@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use crate::{
     account::{Account, Counted},
-    row::{self, Keys, Moved, Unmoved},
+    row::{self, Keys, Moved, Ours, Unmoved},
 };
 
 /// Bytes of values in memory at once for a batch; a page's last row may go beyond. On its way a value
@@ -134,15 +134,7 @@ pub async fn prepare<'a>(
     };
     let source = services.source(&first.source).await?;
     let keys = keys::of_keyring(db, rotation.keyring_id).await?;
-    let least = keys
-        .iter()
-        .find(|key| key.id == target)
-        .map_or(u32::MAX, |key| key.version);
-    let settled: HashSet<KeyId> = keys
-        .iter()
-        .filter(|key| key.version >= least)
-        .map(|key| key.id)
-        .collect();
+    let settled = keys::settled(&keys, Some(target));
     // Every value is opened once a rotation: who verifies reads them all.
     let left_alone = if rotation.state == RotationState::Verifying {
         Vec::new()
@@ -150,7 +142,11 @@ pub async fn prepare<'a>(
         settled.iter().copied().collect()
     };
     let query = query(&columns, &left_alone, batch);
-    let ours: HashMap<_, _> = keys.iter().map(|key| (key.id, key.state)).collect();
+    let of_key = |key: &keys::Key| Ours {
+        state: key.state,
+        was_primary: key.activated_at.is_some(),
+    };
+    let ours: HashMap<_, _> = keys.iter().map(|key| (key.id, of_key(key))).collect();
     Ok(Work {
         services,
         target,

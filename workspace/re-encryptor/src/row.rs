@@ -24,8 +24,17 @@ const YIELD_EVERY: usize = 64;
 /// The keys of the batch's keyring, unwrapped as they are met.
 pub struct Keys {
     keyring: KeyringName,
-    ours: HashMap<KeyId, KeyState>,
+    ours: HashMap<KeyId, Ours>,
     met: HashMap<KeyId, Met>,
+}
+
+/// A key of the batch's keyring.
+#[derive(Clone, Copy)]
+pub struct Ours {
+    /// Its state.
+    pub state: KeyState,
+    /// Whether anything of ours was ever encrypted under it.
+    pub was_primary: bool,
 }
 
 /// What opens values under a key id, or why they stay as they are.
@@ -35,13 +44,20 @@ enum Met {
 }
 
 impl Keys {
-    /// Keys of `keyring`, whose ids and states are `ours`.
-    pub fn new(keyring: KeyringName, ours: HashMap<KeyId, KeyState>) -> Self {
+    /// Keys of `keyring`, which are `ours`.
+    pub fn new(keyring: KeyringName, ours: HashMap<KeyId, Ours>) -> Self {
         Self {
             keyring,
             ours,
             met: HashMap::new(),
         }
+    }
+
+    /// What more there is to say of a value under a key that is not handed out.
+    fn detail(&self, found: Option<KeyId>) -> Option<String> {
+        let ours = self.ours.get(&found?)?;
+        let forged = !ours.was_primary;
+        forged.then(|| "its key was never primary: nobody of ours wrote it".to_owned())
     }
 
     /// Gets a key, or why values under it stay as they are.
@@ -50,7 +66,7 @@ impl Keys {
             return Ok(());
         }
         let met = match self.ours.get(&id) {
-            Some(state) => self.ours(services, id, *state).await?,
+            Some(ours) => self.ours(services, id, *ours).await?,
             None if keys::find(services.store.db(), id).await?.is_some() => {
                 Met::Not(QuarantineReason::OtherKeyring)
             }
@@ -64,12 +80,13 @@ impl Keys {
         &self,
         services: &Services,
         id: KeyId,
-        state: KeyState,
+        ours: Ours,
     ) -> Result<Met, OperationError> {
+        let Ours { state, was_primary } = ours;
         match services.client.decryption_key(&self.keyring, id).await {
             Ok(key) => Ok(Met::Key(key)),
             // A key that is in use has to be there: its values are no quarantine's, but lost for now.
-            Err(ClientError::UnknownKey { .. }) if state.is_kept() => {
+            Err(ClientError::UnknownKey { .. }) if state.is_kept(was_primary) => {
                 Err(OperationError::NoMaterial {
                     keyring: self.keyring.clone(),
                     key: id,
@@ -260,7 +277,9 @@ async fn seal(
                         row_name: row.name.clone(),
                         found: damage.as_ref().map_or(found, |damage| damage.key.or(found)),
                         reason,
-                        detail: damage.map(|damage| damage.detail),
+                        detail: damage
+                            .map(|damage| damage.detail)
+                            .or_else(|| work.keys.detail(found)),
                     });
                     None
                 }

@@ -3,6 +3,7 @@
 mod application;
 mod args;
 mod clinic;
+mod compromise;
 mod databases;
 mod desired;
 mod patients;
@@ -61,14 +62,15 @@ async fn tell(args: &Args, site: &Site, say: &Narrator, started: Instant) -> any
     let before = census(&app.services, &app.principal).await?;
     let engine = Engine::start(&app).await?;
     let writing = application.write_until_stopped();
-    let keyring = "phi".parse().context("a valid name")?;
-    rotate(
-        &app.services,
-        &keyring,
-        RotationReason::Request,
-        &app.principal,
-    )
-    .await?;
+    let stopped = match args.compromise {
+        true => Some(compromise::report(&app, say).await?),
+        false => {
+            let keyring = "phi".parse().context("a valid name")?;
+            let reason = RotationReason::Request;
+            rotate(&app.services, &keyring, reason, &app.principal).await?;
+            None
+        }
+    };
     let watched = progress::watch(&app, args.rows, say).await;
     let application = writing.stop().await?;
     engine.stop().await;
@@ -78,6 +80,7 @@ async fn tell(args: &Args, site: &Site, say: &Narrator, started: Instant) -> any
     say.line("Decrypting every row and comparing it with what the application last wrote …");
     let verdict = application.verify_all().await?;
     let seconds = started.elapsed().as_secs_f64();
+    let compromise = stopped.map(|stopped| stopped.outcome(&after, verdict.reads_failed));
     let report = Report {
         rows: verdict.rows,
         rows_per_second: f64::from(args.rows) / moving.as_secs_f64().max(0.001),
@@ -86,6 +89,7 @@ async fn tell(args: &Args, site: &Site, say: &Narrator, started: Instant) -> any
         rows_under_old_key: under_old_key(&app, &after, &rotation).await?,
         all_rows_verified: verdict.wrong == 0 && verdict.reads_failed == 0,
         seconds,
+        compromise,
     };
     report::print(&app, &report, &before, &after, &rotation, &verdict, say).await?;
     let well = rotation.state == RotationState::Completed

@@ -51,15 +51,7 @@ pub async fn settled(
     rotation: &Rotation,
 ) -> Result<HashSet<KeyId>, StoreError> {
     let keys = keys::of_keyring(db, rotation.keyring_id).await?;
-    let target = keys
-        .iter()
-        .find(|key| Some(key.id) == rotation.target_key_id)
-        .map(|key| key.version);
-    Ok(keys
-        .iter()
-        .filter(|key| target.is_some_and(|target| key.version >= target))
-        .map(|key| key.id)
-        .collect())
+    Ok(keys::settled(&keys, rotation.target_key_id))
 }
 
 async fn pass_census(

@@ -1,14 +1,15 @@
 //! The steps after the grace period: sweep, count, and complete with a certificate.
 
 use chrono::{DateTime, Utc};
-use rekey_domain::{Found, KeyId};
+use rekey_domain::{AlertKind, Found, KeyId, KeyState};
 use rekey_operations::{CensusRow, OperationError, census_of_columns};
 use rekey_runtime::crash;
 use rekey_sources::SourceError;
 use rekey_store::{
+    Unit, alerts,
     census::{self, Count},
     columns::Protected,
-    keyrings, quarantine, rotations, sweeps,
+    keyrings, keys, quarantine, rotations, sweeps,
 };
 
 use crate::{advance::Advance, certificate, facts, plan, proof, sign};
@@ -129,11 +130,41 @@ pub async fn complete(advance: &Advance<'_>) -> Result<(), OperationError> {
         unit.send(&advance.due()).await?;
         return Ok(unit.commit().await?);
     }
+    tell_of_keys(&unit, advance).await?;
     let columns: Vec<_> = columns.iter().map(|column| column.id).collect();
     let of = (&advance.rotation, &advance.keyring);
     rotations::complete(&unit, &pen, of, &columns, &certificate, sign::LOOK_AGAIN).await?;
     unit.commit().await?;
     crash::point("rotator.completed");
     tracing::info!(rotation = %advance.rotation.id, %kind, "rotation completed");
+    Ok(())
+}
+
+/// What the last census of all columns says of keys that nothing of ours should stand under. What is in quarantine was
+/// counted too.
+async fn tell_of_keys(unit: &Unit, advance: &Advance<'_>) -> Result<(), OperationError> {
+    let (rotation, keyring) = (&advance.rotation, &advance.keyring);
+    if rotation.sweep_columns.is_some() {
+        return Ok(());
+    }
+    let counted = census::of_pass(unit.db(), rotation.id, rotation.pass).await?;
+    for key in keys::of_keyring(unit.db(), keyring.id).await? {
+        let under = counted
+            .iter()
+            .filter(|count| count.found() == Found::Key(key.id));
+        let values: u64 = under.map(census::Counted::rows).sum();
+        let name = key.name(keyring).to_string();
+        let incident = rotation.incident_id;
+        if key.activated_at.is_none() && values > 0 {
+            alerts::raise(unit, AlertKind::NeverActive, &name, incident, values).await?;
+        }
+        // It is read by nobody much longer, and may be destroyed.
+        let is_empty =
+            key.state == KeyState::Compromised && key.activated_at.is_some() && values == 0;
+        if is_empty && key.emptied_at.is_none() {
+            keys::note_emptied(unit, &key).await?;
+            alerts::raise(unit, AlertKind::KeyMayBeDestroyed, &name, incident, 0).await?;
+        }
+    }
     Ok(())
 }

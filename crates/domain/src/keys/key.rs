@@ -72,8 +72,8 @@ impl KeyState {
     ];
 
     /// Whether its material has to be there: it was primary, and values may stand under it.
-    pub fn is_kept(self) -> bool {
-        matches!(self, Self::Active | Self::Inactive | Self::Compromised)
+    pub fn is_kept(self, was_primary: bool) -> bool {
+        self.may_decrypt(was_primary)
     }
 
     /// Whether the machine has an arrow from this state to `next`.

@@ -45,6 +45,7 @@ fn published(keyring: &Keyring, key: &Key) -> Option<Jwk> {
     jwk.created_at = Some(time(key.created_at));
     jwk.activated_at = key.activated_at.map(time);
     jwk.deactivated_at = key.deactivated_at.map(time);
+    jwk.compromised_since = key.compromised_since.or(key.reported_at).map(time);
     Some(jwk)
 }
 

@@ -24,8 +24,9 @@ pub enum Signature {
     Waits,
     /// It was written by a program that did not sign, and stays as it is.
     Unsigned,
-    /// It is, and is not to be believed, or cannot be read: what was signed was changed, the key is not one of ours, or
-    /// is compromised.
+    /// It is, by a key that is compromised: others may have signed.
+    Unproved,
+    /// It is, and is not to be believed, or cannot be read: what was signed was changed, or the key is not one of ours.
     Bad,
 }
 
@@ -68,6 +69,7 @@ pub(crate) fn shown(
     };
     match verify_certificate(jws.as_bytes(), keys) {
         Ok(verified) => (Some(verified.payload), signature),
+        Err(CertificateError::Compromised { .. }) => (None, Some(Signature::Unproved)),
         Err(_) => (None, Some(Signature::Bad)),
     }
 }

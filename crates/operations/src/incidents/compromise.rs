@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use rekey_domain::{
-    Found, KeyName, KeyRef, KeyState, OnCompromise, Principal, PrincipalKind, Purpose, Response,
-    RotationState, respond,
+    AlertKind, Found, KeyName, KeyRef, KeyState, OnCompromise, Principal, PrincipalKind, Purpose,
+    Response, RotationState, respond,
 };
+use rekey_messages::Event;
 use rekey_store::{
-    ConnectionTrait, StoreError,
+    ConnectionTrait, StoreError, alerts,
     audit::AuditPen,
-    census,
+    census, inbox,
     incidents::Exposure,
     keyrings::{self, Keyring},
     keys::{self, Key},
@@ -22,7 +23,10 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use self::case::Case;
-use crate::{Action, OperationError, Services, access::audited::reason, authorise};
+use crate::{
+    Action, OperationError, Services, access::audited::reason, authorise,
+    rotations::rotate::PUBLISH,
+};
 
 /// So long is waited for the key that seals the report's details.
 const PEN_WITHIN: Duration = Duration::from_secs(1);
@@ -89,11 +93,48 @@ pub async fn report_compromise(
     report: &Report,
     principal: &Principal,
 ) -> Result<Reported, OperationError> {
+    let reported = take(services, report, None, principal).await?;
+    Ok(reported.expect("what is no event was not taken before"))
+}
+
+/// The same, told by an event: the first of an id counts.
+///
+/// # Errors
+/// As [`report_compromise`]. Who told of a key that there is not has an alert raised.
+pub(crate) async fn take_report(
+    services: &Services,
+    report: &Report,
+    event: &Event,
+    principal: &Principal,
+) -> Result<(), OperationError> {
+    match take(services, report, Some(event), principal).await {
+        Err(OperationError::Store(error @ StoreError::Unknown { .. })) => {
+            let unit = services.store.begin().await?;
+            let (kind, key) = (AlertKind::UnknownKeyReported, report.key.to_string());
+            alerts::raise(&unit, kind, &key, None, 1).await?;
+            unit.commit().await?;
+            Err(error.into())
+        }
+        taken => taken.map(drop),
+    }
+}
+
+async fn take(
+    services: &Services,
+    report: &Report,
+    event: Option<&Event>,
+    principal: &Principal,
+) -> Result<Option<Reported>, OperationError> {
     authorise(principal, Action::ReportCompromise)?;
     let now = services.store.now().await?;
     let report = &checked(report, now)?;
     let (pen, withheld) = pen(services, principal).await;
     let unit = services.store.begin().await?;
+    if let Some(event) = event
+        && !inbox::first_sight(&unit, event, PUBLISH).await?
+    {
+        return Ok(None);
+    }
     let (found, keyring) = find(unit.db(), &report.key).await?;
     // Two reports of one keyring are decided one after the other.
     let keyring = keyrings::lock(&unit, keyring.id).await?;
@@ -115,7 +156,7 @@ pub async fn report_compromise(
     };
     let reported = case.answer(response).await?;
     tracing::error!(key = %reported.key, incident = %reported.incident, by = %principal, "a key was reported compromised");
-    Ok(reported)
+    Ok(Some(reported))
 }
 
 /// What a report would lead to; nothing is changed.

@@ -55,9 +55,16 @@ impl StoreLeases {
             .filter(|rotation| rotation.state == RotationState::Distributing)
             .and_then(|rotation| rotation.target_key_id);
         let mut keys = keys::stored_of_keyring(self.store.db(), keyring.id).await?;
+        // Standbys of a source may show rows as they were for a while. Who moves rows reads what a restore brought back.
+        let moves_rows = self.principal == Worker::ReEncryptor.principal();
+        let now = self.store.now().await?;
+        let is_done_with = |key: &keys::StoredKey| {
+            let emptied = key.emptied_at.filter(|_| !moves_rows);
+            emptied.is_some_and(|at| now > at + DECRYPT_MAX_AGE)
+        };
         keys.retain(|key| {
             let standby = key.state == KeyState::Pending && Some(key.id) == distributed;
-            standby || key.state.may_decrypt(key.activated_at.is_some())
+            standby || (key.state.may_decrypt(key.activated_at.is_some()) && !is_done_with(key))
         });
         Ok(keys)
     }

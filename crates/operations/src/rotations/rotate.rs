@@ -3,21 +3,21 @@
 use std::time::Duration;
 
 use rekey_domain::{KeyringName, Principal, RotationReason, RotationState};
-use rekey_messages::{Event, Message, RotationDue, RotationRequested, route_of};
+use rekey_messages::{Event, KeyCompromised, Message, RotationDue, RotationRequested, route_of};
 use rekey_store::{audit, batches, inbox, keyrings, rotations};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::{
-    Action, Dispatch, OperationError, Services, access::audited::Audited, authorise,
-    rotations::canary,
+    Action, Dispatch, OperationError, Report, Services, access::audited::Audited, authorise,
+    incidents::compromise::take_report, rotations::canary,
 };
 
 /// Where events of our own programs come from.
 const SOURCE: &str = "/rekey";
 /// Marks in the inbox that an event from outside was taken.
-const PUBLISH: &str = "operations.publish";
+pub(crate) const PUBLISH: &str = "operations.publish";
 
 /// Asks for a rotation of a keyring that is not urgent; see [`request_rotation`].
 ///
@@ -83,9 +83,27 @@ pub async fn publish(
             send(services, &event, principal, &request.keyring, details).await?;
             Ok(event.id)
         }
+        KeyCompromised::TYPE => {
+            authorise(principal, Action::ReportCompromise)?;
+            let told: KeyCompromised = asked
+                .message()
+                .map_err(|error| OperationError::Refused(error.to_string()))?;
+            let report = Report {
+                key: told.key,
+                reason: told.reason,
+                since: told.since,
+            };
+            // An event of the same id and nothing else in it: what was said is taken out before anything is stored.
+            let mut seen = asked;
+            seen.id = id_of(&seen, principal).to_string();
+            seen.data = Value::Null;
+            take_report(services, &report, &seen, principal).await?;
+            Ok(seen.id)
+        }
         _ => Err(OperationError::Refused(format!(
-            "events of this type are not taken from outside; {} is",
-            RotationRequested::TYPE
+            "events of this type are not taken from outside; {} and {} are",
+            RotationRequested::TYPE,
+            KeyCompromised::TYPE
         ))),
     }
 }

@@ -7,7 +7,7 @@ use rekey_messages::CATALOGUE;
 use super::{problems::Problems, section::Section};
 
 /// Requests that are decided and not built.
-const LATER: [&str; 2] = ["key.compromised", "backup.requested"];
+const LATER: [&str; 1] = ["backup.requested"];
 
 /// One `[[principal]]`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -40,7 +40,7 @@ window = ""
 [[principal]]
 name = "siem"
 amqp_user = "siem"
-may = ["key.compromised"]
+may = ["backup.requested"]
 
 [monitoring]
 expiration_warning = "7d"
@@ -790,7 +790,8 @@ fn a_file_that_is_not_there_is_named() {
 
 #[test]
 fn a_principal_may_publish_what_is_listed() {
-    let text = with("[\"key.compromised\"]", "[\"rotation.requested\"]");
+    let both = "[\"rotation.requested\", \"key.compromised\"]";
+    let text = with("[\"backup.requested\"]", both);
     let principals = load(&text, &[]).unwrap().principals;
     let [siem] = &principals[..] else {
         panic!("{principals:?}")
@@ -799,7 +800,8 @@ fn a_principal_may_publish_what_is_listed() {
         (siem.principal.to_string().as_str(), siem.amqp_user.as_str()),
         ("amqp:siem", "siem")
     );
-    assert_eq!(siem.may, ["rekey.rotation.requested.v1"]);
+    let types = ["rekey.rotation.requested.v1", "rekey.key.compromised.v1"];
+    assert_eq!(siem.may, types);
 }
 
 #[test]
@@ -814,12 +816,12 @@ fn a_request_that_is_not_built_is_said_to_have_no_effect() {
 #[test]
 fn a_principal_that_cannot_be_is_refused() {
     refused(
-        &with("\"key.compromised\"", "\"batch.ready\""),
+        &with("\"backup.requested\"", "\"batch.ready\""),
         "principal[0].may",
         "expected \"rotation.requested\"",
     );
     refused(
-        &with("may = [\"key.compromised\"]", "may = \"everything\""),
+        &with("may = [\"backup.requested\"]", "may = \"everything\""),
         "principal[0].may",
         "expected a list",
     );

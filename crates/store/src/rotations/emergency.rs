@@ -1,7 +1,7 @@
 //! Emergencies: a rotation that replaces a compromised key at once, and one under way that hurries for it.
 
 use rekey_domain::{Principal, RotationReason};
-use sea_orm::ActiveValue::Set;
+use sea_orm::ActiveValue::{NotSet, Set};
 use uuid::Uuid;
 
 use crate::{
@@ -79,6 +79,10 @@ pub async fn hurry(unit: &Unit, rotation: &Rotation, incident: Uuid) -> Result<(
         pause_after: Set(None),
         only_column: Set(None),
         resumptions: Set(rotation.resumptions + i32::from(rotation.paused)),
+        unknown_keys_accepted: match rotation.unknown_keys_accepted {
+            Some(_) => Set(Some(true)),
+            None => NotSet,
+        },
         ..of_a_canary
     };
     update(unit, rotation, changes).await?;

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use rekey_client::{ClientError, LeaseError};
-use rekey_domain::{Found, KeyState, KeyringPolicy, OnCompromise, Principal, RotationState};
+use rekey_domain::{
+    AlertKind, Found, KeyState, KeyringPolicy, OnCompromise, Principal, RotationState,
+};
 use rekey_operations::{
-    OperationError, Report, Reported, acknowledge_incident, cancel_rotation, incident_view,
-    incident_views, report_compromise, resolve_incident, status,
+    OperationError, Report, Reported, acknowledge_incident, alert_views, cancel_rotation,
+    incident_view, incident_views, publish, report_compromise, resolve_incident, status,
 };
 use rekey_tests::support::{Deployment, Engine, operator, phi, short, until};
 
@@ -77,10 +79,14 @@ async fn what_a_reporter_says_is_read_in_the_incident_and_stands_nowhere_in_clea
     assert_eq!(view.reports[0].said.as_deref(), Some(canary));
     clinic.completes().await;
     engine.stop().await;
+    assert_stands_nowhere(&clinic, b"123-45-6789");
+}
+
+fn assert_stands_nowhere(clinic: &Deployment, words: &[u8]) {
     let file = std::fs::read(clinic.disks.state("store.db")).unwrap();
     let wal = std::fs::read(clinic.disks.state("store.db-wal")).unwrap_or_default();
     for bytes in [file, wal] {
-        let holds = bytes.windows(11).any(|bytes| bytes == b"123-45-6789");
+        let holds = bytes.windows(words.len()).any(|bytes| bytes == words);
         assert!(!holds, "the reason stands in the store in clear");
     }
 }
@@ -244,6 +250,76 @@ async fn a_machine_replaces_one_key_an_hour_and_lets_nothing_go_on_that_a_person
     assert_eq!(third.incident, second.incident);
     clinic.completes().await;
     engine.stop().await;
+}
+
+fn event(id: &str, key: &str, reason: &str) -> Vec<u8> {
+    serde_json::json!({
+        "specversion": "1.0",
+        "id": id,
+        "source": "/scanner",
+        "type": "rekey.key.compromised.v1",
+        "time": "2026-11-30T00:00:00Z",
+        "datacontenttype": "application/json",
+        "data": { "key": key, "reason": reason },
+    })
+    .to_string()
+    .into_bytes()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_report_by_event_counts_once_and_its_words_stand_nowhere_in_clear() {
+    let (clinic, engine) = with_standby(short()).await;
+    let siem = Principal::amqp("siem");
+    let told = event("1", "phi/1", "patient 123-45-6789 told us");
+    for _ in 0..50 {
+        publish(&clinic.services, &told, &siem).await.unwrap();
+    }
+    let incidents = incident_views(&clinic.services, &operator()).await.unwrap();
+    assert_eq!(incidents.len(), 1);
+    let said = incident_view(&clinic.services, incidents[0].id, &operator()).await;
+    assert_eq!(said.unwrap().reports.len(), 1);
+    clinic.completes().await;
+    let unknown = publish(&clinic.services, &event("2", "deadbeef", "seen"), &siem).await;
+    assert!(unknown.unwrap_err().to_string().contains("deadbeef"));
+    let alerts = alert_views(&clinic.services, &operator()).await.unwrap();
+    let kinds: Vec<_> = alerts.iter().map(|alert| alert.kind).collect();
+    assert_eq!(
+        kinds,
+        [AlertKind::UnknownKeyReported, AlertKind::KeyMayBeDestroyed]
+    );
+    assert_eq!(alerts[1].subject, "phi/1");
+    engine.stop().await;
+    assert_stands_nowhere(&clinic, b"123-45-6789");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_no_key_of_the_audit_log_is_opened_the_report_is_taken_without_its_words() {
+    let (clinic, engine) = with_standby(short()).await;
+    engine.stop().await;
+    // A process that has opened nothing yet, and nothing that it can open.
+    let other = clinic.process("late").await;
+    let other = other.acting_as(&operator());
+    clinic
+        .in_store("UPDATE key SET wrapped = x'00' WHERE keyring_id IN (SELECT id FROM keyring WHERE name = 'audit')")
+        .await;
+    let reported = report_compromise(&other, &said("phi/1", "it leaked"), &operator()).await;
+    let reported = reported.unwrap();
+    assert!(reported.replaced_by.is_some());
+    assert!(
+        reported.notes[0].contains("could not be sealed"),
+        "{:?}",
+        reported.notes
+    );
+    let id = reported.incident;
+    let view = incident_view(&clinic.services, id, &operator())
+        .await
+        .unwrap();
+    assert!(view.withheld.is_some());
+    assert_eq!(view.reports[0].said, None);
+    let verdict = rekey_operations::verify_audit(&clinic.services, &operator()).await;
+    let verdict = verdict.unwrap();
+    assert_eq!(verdict.problems, Vec::<String>::new());
+    assert_eq!(verdict.notes.len(), 3, "{:?}", verdict.notes);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

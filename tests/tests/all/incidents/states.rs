@@ -4,11 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use rekey_broker::LocalTransport;
 use rekey_domain::{
-    Found, KeyState, KeyringPolicy, RotationKind, RotationReason, RotationState, Timing,
+    AlertKind, Found, KeyState, KeyringPolicy, QuarantineReason, RotationKind, RotationReason,
+    RotationState, Timing,
 };
 use rekey_operations::{
-    Report, Reported, RotationView, pause_rotation, report_compromise, rotation_view,
-    sweep_keyring, verify_audit,
+    Report, Reported, RotationView, alert_views, pause_rotation, quarantine_views,
+    report_compromise, rotation_view, sweep_keyring, verify_audit,
 };
 use rekey_store::{keyrings, rotations};
 use rekey_tests::support::{Deployment, Engine, operator, phi, short, until};
@@ -321,4 +322,60 @@ async fn a_rotation_that_a_person_put_on_hold_goes_on_as_a_person_reports() {
     let reported = report(&clinic, "phi/1").await;
     assert_eq!(reported.rotation, Some(live));
     ends_well(&clinic, &reported).await;
+}
+
+/// Whoever has a standby's material can make ciphertext that every check but one takes for good.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_stands_under_a_key_that_was_never_primary_is_left_and_told_and_ends_no_rotation() {
+    for reported in [false, true] {
+        let clinic = standing_in(None, RotationKind::Switch).await;
+        let keys = clinic.keys(&phi()).await;
+        let standby = keys.iter().find(|key| key.state == KeyState::Pending);
+        let standby = standby.unwrap().key.clone();
+        let id = clinic.key_id(&phi(), standby.version).await;
+        let rotation = match reported {
+            true => {
+                report(&clinic, &standby.to_string()).await;
+                let engine = Engine::start(&clinic.services);
+                clinic.has_a_new_standby().await;
+                engine.stop().await;
+                report(&clinic, "phi/1").await.rotation.unwrap()
+            }
+            // It is the standby after the switch, and later than the target.
+            false => {
+                let reported = report(&clinic, "phi/1").await;
+                let engine = half(&clinic);
+                clinic.has_a_new_standby().await;
+                engine.stop().await;
+                reported.rotation.unwrap()
+            }
+        };
+        let id = match reported {
+            true => id,
+            false => clinic.key_id(&phi(), 3).await,
+        };
+        let forge = "UPDATE patients SET ssn = CAST(substr(ssn, 1, 1) || ? || substr(ssn, 6) AS BLOB) WHERE id = 5";
+        let forge = sqlx::query(forge).bind(id.to_bytes().to_vec());
+        forge.execute(&clinic.source).await.unwrap();
+        let engine = Engine::start(&clinic.services);
+        let view = until("the end of an emergency", async || {
+            let view = rotation_view(&clinic.services, rotation, &operator()).await;
+            let view = view.unwrap();
+            assert_ne!(view.state, RotationState::Failed, "{:?}", view.failure);
+            (view.state == RotationState::Completed).then_some(view)
+        })
+        .await;
+        engine.stop().await;
+        assert_eq!(view.quarantined, 1, "{reported}");
+        let met = quarantine_views(&clinic.services, &operator())
+            .await
+            .unwrap();
+        assert_eq!(met[0].reason, QuarantineReason::MissingKey);
+        assert!(met[0].detail.as_deref().unwrap().contains("never primary"));
+        let alerts = alert_views(&clinic.services, &operator()).await.unwrap();
+        let forged = alerts
+            .iter()
+            .find(|alert| alert.kind == AlertKind::NeverActive);
+        assert!(forged.unwrap().says.contains("1 value(s)"), "{alerts:#?}");
+    }
 }

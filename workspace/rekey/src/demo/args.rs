@@ -11,6 +11,9 @@ pub struct Args {
     /// Synthetic patients to make.
     #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..=5_000_000))]
     pub rows: u32,
+    /// Instead of asking for a rotation, reports the key as compromised: it is stopped and replaced at once.
+    #[arg(long)]
+    pub compromise: bool,
     /// Runs on PostgreSQL, in a schema `rekey_demo` that it makes. With a password: only in the
     /// environment.
     #[arg(

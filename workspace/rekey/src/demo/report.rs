@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::{
     app::App,
     commands::certificate::page,
-    demo::application::Verdict,
+    demo::{application::Verdict, compromise::Outcome},
     output::{self, Output},
 };
 
@@ -33,6 +33,9 @@ pub struct Report {
     pub all_rows_verified: bool,
     /// From start to result.
     pub seconds: f64,
+    /// What became of the key that was reported, where one was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compromise: Option<Outcome>,
 }
 
 /// Tells the story on stdout for people; on a terminal with a bar on stderr.
@@ -128,6 +131,17 @@ pub async fn print(
         "Conflicts    {} rows changed under our hands; none overwritten",
         report.conflicts
     ));
+    if let Some(outcome) = &report.compromise {
+        let Outcome {
+            refused_after_ms,
+            rows_under_compromised_key,
+            incident,
+            ..
+        } = outcome;
+        say.line(&format!(
+            "Compromise   refused to encrypt after {refused_after_ms} ms, {rows_under_compromised_key} values left under the key; incident {incident}"
+        ));
+    }
     say.line(&format!("Quarantine   {} values", report.quarantined));
     say.line(&format!(
         "Throughput   {:.0} rows/s, two columns each",
