@@ -155,6 +155,25 @@ async fn a_demo_on_a_directory_that_has_one_is_refused_and_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_demo_whose_key_leaks_refuses_it_at_once_moves_every_row_and_fails_no_read() {
+    let demo = Demo::with(&[]);
+    let answer = demo.rekey(&["demo", "--rows", "500", "--compromise"]).await;
+    assert_eq!(answer.code, 0, "{}", answer.stderr);
+    let report: Value = serde_json::from_str(&answer.stdout).unwrap();
+    let outcome = &report["compromise"];
+    assert!(
+        outcome["refused_after_ms"].as_u64().unwrap() <= 1_000,
+        "{report}"
+    );
+    assert_eq!(outcome["failed_reads"], 0);
+    assert_eq!(outcome["rows_under_compromised_key"], 0);
+    assert_eq!(report["all_rows_verified"], true);
+    let shown = ["incidents", "show", outcome["incident"].as_str().unwrap()];
+    let incident = demo.rekey(&shown).await;
+    assert!(incident.stdout.contains("phi/1"), "{}", incident.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_demo_over_postgresql_and_rabbitmq_stays_in_its_schema_and_a_second_is_refused() {
     let (database, broker) = (Database::create(OWNER).await, TestBroker::create().await);
     let demo = Demo::with(&[(DATABASE, &database.url_as(OWNER)), (AMQP, &broker.url())]);

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::future::join_all;
 use rekey_broker::LocalTransport;
 use rekey_domain::{
     AlertKind, Found, KeyState, KeyringPolicy, QuarantineReason, RotationKind, RotationReason,
@@ -201,7 +202,7 @@ const LIVE: [RotationState; 6] = [
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_primary_key_is_replaced_whatever_its_keyring_is_in_the_middle_of() {
     let states = [None].into_iter().chain(LIVE.map(Some));
-    for state in states {
+    join_all(states.map(async |state| {
         let clinic = standing_in(state, RotationKind::Switch).await;
         let before = clinic.rotation(&phi()).await;
         let keys = clinic.keys(&phi()).await;
@@ -238,7 +239,8 @@ async fn the_primary_key_is_replaced_whatever_its_keyring_is_in_the_middle_of() 
             assert_eq!(view.unwrap().state, RotationState::Superseded, "{state:?}");
         }
         ends_well(&clinic, &reported).await;
-    }
+    }))
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -250,7 +252,7 @@ async fn what_is_left_under_a_key_that_was_replaced_is_moved_and_no_wait_is_wait
         RotationState::Verifying,
         RotationState::Failed,
     ];
-    for state in states {
+    join_all(states.map(async |state| {
         let clinic = standing_in(Some(state), RotationKind::Switch).await;
         let before = clinic.rotation(&phi()).await.unwrap().id;
         let reported = report(&clinic, "phi/1").await;
@@ -260,12 +262,13 @@ async fn what_is_left_under_a_key_that_was_replaced_is_moved_and_no_wait_is_wait
         let same = reported.rotation == Some(before);
         assert_eq!(same, state != RotationState::Failed, "{state}");
         ends_well(&clinic, &reported).await;
-    }
+    }))
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sweep_gives_way_to_a_rotation_or_to_a_sweep_of_all_columns() {
-    for replaced in [false, true] {
+    join_all([false, true].map(async |replaced| {
         let clinic = standing_in(Some(RotationState::Verifying), RotationKind::Sweep).await;
         let sweep = clinic.rotation(&phi()).await.unwrap();
         assert_eq!(sweep.kind, RotationKind::Sweep);
@@ -279,7 +282,8 @@ async fn a_sweep_gives_way_to_a_rotation_or_to_a_sweep_of_all_columns() {
             false => RotationKind::Switch,
         };
         assert_eq!(view.kind, expected);
-    }
+    }))
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -327,7 +331,7 @@ async fn a_rotation_that_a_person_put_on_hold_goes_on_as_a_person_reports() {
 /// Whoever has a standby's material can make ciphertext that every check but one takes for good.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_stands_under_a_key_that_was_never_primary_is_left_and_told_and_ends_no_rotation() {
-    for reported in [false, true] {
+    join_all([false, true].map(async |reported| {
         let clinic = standing_in(None, RotationKind::Switch).await;
         let keys = clinic.keys(&phi()).await;
         let standby = keys.iter().find(|key| key.state == KeyState::Pending);
@@ -377,5 +381,6 @@ async fn what_stands_under_a_key_that_was_never_primary_is_left_and_told_and_end
             .iter()
             .find(|alert| alert.kind == AlertKind::NeverActive);
         assert!(forged.unwrap().says.contains("1 value(s)"), "{alerts:#?}");
-    }
+    }))
+    .await;
 }
