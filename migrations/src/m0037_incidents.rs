@@ -23,7 +23,7 @@ impl MigrationTrait for Migration {
             optional(uuid("rotation_id")),
             text("reported_by"),
             time("opened_at"),
-            boolean("switched"),
+            optional(time("acted_at")),
             optional(time("since")),
             optional(text("exposure")),
             optional(text("withheld")),

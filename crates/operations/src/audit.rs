@@ -69,7 +69,7 @@ pub async fn verify_audit(
             verdict.entries += 1;
             verdict.problems.extend(check_link(&entry, &last));
             verdict.problems.extend(writers.note(&entry));
-            if audit::is_withheld(&entry) {
+            if audit::is_withheld(&entry, details.as_deref()) {
                 let sequence = entry.sequence;
                 verdict.notes.push(format!(
                     "the details of entry {sequence} were withheld, as no AUDIT key could be opened in time"
@@ -163,6 +163,9 @@ pub(crate) async fn opened(
     let Ok(opened) = key.decrypt(&ciphertext, &bound) else {
         return Ok(None);
     };
+    if Sha256::digest(&*opened)[..] != entry.details_hash {
+        return Ok(None);
+    }
     let salted: Option<serde_json::Value> = serde_json::from_slice(&opened).ok();
     Ok(salted.map(|mut salted| salted["details"].take()))
 }

@@ -28,7 +28,7 @@ pub use configuration::{
 pub use error::OperationError;
 pub use incidents::{
     compromise::{CompromisePlan, Report, Reported, compromise_plan, report_compromise},
-    handling::{acknowledge_incident, resolve_incident},
+    handling::{acknowledge_alert, acknowledge_incident, resolve_incident},
     views::{AlertView, IncidentView, ReportView, alert_views, incident_view, incident_views},
 };
 pub use keys::{

@@ -117,19 +117,25 @@ fn stuck(status: &Status, now: DateTime<Utc>) -> Vec<String> {
 /// What happened and nobody has taken up, and what presses.
 fn untold(status: &Status) -> Vec<String> {
     let incidents = status.incidents.iter();
-    let new = incidents.filter(|incident| incident.state == IncidentState::Open);
     let say = |incident: &IncidentView| {
+        if let Some(needs) = &incident.needs {
+            return Some(format!("incident {}: {needs}", incident.id));
+        }
         let id = incident.id;
         let key = incident.key.as_ref().map(ToString::to_string);
         let key = key.unwrap_or_else(|| incident.key_id.to_string());
-        format!(
-            "incident {id}: key {key} was reported compromised; rekey incidents show {id}, then rekey incidents acknowledge {id}"
-        )
+        (incident.state == IncidentState::Open).then(|| {
+            format!("incident {id}: key {key} was reported compromised; rekey incidents show {id}, then rekey incidents acknowledge {id}")
+        })
     };
     let pressing = status.alerts.iter();
-    let pressing = pressing.filter(|alert| alert.severity >= Severity::High);
-    let alerts = pressing.map(|alert| alert.says.clone());
-    new.map(say).chain(alerts).collect()
+    let pressing = pressing
+        .filter(|alert| alert.severity >= Severity::High && alert.acknowledged_by.is_none());
+    let alerts = pressing.map(|alert| {
+        let (says, id) = (&alert.says, alert.id);
+        format!("{says}; seen it: rekey alerts acknowledge {id}")
+    });
+    incidents.filter_map(say).chain(alerts).collect()
 }
 
 fn needs(status: &Status) -> Vec<String> {
@@ -164,7 +170,7 @@ fn needs(status: &Status) -> Vec<String> {
     needs.extend(comes_back.map(|rotation| {
         let (kind, id, passes) = (rotation.kind.noun(), rotation.id, rotation.passes);
         format!(
-            "{kind} {id} goes over its rows for the {passes}th time, as each pass found values under an old key again: see what writes them, such as a trigger that keeps old rows in the same table"
+            "{kind} {id} goes over its rows for the {passes}th time, as values under an old key were found again and again: see what writes them, such as a trigger that keeps old rows in the same table"
         )
     }));
     let paused = status.rotations.iter();

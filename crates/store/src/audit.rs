@@ -121,9 +121,20 @@ impl AuditPen {
     }
 }
 
-/// Whether an entry was written without its details, as its hash says; who takes them away later cannot make it so.
-pub fn is_withheld(entry: &AuditEntry) -> bool {
-    entry.details_hash == Sha256::digest("").to_vec()
+/// Whether an entry of a report was written without its details, as its hash says; who takes them away later cannot make
+/// it so.
+pub fn is_withheld(entry: &AuditEntry, details: Option<&[u8]>) -> bool {
+    let of_reports = [
+        Action::IncidentNoted,
+        Action::IncidentOpened,
+        Action::KeyActivated,
+        Action::KeyCompromised,
+    ];
+    let of_report = of_reports
+        .iter()
+        .any(|action| action.name() == entry.action);
+    let nothing = Sha256::digest("").to_vec();
+    of_report && entry.details_hash == nothing && details.is_some_and(<[u8]>::is_empty)
 }
 
 /// The head, which the first writer makes; of two first writers one waits for the other.

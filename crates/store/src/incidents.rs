@@ -7,7 +7,9 @@ mod opening;
 use chrono::{DateTime, Utc};
 use rekey_domain::{IncidentKind, IncidentState, KeyId, Principal, PrincipalKind};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
+    ActiveValue::{NotSet, Set},
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::LockType,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -38,8 +40,8 @@ pub struct Incident {
     pub reported_by: Principal,
     /// When, by the store's clock.
     pub opened_at: DateTime<Utc>,
-    /// Whether its report had the key replaced.
-    pub switched: bool,
+    /// When a report had the key replaced, or never used.
+    pub acted_at: Option<DateTime<Utc>>,
     /// Since when the key is held to be known to others, as reporters said.
     pub since: Option<DateTime<Utc>>,
     /// What was last known to stand under the key, when it was reported.
@@ -73,7 +75,7 @@ impl From<incident::Model> for Incident {
             rotation_id: row.rotation_id,
             reported_by: row.reported_by.0,
             opened_at: row.opened_at,
-            switched: row.switched,
+            acted_at: row.acted_at,
             since: row.since,
             exposure: row.exposure.map(|Json(exposure)| exposure),
             withheld: row.withheld,
@@ -133,44 +135,59 @@ pub async fn of_rotation(
     Ok(incidents.into_iter().map(Incident::from).collect())
 }
 
-/// Whether the report of a user of the broker had a key of the keyring replaced since then.
+/// Whether the report of a user of the broker had a key of the keyring replaced, or a standby never used, since then.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
-pub async fn machine_switched(
+pub async fn machine_acted(
     db: &impl ConnectionTrait,
     keyring: Uuid,
     since: DateTime<Utc>,
 ) -> Result<bool, StoreError> {
-    let switches = incident::Entity::find()
+    let acted = incident::Entity::find()
         .filter(incident::Column::KeyringId.eq(keyring))
-        .filter(incident::Column::Switched.eq(true))
-        .filter(incident::Column::OpenedAt.gt(since));
-    let switches = switches.all(db).await?;
+        .filter(incident::Column::ActedAt.gt(since));
+    let acted = acted.all(db).await?;
     let by_machine = |one: &incident::Model| one.reported_by.0.kind == PrincipalKind::Amqp;
-    Ok(switches.iter().any(by_machine))
+    Ok(acted.iter().any(by_machine))
 }
 
-/// Says that a later report of the same key had it replaced, and by which rotation.
+/// Holds an incident until the unit ends: reports, and what people do with it, come one after another.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
-pub async fn note_rotation(
+pub async fn lock(unit: &Unit, id: Uuid) -> Result<Incident, StoreError> {
+    let found = incident::Entity::find_by_id(id)
+        .lock(LockType::Update)
+        .one(unit.db())
+        .await?;
+    match found {
+        Some(found) => Ok(found.into()),
+        None => by_id(unit.db(), id).await,
+    }
+}
+
+/// Says which rotation moves what stands under the key, and that the key was stopped on a report.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn note_answer(
     unit: &Unit,
     incident: Uuid,
     rotation: Option<Uuid>,
-    switched: bool,
+    acted: bool,
 ) -> Result<(), StoreError> {
-    let mut change = incident::ActiveModel::default();
-    if rotation.is_some() {
-        change.rotation_id = Set(rotation);
-    }
-    if switched {
-        change.switched = Set(true);
-    }
-    if rotation.is_none() && !switched {
+    if rotation.is_none() && !acted {
         return Ok(());
     }
+    let change = incident::ActiveModel {
+        rotation_id: rotation.map_or(NotSet, |id| Set(Some(id))),
+        acted_at: match acted {
+            true => Set(Some(unit.now())),
+            false => NotSet,
+        },
+        ..Default::default()
+    };
     incident::Entity::update_many()
         .set(change)
         .filter(incident::Column::Id.eq(incident))

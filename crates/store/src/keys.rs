@@ -424,7 +424,7 @@ pub async fn compromise(
     key: &Key,
     since: Option<DateTime<Utc>>,
 ) -> Result<(), StoreError> {
-    let mut stamp = reported(unit, since);
+    let mut stamp = reported(unit, key, since);
     if key.state == KeyState::Active {
         leases::raise_longest(unit, key.id, keyring.policy.encrypt_lease).await?;
         stamp.deactivated_at = Set(Some(unit.now()));
@@ -441,7 +441,7 @@ pub async fn note_report(
     key: &Key,
     since: Option<DateTime<Utc>>,
 ) -> Result<(), StoreError> {
-    set(unit, key.id, reported(unit, since)).await
+    set(unit, key.id, reported(unit, key, since)).await
 }
 
 /// Notes that others know a key since then.
@@ -471,10 +471,24 @@ pub async fn note_emptied(unit: &Unit, key: &Key) -> Result<(), StoreError> {
     set(unit, key.id, change).await
 }
 
-fn reported(unit: &Unit, since: Option<DateTime<Utc>>) -> key::ActiveModel {
+/// Notes that values stand under a compromised key again.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn no_longer_empty(unit: &Unit, key: &Key) -> Result<(), StoreError> {
+    let change = key::ActiveModel {
+        emptied_at: Set(None),
+        ..Default::default()
+    };
+    set(unit, key.id, change).await
+}
+
+/// The first report counts, and the earliest date of all.
+fn reported(unit: &Unit, key: &Key, since: Option<DateTime<Utc>>) -> key::ActiveModel {
+    let earliest = [key.compromised_since, since].into_iter().flatten().min();
     key::ActiveModel {
-        reported_at: Set(Some(unit.now())),
-        compromised_since: Set(since),
+        reported_at: Set(Some(key.reported_at.unwrap_or_else(|| unit.now()))),
+        compromised_since: Set(earliest),
         ..Default::default()
     }
 }

@@ -456,6 +456,11 @@ pub(crate) async fn update(
         .filter(rotation::Column::State.eq(Text(rotation.state)))
         .filter(rotation::Column::Generation.eq(i64::from(rotation.generation)))
         .filter(rotation::Column::Pass.eq(rotation.pass))
+        // Who has not seen that it hurries would have it wait.
+        .filter(match rotation.incident_id {
+            Some(incident) => rotation::Column::IncidentId.eq(incident),
+            None => rotation::Column::IncidentId.is_null(),
+        })
         .exec(unit.db())
         .await?;
     if changed.rows_affected == 1 {

@@ -104,10 +104,14 @@ impl Command {
         }
     }
 
-    /// Whether it only looks, and says what it can where there is no KMS to reach.
+    /// Whether it does, or says, what it can where there is no KMS to reach.
     pub fn only_looks(&self) -> bool {
         match self {
-            Self::Status | Self::Columns(sources::columns::Command::Check(_)) => true,
+            Self::Status
+            | Self::Compromise(_)
+            | Self::Incidents(_)
+            | Self::Alerts(_)
+            | Self::Columns(sources::columns::Command::Check(_)) => true,
             Self::Rotate(args) => args.only_plans(),
             _ => false,
         }

@@ -7,7 +7,8 @@ use rekey_operations::{OperationError, Services, no_canary};
 use rekey_runtime::{Handler, Job, JobError, crash};
 use rekey_store::{
     audit::{self, Record},
-    batches, keyrings, rotations,
+    batches, keyrings,
+    rotations::{self, emergency},
 };
 use serde_json::json;
 
@@ -31,7 +32,9 @@ impl Handler for RequestRotation {
         // Two requests at once are decided one after the other: the second joins.
         let keyring = keyrings::lock(&unit, keyring.id).await?;
         let latest = rotations::latest(unit.db(), keyring.id).await?;
-        let decision = decide_request(latest.as_ref().map(|rotation| rotation.state));
+        let stands = latest.as_ref();
+        let stands = stands.map(|latest| (latest.state, latest.replaces_compromised()));
+        let decision = decide_request(stands);
         let (rotation, action) = match (decision, latest) {
             // It was asked for while there was none: joined, it would be no canary, and all rows would move.
             (RequestDecision::Join, Some(live)) if !command.canary.is_none() => {
@@ -40,11 +43,15 @@ impl Handler for RequestRotation {
             }
             (RequestDecision::Join, Some(live)) => (live, audit::Action::RotationJoined),
             (decision, latest) => {
-                if let (RequestDecision::Supersede, Some(late)) = (decision, latest) {
-                    rotations::supersede(&unit, &late).await?;
+                let late = latest.filter(|_| decision == RequestDecision::Supersede);
+                if let Some(late) = &late {
+                    rotations::supersede(&unit, late).await?;
                 }
                 let started = rotations::start(&unit, keyring.id, command.reason, &principal);
-                let started = started.await?;
+                let mut started = started.await?;
+                if let Some(late) = late.filter(rotations::Rotation::is_emergency) {
+                    started = emergency::take_over(&unit, &late, &started).await?;
+                }
                 if !command.canary.is_none() {
                     rotations::set_canary(&unit, &started, &command.canary).await?;
                 }

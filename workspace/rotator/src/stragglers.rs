@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rekey_domain::{Principal, RotationReason, RotationState, worth_a_sweep};
+use rekey_domain::{AlertKind, Principal, RotationReason, RotationState, worth_a_sweep};
 use rekey_messages::StragglersWanted;
 use rekey_operations::{OperationError, Services, Stragglers, look_for_stragglers, sweep};
 use rekey_runtime::{
@@ -11,9 +11,10 @@ use rekey_runtime::{
     leased::{self, Ended},
 };
 use rekey_store::{
-    Unit,
+    Unit, alerts,
     audit::{self, Record},
     keyrings::{self, Keyring},
+    keys::{self, Key},
     rotations::{self, Rotation},
     stragglers::{self, Findings},
 };
@@ -82,6 +83,7 @@ impl LookForStragglers {
             unknown_keys: found.unknown_keys.clone(),
         };
         stragglers::note(&unit, keyring.id, &noted).await?;
+        come_back(&unit, keyring, &found).await?;
         if sweeps {
             let record = begin_sweep(&unit, keyring, &found).await?;
             pen.append(
@@ -114,6 +116,25 @@ impl LookForStragglers {
         tracing::warn!(keyring = %keyring.name, %error, "nobody could look for stragglers");
         Ok(())
     }
+}
+
+/// A compromised key that was empty is not any more, as after a restore: it is handed out again until it is.
+async fn come_back(
+    unit: &Unit,
+    keyring: &Keyring,
+    found: &Stragglers,
+) -> Result<(), OperationError> {
+    let keys = keys::of_keyring(unit.db(), keyring.id).await?;
+    let under = |key: &Key| found.below.keys().any(|(_, id)| *id == key.id);
+    for key in keys
+        .iter()
+        .filter(|key| key.emptied_at.is_some() && under(key))
+    {
+        keys::no_longer_empty(unit, key).await?;
+        let name = key.name(keyring).to_string();
+        alerts::clear(unit, AlertKind::KeyMayBeDestroyed, &name).await?;
+    }
+    Ok(())
 }
 
 /// Starts the sweep, and gives what the audit log keeps of it.

@@ -148,6 +148,10 @@ async fn tell_of_keys(unit: &Unit, advance: &Advance<'_>) -> Result<(), Operatio
         return Ok(());
     }
     let counted = census::of_pass(unit.db(), rotation.id, rotation.pass).await?;
+    // Of a keyring that protects nothing nothing was counted.
+    if counted.is_empty() {
+        return Ok(());
+    }
     for key in keys::of_keyring(unit.db(), keyring.id).await? {
         let under = counted
             .iter()
@@ -155,8 +159,12 @@ async fn tell_of_keys(unit: &Unit, advance: &Advance<'_>) -> Result<(), Operatio
         let values: u64 = under.map(census::Counted::rows).sum();
         let name = key.name(keyring).to_string();
         let incident = rotation.incident_id;
-        if key.activated_at.is_none() && values > 0 {
-            alerts::raise(unit, AlertKind::NeverActive, &name, incident, values).await?;
+        match (key.activated_at, values) {
+            (None, 0) => alerts::clear(unit, AlertKind::NeverActive, &name).await?,
+            (None, _) => {
+                alerts::raise(unit, AlertKind::NeverActive, &name, incident, values).await?;
+            }
+            _ => {}
         }
         // It is read by nobody much longer, and may be destroyed.
         let is_empty =

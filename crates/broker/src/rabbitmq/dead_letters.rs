@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use lapin::{Consumer, message::Delivery, options::BasicAckOptions, types::AMQPValue};
-use rekey_messages::{Event, Queue};
+use rekey_messages::{Event, KeyCompromised, Message, Queue};
 use rekey_store::{Store, StoreError, dead_letters, inbox};
 
 use super::consumer::text;
@@ -46,8 +46,21 @@ async fn file(store: &Store, letter: &Delivery) -> Result<(), StoreError> {
         }
     }
     let type_ = event.map_or_else(|| "unreadable".to_owned(), |event| event.type_);
-    dead_letters::file(&unit, queue, &type_, &text(&letter.data), &error).await?;
+    dead_letters::file(&unit, queue, &type_, &kept(&type_, &letter.data), &error).await?;
     unit.commit().await
+}
+
+/// What is kept of a letter. The reason of a report may hold anything, and stands sealed or nowhere.
+fn kept(type_: &str, data: &[u8]) -> String {
+    if type_ != KeyCompromised::TYPE {
+        return text(data);
+    }
+    let Ok(mut event) = Event::parse(data) else {
+        return String::new();
+    };
+    let key = event.data["key"].as_str().map(str::to_owned);
+    event.data = serde_json::json!({ "key": key, "reason": "withheld" });
+    serde_json::to_string(&event).unwrap_or_default()
 }
 
 /// The reasons that RabbitMQ has. Whoever publishes a letter itself may give any.

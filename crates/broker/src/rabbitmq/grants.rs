@@ -126,7 +126,8 @@ mod tests {
             .unwrap();
         assert_eq!(requester.write, r"^(rekey\.requests)$");
         let keys = &requester.topics[0].write;
-        assert_eq!(keys, r"^(rekey\.rotation\.requested\.v1)$");
+        let requests = r"^(rekey\.rotation\.requested\.v1|rekey\.key\.compromised\.v1)$";
+        assert_eq!(keys, requests);
     }
 
     #[test]

@@ -94,6 +94,8 @@ pub struct LatestRotation {
     pub kind: RotationKind,
     /// Where it stands.
     pub state: RotationState,
+    /// Whether it replaces a compromised key.
+    pub replaces_compromised: bool,
     /// Why it is on hold, if it is.
     pub paused_because: Option<String>,
 }
@@ -139,9 +141,10 @@ fn meets(subject: &str, latest: &LatestRotation) -> Option<Finding> {
         id,
         kind,
         state,
+        replaces_compromised,
         paused_because,
     } = latest;
-    let decision = decide_request(Some(*state));
+    let decision = decide_request(Some((*state, *replaces_compromised)));
     let kind = kind.noun();
     if let Some(why) = paused_because.as_ref().filter(|_| state.is_live()) {
         let does = match decision {
@@ -301,6 +304,7 @@ mod tests {
             id: "r".to_owned(),
             kind: RotationKind::Switch,
             state,
+            replaces_compromised: false,
             paused_because: paused.map(str::to_owned),
         };
         KeyringFacts {

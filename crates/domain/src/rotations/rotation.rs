@@ -184,6 +184,13 @@ pub struct Rotation {
     pub due_at: Option<DateTime<Utc>>,
 }
 
+impl Rotation {
+    /// Whether it still has to replace a compromised key.
+    fn lacks_its_key(&self) -> bool {
+        self.emergency && self.state == RotationState::Requested
+    }
+}
+
 /// What a census of the current pass found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PassCensus {
@@ -260,7 +267,9 @@ pub const PASSES_AT_ONCE: u32 = 8;
 
 /// Decides the next step from what is stored.
 pub fn next_step(rotation: &Rotation, facts: &Facts, timing: &Timing, now: DateTime<Utc>) -> Step {
-    if rotation.paused || !rotation.state.is_live() {
+    // A hold begins behind the switch: without a key that encrypts the application stands still.
+    let held = rotation.paused && !rotation.lacks_its_key();
+    if held || !rotation.state.is_live() {
         return Step::Await;
     }
     let timing = match rotation.emergency {
@@ -352,13 +361,15 @@ pub enum RequestDecision {
     Supersede,
 }
 
-/// Decides a request by the state of the keyring's latest rotation, if it has one.
-pub fn decide_request(latest: Option<RotationState>) -> RequestDecision {
+/// Decides a request by the state of the keyring's latest rotation, if it has one. An emergency that is under way moves
+/// every row sooner than whatever took its place.
+pub fn decide_request(latest: Option<(RotationState, bool)>) -> RequestDecision {
     use RotationState::*;
     match latest {
-        Some(Requested | Distributing | ReEncrypting) => RequestDecision::Join,
-        Some(Grace | Verifying | Failed) => RequestDecision::Supersede,
-        Some(Completed | Cancelled | Superseded) | None => RequestDecision::Start,
+        Some((state, true)) if state.is_live() => RequestDecision::Join,
+        Some((Requested | Distributing | ReEncrypting, _)) => RequestDecision::Join,
+        Some((Grace | Verifying | Failed, _)) => RequestDecision::Supersede,
+        Some((Completed | Cancelled | Superseded, _)) | None => RequestDecision::Start,
     }
 }
 

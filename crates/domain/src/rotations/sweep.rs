@@ -101,7 +101,10 @@ mod tests {
     #[test]
     fn a_request_for_a_rotation_never_joins_a_sweep_which_makes_no_switch() {
         for state in [RotationKind::Sweep.starts_in(), RotationState::Failed] {
-            assert_eq!(decide_request(Some(state)), RequestDecision::Supersede);
+            assert_eq!(
+                decide_request(Some((state, false))),
+                RequestDecision::Supersede
+            );
         }
     }
 

@@ -57,7 +57,7 @@ const USES_KEYS: [(&str, &str); 10] = [
 const ROTATOR: [(&str, &str); 11] = [
     (
         "incident",
-        "SELECT, INSERT, UPDATE (rotation_id, switched, since)",
+        "SELECT, INSERT, UPDATE (rotation_id, acted_at, since)",
     ),
     (
         "alert",
@@ -106,7 +106,7 @@ const RE_ENCRYPTOR: [(&str, &str); 7] = [
 const OPERATOR: [(&str, &str); 21] = [
     (
         "incident",
-        "SELECT, INSERT, UPDATE (rotation_id, switched, since, state, acknowledged_by, acknowledged_at, resolved_by, resolved_at)",
+        "SELECT, INSERT, UPDATE (rotation_id, acted_at, since, state, acknowledged_by, acknowledged_at, resolved_by, resolved_at)",
     ),
     (
         "alert",

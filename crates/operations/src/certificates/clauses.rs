@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use rekey_domain::{Algorithm, HARD_LIMIT, KeyState, Purpose};
+use rekey_domain::{Algorithm, HARD_LIMIT, Purpose};
 
 use super::content::{Certificate, Support};
 
@@ -114,13 +114,17 @@ fn key_change(certificate: &Certificate) -> Option<Support> {
 fn retirement(certificate: &Certificate) -> Option<Support> {
     let from = certificate.from_key()?;
     let retired = time(from.deactivated_at?);
-    let state = match certificate.is_compromised(from.key_id) {
-        true => KeyState::Compromised,
-        false => KeyState::Inactive,
+    let mut incidents = certificate.incidents.iter();
+    let state = match incidents.find(|incident| incident.key_id == from.key_id) {
+        Some(incident) => {
+            let at = time(incident.reported_at);
+            format!("COMPROMISED, as was reported at {at}, and encrypts nothing since {retired}")
+        }
+        None => format!("INACTIVE since {retired}"),
     };
     let fact = if from.algorithm == Algorithm::Ed25519 {
         format!(
-            "{} is {state} since {retired} and signs no more; its public key stays published.",
+            "{} is {state} and signs no more; its public key stays published.",
             from.key
         )
     } else {
@@ -130,7 +134,7 @@ fn retirement(certificate: &Certificate) -> Option<Support> {
         let ended = ended.to_rfc3339_opts(SecondsFormat::Millis, true);
         let left = Certificate::under(&certificate.census_after, Some(&from.key));
         format!(
-            "{} is {state} since {retired}; no process began an encryption under it after {ended}, when the last lease to do so had ended, and the last census found {left} value(s) under it; {} value(s) of the keyring are in quarantine.",
+            "{} is {state}; no process began an encryption under it after {ended}, when the last lease to do so had ended, and the last census found {left} value(s) under it; {} value(s) of the keyring are in quarantine.",
             from.key, certificate.quarantined,
         )
     };

@@ -66,7 +66,8 @@ pub struct Certificate {
     /// What people did to the rotation meanwhile, from the audit log.
     #[serde(default)]
     pub acts: Vec<Act>,
-    /// The reports of compromised keys that it answers. Then nothing was counted before the first value was moved.
+    /// The reports of compromised keys that it answers. One that was started for such a report counted nothing before
+    /// the first value was moved.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub incidents: Vec<IncidentFacts>,
     /// How often all ranges were gone over.
@@ -244,11 +245,6 @@ impl Certificate {
     /// The facts of the key that was primary before.
     pub fn from_key(&self) -> Option<&KeyFacts> {
         self.facts_of(self.from.as_ref())
-    }
-
-    /// Whether a key of it was reported compromised.
-    pub fn is_compromised(&self, key: KeyId) -> bool {
-        self.incidents.iter().any(|incident| incident.key_id == key)
     }
 
     /// The facts of the key that is primary since.

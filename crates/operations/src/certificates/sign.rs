@@ -1,6 +1,6 @@
 //! Signing: the key of the keyring `signing` is unwrapped, checked, used once, and wiped.
 
-use rekey_domain::Principal;
+use rekey_domain::{KeyState, Principal};
 use rekey_envelope::{CheckValue, Jws, PublicKey, SigningKey};
 use rekey_kms::WrappedKey;
 use rekey_store::{
@@ -65,6 +65,12 @@ async fn signing_key(services: &Services) -> Result<(Keyring, keys::StoredKey), 
     let id = keyring.primary_key_id.ok_or_else(none)?;
     let key = keys::find_stored(db, id).await?;
     let key = key.ok_or_else(none)?;
+    if key.state != KeyState::Active || key.reported_at.is_some() {
+        let name = key.name(&keyring);
+        return Err(refused(format!(
+            "{name} is compromised, and signs nothing: the certificate is signed by the key that replaces it"
+        )));
+    }
     Ok((keyring, key))
 }
 

@@ -36,7 +36,7 @@ const LONGEST_REASON: usize = 4096;
 const LOOKED_THROUGH: usize = 5;
 
 /// What somebody says of a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Report {
     /// Which key.
     pub key: KeyRef,
@@ -110,8 +110,9 @@ pub(crate) async fn take_report(
     match take(services, report, Some(event), principal).await {
         Err(OperationError::Store(error @ StoreError::Unknown { .. })) => {
             let unit = services.store.begin().await?;
-            let (kind, key) = (AlertKind::UnknownKeyReported, report.key.to_string());
-            alerts::raise(&unit, kind, &key, None, 1).await?;
+            // One a reporter: ids can be invented without end.
+            let (kind, by) = (AlertKind::UnknownKeyReported, principal.to_string());
+            alerts::raise(&unit, kind, &by, None, 1).await?;
             unit.commit().await?;
             Err(error.into())
         }
@@ -293,7 +294,8 @@ async fn exposure(
     key: &Key,
 ) -> Result<Option<Exposure>, StoreError> {
     let rotations = rotations::of_keyring(db, keyring.id).await?;
-    for rotation in rotations.iter().take(LOOKED_THROUGH) {
+    let of_all = rotations.iter().filter(|one| one.sweep_columns.is_none());
+    for rotation in of_all.take(LOOKED_THROUGH) {
         for pass in [rotation.pass, census::BEFORE] {
             let counted = census::of_pass(db, rotation.id, pass).await?;
             let Some(counted_at) = counted.iter().map(|count| count.taken_at).max() else {

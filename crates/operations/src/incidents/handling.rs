@@ -1,13 +1,14 @@
-//! What a person does with an incident: takes it up, and says that it is over.
+//! What a person does with an incident, takes it up and says that it is over, and with an alert.
 
 use rekey_domain::{IncidentState, Principal};
-use rekey_store::{audit, incidents};
+use rekey_store::{alerts, audit, incidents};
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
     Action, OperationError, Services,
     access::audited::{Audited, reason},
+    authorise,
 };
 
 /// Says that somebody looks at an incident: it is nobody else's to find any more.
@@ -20,7 +21,7 @@ pub async fn acknowledge_incident(
     principal: &Principal,
 ) -> Result<(), OperationError> {
     let asked = Audited::begin(services, principal, Action::HandleIncident).await?;
-    let incident = incidents::by_id(asked.unit.db(), id).await?;
+    let incident = incidents::lock(&asked.unit, id).await?;
     incidents::move_to(
         &asked.unit,
         &incident,
@@ -44,10 +45,25 @@ pub async fn resolve_incident(
 ) -> Result<(), OperationError> {
     let because = reason(because, "an incident is resolved")?;
     let asked = Audited::begin(services, principal, Action::HandleIncident).await?;
-    let incident = incidents::by_id(asked.unit.db(), id).await?;
+    let incident = incidents::lock(&asked.unit, id).await?;
     incidents::move_to(&asked.unit, &incident, IncidentState::Resolved, principal).await?;
     let action = audit::Action::IncidentResolved;
     asked
         .commit(action, &id.to_string(), json!({ "because": because }))
         .await
+}
+
+/// Says that somebody has seen an alert: it stands until its state has passed, and presses no more.
+///
+/// # Errors
+/// [`OperationError::Store`] when none of this id is raised.
+pub async fn acknowledge_alert(
+    services: &Services,
+    id: Uuid,
+    principal: &Principal,
+) -> Result<(), OperationError> {
+    authorise(principal, Action::HandleIncident)?;
+    let unit = services.store.begin().await?;
+    alerts::acknowledge(&unit, id, principal).await?;
+    Ok(unit.commit().await?)
 }

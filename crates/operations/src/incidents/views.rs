@@ -2,18 +2,21 @@
 
 use chrono::{DateTime, Utc};
 use rekey_domain::{
-    AlertKind, IncidentKind, IncidentState, KeyId, KeyName, KeyringName, Principal, Severity,
+    AlertKind, IncidentKind, IncidentState, KeyId, KeyName, KeyState, KeyringName, Principal,
+    RotationState, Severity,
 };
 use rekey_store::{
     alerts::{self, Alert},
     audit,
     incidents::{self, Exposure, Incident},
-    keyrings,
+    keyrings::{self, Keyring},
+    keys::{self, Key},
+    rotations::{self, Rotation},
 };
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::{Action, OperationError, Services, audit::opened, authorise, keys::views::key_name};
+use crate::{Action, OperationError, Services, audit::opened, authorise};
 
 /// An incident.
 #[derive(Debug, Clone, Serialize)]
@@ -46,6 +49,8 @@ pub struct IncidentView {
     pub acknowledged_by: Option<Principal>,
     /// Who said that it is over.
     pub resolved_by: Option<Principal>,
+    /// What has to be said before anything is done about the key; none: it is being done.
+    pub needs: Option<String>,
     /// What was said and done, first thing first; of one incident only.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reports: Vec<ReportView>,
@@ -81,6 +86,8 @@ pub struct AlertView {
     pub incident: Option<Uuid>,
     /// Since when.
     pub raised_at: DateTime<Utc>,
+    /// Who has seen it.
+    pub acknowledged_by: Option<Principal>,
 }
 
 /// Every incident, latest first.
@@ -137,8 +144,12 @@ pub async fn incident_view(
 }
 
 async fn view(services: &Services, incident: Incident) -> Result<IncidentView, OperationError> {
-    let keyring = keyrings::by_id(services.store.db(), incident.keyring_id).await?;
-    let key = key_name(services, &keyring, Some(incident.key_id)).await?;
+    let db = services.store.db();
+    let keyring = keyrings::by_id(db, incident.keyring_id).await?;
+    let stored = keys::find(db, incident.key_id).await?;
+    let latest = rotations::latest(db, keyring.id).await?;
+    let needs = stored.as_ref().and_then(|key| needs(key, &keyring, latest));
+    let key = stored.map(|key| key.name(&keyring));
     Ok(IncidentView {
         id: incident.id,
         kind: incident.kind,
@@ -154,7 +165,20 @@ async fn view(services: &Services, incident: Incident) -> Result<IncidentView, O
         withheld: incident.withheld,
         acknowledged_by: incident.acknowledged.map(|(by, _)| by),
         resolved_by: incident.resolved.map(|(by, _)| by),
+        needs,
         reports: Vec::new(),
+    })
+}
+
+/// A key that a machine reported, and that goes on as another was stopped for a machine just before.
+fn needs(key: &Key, keyring: &Keyring, latest: Option<Rotation>) -> Option<String> {
+    let goes_on = matches!(key.state, KeyState::Active | KeyState::Pending);
+    let is_replaced = latest.is_some_and(|latest| {
+        latest.replaces_compromised() && latest.state == RotationState::Requested
+    });
+    let name = key.name(keyring);
+    (goes_on && !is_replaced).then(|| {
+        format!("{name} was reported and nothing was done about it: where it is true, rekey compromise {name} --reason TEXT")
     })
 }
 
@@ -186,6 +210,7 @@ fn alert_view(alert: Alert) -> AlertView {
         subject: alert.subject,
         incident: alert.incident_id,
         raised_at: alert.raised_at,
+        acknowledged_by: alert.acknowledged.map(|(by, _)| by),
     }
 }
 
@@ -194,11 +219,9 @@ fn says(alert: &Alert) -> String {
         subject, figure, ..
     } = alert;
     match alert.kind {
-        AlertKind::UnknownKeyReported => {
-            format!(
-                "key {subject} was reported compromised, and there is none: see who reports what"
-            )
-        }
+        AlertKind::UnknownKeyReported => format!(
+            "{subject} reported a key compromised that there is not: see rekey audit list, and what it reports"
+        ),
         AlertKind::NeverActive => format!(
             "{figure} value(s) stand under {subject}, which was never primary: somebody else wrote them; rekey quarantine list"
         ),

@@ -81,7 +81,8 @@ async fn refuse_to_join(services: &Services, keyring: &Keyring) -> Result<(), Op
     let Some(latest) = latest else {
         return Ok(());
     };
-    if decide_request(Some(latest.state)) != RequestDecision::Join {
+    let decision = decide_request(Some((latest.state, latest.replaces_compromised())));
+    if decision != RequestDecision::Join {
         return Ok(());
     }
     Err(OperationError::Refused(no_canary(latest.id, &keyring.name)))

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rekey_domain::Principal;
+use rekey_domain::{Principal, RotationState};
 use rekey_messages::RotationDue;
 use rekey_runtime::{Job, JobError};
 use rekey_store::{
@@ -110,7 +110,7 @@ pub async fn or_pause(
     done: Result<(), OperationError>,
 ) -> Result<(), JobError> {
     let error = match done {
-        Err(error) if error.pauses() => error,
+        Err(error) if error.pauses() && !replaces(seen) => error,
         done => return Ok(done?),
     };
     let Some(unit) = job.begin().await? else {
@@ -123,6 +123,11 @@ pub async fn or_pause(
     unit.commit().await?;
     tracing::error!(rotation = %seen.id, %error, "the rotation is paused; mend the cause, then rekey rotations resume");
     Ok(())
+}
+
+/// Whether it still has to replace a compromised key: that waits for no person, and is tried again.
+fn replaces(seen: &Rotation) -> bool {
+    seen.is_emergency() && seen.state == RotationState::Requested
 }
 
 async fn live(unit: &Unit, id: Uuid) -> Result<Rotation, OperationError> {

@@ -207,6 +207,7 @@ async fn latest(
         id: rotation.id.to_string(),
         kind: rotation.kind,
         state: rotation.state,
+        replaces_compromised: rotation.replaces_compromised(),
         paused_because: rotation.paused.then(|| {
             rotation
                 .paused_because

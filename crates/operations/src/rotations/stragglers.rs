@@ -53,7 +53,10 @@ pub async fn look_for_stragglers(
     let db = services.store.db();
     let mut columns = columns::of_keyring(db, keyring.id).await?;
     let keys = keys::of_keyring(db, keyring.id).await?;
-    let is_below = |key: &Key| key.state == KeyState::Inactive;
+    let is_below = |key: &Key| {
+        let replaced = matches!(key.state, KeyState::Inactive | KeyState::Compromised);
+        replaced && key.activated_at.is_some()
+    };
     let (below, settled): (Vec<_>, Vec<_>) = keys.iter().partition(|key| is_below(key));
     let below: HashSet<_> = below.into_iter().map(|key| key.id).collect();
     let known = in_quarantine(services, &columns, &below).await?;

@@ -8,7 +8,7 @@ use rekey_domain::{
 use rekey_messages::RotationDue;
 use rekey_store::{
     Unit, audit, keyrings,
-    rotations::{self, Rotation},
+    rotations::{self, Rotation, emergency},
     sweeps,
 };
 use serde::Serialize;
@@ -162,7 +162,14 @@ pub async fn sweep(
     let keyring = keyrings::lock(unit, keyring).await?;
     let latest = latest(unit, keyring.id).await?;
     let mut columns = columns.to_vec();
-    let decision = decide_sweep(latest.as_ref().map(|one| (one.kind, one.state)));
+    let hurries = |one: &Rotation| {
+        one.is_emergency() && one.kind == RotationKind::Sweep && one.state.is_live()
+    };
+    let decision = match &latest {
+        // It is of all columns, and its incident is not to be lost.
+        Some(one) if hurries(one) => SweepDecision::AnotherPass,
+        latest => decide_sweep(latest.as_ref().map(|one| (one.kind, one.state))),
+    };
     let (rotation, outcome) = match (decision, latest) {
         (SweepDecision::Join, Some(live)) => (live, SweepOutcome::Joined),
         (SweepDecision::AnotherPass, Some(live)) => {
@@ -171,11 +178,16 @@ pub async fn sweep(
         }
         (SweepDecision::RetryFirst, Some(failed)) => return Err(retry_first(&failed)),
         (decision, latest) => {
-            if let (SweepDecision::Supersede, Some(earlier)) = (decision, latest) {
-                columns = sweeps::supersede(unit, &earlier, &columns).await?;
+            let earlier = latest.filter(|_| decision == SweepDecision::Supersede);
+            if let Some(earlier) = &earlier {
+                columns = sweeps::supersede(unit, earlier, &columns).await?;
             }
             let started = sweeps::start(unit, &keyring, &columns, reason, principal);
-            (started.await?, SweepOutcome::Started)
+            let mut started = started.await?;
+            if let Some(earlier) = earlier.filter(Rotation::is_emergency) {
+                started = emergency::take_over(unit, &earlier, &started).await?;
+            }
+            (started, SweepOutcome::Started)
         }
     };
     let due = RotationDue {

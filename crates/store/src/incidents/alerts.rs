@@ -109,6 +109,31 @@ pub async fn raise(
     Ok(())
 }
 
+/// Notes who has seen an alert.
+///
+/// # Errors
+/// [`StoreError::Unknown`] when none of this id is raised.
+pub async fn acknowledge(unit: &Unit, id: Uuid, by: &Principal) -> Result<(), StoreError> {
+    let seen = alert::ActiveModel {
+        acknowledged_by: Set(Some(Text(by.clone()))),
+        acknowledged_at: Set(Some(unit.now())),
+        ..Default::default()
+    };
+    let seen = alert::Entity::update_many()
+        .set(seen)
+        .filter(Column::Id.eq(id))
+        .filter(Column::ClearedAt.is_null())
+        .exec(unit.db())
+        .await?;
+    match seen.rows_affected {
+        1 => Ok(()),
+        _ => Err(StoreError::Unknown {
+            what: format!("raised alert {id}"),
+            known: Vec::new(),
+        }),
+    }
+}
+
 /// Clears an alert, if it is raised.
 ///
 /// # Errors

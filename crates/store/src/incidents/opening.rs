@@ -22,10 +22,6 @@ pub struct NewIncident {
     pub keyring: Uuid,
     /// The key.
     pub key: KeyId,
-    /// The rotation that moves what stands under the key.
-    pub rotation: Option<Uuid>,
-    /// Whether the key was replaced on it.
-    pub switched: bool,
     /// Since when others know the key, as far as it was said.
     pub since: Option<DateTime<Utc>>,
     /// What is known to stand under the key.
@@ -49,10 +45,10 @@ pub async fn open(
         state: Set(Text(IncidentState::Open)),
         keyring_id: Set(new.keyring),
         key_id: Set(Id(new.key)),
-        rotation_id: Set(new.rotation),
+        rotation_id: Set(None),
         reported_by: Set(Text(principal.clone())),
         opened_at: Set(unit.now()),
-        switched: Set(new.switched),
+        acted_at: Set(None),
         since: Set(new.since),
         exposure: Set(new.exposure.map(Json)),
         withheld: Set(new.withheld),

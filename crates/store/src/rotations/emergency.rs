@@ -5,7 +5,7 @@ use sea_orm::ActiveValue::{NotSet, Set};
 use uuid::Uuid;
 
 use crate::{
-    StoreError, Unit, batches,
+    StoreError, Unit, batches, incidents,
     keys::keyrings::Keyring,
     rotations::{
         self, Changes, LOOK_AGAIN, Rotation, sweeps,
@@ -58,6 +58,25 @@ pub async fn sweep(
     let started = rotations::by_id(unit.db(), started.id).await?;
     wake(unit, &started).await?;
     Ok(started)
+}
+
+/// Has a rotation that was started in the place of another answer what that one answered. Gives it as it is then.
+///
+/// # Errors
+/// [`StoreError::Stale`] where the rotation moved meanwhile.
+pub async fn take_over(
+    unit: &Unit,
+    earlier: &Rotation,
+    started: &Rotation,
+) -> Result<Rotation, StoreError> {
+    let changes = Changes {
+        urgent: Set(true),
+        incident_id: Set(earlier.incident_id),
+        ..Default::default()
+    };
+    update(unit, started, changes).await?;
+    incidents::hand_over(unit, earlier.id, started.id).await?;
+    rotations::by_id(unit.db(), started.id).await
 }
 
 /// Has a rotation under way hurry: its batches overtake others, it waits for leases and for nothing else, and whatever

@@ -149,6 +149,11 @@ impl Rotation {
         self.incident_id.is_some()
     }
 
+    /// Whether it replaces a compromised key, or did.
+    pub fn replaces_compromised(&self) -> bool {
+        self.is_emergency() && self.kind == RotationKind::Switch
+    }
+
     /// Whether a person put it on hold, and not what it met.
     pub fn is_paused_by_a_person(&self) -> bool {
         let because = self.paused_because.as_deref();

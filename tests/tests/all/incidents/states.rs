@@ -5,12 +5,13 @@ use std::{sync::Arc, time::Duration};
 use futures::future::join_all;
 use rekey_broker::LocalTransport;
 use rekey_domain::{
-    AlertKind, Found, KeyState, KeyringPolicy, QuarantineReason, RotationKind, RotationReason,
-    RotationState, Timing,
+    AlertKind, Found, KeyState, KeyringPolicy, Principal, QuarantineReason, RotationKind,
+    RotationReason, RotationState, Timing,
 };
 use rekey_operations::{
-    Report, Reported, RotationView, alert_views, pause_rotation, quarantine_views,
-    report_compromise, rotation_view, sweep_keyring, verify_audit,
+    Report, Reported, RotationView, alert_views, look_for_stragglers, pause_rotation,
+    quarantine_views, report_compromise, resume_rotation, rotation_view, sweep_keyring,
+    verify_audit,
 };
 use rekey_store::{keyrings, rotations};
 use rekey_tests::support::{Deployment, Engine, operator, phi, short, until};
@@ -383,4 +384,76 @@ async fn what_stands_under_a_key_that_was_never_primary_is_left_and_told_and_end
         assert!(forged.unwrap().says.contains("1 value(s)"), "{alerts:#?}");
     }))
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_person_put_on_hold_no_machine_lets_go_on_and_the_report_names_the_command() {
+    let clinic = standing_in(Some(RotationState::Grace), RotationKind::Switch).await;
+    let live = clinic.rotation(&phi()).await.unwrap().id;
+    pause_rotation(&clinic.services, live, &operator())
+        .await
+        .unwrap();
+    let report = Report {
+        key: "phi/1".parse().unwrap(),
+        reason: "seen".to_owned(),
+        since: None,
+    };
+    let siem = Principal::amqp("siem");
+    let reported = report_compromise(&clinic.services, &report, &siem).await;
+    let reported = reported.unwrap();
+    let resume = format!("rekey rotations resume {live}");
+    assert!(reported.notes[0].contains(&resume), "{:?}", reported.notes);
+    let view = rotation_view(&clinic.services, live, &operator()).await;
+    assert!(view.unwrap().paused_because.is_some());
+    resume_rotation(&clinic.services, live, &operator())
+        .await
+        .unwrap();
+    ends_well(&clinic, &reported).await;
+}
+
+/// The nightly schedule, and whoever asks beside it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_request_neither_takes_an_emergencys_place_nor_loses_its_incident() {
+    let clinic = standing_in(None, RotationKind::Switch).await;
+    let reported = report(&clinic, "phi/1").await;
+    let rotation = reported.rotation.unwrap();
+    let engine = Engine::start(&clinic.services);
+    clinic.reaches(&phi(), RotationState::Grace).await;
+    clinic.rotate(&phi()).await;
+    until("the request to be taken", async || {
+        let joined = clinic.audited("rotation.joined", "phi").await;
+        (joined > 0).then_some(())
+    })
+    .await;
+    engine.stop().await;
+    let view = ends_well(&clinic, &reported).await;
+    assert_eq!(view.id, rotation);
+}
+
+/// As after a source was restored: the key is handed out again, and a sweep moves what came back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_back_under_a_compromised_key_is_found_and_moved() {
+    let clinic = standing_in(None, RotationKind::Switch).await;
+    let keep = "CREATE TABLE kept AS SELECT ssn FROM patients WHERE id = 1";
+    clinic.in_source(keep).await;
+    let reported = report(&clinic, "phi/1").await;
+    ends_well(&clinic, &reported).await;
+    assert_eq!(
+        clinic
+            .count("SELECT count(*) FROM key WHERE emptied_at IS NOT NULL")
+            .await,
+        1
+    );
+    clinic
+        .in_source("UPDATE patients SET ssn = (SELECT ssn FROM kept) WHERE id = 1")
+        .await;
+    let found = look_for_stragglers(
+        &clinic.services,
+        &keyrings::by_name(clinic.services.store.db(), &phi())
+            .await
+            .unwrap(),
+    )
+    .await
+    .unwrap();
+    assert_eq!(found.values(), 1);
 }

@@ -134,6 +134,9 @@ fn show(incident: &IncidentView, app: &App) -> anyhow::Result<()> {
     for (name, value) in facts {
         output::line(&format!("{name:<22}{value}"))?;
     }
+    if let Some(needs) = &incident.needs {
+        output::line(needs)?;
+    }
     if let Some(why) = &incident.withheld {
         output::line(&format!("the first reason was not kept: {why}"))?;
     }

@@ -192,7 +192,9 @@ impl World {
     }
 
     fn request(&mut self, canary: bool) {
-        match decide_request(self.rotations.last().map(|live| live.rotation.state)) {
+        let latest = self.rotations.last();
+        let latest = latest.map(|live| (live.rotation.state, live.rotation.emergency));
+        match decide_request(latest) {
             RequestDecision::Join => return,
             RequestDecision::Supersede => self.supersede(),
             RequestDecision::Start => {}
@@ -533,10 +535,18 @@ proptest! {
 fn a_request_joins_while_batches_run_and_supersedes_later() {
     use RotationState::*;
     for state in [Requested, Distributing, ReEncrypting] {
-        assert_eq!(decide_request(Some(state)), RequestDecision::Join);
+        assert_eq!(decide_request(Some((state, false))), RequestDecision::Join);
     }
     for state in [Grace, Verifying, Failed] {
-        assert_eq!(decide_request(Some(state)), RequestDecision::Supersede);
+        assert_eq!(
+            decide_request(Some((state, false))),
+            RequestDecision::Supersede
+        );
+        let expected = match state {
+            RotationState::Failed => RequestDecision::Supersede,
+            _ => RequestDecision::Join,
+        };
+        assert_eq!(decide_request(Some((state, true))), expected);
     }
     assert_eq!(decide_request(None), RequestDecision::Start);
 }

@@ -44,25 +44,13 @@ struct Done {
 
 impl Case<'_> {
     /// Does it, and commits.
-    pub async fn answer(mut self, response: Response) -> Result<Reported, OperationError> {
-        let earlier = incidents::of_key(self.unit.db(), self.key.id).await?;
-        let earlier = earlier.into_iter().find(|one| one.state.is_open());
-        let incident = earlier
-            .as_ref()
-            .map_or_else(|| self.unit.new_id(), |one| one.id);
+    pub async fn answer(self, response: Response) -> Result<Reported, OperationError> {
+        // Held before the audit log's head, as whoever takes it up holds it.
+        let (incident, again) = self.incident().await?;
         let done = self.carry_out(response, incident).await?;
-        let switched = done.replaced_by.is_some();
-        match &earlier {
-            Some(earlier) => {
-                incidents::note_rotation(&self.unit, earlier.id, done.rotation, switched).await?;
-                if let Some(since) = self.report.since {
-                    incidents::known_since(&self.unit, earlier, since).await?;
-                    keys::known_since(&self.unit, &self.key, since).await?;
-                }
-            }
-            None => self.open(incident, &done).await?,
-        }
-        let again = earlier.is_some();
+        let acted = done.state == Some(KeyState::Compromised) || done.rotation.is_some();
+        let by_this = acted && !matches!(response, Response::Hurry | Response::Sweep { .. });
+        incidents::note_answer(&self.unit, incident, done.rotation, by_this).await?;
         self.write_down(incident, again, response, &done).await?;
         let reported = Reported {
             incident,
@@ -70,18 +58,47 @@ impl Case<'_> {
             key: self.key.name(&self.keyring),
             state: done.state.unwrap_or(self.key.state),
             replaced_by: done.replaced_by,
-            rotation: done.rotation,
+            rotation: match done.rotation {
+                Some(rotation) => Some(rotation),
+                None => {
+                    incidents::by_id(self.unit.db(), incident)
+                        .await?
+                        .rotation_id
+                }
+            },
             notes: self.notes(done.notes),
         };
         self.unit.commit().await?;
         Ok(reported)
     }
 
-    async fn carry_out(
-        &mut self,
-        response: Response,
-        incident: Uuid,
-    ) -> Result<Done, OperationError> {
+    /// The incident of an earlier report that nobody has ended, or a new one; and whether it is the former.
+    async fn incident(&self) -> Result<(Uuid, bool), OperationError> {
+        for earlier in incidents::of_key(self.unit.db(), self.key.id).await? {
+            let earlier = incidents::lock(&self.unit, earlier.id).await?;
+            if !earlier.state.is_open() {
+                continue;
+            }
+            if let Some(since) = self.report.since {
+                incidents::known_since(&self.unit, &earlier, since).await?;
+                keys::known_since(&self.unit, &self.key, since).await?;
+            }
+            return Ok((earlier.id, true));
+        }
+        let new = NewIncident {
+            id: self.unit.new_id(),
+            kind: IncidentKind::Compromised,
+            keyring: self.keyring.id,
+            key: self.key.id,
+            since: self.report.since,
+            exposure: exposure(self.unit.db(), &self.keyring, &self.key).await?,
+            withheld: self.withheld.clone(),
+        };
+        let opened = incidents::open(&self.unit, new, self.principal).await?;
+        Ok((opened.id, false))
+    }
+
+    async fn carry_out(&self, response: Response, incident: Uuid) -> Result<Done, OperationError> {
         match response {
             Response::Note | Response::Again => Ok(Done::default()),
             Response::Replace { supersede } => self.replace(supersede, incident).await,
@@ -207,6 +224,12 @@ impl Case<'_> {
     /// Nothing stands under a standby: it is never used, and a rotation that was about to waits for another.
     async fn drop_standby(&self) -> Result<Done, OperationError> {
         let unit = &self.unit;
+        if let Some(why) = self.held_for_a_person().await? {
+            return Ok(Done {
+                notes: vec![why],
+                ..Done::default()
+            });
+        }
         keys::compromise(unit, &self.keyring, &self.key, self.report.since).await?;
         let distributing = self.latest.as_ref().filter(|live| {
             live.kind == RotationKind::Switch && live.state == RotationState::Distributing
@@ -227,11 +250,11 @@ impl Case<'_> {
             return Ok(None);
         }
         let since = self.unit.now() - MACHINE_SWITCHES_EVERY;
-        let switched = incidents::machine_switched(self.unit.db(), self.keyring.id, since).await?;
+        let switched = incidents::machine_acted(self.unit.db(), self.keyring.id, since).await?;
         Ok(switched.then(|| {
             let key = self.key.name(&self.keyring);
             format!(
-                "the report of a machine had a key of this keyring replaced less than an hour ago, so this one replaces none: where it is true, a person says rekey compromise {key} --reason …"
+                "the report of a machine had a key of this keyring stopped less than an hour ago, so this one stops none: where it is true, a person says rekey compromise {key} --reason …"
             )
         }))
     }
@@ -240,22 +263,6 @@ impl Case<'_> {
     fn on_hold_by_a_person(&self, live: &Rotation) -> Option<String> {
         let because = live.paused_because.as_ref().filter(|_| live.paused)?;
         (is_machine(self.principal) && live.is_paused_by_a_person()).then(|| because.clone())
-    }
-
-    async fn open(&self, id: Uuid, done: &Done) -> Result<(), OperationError> {
-        let new = NewIncident {
-            id,
-            kind: IncidentKind::Compromised,
-            keyring: self.keyring.id,
-            key: self.key.id,
-            rotation: done.rotation,
-            switched: done.replaced_by.is_some(),
-            since: self.report.since,
-            exposure: exposure(self.unit.db(), &self.keyring, &self.key).await?,
-            withheld: self.withheld.clone(),
-        };
-        incidents::open(&self.unit, new, self.principal).await?;
-        Ok(())
     }
 
     /// The reason goes into the details of the incident's entry, which are sealed, and nowhere else.

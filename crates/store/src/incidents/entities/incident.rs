@@ -21,7 +21,7 @@ pub struct Model {
     pub rotation_id: Option<Uuid>,
     pub reported_by: Text<Principal>,
     pub opened_at: DateTimeUtc,
-    pub switched: bool,
+    pub acted_at: Option<DateTimeUtc>,
     pub since: Option<DateTimeUtc>,
     pub exposure: Option<Json<Exposure>>,
     pub withheld: Option<String>,

@@ -38,7 +38,7 @@ impl Args {
     }
 }
 
-/// Reports it; exit code 3 where a person has to do something before all is replaced and moved.
+/// Reports it, and says what came of it; with `--wait` ends as the rotation does that moves the rows.
 pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
     if args.plan {
         let plan = compromise_plan(&app.services, &args.key, &app.principal).await?;
@@ -54,6 +54,8 @@ pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
     let reported = report_compromise(&app.services, &report, &app.principal).await?;
     match (args.wait.is_asked(), reported.rotation) {
         (true, Some(rotation)) => {
+            output::note(&format!("incident {}", reported.incident));
+            reported.notes.iter().for_each(|note| output::note(note));
             let find = async || {
                 rotation_view(&app.services, rotation, &app.principal)
                     .await
