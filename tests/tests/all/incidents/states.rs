@@ -434,8 +434,8 @@ async fn another_request_neither_takes_an_emergencys_place_nor_loses_its_inciden
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_comes_back_under_a_compromised_key_is_found_and_moved() {
     let clinic = standing_in(None, RotationKind::Switch).await;
-    let keep = "CREATE TABLE kept AS SELECT ssn FROM patients WHERE id = 1";
-    clinic.in_source(keep).await;
+    let backup = sqlx::query_scalar("SELECT ssn FROM patients WHERE id = 1");
+    let backup: Vec<u8> = backup.fetch_one(&clinic.source).await.unwrap();
     let reported = report(&clinic, "phi/1").await;
     ends_well(&clinic, &reported).await;
     assert_eq!(
@@ -444,9 +444,8 @@ async fn what_comes_back_under_a_compromised_key_is_found_and_moved() {
             .await,
         1
     );
-    clinic
-        .in_source("UPDATE patients SET ssn = (SELECT ssn FROM kept) WHERE id = 1")
-        .await;
+    let restore = sqlx::query("UPDATE patients SET ssn = ? WHERE id = 1").bind(backup);
+    restore.execute(&clinic.source).await.unwrap();
     let found = look_for_stragglers(
         &clinic.services,
         &keyrings::by_name(clinic.services.store.db(), &phi())
