@@ -47,7 +47,7 @@ async fn a_copy_from_before_the_last_rotation_is_mended_by_another() {
     for refused in [&["apply"][..], &["apply", "--plan"]] {
         let refused = clinic.rekey(refused);
         assert_eq!(refused.code, 4, "{}", refused.stderr);
-        let why = "6 value(s) of keyring phi stand under phi/3";
+        let why = "12 value(s) of keyring phi stand under phi/3";
         assert!(refused.stderr.contains(why), "{}", refused.stderr);
     }
     fs::write(&config, said).unwrap();
