@@ -8,6 +8,7 @@ use rekey_store::{
     ConnectionTrait,
     audit::{self, AuditEntry, DETAILS_COLUMN_ID},
 };
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use self::writers::Writers;
@@ -143,31 +144,13 @@ fn check_link(entry: &AuditEntry, last: &(i64, Vec<u8>)) -> Vec<String> {
 pub(crate) async fn opened(
     services: &Services,
     entry: &AuditEntry,
-) -> Result<Option<serde_json::Value>, OperationError> {
+) -> Result<Option<Value>, OperationError> {
     let page = audit::page(services.store.db(), entry.sequence - 1, 1).await?;
     let details = page.into_iter().next().and_then(|(_, details)| details);
-    let Some(details) = details else {
-        return Ok(None);
-    };
-    let Ok(ciphertext) = Ciphertext::parse(&details) else {
-        return Ok(None);
-    };
-    let keyring = Desired::audit_keyring().name;
-    let key = services
-        .client
-        .decryption_key(&keyring, ciphertext.key_id())
-        .await;
-    let Ok(key) = key else { return Ok(None) };
-    let bound =
-        rekey_envelope::associated_data(DETAILS_COLUMN_ID, &[BindValue::Integer(entry.sequence)]);
-    let Ok(opened) = key.decrypt(&ciphertext, &bound) else {
-        return Ok(None);
-    };
-    if Sha256::digest(&*opened)[..] != entry.details_hash {
-        return Ok(None);
-    }
-    let salted: Option<serde_json::Value> = serde_json::from_slice(&opened).ok();
-    Ok(salted.map(|mut salted| salted["details"].take()))
+    Ok(match read(services, entry, details.as_deref()).await {
+        Ok(Details::Whole(mut salted)) => salted.get_mut("details").map(Value::take),
+        _ => None,
+    })
 }
 
 async fn check_details(
@@ -176,31 +159,50 @@ async fn check_details(
     details: Option<&[u8]>,
 ) -> Result<Option<String>, OperationError> {
     let sequence = entry.sequence;
+    Ok(match read(services, entry, details).await? {
+        Details::Whole(_) => None,
+        Details::Lost => Some(format!("entry {sequence} has lost its details")),
+        Details::Wrong(why) => Some(format!("the details of entry {sequence} {why}")),
+    })
+}
+
+/// The details of an entry, as they stand.
+enum Details {
+    /// What was hashed, and what it says.
+    Whole(Value),
+    /// Not there.
+    Lost,
+    /// What is wrong with them.
+    Wrong(String),
+}
+
+async fn read(
+    services: &Services,
+    entry: &AuditEntry,
+    details: Option<&[u8]>,
+) -> Result<Details, OperationError> {
     let Some(details) = details else {
-        return Ok(Some(format!("entry {sequence} has lost its details")));
+        return Ok(Details::Lost);
     };
     let Ok(ciphertext) = Ciphertext::parse(details) else {
-        return Ok(Some(format!(
-            "the details of entry {sequence} are not ciphertext"
-        )));
+        return Ok(Details::Wrong("are not ciphertext".to_owned()));
     };
     let keyring = Desired::audit_keyring().name;
-    let key = match services
+    let key = services
         .client
         .decryption_key(&keyring, ciphertext.key_id())
-        .await
-    {
+        .await;
+    let key = match key {
         Ok(key) => key,
         Err(error) if error.is_retryable() => return Err(error.into()),
-        Err(error) => {
-            return Ok(Some(format!(
-                "the details of entry {sequence} cannot be read: {error}"
-            )));
-        }
+        Err(error) => return Ok(Details::Wrong(format!("cannot be read: {error}"))),
     };
-    let bound = rekey_envelope::associated_data(DETAILS_COLUMN_ID, &[BindValue::Integer(sequence)]);
-    let whole = key
-        .decrypt(&ciphertext, &bound)
-        .is_ok_and(|opened| Sha256::digest(&*opened)[..] == entry.details_hash);
-    Ok((!whole).then(|| format!("the details of entry {sequence} were changed")))
+    let bound =
+        rekey_envelope::associated_data(DETAILS_COLUMN_ID, &[BindValue::Integer(entry.sequence)]);
+    let opened = key.decrypt(&ciphertext, &bound).ok();
+    let whole = opened.filter(|opened| Sha256::digest(&**opened)[..] == entry.details_hash);
+    Ok(match whole {
+        Some(salted) => Details::Whole(serde_json::from_slice(&salted).unwrap_or_default()),
+        None => Details::Wrong("were changed".to_owned()),
+    })
 }

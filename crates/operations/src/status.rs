@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::{
     Action, AlertView, IncidentView, OperationError, RotationView, Services, authorise,
     certificates::key_set,
-    incidents::views as incident_views,
+    incidents::views::{raised, unresolved},
     keys::{master::unopened, views::key_name},
     rotations::{stragglers, views::view},
     work::workers::{self, WorkerView},
@@ -72,8 +72,8 @@ pub async fn status(services: &Services, principal: &Principal) -> Result<Status
         quarantined,
         dead_letters,
         outbox: outbox::depth(&services.store).await?,
-        incidents: incident_views::unresolved(services).await?,
-        alerts: incident_views::raised(services).await?,
+        incidents: unresolved(services).await?,
+        alerts: raised(services).await?,
         unsigned_certificates: unsigned.iter().map(|rotation| rotation.id).collect(),
         needs_a_person: Vec::new(),
     };

@@ -40,8 +40,6 @@ pub struct Incident {
     pub reported_by: Principal,
     /// When, by the store's clock.
     pub opened_at: DateTime<Utc>,
-    /// When a report had the key replaced, or never used.
-    pub acted_at: Option<DateTime<Utc>>,
     /// Since when the key is held to be known to others, as reporters said.
     pub since: Option<DateTime<Utc>>,
     /// What was last known to stand under the key, when it was reported.
@@ -75,7 +73,6 @@ impl From<incident::Model> for Incident {
             rotation_id: row.rotation_id,
             reported_by: row.reported_by.0,
             opened_at: row.opened_at,
-            acted_at: row.acted_at,
             since: row.since,
             exposure: row.exposure.map(|Json(exposure)| exposure),
             withheld: row.withheld,

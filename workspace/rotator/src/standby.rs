@@ -28,7 +28,7 @@ impl Handler for MakeStandby {
         let made = self.make(&keyring, job).await;
         // An emergency waits for no person: it is ordered again.
         let waits = |last: &rotations::Rotation| {
-            last.state == RotationState::Requested && !last.is_emergency()
+            last.state == RotationState::Requested && !last.lacks_its_key()
         };
         match waiting.filter(waits) {
             Some(waiting) => or_pause(job, &waiting, made).await,

@@ -12,8 +12,6 @@ pub enum AlertKind {
     UnknownKeyReported,
     /// Values stand under a key that was never primary: forged.
     NeverActive,
-    /// Values came under a compromised key when nobody could write under it any more.
-    WrittenAfterCompromise,
     /// A key became primary without the proof that its keyring asks for.
     BackupWaived,
     /// No value is left under a compromised key.
@@ -47,7 +45,7 @@ impl AlertKind {
     /// How soon a person is needed.
     pub fn severity(self) -> Severity {
         match self {
-            Self::NeverActive | Self::WrittenAfterCompromise => Severity::Critical,
+            Self::NeverActive => Severity::Critical,
             Self::UnknownKeyReported | Self::BackupWaived => Severity::High,
             Self::KeyMayBeDestroyed => Severity::Low,
         }

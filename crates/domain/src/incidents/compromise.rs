@@ -1,9 +1,12 @@
 //! What the report of a compromised key leads to, by the key's state and by what its keyring is in the middle of.
 
+use serde::Serialize;
+
 use crate::{KeyState, RotationKind, RotationState};
 
 /// What a report does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Response {
     /// An incident and nothing else: nothing stands under the key, or nothing may be read under it.
     Note,
@@ -51,93 +54,51 @@ pub fn respond(key: KeyState, latest: Option<(RotationKind, RotationState)>) -> 
 mod tests {
     use super::*;
 
-    const KINDS: [RotationKind; 2] = RotationKind::ALL;
-
     /// The design's table, cell by cell: primary, replaced, standby.
     #[test]
     fn each_state_of_a_rotation_has_its_answer() {
         use Response::*;
         use RotationKind::{Sweep as OfSweep, Switch};
         use RotationState::*;
-        let (replace, sweep) = (
-            |supersede| Replace { supersede },
-            |supersede| Sweep { supersede },
-        );
-        let table = [
-            (None, replace(false), sweep(false), OrderStandby),
-            (
-                Some((Switch, Completed)),
-                replace(false),
-                sweep(false),
-                OrderStandby,
-            ),
-            (
-                Some((Switch, Cancelled)),
-                replace(false),
-                sweep(false),
-                OrderStandby,
-            ),
-            (
-                Some((Switch, Superseded)),
-                replace(false),
-                sweep(false),
-                OrderStandby,
-            ),
-            (
-                Some((Switch, Requested)),
-                replace(true),
-                Hurry,
-                OrderStandby,
-            ),
-            (Some((Switch, Distributing)), replace(true), Hurry, Restart),
-            (
-                Some((Switch, ReEncrypting)),
-                replace(true),
-                Hurry,
-                OrderStandby,
-            ),
-            (Some((Switch, Grace)), replace(true), Hurry, OrderStandby),
-            (
-                Some((Switch, Verifying)),
-                replace(true),
-                Hurry,
-                OrderStandby,
-            ),
-            (
-                Some((Switch, Failed)),
-                replace(true),
-                sweep(true),
-                OrderStandby,
-            ),
-            (
-                Some((OfSweep, Verifying)),
-                replace(true),
-                sweep(true),
-                OrderStandby,
-            ),
-            (
-                Some((OfSweep, Failed)),
-                replace(true),
-                sweep(true),
-                OrderStandby,
-            ),
-            (
-                Some((OfSweep, Completed)),
-                replace(false),
-                sweep(false),
-                OrderStandby,
-            ),
-        ];
-        for (latest, primary, replaced, standby) in table {
+        let check = |latest, primary, replaced, standby| {
             assert_eq!(respond(KeyState::Active, latest), primary, "{latest:?}");
             assert_eq!(respond(KeyState::Inactive, latest), replaced, "{latest:?}");
             assert_eq!(respond(KeyState::Pending, latest), standby, "{latest:?}");
+        };
+        let replace = |supersede| Replace { supersede };
+        let sweep = |supersede| Sweep { supersede };
+        check(None, replace(false), sweep(false), OrderStandby);
+        for kind in RotationKind::ALL {
+            for over in [Completed, Cancelled, Superseded] {
+                check(
+                    Some((kind, over)),
+                    replace(false),
+                    sweep(false),
+                    OrderStandby,
+                );
+            }
+            check(
+                Some((kind, Failed)),
+                replace(true),
+                sweep(true),
+                OrderStandby,
+            );
         }
+        for live in [Requested, ReEncrypting, Grace, Verifying] {
+            check(Some((Switch, live)), replace(true), Hurry, OrderStandby);
+        }
+        check(Some((Switch, Distributing)), replace(true), Hurry, Restart);
+        check(
+            Some((OfSweep, Verifying)),
+            replace(true),
+            sweep(true),
+            OrderStandby,
+        );
     }
 
     #[test]
     fn what_is_superseded_may_be() {
-        for (kind, state) in KINDS
+        for (kind, state) in RotationKind::ALL
             .into_iter()
             .flat_map(|kind| RotationState::ALL.map(|state| (kind, state)))
         {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use rekey_domain::{
     AlertKind, Found, KeyName, KeyRef, KeyState, OnCompromise, Principal, PrincipalKind, Purpose,
-    Response, RotationState, respond,
+    Response, respond,
 };
 use rekey_messages::Event;
 use rekey_store::{
@@ -23,11 +23,10 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use self::case::Case;
-use crate::{
-    Action, OperationError, Services, access::audited::reason, authorise,
-    rotations::rotate::PUBLISH,
-};
+use crate::{Action, OperationError, Services, access::audited::reason, authorise};
 
+/// Marks in the inbox that a report was taken.
+const REPORT: &str = "operations.report";
 /// So long is waited for the key that seals the report's details.
 const PEN_WITHIN: Duration = Duration::from_secs(1);
 /// The most that a reason may say, in bytes.
@@ -132,7 +131,7 @@ async fn take(
     let (pen, withheld) = pen(services, principal).await;
     let unit = services.store.begin().await?;
     if let Some(event) = event
-        && !inbox::first_sight(&unit, event, PUBLISH).await?
+        && !inbox::first_sight(&unit, event, REPORT).await?
     {
         return Ok(None);
     }
@@ -224,8 +223,7 @@ fn stops(keyring: &Keyring) -> bool {
 }
 
 fn response(key: &Key, latest: Option<&Rotation>) -> Response {
-    let is_being_replaced = latest
-        .is_some_and(|latest| latest.is_emergency() && latest.state == RotationState::Requested);
+    let is_being_replaced = latest.is_some_and(Rotation::lacks_its_key);
     match (key.state, key.reported_at) {
         (KeyState::Active, Some(_)) if is_being_replaced => Response::Again,
         (state, _) => respond(state, latest.map(|latest| (latest.kind, latest.state))),

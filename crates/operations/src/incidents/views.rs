@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use rekey_domain::{
     AlertKind, IncidentKind, IncidentState, KeyId, KeyName, KeyState, KeyringName, Principal,
-    RotationState, Severity,
+    Severity,
 };
 use rekey_store::{
     alerts::{self, Alert},
@@ -173,9 +173,7 @@ async fn view(services: &Services, incident: Incident) -> Result<IncidentView, O
 /// A key that a machine reported, and that goes on as another was stopped for a machine just before.
 fn needs(key: &Key, keyring: &Keyring, latest: Option<Rotation>) -> Option<String> {
     let goes_on = matches!(key.state, KeyState::Active | KeyState::Pending);
-    let is_replaced = latest.is_some_and(|latest| {
-        latest.replaces_compromised() && latest.state == RotationState::Requested
-    });
+    let is_replaced = latest.as_ref().is_some_and(Rotation::lacks_its_key);
     let name = key.name(keyring);
     (goes_on && !is_replaced).then(|| {
         format!("{name} was reported and nothing was done about it: where it is true, rekey compromise {name} --reason TEXT")
@@ -224,9 +222,6 @@ fn says(alert: &Alert) -> String {
         ),
         AlertKind::NeverActive => format!(
             "{figure} value(s) stand under {subject}, which was never primary: somebody else wrote them; rekey quarantine list"
-        ),
-        AlertKind::WrittenAfterCompromise => format!(
-            "{figure} value(s) came under {subject} when nobody of ours could write under it any more; rekey quarantine list"
         ),
         AlertKind::BackupWaived => {
             format!("{subject} became primary in an emergency without a proved backup")

@@ -32,8 +32,7 @@ pub async fn cancel_rotation(
             "rotation {id} is {state}; only one that is under way or has failed is cancelled"
         )));
     }
-    let waits = rotation.is_emergency() && state == RotationState::Requested;
-    if waits && lacks_a_key(&asked.unit, rotation.keyring_id).await? {
+    if rotation.lacks_its_key() && lacks_a_key(&asked.unit, rotation.keyring_id).await? {
         return Err(OperationError::Refused(format!(
             "rotation {id} replaces a compromised key, and nothing is encrypted until it has; it is cancelled once it has switched"
         )));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rekey_domain::{Principal, RotationState};
+use rekey_domain::Principal;
 use rekey_messages::RotationDue;
 use rekey_runtime::{Job, JobError};
 use rekey_store::{
@@ -110,7 +110,8 @@ pub async fn or_pause(
     done: Result<(), OperationError>,
 ) -> Result<(), JobError> {
     let error = match done {
-        Err(error) if error.pauses() && !replaces(seen) => error,
+        // What replaces a compromised key waits for no person, and is tried again.
+        Err(error) if error.pauses() && !seen.lacks_its_key() => error,
         done => return Ok(done?),
     };
     let Some(unit) = job.begin().await? else {
@@ -123,11 +124,6 @@ pub async fn or_pause(
     unit.commit().await?;
     tracing::error!(rotation = %seen.id, %error, "the rotation is paused; mend the cause, then rekey rotations resume");
     Ok(())
-}
-
-/// Whether it still has to replace a compromised key: that waits for no person, and is tried again.
-fn replaces(seen: &Rotation) -> bool {
-    seen.is_emergency() && seen.state == RotationState::Requested
 }
 
 async fn live(unit: &Unit, id: Uuid) -> Result<Rotation, OperationError> {

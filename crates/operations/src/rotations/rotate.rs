@@ -17,7 +17,7 @@ use crate::{
 /// Where events of our own programs come from.
 const SOURCE: &str = "/rekey";
 /// Marks in the inbox that an event from outside was taken.
-pub(crate) const PUBLISH: &str = "operations.publish";
+const PUBLISH: &str = "operations.publish";
 
 /// Asks for a rotation of a keyring that is not urgent; see [`request_rotation`].
 ///

@@ -49,13 +49,7 @@ pub async fn sweep(
     principal: &Principal,
 ) -> Result<Rotation, StoreError> {
     let started = sweeps::start(unit, keyring, &[], RotationReason::Request, principal).await?;
-    let changes = Changes {
-        urgent: Set(true),
-        incident_id: Set(Some(incident)),
-        ..Default::default()
-    };
-    update(unit, &started, changes).await?;
-    let started = rotations::by_id(unit.db(), started.id).await?;
+    let started = answer(unit, &started, Some(incident)).await?;
     wake(unit, &started).await?;
     Ok(started)
 }
@@ -69,13 +63,22 @@ pub async fn take_over(
     earlier: &Rotation,
     started: &Rotation,
 ) -> Result<Rotation, StoreError> {
+    incidents::hand_over(unit, earlier.id, started.id).await?;
+    answer(unit, started, earlier.incident_id).await
+}
+
+/// Has a rotation that was just started answer a report. Gives it as it is then.
+async fn answer(
+    unit: &Unit,
+    started: &Rotation,
+    incident: Option<Uuid>,
+) -> Result<Rotation, StoreError> {
     let changes = Changes {
         urgent: Set(true),
-        incident_id: Set(earlier.incident_id),
+        incident_id: Set(incident),
         ..Default::default()
     };
     update(unit, started, changes).await?;
-    incidents::hand_over(unit, earlier.id, started.id).await?;
     rotations::by_id(unit.db(), started.id).await
 }
 

@@ -149,6 +149,11 @@ impl Rotation {
         self.incident_id.is_some()
     }
 
+    /// Whether it still has to replace a compromised key.
+    pub fn lacks_its_key(&self) -> bool {
+        self.is_emergency() && self.state == RotationState::Requested
+    }
+
     /// Whether it replaces a compromised key, or did.
     pub fn replaces_compromised(&self) -> bool {
         self.is_emergency() && self.kind == RotationKind::Switch

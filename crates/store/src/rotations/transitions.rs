@@ -177,8 +177,7 @@ pub async fn switch(
         ..Default::default()
     };
     move_to(unit, rotation, RotationState::ReEncrypting, changes).await?;
-    order_standby(unit, keyring).await?;
-    tell(unit, keyring).await?;
+    keys_changed(unit, keyring).await?;
     wake(unit, rotation).await?;
     let name = standby.name(keyring);
     let details = json!({ "rotation": rotation.id, "key_id": standby.id, "algorithm": standby.algorithm, "backup": policy.backup });

@@ -8,13 +8,14 @@ use rekey_domain::{
     AlertKind, Found, KeyState, KeyringPolicy, Principal, QuarantineReason, RotationKind,
     RotationReason, RotationState, Timing,
 };
+use rekey_messages::StragglersWanted;
 use rekey_operations::{
-    Report, Reported, RotationView, alert_views, look_for_stragglers, pause_rotation,
-    quarantine_views, report_compromise, resume_rotation, rotation_view, sweep_keyring,
-    verify_audit,
+    Report, Reported, RotationView, alert_views, pause_rotation, quarantine_views,
+    report_compromise, resume_rotation, rotation_view, sweep_keyring, verify_audit,
 };
 use rekey_store::{keyrings, rotations};
 use rekey_tests::support::{Deployment, Engine, operator, phi, short, until};
+use uuid::Uuid;
 
 /// Longer than a test waits: what ends in time has cut them.
 fn long() -> KeyringPolicy {
@@ -149,11 +150,9 @@ async fn report(clinic: &Deployment, key: &str) -> Reported {
         .unwrap()
 }
 
-/// Runs everything until the rotation of a report is over, and looks at what it left.
-async fn ends_well(clinic: &Deployment, reported: &Reported) -> RotationView {
-    clinic.assert_reads_back().await;
+/// Runs everything until a rotation has completed.
+async fn completes(clinic: &Deployment, rotation: Uuid) -> RotationView {
     let engine = Engine::start(&clinic.services);
-    let rotation = reported.rotation.unwrap();
     let view = until("the end of an emergency", async || {
         let view = rotation_view(&clinic.services, rotation, &operator()).await;
         let view = view.unwrap();
@@ -162,6 +161,13 @@ async fn ends_well(clinic: &Deployment, reported: &Reported) -> RotationView {
     })
     .await;
     engine.stop().await;
+    view
+}
+
+/// Runs everything until the rotation of a report is over, and looks at what it left.
+async fn ends_well(clinic: &Deployment, reported: &Reported) -> RotationView {
+    clinic.assert_reads_back().await;
+    let view = completes(clinic, reported.rotation.unwrap()).await;
     let key = clinic.key_id(&phi(), reported.key.version).await;
     assert_eq!(clinic.under(Found::Key(key)).await, 0);
     clinic.assert_reads_back().await;
@@ -214,22 +220,9 @@ async fn the_primary_key_is_replaced_whatever_its_keyring_is_in_the_middle_of() 
         let reported = report(&clinic, &primary.key.to_string()).await;
         assert_eq!(reported.state, KeyState::Compromised, "{state:?}");
         let next = reported.replaced_by.clone().unwrap();
-        let now = clinic
-            .services
-            .client
-            .encryption_key(&phi(), 1)
-            .await
-            .unwrap();
-        clinic.services.client.keyring_changed(&phi());
-        let now = match now.id() == primary.key_id {
-            true => clinic
-                .services
-                .client
-                .encryption_key(&phi(), 1)
-                .await
-                .unwrap(),
-            false => now,
-        };
+        let client = &clinic.services.client;
+        client.keyring_changed(&phi());
+        let now = client.encryption_key(&phi(), 1).await.unwrap();
         assert_eq!(
             now.id(),
             clinic.key_id(&phi(), next.version).await,
@@ -362,15 +355,7 @@ async fn what_stands_under_a_key_that_was_never_primary_is_left_and_told_and_end
         let forge = "UPDATE patients SET ssn = CAST(substr(ssn, 1, 1) || ? || substr(ssn, 6) AS BLOB) WHERE id = 5";
         let forge = sqlx::query(forge).bind(id.to_bytes().to_vec());
         forge.execute(&clinic.source).await.unwrap();
-        let engine = Engine::start(&clinic.services);
-        let view = until("the end of an emergency", async || {
-            let view = rotation_view(&clinic.services, rotation, &operator()).await;
-            let view = view.unwrap();
-            assert_ne!(view.state, RotationState::Failed, "{:?}", view.failure);
-            (view.state == RotationState::Completed).then_some(view)
-        })
-        .await;
-        engine.stop().await;
+        let view = completes(&clinic, rotation).await;
         assert_eq!(view.quarantined, 1, "{reported}");
         let met = quarantine_views(&clinic.services, &operator())
             .await
@@ -446,13 +431,19 @@ async fn what_comes_back_under_a_compromised_key_is_found_and_moved() {
     );
     let restore = sqlx::query("UPDATE patients SET ssn = ? WHERE id = 1").bind(backup);
     restore.execute(&clinic.source).await.unwrap();
-    let found = look_for_stragglers(
-        &clinic.services,
-        &keyrings::by_name(clinic.services.store.db(), &phi())
-            .await
-            .unwrap(),
-    )
-    .await
-    .unwrap();
-    assert_eq!(found.values(), 1);
+    let unit = clinic.services.store.begin().await.unwrap();
+    let look = StragglersWanted { keyring: phi() };
+    unit.send(&look).await.unwrap();
+    unit.commit().await.unwrap();
+    let engine = Engine::start(&clinic.services);
+    until("a sweep of what came back", async || {
+        let sweep = clinic.rotation(&phi()).await?;
+        let completed = sweep.state == RotationState::Completed;
+        (sweep.kind == RotationKind::Sweep && completed).then_some(())
+    })
+    .await;
+    engine.stop().await;
+    let old = clinic.key_id(&phi(), 1).await;
+    assert_eq!(clinic.under(Found::Key(old)).await, 0);
+    clinic.assert_reads_back().await;
 }

@@ -112,8 +112,7 @@ impl Case<'_> {
     async fn replace(&self, supersede: bool, incident: Uuid) -> Result<Done, OperationError> {
         let unit = &self.unit;
         let standby = keys::standby(unit.db(), self.keyring.id).await?;
-        let held = self.held_for_a_person().await?;
-        if let Some(why) = held {
+        if let Some(why) = self.held_for_a_person().await? {
             if self.key.reported_at.is_none() {
                 keys::note_report(unit, &self.key, self.report.since).await?;
             }
@@ -122,10 +121,10 @@ impl Case<'_> {
                 ..Done::default()
             });
         }
-        let stays_on_hold = self.latest.as_ref().filter(|_| supersede);
-        let on_hold = stays_on_hold.and_then(|live| self.on_hold_by_a_person(live));
-        if let Some(latest) = self.latest.as_ref().filter(|_| supersede) {
-            rotations::supersede(unit, latest).await?;
+        let earlier = self.latest.as_ref().filter(|_| supersede);
+        let on_hold = earlier.and_then(|live| self.on_hold_by_a_person(live));
+        if let Some(earlier) = earlier {
+            rotations::supersede(unit, earlier).await?;
         }
         let stopped = standby.is_some() || stops(&self.keyring);
         if stopped {
@@ -134,8 +133,8 @@ impl Case<'_> {
             keys::note_report(unit, &self.key, self.report.since).await?;
         }
         let started = emergency::start(unit, &self.keyring, incident, self.principal).await?;
-        if let Some(latest) = self.latest.as_ref().filter(|_| supersede) {
-            incidents::hand_over(unit, latest.id, started.id).await?;
+        if let Some(earlier) = earlier {
+            incidents::hand_over(unit, earlier.id, started.id).await?;
         }
         let replaced_by = match standby {
             Some(_) => rotations::switch(unit, &self.pen, &started, &self.keyring).await?,
@@ -144,12 +143,7 @@ impl Case<'_> {
                 None
             }
         };
-        let mut notes = Vec::new();
-        if let Some(why) = on_hold {
-            let started = rotations::by_id(unit.db(), started.id).await?;
-            rotations::pause(unit, &started, &why).await?;
-            notes.push(resume(started.id));
-        }
+        let mut notes = self.hold_on(started.id, on_hold).await?;
         if replaced_by.is_none() {
             notes.push(self.no_standby(stopped));
         }
@@ -178,7 +172,6 @@ impl Case<'_> {
         let unit = &self.unit;
         keys::compromise(unit, &self.keyring, &self.key, self.report.since).await?;
         rotations::tell(unit, &self.keyring).await?;
-        let mut notes = Vec::new();
         let earlier = self.latest.as_ref().filter(|_| supersede);
         let on_hold = earlier.and_then(|live| self.on_hold_by_a_person(live));
         if let Some(earlier) = earlier {
@@ -188,10 +181,7 @@ impl Case<'_> {
         if let Some(earlier) = earlier {
             incidents::hand_over(unit, earlier.id, started.id).await?;
         }
-        if let Some(why) = on_hold {
-            rotations::pause(unit, &started, &why).await?;
-            notes.push(resume(started.id));
-        }
+        let notes = self.hold_on(started.id, on_hold).await?;
         Ok(Done {
             state: Some(KeyState::Compromised),
             rotation: Some(started.id),
@@ -207,12 +197,8 @@ impl Case<'_> {
         rotations::tell(unit, &self.keyring).await?;
         let live = self.latest.as_ref().expect("what hurries is under way");
         emergency::hurry(unit, live, incident).await?;
-        let mut notes = Vec::new();
-        if let Some(why) = self.on_hold_by_a_person(live) {
-            let hurrying = rotations::by_id(unit.db(), live.id).await?;
-            rotations::pause(unit, &hurrying, &why).await?;
-            notes.push(resume(live.id));
-        }
+        let on_hold = self.on_hold_by_a_person(live);
+        let notes = self.hold_on(live.id, on_hold).await?;
         Ok(Done {
             state: Some(KeyState::Compromised),
             rotation: Some(live.id),
@@ -265,6 +251,22 @@ impl Case<'_> {
         (is_machine(self.principal) && live.is_paused_by_a_person()).then(|| because.clone())
     }
 
+    /// Keeps a rotation on hold for why a person put it there, if one did. Gives what to say of it.
+    async fn hold_on(
+        &self,
+        rotation: Uuid,
+        why: Option<String>,
+    ) -> Result<Vec<String>, OperationError> {
+        let Some(why) = why else {
+            return Ok(Vec::new());
+        };
+        let goes_on = rotations::by_id(self.unit.db(), rotation).await?;
+        rotations::pause(&self.unit, &goes_on, &why).await?;
+        Ok(vec![format!(
+            "a person put the rotation on hold, and no machine lets it go on: rekey rotations resume {rotation}"
+        )])
+    }
+
     /// The reason goes into the details of the incident's entry, which are sealed, and nowhere else.
     async fn write_down(
         &self,
@@ -284,7 +286,7 @@ impl Case<'_> {
                     "key_id": self.key.id,
                     "incident": incident,
                     "was": self.key.state,
-                    "response": format!("{response:?}"),
+                    "response": response,
                     "rotation": done.rotation,
                 }),
             };
@@ -311,10 +313,4 @@ impl Case<'_> {
         }
         notes
     }
-}
-
-fn resume(rotation: Uuid) -> String {
-    format!(
-        "a person put the rotation on hold, and no machine lets it go on: rekey rotations resume {rotation}"
-    )
 }
