@@ -6,14 +6,6 @@ use std::{
     sync::OnceLock,
 };
 
-/// Every program.
-const PROGRAMS: [&str; 4] = [
-    "rekey",
-    "rekey-scheduler",
-    "rekey-rotator",
-    "rekey-re-encryptor",
-];
-
 /// The path of the debug build of a program, such as `rekey-rotator`, in the folder that
 /// `REKEY_TEST_PROGRAMS` names or else built here. Crash points exist in debug builds only.
 ///
@@ -35,7 +27,7 @@ pub fn programs() -> &'static Path {
         }
         let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let target = target_folder(&workspace);
-        build(&workspace, &target, &["rekey/services"]);
+        build(&workspace, &target, &["--tests"], &["rekey/services"]);
         target.join("debug")
     })
 }
@@ -44,12 +36,14 @@ pub(crate) fn target_folder(workspace: &Path) -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from)
 }
 
-pub(crate) fn build(workspace: &Path, target: &Path, features: &[&str]) {
+/// Builds the programs with the features that `cargo test --workspace` has, and so with the dependencies that it built:
+/// `tests` selects some tests, as dependencies of tests have features too. By package, nearly all of them would be built
+/// once more.
+pub(crate) fn build(workspace: &Path, target: &Path, tests: &[&str], features: &[&str]) {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let packages = PROGRAMS.iter().flat_map(|name| ["--package", name]);
     let built = Command::new(cargo)
-        .args(["build", "--quiet", "--locked", "--bins"])
-        .args(packages)
+        .args(["build", "--quiet", "--locked", "--workspace", "--bins"])
+        .args(tests)
         .args(["--features", &features.join(",")])
         .env("CARGO_TARGET_DIR", target)
         .current_dir(workspace)
