@@ -7,7 +7,7 @@ use sqlx::PgPool;
 /// Clock ticks of `/proc`; Linux shows a hundred a second to programs, whatever it counts in.
 const TICKS_A_SECOND: f64 = 100.0;
 
-/// Who is watched, and what they had used when it began.
+/// The processes that are watched, and what they had used at the start.
 pub struct Watch {
     watched: Vec<(String, u32)>,
     before: BTreeMap<String, f64>,

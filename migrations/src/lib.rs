@@ -35,6 +35,7 @@ mod m0034_stragglers;
 mod m0035_in_doubt;
 mod m0036_led_batches;
 mod m0037_incidents;
+mod m0038_written_after;
 mod table;
 
 /// Every migration, in order.
@@ -78,6 +79,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0035_in_doubt::Migration),
             Box::new(m0036_led_batches::Migration),
             Box::new(m0037_incidents::Migration),
+            Box::new(m0038_written_after::Migration),
         ]
     }
 }

@@ -1,4 +1,4 @@
-//! Who wrote an audit entry, as the database knows it: whoever inserts one cannot say another.
+//! Who wrote an audit entry, as the database knows it: the writer cannot name another role.
 
 use sea_orm_migration::{prelude::*, sea_orm::DbBackend};
 

@@ -4,8 +4,8 @@ use sea_orm_migration::{prelude::*, sea_orm::DbBackend};
 
 use crate::table::*;
 
-/// A role that may insert rotations, remove batches or write totals could else have a certificate say what
-/// never was. Whoever may suppress triggers at a source of the same server does not suppress these.
+/// Without them, a role that may insert rotations, remove batches or write totals could make a certificate say what
+/// never happened. A role that may suppress triggers at a source on the same server cannot suppress these.
 const GUARDS: &str = "
     CREATE FUNCTION rekey_guard_new_rotation() RETURNS trigger LANGUAGE plpgsql
         SET search_path = pg_catalog, pg_temp AS $$ BEGIN

@@ -1,11 +1,13 @@
-//! What the database keeps from roles, row by row: who may move a rotation where, end a batch, make a key that signs, or lower what only rises.
+//! Guards in the database, row by row: which role may move a rotation where, end a batch, make a key that signs, or
+//! lower what should only rise.
 
 use sea_orm_migration::{prelude::*, sea_orm::DbBackend};
 
 use crate::table::*;
 
-/// Who may insert a census completes rotations; who may write details anew re-encrypts. Rights name them, as roles may
-/// be called anything. Whoever owns the tables, or does every worker's work, may do all.
+/// A role that may insert a census completes rotations; one that may write details again re-encrypts. Roles are
+/// recognised by these rights, as they may have any name. The owner of the tables, and a role that does every worker's
+/// work, may do all of it.
 const GUARDS: &str = "
     CREATE FUNCTION rekey_is_rotator() RETURNS boolean LANGUAGE sql STABLE AS
         $$ SELECT has_table_privilege(current_user, 'census', 'INSERT') $$;

@@ -235,7 +235,7 @@ impl Cluster {
         for who in Role::ALL {
             let (user, _) = self.broker.user().await;
             if who == Role::Operator {
-                // Whoever declares has this before there is anything that could print it.
+                // Whoever declares needs this before anything exists that could print it.
                 let ours = r"^rekey(\..*)?$";
                 self.broker.management.permit(&user, ours, ours, ours).await;
             }
@@ -299,8 +299,8 @@ impl Cluster {
         }
     }
 
-    /// What `rekey grants` prints. The store's owner asks, as it may be what the operator lacks; old
-    /// programs look at the tables, too.
+    /// What `rekey grants` prints. The store's owner runs it, as the operator may still lack that right; old programs
+    /// also look at the tables.
     fn grants(&self) -> Vec<Value> {
         let is_old = self.programs != programs();
         let at_source = if is_old { APPLICATION } else { OPERATOR };

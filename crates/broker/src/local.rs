@@ -115,7 +115,7 @@ impl Transport for LocalTransport {
         self.broadcasts.subscribe()
     }
 
-    /// It is as well as the store, which is looked at by itself.
+    /// Nothing to report: the transport is as well as the store, and the store reports for itself.
     async fn depths(&self) -> Vec<(Queue, u64)> {
         outbox::depths(&self.store).await.unwrap_or_default()
     }

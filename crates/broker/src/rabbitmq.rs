@@ -27,8 +27,8 @@ use crate::{BrokerError, Delivery, Receipt, Settlement, Transport, transport::Ki
 
 pub use self::grants::{Grant, TopicGrant, grants};
 
-/// The first return of a delivery waits so long, each further one twice as long: a queue delivers at once, and each
-/// delivery counts towards its limit.
+/// How long to wait before a delivery is returned for the first time, and twice as long each further time: a queue
+/// delivers it again at once, and each delivery counts towards its limit.
 const FIRST_RETURN: Duration = Duration::from_millis(100);
 const LONGEST_RETURN: Duration = Duration::from_secs(60);
 /// A settlement that is not sent by then will not be.
@@ -142,7 +142,7 @@ impl RabbitMq {
         let mut receiver = incoming.receiver.lock().await;
         loop {
             let delivery = receiver.recv().await.expect("the sender is beside it");
-            // What a lost connection had delivered comes again.
+            // Deliveries of a lost connection come again, so they are skipped.
             if matches!(&delivery.receipt.0, Kind::RabbitMq { acker, .. } if acker.usable()) {
                 return Ok(delivery);
             }
@@ -183,7 +183,7 @@ impl Transport for RabbitMq {
     async fn receive(&self, queues: &[Queue]) -> Result<Delivery, BrokerError> {
         let next = queues.iter().map(|queue| Box::pin(self.next(*queue)));
         let mut next: Vec<_> = next.collect();
-        // One after the other, so that what both have is taken from the first.
+        // In order, so that if several queues have something, the first one is served.
         poll_fn(|context| {
             let mut polled = next.iter_mut().map(|next| next.as_mut().poll(context));
             polled.find(Poll::is_ready).unwrap_or(Poll::Pending)
@@ -219,7 +219,7 @@ impl Transport for RabbitMq {
         }
     }
 
-    /// The broker knows by the connection.
+    /// Nothing to do: the broker sees it by the connection.
     async fn keep(&self, _: Receipt) -> Result<(), BrokerError> {
         Ok(())
     }

@@ -18,7 +18,7 @@ use crate::{
 
 /// Lost races with a change of the keyring before an encryption is given up.
 const ATTEMPTS: usize = 5;
-/// How long a column is asked for again while what is held of it would do.
+/// How long to wait for a column's answer while the known one would do.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Encrypts and decrypts values of protected columns. Cheap to clone.
@@ -46,7 +46,7 @@ struct Column {
     spec: Arc<ColumnSpec>,
     /// To be asked for again.
     is_stale: bool,
-    /// But not before, as that failed.
+    /// Not to be asked for before this, as the last request failed.
     ask_at: Option<Instant>,
 }
 
@@ -78,9 +78,9 @@ impl Client {
         }
     }
 
-    /// Encrypts a value of `column` for the row that `bind` names, each value of it in any way that its
-    /// column's type can be written (`042`, a UUID in upper case), and returns the ciphertext's
-    /// bytes; a column with base64 encoding holds them through `rekey_envelope::encode_base64`.
+    /// Encrypts a value of `column` for the row that `bind` names, and returns the ciphertext's bytes. Each bind value
+    /// may be written in any way that its column's type allows (`042`, a UUID in upper case). A column with base64
+    /// encoding holds the bytes through `rekey_envelope::encode_base64`.
     ///
     /// # Errors
     /// [`ClientError`]; nothing was encrypted.
@@ -141,7 +141,7 @@ impl Client {
             let id = right.key(&**leases).await?;
             let key = self.decryption_key(keyring, id).await?;
             match usage.draw(&**leases, id, count).await {
-                // It was a moment ago; another is the primary, or none.
+                // The key was primary a moment ago; now another key is, or none.
                 Err(error @ LeaseError::Compromised { .. }) => {
                     right.end();
                     compromised = Some(error);
@@ -187,8 +187,8 @@ impl Client {
         self.inner.tally.decrypted(key, count);
     }
 
-    /// Ends encrypt leases, and has key sets and columns asked for again: a `keyring.changed` arrived. What is held
-    /// goes on decrypting where nothing else can be had.
+    /// Ends encrypt leases, and has key sets and columns asked for again: a `keyring.changed` arrived. If no new ones
+    /// can be had, the known ones go on decrypting.
     pub fn keyring_changed(&self, keyring: &KeyringName) {
         let held = self.keyring(keyring);
         held.right.end();
@@ -227,7 +227,7 @@ impl Client {
         let asked = self.inner.leases.column(name);
         let asked = match known {
             None => asked.await,
-            // What it is bound to and its keyring never change; the rest is checked by whoever opens the value.
+            // Its bind and keyring never change; the rest is checked when the value is opened.
             Some(known) => match timeout(PATIENCE, asked).await {
                 Ok(Ok(spec)) => Ok(spec),
                 Ok(Err(error)) if !error.is_retryable() => Err(error),

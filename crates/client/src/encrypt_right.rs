@@ -33,7 +33,7 @@ struct Held {
     /// The last lease, even if it ended.
     lease: Option<EncryptLease>,
     renew_at: Option<Instant>,
-    /// Counts endings, so that an answer that one of them overtook is not used.
+    /// Counts how often the lease was ended, so that an answer that was requested before an end is not used.
     endings: u64,
 }
 
@@ -107,7 +107,7 @@ impl EncryptRight {
         locked(&self.held).fresh(self.time.now())
     }
 
-    /// Asks for a grant; not for long where the lease held would do.
+    /// Asks for a lease; waits only briefly if the present one would do.
     async fn ask(&self, leases: &dyn Leases, asked: Instant) -> Result<LeaseGrant, LeaseError> {
         let request = leases.encrypt_lease(&self.keyring);
         if locked(&self.held).covering(asked).is_none() {

@@ -21,8 +21,9 @@ const LANES: usize = 16;
 
 /// Keys unwrapped once and cached, each checked against its check value in constant time.
 ///
-/// Bounded in number. One that is too old is unwrapped anew, and leaves once its key set would not decrypt any more, were
-/// its keeper away: until then it may be needed. A key that leaves the cache is zeroized when its last user is done.
+/// Holds a limited number of keys. A key that is too old is unwrapped again. It leaves the cache only when its key set
+/// would no longer decrypt if the keys' keeper were away, as it may be needed until then. A key that leaves is zeroized
+/// when its last user is done.
 pub struct KeyCache {
     kms: Arc<dyn Kms>,
     time: Monotonic,
@@ -38,7 +39,7 @@ struct Cached {
     entries: HashMap<KeyId, Entry>,
     /// Keys that are not dropped for their age.
     kept_until: HashMap<KeyId, Instant>,
-    /// Counts clearings, so that a key whose unwrapping one of them overtook is not kept.
+    /// Counts clearings, so that a key that was being unwrapped during one is not kept.
     clearings: u64,
 }
 
@@ -80,7 +81,7 @@ impl KeyCache {
         self.key_for(key, false).await
     }
 
-    /// The same; of a set that is stale, whatever the age of what is cached.
+    /// The same; for a stale set a cached key of any age will do.
     pub(crate) async fn key_for(
         &self,
         key: &KeysetKey,

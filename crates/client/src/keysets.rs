@@ -39,14 +39,14 @@ struct Held {
     set: Option<Set>,
     /// Requests begun.
     requests: u64,
-    /// Counts changes, so that an answer that one of them overtook is not used.
+    /// Counts changes, so that an answer that was requested before one is not used.
     changes: u64,
     /// Until then no other set is asked for, as the last request failed.
     ask_at: Option<Instant>,
 }
 
-/// A set, and how long it is worth something. Only another set takes a key away: one that cannot be had, however much
-/// has changed, turns nobody's data off.
+/// A set, and how long it may be used. Only another set takes a key away: a set that cannot be had turns off nobody's
+/// data, whatever has changed.
 #[derive(Clone, Copy)]
 struct Set {
     /// Which request brought it.
@@ -142,7 +142,7 @@ impl HeldKeyset {
         Err(LeaseError::keeps_changing(&self.keyring).into())
     }
 
-    /// Asks for a set; not for long where the one held would do.
+    /// Asks for a set; waits only briefly if the present one would do.
     async fn ask(&self, leases: &dyn Leases, asked: Instant) -> Result<Keyset, LeaseError> {
         let request = leases.keyset(&self.keyring);
         if !locked(&self.held).decrypts(asked) {
@@ -173,8 +173,8 @@ impl HeldKeyset {
         })
     }
 
-    /// What the set says; `before` are the requests begun before the question was put. A set asked
-    /// for later answers it in any case.
+    /// What the set says of a key. `before` counts the requests begun before the question; a set of a later request
+    /// answers it in any case.
     fn find(&self, id: KeyId, before: u64) -> Answer {
         let now = self.time.now();
         let held = locked(&self.held);

@@ -44,7 +44,7 @@ async fn follow(client: Client, mut broadcasts: Receiver<Event>) {
                     client.keyring_changed(&keyring);
                 }
             }
-            // Which keyrings they were about nobody knows.
+            // Nobody knows which keyrings the missed messages were about.
             Err(RecvError::Lagged(_)) => client.any_keyring_changed(),
             Err(RecvError::Closed) => return,
         }

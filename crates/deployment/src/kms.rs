@@ -81,7 +81,7 @@ impl NoKms {
         })
     }
 
-    /// For one that looks at how things stand, where the KMS cannot be opened.
+    /// For a process that only shows how things stand while the KMS cannot be opened.
     pub(crate) fn unopened(error: KmsError) -> Self {
         Self(error)
     }

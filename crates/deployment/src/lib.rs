@@ -1,4 +1,5 @@
-//! How a deployment is put together: its places, how a program of it starts and what it says of itself, the rights that it needs.
+//! How a deployment is put together: its places, how its programs start and report on themselves, and the rights that
+//! they need.
 
 mod background;
 mod kms;

@@ -18,11 +18,11 @@ use rekey_runtime::{
 };
 use rekey_store::{database_time, gauges, rights};
 
-/// A KMS costs money and has limits: it is asked at most so often, however often we are.
+/// How often the KMS is asked at most, however often we are asked, as it costs money and has limits.
 const KMS_EVERY: Duration = Duration::from_secs(30);
-/// Below the time that whoever asks waits: it is told which need it is.
+/// Shorter than the asker waits, so that the answer can tell which need is missing.
 const STORE_ANSWERS: Duration = Duration::from_secs(2);
-/// Rights change seldom; who gives a missing one does not wait long to see it.
+/// Rights change seldom, and someone who grants a missing one should see it soon.
 const RIGHTS_EVERY: Duration = Duration::from_secs(10);
 
 /// The kinds of leases: what stands before the first slash of a name.
@@ -129,7 +129,7 @@ impl Probe for ProcessProbe {
         metrics::gauge!(names::OUTBOX_DEPTH).set(gauges.outbox as f64);
         metrics::gauge!(names::OUTBOX_AGE).set(gauges.outbox_age);
         metrics::gauge!(names::ROTATIONS_PAUSED).set(gauges.paused as f64);
-        // What is no longer there is said to be zero, or it would be believed for ever.
+        // A lease that is gone is set to zero, or its last age would stay for ever.
         for kind in LEASES {
             let age = gauges.lease_ages.get(kind).copied().unwrap_or_default();
             metrics::gauge!(names::LEASE_AGE, "kind" => kind).set(age);

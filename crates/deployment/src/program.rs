@@ -154,8 +154,8 @@ pub fn serve(
     tokio::spawn(serving)
 }
 
-/// Tries until everything is there: a store that is not migrated yet or a KMS that denies is said by
-/// `/readyz` and needs no restart once it is mended.
+/// Tries until everything is there. `/readyz` reports a store that is not migrated yet or a KMS that denies, and once
+/// that is mended no restart is needed.
 async fn reach(
     program: Program,
     places: &Places,
@@ -197,7 +197,7 @@ async fn try_reach(
     Ok((services, transport))
 }
 
-/// More than there are processors only makes each wait for the others.
+/// More slots than processors only make batches wait for each other.
 pub fn as_many_as_processors() -> u16 {
     let processors = std::thread::available_parallelism().map_or(2, |count| count.get().max(2));
     u16::try_from(processors).unwrap_or(u16::MAX)

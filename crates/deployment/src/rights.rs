@@ -1,4 +1,5 @@
-//! The rights that each worker and the command line need, and no more: SQL for the store and the sources, KMS policy, RabbitMQ permissions.
+//! The rights that each worker and the command line need, and no more: SQL for the store and the sources, KMS policy,
+//! RabbitMQ permissions.
 
 mod kms;
 mod sources;
@@ -22,8 +23,8 @@ pub struct Rights {
     pub role: String,
     /// SQL to run on the store, as its owner. Empty for a SQLite store.
     pub store: Vec<String>,
-    /// SQL that takes back what programs before needed there and nothing does now: to run once none of
-    /// them does.
+    /// SQL that takes back what older programs needed there and no present program does. To be run once no older
+    /// program runs.
     pub store_revokes: Vec<String>,
     /// SQL to run on each source, as the owner of its tables.
     pub sources: Vec<SourceRights>,

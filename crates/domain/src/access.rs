@@ -1,4 +1,4 @@
-//! Who asks, and how much of it is looked at.
+//! Who may ask, and how many requests of each asker are read.
 
 pub(crate) mod allowance;
 pub(crate) mod principal;

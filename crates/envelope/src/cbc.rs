@@ -25,8 +25,8 @@ const INFO: &[u8] = b"rekey A256CBC-HS512 keys v1";
 
 /// AES-256-CBC with HMAC-SHA-512 under one key: encrypt, then MAC.
 ///
-/// What cannot be decrypted gives one error, whatever is wrong with it, and its tag is compared
-/// before anything is decrypted: padding tells nobody anything.
+/// Decryption gives one error for everything that can be wrong, and compares the tag before it decrypts, so that
+/// padding tells nobody anything.
 pub struct Cbc {
     mac: Hmac<Sha512>,
     cipher: Aes256,
@@ -179,7 +179,7 @@ mod tests {
     /// Whoever has no key must not learn at which step a value failed.
     #[test]
     fn whatever_is_wrong_the_error_is_the_same() {
-        // Under one key of 256 what is no padding of ours would be one.
+        // Under one key in 256, padding that is not ours would pass for it.
         let cbc = Cbc::new(&KeyMaterial::from_slice(&[3; 32]).unwrap());
         let refused = |body: &[u8]| cbc.decrypt(body, b"place").err();
         for len in 0..100 {

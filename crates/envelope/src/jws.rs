@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{JwkSet, PublicKey, SIGNATURE_LEN, SigningKey};
 
-/// The one algorithm: what the header says is compared with it, and never chosen by.
+/// The only algorithm. The header's algorithm is compared with it and chooses nothing.
 const ALG: &str = "EdDSA";
 
 /// A text that is no JWS of ours, or one that nobody should trust. Retrying does not help.
@@ -56,7 +56,7 @@ struct Header {
     typ: String,
 }
 
-/// Signed bytes, read and not yet verified: the payload is shown to who verifies them only.
+/// Signed bytes, read but not verified: only [`Jws::verify`] shows the payload.
 pub struct Jws {
     header: Header,
     signed: Vec<u8>,

@@ -34,7 +34,7 @@ impl SigningKey {
     /// # Errors
     /// [`NotASigningKey`] where the library refuses it.
     pub fn new(material: &KeyMaterial) -> Result<Self, NotASigningKey> {
-        // It has no public half beside it that it could be compared with here; whoever stored one compares.
+        // There is no public half here to compare the pair with; whoever stored one compares.
         let pair = Ed25519KeyPair::from_seed_unchecked(material.expose_key_bytes());
         pair.map(Self).map_err(|_| NotASigningKey)
     }

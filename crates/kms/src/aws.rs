@@ -74,10 +74,10 @@ impl AwsKms {
 
     /// Unwraps, and answers the master key's ARN as well.
     ///
-    /// The request names no master key: a data key may be under an earlier one, and its blob says
-    /// which. That alone would trust any key that we may use, also one that another account shares
-    /// with us to have us encrypt under a data key it knows. AWS recommends to name the key for that
-    /// reason; we ask afterwards where the key was, and take none from outside our account and region.
+    /// The request names no master key, as a data key may be under an earlier one and its blob says which. By itself
+    /// that would trust every key that we may use, even one that another account shares with us so that we encrypt
+    /// under a data key it knows. For that reason AWS recommends naming the key. We check afterwards where the key was,
+    /// and accept none from outside our account and region.
     async fn unwrap(
         &self,
         wrapped: &WrappedKey,
@@ -216,7 +216,7 @@ fn pairs(context: &EncryptionContext) -> HashMap<String, String> {
         .collect()
 }
 
-/// What the service would refuse by its length is told apart from what it cannot open.
+/// A length that the service would refuse is told apart from a blob that it cannot open.
 fn blob(wrapped: &WrappedKey) -> Result<Blob, KmsError> {
     let len = wrapped.as_bytes().len();
     if (1..=MAX_WRAPPED_LEN).contains(&len) {

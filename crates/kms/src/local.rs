@@ -94,8 +94,8 @@ impl LocalKms {
         Ok(kms)
     }
 
-    /// Seals the file with another passphrase, or the first, from now on; with none it lies open.
-    /// Whoever has it open needs that passphrase from the next operation on.
+    /// Seals the file with another passphrase, or its first, from now on; with none it lies open. Everyone who has the
+    /// file open needs the new passphrase from the next operation on.
     ///
     /// # Errors
     /// [`KmsError::KeyFile`] if the file cannot be used or written; it is then as it was.

@@ -1,4 +1,4 @@
-//! Who may do what, and that it is written down.
+//! Who may do what, and the audit entry that each act leaves.
 
 pub(crate) mod audited;
 pub(crate) mod authorise;

@@ -1,4 +1,5 @@
-//! The audit log, read: its latest entries; and `audit verify`, which recomputes the chain, opens the details, and asks who wrote each entry.
+//! Reading the audit log: its latest entries, and `audit verify`, which recomputes the chain, opens the details and
+//! checks who wrote each entry.
 
 mod writers;
 
@@ -93,8 +94,8 @@ pub async fn verify_audit(
     Ok(verdict)
 }
 
-/// Whether the head, read before the entries, is the last of them. One that lies before it is read again: what
-/// was appended meanwhile moved it.
+/// Whether the head names the last entry. If the entries go beyond the head, it is read again, as entries appended
+/// meanwhile moved it.
 async fn check_head(
     db: &impl ConnectionTrait,
     head: Option<(i64, Vec<u8>)>,

@@ -1,4 +1,4 @@
-//! What the configuration declares, and the store made to say the same.
+//! The configuration, and making the store follow it.
 
 pub(crate) mod apply;
 pub(crate) mod desired;

@@ -56,7 +56,7 @@ pub enum OperationError {
     /// A safety rule forbids it.
     #[error("refused: {0}")]
     Refused(String),
-    /// Our updates of a table would set something off that nobody spoke of.
+    /// Our updates of a table would have effects that nobody declared.
     #[error("table {table} {problem}; then rekey apply, or take away what was found")]
     Unsaid {
         /// The table.
@@ -128,9 +128,8 @@ impl OperationError {
         }
     }
 
-    /// Whether the KMS, a key itself, a right or a table at a source or what nobody spoke of stands in the way:
-    /// every further attempt fails alike until a person mends it, so work is put on hold rather than given up
-    /// piece by piece.
+    /// Whether every further attempt would fail alike until a person mends something: the KMS, a key, a right, a table
+    /// at a source, an undeclared effect. Then work is put on hold rather than given up piece by piece.
     pub fn pauses(&self) -> bool {
         match self {
             Self::Kms(error) | Self::Client(ClientError::Kms(error)) => !error.is_retryable(),

@@ -1,4 +1,4 @@
-//! What people and programs ask for, authorised and audited; the command line is a face of it.
+//! What people and programs can ask for, authorised and audited; the command line only calls these functions.
 
 mod access;
 mod audit;

@@ -78,12 +78,12 @@ pub async fn quarantine_view(
     view(services, quarantine::by_id(services.store.db(), id).await?).await
 }
 
-/// Is done with values: nothing waits for a person because of them any more, and why is in the audit
-/// log. The rows stay as they are; a rotation that meets one again and cannot move it says so again.
+/// Marks values as resolved: they no longer wait for a person, and the reason is in the audit log. The rows stay as
+/// they are; a rotation that meets such a value and still cannot move it lists it again.
 ///
 /// # Errors
-/// [`OperationError::Refused`] for no reason; [`OperationError::Store`] when there is none of an id, or it
-/// is resolved; then none is.
+/// [`OperationError::Refused`] without a reason; [`OperationError::Store`] for an id that does not exist or is
+/// resolved. Then no value is resolved.
 pub async fn resolve_quarantined(
     services: &Services,
     ids: &[Uuid],

@@ -62,8 +62,7 @@ impl Services {
         }
     }
 
-    /// The same, reaching sources by these URLs, with the rights and passwords of this process, and
-    /// not by what the store says.
+    /// The same, reaching sources by this process's own URLs, rights and passwords instead of the store's URLs.
     #[must_use]
     pub fn with_source_urls(self, urls: HashMap<String, SecretUrl>) -> Self {
         Self {
@@ -85,12 +84,11 @@ impl Services {
         Ok(AuditPen::new(key, principal.clone()))
     }
 
-    /// The source, opened once a process, and anew where its URL file says another URL now, or another database
-    /// was applied. While the file cannot be read, what is open goes on.
+    /// The source, opened once in each process. Opened again if its URL file has another URL, or if another database
+    /// was applied. If the file cannot be read, the open source is used on.
     ///
     /// # Errors
-    /// [`OperationError::Source`] when it cannot be opened, or leads to another database than the one that was
-    /// applied.
+    /// [`OperationError::Source`] if it cannot be opened, or leads to another database than the applied one.
     pub async fn source(
         &self,
         source: &columns::Source,
@@ -165,8 +163,8 @@ impl Services {
     }
 }
 
-/// A link or a host name may lead elsewhere than when the source was applied, and a process that was started before
-/// reaches it by an old URL.
+/// Refuses a database that is not the applied one: a link or a host name may lead elsewhere now, or this process may
+/// have started with an old URL.
 fn refuse_another(stored: &columns::Source, found: Option<&String>) -> Result<(), SourceError> {
     match (&stored.database_id, found) {
         (Some(noted), Some(found)) if found != noted => Err(SourceError::AnotherDatabase {
@@ -178,13 +176,12 @@ fn refuse_another(stored: &columns::Source, found: Option<&String>) -> Result<()
     }
 }
 
-/// Whether a database is the one that was applied. Where our role may not know what it is known by, nothing is
-/// compared.
+/// Whether a database is the applied one. True if our role may not ask for its identity.
 fn is_noted(stored: &columns::Source, found: Option<&String>) -> bool {
     refuse_another(stored, found).is_ok()
 }
 
-/// As a source that is away: it is looked for again, and no work is given up for it.
+/// Like a source that is away: it is tried again, and no work is given up.
 fn out_of_reach(name: &str, problem: String) -> OperationError {
     OperationError::Source(SourceError::OutOfReach {
         database: format!("source {name}"),

@@ -114,7 +114,7 @@ fn stuck(status: &Status, now: DateTime<Utc>) -> Vec<String> {
     stuck.map(say).collect()
 }
 
-/// What happened and nobody has taken up, and what presses.
+/// Incidents that nobody has acknowledged, and alerts that press.
 fn untold(status: &Status) -> Vec<String> {
     let incidents = status.incidents.iter();
     let say = |incident: &IncidentView| {

@@ -17,8 +17,8 @@ impl<T> Default for Asked<T> {
 }
 
 impl<T: Clone + Send + 'static> Asked<T> {
-    /// The answer, if one was given in the last `every`; else what `ask` answers. Whoever leaves before
-    /// that ends nothing: the answer is there for the next.
+    /// The answer, if one was given in the last `every`; otherwise the answer of `ask`. A caller that gives up does not
+    /// end the question, and the next caller gets the answer.
     pub async fn or(&self, every: Duration, ask: impl Future<Output = T> + Send + 'static) -> T {
         let known = self.0.clone();
         let asked = tokio::spawn(async move {

@@ -66,7 +66,7 @@ pub struct StoreConfig {
     pub connections: Option<u32>,
 }
 
-/// One listens; work that has one open may ask for another.
+/// At least three: one listens, and work that has one open may ask for another.
 const CONNECTIONS: RangeInclusive<u64> = 3..=100;
 
 impl Config {

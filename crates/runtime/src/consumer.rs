@@ -163,8 +163,8 @@ impl Shared {
         event: Event,
         delivery: &Delivery,
     ) -> Result<(), StoreError> {
-        // A copy of what was done would find that out at its end only, and keep others from work until then:
-        // they put theirs off, by another copy each.
+        // A duplicate of work that was done would notice only at its end. Until then it would keep others from their
+        // work, and they would put theirs off by further duplicates.
         if inbox::took_effect(self.store.db(), &event, handler.name()).await? {
             return Ok(());
         }
@@ -178,7 +178,7 @@ impl Shared {
             tokio::spawn(async move { handler.handle(&job).await })
         };
         let result = self.keep_while(delivery, task).await;
-        // A panic's own words may quote what a row holds; where it was, the log says.
+        // A panic's own text may quote a row's contents. The log says where it was.
         let panicked = |_| Err(JobError::Retry("the handler panicked".into()));
         let error = match result.unwrap_or_else(panicked) {
             Ok(()) => return Ok(()),

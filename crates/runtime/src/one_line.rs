@@ -18,7 +18,7 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
     Cow::Owned(line)
 }
 
-/// Not what controls a terminal, ends a line anywhere, turns the direction of text, or has no width.
+/// Whether a character controls no terminal, ends no line anywhere, turns no direction of text, and has a width.
 fn is_plain(c: char) -> bool {
     let hides = matches!(
         c,

@@ -38,15 +38,13 @@ where
         .with_filter(filter_fn(is_ours))
 }
 
-/// Libraries pass on what they are told: what a trigger raised, what a server or a peer wrote. What of
-/// it matters they also answer us with, and we say it in our words; so theirs are never logged,
-/// whatever `REKEY_LOG` says.
+/// Libraries log what they are told: what a trigger raised, or what a server or a peer wrote. What matters of it they
+/// also return to us, and we say it in our words, so their logs are never shown, whatever `REKEY_LOG` says.
 fn is_ours(event: &Metadata<'_>) -> bool {
     event.target().starts_with("rekey")
 }
 
-/// Where a panic came from. Its message may quote the value that nobody expected; one that was written
-/// down as it is cannot.
+/// Logs where a panic came from. A formatted message may quote an unexpected value, so only a constant one is shown.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let place = panic.location().map(ToString::to_string);
     let said = panic.payload().downcast_ref::<&'static str>();
@@ -95,7 +93,7 @@ impl<W: Write> Write for Line<W> {
     }
 }
 
-/// The formatter's own colours, `ESC [ … m`, stay: those of a text it has escaped before.
+/// Keeps the formatter's own colours, `ESC [ … m`; it has already escaped those in texts.
 fn escape_between_colours(text: &str) -> String {
     let mut pieces = text.split("\u{1b}[");
     let mut line = one_line(pieces.next().unwrap_or_default()).into_owned();

@@ -13,8 +13,8 @@ pub struct Counted {
     pub found: Found,
     /// How many there are.
     pub values: u64,
-    /// How many of them were seen to be what the pass had to leave. Looking ends at the first other
-    /// value, so where this is less than `values` of what is below the target, there are stragglers.
+    /// How many of them are values that the pass had to leave. The look ends at the first other value, so if this is
+    /// less than `values` below the target, there are stragglers.
     pub left: u64,
 }
 
@@ -25,7 +25,7 @@ impl Counted {
     }
 }
 
-/// How many values of each column are what.
+/// How many values each column has of each finding.
 pub(crate) type Counts = BTreeMap<(usize, Found), u64>;
 
 /// A census while it is taken.
@@ -33,7 +33,7 @@ pub(crate) struct Counting<'a> {
     pass: Option<&'a PassToShow>,
     pub(crate) counts: Counts,
     left: Counts,
-    /// Looks at all values, for those that are to be found wherever they stand.
+    /// Looks at every value, for those that are wanted wherever they are now.
     seeks: bool,
 }
 
@@ -50,15 +50,15 @@ impl<'a> Counting<'a> {
         }
     }
 
-    /// Whether values are to be found wherever they stand; from here on, that is what looking does.
+    /// Whether values are wanted wherever they are now; if so, [`look`](Self::look) looks for those from here on.
     pub(crate) fn seek(&mut self) -> bool {
         let standing = self.pass.and_then(|pass| pass.standing.as_ref());
         self.seeks = standing.is_some_and(|standing| !standing.is_empty());
         self.seeks
     }
 
-    /// The pass, if its values below the target have to be looked at one by one: there are some, and no
-    /// more of any column than the pass had to leave, which would be stragglers without a look.
+    /// The pass, if its values below the target must be looked at one by one. None if there are none, or if a column
+    /// has more of them than the pass had to leave: then some are stragglers without a look.
     pub(crate) fn to_look_for(&self) -> Option<&'a PassToShow> {
         let pass = self.pass?;
         let mut unsettled = vec![0; pass.left.len()];
@@ -109,10 +109,10 @@ impl<'a> Counting<'a> {
     }
 }
 
-/// Sees that the pass read just the parts that there are: each with whether it has rows.
+/// Checks that the pass read exactly the parts that there are; each comes with whether it has rows.
 ///
 /// # Errors
-/// [`SourceError::PartChanged`] names one that it did not, or that is there no more.
+/// [`SourceError::PartChanged`] names a part with rows that the pass did not read, or one that is gone.
 pub(crate) fn check_parts(
     relation: &str,
     parts: &[(PartId, bool)],

@@ -7,7 +7,7 @@ use rekey_envelope::{MIN_LEN, PREFIX_LEN};
 
 use crate::Spelling;
 
-/// As much of a value as is looked through.
+/// How many bytes of a value are searched.
 pub(crate) const LOOKED_THROUGH: usize = 1_000_000;
 /// The shortest ciphertext, spelled out: in base64 without padding, and in hex.
 const LEAST_BASE64: usize = MIN_LEN / 3 * 4;
@@ -16,7 +16,7 @@ const LEAST_HEX: usize = MIN_LEN * 2;
 const PREFIX_BASE64: usize = 7;
 const PREFIX_HEX: usize = PREFIX_LEN * 2;
 
-/// Every key that something in it names which is spelled as a ciphertext is.
+/// Every key that is named by something spelled as a ciphertext in the text.
 pub(crate) fn find(text: &[u8]) -> BTreeSet<(Spelling, KeyId)> {
     let text = &text[..text.len().min(LOOKED_THROUGH)];
     let mut found = BTreeSet::new();

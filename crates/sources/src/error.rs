@@ -119,7 +119,8 @@ pub enum SourceError {
         /// The part.
         part: String,
     },
-    /// A trigger, or a function in an index, a check or a default of the table's own fails in our session.
+    /// Code of the table's owner, in a trigger or in a function of an index, a check or a default, fails in our
+    /// session.
     #[error(
         "{database}, {relation}: code of the table's own, as of a trigger or an index, names a table that is not there for our role (SQLSTATE 42P01): have it name its schema, and give our role the right; or, where it is a trigger, say triggers = \"suppress\" and apply"
     )]
@@ -129,7 +130,7 @@ pub enum SourceError {
         /// The table or partition.
         relation: String,
     },
-    /// What our update sets off puts something off until the commit, where nobody can look at what it does.
+    /// Our update makes a trigger put off work until the commit, where nobody can check what it does.
     #[error(
         "{relation}: what our update sets off ({by}) puts off what it does until the transaction ends, behind every look at it (or the server does not count rows: track_counts); nothing was written. Have it act at once, or say triggers = \"suppress\" and apply"
     )]
@@ -149,7 +150,7 @@ pub enum SourceError {
         /// What calls what.
         what: String,
     },
-    /// Transactions that may still write what no census sees yet. Retryable once they end.
+    /// Transactions that were open may still write values that no census sees yet. Retryable once they end.
     #[error(
         "{database}: transactions that were open when the last encrypt lease ended still are ({who}); what they write is counted only after they end: commit or roll them back"
     )]
@@ -222,7 +223,7 @@ pub enum SourceError {
         /// The part.
         part: String,
     },
-    /// Values of any storage class may stand in a bind column, and some of them would be one.
+    /// A bind column whose values may be of any storage class, so that different values would be bound alike.
     #[error(
         "{relation}.{column} is of type {declared:?} and cannot bind values, as the number 31 and the text '31' in it would bind alike; create the table anew with the column declared INTEGER, TEXT or BLOB"
     )]
@@ -410,7 +411,7 @@ impl SourceError {
                 | Self::RunsCode { .. }
                 | Self::AnotherDatabase { .. }
                 | Self::HidesDamage { .. }
-                // What cannot be read stays so until it is restored; single values are no error.
+                // A damaged table stays damaged until it is restored. A single damaged value is no error.
                 | Self::Damaged { .. }
                 | Self::NotAllowed { .. }
                 | Self::OtherName { .. }

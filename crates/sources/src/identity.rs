@@ -1,4 +1,4 @@
-//! What tells a value that a pass had to leave from every other: its part, its place and, of ciphertext, its start.
+//! What identifies a value that a pass had to leave: its part, its place and, if it is ciphertext, its start.
 
 use std::fmt;
 
@@ -11,8 +11,8 @@ use crate::{ColumnUpdate, RowKey, StoredValue, value::Seen};
 /// In place of the hash of bytes that cannot be read.
 const UNREADABLE: &str = "unreadable";
 
-/// A value's identity within its column and a pass. Holds nothing of a value or a row's key in clear:
-/// only of ciphertext is something hashed, as a hash of plaintext could be guessed.
+/// A value's identity within its column and a pass. Shows neither the value nor its row's key: only ciphertext is
+/// hashed, as a hash of plaintext could be guessed.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ValueId(String);
 
@@ -25,9 +25,9 @@ impl ValueId {
         }
     }
 
-    /// By what of a value could be seen. What could not be read at all has a word in place of a hash, which
-    /// no value has that can be read: what comes back under an old key is a straggler. One that cannot be
-    /// read at the place of another holds as little that anyone could move.
+    /// The identity of a value of which only this was seen. If nothing could be read, a word stands in place of the
+    /// hash, so that the value differs from all readable ones: if it becomes readable under an old key, it is a
+    /// straggler. Another unreadable value in the same place counts as the same, as nobody could move either.
     pub(crate) fn seen(part: &PartId, key: RowKey, seen: &Seen) -> Self {
         match seen {
             Seen::Start(start) => Self::new(part, key, Some(start)),
@@ -57,7 +57,7 @@ impl ValueId {
         Self(text)
     }
 
-    /// The hash of a ciphertext's start, wherever it stands; none: it is of none.
+    /// The hash of the ciphertext's start, the same in every place; None if the value is no ciphertext.
     pub fn start(&self) -> Option<&str> {
         let (_, last) = self.0.rsplit_once(' ')?;
         (last.len() == 64 && last.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(last)

@@ -27,8 +27,8 @@ pub trait Inspect: Send + Sync {
     /// As any call.
     async fn candidates(&self) -> Result<Vec<CandidateTable>, SourceError>;
 
-    /// What the database is known by, however it is reached: on PostgreSQL its cluster's number and its
-    /// own, on SQLite its file. None where our role may not know.
+    /// The database's identity, the same however it is reached: on PostgreSQL the numbers of its cluster and of itself,
+    /// on SQLite its file. None where our role may not ask.
     ///
     /// # Errors
     /// As any call.
@@ -47,8 +47,8 @@ pub trait Inspect: Send + Sync {
     /// As any call.
     async fn name_of(&self, oid: i64) -> Result<Option<String>, SourceError>;
 
-    /// The table, as SQL, and the column of this [`identity`](crate::TableShape::identity), whatever they are called
-    /// now; None if there is none, and on SQLite, which does not know.
+    /// The present names of the column with this [`identity`](crate::TableShape::identity), and of its table as SQL.
+    /// None if there is no such column, and always on SQLite, which does not number columns.
     ///
     /// # Errors
     /// As any call.
@@ -227,8 +227,8 @@ pub struct Texts {
     pub counts: Vec<Vec<((Spelling, rekey_domain::KeyId), u64)>>,
 }
 
-/// Where to look in something that goes from `first` to `last`: at most `places` ranges of at most
-/// `each`, spread from its start to its end, none of them twice.
+/// Where to look between `first` and `last`: at most `places` ranges of at most `each`, spread from start to end and
+/// never overlapping.
 pub(crate) fn spread(first: i64, last: i64, places: i64, each: i64) -> Vec<rekey_domain::Range> {
     let span = i128::from(last) - i128::from(first) + 1;
     let (places, each) = (i128::from(places.max(1)), i128::from(each.max(1)));

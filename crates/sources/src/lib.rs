@@ -59,8 +59,8 @@ pub async fn open(url: &str) -> Result<Arc<dyn Source>, SourceError> {
     open_with(url, USUAL_CONNECTIONS).await
 }
 
-/// The same, keeping so many sessions at most where it is PostgreSQL; what may wait for one waits. A census takes
-/// up to three more, of its own.
+/// The same with at most so many sessions to a PostgreSQL server; calls wait for a free one. A census takes up to three
+/// more of its own.
 ///
 /// # Errors
 /// As [`open`].

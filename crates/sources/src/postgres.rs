@@ -64,7 +64,8 @@ impl PostgresSource {
         Ok(Self { connections })
     }
 
-    /// A page in a transaction of its own; `around` what the server cannot read, which takes longer.
+    /// Reads a page in a transaction of its own; with `around`, also around what the server cannot read, which takes
+    /// longer.
     async fn page(
         &self,
         query: &ReadQuery,
@@ -136,7 +137,7 @@ impl PostgresSource {
         Ok((connection, place))
     }
 
-    /// Tells a part that is gone from code of the table's own that names a table which is not there.
+    /// Tells a missing part from a missing table that the table's own code names.
     async fn told<T>(
         &self,
         relation: &str,
@@ -157,7 +158,7 @@ impl PostgresSource {
         })
     }
 
-    /// A statement that fails for no reason of ours: code of the table's own, where there is any.
+    /// If a statement failed for no reason of ours, blames code of the table's owner, if there is any.
     async fn by_own_code(&self, relation: &str, error: SourceError) -> SourceError {
         let refused = async {
             let mut session = self.connections.fresh().await?;
@@ -173,7 +174,7 @@ impl PostgresSource {
         }
     }
 
-    /// Says of a lock that was not free who holds it. Who cannot be told is no reason to fail otherwise.
+    /// If a lock was not free, adds who holds it. If that cannot be found out, the error stays as it is.
     async fn named<T>(
         &self,
         relation: &str,
@@ -204,7 +205,7 @@ impl Source for PostgresSource {
     }
 
     async fn parts(&self, relation: &str) -> Result<Vec<Part>, SourceError> {
-        // Who plans relies on the list: not in a session where code of a table's owner has run.
+        // Planning relies on this list, so it is read in a session where no code of a table's owner has run.
         let mut connection = self.connections.fresh().await?;
         let place = Place::new(self.connections.database(), relation);
         census::refuse_standby(&mut connection, &place).await?;
@@ -313,7 +314,7 @@ impl Source for PostgresSource {
         columns: &[CensusColumn],
         pass: Option<&PassToShow>,
     ) -> Result<Vec<Vec<Counted>>, SourceError> {
-        // Who counts relies on each answer: not in a session where triggers of the user's have run.
+        // A count must be right, so it takes a session where no triggers of the user's have run.
         let place = Place::new(self.connections.database(), relation);
         let counted = census::count(&self.connections, place, columns, pass).await;
         let counted = self.told(relation, counted).await;
@@ -330,12 +331,20 @@ impl Source for PostgresSource {
     }
 
     async fn fence(&self) -> Result<String, SourceError> {
-        // As a count is: what nobody else's code can have an answer for.
+        // As for a count: in a session where nobody else's code can change the answer.
         let mut connection = self.connections.fresh().await?;
         let place = Place::database(self.connections.database());
         let fence = fence::take(&mut connection, &place).await;
         connections::end(connection).await;
         fence
+    }
+
+    async fn behind(&self, fence: &str) -> Result<(), SourceError> {
+        let mut connection = self.connections.fresh().await?;
+        let place = Place::database(self.connections.database());
+        let behind = fence::check_all(&mut connection, fence, &place).await;
+        connections::end(connection).await;
+        behind
     }
 
     async fn flush(&self) -> Result<(), SourceError> {

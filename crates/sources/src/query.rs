@@ -50,8 +50,8 @@ pub struct WriteTarget {
     pub triggers: Triggers,
     /// The columns that the values are bound to: what our update sets off may not change them.
     pub bind_columns: Vec<String>,
-    /// All tables of the database that have protected columns: of none of them may what our update sets off change or
-    /// delete another row than ours, as nobody could tell what became of its values.
+    /// All tables of the database with protected columns. What our update sets off may not change or delete other rows
+    /// of theirs, as nobody could tell what became of their values.
     pub protected: Vec<String>,
 }
 
@@ -82,13 +82,13 @@ pub struct CensusColumn {
 /// What a census takes for ciphertext.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CountedBy {
-    /// What has the form of one from its start to its end: what can be opened.
+    /// Values with the complete form of ciphertext: what can be opened.
     Form,
-    /// Whatever begins as one: it may have been one, and is lost with its key. Of what is written in another way
-    /// than its column's, as [`AnyForm`](Self::AnyForm).
+    /// Values that begin as ciphertext: they may have been some, and are lost with their key. Other spellings count as
+    /// in [`AnyForm`](Self::AnyForm).
     Start,
-    /// What is as long as one at least, in whichever way it is written as a value of its own: as bytes, in base64,
-    /// in hex, text as bytes, bytes as text. No rotation could open it, and it is lost with its key.
+    /// Values at least as long as ciphertext, in any spelling: as bytes, in base64, in hex, text as bytes, bytes as
+    /// text. No rotation could open them, and they are lost with their key.
     AnyForm,
 }
 
@@ -99,13 +99,13 @@ pub struct PassToShow {
     pub settled: Vec<KeyId>,
     /// What the pass had to leave of each column, in their order.
     pub left: Vec<HashSet<ValueId>>,
-    /// The parts that the pass read, each in one form: those that have rows now have to be among them, and all of
-    /// them among those that there are. None: whatever there is.
+    /// The parts that the pass read, each in one form. Every part that has rows now must be among them, and each of
+    /// them must still exist. None: any parts will do.
     pub parts: Option<Vec<PartId>>,
-    /// Values to look for wherever they stand now, and what was seen of these and of what is `left`.
+    /// Values to look for wherever they are now; also holds what was seen of them and of `left`.
     pub standing: Option<Arc<Standing>>,
-    /// What each column has to be, in their order ([`TableShape::identity`](crate::TableShape::identity)): another
-    /// that took its place is not counted for it. Empty or none: whatever has its name.
+    /// What each column must be, in their order ([`TableShape::identity`](crate::TableShape::identity)): a column that
+    /// took its name does not count for it. Empty or none: any column of that name.
     pub known: Vec<Option<String>>,
     /// Whether code of the table's owner may run in our session meanwhile: a person said so.
     pub trusts_code: bool,
@@ -119,9 +119,9 @@ pub struct PassToShow {
 pub struct Standing {
     /// Of each column.
     wanted: Vec<HashSet<String>>,
-    /// How many values of a column have a start: an application may have copied one.
+    /// How many values of a column have each start: an application may have copied one.
     found: Mutex<HashMap<(usize, String), u64>>,
-    /// Of what a pass left, what was seen where it left it.
+    /// Which of the values that a pass left were seen where it left them.
     left: Mutex<HashSet<(usize, ValueId)>>,
 }
 
@@ -140,15 +140,15 @@ impl Standing {
         self.wanted.iter().all(HashSet::is_empty)
     }
 
-    /// How many of a column the last census saw.
+    /// How many values of a column with this start the last census saw.
     pub fn times(&self, column: usize, start: &str) -> u64 {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         let found = found.get(&(column, start.to_owned()));
         found.copied().unwrap_or_default()
     }
 
-    /// What of a column the last census saw of what the pass left; all of it where it met no other value below the
-    /// target.
+    /// The values that the pass left of a column and the last census saw in their places; complete if the census met no
+    /// other value below the target.
     pub fn left(&self, column: usize) -> HashSet<ValueId> {
         let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         let of_column = left.iter().filter(|(of, _)| *of == column);

@@ -52,8 +52,7 @@ pub struct SourceRow {
     pub binds: Vec<Option<BindValue>>,
     /// The protected columns, in the order of the query. None: NULL, or settled.
     pub values: Vec<Option<StoredValue>>,
-    /// What the database says, as a code, where it fails to read the bind columns: then nobody knows what
-    /// the values are bound to.
+    /// If the database cannot read the bind columns: its error code. Then nobody knows what the values are bound to.
     pub binds_damaged: Option<String>,
 }
 

@@ -13,8 +13,8 @@ pub struct TableShape {
     pub id_name: String,
     /// What PostgreSQL knows the table by, whatever it is called; SQLite knows tables by their names.
     pub oid: Option<i64>,
-    /// What tells the table from another of its name. On PostgreSQL its number, for good; on SQLite where it
-    /// begins in the file, and the schema, of which any change makes another.
+    /// What tells the table from another of the same name. On PostgreSQL its number, for good. On SQLite where it
+    /// begins in the file together with the schema, so that every change of the schema makes it another.
     pub known_by: String,
     /// The physical heaps that its rows lie in now, by the names of their parts. A heap of two tables
     /// is moved by both.

@@ -60,9 +60,9 @@ pub trait Source: Inspect {
         max_bytes: usize,
     ) -> Result<Page, SourceError>;
 
-    /// Reads several parts of one table, from the start of their ranges, as [`read`](Self::read) does each; in few
-    /// statements, where they are many and small. None: the part has to be read alone, as its values are long, as those
-    /// of all parts before it reach `max_bytes` bytes, or as this source has no other way.
+    /// Reads several parts of one table from the start of their ranges, as [`read`](Self::read) does, in few statements
+    /// if they are many and small. None: the part must be read alone, because its values are long, because the parts
+    /// before it reach `max_bytes` bytes, or because this source cannot read parts together.
     ///
     /// # Errors
     /// As any call; of which part, who reads it alone is told.
@@ -88,9 +88,9 @@ pub trait Source: Inspect {
     /// As any call.
     async fn deadline(&self, within: Duration) -> Result<Deadline, SourceError>;
 
-    /// Replaces the values of each row that are still what was read: all columns of a row in one
-    /// statement, and no other column. All rows are of the target's part; if that was written anew since,
-    /// they are not found there and are lost, or on SQLite refused.
+    /// Replaces a row's values if they are still what was read: all columns of a row in one statement, and no other
+    /// column. All rows are of the target's part. If that was rewritten since, its rows are not found and count as
+    /// lost; SQLite refuses the write instead.
     ///
     /// Writes in short transactions, and lets the application in between. `outcomes` has one for each
     /// update, in order, and says [`WriteOutcome::Skipped`] before; after an error it tells what the
@@ -112,10 +112,10 @@ pub trait Source: Inspect {
         outcomes: &mut [WriteOutcome],
     ) -> Result<(), SourceError>;
 
-    /// Writes to several parts of one table, as [`write_into`](Self::write_into) does to each; in few statements,
-    /// where they are many and small. A part whose rows are not all [`WriteOutcome::Written`] afterwards has to be
-    /// looked at alone. Tells of each part whether all its outcomes are known: of another, rows may have been written
-    /// that say they were skipped.
+    /// Writes to several parts of one table, as [`write_into`](Self::write_into) does, in few statements if they are
+    /// many and small. Returns for each part whether all its outcomes are known; otherwise some of its rows may be
+    /// written although they say skipped. A part of which not all rows are [`WriteOutcome::Written`] must be looked at
+    /// alone.
     ///
     /// # Errors
     /// As any call; then nothing was written.
@@ -153,10 +153,9 @@ pub trait Source: Inspect {
     /// [`SourceError::Standby`]; as any call.
     async fn flush(&self) -> Result<(), SourceError>;
 
-    /// How many values of each column stand under which key, by their form and what their first bytes
-    /// say, in the order of [`Found`](rekey_domain::Found); over all parts, as of one moment. NULLs are not counted. Of a
-    /// pass it says too how many of the values below the target are those that it had to leave. What was
-    /// counted is flushed.
+    /// How many values of each column are under which key, by their form and first bytes, in the order of
+    /// [`Found`](rekey_domain::Found); over all parts, as of one moment. NULLs are not counted. For a pass, also how
+    /// many values below the target are ones that it had to leave. What was counted is flushed.
     ///
     /// # Errors
     /// [`SourceError::Standby`]: a standby may lag behind; [`SourceError::PartChanged`] where a part was
@@ -177,12 +176,18 @@ pub trait Source: Inspect {
     /// As any call.
     async fn holders(&self, relation: &str) -> Result<Option<String>, SourceError>;
 
-    /// A mark of now, for [`PassToShow::fence`]: what transactions that are open now write is in no
-    /// census until they end.
+    /// A mark of this moment, for [`PassToShow::fence`]. A census does not see what transactions open now will write
+    /// until they end.
     ///
     /// # Errors
     /// As any call.
     async fn fence(&self) -> Result<String, SourceError>;
+
+    /// Sees that whatever was open at the mark is over: what it wrote is read from now on.
+    ///
+    /// # Errors
+    /// [`SourceError::OpenTransactions`] where something still is; [`SourceError::FenceLost`]; as any call.
+    async fn behind(&self, fence: &str) -> Result<(), SourceError>;
 
     /// How the database and the table are, as far as `limits` ask for it.
     ///

@@ -64,8 +64,8 @@ impl SqliteSource {
         Ok((connection, table))
     }
 
-    /// A read transaction, and the table as it is in it: a name that is a row's id to the catalogue now may
-    /// be a column in the next statement.
+    /// A read transaction, and the table as this transaction sees it: a name that now means the rowid may be a column's
+    /// in the next statement.
     async fn reading<'a>(
         &self,
         connection: &'a mut SqliteConnection,
@@ -218,6 +218,11 @@ impl Source for SqliteSource {
         let mut connection = self.connections.acquire().await?;
         let place = Place::database(self.connections.database());
         census::fence(&mut connection, &place).await
+    }
+
+    /// Who writes has the write lock, which the mark had: nothing is open at it.
+    async fn behind(&self, _fence: &str) -> Result<(), SourceError> {
+        Ok(())
     }
 
     async fn flush(&self) -> Result<(), SourceError> {

@@ -97,8 +97,8 @@ impl StoredValue {
     }
 }
 
-/// Ciphertext is known by prefix and nonce. Anything else has no nonce, so two values may start
-/// alike, and only all of it will do.
+/// Ciphertext is identified by prefix and nonce. Other bytes have no nonce, and two may start alike, so all of them are
+/// compared.
 fn binary(bytes: &[u8]) -> Fingerprint<'_> {
     match bytes.get(..rekey_envelope::FINGERPRINT_LEN) {
         Some(start) if bytes.first() == Some(&format_byte()) => Fingerprint::Start(start),

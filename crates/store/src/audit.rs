@@ -75,7 +75,7 @@ impl AuditPen {
         &self.principal
     }
 
-    /// The same pen in the hand of another.
+    /// The same pen, for another principal.
     #[must_use]
     pub fn of(&self, principal: Principal) -> Self {
         Self {
@@ -121,8 +121,8 @@ impl AuditPen {
     }
 }
 
-/// Whether an entry of a report was written without its details, as its hash says; who takes them away later cannot make
-/// it so.
+/// Whether a report's entry was written without its details. Its hash tells, so removing the details later does not
+/// make it look withheld.
 pub fn is_withheld(entry: &AuditEntry, details: Option<&[u8]>) -> bool {
     let of_reports = [
         Action::IncidentNoted,
@@ -167,7 +167,7 @@ async fn find_head(unit: &Unit) -> Result<Option<audit_head::Model>, StoreError>
 
 async fn store(unit: &Unit, entry: AuditEntry, details: Vec<u8>) -> Result<(), StoreError> {
     let (sequence, hash) = (entry.sequence, entry.hash.clone());
-    // Who wrote it is the database's to say, and so no part of the hash.
+    // The database says who wrote it, so that is no part of the hash.
     let row = audit_entry::ActiveModel {
         written_by: NotSet,
         ..entry.into()
@@ -239,8 +239,8 @@ pub async fn page(
     Ok(entries.into_iter().map(with_details).collect())
 }
 
-/// What was done to `subject`, first thing first; without details. By no time: where clocks differed, an
-/// act may be dated before what it was done to.
+/// The entries about `subject`, in the order of the log and without details. Not by time: where clocks differed, an act
+/// may be dated before the thing that it was done to.
 ///
 /// # Errors
 /// [`StoreError`] of the database.

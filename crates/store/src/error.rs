@@ -42,7 +42,7 @@ pub enum StoreError {
         /// What to do.
         remedy: &'static str,
     },
-    /// Others may create in the store's schema. What they called as one of ours could be run as Rekey.
+    /// Others may create in the store's schema. A function named as one of ours could run with Rekey's rights.
     #[error(
         "others may create functions in the store's schema {schema}, which could be run in place of the database's own, as us; have the schema's owner run {cure}"
     )]
@@ -94,7 +94,7 @@ pub enum StoreError {
         /// The database.
         place: String,
     },
-    /// The URL of a SQLite database says what it may not.
+    /// The URL of a SQLite database has parameters that are not allowed.
     #[error("the store's URL {0}")]
     UrlSays(&'static str),
     /// Anything else the database says.

@@ -132,7 +132,7 @@ pub async fn of_rotation(
     Ok(incidents.into_iter().map(Incident::from).collect())
 }
 
-/// Whether the report of a user of the broker had a key of the keyring replaced, or a standby never used, since then.
+/// Whether, since then, a report by a user of the broker had a key of the keyring replaced, or a standby dropped.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
@@ -164,7 +164,7 @@ pub async fn lock(unit: &Unit, id: Uuid) -> Result<Incident, StoreError> {
     }
 }
 
-/// Says which rotation moves what stands under the key, and that the key was stopped on a report.
+/// Notes the rotation that moves the values under the key, and whether the report stopped the key.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
@@ -193,7 +193,7 @@ pub async fn note_answer(
     Ok(())
 }
 
-/// Has another rotation move what an earlier one was to move for these incidents.
+/// Hands the values that an earlier rotation was to move for these incidents to another rotation.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
@@ -210,7 +210,7 @@ pub async fn hand_over(unit: &Unit, earlier: Uuid, later: Uuid) -> Result<(), St
     Ok(())
 }
 
-/// A further report says that the key was known to others since then: the earliest of all reports counts.
+/// Notes since when others know the key, as a further report says: the earliest date of all reports counts.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
@@ -234,7 +234,7 @@ pub async fn known_since(
     Ok(())
 }
 
-/// Says how far people have come with an incident.
+/// Moves an incident to another state.
 ///
 /// # Errors
 /// [`StoreError::Refused`] where the state has no such arrow, [`StoreError::Stale`] where it was changed meanwhile.

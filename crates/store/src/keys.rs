@@ -21,7 +21,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 pub use crate::keys::compromised::{
-    compromise, known_since, no_longer_empty, note_emptied, note_report,
+    close, compromise, known_since, no_longer_empty, note_emptied, note_report,
 };
 use crate::{
     StoreError, Unit,
@@ -88,6 +88,8 @@ pub struct Key {
     pub compromised_since: Option<DateTime<Utc>>,
     /// When a rotation found that no value is left under it, once it was compromised.
     pub emptied_at: Option<DateTime<Utc>>,
+    /// When all was moved that was written under it in time, once it was compromised: what is found later is left.
+    pub closed_at: Option<DateTime<Utc>>,
 }
 
 /// Its columns, without those that need a right to unwrap.
@@ -112,6 +114,7 @@ struct KeyRow {
     reported_at: Option<DateTime<Utc>>,
     compromised_since: Option<DateTime<Utc>>,
     emptied_at: Option<DateTime<Utc>>,
+    closed_at: Option<DateTime<Utc>>,
 }
 
 impl From<KeyRow> for Key {
@@ -137,6 +140,7 @@ impl From<KeyRow> for Key {
             reported_at: row.reported_at,
             compromised_since: row.compromised_since,
             emptied_at: row.emptied_at,
+            closed_at: row.closed_at,
         }
     }
 }
@@ -181,6 +185,7 @@ impl From<key::Model> for StoredKey {
             reported_at: row.reported_at,
             compromised_since: row.compromised_since,
             emptied_at: row.emptied_at,
+            closed_at: row.closed_at,
         };
         Self {
             key: known.into(),
@@ -224,8 +229,8 @@ pub async fn stored_of_keyring(
     Ok(keys.into_iter().map(StoredKey::from).collect())
 }
 
-/// The keys of these whose values a rotation to `target` leaves alone: that one, and what became primary later. What
-/// stands under a later key that never did is forged.
+/// The keys whose values a rotation to `target` leaves alone: the target, and keys that became primary later. Values
+/// under a later key that never became primary are forged.
 pub fn settled(keys: &[Key], target: Option<KeyId>) -> HashSet<KeyId> {
     let target = keys.iter().find(|key| Some(key.id) == target);
     let is_settled = |key: &&Key| {
@@ -340,6 +345,7 @@ pub async fn insert_standby(unit: &Unit, keyring: Uuid, new: NewKey) -> Result<K
         reported_at: Set(None),
         compromised_since: Set(None),
         emptied_at: Set(None),
+        closed_at: Set(None),
     };
     let taken = |error| StoreError::stale_if_taken(error, format!("key {}", new.id));
     let row = row.insert(unit.db()).await.map_err(taken)?;
@@ -365,8 +371,8 @@ pub async fn retire_standbys(
     Ok(waiting)
 }
 
-/// The switch: the standby becomes primary, the primary inactive, in one unit; one that was reported compromised and
-/// went on until it could be replaced becomes that.
+/// The switch, in one unit: the standby becomes primary, and the primary inactive, or compromised if it was reported
+/// and went on only until it could be replaced.
 ///
 /// # Errors
 /// [`StoreError::Refused`] where the backup gate or the state machine says no,

@@ -1,4 +1,4 @@
-//! Messages with the row that they follow from: outbox, inbox, and what became of those that could not be delivered.
+//! Messages, stored with the row they follow from: outbox, inbox, dead letters.
 
 pub mod broadcasts;
 pub mod dead_letters;

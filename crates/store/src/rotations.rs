@@ -100,8 +100,8 @@ pub async fn lock(unit: &Unit, id: Uuid) -> Result<Locked, StoreError> {
     }
 }
 
-/// The keyring's rotations, latest first. A live one is the latest, whatever a step of the database's
-/// clock made of the ids.
+/// The keyring's rotations, latest first. A live one comes first, even if a step of the database's clock gave it an
+/// earlier id.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
@@ -223,7 +223,7 @@ pub(crate) async fn insert(unit: &Unit, row: Changes) -> Result<Rotation, StoreE
     Ok(row.insert(unit.db()).await.map_err(taken)?.into())
 }
 
-/// Makes a rotation one that waits for a person when this much is done, or lets it go on to its end.
+/// Makes a rotation pause after so much, or go on to its end.
 ///
 /// # Errors
 /// [`StoreError::Stale`] where the rotation moved meanwhile.
@@ -314,9 +314,8 @@ fn on_hold(why: &str) -> Changes {
     }
 }
 
-/// Puts a rotation on hold for what work under it met, unless it was resumed since `seen` was read:
-/// what stood in the way then may have been mended, and only a new attempt can tell. Tells whether
-/// the rotation is at rest now, on hold or over.
+/// Puts a rotation on hold because of an error in its work, unless it was resumed since `seen` was read: then the cause
+/// may be mended, and only a new attempt can tell. Returns whether the rotation now rests, on hold or over.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
@@ -336,8 +335,7 @@ pub async fn pause_unless_resumed(
     Ok(true)
 }
 
-/// Puts a rotation on hold because so much of a column is in quarantine; once, as whoever resumes it has
-/// seen that.
+/// Puts a rotation on hold because so much of a column is in quarantine. Only once, as whoever resumes it knows.
 ///
 /// # Errors
 /// [`StoreError::Stale`] where the rotation moved meanwhile.
@@ -456,7 +454,7 @@ pub(crate) async fn update(
         .filter(rotation::Column::State.eq(Text(rotation.state)))
         .filter(rotation::Column::Generation.eq(i64::from(rotation.generation)))
         .filter(rotation::Column::Pass.eq(rotation.pass))
-        // Who has not seen that it hurries would have it wait.
+        // A caller that has not seen the report would still let the rotation wait.
         .filter(match rotation.incident_id {
             Some(incident) => rotation::Column::IncidentId.eq(incident),
             None => rotation::Column::IncidentId.is_null(),
@@ -544,7 +542,7 @@ mod tests {
             assert!(held.paused);
             resume(&unit, &held).await.unwrap();
 
-            // The other met it before it was mended, and says so only now.
+            // The other batch met the denial before it was mended, but reports it only now.
             assert!(!pause_unless_resumed(&unit, &seen, "denied").await.unwrap());
             let resumed = by_id(unit.db(), seen.id).await.unwrap();
             assert!(!resumed.paused);

@@ -37,7 +37,7 @@ pub fn previous_programs() -> &'static Path {
     })
 }
 
-/// Programs from before there was such a feature have all of it.
+/// The features that older programs need: those without this feature have all of it anyway.
 fn features(source: &Path) -> Vec<&'static str> {
     let manifest = source.join("workspace/rekey/Cargo.toml");
     let text = std::fs::read_to_string(manifest).expect("each program has a manifest");
@@ -71,7 +71,10 @@ fn extract(workspace: &Path, commit: &str, target: &Path) {
 /// and are left out, so that none is taken for that of another commit.
 fn lend_dependencies(from: &Path, to: &Path) {
     for folder in [".fingerprint", "build", "deps"] {
-        let (from, to) = (from.join("debug").join(folder), to.join("debug").join(folder));
+        let (from, to) = (
+            from.join("debug").join(folder),
+            to.join("debug").join(folder),
+        );
         let _ = std::fs::remove_dir_all(&to);
         std::fs::create_dir_all(&to).expect("the target folder is ours");
         let entries = std::fs::read_dir(from).into_iter().flatten().flatten();

@@ -325,7 +325,7 @@ impl PrivateKms {
     }
 }
 
-/// Does something on a thread of its own: who asks may be within an async runtime, where another one cannot wait.
+/// Does something on a thread of its own, as the caller may be in an async runtime, where no other runtime can wait.
 pub(crate) fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     let done = thread::scope(|scope| scope.spawn(work).join());
     done.unwrap_or_else(|panicked| panic::resume_unwind(panicked))

@@ -1,4 +1,5 @@
-//! What an attempt at a batch moved, told to the store before each write: a kill leaves one page in doubt, and the next attempt finds out.
+//! What an attempt at a batch moved, reported to the store before each write. A kill leaves at most one page in doubt,
+//! and the next attempt finds out about it.
 
 use std::ops::AddAssign;
 
@@ -43,7 +44,7 @@ impl<'a> Account<'a> {
         self.in_doubt
     }
 
-    /// So much is to be moved still of what was in doubt: the rest was written.
+    /// Counts what was in doubt: `left` is still to be moved, so the rest was written.
     pub fn settle(&mut self, left: Counted) {
         let Some(doubt) = self.in_doubt.take() else {
             return;
@@ -70,7 +71,7 @@ impl<'a> Account<'a> {
         self.tell().await
     }
 
-    /// What was written counts, whatever came after; of the rest nobody knows where the write failed.
+    /// Counts what was written, whatever came after. If the write failed, the rest stays in doubt.
     pub fn end_page(&mut self, updates: &[RowUpdate], written: &[WriteOutcome], is_known: bool) {
         self.in_doubt = note(&mut self.tally, self.in_doubt, (updates, written), is_known);
     }
@@ -93,7 +94,7 @@ impl<'a> Account<'a> {
     }
 }
 
-/// Adds what became of the updates of a page to the figures; gives what of its doubt is left, which is none where all
+/// Adds the outcomes of a page's updates to the figures. Returns what of the page stays in doubt: nothing if all
 /// outcomes are known.
 pub fn note(
     tally: &mut Tally,

@@ -25,16 +25,16 @@ use crate::{
     row::{self, Keys, Moved, Ours, Unmoved},
 };
 
-/// Bytes of values in memory at once for a batch; a page's last row may go beyond. On its way a value
-/// is there up to six times.
+/// Bytes of values that a batch holds at once; a page's last row may go beyond. While a value is worked on, there are
+/// up to six copies of it.
 pub const PAGE_BYTES: usize = 1024 * 1024;
 /// A page of more bytes has a row that is wide by itself: such pages are worked on one at a time.
 const WIDE_BYTES: usize = 2 * PAGE_BYTES;
 /// Times a range is read again because the application won a race; then the attempt counts as failed.
 const ROUNDS: u32 = 20;
 
-/// The pauses before a range is read again because the application holds locks in it; after the last
-/// the batch lets others go on.
+/// The pauses before a range is read again because the application locks rows in it. After the last pause the batch
+/// makes room for others.
 const PAUSES_MS: [u64; 6] = [50, 100, 200, 400, 800, 1_600];
 
 /// What became of a batch.
@@ -86,7 +86,7 @@ pub struct Work<'a> {
 
 /// Moves all values of the batch's range to the target.
 ///
-/// Of an attempt that fails, `account` has what it moved all the same.
+/// If the attempt fails, `account` still has what it moved.
 pub async fn re_encrypt(
     mut work: Work<'_>,
     account: &mut Account<'_>,
@@ -135,7 +135,7 @@ pub async fn prepare<'a>(
     let source = services.source(&first.source).await?;
     let keys = keys::of_keyring(db, rotation.keyring_id).await?;
     let settled = keys::settled(&keys, Some(target));
-    // Every value is opened once a rotation: who verifies reads them all.
+    // Each value is opened once in a rotation: a verifying pass reads all of them.
     let left_alone = if rotation.state == RotationState::Verifying {
         Vec::new()
     } else {
@@ -145,6 +145,7 @@ pub async fn prepare<'a>(
     let of_key = |key: &keys::Key| Ours {
         state: key.state,
         was_primary: key.activated_at.is_some(),
+        is_closed: key.closed_at.is_some(),
     };
     let ours: HashMap<_, _> = keys.iter().map(|key| (key.id, of_key(key))).collect();
     Ok(Work {
@@ -230,7 +231,7 @@ impl<'a> Work<'a> {
         Err(rekey_store::StoreError::Stale { what }.into())
     }
 
-    /// Finds out what an attempt wrote that did not live to say so: what is to be moved still was not written.
+    /// Finds out what a killed attempt wrote: whatever is still to be moved was not written.
     async fn settle(&self, account: &mut Account<'_>) -> Result<(), OperationError> {
         let Some(doubt) = account.in_doubt() else {
             return Ok(());
@@ -252,7 +253,7 @@ impl<'a> Work<'a> {
         Ok(account.tell().await?)
     }
 
-    /// The application holds rows of the range; who cannot be told is no reason to fail otherwise.
+    /// The error for rows that the application holds. It names the holders if they can be found out.
     async fn locked(&self) -> OperationError {
         let holders = self.source.holders(&self.query.relation).await;
         OperationError::Source(SourceError::Busy {
@@ -353,7 +354,7 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    /// What the table's own triggers keep from us stays under its key: people have to know.
+    /// Lists values that the table's own triggers kept from us, as they stay under their key and people must know.
     async fn quarantine_withheld(
         &self,
         moved: &Moved,

@@ -104,8 +104,8 @@ impl Handler for ReEncryptBatch {
         let policy = keyrings::by_id(unit.db(), rotation.keyring_id)
             .await?
             .policy;
-        // A pause that was asked for is audited, for which nobody can ask the KMS here: the rotator
-        // dispatches then.
+        // A canary's pause is audited, and that needs the KMS, which cannot be asked in this unit. The rotator
+        // dispatches in that case.
         if rotation.pause_after.is_none() {
             batches::dispatch(
                 unit,
@@ -121,7 +121,7 @@ impl Handler for ReEncryptBatch {
     }
 }
 
-/// Says zero of what was not done yet.
+/// Starts the counters at zero, so that they exist before anything is done.
 pub fn count_from_zero() {
     for name in [
         metric::VALUES_MOVED,
@@ -178,7 +178,7 @@ impl ReEncryptBatch {
         command: &BatchReady,
         lease: Lease,
     ) -> Result<Ended<Option<Duration>>, OperationError> {
-        // What was read before the lease may be past: paused since, or done by who had it.
+        // The batch may have changed before we got the lease: paused, or done by its last holder.
         let Some((rotation, batch)) = self.current(command).await? else {
             return Ok(Ended::Held(None));
         };
@@ -219,7 +219,7 @@ impl ReEncryptBatch {
         let dispatch = Dispatch::of(&self.services, rotation, &keyring.policy, &principal).await?;
         let left = names::seal(&self.services, outcome.quarantine).await?;
         let Some(unit) = job.begin().await? else {
-            // It took effect before, and this one had to take the lease to find out.
+            // The message took effect before, and only the lease showed that.
             return Ok(Ended::Held(None));
         };
         leases::release(&unit, lease).await?;

@@ -95,7 +95,7 @@ async fn note(
     (source, table): &(Source, Table),
     hold: Option<&Hold>,
 ) -> Result<(), StoreError> {
-    // What was missing is said until the batch has ended: only trying shows whether it is there.
+    // A missing thing stays noted until the batch has ended, as only trying shows whether it is back.
     if hold.is_none() && (batch.waiting_because.is_none() || batch.waiting_since.is_some()) {
         return Ok(());
     }
@@ -110,8 +110,8 @@ async fn note(
 }
 
 impl Taken {
-    /// Corrects what was taken on by what was moved. Where that fails, the source rests longer than
-    /// it would have to.
+    /// Replaces the rows that were taken on by the rows that were moved. If that fails, the source only rests longer
+    /// than necessary.
     pub async fn correct(self, services: &Services, moved: u64) {
         let Self { source, rows, rate } = self;
         let corrected = async {

@@ -1,13 +1,16 @@
 //! Rows: which values are moved in one statement, which go to quarantine.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use rekey_client::ClientError;
 use rekey_domain::{BindValue, KeyId, KeyState, KeyringName, QuarantineReason};
 use rekey_envelope::{DataKey, associated_data};
 use rekey_operations::{OperationError, Services};
 use rekey_sources::{ColumnUpdate, RowUpdate, SourceRow, StoredValue, ValueId};
-use rekey_store::{StoreError, columns::Protected, keys};
+use rekey_store::{StoreError, columns::Protected, keys, quarantine};
 use uuid::Uuid;
 
 use crate::{
@@ -16,9 +19,9 @@ use crate::{
     value::{self, Opened},
 };
 
-/// Values that fail to open and are looked up under every other place of their page, at most.
+/// How many values of a page that fail to open are tried in other places of the page, at most.
 const SWAPS_LOOKED_FOR: usize = 64;
-/// Rows ciphered between two looks at what else there is to do.
+/// Rows to cipher before other tasks get a turn.
 const YIELD_EVERY: usize = 64;
 
 /// The keys of the batch's keyring, unwrapped as they are met.
@@ -26,6 +29,14 @@ pub struct Keys {
     keyring: KeyringName,
     ours: HashMap<KeyId, Ours>,
     met: HashMap<KeyId, Met>,
+    released: Released,
+}
+
+/// What a person released of a page's values under closed keys, and those keys.
+#[derive(Default)]
+struct Released {
+    values: HashSet<(Uuid, String)>,
+    keys: HashMap<KeyId, Arc<DataKey>>,
 }
 
 /// A key of the batch's keyring.
@@ -35,6 +46,9 @@ pub struct Ours {
     pub state: KeyState,
     /// Whether anything of ours was ever encrypted under it.
     pub was_primary: bool,
+    /// Whether it is compromised and all was moved that was written in time: nothing is moved any more, but what a
+    /// person released.
+    pub is_closed: bool,
 }
 
 /// What opens values under a key id, or why they stay as they are.
@@ -50,14 +64,21 @@ impl Keys {
             keyring,
             ours,
             met: HashMap::new(),
+            released: Released::default(),
         }
     }
 
-    /// What more there is to say of a value under a key that is not handed out.
-    fn detail(&self, found: Option<KeyId>) -> Option<String> {
-        let ours = self.ours.get(&found?)?;
-        let forged = !ours.was_primary;
-        forged.then(|| "its key was never primary: nobody of ours wrote it".to_owned())
+    /// The key of a value that a person released.
+    fn released(&self, key: KeyId, column: Uuid, value: &ValueId) -> Option<&DataKey> {
+        let key = self.released.keys.get(&key)?;
+        let values = &self.released.values;
+        values
+            .contains(&(column, value.as_str().to_owned()))
+            .then_some(key)
+    }
+
+    fn is_closed(&self, id: KeyId) -> bool {
+        self.ours.get(&id).is_some_and(|ours| ours.is_closed)
     }
 
     /// Gets a key, or why values under it stay as they are.
@@ -82,10 +103,18 @@ impl Keys {
         id: KeyId,
         ours: Ours,
     ) -> Result<Met, OperationError> {
-        let Ours { state, was_primary } = ours;
+        let Ours {
+            state, was_primary, ..
+        } = ours;
+        if !was_primary {
+            return Ok(Met::Not(QuarantineReason::NeverActive));
+        }
+        if ours.is_closed {
+            return Ok(Met::Not(QuarantineReason::WrittenAfterCompromise));
+        }
         match services.client.decryption_key(&self.keyring, id).await {
             Ok(key) => Ok(Met::Key(key)),
-            // A key that is in use has to be there: its values are no quarantine's, but lost for now.
+            // A key in use must exist, so its values are no matter for quarantine: they are only out of reach now.
             Err(ClientError::UnknownKey { .. }) if state.is_kept(was_primary) => {
                 Err(OperationError::NoMaterial {
                     keyring: self.keyring.clone(),
@@ -177,7 +206,7 @@ async fn hold_right(work: &Work<'_>) -> Result<(), OperationError> {
     Err(not_primary(work))
 }
 
-/// The batch's target is not the primary key, or not yet as far as this process knows.
+/// The batch's target is not the primary key, or this process has not heard of the switch yet.
 fn not_primary(work: &Work<'_>) -> OperationError {
     let what = format!("the primary key of {}", work.keys.keyring);
     OperationError::Store(StoreError::Stale { what })
@@ -220,7 +249,37 @@ async fn meet_keys(
     for id in named.iter().flatten() {
         work.keys.meet(work.services, *id).await?;
     }
+    work.keys.released = look_up_released(work, rows, &named).await?;
     Ok(named)
+}
+
+/// Of values under closed keys those that a person released, with what opens them.
+async fn look_up_released(
+    work: &Work<'_>,
+    rows: &[SourceRow],
+    named: &[Option<KeyId>],
+) -> Result<Released, OperationError> {
+    let is_closed = |id: &Option<KeyId>| id.is_some_and(|id| work.keys.is_closed(id));
+    if !named.iter().any(is_closed) {
+        return Ok(Released::default());
+    }
+    let mut closed = HashMap::new();
+    for (row, named) in rows.iter().zip(named.chunks(work.columns.len())) {
+        for (index, id) in named.iter().enumerate().filter(|(_, id)| is_closed(id)) {
+            if let (Some(key), Some(value)) = (id, value_id(work, row, index)) {
+                let value = value.as_str().to_owned();
+                closed.insert((work.columns[index].id, value), *key);
+            }
+        }
+    }
+    let values: Vec<_> = closed.keys().cloned().collect();
+    let values = quarantine::released(work.services.store.db(), &values).await?;
+    let mut keys = HashMap::new();
+    for id in values.iter().filter_map(|value| closed.get(value)) {
+        let key = work.services.client.decryption_key(&work.keys.keyring, *id);
+        keys.insert(*id, key.await?);
+    }
+    Ok(Released { values, keys })
 }
 
 /// The new values, row by row and column by column; None where a value stays as it is.
@@ -241,7 +300,7 @@ async fn seal(
     let mut looked_for = 0;
     for (count, row) in rows.iter().enumerate() {
         if count % YIELD_EVERY == 0 {
-            // Ciphering is all work and no waiting; who holds a source's lock must get its turn.
+            // Ciphering never waits, so other tasks, which may hold a lock of a source, get a turn here.
             tokio::task::yield_now().await;
             if target.is_some() {
                 hold_right(work).await?;
@@ -258,8 +317,11 @@ async fn seal(
             let opened = match found.map(|id| &work.keys.met[&id]) {
                 _ if damage.is_some() => Opened::Not(QuarantineReason::Unreadable),
                 None => Opened::Not(QuarantineReason::NotCiphertext),
-                Some(Met::Not(reason)) => Opened::Not(*reason),
                 Some(Met::Key(key)) => binds.open(key, row, index, stored, &mut looked_for),
+                Some(Met::Not(reason)) => match released(work, found, row, index) {
+                    Some(key) => binds.open(key, row, index, stored, &mut looked_for),
+                    None => Opened::Not(*reason),
+                },
             };
             sealed.push(match (opened, target) {
                 (Opened::Moved { .. }, _) if found.is_some_and(|id| work.settled.contains(&id)) => {
@@ -277,9 +339,7 @@ async fn seal(
                         row_name: row.name.clone(),
                         found: damage.as_ref().map_or(found, |damage| damage.key.or(found)),
                         reason,
-                        detail: damage
-                            .map(|damage| damage.detail)
-                            .or_else(|| work.keys.detail(found)),
+                        detail: damage.map(|damage| damage.detail),
                     });
                     None
                 }
@@ -287,6 +347,23 @@ async fn seal(
         }
     }
     Ok(sealed)
+}
+
+/// The key of a value under a closed key that a person released.
+fn released<'a>(
+    work: &'a Work<'_>,
+    found: Option<KeyId>,
+    row: &SourceRow,
+    column: usize,
+) -> Option<&'a DataKey> {
+    let id = value_id(work, row, column)?;
+    work.keys.released(found?, work.columns[column].id, &id)
+}
+
+fn value_id(work: &Work<'_>, row: &SourceRow, column: usize) -> Option<ValueId> {
+    let encoding = work.columns[column].spec.encoding;
+    let stored = row.values[column].as_ref()?;
+    Some(ValueId::of(&work.query.part, row.key, stored, encoding))
 }
 
 /// What the source cannot read of a value, or of what its row binds it to.

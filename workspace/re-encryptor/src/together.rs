@@ -1,7 +1,7 @@
-//! Small parts that share a batch: read and told together, so that thousands of them take no longer than their rows.
+//! Small parts that share a batch: read and reported together, so that thousands of them cost no more than their rows.
 //!
-//! Only what goes through at once is done here. Whatever is in somebody's way, cannot be moved, was lost or has to be
-//! waited for is left to a batch of its own, which has all the care that it takes.
+//! Only what works at the first try is done here. A part that is locked, cannot be moved, was lost or has to wait gets
+//! a batch of its own, which handles such cases.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -25,11 +25,11 @@ use crate::{
     too_much,
 };
 
-/// Does what `leader` leads, as far as it can be done at once, and has the rest sent by itself. Gives the rows
-/// that were written.
+/// Does the batches that `leader` leads, as far as they work at the first try, and has the others sent alone. Returns
+/// how many rows were written.
 ///
 /// # Errors
-/// Of the store alone; then all of it is done once more, and finds what was written.
+/// Only of the store. Then everything is done once more, and that finds what was written.
 pub async fn re_encrypt(
     work: &mut Work<'_>,
     (rotation, leader): (&Rotation, &Batch),
@@ -56,9 +56,9 @@ struct Shared<'a> {
 /// One of them.
 struct Part<'a> {
     batch: &'a Batch,
-    /// What it did that its row does not say yet.
+    /// What it did that is not in its row yet.
     tally: Tally,
-    /// What nobody knows of it, and what of that its row says.
+    /// Its write in doubt, and what its row says of that.
     in_doubt: Option<InDoubt>,
     told_doubt: Option<InDoubt>,
     met: BTreeMap<Uuid, u64>,
@@ -95,7 +95,7 @@ impl<'a> Shared<'a> {
         }
     }
 
-    /// What was read and written rests on a flush that did not come about.
+    /// Marks no part as done: what was read and written depends on a flush that failed.
     fn none_is_done(&mut self) {
         for part in &mut self.parts {
             part.stands = Stands::Alone;
@@ -196,8 +196,8 @@ impl<'a> Shared<'a> {
         Ok(unit.commit().await?)
     }
 
-    /// What is not written as it should be is left to who does it alone; in doubt is only that of which nobody knows
-    /// what became of it.
+    /// Writes the updates. A part that is not written completely is left to a batch of its own; only writes with
+    /// unknown outcomes stay in doubt.
     async fn write(
         &mut self,
         work: &mut Work<'_>,
@@ -250,7 +250,7 @@ impl<'a> Shared<'a> {
         let unit = services.store.begin().await?;
         leases::hold(&unit, lease, JOB_LEASE).await?;
         let held = rotations::lock(&unit, rotation.id).await?;
-        // Sent by itself meanwhile, by a program that knows of no leaders.
+        // Without those that an older program, which knows no leaders, sent alone meanwhile.
         let open = batches::led(unit.db(), rotation, leader).await?;
         let open: HashSet<Uuid> = open.into_iter().map(|batch| batch.id).collect();
         let (mut met, mut done, mut rows) = (BTreeMap::new(), Vec::new(), 0);

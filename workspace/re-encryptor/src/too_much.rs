@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 /// Adds what a batch met; where much of it stands out, puts the rotation on hold and gives why.
 ///
-/// Once a rotation, as whoever resumes it has seen that. One that hurries is not put on hold: its keys are
-/// known to others, and every value that can be moved has to be.
+/// Only once in a rotation, as whoever resumes it knows. An emergency is not put on hold: others know its key, so every
+/// value that can be moved must be.
 pub async fn of(
     unit: &Unit,
     rotation: &Locked,

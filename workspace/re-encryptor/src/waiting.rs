@@ -12,7 +12,7 @@ use rekey_store::{
 /// How long the batch is left alone before it is tried again.
 pub const TRY_AGAIN: Duration = Duration::from_secs(2);
 
-/// Whether it passes by itself and says nothing of the batch, which is tried until it is done.
+/// Whether the error passes by itself and says nothing of the batch, which is then tried until it is done.
 pub fn is_for(error: &OperationError) -> bool {
     matches!(error, OperationError::Source(SourceError::Busy { .. })) || error.is_outage()
 }

@@ -104,7 +104,7 @@ impl Command {
         }
     }
 
-    /// Whether it does, or says, what it can where there is no KMS to reach.
+    /// Whether the command does or shows what it can without a KMS.
     pub fn only_looks(&self) -> bool {
         match self {
             Self::Status

@@ -1,7 +1,8 @@
 //! The queue `requests`: what people and systems outside publish is admitted or refused.
 //!
-//! Not a [`rekey_runtime::Consumer`]: what it makes a dead letter is here refused and audited. A request that waits is
-//! held while others go on, and of a flood of one user all but its share is turned away unread.
+//! It is not a [`rekey_runtime::Consumer`]: what would become a dead letter there is refused and audited here. A
+//! waiting request is held while others go on, and if one user floods the queue, all but that user's share is turned
+//! away unread.
 
 mod flood;
 
@@ -27,7 +28,7 @@ const TOGETHER: usize = 4;
 /// A request that waits is looked at again after this, then after twice that, up to the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// So often what was turned away since is written down.
+/// How often requests that were turned away since are written down.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// Takes requests until `shutdown`.
@@ -45,7 +46,7 @@ pub async fn run(
         turns: Semaphore::new(TOGETHER),
     };
     let mut flood = Flood::new(requesters);
-    // All that waits for something is in here, and nothing is awaited beside it: one of them may hold what another needs.
+    // All waits are in here, and nothing is awaited outside, as one request may hold what another needs.
     let mut taken = FuturesUnordered::new();
     let mut tell = tokio::time::interval(TELL_EVERY);
     loop {
@@ -117,7 +118,7 @@ impl Desk<'_> {
         }
     }
 
-    /// Writes down that requests were turned away; once more at shutdown, if it could not be before.
+    /// Writes down that requests were turned away; if that fails, tries once more at shutdown.
     async fn tell(&self, untold: Untold) {
         let mut wait = FIRST_WAIT;
         loop {

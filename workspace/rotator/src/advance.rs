@@ -1,6 +1,7 @@
 //! `rotation.due`: asks the rules for the rotation's next step and carries it out, one step a message.
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use rekey_domain::{Step, WRITE_WITHIN, next_step};
 use rekey_messages::RotationDue;
 use rekey_operations::{Dispatch, OperationError, Services, or_pause};
@@ -35,6 +36,8 @@ pub struct Advance<'a> {
     pub job: &'a Job,
     pub rotation: Rotation,
     pub keyring: Keyring,
+    /// When nobody may write under a key before the primary any more, at the latest.
+    pub leases_end: Option<DateTime<Utc>>,
     lease: Lease,
 }
 
@@ -95,7 +98,7 @@ impl AdvanceRotation {
         let rotation = rotations::by_id(db, id).await?;
         let keyring = keyrings::by_id(db, rotation.keyring_id).await?;
         let leases_end = keys::leases::last_ends(&services.store, keyring.id).await?;
-        // What a batch had sealed under a reported key may be written so long after.
+        // A batch may still write, for this long, what it sealed under a reported key.
         let leases_end = match rotation.is_emergency() {
             true => leases_end.map(|end| end + WRITE_WITHIN),
             false => leases_end,
@@ -113,6 +116,7 @@ impl AdvanceRotation {
             job,
             rotation,
             keyring,
+            leases_end,
             lease,
         };
         let waited = advance.rotation.waiting_because.is_some();

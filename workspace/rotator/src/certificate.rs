@@ -230,7 +230,7 @@ fn column_name(columns: &[Protected], id: uuid::Uuid) -> Option<String> {
     column.map(|column| column.spec.name.to_string())
 }
 
-/// Safeguards that are off, or wider than what everyone gets who says nothing.
+/// Safeguards that are off, or wider than the default.
 fn gates_off(policy: &KeyringPolicy, columns: &[Protected]) -> Vec<String> {
     let default = KeyringPolicy::default();
     let gates = [
@@ -250,7 +250,7 @@ fn gates_off(policy: &KeyringPolicy, columns: &[Protected]) -> Vec<String> {
     off.chain(code_of_tables(columns)).collect()
 }
 
-/// Where code of a table's owner may run in our sessions, what we saw rests on it.
+/// What we saw may depend on code of a table's owner, if that may run in our sessions.
 fn code_of_tables(columns: &[Protected]) -> BTreeSet<String> {
     let trusted = columns.iter().filter(|column| column.table.trusts_code());
     let name = |column: &Protected| {

@@ -79,10 +79,11 @@ async fn pass_census(
         let counted_there =
             of_column.clone().next().is_some() && !of_column.clone().any(is_elsewhere);
         if !counted_there || !is_of_pass(rotation, column.id) {
-            // It was protected since, or is elsewhere now. Nobody knows what stands there, so it is not settled.
+            // The column was protected later, or is elsewhere now. Nobody knows what is there, so it does not count as
+            // settled.
             below_target += 1;
         }
-        // Nothing is taken off by number: only what the census itself saw to be in quarantine.
+        // Numbers alone prove nothing: only values that the census itself saw in quarantine are subtracted.
         below_target += of_column
             .filter(|count| !is_settled(count.found()))
             .map(|count| count.rows().saturating_sub(count.quarantined()))
@@ -91,7 +92,7 @@ async fn pass_census(
     Ok(Some(PassCensus { below_target }))
 }
 
-/// Where the column was counted, and what the source and its database are known by: a name may be given to another.
+/// Where the column was counted, with the identities of column and database, as a name may be given to another.
 pub fn place_of(column: &Protected) -> String {
     let (relation, name) = (&column.table.relation, &column.spec.name.column);
     let known = column.identity.as_ref();
@@ -101,8 +102,8 @@ pub fn place_of(column: &Protected) -> String {
     format!("{relation}.{name}{known}{database}")
 }
 
-/// Whether the present pass read the column in each of its batches. Programs that noted nothing planned
-/// what there was.
+/// Whether the present pass reads the column in all of its batches. Older programs noted no columns, and planned all
+/// there were.
 pub fn is_of_pass(rotation: &Rotation, column: Uuid) -> bool {
     let noted = rotation.pass_columns.as_ref();
     noted.is_none_or(|columns| columns.contains(&column))

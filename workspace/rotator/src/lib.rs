@@ -6,6 +6,7 @@ mod canary;
 mod certificate;
 mod facts;
 mod key_created;
+mod late;
 mod plan;
 mod proof;
 mod request;

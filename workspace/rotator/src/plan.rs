@@ -10,7 +10,12 @@ use rekey_store::{
 };
 use uuid::Uuid;
 
-use crate::{advance::Advance, canary, facts, steps, unknown_keys, verify};
+use crate::{
+    advance::Advance,
+    canary, facts,
+    late::{self, Pass},
+    steps, unknown_keys, verify,
+};
 
 /// Blocks of a part that shares a batch with others.
 const SMALL_BLOCKS: i64 = 2;
@@ -32,9 +37,13 @@ pub async fn plan(advance: &Advance<'_>) -> Result<(), OperationError> {
     if first_plan && !columns.is_empty() {
         return count_before(advance, &columns).await;
     }
+    let pass = late::of_next(advance, &columns).await?;
+    if matches!(pass, Pass::NotYet) {
+        return Ok(());
+    }
     let waiting = progress::unfinished(db, &advance.rotation).await?.planned;
     let walk = next_ranges(advance, &columns, AHEAD.saturating_sub(waiting)).await?;
-    store(advance, &columns, walk).await
+    store(advance, (&columns, &pass), walk).await
 }
 
 /// The census before the first batch, and whether all of it fits the target key's budget.
@@ -186,12 +195,13 @@ fn shares(shared: &[Planned], next: &Planned) -> bool {
     fits && shared[0].is_small && next.is_small
 }
 
-/// Few blocks, and all that there are. A source of rowids has one part a table, which nothing shares a batch with.
+/// A whole part of few blocks. A source of rowids has one part for each table, so there is nothing to share a batch
+/// with.
 fn is_small(part: &Part, range: Range) -> bool {
     range.first == 0 && Some(range.last) == part.end && range.last < SMALL_BLOCKS
 }
 
-/// Rows of a range: as the keyring has it, but no more than the source's pace and a canary want.
+/// The rows of a range: the keyring's number, limited by the source's pace and by a canary.
 fn batch_rows(advance: &Advance<'_>, column: &Protected) -> u32 {
     let of_keyring = advance.keyring.policy.batch_rows;
     let paced = limits_of(advance, column).batch_rows(of_keyring);
@@ -265,8 +275,7 @@ pub async fn plan_changed_parts(advance: &Advance<'_>) -> Result<bool, Operation
     Ok(false)
 }
 
-/// A part that was away while some of its ranges were to be read (`DETACH` and `ATTACH`, a rename and back): those
-/// are planned again.
+/// Plans again the ranges of a part that was away when they were to be read (`DETACH` and `ATTACH`, a rename and back).
 async fn read_after_all(
     advance: &Advance<'_>,
     column: &Protected,
@@ -299,7 +308,7 @@ fn tables(columns: &[Protected]) -> Vec<&Protected> {
 
 async fn store(
     advance: &Advance<'_>,
-    columns: &[Protected],
+    (columns, pass): (&[Protected], &Pass),
     walk: Walk,
 ) -> Result<(), OperationError> {
     let dispatch = advance.dispatch().await?;
@@ -320,6 +329,7 @@ async fn store(
         after: walk.after,
         complete: walk.complete,
         columns: columns.iter().map(|column| column.id).collect(),
+        is_late: matches!(pass, Pass::Late),
     };
     rotations::note_plan(&unit, &advance.rotation, position).await?;
     let held = rotations::lock(&unit, advance.rotation.id).await?;

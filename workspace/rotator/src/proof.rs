@@ -1,4 +1,5 @@
-//! What a census needs to count as proof: no transaction that was open at the end of the last encrypt lease, and the identities of what the pass left.
+//! What a census needs to count as proof: no open transaction from before the end of the last encrypt lease, and the
+//! identities of what the pass left.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{advance::Advance, facts};
 
-/// Gathers it; None while there is something to wait for, which was noted.
+/// Gathers it; None if something must be waited for, which is noted.
 pub async fn of_pass(
     advance: &Advance<'_>,
     columns: &[Protected],
@@ -34,7 +35,7 @@ pub async fn of_pass(
     for column in columns {
         let keys = quarantine::not_met(db, &advance.rotation, column.id).await?;
         let ids: Vec<_> = keys.into_iter().map(ValueId::from).collect();
-        // One that was met where it is now is counted there.
+        // A value that was met in its present place is counted there.
         let met: HashSet<_> = left[&column.id].iter().filter_map(ValueId::start).collect();
         let starts = ids.iter().filter_map(ValueId::start);
         let starts = starts.filter(|start| !met.contains(start));
@@ -49,9 +50,9 @@ pub async fn of_pass(
     }))
 }
 
-/// The mark of each source, taken once: the rules let nothing be counted before the last lease ended.
-/// None where some had to be taken now.
-async fn fences(
+/// The mark of each source, taken once, as the rules count nothing before the last lease has ended. None if some marks
+/// were taken only now.
+pub async fn fences(
     advance: &Advance<'_>,
     columns: &[Protected],
 ) -> Result<Option<HashMap<Uuid, String>>, OperationError> {

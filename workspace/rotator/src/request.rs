@@ -36,7 +36,7 @@ impl Handler for RequestRotation {
         let stands = stands.map(|latest| (latest.state, latest.replaces_compromised()));
         let decision = decide_request(stands);
         let (rotation, action) = match (decision, latest) {
-            // It was asked for while there was none: joined, it would be no canary, and all rows would move.
+            // The canary was asked for while there was no rotation. If it joined this one, all rows would move.
             (RequestDecision::Join, Some(live)) if !command.canary.is_none() => {
                 let why = no_canary(live.id, &keyring.name);
                 return Err(JobError::Discard(OperationError::Refused(why).into()));
@@ -61,7 +61,7 @@ impl Handler for RequestRotation {
         let id = rotation.id;
         if command.urgent && !rotation.urgent {
             rotations::make_urgent(&unit, &rotation).await?;
-            // Those that wait among others are sent once more, past them.
+            // Messages that wait among others are sent once more, as urgent ones.
             batches::resend_now(&unit, &rotation).await?;
         }
         rotations::note_request(&unit, &job.event().id, id).await?;
@@ -88,7 +88,7 @@ impl Handler for RequestRotation {
     }
 }
 
-/// Who asked, as the program wrote that sent the event. Outsiders' events are not sent on but made anew.
+/// Who asked, as noted by our program that sent the event; events from outside are never forwarded as they are.
 fn asked_by(job: &Job) -> Principal {
     let principal = job.event().principal.clone();
     principal.unwrap_or_else(crate::principal)

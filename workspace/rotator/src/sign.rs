@@ -65,8 +65,8 @@ impl SignCertificate {
         Ok(())
     }
 
-    /// Whatever stands in the way, the rotation is over and its row says that the signature is wanted:
-    /// this message is done with, and the scheduler sends another.
+    /// Puts the signature off, whatever stands in its way. The rotation is over and its row says that a signature is
+    /// missing, so this message is done and the scheduler sends another.
     async fn put_off(
         &self,
         rotation: &Rotation,

@@ -26,7 +26,7 @@ impl Handler for MakeStandby {
         let keyring = keyrings::by_name(self.services.store.db(), &command.keyring).await?;
         let waiting = rotations::latest(self.services.store.db(), keyring.id).await?;
         let made = self.make(&keyring, job).await;
-        // An emergency waits for no person: it is ordered again.
+        // An emergency waits for no person: its standby is ordered again.
         let waits = |last: &rotations::Rotation| {
             last.state == RotationState::Requested && !last.lacks_its_key()
         };

@@ -1,4 +1,5 @@
-//! `stragglers.wanted`: looks for values below a keyring's primary key, as after a source was restored from a backup, and has them swept.
+//! `stragglers.wanted`: looks for values below a keyring's primary key, as after a restore of a source, and has them
+//! swept.
 
 use std::time::Duration;
 
@@ -118,7 +119,7 @@ impl LookForStragglers {
     }
 }
 
-/// A compromised key that was empty is not any more, as after a restore: it is handed out again until it is.
+/// Values are under a compromised key that was empty, as after a restore: clients get the key again until it is empty.
 async fn come_back(
     unit: &Unit,
     keyring: &Keyring,

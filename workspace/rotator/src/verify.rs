@@ -11,8 +11,14 @@ use rekey_store::{
     columns::Protected,
     keyrings, keys, quarantine, rotations, sweeps,
 };
+use uuid::Uuid;
 
-use crate::{advance::Advance, certificate, facts, plan, proof, sign};
+use crate::{
+    advance::Advance,
+    certificate, facts,
+    late::{self, End},
+    plan, proof, sign,
+};
 
 /// The grace period is over: the first sweep is planned.
 pub async fn begin(advance: &Advance<'_>) -> Result<(), OperationError> {
@@ -35,12 +41,13 @@ pub async fn take_census(advance: &Advance<'_>) -> Result<(), OperationError> {
         return Ok(());
     };
     let counted = match census_of_columns(advance.services, &columns, Some(&pass)).await {
-        // Looked at once before, and no part was new: what the pass read is not what there is.
+        // It failed like this once before, and there was no new part: the pass did not read what is there now.
         Err(OperationError::Source(SourceError::PartChanged { part, .. }))
             if advance.rotation.waiting_because.is_some() =>
         {
             tracing::warn!(rotation = %advance.rotation.id, part, "the pass did not read what there is; sweeping again");
-            return sweep_again(advance, advance.services.store.now().await?).await;
+            let now = advance.services.store.now().await?;
+            return next_pass(advance, now, &End::Open).await;
         }
         counted => counted?,
     };
@@ -102,9 +109,24 @@ fn nothing(advance: &Advance<'_>) -> Count {
 
 /// Rows were written under an old key since: another sweep, later.
 pub async fn sweep_again(advance: &Advance<'_>, at: DateTime<Utc>) -> Result<(), OperationError> {
+    let columns = sweeps::columns_of(advance.services.store.db(), &advance.rotation).await?;
+    match late::end(advance, &columns).await? {
+        End::NotYet => Ok(()),
+        end => next_pass(advance, at, &end).await,
+    }
+}
+
+async fn next_pass(
+    advance: &Advance<'_>,
+    at: DateTime<Utc>,
+    end: &End,
+) -> Result<(), OperationError> {
     let Some(unit) = advance.begin().await? else {
         return Ok(());
     };
+    if matches!(end, End::Closes) {
+        late::close(&unit, advance).await?;
+    }
     rotations::sweep_again(&unit, &advance.rotation, Some(at)).await?;
     unit.commit().await?;
     tracing::warn!(rotation = %advance.rotation.id, %at, "stragglers under an old key; sweeping again");
@@ -122,7 +144,7 @@ pub async fn complete(advance: &Advance<'_>) -> Result<(), OperationError> {
     let Some(unit) = advance.begin().await? else {
         return Ok(());
     };
-    // Held against whoever protects another column of it until this is over.
+    // Locked, so that nobody protects another column of the keyring until this is over.
     keyrings::lock(&unit, advance.keyring.id).await?;
     let columns = sweeps::columns_of(unit.db(), &advance.rotation).await?;
     let facts = facts::gather(unit.db(), &advance.rotation, None).await?;
@@ -131,7 +153,9 @@ pub async fn complete(advance: &Advance<'_>) -> Result<(), OperationError> {
         return Ok(unit.commit().await?);
     }
     tell_of_keys(&unit, advance).await?;
+    late::close(&unit, advance).await?;
     let columns: Vec<_> = columns.iter().map(|column| column.id).collect();
+    tell_of_late(&unit, advance, &columns).await?;
     let of = (&advance.rotation, &advance.keyring);
     rotations::complete(&unit, &pen, of, &columns, &certificate, sign::LOOK_AGAIN).await?;
     unit.commit().await?;
@@ -140,8 +164,8 @@ pub async fn complete(advance: &Advance<'_>) -> Result<(), OperationError> {
     Ok(())
 }
 
-/// What the last census of all columns says of keys that nothing of ours should stand under. What is in quarantine was
-/// counted too.
+/// Raises alerts by the last census of all columns: for keys that no value of ours should be under. It also counted
+/// what is in quarantine.
 async fn tell_of_keys(unit: &Unit, advance: &Advance<'_>) -> Result<(), OperationError> {
     let (rotation, keyring) = (&advance.rotation, &advance.keyring);
     if rotation.sweep_columns.is_some() {
@@ -172,6 +196,27 @@ async fn tell_of_keys(unit: &Unit, advance: &Advance<'_>) -> Result<(), Operatio
         if is_empty && key.emptied_at.is_none() {
             keys::note_emptied(unit, &key).await?;
             alerts::raise(unit, AlertKind::KeyMayBeDestroyed, &name, incident, 0).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Values that were written under a compromised key after its rows were moved.
+async fn tell_of_late(
+    unit: &Unit,
+    advance: &Advance<'_>,
+    columns: &[Uuid],
+) -> Result<(), OperationError> {
+    let rotation = &advance.rotation;
+    let (kind, incident) = (AlertKind::WrittenAfterCompromise, rotation.incident_id);
+    for key in keys::of_keyring(unit.db(), advance.keyring.id).await? {
+        if key.closed_at.is_none() {
+            continue;
+        }
+        let name = key.name(&advance.keyring).to_string();
+        match quarantine::open_as_late(unit.db(), key.id, (rotation, columns)).await? {
+            0 => alerts::clear(unit, kind, &name).await?,
+            late => alerts::raise(unit, kind, &name, incident, late).await?,
         }
     }
     Ok(())

@@ -1,4 +1,5 @@
-//! What a rotation waits for: an open transaction, a lock, a database that is away. Noted for people, and looked at again.
+//! What a rotation waits for: an open transaction, a lock, a database that is away. It is noted for people, and looked
+//! at again.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::advance::Advance;
 /// How long it is left alone before it is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Whether it passes by itself: it says nothing of the step, which is tried until it is done.
+/// Whether the error passes by itself and says nothing of the step, which is then tried until it is done.
 pub fn is_for(error: &OperationError) -> bool {
     match error {
         OperationError::Source(error) => error.is_retryable(),

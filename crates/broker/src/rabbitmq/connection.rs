@@ -14,7 +14,7 @@ const HEARTBEAT: u16 = 10;
 /// From the first packet to a usable connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
-/// Of what the broker says about an error, as many characters are passed on.
+/// How many characters of the broker's error texts are passed on.
 const LONGEST_WORDS: usize = 300;
 
 /// Where the broker is.

@@ -75,8 +75,8 @@ impl Session {
         Ok(())
     }
 
-    /// How many messages wait in each queue that this process takes. RabbitMQ 4.2.6 and 4.3.0 say it only to who
-    /// may configure the queue, all others to every process that takes from it.
+    /// How many messages wait in each queue that this process consumes. RabbitMQ 4.2.6 and 4.3.0 tell only users who
+    /// may configure the queue, other versions every process that consumes it.
     pub(super) async fn depths(&self, rabbit: &RabbitMq) -> lapin::Result<Vec<(Queue, u64)>> {
         let channel = self.connection.create_channel().await?;
         let mut depths = Vec::new();
@@ -166,13 +166,14 @@ fn delivery(queue: Queue, delivered: message::Delivery) -> Delivery {
     }
 }
 
-/// A body as text. What is no event anyway is cut to what a row takes: one byte too long, no NUL.
+/// A body as text. What is no event anyway is cut to what a row can hold: one byte more than an event may have, and no
+/// NUL.
 pub(super) fn text(body: &[u8]) -> String {
     let body = &body[..body.len().min(MAX_EVENT_BYTES + 1)];
     String::from_utf8_lossy(body).replace('\0', "\u{fffd}")
 }
 
-/// What the quorum queue counted; only for how long to wait before giving it back.
+/// How often the quorum queue has delivered it; used only for how long to wait before returning it.
 fn delivered_before(delivered: &message::Delivery) -> u32 {
     let headers = delivered.properties.headers().as_ref();
     let count = headers.and_then(|headers| headers.inner().get("x-delivery-count"));

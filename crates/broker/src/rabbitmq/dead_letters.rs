@@ -50,7 +50,7 @@ async fn file(store: &Store, letter: &Delivery) -> Result<(), StoreError> {
     unit.commit().await
 }
 
-/// What is kept of a letter. The reason of a report may hold anything, and stands sealed or nowhere.
+/// What is kept of a letter. A report's reason may hold anything, so it is kept only sealed, and not here.
 fn kept(type_: &str, data: &[u8]) -> String {
     if type_ != KeyCompromised::TYPE {
         return text(data);

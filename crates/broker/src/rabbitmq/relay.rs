@@ -22,8 +22,8 @@ use crate::BrokerError;
 const BLOCK: u64 = 200;
 /// From the first publish of a block to its last confirm. A publish may hang until the connection is given up.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(8);
-/// Beyond the above, so that no other relay ships what is still on its way; not far, as messages that a relay held
-/// when it died wait so long.
+/// Longer than that, so that no other relay ships messages that are still on their way. Not much longer, as the
+/// messages of a relay that died wait this long.
 const LEASE: Duration = Duration::from_secs(15);
 /// What was not confirmed is tried again after this.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -128,7 +128,7 @@ async fn mend(rabbit: &RabbitMq, connection: &Connection) {
     }
 }
 
-/// Messages that found no queue, with when they last did not. They hold no other back.
+/// Messages that found no queue, with the last time of that. They hold up no other message.
 #[derive(Default)]
 struct Stranded {
     seen: HashMap<Uuid, Instant>,
@@ -140,7 +140,7 @@ impl Stranded {
         let now = Instant::now();
         self.seen
             .extend(outcome.returned.iter().map(|id| (*id, now)));
-        // What was not seen for a while has found its queue, through this relay or another.
+        // A message that was not seen for a while has found its queue, through this relay or another.
         self.seen.retain(|id, seen| {
             let shipped = outcome.acked.contains(id) && !outcome.returned.contains(id);
             !shipped && now - *seen < FORGET_AFTER
@@ -175,7 +175,7 @@ struct Outcome {
 }
 
 impl Outcome {
-    /// Only what was acked and did not come back has been shipped.
+    /// Only messages that were acked and not returned have been shipped.
     fn divide(&self, messages: &[Message]) -> (Vec<Uuid>, Vec<Uuid>) {
         let ids = messages.iter().map(|message| message.id);
         ids.partition(|id| self.acked.contains(id) && !self.returned.contains(id))
@@ -185,8 +185,7 @@ impl Outcome {
         if confirmation.is_ack() {
             self.acked.insert(id);
         }
-        // An ack of several at once may hand a returned message to another's confirm: what counts is the
-        // message's own id.
+        // An ack of several messages may attach a returned one to another's confirm, so the message's own id counts.
         let returned = confirmation.take_message();
         let own = returned
             .as_ref()

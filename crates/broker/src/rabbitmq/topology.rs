@@ -73,9 +73,9 @@ const SHARED: [Queue; 4] = [
     Queue::Requests,
 ];
 
-/// Declares what is missing, if the user may. Who may not is told by what it does next: consuming, binding and
-/// publishing fail where queue or exchange are not there. Nothing is declared passively to see it before that, as
-/// RabbitMQ 4.2.6 and 4.3.0 refuse it to who may not configure.
+/// Declares what is missing, if the user may. A user who may not finds out by the next step: consuming, binding or
+/// publishing fails where a queue or an exchange is missing. Passive declarations would not show it earlier, as
+/// RabbitMQ 4.2.6 and 4.3.0 refuse them to users who may not configure.
 pub(super) async fn ensure(connection: &Connection, names: &Names) -> lapin::Result<()> {
     match declare(connection, names).await {
         Err(error) if is_refused(&error) => Ok(()),
@@ -129,7 +129,7 @@ pub(super) async fn declare(connection: &Connection, names: &Names) -> lapin::Re
             bind(&channel, &names.queue(queue), exchange, &key).await?;
         }
     }
-    // Everything that is sent there: what is not admitted is refused by us, and audited.
+    // Everything sent there, as we refuse and audit what is not admitted.
     let requests = names.queue(Queue::Requests);
     bind(&channel, &requests, names.exchange(Exchange::Requests), "#").await
 }

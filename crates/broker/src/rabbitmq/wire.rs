@@ -66,7 +66,7 @@ async fn open(uri: &AMQPUri, tls: &Option<Arc<ClientConfig>>) -> io::Result<Box<
 
 fn trusting(authorities: Option<&str>) -> io::Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    // One that cannot be read vouches for nobody.
+    // A certificate that cannot be read is left out.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     for certificate in CertificateDer::pem_slice_iter(authorities.unwrap_or_default().as_bytes()) {
         let certificate = certificate.map_err(io::Error::other)?;

@@ -1,16 +1,16 @@
-//! How much of one asker's is looked at: a number at once, then so many in a time; the rest is turned away unread.
+//! How many requests of one asker are read: some at once, then one in a while. The others are turned away unread.
 
 use std::time::Duration;
 
-/// Asked for at once, so many are looked at.
+/// So many requests may come at once.
 pub const AT_ONCE: u32 = 100;
 /// After that, one in this time.
 pub const EVERY: Duration = Duration::from_secs(1);
 
-/// What one asker has left. Times are since any moment that stays the same.
+/// What one asker has left. Times count from any fixed moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Allowance {
-    /// All that was taken is paid for by then, at one in [`EVERY`].
+    /// When all requests taken so far are paid for, at one in [`EVERY`].
     paid_by: Duration,
 }
 

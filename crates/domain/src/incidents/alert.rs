@@ -8,10 +8,12 @@ use strum::{Display, EnumString};
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[strum(serialize_all = "SCREAMING_SNAKE_CASE", parse_err_ty = String, parse_err_fn = no_kind)]
 pub enum AlertKind {
-    /// A key was reported that there is not.
+    /// Someone reported a key that does not exist.
     UnknownKeyReported,
     /// Values stand under a key that was never primary: forged.
     NeverActive,
+    /// Values stand under a compromised key that were not there when its rows were moved: forged, or stored late.
+    WrittenAfterCompromise,
     /// A key became primary without the proof that its keyring asks for.
     BackupWaived,
     /// No value is left under a compromised key.
@@ -45,7 +47,7 @@ impl AlertKind {
     /// How soon a person is needed.
     pub fn severity(self) -> Severity {
         match self {
-            Self::NeverActive => Severity::Critical,
+            Self::NeverActive | Self::WrittenAfterCompromise => Severity::Critical,
             Self::UnknownKeyReported | Self::BackupWaived => Severity::High,
             Self::KeyMayBeDestroyed => Severity::Low,
         }

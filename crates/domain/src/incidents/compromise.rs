@@ -1,4 +1,4 @@
-//! What the report of a compromised key leads to, by the key's state and by what its keyring is in the middle of.
+//! What the report of a compromised key leads to, given the key's state and its keyring's latest rotation.
 
 use serde::Serialize;
 
@@ -14,15 +14,15 @@ pub enum Response {
     Again,
     /// The primary key: another takes its place, and every row is moved.
     Replace {
-        /// The rotation under way, or that failed, leaves its rows to the new one.
+        /// Whether the rotation under way, or the failed one, leaves its rows to the new one.
         supersede: bool,
     },
     /// A key that was replaced: what is left under it is moved.
     Sweep {
-        /// The sweep under way, or the rotation that failed, leaves its rows to the new one.
+        /// Whether the sweep under way, or the failed rotation, leaves its rows to the new one.
         supersede: bool,
     },
-    /// A key that was replaced: the rotation under way moves what is left, and waits for nothing that can be cut.
+    /// A key that was replaced: the rotation under way moves what is left, and skips every wait that can be skipped.
     Hurry,
     /// The standby that is being distributed: the rotation waits for another.
     Restart,
@@ -32,8 +32,8 @@ pub enum Response {
 
 /// Decides by the key's state, and by the keyring's latest rotation, if it has one.
 ///
-/// A live rotation never gets another target: what it has half moved would stand below the new one with nobody to
-/// count it.
+/// A live rotation never gets another target: the rows that it has moved would be below the new target, and no census
+/// would count them.
 pub fn respond(key: KeyState, latest: Option<(RotationKind, RotationState)>) -> Response {
     use RotationState::*;
     let over = matches!(latest, None | Some((_, Completed | Cancelled | Superseded)));

@@ -18,7 +18,7 @@ pub struct EncryptLease {
 }
 
 impl EncryptLease {
-    /// No process believes a grant for longer, whatever a policy says.
+    /// The longest that any process trusts a lease, whatever a policy says.
     pub const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
     /// The lease that the store granted for `lasts` to a request sent at `asked`.
@@ -35,10 +35,11 @@ impl EncryptLease {
     }
 }
 
-/// When no process may begin an encryption under a key any more, at the latest, in the store's time.
-/// The key was `seen_replaced` in the store then, so each lease under it was asked for before, and lasts
-/// from the asking on. `longest`: how long one was granted for at most; not known: as long as any is
-/// believed.
+/// The latest time, by the store's clock, at which a process may still start an encryption under a replaced key.
+///
+/// The store already showed the key as replaced at `seen_replaced`, so every lease under it was requested earlier, and
+/// lasts from its request on. `longest` is the longest lease ever granted under the key; if it is unknown,
+/// [`EncryptLease::LONGEST`] counts.
 pub fn leases_end(seen_replaced: DateTime<Utc>, longest: Option<Duration>) -> DateTime<Utc> {
     let longest = longest.unwrap_or(EncryptLease::LONGEST);
     seen_replaced + longest.min(EncryptLease::LONGEST)

@@ -122,9 +122,9 @@ impl KeyState {
         self == Self::Active
     }
 
-    /// Whether the key is handed out to decrypt with. What stands under a compromised one has to be read until it is
-    /// moved: to deny that turns data off and protects none, as the thief reads already. What stands under one that
-    /// was never primary is forged. A standby is handed out while it is being distributed, which the caller knows.
+    /// Whether clients get the key to decrypt with. Values under a compromised key must stay readable until they are
+    /// moved: denying it would turn off data and protect none, as the thief can read already. Values under a key that
+    /// was never primary are forged. A standby is also handed out while it is distributed, which the caller knows.
     pub fn may_decrypt(self, was_primary: bool) -> bool {
         match self {
             Self::Active | Self::Inactive => true,
@@ -133,7 +133,7 @@ impl KeyState {
         }
     }
 
-    /// Whether encryptions may be drawn from the key's budget. Of one that was replaced, leases go on for a while.
+    /// Whether encryptions may be drawn from the key's budget. Leases of a replaced key go on for a while.
     pub fn may_be_drawn_on(self) -> bool {
         matches!(self, Self::Active | Self::Inactive)
     }

@@ -32,7 +32,7 @@ impl Purpose {
     /// Every purpose.
     pub const ALL: [Self; 4] = [Self::Phi, Self::Audit, Self::Backup, Self::Signing];
 
-    /// What a keyring's keys are made for unless it says otherwise.
+    /// The algorithm of its keys, unless the keyring says otherwise.
     pub fn default_algorithm(self) -> Algorithm {
         match self {
             Self::Signing => Algorithm::Ed25519,
@@ -54,8 +54,7 @@ impl Purpose {
     }
 }
 
-/// How a key encrypts: decided when the key is made, and the key's for good. A keyring's is that of
-/// the keys it makes from now on.
+/// How a key encrypts; fixed when the key is made. A keyring's algorithm is that of the keys it makes from now on.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, Display, EnumString,
 )]
@@ -152,7 +151,7 @@ fn sixteen() -> u32 {
     16
 }
 
-/// Also what is true of a policy that was stored before there was such a look.
+/// Also the value of policies stored before this setting existed.
 fn daily() -> Option<Duration> {
     Some(DAY)
 }

@@ -5,8 +5,8 @@ use std::{fmt, time::Duration};
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString};
 
-/// A write may start this long after its page was read: no longer than the batch's lease lasts, whenever that was
-/// renewed last. A process that was stopped for longer finds its time over.
+/// A write may start this long after its page was read. The batch's lease still lasts at least as long, whenever it was
+/// last renewed, so a process that was stopped for longer writes nothing.
 pub const WRITE_WITHIN: Duration = Duration::from_secs(10);
 
 /// A physical range, both ends included: heap blocks on PostgreSQL, rowids on SQLite.

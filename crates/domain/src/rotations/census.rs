@@ -11,9 +11,9 @@ pub enum Found {
     Key(KeyId),
     /// No ciphertext of our format.
     NotCiphertext,
-    /// Nothing: no byte, no character. It is nobody's ciphertext, and is left as it is.
+    /// No byte, no character. No ciphertext is empty, so it is left as it is.
     Empty,
-    /// Its database fails to read it: nobody knows.
+    /// The database cannot read it, so nobody knows what it is.
     Unreadable,
 }
 

@@ -183,7 +183,7 @@ pub struct Effects<'a> {
     pub unidentified: &'a [String],
 }
 
-/// What has to be declared, and was not, before our updates may set these effects off.
+/// The effects that must be declared before our updates may cause them, and were not.
 pub fn undeclared(declared: OnUpdate, effects: Effects<'_>) -> Option<String> {
     match declared.triggers {
         None if !effects.update_triggers.is_empty() => Some(format!(
@@ -236,7 +236,7 @@ pub fn strange_values(
             Found::Key(id) => match ours.get(id) {
                 Some(key) if key.keyring.as_str() == keyring => continue,
                 Some(key) => format!("under {key}, a key of another keyring"),
-                // Whatever else starts with this byte names a key too: one line for all of them.
+                // Other bytes that start like this name a key too: one line for all of them.
                 None => "unknown ciphertext: their first bytes name no key of this deployment"
                     .to_owned(),
             },
@@ -264,7 +264,7 @@ pub fn not_released(counts: &[(Found, u64)], ours: &HashMap<KeyId, KeyName>) -> 
             .map(|(_, values)| values)
             .sum()
     };
-    // Restored, a value that nobody can read now may be ciphertext.
+    // A value that nobody can read now may be ciphertext once it is restored.
     let unreadable = counts
         .iter()
         .filter(|(found, _)| *found == Found::Unreadable);
@@ -317,7 +317,7 @@ mod tests {
     fn nothing_stands_in_the_way_of_a_ready_keyring() {
         assert_eq!(needs(&facts()), []);
         assert_eq!(needs(&latest(RotationState::Completed, None)), []);
-        // What ended says nothing of what comes, even if it was on hold.
+        // A rotation that is over predicts nothing, even if it was on hold.
         assert_eq!(
             needs(&latest(RotationState::Cancelled, Some("by os:ana"))),
             []

@@ -23,12 +23,12 @@ use strum::{Display, EnumString};
 pub enum QuarantineReason {
     /// Its key id is unknown, or its key is gone.
     MissingKey,
-    /// Its key does not open it at its place: changed bytes, or a place that nobody tried. Rows that
-    /// older programs met say `corrupt`.
+    /// Its key does not open it in its place: its bytes were changed, or it belongs to a place that nobody tried. Older
+    /// programs called this `corrupt`.
     #[serde(alias = "corrupt")]
     #[strum(to_string = "unopened", serialize = "corrupt")]
     Unopened,
-    /// It opens at another place of the page that it was read with.
+    /// It belongs to another place of the page that was read, and opens there.
     WrongContext,
     /// Its key belongs to another keyring.
     OtherKeyring,
@@ -38,6 +38,10 @@ pub enum QuarantineReason {
     NotWritten,
     /// Its database cannot read it.
     Unreadable,
+    /// Its key belongs to the keyring and was never primary: nobody of ours wrote it.
+    NeverActive,
+    /// Its key is compromised, and what was written in time under it is moved: it was forged, or stored late.
+    WrittenAfterCompromise,
 }
 
 fn no_quarantine_reason(text: &str) -> String {
@@ -46,7 +50,7 @@ fn no_quarantine_reason(text: &str) -> String {
 
 impl QuarantineReason {
     /// Every reason.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::MissingKey,
         Self::Unopened,
         Self::WrongContext,
@@ -54,7 +58,18 @@ impl QuarantineReason {
         Self::NotCiphertext,
         Self::NotWritten,
         Self::Unreadable,
+        Self::NeverActive,
+        Self::WrittenAfterCompromise,
     ];
+
+    /// The nearest of the reasons that every program of ours reads; programs from before the others know no more.
+    #[must_use]
+    pub fn in_older_words(self) -> Self {
+        match self {
+            Self::NeverActive | Self::WrittenAfterCompromise => Self::MissingKey,
+            known => known,
+        }
+    }
 
     /// What it says of the value, in a sentence.
     pub fn meaning(self) -> &'static str {
@@ -70,6 +85,12 @@ impl QuarantineReason {
                 "a trigger or rule of its table kept the update from its row, which is as it was"
             }
             Self::Unreadable => "its database fails to read it; it is damaged where it is stored",
+            Self::NeverActive => {
+                "its key was never primary, so nobody of ours wrote it: whoever knows the key forged it"
+            }
+            Self::WrittenAfterCompromise => {
+                "its key is compromised and encrypts nothing any more: it was forged, or encrypted in time and stored late"
+            }
         }
     }
 
@@ -89,12 +110,18 @@ impl QuarantineReason {
             Self::Unreadable => {
                 "restore the row from a backup of the source, and look at the server's log and its disk"
             }
+            Self::NeverActive => {
+                "restore the value from a backup of the source, and find out who could write to the row"
+            }
+            Self::WrittenAfterCompromise => {
+                "find out who wrote it, and when; where it is genuine, name it by its id, and it is moved"
+            }
         }
     }
 }
 
-/// Whether so many of the values that a pass has met of a column are in quarantine that there is one
-/// cause, which a person looks for before it goes on: a renamed table, a store from a backup.
+/// Whether so many of a column's values are in quarantine that they must have one cause, such as a renamed table or a
+/// store from a backup. Then a person looks before the pass goes on.
 pub fn stands_out(met: u64, in_quarantine: u64) -> bool {
     let many = in_quarantine >= 100 && u128::from(in_quarantine) * 100 > u128::from(met);
     let all = met >= 20 && in_quarantine >= met;
@@ -126,6 +153,8 @@ mod tests {
     fn a_reason_reads_as_it_is_written_and_an_older_name_too() {
         for reason in QuarantineReason::ALL {
             assert_eq!(reason.to_string().parse(), Ok(reason));
+            let older = reason.in_older_words();
+            assert_eq!(older.in_older_words(), older);
         }
         assert_eq!("corrupt".parse(), Ok(QuarantineReason::Unopened));
     }

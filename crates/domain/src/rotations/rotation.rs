@@ -13,8 +13,8 @@ pub struct Timing {
     /// How long clients may go on with a key set before they must ask again; a new key waits as
     /// long before it encrypts, so that no reader meets a key it does not have.
     pub keyset_max_age: Duration,
-    /// How long after the switch clients may still write under the old key; where a lease that was given
-    /// lasts longer, as long as that.
+    /// How long after the switch clients may still write under the old key; extended to the end of the last lease if
+    /// that is later.
     pub grace_period: Duration,
     /// The time between sweeps when one sweep did not leave zero.
     pub sweep_every: Duration,
@@ -215,8 +215,8 @@ pub struct Facts {
     pub moved: u64,
     /// The census of the current pass, once taken.
     pub census: Option<PassCensus>,
-    /// When no process may encrypt under a key before the primary any more, at the latest: until then
-    /// no census says what is left. None: no key was replaced.
+    /// The latest time at which a process may still encrypt under a key before the primary. Until then no census tells
+    /// what is left. None: no key was replaced.
     pub leases_end: Option<DateTime<Utc>>,
 }
 
@@ -262,12 +262,13 @@ pub enum Step {
     Fail,
 }
 
-/// So many passes may follow each other without a wait; where more still find something to move, it comes back.
+/// So many passes may follow each other without a wait. If more still find values to move, something brings them back.
 pub const PASSES_AT_ONCE: u32 = 8;
 
 /// Decides the next step from what is stored.
 pub fn next_step(rotation: &Rotation, facts: &Facts, timing: &Timing, now: DateTime<Utc>) -> Step {
-    // A hold begins behind the switch: without a key that encrypts the application stands still.
+    // A pause counts only after a compromised key is replaced: until then nothing can encrypt, and the application
+    // stands still.
     let held = rotation.paused && !rotation.lacks_its_key();
     if held || !rotation.state.is_live() {
         return Step::Await;
@@ -313,7 +314,7 @@ pub fn next_step(rotation: &Rotation, facts: &Facts, timing: &Timing, now: DateT
         RotationState::Verifying => match waiting(timing.sweep_every) {
             Some(due) => Step::WaitUntil(due),
             None => pass_step(facts).unwrap_or_else(|| match (facts.census, leased) {
-                // Something brings values under an old key back: a trigger that keeps what was there in the table.
+                // Something brings values under an old key back, such as a trigger that restores what was in the table.
                 _ if facts.moved > 0 && facts.passes_before >= PASSES_AT_ONCE => Step::SweepAgain {
                     at: now + timing.sweep_every,
                 },
@@ -361,8 +362,8 @@ pub enum RequestDecision {
     Supersede,
 }
 
-/// Decides a request by the state of the keyring's latest rotation, if it has one. An emergency that is under way moves
-/// every row sooner than whatever took its place.
+/// Decides a request by the state of the keyring's latest rotation, if there is one. `true` beside the state: an
+/// emergency, which moves every row sooner than a rotation in its place would.
 pub fn decide_request(latest: Option<(RotationState, bool)>) -> RequestDecision {
     use RotationState::*;
     match latest {

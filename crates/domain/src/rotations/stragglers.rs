@@ -7,9 +7,9 @@ use crate::RotationState;
 /// How many values there are of each kind, such as a column and a key.
 pub type Figures<K> = BTreeMap<K, u64>;
 
-/// Whether values below the primary key are swept without a person: more of a kind are `below` than were seen, in the
-/// same moment, to be `in_quarantine`. Another sweep would leave those there again. Of a rotation that a person
-/// cancelled the rest is that person's.
+/// Whether values below the primary key are swept without a person: there must be more `below` of some kind than were
+/// in quarantine at the same moment, as a sweep would leave those again. What a cancelled rotation left is for the
+/// person who cancelled it.
 pub fn worth_a_sweep<K: Ord>(
     latest: Option<RotationState>,
     below: &Figures<K>,

@@ -1,4 +1,4 @@
-//! What a bind column holds, and how a value that people or programs give becomes one of it.
+//! The types of bind columns, and how values that people or programs give are read as them.
 
 use std::{fmt, str::FromStr};
 
@@ -37,8 +37,7 @@ pub struct NotOfType {
 }
 
 impl BindType {
-    /// The value as it stands in a row of the column: whatever way it is written, it is bound to the
-    /// same.
+    /// The value as it stands in a row of the column; all ways of writing it give the same.
     ///
     /// # Errors
     /// [`NotOfType`] where no row can have it.
@@ -93,7 +92,7 @@ impl fmt::Display for BindType {
     }
 }
 
-/// As databases read one: blanks around it, a sign and leading zeros mean nothing.
+/// As databases read a number: blanks around it, a plus sign and leading zeros mean nothing.
 fn integer(text: &str) -> Option<i64> {
     i64::from_str(text.trim_ascii()).ok()
 }
@@ -116,8 +115,7 @@ fn filled_up(text: &str, length: u32) -> Option<BindValue> {
     Some(BindValue::Text(text.to_owned() + &" ".repeat(missing)))
 }
 
-/// Hex digits, as PostgreSQL or SQLite show them or bare; of a UUID that is kept as bytes its usual form
-/// too.
+/// Hex digits, bare or as PostgreSQL and SQLite show them; also the usual form of a UUID that is kept as bytes.
 fn bytes_of(text: &str) -> Option<Vec<u8>> {
     let text = text.trim_ascii();
     if text.contains('-') {

@@ -32,7 +32,7 @@ pub struct ColumnName {
 }
 
 impl ColumnName {
-    /// Whether values of both stand in the same rows, which one statement writes (rule 5).
+    /// Whether values of both columns are in the same rows, so that one statement writes them (rule 5).
     pub fn shares_rows_with(&self, other: &Self) -> bool {
         (&self.source, &self.table) == (&other.source, &other.table)
     }
@@ -240,8 +240,8 @@ pub struct ColumnSpec {
 }
 
 impl ColumnSpec {
-    /// The values as they stand in the row: as many as the column's `bind` names, each of its column's
-    /// type, whatever way it was written. Where the types are not known, as they were given.
+    /// The bind values as they stand in the row: as many as the column's `bind` names, each converted to its column's
+    /// type. Where the types are not known, as they were given.
     ///
     /// # Errors
     /// [`BindError`] says what was expected and found.

@@ -1,4 +1,4 @@
-//! The limits of a source: what has to be so that our work may go on there, and what we wait for.
+//! The limits of a source: what must hold before our work there goes on, and what we wait for.
 
 use std::{fmt, num::NonZeroU32, time::Duration};
 
@@ -8,9 +8,9 @@ use strum::{Display, EnumString};
 
 use crate::Window;
 
-/// A window, or a limit that was changed, is looked at again after this at the latest.
+/// The longest wait before limits are checked again, as they may change meanwhile.
 const AT_THE_LATEST: Duration = Duration::from_secs(60);
-/// What only its database can tell is asked for again after this.
+/// How long to wait before the source's database is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// What a source puts up with, `[source.limits]`. The default is no limit.
@@ -132,7 +132,7 @@ impl Limits {
         asked && self.closed_window(now).is_none()
     }
 
-    /// Rows of a batch where `wanted` are: no more than a second's, so that the pace is even.
+    /// The rows of a batch where `wanted` are wanted: at most those of one second, so that the pace is even.
     pub fn batch_rows(&self, wanted: u32) -> u32 {
         let a_second = self.rows_per_second.map_or(u32::MAX, NonZeroU32::get);
         wanted.min(a_second)
@@ -179,7 +179,7 @@ impl fmt::Display for Hold {
     }
 }
 
-/// To a tenth, where it is not whole.
+/// Seconds, rounded up to a tenth.
 fn seconds(duration: Duration) -> String {
     let tenths = duration.as_millis().div_ceil(100);
     match tenths % 10 {

@@ -1,8 +1,8 @@
-//! Rows a second, over all processes: rows are owed when they are taken on, and worked off by time.
+//! The pace of a source, in rows a second over all processes: rows are owed once taken on, and time works them off.
 
 use std::{num::NonZeroU32, time::Duration};
 
-/// Thousandths of a row, so that a rate of rows a second is as many of them a millisecond.
+/// A row in thousandths: a rate in rows a second is then as many thousandths a millisecond.
 const ROW: u64 = 1_000;
 
 /// What a source is owed: rows that were taken on and whose time has not passed yet.
@@ -34,7 +34,7 @@ impl Pace {
         })
     }
 
-    /// Corrects what was taken on by what was moved.
+    /// Replaces the rows that were taken on by the rows that were moved.
     #[must_use]
     pub fn correct(self, taken: u64, moved: u64, rate: NonZeroU32, now: i64) -> Self {
         let settled = self.settled(rate, now);

@@ -16,8 +16,8 @@ pub const BROKER_PARAMETERS: [&str; 6] = [
     "connection_timeout",
 ];
 
-/// Whether a password may stand where nobody looks for one: a `/`, `?` or `#` in it ends the part that
-/// holds it, and the rest would be shown as a path. Files of SQLite have no passwords.
+/// Whether a password may be in a part of the URL that is shown: a `/`, `?` or `#` in the password ends its part early,
+/// and the rest looks like a path. SQLite files have no passwords.
 pub fn may_show_password(url: &str) -> bool {
     let (scheme, rest) = url.split_once(':').unwrap_or(("", url));
     if scheme == "sqlite" {
@@ -30,8 +30,8 @@ pub fn may_show_password(url: &str) -> bool {
     rest[end..].contains('@')
 }
 
-/// What is wrong with the parameters of a SQLite database's URL, where it opens with one of `modes`. All
-/// others would have us see less of the file than the application, or lock it otherwise.
+/// What is wrong with the parameters of a SQLite database's URL; `modes` are the allowed ones. Other parameters would
+/// make us see less of the file than the application, or lock it in another way.
 pub fn sqlite_parameter_problem(url: &str, modes: &[&str]) -> Option<&'static str> {
     let (_, query) = url.split_once('?')?;
     let mut said = query.split('&').filter(|said| !said.is_empty());

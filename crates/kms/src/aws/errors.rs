@@ -72,8 +72,7 @@ fn in_chain<'a, T: Error + 'static>(first: Option<&'a (dyn Error + 'static)>) ->
     None
 }
 
-/// None at all, or a configuration that is wrong, takes a person; a provider of them that is out of
-/// reach comes back.
+/// Missing or wrong credentials take a person. A provider of credentials that is out of reach comes back.
 fn of_credentials(error: &CredentialsError) -> KmsError {
     match error {
         CredentialsError::CredentialsNotLoaded(_) => credentials("it has no credentials"),
@@ -157,7 +156,7 @@ fn of_wrapped(key_id: Option<KeyId>) -> KmsError {
     }
 }
 
-/// What is known to happen, in our words; of a code that is not known only the status is shown.
+/// Known refusals in our words; for an unknown code only the status is shown.
 fn refusal(code: &str, status: u16) -> String {
     match code {
         "InvalidKeyUsageException" => {

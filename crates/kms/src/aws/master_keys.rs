@@ -8,7 +8,7 @@ use super::{AwsKms, PROVIDER, errors};
 use crate::{Kms, KmsError, MasterKeyInfo, MasterKeyState};
 
 const DESCRIPTION: &str = "Rekey PHI master key";
-/// How often an alias is looked at until it says what it was just told.
+/// How often to look until the alias shows what it was just told.
 const LOOKS: u32 = 20;
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// The shortest that AWS has. Only a master key that never wrapped anything is discarded.
@@ -84,9 +84,9 @@ impl AwsKms {
         info(answer.key_metadata)
     }
 
-    /// An alias takes a moment to be the same everywhere. Waits for it so that what other processes
-    /// make next is under the new master key; those that ask before still get the old one, which
-    /// wraps and unwraps as it did.
+    /// Waits until the alias is the same everywhere, which takes a moment, so that whatever other processes make next
+    /// is under the new master key. A process that asks earlier still gets the old one, which wraps and unwraps as
+    /// before.
     async fn settle(&self, made: MasterKeyInfo) -> Result<MasterKeyInfo, KmsError> {
         for _ in 0..LOOKS {
             match self.describe().await {

@@ -37,7 +37,7 @@ pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileProblem> {
 /// Makes the file at `path`, unless there is one: that one then stays as it is.
 pub(super) fn create(path: &Path, contents: &[u8]) -> Result<(), KeyFileProblem> {
     let new = NewFile::write_beside(path, contents)?;
-    // A link, unlike a rename, fails where a file is; unlike a write, it is whole when it appears.
+    // A hard link fails if the file exists, unlike a rename, and is complete when it appears, unlike a write.
     match fs::hard_link(&new.path, path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(problem(error)),
         _ => sync_directory(path),
@@ -67,7 +67,7 @@ pub(super) fn lock(path: &Path) -> Result<File, KeyFileProblem> {
 
 /// Replaces the file at `path`, which the caller has locked: readers see the old contents or the new.
 pub(super) fn replace(path: &Path, contents: &[u8]) -> Result<(), KeyFileProblem> {
-    // What is written is what can be read again.
+    // Never writes more than can be read again.
     if contents.len() as u64 > MAX_LEN {
         return Err(KeyFileProblem::Full { limit: MAX_LEN });
     }

@@ -54,7 +54,7 @@ impl<M> KeyFile<M> {
         self.master_keys.iter().find(|key| key.id == id)
     }
 
-    /// The same file with something else held of each master key.
+    /// The same file, with each master key held in another way.
     fn holding<N>(
         self,
         mut turn: impl FnMut(Uuid, M) -> Result<N, KeyFileProblem>,

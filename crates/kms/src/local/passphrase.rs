@@ -52,7 +52,7 @@ impl Passphrase {
     }
 }
 
-/// What is missing here is no master key.
+/// What is missing is the passphrase's file, not a master key.
 fn of_passphrase(problem: KeyFileProblem) -> KeyFileProblem {
     match problem {
         KeyFileProblem::Missing => KeyFileProblem::NoPassphraseFile,
@@ -97,8 +97,8 @@ impl Derivation {
         }
     }
 
-    /// Whether it asks for no more than any file of ours does: who can write the file must not be
-    /// able to take all memory or time.
+    /// Whether it asks for no more memory and time than our own files do: whoever can write the file must not be able
+    /// to use up all of them.
     fn is_bearable(&self) -> bool {
         let Self {
             memory_kib,

@@ -1,4 +1,4 @@
-//! What someone asks for: allowed, in one unit, and not without its entry in the audit log.
+//! A request that is carried out: authorised, in one unit, and never without its entry in the audit log.
 
 use rekey_domain::Principal;
 use rekey_store::{
@@ -28,7 +28,7 @@ impl Audited {
         action: Action,
     ) -> Result<Self, OperationError> {
         authorise(principal, action)?;
-        // Asks for keys where it must, so before the unit.
+        // Before the unit, as it may ask for keys.
         let pen = services.pen(principal).await?;
         let unit = services.store.begin().await?;
         Ok(Self { unit, pen })
@@ -66,7 +66,7 @@ pub(crate) fn several(ids: &[Uuid], what: &str) -> String {
 /// The reason that someone gave, without white space around it.
 ///
 /// # Errors
-/// [`OperationError::Refused`] where there is none: what is done for a reason has it in the audit log.
+/// [`OperationError::Refused`] without a reason, as the audit log keeps it.
 pub(crate) fn reason<'a>(because: &'a str, done: &str) -> Result<&'a str, OperationError> {
     let because = because.trim();
     if because.is_empty() {

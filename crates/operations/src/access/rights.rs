@@ -28,7 +28,7 @@ const LIVES: [(&str, &str); 1] = [(
 )];
 
 /// What is known of keys without what the KMS opens.
-const KEY_FACTS: &str = "SELECT (key_id, keyring_id, version, state, algorithm, used, used_by_applications, created_at, activated_at, deactivated_at, expires_at, master_key, public_key, longest_lease, leases_end_at, reported_at, compromised_since, emptied_at)";
+const KEY_FACTS: &str = "SELECT (key_id, keyring_id, version, state, algorithm, used, used_by_applications, created_at, activated_at, deactivated_at, expires_at, master_key, public_key, longest_lease, leases_end_at, reported_at, compromised_since, emptied_at, closed_at)";
 
 const SCHEDULER: [(&str, &str); 7] = [
     ("key", KEY_FACTS),
@@ -66,7 +66,7 @@ const ROTATOR: [(&str, &str); 11] = [
     ("keyring", "UPDATE (primary_key_id)"),
     (
         "key",
-        "INSERT, UPDATE (state, used, used_by_applications, activated_at, deactivated_at, expires_at, longest_lease, leases_end_at, reported_at, compromised_since, emptied_at)",
+        "INSERT, UPDATE (state, used, used_by_applications, activated_at, deactivated_at, expires_at, longest_lease, leases_end_at, reported_at, compromised_since, emptied_at, closed_at)",
     ),
     ("rotation", "INSERT, UPDATE"),
     ("rotation_request", "SELECT, INSERT, UPDATE (rotation_id)"),
@@ -95,7 +95,7 @@ const RE_ENCRYPTOR: [(&str, &str); 7] = [
     ),
     (
         "quarantine",
-        "INSERT, UPDATE (rotation_id, pass, found_key_id, reason, found_at, resolved_at, row_name, detail)",
+        "INSERT, UPDATE (rotation_id, pass, found_key_id, reason, found_at, resolved_at, row_name, detail, word)",
     ),
     ("audit_detail", "SELECT, UPDATE (details)"),
     ("pace", "SELECT, INSERT, UPDATE (owed, as_of)"),
@@ -120,11 +120,11 @@ const OPERATOR: [(&str, &str); 21] = [
     ),
     (
         "key",
-        "SELECT, INSERT, UPDATE (state, used, used_by_applications, activated_at, deactivated_at, expires_at, longest_lease, wrapped, master_key, reported_at, compromised_since)",
+        "SELECT, INSERT, UPDATE (state, used, used_by_applications, activated_at, deactivated_at, expires_at, longest_lease, wrapped, master_key, reported_at, compromised_since, emptied_at)",
     ),
     (
         "rotation",
-        "INSERT, UPDATE (state, resend_at, paused, paused_because, resumptions, urgent, incident_id, target_key_id, previous_key_id, switched_at, unknown_keys_accepted, pause_after, only_column, sweep_columns, cancelled_because, due_at, failure, ended_at, pass, pass_columns, planned, plan_table, plan_part, plan_after)",
+        "INSERT, UPDATE (state, resend_at, paused, paused_because, resumptions, urgent, incident_id, target_key_id, previous_key_id, switched_at, unknown_keys_accepted, pause_after, only_column, sweep_columns, cancelled_because, due_at, failure, ended_at, pass, pass_columns, late_pass, fences, planned, plan_table, plan_part, plan_after)",
     ),
     ("batch", "UPDATE (state, resend_at, failure, led_by)"),
     ("rotation_request", "SELECT"),
@@ -142,7 +142,7 @@ const OPERATOR: [(&str, &str); 21] = [
         "protected_column",
         "SELECT, INSERT, UPDATE (name, bind, bind_columns, bind_types, encoding, identity), DELETE",
     ),
-    ("quarantine", "SELECT, UPDATE (resolved_at)"),
+    ("quarantine", "SELECT, UPDATE (resolved_at, released_at)"),
     ("census", "SELECT"),
     ("schedule", "SELECT"),
     ("straggler_look", "SELECT"),
@@ -168,7 +168,7 @@ fn of(who: Role) -> Vec<(&'static str, &'static str)> {
     own.concat()
 }
 
-/// What is granted to one of them alone, whatever else is: who has it is that one, or may do more.
+/// A right that only this role is granted: whoever has it is this role, or may do more.
 pub fn only_of(who: Role) -> Option<Right> {
     let (table, privilege, columns) = match who {
         Role::Worker(Worker::Scheduler) => return None,
@@ -183,11 +183,11 @@ pub fn only_of(who: Role) -> Option<Right> {
     })
 }
 
-/// What programs before needed and nothing does now: whole tables, of which columns are left.
+/// Rights on whole tables that older programs needed; today some columns are enough.
 const FORMER: [(Role, &str, &str); 1] = [(Role::Worker(Worker::Scheduler), "key", "SELECT")];
 
-/// The statements that take it back. With a right on a table go those on its columns, so what is left is
-/// given again, in the same statement for whoever sends it as one.
+/// The statements that take those rights back. Revoking a right on a table also revokes it on columns, so the remaining
+/// rights are granted again in the same string.
 pub fn revokes(who: Role, role: &str, schema: &str) -> Vec<String> {
     let (role, schema) = (quote(role), quote(schema));
     let former = FORMER.iter().filter(|(whose, ..)| *whose == who);

@@ -28,7 +28,7 @@ pub(super) struct Writers {
 }
 
 impl Writers {
-    /// Takes an entry in. One without a stamp among those that have one is a problem: none is written so.
+    /// Notes an entry. One without a stamp after stamped ones is a problem, as no entry is written so.
     pub(super) fn note(&mut self, entry: &AuditEntry) -> Option<String> {
         let (sequence, principal) = (entry.sequence, entry.principal().clone());
         let Some(role) = &entry.written_by else {

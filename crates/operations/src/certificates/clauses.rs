@@ -84,7 +84,7 @@ fn encryption_at_rest(certificate: &Certificate) -> Option<Support> {
     )
 }
 
-/// The two are of different moments, so their difference is nothing that was seen.
+/// The two counts are of different moments, so their difference would be a number that nobody saw.
 fn opened(values: u64, counted: u64) -> String {
     let fewer = if values < counted {
         ": fewer than were counted, as what was written or given another place meanwhile was not opened"

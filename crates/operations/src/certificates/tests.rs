@@ -262,7 +262,7 @@ fn hostile_files_are_refused() {
         format!("{header}.{other_payload}.{signature}").into_bytes(),
         format!("{head}.").into_bytes(),
         whole[..whole.len() - 1].to_vec(),
-        // What is shown twice: one is read, the other compared.
+        // A field that is there twice: a reader sees one, and the verifier compares the other.
         format!(
             r#"{{"certificate":{moved},"certificate":{},"jws":"{jws}"}}"#,
             payload()

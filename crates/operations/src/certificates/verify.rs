@@ -85,7 +85,7 @@ pub fn verify_certificate(file: &[u8], keys: &JwkSet) -> Result<Verified, Certif
     })
 }
 
-/// What a file has, each once: of two that differ, a reader sees one and we compare the other.
+/// The fields of a file, each at most once: if there were two, a reader could see one while we compare the other.
 #[derive(Deserialize)]
 struct File {
     #[serde(default, deserialize_with = "there")]
@@ -94,7 +94,7 @@ struct File {
     certificate: Option<Value>,
 }
 
-/// Null is there, too.
+/// A null counts as present, too.
 fn there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(deserializer).map(Some)
 }

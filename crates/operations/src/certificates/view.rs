@@ -55,8 +55,8 @@ pub(crate) fn signature(rotation: &rotations::Rotation) -> Option<Signature> {
     )
 }
 
-/// What the certificate of a rotation says, and what its signature is worth with the published keys. Of a signed one,
-/// what was signed.
+/// What a rotation's certificate says, and what its signature is worth by the published keys. From a signed certificate
+/// only the signed content is shown.
 pub(crate) fn shown(
     rotation: &rotations::Rotation,
     keys: &JwkSet,

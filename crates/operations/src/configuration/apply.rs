@@ -76,7 +76,7 @@ async fn preview(
     overlaps::refuse_protected(services, desired, looked).await?;
     algorithm::refuse_too_new(services, desired).await?;
     let unit = services.store.begin().await?;
-    // Dropped without commit: what it changed is what would change.
+    // Dropped without a commit: the changes made are the changes that would be made.
     write(&unit, desired, &looked.resolved, &whereabouts).await
 }
 
@@ -104,7 +104,7 @@ pub async fn apply(
         changes, retired, ..
     } = written;
     if changes.is_empty() {
-        // What tables are known by is nothing that anyone asked for.
+        // Nobody asked to note the identities of tables, so that is not audited.
         unit.commit().await?;
         return Ok(changes);
     }
@@ -348,7 +348,7 @@ async fn write(
             unit,
             stored.id,
             &table.name,
-            // With its schema: where it is found is settled now, and not by each process's path.
+            // With its schema, so that each process's search path no longer decides where the table is.
             &shape.relation,
             table.on_update,
         )
@@ -406,7 +406,7 @@ fn signs_only(name: &str, column: &ColumnConfig) -> OperationError {
     }
 }
 
-/// A higher `concurrency` counts at once: the rotator dispatches what may be in flight beside.
+/// A higher `concurrency` counts at once: the rotator dispatches the further batches.
 async fn wake_rotation(unit: &Unit, keyring: Uuid) -> Result<(), OperationError> {
     let of_keyring = rotations::of_keyring(unit.db(), keyring).await?;
     for rotation in of_keyring.iter().filter(|one| one.state.is_live()) {

@@ -77,16 +77,16 @@ pub struct CompromisePlan {
     pub standby: Option<KeyName>,
     /// How many values a census last found under it, and when.
     pub exposure: Option<Exposure>,
-    /// Until so long after the report processes that hear of nothing may still encrypt under it.
+    /// For how long after the report a process that hears nothing of it may still encrypt under the key.
     pub leases_end_within: Option<Duration>,
 }
 
-/// Takes a report: stops the key, has another take its place where it is primary, and what stands under it moved.
-/// Either all of it stands when this returns, or nothing.
+/// Takes a report: stops the key, puts another in its place if it is primary, and has its values moved. All of that is
+/// committed when this returns, or none of it.
 ///
 /// # Errors
 /// [`OperationError::Refused`] for a reason that is empty or too long, and a time ahead of the store's;
-/// [`OperationError::Store`] for a key that there is not.
+/// [`OperationError::Store`] for a key that does not exist.
 pub async fn report_compromise(
     services: &Services,
     report: &Report,
@@ -96,10 +96,10 @@ pub async fn report_compromise(
     Ok(reported.expect("what is no event was not taken before"))
 }
 
-/// The same, told by an event: the first of an id counts.
+/// The same for a report by an event; only the first event of an id counts.
 ///
 /// # Errors
-/// As [`report_compromise`]. Who told of a key that there is not has an alert raised.
+/// As [`report_compromise`]. A report of a key that does not exist raises an alert.
 pub(crate) async fn take_report(
     services: &Services,
     report: &Report,
@@ -109,7 +109,7 @@ pub(crate) async fn take_report(
     match take(services, report, Some(event), principal).await {
         Err(OperationError::Store(error @ StoreError::Unknown { .. })) => {
             let unit = services.store.begin().await?;
-            // One a reporter: ids can be invented without end.
+            // One alert for each reporter, as ids can be invented without end.
             let (kind, by) = (AlertKind::UnknownKeyReported, principal.to_string());
             alerts::raise(&unit, kind, &by, None, 1).await?;
             unit.commit().await?;
@@ -217,7 +217,7 @@ fn would(response: Response, standby: Option<&KeyName>, keyring: &Keyring) -> St
     }
 }
 
-/// No AUDIT key, no audit entry: that keyring always goes on until it has another.
+/// The AUDIT keyring always goes on until it has another key, as without one no audit entry can be written.
 fn stops(keyring: &Keyring) -> bool {
     keyring.purpose != Purpose::Audit && keyring.policy.on_compromise == OnCompromise::Stop
 }

@@ -1,4 +1,4 @@
-//! What a person does with an incident, takes it up and says that it is over, and with an alert.
+//! What a person does with incidents and alerts: acknowledges them, and resolves incidents.
 
 use rekey_domain::{IncidentState, Principal};
 use rekey_store::{alerts, audit, incidents};
@@ -11,7 +11,7 @@ use crate::{
     authorise,
 };
 
-/// Says that somebody looks at an incident: it is nobody else's to find any more.
+/// Notes that somebody looks at an incident, so that nobody else has to find it.
 ///
 /// # Errors
 /// [`OperationError::Store`] when there is none of this id, or somebody does already.

@@ -1,4 +1,4 @@
-//! Incidents and alerts as people see them. What reporters said is opened for who asks for one incident.
+//! Incidents and alerts as people see them. What reporters said is opened only in the view of a single incident.
 
 use chrono::{DateTime, Utc};
 use rekey_domain::{
@@ -170,7 +170,7 @@ async fn view(services: &Services, incident: Incident) -> Result<IncidentView, O
     })
 }
 
-/// A key that a machine reported, and that goes on as another was stopped for a machine just before.
+/// A key that a machine reported but did not stop, as a machine had just stopped another.
 fn needs(key: &Key, keyring: &Keyring, latest: Option<Rotation>) -> Option<String> {
     let goes_on = matches!(key.state, KeyState::Active | KeyState::Pending);
     let is_replaced = latest.as_ref().is_some_and(Rotation::lacks_its_key);
@@ -222,6 +222,9 @@ fn says(alert: &Alert) -> String {
         ),
         AlertKind::NeverActive => format!(
             "{figure} value(s) stand under {subject}, which was never primary: somebody else wrote them; rekey quarantine list"
+        ),
+        AlertKind::WrittenAfterCompromise => format!(
+            "{figure} value(s) were written under {subject} after it was compromised and its rows were moved: forged, or stored late; rekey quarantine list --reason written-after-compromise"
         ),
         AlertKind::BackupWaived => {
             format!("{subject} became primary in an emergency without a proved backup")

@@ -47,15 +47,15 @@ impl StoreLeases {
         }
     }
 
-    /// Which keys a client may hold: those in use, those that are compromised and were in use, as what stands under them
-    /// has to be read until it is moved, and the standby while it is being distributed.
+    /// The keys that a client may hold: those in use; those that are compromised and were in use, as their values must
+    /// be readable until they are moved; and the standby while it is distributed.
     async fn held_keys(&self, keyring: &Keyring) -> Result<Vec<keys::StoredKey>, StoreError> {
         let latest = rotations::latest(self.store.db(), keyring.id).await?;
         let distributed = latest
             .filter(|rotation| rotation.state == RotationState::Distributing)
             .and_then(|rotation| rotation.target_key_id);
         let mut keys = keys::stored_of_keyring(self.store.db(), keyring.id).await?;
-        // Standbys of a source may show rows as they were for a while. Who moves rows reads what a restore brought back.
+        // A source's replica may show old rows for a while. The re-encryptor also reads what a restore brought back.
         let moves_rows = self.principal == Worker::ReEncryptor.principal();
         let now = self.store.now().await?;
         let is_done_with = |key: &keys::StoredKey| {

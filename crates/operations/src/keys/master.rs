@@ -54,9 +54,9 @@ pub struct NotRewrapped {
 
 /// Makes a new master key and wraps every stored key anew under it, one unit a key.
 ///
-/// At any moment every key unwraps: what replaces its wrapped material was unwrapped and compared
-/// with the check value before, and the master keys before stay in the KMS. Cut short, it is asked
-/// for again and goes on; a key that cannot be wrapped anew bars none of the others.
+/// Every key unwraps at any moment: new wrapped material was unwrapped and compared with the check value before it
+/// replaces the old, and earlier master keys stay in the KMS. If cut short, calling it again goes on. A key that cannot
+/// be wrapped anew does not keep others from it.
 ///
 /// # Errors
 /// [`OperationError`]; what was wrapped anew stays so.
@@ -67,7 +67,7 @@ pub async fn rotate_master(
 ) -> Result<MasterRotation, OperationError> {
     authorise(principal, Action::RotateMaster)?;
     let mut rewrapping = Rewrapping::load(services).await?;
-    // Of keys that older programs stored it is not known: learnt first, else they would look moved.
+    // Older programs did not store the master key of their keys. It is asked for first, or those keys would look moved.
     rewrapping.learn_master_keys().await?;
     let (target, made) = begin(services, start, principal).await?;
     tracing::info!(master_key = %target, made, "keys are wrapped anew");
@@ -80,7 +80,7 @@ pub async fn rotate_master(
         failed,
     };
     let recorded = record_end(services, &rotation, ended.is_ok(), principal).await;
-    // Why it was cut short says more than that this could not be written down either.
+    // The reason why it was cut short matters more than a failure to write that down.
     ended.and(recorded)?;
     Ok(rotation)
 }

@@ -1,11 +1,12 @@
 //! Trying values in quarantine again, once what was wrong with them is mended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
-use rekey_domain::{ColumnName, KeyringName, Principal};
+use rekey_domain::{ColumnName, KeyringName, Principal, QuarantineReason};
 use rekey_store::{
+    audit,
     columns::{self, Protected},
-    keyrings,
+    keyrings, keys,
     quarantine::{self, Quarantined},
 };
 use serde::Serialize;
@@ -14,14 +15,16 @@ use uuid::Uuid;
 
 use crate::{
     Action, OperationError, Services,
+    access::audited::{Audited, several},
     rotations::sweep::{SweepView, ask},
 };
 
-/// Which values in quarantine are to be tried again. One that is named takes along what stands in the
-/// same table: rows are read by ranges, and written whole.
+/// The values in quarantine to try again. Other values of their tables are tried along, as rows are read by ranges and
+/// written whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Retry {
-    /// All that are not resolved.
+    /// All that are not resolved. Of none but those that are named one by one is anything moved that was written after
+    /// its key was compromised.
     All,
     /// Those of a keyring.
     OfKeyring(KeyringName),
@@ -41,14 +44,14 @@ pub struct QuarantineRetry {
     pub values: u64,
 }
 
-/// Has values in quarantine tried again: asks for a sweep of each of their keyrings, of the columns
-/// that they are of. What can be moved then is moved and resolved; the rest stays, with its reason as
-/// it is then. Nothing in quarantine: nothing is asked for.
+/// Has values in quarantine tried again by asking for a sweep of each of their keyrings, of the columns they are in.
+/// Values that can be moved then are moved and resolved; the others stay, with their reason as of then. If nothing is
+/// in quarantine, asks for nothing.
 ///
 /// # Errors
 /// [`OperationError::Store`] for a keyring, column or value that is not there, or a keyring without a
-/// primary key; [`OperationError::Refused`] where a failed rotation is to be retried first. Of several
-/// keyrings, those before it by name were asked for.
+/// primary key; [`OperationError::Refused`] where a failed rotation is to be retried first. Earlier keyrings, by name,
+/// were asked for already.
 pub async fn retry_quarantined(
     services: &Services,
     which: &Retry,
@@ -57,6 +60,9 @@ pub async fn retry_quarantined(
     crate::authorise(principal, Action::RetryQuarantined)?;
     let protected = columns::all(services.store.db()).await?;
     let values = chosen(services, which, &protected).await?;
+    if let Retry::Values(_) = which {
+        release(services, &values, principal).await?;
+    }
     let mut retries = Vec::new();
     for (keyring, columns) in by_keyring(&values, &protected) {
         retries.push(retry(services, &keyring, columns, principal).await?);
@@ -94,6 +100,38 @@ async fn chosen(
         }
     }
     Ok(open)
+}
+
+/// Has those moved all the same that were written after their key was compromised: whoever names one has looked at it.
+async fn release(
+    services: &Services,
+    values: &[Quarantined],
+    principal: &Principal,
+) -> Result<(), OperationError> {
+    let is_late = |value: &&Quarantined| value.reason() == QuarantineReason::WrittenAfterCompromise;
+    let late: Vec<_> = values.iter().filter(is_late).collect();
+    if late.is_empty() {
+        return Ok(());
+    }
+    let asked = Audited::begin(services, principal, Action::RetryQuarantined).await?;
+    let ids: Vec<_> = late.iter().map(|value| value.id).collect();
+    quarantine::release(&asked.unit, &ids).await?;
+    for id in late
+        .iter()
+        .filter_map(|value| value.found())
+        .collect::<HashSet<_>>()
+    {
+        if let Some(key) = keys::find(asked.unit.db(), id).await? {
+            // What was empty is handed out no more, and has to be, for these.
+            keys::no_longer_empty(&asked.unit, &key).await?;
+        }
+    }
+    let values = late
+        .iter()
+        .map(|value| json!({ "id": value.id, "place": value.row_key }));
+    let details = json!({ "values": values.collect::<Vec<_>>() });
+    let (action, subject) = (audit::Action::QuarantineReleased, several(&ids, "values"));
+    asked.commit(action, &subject, details).await
 }
 
 /// How many values there are of each column, keyring by keyring.

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{OperationError, Requester, Services, publish};
 
-/// A process holds so many requests at once: those that wait, and the next. Each is at most an event long.
+/// The most requests that a process holds at once, waiting or next. Each is at most as long as an event may be.
 pub const REQUESTS_HELD: u16 = 500;
 
 /// What became of a request.
@@ -54,8 +54,8 @@ async fn ask(
     publish(services, body, &requester.principal).await
 }
 
-/// Whether it is the request that is wrong: asking again would be answered the same. What the store, the KMS or a
-/// source says of itself is no answer; the request waits until that has passed, or a person has mended it.
+/// Whether the request itself is wrong, so that asking again would get the same answer. Errors of the store, the KMS or
+/// a source are no answer: the request waits until they pass or a person mends them.
 fn is_answer(error: &OperationError) -> bool {
     match error {
         OperationError::Store(error) => {

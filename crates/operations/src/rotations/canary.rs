@@ -75,7 +75,7 @@ pub async fn columns_along(
     Ok(along.map(|column| column.spec.name.clone()).collect())
 }
 
-/// A rotation that is under way moves all rows already.
+/// Refuses a canary while a rotation is under way, as that already moves all rows.
 async fn refuse_to_join(services: &Services, keyring: &Keyring) -> Result<(), OperationError> {
     let latest = rotations::latest(services.store.db(), keyring.id).await?;
     let Some(latest) = latest else {

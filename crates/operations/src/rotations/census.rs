@@ -30,12 +30,12 @@ pub struct CensusRow {
     pub found: Found,
     /// How many.
     pub rows: u64,
-    /// How many of them were seen to be what the pass had left; none where no pass is to be shown.
+    /// How many of them are values that the pass had left; none if the census shows nothing of a pass.
     pub left: u64,
-    /// Values of the column that the pass did not meet and that stand somewhere still: the start of each, and how
-    /// often it stands there.
+    /// Values of the column that the pass did not meet and that are still somewhere: each one's start, and how often it
+    /// is there.
     pub standing: Arc<Vec<(String, u64)>>,
-    /// What the pass had left of the column and is not where it left it any more; nothing where not all was looked at.
+    /// Values that the pass left of the column and that are no longer there; empty if not all were looked at.
     pub gone: Arc<Vec<String>>,
     /// The store's time when the table began to be counted: not before the moment that is shown.
     pub taken_at: DateTime<Utc>,
@@ -161,7 +161,7 @@ async fn count_table(
     Ok(rows)
 }
 
-/// What of a column was to be looked for wherever it stands, and was seen.
+/// Which of a column's wanted values were seen, and how often.
 fn standing(
     shown: &PassToShow,
     pass: Option<&PassToProve>,
@@ -178,7 +178,8 @@ fn standing(
     Arc::new(times.filter(|(_, times)| *times > 0).collect())
 }
 
-/// A row that moves while it is read may be left at two places, and stands at one.
+/// The values that are no longer where the pass left them. The pass may have left a moving row at two places, and the
+/// row is at one.
 fn gone(shown: &PassToShow, at: usize, counts: &[Counted]) -> Arc<Vec<String>> {
     let Some(standing) = &shown.standing else {
         return Arc::default();

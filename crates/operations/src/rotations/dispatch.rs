@@ -15,7 +15,7 @@ use crate::{OperationError, Services};
 /// What dispatching a rotation's batches takes. It may ask for keys, so it is made before a unit begins.
 pub struct Dispatch {
     concurrency: u32,
-    /// Where the rotation is to pause by itself, as this may be when.
+    /// Only if the rotation is to pause by itself, as this may be the moment.
     pen: Option<AuditPen>,
 }
 

@@ -1,4 +1,4 @@
-//! Putting a rotation on hold, by a person or because the KMS stands in the way, and going on.
+//! Pausing a rotation, by a person or because of an error that needs one, and resuming it.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{Action, OperationError, Services, access::audited::Audited};
 
-/// Until work whose failure is out of date is done again.
+/// How long until work that failed before the rotation was resumed is tried again.
 const TRY_AGAIN: Duration = Duration::from_millis(100);
 
 /// Puts a live rotation on hold: nothing is dispatched any more, and what is in flight ends.
@@ -43,8 +43,8 @@ pub async fn pause_rotation(
 /// Lets a rotation go on where it stopped.
 ///
 /// # Errors
-/// [`OperationError::Refused`] for a rotation that is not on hold, or is because of values under keys that this store
-/// never had.
+/// [`OperationError::Refused`] for a rotation that is not on hold, or that is on hold because of values under keys that
+/// this store never had.
 pub async fn resume_rotation(
     services: &Services,
     id: Uuid,
@@ -98,9 +98,9 @@ async fn resume(
         .await
 }
 
-/// Ends a job that worked for the rotation it had `seen` before. An error that every further attempt
-/// would meet alike puts the rotation on hold, and the job is over. Written without an audit entry,
-/// as the KMS that seals those may be what stands in the way; going on is a person's, and audited.
+/// Ends a job of the rotation that was read as `seen` before. If every further attempt would fail alike, puts the
+/// rotation on hold and ends the job. That writes no audit entry, as the KMS that seals entries may be the cause; a
+/// person resumes the rotation, and that is audited.
 ///
 /// # Errors
 /// Any other error of `done`, and [`StoreError`](rekey_store::StoreError) of the database.
@@ -110,7 +110,7 @@ pub async fn or_pause(
     done: Result<(), OperationError>,
 ) -> Result<(), JobError> {
     let error = match done {
-        // What replaces a compromised key waits for no person, and is tried again.
+        // A rotation that still has to replace a compromised key waits for no person, and is tried again.
         Err(error) if error.pauses() && !seen.lacks_its_key() => error,
         done => return Ok(done?),
     };

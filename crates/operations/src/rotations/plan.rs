@@ -152,7 +152,7 @@ fn table_plan(
     let share = |(updates, hot): (u64, u64)| (updates > 0).then(|| hot as f64 / updates as f64);
     let columns = columns.iter().zip(measured.columns).zip(opened);
     let column = |((column, measured), opening): ((&&Protected, ColumnMeasure), Opening)| {
-        // Of some it is not known how many of the others do not open.
+        // If only some values were tried, nobody knows how many of the others do not open.
         let stay = if opening.all { opening.not() } else { 0 };
         ColumnPlan {
             column: column.spec.name.to_string(),

@@ -93,7 +93,7 @@ pub async fn publish(
                 reason: told.reason,
                 since: told.since,
             };
-            // An event of the same id and nothing else in it: what was said is taken out before anything is stored.
+            // The event by its id alone: the report's content is removed before anything is stored.
             let mut seen = asked;
             seen.id = id_of(&seen, principal).to_string();
             seen.data = Value::Null;
@@ -117,7 +117,7 @@ fn is_traceparent(text: &str) -> bool {
     digits && groups == [2, 32, 16, 2]
 }
 
-/// The same for the same event of the same principal, and nobody else's.
+/// An id that the same event of the same principal always gets, and no other event.
 fn id_of(asked: &Event, principal: &Principal) -> Uuid {
     let mut hash = Sha256::new();
     for part in [&principal.to_string(), &asked.source, &asked.id] {

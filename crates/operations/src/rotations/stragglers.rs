@@ -27,7 +27,7 @@ pub type ByKey = Figures<(Uuid, KeyId)>;
 pub struct Stragglers {
     /// Values under keys that were primary before.
     pub below: ByKey,
-    /// Those among them that were seen to be in quarantine, wherever they stand now.
+    /// Those of them that are in quarantine, wherever they are now.
     pub in_quarantine: ByKey,
     /// Their columns.
     pub columns: Vec<ColumnName>,
@@ -109,14 +109,14 @@ async fn in_quarantine(
     Ok(known)
 }
 
-/// How many of them a census saw.
+/// How many of the known values a census saw.
 fn seen(counted: &[CensusRow], known: &Known) -> ByKey {
     let mut seen = ByKey::new();
     let mut columns = HashSet::new();
     for row in counted.iter().filter(|row| columns.insert(row.column_id)) {
         let known = known.get(&row.column_id);
         for (start, times) in &*row.standing {
-            // A copy of one that is in quarantine may stand where it opens.
+            // The application may have copied a value in quarantine to a place where it opens.
             if let Some((key, known)) = known.and_then(|known| known.get(start)) {
                 *seen.entry((row.column_id, *key)).or_default() += (*times).min(*known);
             }
@@ -125,7 +125,7 @@ fn seen(counted: &[CensusRow], known: &Known) -> ByKey {
     seen
 }
 
-/// What the latest looks found that needs a person: values under unknown keys, or that nobody could look for long.
+/// What the latest looks found for a person: values under unknown keys, or that looks have failed for long.
 pub(crate) async fn problems(services: &Services) -> Result<Vec<String>, OperationError> {
     let db = services.store.db();
     let now = services.store.now().await?;
@@ -133,7 +133,7 @@ pub(crate) async fn problems(services: &Services) -> Result<Vec<String>, Operati
     for look in stragglers::all(db).await? {
         let keyring = keyrings::by_id(db, look.keyring_id).await?;
         let name = &keyring.name;
-        // What was found once is nobody's news where nobody looks any more.
+        // Old findings are no news if nobody looks any more.
         let Some(every) = keyring.policy.straggler_look else {
             continue;
         };
@@ -156,8 +156,8 @@ pub(crate) async fn problems(services: &Services) -> Result<Vec<String>, Operati
     Ok(problems)
 }
 
-/// Whether so many values of a column are under keys that this store never had that there is one cause; and
-/// how many, in words. Keys of the store's other keyrings are known.
+/// How many values of a column are under keys that this store never had, in words, if they are so many that there must
+/// be one cause. Keys of the store's other keyrings count as known.
 ///
 /// # Errors
 /// [`OperationError::Store`].

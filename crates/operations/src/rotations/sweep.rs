@@ -30,8 +30,8 @@ pub enum SweepOutcome {
 }
 
 impl SweepOutcome {
-    /// As the audit log has it, with what it is about there: the keyring, or the rotation that does it, so that it
-    /// stands on that one's certificate.
+    /// The audit log's action and subject: the keyring, or the rotation that joins the request, so that its certificate
+    /// shows it.
     fn audited(self, keyring: &KeyringName, rotation: Uuid) -> (audit::Action, String) {
         match self {
             Self::Started => (audit::Action::SweepStarted, keyring.to_string()),
@@ -166,7 +166,7 @@ pub async fn sweep(
         one.is_emergency() && one.kind == RotationKind::Sweep && one.state.is_live()
     };
     let decision = match &latest {
-        // It is of all columns, and its incident is not to be lost.
+        // That one covers all columns, and its incident must not be lost.
         Some(one) if hurries(one) => SweepDecision::AnotherPass,
         latest => decide_sweep(latest.as_ref().map(|one| (one.kind, one.state))),
     };

@@ -18,8 +18,8 @@ pub struct Accepted {
     pub now: String,
 }
 
-/// Notes what the database is known by that the source's URL leads to now. Whoever asks says that it holds the
-/// values that the other held: what is left in that is nobody's.
+/// Notes the identity of the database that the source's URL leads to now. The person says with it that this one holds
+/// the values of the one before: nothing will move what is left there.
 ///
 /// # Errors
 /// [`OperationError::Refused`] where our role may not know what the database is known by.

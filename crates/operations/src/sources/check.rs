@@ -208,7 +208,7 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// Whether our role may not look; what a worker's may not do, that one's readiness says.
+    /// Whether our role may not look. What a worker's role may not do is reported by that worker's readiness.
     async fn lacks_rights(&mut self, columns: &[&Protected], found: &look::FoundTable) -> bool {
         let read = columns.iter().map(|column| column.spec.name.column.clone());
         let needed = TableRights {

@@ -125,7 +125,7 @@ fn retyped(
         .collect()
 }
 
-/// What our updates of a table would set off without anyone having said that it may.
+/// The undeclared effects that our updates of a table would have.
 pub(crate) fn undeclared_effects(
     desired: &Desired,
     column: &Protected,
@@ -136,7 +136,7 @@ pub(crate) fn undeclared_effects(
     Some(Finding::person(table_subject(column), problem))
 }
 
-/// Whether code of the owner's that nobody spoke of would run as us where rows are read: they are not.
+/// Whether undeclared code of the owner would run with our rights when rows are read; then they are not read.
 pub(crate) fn runs_undeclared_code(
     desired: &Desired,
     column: &Protected,
@@ -146,8 +146,7 @@ pub(crate) fn runs_undeclared_code(
         && declared_on_update(desired, column).triggers != Some(Triggers::Fire)
 }
 
-/// What the configuration says of a table's effects; where it says nothing of the table, what the
-/// store does.
+/// A table's declared effects: those in the configuration, or, if it does not name the table, those in the store.
 pub(crate) fn declared_on_update(desired: &Desired, column: &Protected) -> OnUpdate {
     let declared = declared_table(desired, &column.source.name, &column.table.name);
     declared.map_or_else(|| column.table.on_update(), |table| table.on_update)

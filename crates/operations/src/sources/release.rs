@@ -34,8 +34,8 @@ pub struct Released {
     pub still_declared: bool,
 }
 
-/// Releases a column after a census of its own counted no ciphertext in it. `gone` says that the
-/// column or its table was dropped, which the source must confirm: what is not there is not counted.
+/// Releases a column after a census of its own found no ciphertext in it. `gone` says that the column or its table was
+/// dropped; then nothing is counted, but the source must confirm it.
 ///
 /// # Errors
 /// [`OperationError::Refused`] while anything in it names a key, or a rotation of its keyring is live.
@@ -94,7 +94,7 @@ async fn refuse_live_rotation(unit: &Unit, column: &Protected) -> Result<(), Ope
     Err(refused(&column.spec.name, &why))
 }
 
-/// The source, if it is the database that the column is protected in: another would be counted in vain.
+/// The source, if it is the database in which the column is protected; a count in another one would prove nothing.
 async fn source_of(
     services: &Services,
     column: &Protected,
@@ -175,9 +175,9 @@ async fn check_gone(services: &Services, column: &Protected) -> Result<(), Opera
     refuse_renamed(services, &*source, column, shape.as_ref()).await
 }
 
-/// What was renamed and not dropped holds its values still, and so does a part that was detached before its table was
-/// dropped, or a table that goes on without the column that it inherited: no other column where it may be now holds
-/// ciphertext of ours. Those are the other columns of its table, or of all tables where that is not there.
+/// Refuses to release a dropped column while its ciphertext may still exist elsewhere: in a renamed column or table, in
+/// a part that was detached before its table was dropped, or in a child table that kept an inherited column. Looks at
+/// the other columns of its table, or at all tables if the table is gone.
 async fn refuse_renamed(
     services: &Services,
     source: &dyn Source,
@@ -197,7 +197,7 @@ async fn refuse_renamed(
         );
         return Err(refused(&column.spec.name, &why));
     }
-    // A table that has a number of its own was looked for by that, and what was a part of it we may read.
+    // A table with a number was already looked for by that, and our role may read what was a part of it.
     let was_dropped = shape.is_none() && column.table.oid.is_some();
     let Some(place) = strays.unreadable.first().filter(|_| !was_dropped) else {
         return Ok(());

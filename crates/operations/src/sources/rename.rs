@@ -45,9 +45,8 @@ pub struct Renamed {
     pub declared: bool,
 }
 
-/// Has the store follow a table or a column that was renamed, or took another encoding or other names of
-/// bind columns, in the database. What the file says of `new` counts, what it does not say stays. A
-/// rotation under way goes on.
+/// Makes the store follow a table or column that was renamed, or whose encoding or bind columns' names changed, in the
+/// database. What the file declares of `new` counts; what it does not declare stays. A rotation under way goes on.
 ///
 /// # Errors
 /// [`OperationError::Refused`] where values do not open there, or ciphertext is left where it was.
@@ -74,7 +73,7 @@ pub async fn rename_column(
     let not_looked_at = left_behind::refuse(services, &all, &column, &now).await?;
     let id = &column.spec.column_id;
     let opening = now.open(services, &column).await?;
-    // In another form than the column had, nothing that it holds is ciphertext as far as a rotation goes.
+    // If the column's encoding changed, no rotation would take its old values for ciphertext.
     let has_changed = now.place.encoding != column.spec.encoding;
     let looked_at = match has_changed {
         true => opening.tried,

@@ -1,5 +1,5 @@
-//! Ciphertext that no protected column covers: every value of a source's other columns is counted, for whoever
-//! would leave it behind.
+//! Ciphertext that no protected column covers. Every value of a source's other columns is counted, before anything is
+//! done that would leave ciphertext behind.
 
 use std::collections::HashMap;
 
@@ -96,9 +96,9 @@ async fn count(
     }
 }
 
-/// The columns, as `table.column`, that hold ciphertext of the keyrings of `columns`, or values that cannot be
-/// read, by anyone or by our role, and that no protected column of that keyring covers: one of another would not have them counted. Those of
-/// `soon` are about to be protected, each by its keyring.
+/// The columns, as `table.column`, that hold ciphertext of the keyrings of `columns`, or values that nobody or not our
+/// role can read, and that no protected column of that keyring covers; one of another keyring would not count it.
+/// Columns in `soon` are about to be protected under their keyrings and cover too.
 pub(crate) async fn of_ours(
     source: &dyn Source,
     columns: &[&Protected],

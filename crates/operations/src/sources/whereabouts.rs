@@ -16,8 +16,8 @@ use uuid::Uuid;
 
 use crate::{rotations::census, sources::look::census_column};
 
-/// Whether a source that was reached by `url` is the database that the store means, as far as that can be
-/// shown: it is known by what was noted of it, or, where nothing is known, reached as the store says.
+/// Whether the source reached by `url` is the database that the store means, as far as anyone can tell: by the noted
+/// identity, or, if one is missing, by the same URL as in the store.
 pub(crate) async fn is_the_stores(
     stored: &columns::Source,
     url: &str,
@@ -30,7 +30,7 @@ pub(crate) async fn is_the_stores(
     })
 }
 
-/// What a protected table is called in its database, where the store has another name for it.
+/// The present name of a protected table, if it was renamed in its database.
 pub(crate) async fn renamed(
     source: &dyn Source,
     table: &Table,
@@ -47,14 +47,14 @@ pub(crate) async fn renamed(
     }
 }
 
-/// How long a person waits for transactions that were open, before being told whose they are.
+/// How long to wait for open transactions before the person is told whose they are.
 const PATIENCE: Duration = Duration::from_secs(3);
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
-/// What a census finds in a column of `relation` that is to be left; first of all as it is protected.
-/// Whatever begins as ciphertext counts, as it is lost with its key though no rotation could open it; on
-/// SQLite in either encoding. Transactions that are open now might still add some, so none may be left. What
-/// `known` says it has to be.
+/// A census of a column of `relation` that is to be left; its first result is by the column's own encoding. Everything
+/// that begins as ciphertext counts, even if no rotation could open it, as it is lost with its key; on SQLite in either
+/// encoding. No transaction that is open now may be left, as it could add more. `known` is the identity that the column
+/// must have.
 pub(crate) async fn counted(
     source: &dyn Source,
     relation: &str,

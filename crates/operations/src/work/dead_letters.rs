@@ -49,12 +49,12 @@ pub async fn retry_dead_letters(
         .await
 }
 
-/// Is done with dead letters that are not to be sent again, such as requests from outside. Nothing waits
-/// for a person any more; why is in the audit log.
+/// Dismisses dead letters that are not to be sent again, such as requests from outside. They no longer wait for a
+/// person; the reason is in the audit log.
 ///
 /// # Errors
-/// [`OperationError::Refused`] for no reason, [`OperationError::Store`] when there is no such letter or
-/// it was sent again or dismissed; then none is.
+/// [`OperationError::Refused`] without a reason, [`OperationError::Store`] if a letter does not exist, or was sent
+/// again or dismissed; then none is dismissed.
 pub async fn dismiss_dead_letters(
     services: &Services,
     ids: &[Uuid],

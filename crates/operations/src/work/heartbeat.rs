@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::{OperationError, Services};
 
 const EVERY: Duration = Duration::from_secs(3);
-/// What is lacking may be there soon, as a connection after the start; what is not by then is away for longer.
+/// Something that is missing now, such as a connection at the start, may be there after this time; what is not is away.
 const SOON: Duration = Duration::from_millis(500);
 const LOOKS_SOON: u32 = 20;
 /// A KMS costs money and has limits.
@@ -114,7 +114,7 @@ async fn look(
     }
 }
 
-/// What keeps us from each source that does not answer. What we may do there, `/readyz` looks at.
+/// Why each source that does not answer cannot be reached. `/readyz` checks what we may do there.
 async fn sources(services: &Services) -> Vec<String> {
     let Ok(sources) = columns::sources(services.store.db()).await else {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! What no key shows alone: names that are there twice or not at all.
+//! Contradictions that no single key shows: names that exist twice, or not at all.
 
 use std::collections::HashMap;
 
@@ -66,7 +66,7 @@ fn tables<'a>(
         .map(move |(index, table)| (format!("{place}.table[{index}]"), table))
 }
 
-/// Says of each value that came before where that was; shows no value.
+/// Reports each value that came before, and where; never shows the value.
 fn twice(values: impl Iterator<Item = (String, String)>, what: &str, problems: &Problems) {
     let mut seen: HashMap<String, String> = HashMap::new();
     for (place, value) in values {
@@ -100,8 +100,8 @@ fn relation_of(source: &SourceConfig, table: &TableConfig) -> String {
     }
 }
 
-/// A name by which its database tells it from others: on PostgreSQL `"Note"` is not `note`. What of
-/// that names one thing all the same is found where the database is asked.
+/// A name as its database tells it from others: on PostgreSQL `"Note"` is not `note`. Other names for the same thing
+/// are found when the database is asked.
 fn case_of(source: &SourceConfig, name: &str) -> String {
     let url = source.url.expose_url();
     if url.starts_with("postgres") {

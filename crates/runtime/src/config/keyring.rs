@@ -28,7 +28,7 @@ pub struct KeyringConfig {
 }
 
 impl KeyringConfig {
-    /// The keyring that there is where no file says which: everything as by default.
+    /// The default keyring, if the file declares none.
     pub(super) fn phi() -> Self {
         let purpose = Purpose::Phi;
         Self {
@@ -54,7 +54,7 @@ pub(super) fn read(mut section: Section<'_>) -> Option<KeyringConfig> {
     }
     let policy = read_policy(&mut section);
     section.end();
-    // A wrong purpose is told already; that columns name this keyring is right all the same.
+    // A wrong purpose is reported already, and columns may still name this keyring.
     let purpose = purpose.unwrap_or(Purpose::Phi);
     Some(KeyringConfig {
         name: name?,

@@ -86,8 +86,8 @@ pub(super) fn overlay(
     }
 }
 
-/// A URL from the environment replaces a file with one, and the other way round; both from the
-/// environment contradict each other, and that is left to be found.
+/// A URL from the environment replaces a URL file of the configuration, and the other way round. If the environment has
+/// both, they stay and are found as a contradiction.
 fn forget_other_form(values: &mut Map<String, Value>, path: &[&str], given: &[String]) {
     let Some((last, before)) = path.split_last() else {
         return;
@@ -120,7 +120,7 @@ fn table_at<'a>(
     };
     let empty = || Value::new(None, ValueKind::Table(Map::new()));
     let inner = match *first {
-        // A list is never begun here: an item needs a name.
+        // The environment never begins a list, as an item needs a name.
         "keyring" | "source" | "table" | "principal" if !values.contains_key(*first) => {
             return Err(format!(
                 "the file has no [[{first}]]; expected one that it changes"

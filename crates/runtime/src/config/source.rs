@@ -123,7 +123,7 @@ fn read_name(section: &mut Section<'_>, example: &str) -> Option<String> {
 /// Sessions of a process at a source.
 const CONNECTIONS: RangeInclusive<u64> = 1..=100;
 
-/// What only PostgreSQL can tell is refused for SQLite: nothing would ever wait for it.
+/// Limits that only PostgreSQL can measure are refused for SQLite, as nothing would ever wait for them.
 fn read_limits(mut section: Section<'_>, kind: Option<Kind>) -> Limits {
     let rows = section.whole("rows_per_second", 0..=u32::MAX.into());
     let limits = Limits {

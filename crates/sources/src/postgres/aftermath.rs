@@ -1,4 +1,4 @@
-//! What the user's own code makes of an update: triggers and rules that fire on it, and what stands once they have.
+//! What the user's own code does to an update: the triggers and rules that fire, and what is there afterwards.
 
 use std::collections::{HashMap, HashSet};
 
@@ -19,8 +19,8 @@ pub(super) struct Firing {
     heap: String,
     /// How `tgenabled` and `ev_enabled` say that it fires in a session such as ours.
     enabled: &'static str,
-    /// What fires, by name, and what else of the owner's code runs. Something may have come since:
-    /// [`Firing::nothing`] asks again.
+    /// What fires, by name, and other code of the owner that runs. More may come later: [`Firing::nothing`] checks
+    /// again.
     pub(super) names: Vec<String>,
     /// Numbers of all that may bring such code along.
     numbers: String,
@@ -111,8 +111,8 @@ impl Firing {
         )
     }
 
-    /// A condition of the update's own: nothing fires on it, and no other code has come. The statement's snapshot
-    /// is taken behind its lock, which nobody gets past who makes a trigger; so what comes after a look is met here.
+    /// A condition within the update: nothing fires on it, and no other code has come. The statement takes its snapshot
+    /// after its lock, and making a trigger waits for that lock, so this sees whatever came after an earlier look.
     pub(super) fn nothing(&self) -> String {
         let (heap, enabled) = (&self.heap, self.enabled);
         let (numbers, known) = (own_code::numbers(heap), &self.numbers);
@@ -131,16 +131,17 @@ impl Firing {
     }
 }
 
-/// As its session's role says, which a database may have set for everyone.
+/// By the session's replication role, which the database may set for everyone.
 const AS_SAID: &str = "OPERATOR(pg_catalog.=) ANY (CASE WHEN pg_catalog.current_setting('session_replication_role') \
     OPERATOR(pg_catalog.=) 'replica' THEN '{R,A}' ELSE '{O,A}' END::pg_catalog.\"char\"[])";
 const AS_REPLICA: &str = "OPERATOR(pg_catalog.=) ANY ('{R,A}'::pg_catalog.\"char\"[])";
 
-/// Of the user's making, whenever it fires: a trigger before the update of one row may change another.
+/// Triggers made by the user, whether they fire before or after: one that fires before the update of a row may change
+/// another row.
 const ON_UPDATE: &str = "(g.tgparentid OPERATOR(pg_catalog.<>) 0::pg_catalog.oid OR NOT g.tgisinternal) \
     AND (g.tgtype::pg_catalog.int4 OPERATOR(pg_catalog.&) 16) OPERATOR(pg_catalog.<>) 0";
 
-/// Of rows that we have locked, those that hold what was read, each with what it is bound to.
+/// The locked rows that still hold what was read, each with what it is bound to.
 pub(super) async fn before<'a>(
     connection: &mut PgConnection,
     only: &str,
@@ -165,12 +166,12 @@ pub(super) enum Stands<'a> {
     /// This row, perhaps among others, does not: the transaction must not be committed. One that is not
     /// where the update put it was updated again, and what it holds is not known.
     Rewritten(&'a RowSwap<'a>),
-    /// Something has put off what it does until the commit, behind every look, and may do so again.
+    /// Something put off its work until the commit, where nobody can check it, and may do so again.
     PutOff,
 }
 
-/// Fires what waits for the end of the transaction, then looks at the rows that were to be written. All of
-/// them held what was read [`before`], under our lock: nobody else changed them.
+/// Fires what waits for the end of the transaction, then looks at the rows that were to be written. [`before`] saw that
+/// all of them held what was read, and we hold their locks, so nobody else changed them.
 pub(super) async fn after<'a>(
     connection: &mut PgConnection,
     only: &str,
@@ -201,9 +202,9 @@ pub(super) async fn after<'a>(
     })
 }
 
-/// Rows that our session changed or deleted since it last told the server, heap by heap of these tables; `only` names
-/// the one that we write to. Looked at before and behind an update, the difference is the update's. By number: how a
-/// name is written hangs on the session's path, which a trigger may change.
+/// Rows that our session changed or deleted and has not yet reported to the server, for each heap of these tables;
+/// `only` names the heap that we write to. The difference between before and after an update is what the update
+/// changed. Heaps are identified by number, as their names depend on the search path, which a trigger may change.
 pub(super) async fn changed(
     connection: &mut PgConnection,
     tables: &[Oid],
@@ -231,7 +232,7 @@ pub(super) async fn changed(
     changed.collect()
 }
 
-/// What was changed of a heap so far. Who empties it as a whole gives it another file, and its rows are not counted.
+/// What was changed in a heap so far. Truncating a heap gives it another file and counts no rows.
 pub(super) struct Changed {
     /// For people.
     name: String,
@@ -240,8 +241,8 @@ pub(super) struct Changed {
     file: Option<Oid>,
 }
 
-/// A heap of which more rows were changed than we have `written` to ours, and how many. One that was not there before
-/// had no rows changed.
+/// A heap with more changed rows than the `written` ones of ours, and how many more. A heap that was not there before
+/// had no changed rows.
 pub(super) fn others(
     before: &HashMap<Oid, Changed>,
     after: HashMap<Oid, Changed>,
@@ -264,8 +265,8 @@ async fn fire(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     at_once.execute(connection).await.map(drop)
 }
 
-/// Whether nothing waits for the commit. To have something wait, a row somewhere has to be written, and what waited
-/// has fired once: if it fires again and writes nothing, it has put nothing off.
+/// Whether nothing waits for the commit. What waited has fired once. To put something off again it must write a row
+/// somewhere, so if firing again writes no row, nothing waits.
 async fn is_quiet(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     let before = rows_written(connection).await?;
     fire(connection).await?;

@@ -1,4 +1,5 @@
-//! A page with something in it that the server cannot read: all of it but that, and what that is.
+//! Reading a page around what the server cannot read: all of its other rows and values, and what the unreadable ones
+//! are.
 
 use sqlx::{PgConnection, postgres::PgRow};
 
@@ -17,7 +18,7 @@ use crate::{
     place::Place, value::Seen,
 };
 
-/// A row is one row, whatever the application does between two statements.
+/// Both statements must see the same row, whatever the application does between them.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 /// The same as [`read::page`], in a transaction of its own that has begun.
@@ -65,8 +66,8 @@ fn heap(table: &Table, query: &ReadQuery) -> Result<Heap, SourceError> {
     })
 }
 
-/// A row that could not be read, value by value. What failed for the moment, or by something that a
-/// session remembers, does not fail in a session of its own.
+/// Reads a row value by value after reading it whole failed. In a fresh session, as a failure that was temporary or
+/// caused by the old session does not happen there.
 async fn alone(
     connections: &Connections,
     table: &Table,
@@ -163,7 +164,7 @@ impl Alone<'_> {
         }
     }
 
-    /// The same as a census sees, by the same words.
+    /// What a census sees of a value, by the same SQL.
     async fn seen(&mut self, value: &str, column: &ReadColumn) -> Result<Seen, SourceError> {
         let start = sql::start_of_ciphertext(value, column.encoding);
         match self.fetch(&start).await {
@@ -178,7 +179,7 @@ impl Alone<'_> {
         }
     }
 
-    /// Twice, before it is believed to be damaged.
+    /// Tries twice before a value counts as damaged.
     async fn fetch(&mut self, wanted: &str) -> Result<Vec<PgRow>, SourceError> {
         let sql = sql::rows_where(wanted, &self.heap.only, &self.which);
         let read = self.careful.fetch(sql.clone(), &self.heap).await;

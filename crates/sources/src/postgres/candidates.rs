@@ -22,9 +22,8 @@ pub(super) const READABLE: &str = "\
           SELECT c.oid UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN below ON i.inhparent = below.oid) \
           SELECT oid FROM below))";
 
-/// Tables, roots of partitions and materialized views; of what inherits, only the columns that it
-/// has of its own, as the others are looked at with what it inherits from. Domains over a type are
-/// that type.
+/// Tables, roots of partitions and materialized views. Of a table that inherits only its own columns, as the others are
+/// read with its parent. A domain counts as the type it is based on.
 fn columns() -> String {
     format!(
         "WITH RECURSIVE base (oid, text) AS ( \

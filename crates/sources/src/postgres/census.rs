@@ -1,8 +1,8 @@
 //! Counting the values of all protected columns of a table by the key their first bytes name.
 //!
-//! An update moves a row to another block, and may move it to another partition: counted in
-//! statements that each see another moment, it could be missed, or counted twice. So all of them
-//! see one moment. Each is short; their transaction is as long as the table is large.
+//! An update moves a row to another block, and maybe to another partition. Counted by statements that each see another
+//! moment, the row could be missed or counted twice. So all statements see one moment; each is short, but their
+//! transaction lasts as long as the table is large.
 
 use rekey_domain::{Found, Range};
 use sqlx::{
@@ -32,7 +32,7 @@ use crate::{
 
 /// Rows counted by one statement, so that none runs long.
 const RANGE_ROWS: u32 = 20_000;
-/// Blocks hold up to so many times the rows that are usual: a heap of few is one range, whatever they hold.
+/// A block may hold this many times the usual number of rows. A heap of few blocks is one range, whatever they hold.
 const MORE_ROWS: u32 = 40;
 
 /// The values of each column that are not NULL, by what they are.
@@ -78,9 +78,9 @@ pub(super) async fn count(
     Ok(counted)
 }
 
-/// Locks that are there before the snapshot, in a session of their own, as none can be taken in ours that
-/// takes no snapshot: what was dropped, written anew or altered between a snapshot and a lock looks empty
-/// in that snapshot (`ALTER TABLE … TYPE`, a restored partition, a column in another's place).
+/// Locks taken before the snapshot, in a session of their own, as taking them in ours would take its snapshot first.
+/// What is dropped, rewritten or altered between a snapshot and a lock looks empty in that snapshot (`ALTER TABLE …
+/// TYPE`, a restored partition, a column in another's place).
 struct Guard {
     session: PgConnection,
     locked: Vec<Oid>,
@@ -95,7 +95,7 @@ impl Guard {
         let heaps = parts::find(&mut session, &table).await?;
         parts::lock_all(&mut session, &heaps, &table.place).await?;
         let locked: Vec<Oid> = heaps.iter().map(Heap::oid).collect();
-        // What code in an index locks beside them is not ours to judge here: see the witness.
+        // Other tables that index code locks are not judged here: that is the witness's part.
         locked::all(&mut session, &table, &locked, true).await?;
         Ok(Self { session, locked })
     }
@@ -111,9 +111,9 @@ impl Guard {
             return Err(parts::changed(table, heap.id()));
         }
         parts::lock_all(connection, heaps, &table.place).await?;
-        // What an index calls while a lock is planned may have set a path.
+        // Code in an index, called while a lock is planned, may have set a path.
         connections::steady(connection, &table.place).await?;
-        // Only a session that is still there has held its locks until here.
+        // Its commit succeeds only if the session is still there, and so held its locks until now.
         let commit = sqlx::raw_sql("COMMIT").execute(&mut self.session).await;
         commit.at(&table.place)?;
         connections::end(self.session).await;
@@ -162,9 +162,9 @@ impl Witness {
         Ok(())
     }
 
-    /// Sees that each heap was called the same throughout, as every statement looks names up anew: what is
-    /// locked keeps its name, but a schema may change its own. And that no code of the owner's has come: while the
-    /// heap was locked, none but that of statistics can have gone again, which only chooses how the heap is read.
+    /// Checks that each heap had the same name throughout: each statement looks names up again, and while a locked heap
+    /// keeps its name, its schema may be renamed. Also checks that no code of the owner has come. During the lock only
+    /// code in statistics can have come and gone, and that only chooses how the heap is read.
     async fn agree(mut self, table: &Table, heaps: &[Oid]) -> Result<(), SourceError> {
         if names_of(&mut self.session, heaps, &table.place).await? != self.names {
             return Err(parts::another(table));
@@ -182,7 +182,7 @@ impl Witness {
     }
 }
 
-/// What heaps are called, with what tells whether their schemas have been called otherwise meanwhile.
+/// The names of heaps, with something that shows whether their schemas were renamed meanwhile.
 async fn names_of(
     session: &mut PgConnection,
     heaps: &[Oid],
@@ -255,7 +255,7 @@ pub(super) struct Locked {
     pub(super) ranges: Vec<Range>,
 }
 
-/// Heaps that one statement takes together: small ones are many. Each of the others is by itself.
+/// Heaps that one statement takes together, as there are many small ones. Each large heap is alone.
 pub(super) fn together(heaps: &[Locked], most: usize) -> impl Iterator<Item = &[Locked]> {
     let mut few = 0;
     heaps.chunk_by(move |one, next| {
@@ -378,7 +378,7 @@ async fn count_values(
     Ok(())
 }
 
-/// One scan counts every column: each is a grouping set of its own. `which` are heaps and conditions, no row of two.
+/// One scan counts all columns, each as a grouping set. `which` are heaps with conditions; no row meets two of them.
 pub(super) fn select(groups: &[String], which: &[(String, String)]) -> String {
     let named = groups.iter().enumerate();
     let named: Vec<_> = named
@@ -399,7 +399,7 @@ pub(super) fn select(groups: &[String], which: &[(String, String)]) -> String {
     );
     let rows: Vec<_> = which
         .iter()
-        // `OFFSET 0` keeps the statements apart: no index on what is grouped by is of use.
+        // `OFFSET 0` keeps the inner statements apart, so that no index on the grouped expressions is used.
         .map(|(only, which)| format!("({} OFFSET 0)", sql::rows_where(&named, only, which)))
         .collect();
     let rows = rows.join(" UNION ALL ");

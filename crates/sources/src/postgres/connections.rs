@@ -27,23 +27,21 @@ const ROOM_KEPT: usize = 1 << 20;
 /// Ranges over a column's place in the heap are read in order since this version.
 const OLDEST_VERSION: i32 = 140_000;
 
-/// What a session is each time it is taken. A trigger of the user's runs in it and may have set
-/// anything, so first all is as it was at the login; what is prepared stays.
+/// The settings of a session, made each time it is taken. A trigger of the user's runs in the session and may have set
+/// anything, so everything is first reset to the login's values; only prepared statements stay.
 ///
-/// - Of the search path only PostgreSQL's own schema is left, and temporary tables come last: no name
-///   of ours is found where others may create.
-/// - What is said at the login is said again: a pooler's login was another.
-/// - Nothing is told but errors: what a trigger raises beside them is not for us.
-/// - `lock_timeout` is below `deadlock_timeout`: we give way before the application becomes the
-///   victim of a deadlock.
-/// - Whatever is not an update of ours is read-only: code that stands in an index runs when a query is planned,
-///   with our rights.
-/// - `transaction_timeout`, of PostgreSQL 17, would end a census; how names are quoted would name a part in two ways.
+/// - The search path keeps only PostgreSQL's own schema, with temporary tables last: no name of ours is found where
+///   others may create.
+/// - Settings of the login are set again, as a pooler's login may have had others.
+/// - Only errors are reported: notices that a trigger raises are not for us.
+/// - `lock_timeout` is below `deadlock_timeout`: we give way before the application becomes the victim of a deadlock.
+/// - Everything but our updates is read-only, as code in an index runs with our rights when a query is planned.
+/// - `transaction_timeout`, of PostgreSQL 17, would end a census. Another quoting of names would name a part in two
+///   ways.
 /// - `row_security = off` fails loudly where a policy would hide rows.
-/// - The planner has one way to do what we ask, by place in the heap, and in the heap's order. Its
-///   other ways look cheaper on small tables, and would read all of a large one.
-/// - A database in SQL_ASCII holds whatever bytes it was given; asked for UTF-8, it would fail a
-///   whole statement for one value that is none.
+/// - The planner has only one way to do what we ask: by place in the heap, in the heap's order. Other ways look cheaper
+///   on small tables, and would read all of a large one.
+/// - A database in SQL_ASCII holds any bytes; asked for UTF-8, it would fail a whole statement for one bad value.
 const SETTINGS: &str = "\
     RESET SESSION AUTHORIZATION; RESET ALL; RESET ROLE; \
     SET search_path = pg_catalog, pg_temp; \
@@ -72,9 +70,9 @@ const SETTINGS: &str = "\
     SET constraint_exclusion = off; \
     SELECT pg_catalog.set_config('client_encoding', 'SQL_ASCII', false) \
     WHERE pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.=) 'SQL_ASCII'";
-/// Triggers, constraints and indexes on expressions are the application's code, which may rely on the
-/// path that a login has. Our own statement names everything with its schema. Its commit does not wait for
-/// the disk: whoever relies on it flushes first, and what a crash takes back before that is as it was.
+/// Triggers, constraints and indexes on expressions are the application's code, and may rely on the login's search
+/// path; our own statement names everything with its schema. The commit does not wait for the disk: whoever relies on
+/// it flushes first, and a crash before that restores the old values.
 const FOR_UPDATES: &str = "SET search_path TO DEFAULT; SET synchronous_commit = off; \
     SET default_transaction_read_only TO DEFAULT";
 
@@ -148,7 +146,7 @@ impl Connections {
     }
 
     async fn connect(&self) -> Result<PgConnection, SourceError> {
-        // What is prepared under a name could be exchanged for something else by whose code runs there.
+        // Not kept prepared: code that runs there could exchange a named statement for another.
         let options = self.options.clone().statement_cache_capacity(0);
         let connecting = async {
             let mut connection = PgConnection::connect_with(&options).await?;
@@ -209,9 +207,9 @@ pub(super) async fn end(connection: PgConnection) {
     let _ = connection.close().await;
 }
 
-/// Gives a session back to the pool, and what its buffers grew by after so many bytes of values went through. One in
-/// which code of a table's owner ran, as a person said that it may, ends: what is prepared there may be something else
-/// now, and the next table may be another owner's.
+/// Gives a session back to the pool, and frees its buffers after so many bytes of values. A session in which trusted
+/// code of a table's owner ran is ended instead: its prepared statements may be exchanged, and the next table may have
+/// another owner.
 pub(super) async fn give_back(
     mut connection: PoolConnection<Postgres>,
     ran_code: bool,
@@ -237,9 +235,9 @@ async fn restore(connection: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::raw_sql(SETTINGS).execute(connection).await.map(drop)
 }
 
-/// The same before each statement of who counts. Code of a table's owner runs not only in triggers: what
-/// stands in an index is called by whoever plans a query, and may change the session for the next. To count
-/// wide values takes as long as it takes to read them.
+/// The same before each statement of a count. Code of a table's owner runs not only in triggers: planning a query calls
+/// what an index contains, which may change the session for the next query. The statement may take as long as reading
+/// wide values takes.
 pub(super) async fn steady(
     connection: &mut PgConnection,
     place: &Place,
@@ -297,7 +295,7 @@ mod tests {
 
     use super::*;
 
-    /// What a trigger may have set in a session of ours, and what it is each time the session is taken.
+    /// Settings that a trigger may leave in a session of ours, and what each is when the session is taken again.
     const LEFT_BEHIND: [(&str, &str, &str); 19] = [
         ("search_path", "evil, public", "pg_catalog, pg_temp"),
         ("client_min_messages", "debug1", "error"),

@@ -1,4 +1,4 @@
-//! What the server cannot read is found by halving: a statement that fails is tried on half of its rows, until one row fails alone.
+//! Finding what the server cannot read: a statement that fails is tried on half of its rows, until a single row fails.
 
 use rekey_domain::Range;
 use sqlx::{AssertSqlSafe, PgConnection, postgres::PgRow};
@@ -50,7 +50,7 @@ impl<'a> Careful<'a> {
         self.connection
     }
 
-    /// What a statement gives, in a session made anew before it.
+    /// Runs a statement, after resetting the session.
     pub(super) async fn fetch(
         &mut self,
         sql: String,
@@ -78,7 +78,7 @@ impl<'a> Careful<'a> {
         Ok(None)
     }
 
-    /// After damage the transaction is as it was when this began.
+    /// After damage, brings the transaction back to where it was when this began.
     pub(super) async fn recovered<T>(
         &mut self,
         done: Result<T, SourceError>,
@@ -90,8 +90,8 @@ impl<'a> Careful<'a> {
         done
     }
 
-    /// What `select` gives of the rows of a range, whose condition it takes: in one piece, around damage in
-    /// several.
+    /// What `select` returns for the rows of a range, whose condition it takes: in one piece, or in several around
+    /// damage.
     pub(super) async fn pieces(
         &mut self,
         heap: &Heap,
@@ -115,10 +115,10 @@ impl<'a> Careful<'a> {
         Ok(pieces)
     }
 
-    /// The rows of some blocks, in their order. No value is touched, so what fails here is a block.
+    /// The rows of some blocks, in their order. No value is read, so only a damaged block can fail here.
     ///
     /// # Errors
-    /// [`SourceError::Damaged`] names the first block that cannot be read: nobody knows its rows.
+    /// [`SourceError::Damaged`] names the first block that cannot be read, as nobody knows its rows.
     pub(super) async fn places(
         &mut self,
         heap: &Heap,
@@ -189,7 +189,7 @@ impl Halves {
         self.0.pop().filter(|rows| !rows.is_empty())
     }
 
-    /// Has rows that could not be read together read by halves; a row that was alone is given back.
+    /// Splits rows that could not be read together into halves; a single row is given back.
     pub(super) fn split(&mut self, mut failed: Vec<TupleId>) -> Option<TupleId> {
         if let [row] = failed[..] {
             return Some(row);

@@ -38,8 +38,8 @@ const PUBLICATIONS: &str = "SELECT DISTINCT p.pubname::text FROM pg_catalog.pg_p
      OR c.oid IN (SELECT relid FROM pg_catalog.pg_partition_ancestors($1::oid::regclass))) \
      ORDER BY 1";
 
-/// Heaps that are published, themselves or as partitions, with nothing that tells subscribers which
-/// row an update is of: a primary key by default, an index that was named, or FULL.
+/// Published heaps, alone or as partitions, without a primary key, a named index or FULL as the replica identity that
+/// tells subscribers which row was updated.
 const UNIDENTIFIED: &str = "SELECT c.oid::regclass::text FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid \
      WHERE c.relkind = 'r' AND EXISTS ( \
          SELECT FROM pg_catalog.pg_publication p \
@@ -52,8 +52,8 @@ const UNIDENTIFIED: &str = "SELECT c.oid::regclass::text FROM tree JOIN pg_catal
          SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisvalid \
          AND CASE c.relreplident WHEN 'd' THEN i.indisprimary ELSE i.indisreplident END) END ORDER BY 1";
 
-/// Columns that a partition key names, or that an expression in it does: PostgreSQL ties them to their
-/// table, so that neither goes without the other.
+/// Columns that a partition key names, directly or in an expression. PostgreSQL ties each to its table: one cannot be
+/// dropped without the other.
 const PARTITION_KEY: &str = "SELECT DISTINCT a.attname::text FROM tree \
      JOIN pg_catalog.pg_partitioned_table k ON k.partrelid = tree.oid \
      JOIN pg_catalog.pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = tree.oid \

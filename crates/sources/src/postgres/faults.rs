@@ -88,7 +88,7 @@ pub(super) fn refusal(error: &Error) -> Option<Refusal> {
 
 /// What refused an update.
 pub(super) enum Refusal {
-    /// A rule of the table, of this kind. Code of the table's owner may say that it is one, and call it what it likes.
+    /// A rule of the table, of this kind. The owner's code may claim to be one, under any name.
     Rule {
         kind: &'static str,
         named: Option<String>,
@@ -155,8 +155,8 @@ fn of_code(code: &str, message: &str, place: &Place) -> SourceError {
     }
 }
 
-/// What an attempt to connect met. A database that takes no connections, or is away while it is put back, comes again;
-/// and what right is missing there is another than on a table.
+/// The error of an attempt to connect. A database that takes no connections, or is missing while it is restored, comes
+/// back. A right that is missing here is not one on a table.
 pub(super) fn of_connection(error: &Error, place: &Place) -> SourceError {
     match code(error).as_str() {
         code @ ("3D000" | "55000" | "57P04") => gone(code, place),
@@ -190,7 +190,7 @@ fn gone(code: &str, place: &Place) -> SourceError {
     }
 }
 
-/// What right is missing; `message` names tables and roles only, and is looked at, not shown.
+/// The missing right. `message` names only tables and roles; it is parsed and never shown.
 fn forbidden(message: &str, place: &Place) -> SourceError {
     let relation = &place.relation;
     let (what, remedy) = if message.contains("row-level security") {

@@ -1,4 +1,5 @@
-//! Transactions that may still commit what no snapshot shows: none that was open at a mark may be left when values are counted.
+//! The fence: transactions that were open at a mark must have ended before values are counted, as no snapshot shows
+//! what they may still commit.
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
@@ -8,12 +9,12 @@ use crate::{SourceError, place::Place};
 /// At most so many are named.
 const NAMED: i64 = 5;
 
-/// A transaction id of our own: whoever has one by now has a lower one. A snapshot's `xmax` would not
-/// do, as transactions at or above it may be open: it is one more than the latest that ended.
+/// The mark: a transaction id of our own, above every id given so far. A snapshot's `xmax` would not do, as it is one
+/// more than the latest id that ended, and transactions at or above it may be open.
 ///
-/// A transaction gets its id with the first row that it writes, which for `COPY` comes a thousand rows later, and for
-/// an `INSERT` behind a lock when that is free. Both have asked for their lock on the table by then: transactions
-/// without an id that have, or wait for it, are noted by the number that each has from its start.
+/// A transaction gets its id with the first row that it writes: in `COPY` a thousand rows late, in an `INSERT` that
+/// waits for a lock once that is free. By then it has asked for its lock on the table. So transactions without an id
+/// that hold or await such a lock are noted too, by the number that each has from its start.
 pub(super) async fn take(
     connection: &mut PgConnection,
     place: &Place,
@@ -28,13 +29,26 @@ pub(super) async fn take(
     Ok(all.collect::<Vec<_>>().join(" "))
 }
 
-/// Who is about to write, in this database.
+/// Transactions without an id that are about to write, in this database.
 const BEGUN: &str = "SELECT DISTINCT l.virtualtransaction FROM pg_catalog.pg_locks l \
     WHERE l.locktype = 'relation' AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', \
         'AccessExclusiveLock') AND l.relation >= 16384::pg_catalog.oid AND l.pid <> pg_catalog.pg_backend_pid() \
     AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()) \
     AND NOT EXISTS (SELECT FROM pg_catalog.pg_locks x WHERE x.pid = l.pid AND x.locktype = 'transactionid' \
         AND x.mode = 'ExclusiveLock') ORDER BY 1";
+
+/// Sees that whoever was open at the mark has ended: a snapshot that is taken now shows what they wrote.
+///
+/// # Errors
+/// As [`check`].
+pub(super) async fn check_all(
+    connection: &mut PgConnection,
+    fence: &str,
+    place: &Place,
+) -> Result<(), SourceError> {
+    check_begun(connection, fence, place).await?;
+    check(connection, fence, place).await
+}
 
 /// Sees that our snapshot shows whatever transactions below the mark wrote. Ids are of the whole
 /// server: one in another database bars us too, as nobody can tell where it will write.
@@ -69,7 +83,7 @@ pub(super) async fn check(
     }
 }
 
-/// Sees, before a snapshot is taken, that whoever had begun to write without an id has ended.
+/// Checks, before a snapshot is taken, that transactions noted without an id have ended.
 ///
 /// # Errors
 /// [`SourceError::OpenTransactions`].
@@ -87,8 +101,8 @@ pub(super) async fn check_begun(
     Err(SourceError::OpenTransactions { database, who })
 }
 
-/// A transaction keeps the number of its start until it ends, or is prepared: which of those that are prepared now it
-/// has become, nobody can tell.
+/// A transaction keeps its start number until it ends or is prepared. Which prepared transaction it became, nobody can
+/// tell, so all of them count.
 const STILL_OPEN: &str = "FROM pg_catalog.pg_locks l \
     LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \
     LEFT JOIN pg_catalog.pg_prepared_xacts p ON l.pid IS NULL AND p.transaction = l.transactionid \
@@ -96,7 +110,7 @@ const STILL_OPEN: &str = "FROM pg_catalog.pg_locks l \
         OR l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock' AND l.pid IS NULL \
     LIMIT $2";
 
-/// Those of the transactions that had begun without an id which are open still, or may be prepared.
+/// Those noted without an id that are still open, or may be prepared.
 async fn still_open(
     connection: &mut PgConnection,
     begun: &[&str],

@@ -1,13 +1,13 @@
-//! Making what was read outlive a crash: commits that were not waited for are written to the disk.
+//! Flushing: commits that nobody waited for are written to the disk, so that what was read outlives a crash.
 
 use sqlx::PgConnection;
 
 use super::faults::{self, Located};
 use crate::{SourceError, place::Place};
 
-/// A commit waits for the WAL before it, and so for every commit that was visible before; but only if
-/// its transaction wrote something of its own, for which an empty message is enough. Where the database
-/// does not wait by itself, it does here.
+/// A commit waits for the WAL before it, and so for every commit that was visible before, but only if its transaction
+/// wrote something itself; an empty message is enough. `synchronous_commit` is set here in case the database turns it
+/// off.
 const FLUSH: &str = "\
     RESET synchronous_commit; \
     SELECT pg_catalog.set_config('synchronous_commit', 'local', true) \

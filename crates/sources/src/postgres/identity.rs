@@ -1,4 +1,4 @@
-//! What a database and a table are known by, whatever they are called and however they are reached.
+//! The identities of databases, tables and columns, whatever they are called and however they are reached.
 
 use std::str::FromStr;
 
@@ -69,10 +69,10 @@ const COLUMN: &str = "\
     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
     WHERE a.attrelid = $1 AND a.attnum = $2 AND NOT a.attisdropped";
 
-/// Sees that each column is the one that it has to be.
+/// Checks that each column is the one that was noted.
 ///
 /// # Errors
-/// [`SourceError::Replaced`] says what became of it. What was in one that was dropped may be elsewhere now.
+/// [`SourceError::Replaced`] says what became of the noted column. If it was dropped, its values may be elsewhere now.
 pub(super) async fn check(
     connection: &mut PgConnection,
     table: &Table,

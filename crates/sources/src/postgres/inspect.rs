@@ -16,8 +16,8 @@ const BEGIN: &str = "BEGIN READ ONLY";
 
 #[async_trait]
 impl Inspect for PostgresSource {
-    /// Counting is many statements, each with a view of its own: no transaction stays open for as
-    /// long as the table is large.
+    /// Counts by many statements, each with its own snapshot, so that no transaction stays open for as long as a large
+    /// table takes.
     async fn measure(
         &self,
         relation: &str,

@@ -1,13 +1,14 @@
-//! Whether what a transaction read is what it meant to: names are looked up by each statement anew, and a schema or
-//! a table can be renamed between two of them without waiting for anyone.
+//! Whether a transaction read the heaps that it meant to: each statement looks names up again, and a schema or a table
+//! can be renamed between two statements without waiting for anyone.
 
 use sqlx::{PgConnection, postgres::types::Oid};
 
 use super::{catalogue::Table, connections, faults::Located, parts};
 use crate::SourceError;
 
-/// A statement keeps what it locked until its transaction ends. Of ours, indexes and TOAST come along; whatever
-/// else was locked was read in place of something. What came after our snapshot is in no catalogue that we see.
+/// A statement keeps its locks until its transaction ends. Locks on our heaps' indexes and TOAST tables are expected;
+/// any other locked table was read in place of a heap. A table that is newer than our snapshot is in no catalogue that
+/// we see.
 const OTHERS: &str = "SELECT \
     (SELECT pg_catalog.count(DISTINCT l.relation) FROM pg_catalog.pg_locks l \
         WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation' AND l.relation = ANY ($1)), \
@@ -38,7 +39,7 @@ pub(super) async fn all(
     Err(parts::another(table))
 }
 
-/// Sees that our transaction, in a session made anew, has read this heap, if any.
+/// Checks that our transaction, in a session that was just reset, has read this heap or nothing.
 ///
 /// # Errors
 /// As [`all`].
@@ -60,11 +61,11 @@ async fn look(
     table: &Table,
     heaps: &[Oid],
 ) -> Result<(i64, i64), SourceError> {
-    // Looked up in pg_catalog alone, and by a statement that nobody can have exchanged.
+    // Names are looked up in pg_catalog alone, and an unnamed statement cannot have been exchanged.
     let found = sqlx::query_as(OTHERS).bind(heaps).persistent(false);
     let found = found.fetch_one(connection).await;
     let (ours, others, hiding): (_, _, Option<String>) = found.at(&table.place)?;
-    // Only an administrator sets such a thing, and we may not take it back.
+    // Only an administrator can set this, and we may not reset it.
     if let Some(setting) = hiding {
         return Err(SourceError::HidesDamage {
             database: table.place.database.to_string(),

@@ -37,7 +37,7 @@ pub(super) async fn holders(
     Ok((!named.is_empty()).then(|| named.join("; ")))
 }
 
-/// Where someone bars us from the table, who holds a row of it is of no interest.
+/// If someone bars us from the whole table, holders of single rows do not matter.
 fn of_first_rank(rows: &[PgRow]) -> Result<Vec<String>, sqlx::Error> {
     let Some(first) = rows.first() else {
         return Ok(Vec::new());

@@ -221,7 +221,7 @@ async fn add(
     let place = Place::new(&table.place.database, &heap.name.sql());
     let statement = sql::rows_in(&sums(table, heap, names), &only, range);
     connections::steady_by_place(connection, &place).await?;
-    // Said of each: code of the table's owner that runs in one may have made the session another for the next.
+    // Begun for each range, as code of the table's owner that runs in one may change the session for the next.
     let transaction = connection.begin_with("BEGIN READ ONLY").await;
     let mut transaction = transaction.at(&place)?;
     let row = sqlx::query(AssertSqlSafe(statement)).persistent(false);

@@ -1,27 +1,28 @@
-//! Code of the table's owner that runs in whichever session plans, reads or updates the table, triggers and rules apart.
+//! Code of the table's owner, besides triggers and rules, that runs in every session that plans, reads or updates the
+//! table.
 //!
-//! A function in an index or in statistics is called when any query of the table is planned, one in a CHECK, a domain
-//! or a generated column by any update. Called with our rights, in our session, it can change what we see next.
+//! Planning any query of the table calls functions of its indexes and statistics; any update calls those of CHECKs,
+//! domains and generated columns. They run with our rights, in our session, and can change what we see next.
 
 use sqlx::{AssertSqlSafe, PgConnection, postgres::types::Oid};
 
 use super::faults::Located;
 use crate::{SourceError, place::Place};
 
-/// What of `$1`, an array of heaps, calls what. Followed are functions, the operators, types and operator classes that
-/// lead to more of them, and the CHECKs of domains; what came with PostgreSQL is in no `pg_depend`.
+/// What calls which code, for the array of heaps `$1`. It follows functions, the operators, types and operator classes
+/// that lead to more functions, and CHECKs of domains. `pg_depend` does not list what came with PostgreSQL.
 ///
-/// A cast is found by functions of PostgreSQL's own when they are called, for whatever type they are given, be it the
-/// row's own or an array's: nothing depends on it. So where one of them is called, every cast that somebody made counts.
+/// PostgreSQL's own functions look up casts when they are called, for any type they are given, such as the row's own or
+/// an array's; no dependency shows that. So if one of those functions is called, every cast made by a user counts.
 ///
-/// Nor does PostgreSQL note the type that `JSON_VALUE` and `JSON_QUERY` are told to return: it is read off the
-/// expression.
+/// PostgreSQL does not note the return type of `JSON_VALUE` and `JSON_QUERY` either: it is read from the expression.
 ///
-/// Trusted is what only an administrator can have put there: functions in C, and operator classes of extensions that
-/// belong to a superuser, as anyone may add to an extension of his. Not those in C that run SQL given as text. Functions of an extension's in SQL look names up by
-/// the path that the database's owner sets. An operator class of somebody's own is code by itself, and so is a function
-/// of PostgreSQL's that runs SQL given as text, or code of a type whose number it is given. All of PostgreSQL's functions
-/// are gone through for those, so only where an expression calls any: every batch asks this.
+/// Trusted is only what an administrator must have put there: functions in C, except those that run SQL given as text,
+/// and operator classes of extensions that belong to a superuser, as anyone may add to an extension of his own. SQL
+/// functions of an extension look names up by the path that the database's owner sets, so they are not trusted. A
+/// user's operator class counts as code. So does a PostgreSQL function that runs SQL given as text, or runs code of a
+/// type whose number it is given. Finding those means searching all of PostgreSQL's functions, so it is done only where
+/// an expression calls any: every batch runs this query.
 const CALLED: &str = "\
     WITH RECURSIVE called (classid, objid, what) AS ( \
         SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, i.indexrelid, \
@@ -120,12 +121,12 @@ pub(super) async fn of(
     heaps: &[Oid],
     place: &Place,
 ) -> Result<Vec<String>, SourceError> {
-    // Asked without a name: who has run code here may have given ours to something else.
+    // Not prepared by name: code that ran in this session could have exchanged the statement.
     let found = sqlx::query_scalar(CALLED).bind(heaps).persistent(false);
     found.fetch_all(connection).await.at(place)
 }
 
-/// The same of the heap whose name is this literal, and the [`numbers`] that it stands behind.
+/// The same for the heap whose name is this literal, with its [`numbers`] at that moment.
 pub(super) async fn of_heap(
     connection: &mut PgConnection,
     heap: &str,
@@ -161,8 +162,8 @@ pub(super) async fn refuse(
     })
 }
 
-/// A query of the numbers of all that may bring such code along, of a heap whose name is this literal. While it gives
-/// the same, nothing has come.
+/// A query of the numbers of everything that may bring such code, for the heap whose name is this literal. While its
+/// answer stays the same, no code has come.
 pub(super) fn numbers(heap: &str) -> String {
     let oid = format!("pg_catalog.to_regclass({heap})::pg_catalog.oid");
     format!(

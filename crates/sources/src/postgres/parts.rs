@@ -19,13 +19,14 @@ use crate::{SourceError, place::Place};
 /// The table and everything below it, as `tree (oid)`.
 pub(super) const TREE: &str = "WITH RECURSIVE tree (oid) AS (SELECT $1::oid UNION \
      SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid)";
-/// What a heap is known by while nothing is rewritten and every column keeps its name: what was read as one
-/// column is of no other.
+/// A heap's form: it changes when the heap is rewritten or a column is renamed, so that what was read as one column
+/// never counts for another.
 const FORM: &str = "(SELECT pg_catalog.pg_relation_filenode(c.oid)::text || '/' || pg_catalog.\"left\"( \
      pg_catalog.encode(pg_catalog.sha256(pg_catalog.textsend(pg_catalog.string_agg( \
          a.attnum || ' ' || pg_catalog.quote_ident(a.attname::text), ',' ORDER BY a.attnum))), 'hex'), 32) \
      FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)";
-/// A part of the table, by the ways that lead up from it: what is asked does not grow with the number of parts.
+/// Whether a heap is part of the table, searched upwards from the heap, so that the cost does not grow with the number
+/// of parts.
 const PART: &str = "c.oid IN (WITH RECURSIVE up (oid) AS (SELECT c.oid UNION \
      SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN up ON i.inhrelid = up.oid) SELECT c.oid FROM up WHERE up.oid = $1)";
 /// Blocks looked at where nobody has counted the rows of a heap (`ANALYZE`) yet.
@@ -63,7 +64,7 @@ pub(super) async fn find(
     let mut heaps = Vec::with_capacity(rows.len());
     for row in &rows {
         refuse_foreign(row, &table.place)?;
-        // Dropped while we looked; what stands in its place now, this snapshot does not show.
+        // Dropped while we looked. This snapshot does not show what may be in its place now.
         let gone = || SourceError::PartChanged {
             relation: table.place.relation.clone(),
             part: name(row).map_or_else(|_| "a part".to_owned(), |name| name.sql()),
@@ -166,8 +167,8 @@ impl Heap {
         }
     }
 
-    /// About how many rows a block holds: what `ANALYZE` found, or what the first blocks hold. That one of
-    /// them cannot be read is found by who reads it; see [`or_usual`].
+    /// About how many rows a block holds, by `ANALYZE` or by the first blocks. If one of those cannot be read, whoever
+    /// reads it later finds out; see [`or_usual`].
     pub(super) async fn rows_per_block(
         &self,
         connection: &mut PgConnection,
@@ -192,7 +193,7 @@ impl Heap {
     }
 }
 
-/// Keeps heaps, as [`Heap::lock`] does each. What is wrong with one of them is said by whoever looks at it alone.
+/// Locks heaps as [`Heap::lock`] does. An error of one heap shows when that heap is locked alone.
 pub(super) async fn lock_all(
     connection: &mut PgConnection,
     heaps: &[Heap],
@@ -332,8 +333,8 @@ pub(super) fn changed(table: &Table, part: &PartId) -> SourceError {
     }
 }
 
-/// Policies would hide rows from us, and `row_security = off` makes every statement fail instead:
-/// better said before there is one.
+/// Policies would hide rows from us, and `row_security = off` would make every statement fail, so they are refused
+/// early.
 pub(super) async fn refuse_row_security(
     connection: &mut PgConnection,
     table: &Table,

@@ -40,7 +40,7 @@ pub(super) async fn some(
     let statement = select(table, query, which, max_bytes)?;
     let part = Place::new(&table.place.database, &query.part.name);
     let (mut page, mut bytes) = (Page::default(), 0_i64);
-    // Each range makes it another statement: none to keep.
+    // Not kept prepared, as each range makes another statement.
     let read = sqlx::query(AssertSqlSafe(statement)).persistent(false);
     let mut read = read.fetch(connection);
     // Row by row: nothing is held twice.
@@ -50,7 +50,7 @@ pub(super) async fn some(
         page.rows.push(layout.row(&row)?);
         bytes = row.try_get(BYTES_READ).at(&part)?;
     }
-    // The database ended the page by its own count of bytes, so that count says whether it did.
+    // The database ended the page by its own count of bytes, so that count shows whether the page was full.
     if usize::try_from(bytes).is_ok_and(|bytes| bytes >= max_bytes) {
         let last = page.rows.last().and_then(|row| TupleId::of(&row.key));
         page.next = last.map(TupleId::cursor);
@@ -64,8 +64,8 @@ const WIDE: &str = "is_wide";
 /// Bytes of a row's values beyond which they lie apart from it, as a rule.
 const NARROW: i32 = 2_000;
 
-/// The same of several parts of a few blocks each, in one statement: of each all that is to be read, or nothing, where
-/// it has to be read alone.
+/// The same for several parts of a few blocks each, in one statement. For each part returns everything that is to be
+/// read, or nothing if the part must be read alone.
 pub(super) async fn parts(
     connection: &mut PgConnection,
     table: &Table,
@@ -158,9 +158,9 @@ fn condition(range: Range, after: Option<i64>) -> Option<String> {
 /// a value that large ends its page anyway.
 const MOST_BYTES: i32 = 1 << 24;
 
-/// Two steps in one statement, both in the order of places: an index that happens to answer has another,
-/// and a page that ends by bytes would leave rows behind it unread. Inside, values are still where they lie, and their lengths are known
-/// without fetching them; so outside, only those are fetched that the page has room for.
+/// Two steps in one statement, both in the order of places. An index would give another order, and a page that ends by
+/// bytes would then leave unread rows behind it. The inner step knows the lengths of values without fetching them, so
+/// the outer one fetches only those for which the page has room.
 fn select(
     table: &Table,
     query: &ReadQuery,

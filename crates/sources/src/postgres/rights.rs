@@ -88,8 +88,8 @@ fn part_and_role(row: &PgRow) -> Result<(String, String), sqlx::Error> {
     Ok((name.sql(), row.try_get(2)?))
 }
 
-/// A standby does not, nor does a server, database or role whose transactions are read-only. Ours are here too, by our own
-/// doing: what counts is what a session begins with.
+/// A standby takes no writes, nor does a server, database or role whose transactions are read-only. Our own sessions
+/// are read-only too, by our settings, so this asks for the value that a session starts with.
 async fn takes_writes(connection: &mut PgConnection, table: &Table) -> Result<(), SourceError> {
     let asked = "SELECT pg_catalog.pg_is_in_recovery() \
         OR (SELECT s.reset_val OPERATOR(pg_catalog.=) 'on' FROM pg_catalog.pg_settings AS s \

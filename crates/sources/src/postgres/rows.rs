@@ -48,8 +48,8 @@ pub(super) fn names_and_binds(
     Ok(wanted)
 }
 
-/// The place among the bind columns of a whole number that is part of the primary key: people see
-/// it as it is, so it is not read twice.
+/// The index among the bind columns of a primary key column that is a whole number: people see it as it is, so it need
+/// not be read twice.
 fn among_binds(table: &Table, query: &ReadQuery, name: &str) -> Option<usize> {
     let column = table.shape.column(name)?;
     let whole = ["smallint", "integer", "bigint"].contains(&column.declared_type.as_str());

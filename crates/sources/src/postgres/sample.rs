@@ -122,7 +122,7 @@ async fn add(
     Ok(())
 }
 
-/// Any column whose type fits, a generated one too: what PostgreSQL computes may be a copy of ours.
+/// Any column of a fitting type, generated ones too: PostgreSQL may compute a copy of one of ours.
 fn group(table: &Table, column: &CensusColumn) -> Result<String, SourceError> {
     let name = &table.shape_of(&column.name)?.name;
     let value = format!("t.{}", quote(name));

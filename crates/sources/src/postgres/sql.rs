@@ -5,7 +5,7 @@ use rekey_domain::{Found, KeyId, Range, TextEncoding};
 use super::tuple::TupleId;
 use crate::{CountedBy, identity::START_CHARACTERS, value::format_byte};
 
-/// A condition, never NULL where the value is not: it has the form of ciphertext under one of `keys`.
+/// A condition that the value is ciphertext by its form, under one of `keys`. NULL only for a NULL value.
 ///
 /// Key ids are written out, not bound: they are hex and base64 of our own making.
 pub(super) fn settled(value: &str, encoding: TextEncoding, keys: &[KeyId]) -> String {
@@ -64,8 +64,8 @@ pub(super) fn group(value: &str, encoding: TextEncoding, by: CountedBy) -> Strin
     )
 }
 
-/// The key's hex digits or first characters, of a value that is ciphertext in base64 or in hex, whatever is around
-/// it; '' for others. As bytes that are text, or as text.
+/// The key's hex digits or first characters, if the value is ciphertext in base64 or hex with other characters around
+/// it; '' for others. Reads bytes as text too.
 fn written_otherwise(value: &str, encoding: TextEncoding) -> String {
     let text = match encoding {
         TextEncoding::Binary => {
@@ -86,7 +86,7 @@ fn written_otherwise(value: &str, encoding: TextEncoding) -> String {
     )
 }
 
-/// As much of a value as is looked at for how it is written: the shortest ciphertext in hex, and what may be around it.
+/// How much of a value is searched for other spellings: the shortest ciphertext in hex, and what may be around it.
 const LOOKED_AT: usize = 160;
 
 /// What the values of a group are.
@@ -142,7 +142,7 @@ fn well_formed(value: &str, encoding: TextEncoding) -> String {
             format!("pg_catalog.octet_length({value}) OPERATOR(pg_catalog.>=) {least}")
         }
         TextEncoding::Base64 => {
-            // Whole groups of four, so one that is longer than this is so without its padding too.
+            // Rounded up to whole groups of four: a longer text is longer than this even without its padding.
             let least = (least * 8).div_ceil(24) * 4;
             let (text, length) = (text(value), format!("pg_catalog.octet_length({value})"));
             format!(
@@ -157,13 +157,12 @@ fn well_formed(value: &str, encoding: TextEncoding) -> String {
     }
 }
 
-/// Text of more bytes is no longer looked at from end to end: PostgreSQL takes four bytes a character to
-/// do that, and fails at 1 GiB.
+/// Longer texts are not searched to the end: PostgreSQL takes four bytes a character for that, and fails at 1 GiB.
 const LOOKED_THROUGH: u32 = 200_000_000;
 /// Of a length that four divides. The last character before padding leaves no stray bits.
 const WHOLE_BASE64: &str = "^[A-Za-z0-9+/]+([AQgw]==|[AEIMQUYcgkosw048]=)?$";
 
-/// A value as plain text, whatever kind of text its column is: then the operators are PostgreSQL's own.
+/// A value as plain text, whatever text type its column has, so that only PostgreSQL's own operators are used.
 fn text(value: &str) -> String {
     format!("{value}::pg_catalog.text COLLATE pg_catalog.\"C\"")
 }

@@ -115,8 +115,8 @@ impl<'a> RowSwap<'a> {
     }
 }
 
-/// Replaces the values of each row where all of them are still there; gives those rows, and where they
-/// are now. The rows are of one form. `only_if` is a condition on all of them.
+/// Replaces a row's values if all of them are still there. Returns the rows that were written, and their new places.
+/// All rows have the same form; `only_if` is a further condition for all.
 pub(super) async fn swap<'a>(
     connection: &mut PgConnection,
     only: &str,
@@ -152,8 +152,8 @@ pub(super) enum Side {
     New,
 }
 
-/// The indices of the rows that hold these values at these places as our transaction sees them, each with what the
-/// values are bound to. Asked without a name, as whose code runs here may have given ours to something else.
+/// The indices of rows that hold these values at these places as our transaction sees them, each with what its values
+/// are bound to. Not prepared by name, as code that ran in this session could have exchanged the statement.
 pub(super) async fn held<'a>(
     connection: &mut PgConnection,
     only: &str,
@@ -219,7 +219,7 @@ fn places(rows: impl Iterator<Item = TupleId>) -> String {
     places
 }
 
-/// Every name is qualified: as the statement runs the path of the application holds, for its triggers.
+/// Every name is qualified: during the update the application's search path is set, for its triggers.
 fn statement(only: &str, form: &[(&str, Compared)], only_if: &str) -> String {
     let (mut sets, mut arrays) = (Vec::new(), vec![PLACES.to_owned()]);
     let mut names = vec!["r".to_owned()];
@@ -276,8 +276,8 @@ fn array(parameter: usize, compared: Compared) -> String {
     format!("pg_catalog.unnest(${parameter}::pg_catalog.{kind}[])")
 }
 
-/// A condition: the column holds `value`. Of what was read as ciphertext the start tells, as no other has
-/// it; of what was written all is compared.
+/// A condition: the column holds `value`. Old ciphertext is compared by its start, which no other shares; what was
+/// written is compared as a whole.
 fn holds(column: &str, compared: Compared, side: Side, value: &str) -> String {
     let start = rekey_envelope::FINGERPRINT_LEN;
     let stored = match (compared, side) {

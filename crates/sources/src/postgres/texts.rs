@@ -19,11 +19,11 @@ use crate::{
     place::Place,
 };
 
-/// Every column that has text of any length, as PostgreSQL or an extension writes it out: `format` calls the
-/// output function of a type, and those in C are a superuser's. Domains are looked through, and so are
-/// arrays. What is made of others (composite types, ranges) would call theirs.
+/// Every column whose text may be of any length, as PostgreSQL or an extension writes it: `format` calls a type's
+/// output function, and only superusers make those in C. Domains and arrays count as what they are made of. Types made
+/// of others (composite types, ranges) are left out, as they would call the others' functions.
 ///
-/// Numbers, addresses, bits and words of a search hold none.
+/// Numbers, addresses, bits and search words cannot hold ciphertext.
 fn columns() -> String {
     format!(
         "WITH RECURSIVE base (oid, type) AS ( \
@@ -146,7 +146,7 @@ pub(super) async fn look(
     })
 }
 
-/// A value's text; none of what is ciphertext as a whole, which is looked for otherwise.
+/// A value's text; none for a value that is ciphertext as a whole, which another look finds.
 fn text(table: &Table, column: &TextColumn) -> Result<String, SourceError> {
     let value = format!("t.{}", quote(&table.shape_of(&column.name)?.name));
     let (encoding, text) = match column.form {
@@ -170,8 +170,8 @@ fn text(table: &Table, column: &TextColumn) -> Result<String, SourceError> {
     Ok(format!("CASE WHEN NOT {whole} THEN {text} END"))
 }
 
-/// What a ciphertext begins with, behind what is no part of one, with as much behind it as one has at
-/// least: the same as [`embedded::find`] finds.
+/// How a ciphertext begins: after a character that cannot be part of one, and followed by as many as one has at least.
+/// Finds the same as [`embedded::find`].
 const BASE64: &str = r"(?:^|[^A-Za-z0-9+/_-]|\\[nrt])(A[Q-Za-f](?:\\?[A-Za-z0-9+/_-]){5})(?=(?:\\?[A-Za-z0-9+/_-]){37})";
 const HEX: &str = r"(?:^|[^0-9A-Fa-f])(01[0-9A-Fa-f]{8})(?=[0-9A-Fa-f]{56})";
 

@@ -24,7 +24,7 @@ const MAX_ROWS: usize = 500;
 /// A transaction takes no further row once its values reach this many bytes.
 const MAX_BYTES: usize = 4 << 20;
 
-/// Times that rows are tried again at once because something came that may fire on updates of their table.
+/// How often rows are tried again at once after something appeared that may fire on them.
 const LOOKS: usize = 3;
 
 /// Writes all updates, transaction by transaction, in the order of their places.
@@ -48,8 +48,8 @@ pub(super) async fn all(
     to.write(connection, updates, deadline, outcomes).await
 }
 
-/// Writes updates of several parts of one table where nothing fires on any of them; tells of each whether it is known
-/// what became of it.
+/// Writes updates of several parts of one table, if nothing fires on any of them. Returns for each part whether all its
+/// outcomes are known.
 pub(super) async fn together(
     connection: &mut PgConnection,
     table: &Table,
@@ -168,7 +168,7 @@ struct Writer<'a> {
     /// What a row's values are bound to, as SQL gives it.
     binds: String,
     own: Oid,
-    /// The tables with protected columns, by name, and once something fires by number.
+    /// The tables with protected columns, by name; by number once something fires.
     names: &'a [String],
     protected: Option<Vec<Oid>>,
     deadline: Deadline,
@@ -187,7 +187,7 @@ impl Writer<'_> {
             }
         }
         match swapped {
-            // Something comes all the time: the rows are left for later.
+            // New triggers keep appearing: the rows are left for later.
             Ok(()) | Err(Failure::Came) => Ok(()),
             Err(Failure::Locked) => self.write_unlocked(rows, outcomes).await,
             Err(Failure::Refused(rule)) => self.write_each(rows, rule, outcomes).await,
@@ -202,7 +202,7 @@ impl Writer<'_> {
         outcomes: &mut [WriteOutcome],
     ) -> Result<(), SourceError> {
         match self.swap(rows, true, outcomes).await {
-            // Not the rows are locked but the table, or what a trigger touches.
+            // No row is locked, but the table, or what a trigger touches.
             Ok(()) | Err(Failure::Locked | Failure::Came) => Ok(()),
             Err(Failure::Refused(rule)) => self.write_each(rows, rule, outcomes).await,
             Err(Failure::Other(error)) => Err(error),
@@ -239,7 +239,7 @@ impl Writer<'_> {
         skip_locked: bool,
         outcomes: &mut [WriteOutcome],
     ) -> Result<(), Failure> {
-        // Names are looked up before the session is as the application's.
+        // Names are looked up before the session gets the application's search path.
         let protected = match self.firing.names.is_empty() {
             true => None,
             false => Some(self.protected().await?),
@@ -257,8 +257,8 @@ impl Writer<'_> {
         for row in rows {
             outcomes[row.index] = tried.outcome(row);
         }
-        // A row that came too late looks lost. Time does not run back, so this finds it out; where
-        // all rows were written, the last of them was in time.
+        // A row that came too late looks lost; as time does not run back, this check finds that out. If all rows were
+        // written, the last one was in time.
         if tried.written.len() < rows.len() {
             let in_time = time::check(self.connection, self.deadline, &self.place).await;
             in_time.inspect_err(|_| {
@@ -280,8 +280,8 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Whether a row holds what was read though a statement wrote none: something came that may fire, or be code of
-    /// the owner's, and may be gone again. What there is now is known from here on.
+    /// Whether a row still holds what was read although the statement wrote none: then a trigger or other code of the
+    /// owner appeared, and may be gone again. Reads what there is now.
     async fn has_come(&mut self, rows: &[&RowSwap<'_>]) -> Result<bool, Failure> {
         let places: Vec<_> = rows.iter().map(|row| (*row, row.place)).collect();
         let held = swap::held(self.connection, &self.only, &places, Side::Old, "''").await;
@@ -318,7 +318,7 @@ impl Writer<'_> {
         Ok(Tried::all(&free, written))
     }
 
-    /// Where something fires on the update, what stands behind it is looked at before it is committed.
+    /// If something fires on the update, its effects are checked before the commit.
     async fn watched(
         &mut self,
         rows: &[&RowSwap<'_>],

@@ -9,7 +9,7 @@ pub(super) enum Affinity {
     Text,
     /// Converts nothing.
     Blob,
-    /// No type was declared: converts nothing, and nobody said what is to stand there.
+    /// No type was declared: converts nothing, and may hold anything.
     Any,
     /// REAL and NUMERIC: text that looks like a number becomes one.
     Number,

@@ -1,4 +1,4 @@
-//! What the user's own triggers make of our updates: what stands once they have fired.
+//! What the user's own triggers do to our updates: what is there after they have fired.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -83,8 +83,8 @@ impl Before {
         })
     }
 
-    /// Sees that each row that was written holds what was written, and that each other holds what it held:
-    /// a trigger kept the update from it; and that each is bound to what it was.
+    /// Checks that each written row holds what was written, that each other row still holds its old values because a
+    /// trigger kept the update from it, and that no row is bound to something else.
     ///
     /// # Errors
     /// [`SourceError::Rewritten`]: the transaction must not be committed.
@@ -130,7 +130,7 @@ impl Watched {
     /// From now on.
     pub(super) async fn begin(connection: &mut SqliteConnection) -> sqlx::Result<Self> {
         let watched = Self::default();
-        // Where it is not taken away again, as whoever watched was dropped, it keeps nothing.
+        // A weak reference: if the watcher is dropped and this hook stays, it keeps nothing.
         let seen = Arc::downgrade(&watched.0);
         let mut handle = connection.lock_handle().await?;
         handle.set_update_hook(move |change| {

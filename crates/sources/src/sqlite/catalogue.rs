@@ -17,7 +17,7 @@ const ROWID_NAMES: [&str; 3] = ["rowid", "_rowid_", "oid"];
 /// The kinds of tables that hold rows, as SQLite names them. A "shadow" table is one that is called like
 /// a part of a virtual table, whoever made it.
 const WITH_ROWS: [&str; 2] = ["table", "shadow"];
-/// Those of them that are nobody else's part.
+/// Those kinds that are no part of another table.
 const OWN: [&str; 1] = ["table"];
 
 /// A table with rowids.
@@ -27,7 +27,8 @@ pub(super) struct Table {
     pub(super) name: String,
     /// Its shape, triggers aside.
     pub(super) shape: TableShape,
-    /// All of it: as long as nobody changes the schema, its rows have their rowids and its columns their names.
+    /// The whole table as one part: while nobody changes the schema, its rows keep their rowids and its columns their
+    /// names.
     pub(super) part: PartId,
     /// None only where a table is just looked at.
     rowid: Option<&'static str>,
@@ -181,7 +182,7 @@ fn table_name(relation: &str) -> &str {
     }
 }
 
-/// As the relation was written: the name is frozen in associated data, and SQLite has no one case.
+/// In the spelling of `relation`: the name is frozen in associated data, and SQLite ignores case.
 fn full_name(relation: &str) -> String {
     if relation.contains('.') {
         relation.to_owned()

@@ -35,8 +35,8 @@ pub(super) async fn count(
     Ok(counting.into_columns(columns.len()))
 }
 
-/// Sees that each column is the one that it has to be. SQLite does not tell what became of another: whoever
-/// asks has to look for what it held.
+/// Checks that each column is the one that was noted. SQLite does not tell what became of a noted column: the caller
+/// must look for its values.
 pub(super) fn check_known(
     table: &Table,
     columns: &[CensusColumn],
@@ -65,8 +65,8 @@ pub(super) async fn fence(
     Ok("write lock".to_owned())
 }
 
-/// Range by range, up to the greatest rowid; at once where there are none. A rowid that is out of its order ends a
-/// range too soon, and SQLite says nothing of it: so the rows are counted once more, whatever their rowids.
+/// Counts range by range, up to the greatest rowid; in one statement if there are no ranges. A rowid out of order ends
+/// a range too soon, and SQLite does not report it, so all rows are counted once more without rowids.
 async fn count_ranges(
     connection: &mut SqliteConnection,
     table: &Table,
@@ -175,7 +175,7 @@ pub(super) fn group(row: &SqliteRow) -> Result<(Found, u64), sqlx::Error> {
     Ok((found, values.unsigned_abs()))
 }
 
-/// The key whose prefix this is; none if it is shorter than one.
+/// The key with this prefix; none if the prefix is too short.
 fn of_bytes(start: Option<Vec<u8>>) -> Found {
     let start = <[u8; rekey_envelope::PREFIX_LEN]>::try_from(start.unwrap_or_default());
     start.map_or(Found::NotCiphertext, |[_, id @ ..]| {

@@ -24,8 +24,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a call waits for a connection of ours; writers hold theirs while they wait for a turn.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_CONNECTIONS: u32 = 4;
-/// What a URL may say of how the file is opened. The store's own file is one that `rwc` may make; a source
-/// makes none.
+/// How a URL may ask for the file to be opened. `rwc` is for the store's own file, which may be made; a source makes
+/// none.
 const MODES: [&str; 3] = ["rw", "ro", "rwc"];
 /// Rows read ahead of the page that is being filled. Values may be megabytes each.
 const ROWS_AHEAD: usize = 4;

@@ -1,5 +1,5 @@
-//! The file that a path names, and that it has no other name: SQLite keeps what was written last beside the
-//! name that it was opened by.
+//! The file that a path names, and whether it has other names: SQLite keeps the latest writes in a file beside the name
+//! by which the database was opened.
 
 use std::{
     fs::Metadata,
@@ -77,7 +77,7 @@ fn links(metadata: &Metadata) -> u64 {
     std::os::unix::fs::MetadataExt::nlink(metadata)
 }
 
-/// Not told there.
+/// Unknown on such systems.
 #[cfg(not(unix))]
 fn links(_: &Metadata) -> u64 {
     1

@@ -1,4 +1,5 @@
-//! Making what was read outlive a loss of power: what others committed to the WAL without waiting.
+//! Flushing: writes the WAL to the disk, so that what was read outlives a loss of power although its commit did not
+//! wait.
 
 use std::{ffi::OsString, io, path::Path};
 
@@ -6,8 +7,8 @@ use tokio::fs::{File, canonicalize};
 
 use crate::SourceError;
 
-/// Waits until the WAL beside the file is on the disk; without one, nothing can be waited for. SQLite's
-/// locks are not on it, so it may be opened and closed beside SQLite, which the database may not.
+/// Waits until the WAL beside the file is on the disk; without a WAL there is nothing to wait for. SQLite keeps no
+/// locks on the WAL, so opening and closing it is safe; closing the database file would drop locks.
 pub(super) async fn wal(path: &Path, database: &str) -> Result<(), SourceError> {
     match sync(path).await {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(SourceError::OutOfReach {

@@ -1,4 +1,4 @@
-//! What a table is known by: where it begins, and the schema that this is said in.
+//! The identity of a table: where it begins in the file, and a hash of the schema.
 
 use sha2::{Digest, Sha256};
 use sqlx::SqliteConnection;
@@ -9,8 +9,8 @@ use crate::{SourceError, place::Place};
 /// How much of a hash tells one schema from another, in bytes.
 const HASH_LEN: usize = 8;
 
-/// SQLite gives pages and places again, also by a `VACUUM`: both tell a column only while nothing of the
-/// schema changes. It counts the changes, and lets anyone set that number, so the schema is hashed with it.
+/// SQLite reuses pages and places, also in a `VACUUM`, so both identify a column only while the schema stays the same.
+/// SQLite counts schema changes, but anyone may set that number, so the schema is hashed too.
 pub(super) async fn of(
     connection: &mut SqliteConnection,
     table: &str,

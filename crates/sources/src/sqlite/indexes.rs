@@ -5,7 +5,7 @@ use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use super::{catalogue::Table, faults::Located, pragma};
 use crate::SourceError;
 
-/// What `index_xinfo` says of an expression instead of the number of a column.
+/// In `index_xinfo`, an expression in place of a column's number.
 const EXPRESSION: i64 = -2;
 
 /// The indexes that the column is part of, or of whose expressions or condition it may be.

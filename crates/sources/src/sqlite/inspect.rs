@@ -35,7 +35,7 @@ impl Inspect for SqliteSource {
         Ok(None)
     }
 
-    /// A directory may be mounted twice: the file is told by itself, and not by its path.
+    /// By the file itself and not by its path, as a directory may be mounted twice.
     async fn instance(&self) -> Result<String, SourceError> {
         self.connections.instance().await
     }

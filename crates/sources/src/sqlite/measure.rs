@@ -77,7 +77,7 @@ pub(super) async fn table(
     })
 }
 
-/// Sums over some rows, how the number of all rows was found, and how many times as many there are.
+/// Sums over some rows, how the number of all rows was found, and the factor from some rows to all.
 async fn estimate(
     connection: &mut SqliteConnection,
     table: &Table,

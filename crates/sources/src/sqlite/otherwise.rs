@@ -16,7 +16,7 @@ pub(super) fn start(value: &str, encoding: TextEncoding) -> String {
     }
 }
 
-/// Text as bytes, all of the shortest ciphertext: a note that begins like one is none.
+/// Text stored as bytes. The whole shortest ciphertext must match, so that a note that begins like one does not.
 fn of_bytes(value: &str) -> String {
     let (base64, hex) = (least_base64(), MIN_LEN * 2);
     let start = |length: usize| format!("hex(substr({value}, 1, {length}))");

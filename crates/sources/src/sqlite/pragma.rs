@@ -1,5 +1,5 @@
-//! What SQLite says of the schema. A pragma is a statement: as a function, `pragma_table_list`, it is a
-//! name that a table in the file takes first, and whoever may create one would say what is in the others.
+//! What SQLite says of the schema. Pragmas are run as statements: as a function, such as `pragma_table_list`, a table
+//! of that name in the file would come first, and whoever may create one could lie about the others.
 
 use sqlx::{AssertSqlSafe, Row, SqliteConnection, sqlite::SqliteRow};
 
@@ -32,8 +32,8 @@ pub(super) async fn number(
     rows.first().map_or(Ok(0), |row| row.try_get(0))
 }
 
-/// Has the connection read the schema from the file: it keeps one for as long as the number of it is the same,
-/// which anyone can set.
+/// Makes the connection read the schema from the file. Otherwise it keeps the schema until the file's schema number
+/// changes, and anyone can set that number.
 pub(super) async fn read_schema(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
     let reset = sqlx::query("PRAGMA writable_schema = RESET");
     reset.execute(connection).await.map(drop)

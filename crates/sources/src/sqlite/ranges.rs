@@ -44,7 +44,7 @@ pub(super) async fn next(
     Ok(first.zip(last).map(|(first, last)| Range { first, last }))
 }
 
-/// How many rows a range has, found as all of its rows are.
+/// How many rows a range has, found by rowid as the rows themselves are.
 pub(super) async fn rows(
     connection: &mut SqliteConnection,
     table: &Table,

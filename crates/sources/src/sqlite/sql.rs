@@ -9,8 +9,8 @@ pub(super) fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A condition, never NULL: the value of `column` has the form of ciphertext under one of `keys`. Most
-/// values that have not are known by their first bytes; the form takes all of a text to tell.
+/// A condition, never NULL: the value of `column` is ciphertext by its form, under one of `keys`. The first bytes are
+/// compared first, as checking the form of a text reads all of it.
 ///
 /// Key ids are written out, not bound: they are hex and base64 of our own making, and a rotation
 /// has one list of them.
@@ -50,7 +50,7 @@ pub(super) fn is_ciphertext(value: &str, encoding: TextEncoding) -> String {
         }
         TextEncoding::Base64 => base64(value, (least * 8).div_ceil(6)),
     };
-    // What has no first byte is NULL, and so would be the condition.
+    // A value without a first byte gives NULL, and so would the condition.
     format!("ifnull(typeof({value}) = '{class}' AND {form}, 0)")
 }
 
@@ -69,8 +69,8 @@ pub(super) fn begins_as_ciphertext(value: &str, encoding: TextEncoding) -> Strin
 
 /// Whole base64 of at least so many digits; the last one before padding leaves no stray bits.
 ///
-/// Behind a NUL, most of SQLite's functions see nothing. None of these makes a copy of the value, which
-/// SQLite would keep until the statement ends.
+/// Most of SQLite's functions see nothing behind a NUL, so a text with one is refused. None of these functions copies
+/// the value, as SQLite would keep the copy until the statement ends.
 fn base64(value: &str, least: usize) -> String {
     let [prefix, ..] = rekey_envelope::text_prefixes(KeyId::new(0));
     let (first, whole) = (&prefix[..1], format!("length({value})"));

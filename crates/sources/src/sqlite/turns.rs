@@ -41,7 +41,7 @@ impl Turns {
 }
 
 impl Turn<'_> {
-    /// Says that the write lock is held from now on; only that time is paid back.
+    /// Says that the write lock is held from now on: the pause is as long as that time.
     pub(super) fn locked(&mut self) {
         self.started = Instant::now();
     }

@@ -45,6 +45,8 @@ pub enum Action {
     MasterKeyRotated,
     /// Someone began to replace the master key.
     MasterKeyRotationStarted,
+    /// Values that were written after their key was compromised are moved all the same.
+    QuarantineReleased,
     /// Values in quarantine are to stay as they are.
     QuarantineResolved,
     /// A request from outside was refused, or turned away unread.
@@ -82,7 +84,7 @@ pub enum Action {
 /// An action, its name, and for people: the subject of its entries, their details, and what it is.
 type Row = (Action, &'static str, [&'static str; 3]);
 
-const ROWS: [Row; 36] = [
+const ROWS: [Row; 37] = [
     (
         Action::CertificateSigned,
         "certificate.signed",
@@ -257,6 +259,15 @@ const ROWS: [Row; 36] = [
             "the master key",
             "`new_master_key`: whether one is to be made",
             "Someone began to replace the master key.",
+        ],
+    ),
+    (
+        Action::QuarantineReleased,
+        "quarantine.released",
+        [
+            "the value, or how many",
+            "`values`: id, place",
+            "Values that were written after their key was compromised are moved all the same.",
         ],
     ),
     (

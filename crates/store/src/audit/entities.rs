@@ -1,4 +1,4 @@
-//! Its tables, one file each.
+//! Tables of the audit log, one file each.
 
 pub(crate) mod audit_detail;
 pub(crate) mod audit_entry;

@@ -22,20 +22,20 @@ const POSTGRES_CONNECTIONS: u32 = 10;
 /// How long a connection is waited for.
 const SQLITE_PATIENCE: Duration = Duration::from_secs(30);
 const POSTGRES_PATIENCE: Duration = Duration::from_secs(10);
-/// How long it is then looked why there is none.
+/// How long to look afterwards for the reason why there was none.
 const LOOK_WHY: Duration = Duration::from_secs(2);
 /// A connection that was idle for longer is tried before it is used; asking each time costs a round trip.
 const TRY_AFTER_IDLE: Duration = Duration::from_secs(1);
 
-/// What each session is from its start. It stays so: nobody else's triggers belong in the store, and we
-/// change nothing of it but within a transaction. Not by parameters of the start: poolers refuse those.
+/// The settings of each session, made once at its start: no code of others runs in the store that could change them,
+/// and ours changes settings only within a transaction. They are no start parameters, as poolers refuse those.
 ///
-/// - Of the path that the login has, only the first schema is left, where the store is. PostgreSQL's own
-///   comes before any other by itself; temporary tables come last. So no name of ours is found where
-///   others may create, and [`Store::check_schema`](crate::Store::check_schema) sees that they may not
-///   in the store's schema.
-/// - Nothing is told but errors.
-/// - A unit of ours takes milliseconds. One that waits longer gives up and is tried again; one whose
+/// - The search path keeps only its first schema, where the store is. PostgreSQL's own schema comes before it by
+///   itself, and temporary tables come last. So no name of ours is found where others may create, and
+///   [`Store::check_schema`](crate::Store::check_schema) checks that they may not create in the store's schema.
+/// - Only errors are reported.
+/// - A unit takes milliseconds. One that waits for longer gives up and is tried again; if its process was stopped
+///   midway, its rows are released.
 ///   process was stopped in its midst lets go of its rows.
 const POSTGRES_SESSION: &str = "\
     SELECT pg_catalog.set_config('search_path', pg_catalog.concat(coalesce( \
@@ -347,12 +347,12 @@ mod tests {
         elsewhere.check_schema().await.unwrap();
     }
 
-    /// Who may create in a schema that the login's path has beside the store's own.
+    /// The neighbour may create in a schema that the login's path has beside the store's own.
     #[tokio::test]
     async fn no_name_of_the_stores_is_found_where_a_neighbour_may_create() {
         let database = TestDatabase::create().await;
         let neighbour = Store::connect(&database.url()).await.unwrap();
-        // What fits better than the multiplication that there is, where the database's time is asked for.
+        // An operator that fits better than PostgreSQL's own where the database's time is asked for.
         let lure = "CREATE SCHEMA rekey; CREATE TABLE caught (who name); \
             CREATE FUNCTION never(numeric, int) RETURNS numeric LANGUAGE plpgsql AS \
             $$ BEGIN INSERT INTO public.caught VALUES (current_user); RETURN 0; END $$; \

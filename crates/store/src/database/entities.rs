@@ -1,3 +1,3 @@
-//! Its tables, one file each.
+//! Tables about the store itself, one file each.
 
 pub(crate) mod deployment;

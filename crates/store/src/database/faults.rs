@@ -15,7 +15,7 @@ const NOT_SECURE: &str = "no secure connection came about: the server's certific
 /// As long as `connect` waits.
 const NOT_FREE: &str = "no connection was free in time (10 s, 30 s on SQLite): it has none left, or a pooler before it, which needs store.connections of them for each process";
 
-/// The store's tables. Of a refusal nothing but such a name is shown.
+/// The store's tables. Of the text of a refusal only such a name is shown.
 const TABLES: [&str; 26] = [
     "alert",
     "audit_detail",
@@ -61,7 +61,7 @@ pub(crate) fn is_time_out(error: &DbErr) -> bool {
         || matches!(error, DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))
 }
 
-/// What it means. What SeaORM and we say ourselves stays as it is.
+/// What the error means. Texts by SeaORM or by us stay as they are.
 pub(crate) fn meaning(error: &DbErr) -> String {
     match (driver_error(error), error) {
         (Some(driver), _) => of_driver(driver),
@@ -91,7 +91,7 @@ pub(crate) fn of_driver(error: &SqlxError) -> String {
     meaning.to_owned()
 }
 
-/// Which right is missing: for a table of ours by its name.
+/// Which right is missing, with the table if it is one of ours.
 pub(crate) fn denied(said: &dyn DatabaseError) -> String {
     let mut words = said.message().split_whitespace();
     match words.find_map(|word| TABLES.iter().find(|table| **table == word)) {

@@ -82,7 +82,7 @@ pub async fn read(db: &impl ConnectionTrait) -> Result<Gauges, StoreError> {
     Ok(gauges)
 }
 
-/// Without a broker, messages for every process stay for a while though nobody waits for them.
+/// Without a broker, messages for every process stay in the outbox for a while, and no worker has to take them.
 fn waits_for_a_worker() -> Condition {
     let shared = Queue::ALL.into_iter().filter(|queue| queue.is_shared());
     let shared = shared.map(|queue| queue.to_string());

@@ -1,21 +1,22 @@
-//! Whether a pooler is in between that gives a session another connection of the server each time.
+//! Whether a pooler gives a session another connection of the server each time.
 //!
-//! Settings of a session, what it prepared and what it listens for are lost there, or somebody else's.
+//! Behind such a pooler, what a session sets, prepares or listens for is lost, or reaches somebody else.
 
 use sea_orm::sqlx::{self, PgConnection, PgPool, Row};
 
-/// Two would do; others that use the pooler may mix its connections up just so that these see nothing. Each is five
-/// round trips, before anything is done.
+/// Two looks would do if we were alone. Other users of the pooler may mix up its connections so that two show nothing.
+/// Each look is five round trips, before anything is done.
 const LOOKS: usize = 4;
-/// What a pooler says to whom it does not serve; at PostgreSQL only broken programs meet it.
+/// A pooler's answer to what it does not support. PostgreSQL gives it only to broken programs.
 const PROTOCOL_VIOLATION: &str = "08P01";
 
-/// Whether two sessions get connections of each other's: what is a session's own keeps its process at the
-/// server, whatever another one holds.
+/// Whether two sessions get each other's connections. A real session keeps its process at the server, whatever another
+/// session holds.
 pub(crate) async fn shares(pool: &PgPool) -> sqlx::Result<bool> {
     let (mut ours, mut other) = (pool.acquire().await?, pool.acquire().await?);
     let shared = share(&mut ours, &mut other).await?;
-    // Most commands need but one, and where a session is one, others wait for it. The pooler may have ended it.
+    // Most commands need only one connection, and a session that stays open keeps others waiting. The pooler may have
+    // ended it already.
     let _ = other.close().await;
     Ok(shared)
 }
@@ -27,14 +28,14 @@ async fn share(ours: &mut PgConnection, other: &mut PgConnection) -> sqlx::Resul
             Err(error) if refuses_transactions(&error) => return Ok(true),
             held => held?,
         };
-        // Where there is but one connection, to ask for it would be to wait for ourselves.
+        // If there is only one connection, asking for it would mean waiting for ourselves.
         if held == process {
             roll_back(other).await?;
             return Ok(true);
         }
         let is_shared = ask(ours, HELD_PROCESS).await? != process;
-        // A pooler gives the one that was given back last, or the one that was given back first: each gets the
-        // other's, this time or the next.
+        // A pooler hands out the connection given back last, or the one given back first: now or the next time each
+        // session gets the other's.
         let (first, last) = match look % 2 {
             0 => (&mut *ours, &mut *other),
             _ => (&mut *other, &mut *ours),
@@ -48,7 +49,7 @@ async fn share(ours: &mut PgConnection, other: &mut PgConnection) -> sqlx::Resul
     Ok(false)
 }
 
-// Nothing is prepared: that is what would be lost.
+// Not prepared, as prepared statements are what would be lost.
 const PROCESS: &str = "SELECT pg_catalog.pg_backend_pid()::pg_catalog.text AS pid";
 const HELD_PROCESS: &str = "BEGIN; SELECT pg_catalog.pg_backend_pid()::pg_catalog.text AS pid";
 
@@ -64,7 +65,7 @@ async fn roll_back(connection: &mut PgConnection) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// As a pooler does that gives a connection for one statement.
+/// A pooler that gives a connection for one statement refuses transactions.
 fn refuses_transactions(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code());
     code.is_some_and(|code| code == PROTOCOL_VIOLATION)

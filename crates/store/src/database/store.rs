@@ -71,7 +71,7 @@ impl Store {
         &self.url
     }
 
-    /// How many connections of a pool it was given at most; none: as many as it likes to have.
+    /// The most connections that it was limited to; none: the default.
     pub fn connections(&self) -> Option<u32> {
         self.connections
     }
@@ -81,7 +81,7 @@ impl Store {
         &self.db
     }
 
-    /// What time it is, by the database: what is decided outside of a unit is decided by this.
+    /// The time by the database's clock, for decisions outside of a unit.
     ///
     /// # Errors
     /// [`StoreError::OutOfReach`] when the database does not answer.

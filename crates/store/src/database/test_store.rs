@@ -125,7 +125,7 @@ pub(crate) fn new_key(id: u32) -> NewKey {
     }
 }
 
-/// Of two outcomes the one that failed, as just one should.
+/// The failed one of two outcomes; exactly one must fail.
 pub(crate) fn loser(outcomes: (Result<(), StoreError>, Result<(), StoreError>)) -> StoreError {
     match outcomes {
         (Ok(()), Err(late)) | (Err(late), Ok(())) => late,

@@ -47,14 +47,13 @@ impl Unit {
         }
     }
 
-    /// The database's time when the unit began: it stamps everything written here, and what is decided
-    /// here is decided by it. No process's own clock does either (rule 9).
+    /// The database's time when the unit began. It dates everything written here and decides everything decided here,
+    /// never a process's own clock (rule 9).
     pub fn now(&self) -> DateTime<Utc> {
         in_milliseconds(self.now)
     }
 
-    /// A new id, which says when by the database's time: ids in the order of their times stay so whoever
-    /// makes them.
+    /// A new id with the database's time in it, so that ids are in the order of their times whoever makes them.
     pub fn new_id(&self) -> Uuid {
         let milliseconds = self.now.unsigned_abs();
         uuid::Builder::from_unix_timestamp_millis(milliseconds, &rand::random()).into_uuid()

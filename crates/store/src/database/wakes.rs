@@ -126,7 +126,7 @@ async fn speak(pool: PgPool, process: String, sent: Arc<Notify>) {
     }
 }
 
-/// The one connection that a worker always has: whether it is there is said once each time that changes.
+/// The one connection that a worker always has. Logs once when it is lost, and once when it is back.
 async fn listen(pool: PgPool, place: String, heard: (String, watch::Sender<u64>)) {
     let mut lost = false;
     loop {
@@ -152,7 +152,7 @@ async fn hear(
     lost: &mut bool,
 ) -> sqlx::Result<()> {
     let mut listener = PgListener::connect_with(pool).await?;
-    // A connection that comes back unnoticed is none that people could read of.
+    // A reconnect by sqlx would go unnoticed, and people could not read of the loss.
     listener.eager_reconnect(false);
     listener.listen(CHANNEL).await?;
     if std::mem::take(lost) {

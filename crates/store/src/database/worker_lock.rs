@@ -15,7 +15,7 @@ pub struct WorkerLock {
 }
 
 impl WorkerLock {
-    /// Takes the lock beside the database file itself: each link to it would have a lock of its own.
+    /// Takes the lock beside the database file itself: a lock beside a link to it would be another lock.
     ///
     /// # Errors
     /// [`StoreError::Locked`] while another worker process holds it; [`StoreError::OtherName`] where the
@@ -54,7 +54,7 @@ fn links(metadata: &Metadata) -> u64 {
     std::os::unix::fs::MetadataExt::nlink(metadata)
 }
 
-/// Not told there.
+/// Unknown on such systems.
 #[cfg(not(unix))]
 fn links(_: &Metadata) -> u64 {
     1

@@ -1,4 +1,4 @@
-//! Its tables, one file each.
+//! Tables of incidents and alerts, one file each.
 
 pub(crate) mod alert;
 pub(crate) mod incident;

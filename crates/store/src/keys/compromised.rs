@@ -1,8 +1,9 @@
-//! Keys that were reported compromised: stopped, or noted until they can be; found empty, and not any more.
+//! Keys that were reported compromised: stopped, or marked until they can be; marked as empty, and no longer so.
 
 use chrono::{DateTime, Utc};
 use rekey_domain::{KeyId, KeyState};
 use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter};
+use uuid::Uuid;
 
 use super::{Key, change_state, leases, one_changed};
 use crate::{
@@ -11,8 +12,8 @@ use crate::{
     keys::{entities::key, keyrings::Keyring},
 };
 
-/// Stops a key: nothing is encrypted under it from the commit on. Of one that was primary the leases that were given
-/// live on. The keyring is locked.
+/// Stops a key: nothing is encrypted under it from the commit on, except under leases that were given while it was
+/// primary. The keyring is locked.
 ///
 /// # Errors
 /// [`StoreError::Refused`] where the state has no such arrow, [`StoreError::Stale`] where it changed meanwhile.
@@ -30,7 +31,7 @@ pub async fn compromise(
     change_state(unit, key, KeyState::Compromised, stamp).await
 }
 
-/// Notes that a key was reported, and lets it go on: another takes its place as soon as there is one.
+/// Notes that a key was reported, and lets it encrypt until another can take its place.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
@@ -81,7 +82,28 @@ pub async fn no_longer_empty(unit: &Unit, key: &Key) -> Result<(), StoreError> {
     set(unit, key.id, change).await
 }
 
-/// The first report counts, and the earliest date of all.
+/// Notes that all was moved that was written in time under the compromised keys of a keyring. What is found under them
+/// from now on is left as it is.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn close(unit: &Unit, keyring: Uuid) -> Result<(), StoreError> {
+    let change = key::ActiveModel {
+        closed_at: Set(Some(unit.now())),
+        ..Default::default()
+    };
+    key::Entity::update_many()
+        .set(change)
+        .filter(key::Column::KeyringId.eq(keyring))
+        .filter(key::Column::State.eq(KeyState::Compromised.to_string()))
+        .filter(key::Column::ActivatedAt.is_not_null())
+        .filter(key::Column::ClosedAt.is_null())
+        .exec(unit.db())
+        .await?;
+    Ok(())
+}
+
+/// The time of the first report counts, and of all dates since when others know the key the earliest.
 fn reported(unit: &Unit, key: &Key, since: Option<DateTime<Utc>>) -> key::ActiveModel {
     let earliest = [key.compromised_since, since].into_iter().flatten().min();
     key::ActiveModel {

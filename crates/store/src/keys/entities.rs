@@ -1,4 +1,4 @@
-//! Its tables, one file each.
+//! Tables of keys and keyrings, one file each.
 
 pub(crate) mod key;
 pub(crate) mod keyring;

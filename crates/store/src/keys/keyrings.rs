@@ -147,8 +147,8 @@ pub async fn by_id(db: &impl ConnectionTrait, id: Uuid) -> Result<Keyring, Store
     found.map(Keyring::from).ok_or_else(unknown)
 }
 
-/// The keyring of this id, held until the unit ends: what is decided by its keys and rotations is
-/// decided by one unit after another.
+/// The keyring of this id, locked until the unit ends, so that units decide about its keys and rotations one after
+/// another.
 ///
 /// # Errors
 /// [`StoreError::Unknown`] when there is none.
@@ -187,8 +187,8 @@ pub async fn create(
     Ok(row.insert(unit.db()).await.map_err(taken)?.into())
 }
 
-/// Replaces a keyring's policy. Leases that the policy before gave under the primary key live on, which
-/// the key remembers.
+/// Replaces a keyring's policy. Leases given under the earlier policy live on, so the primary key notes the longer of
+/// both lengths.
 ///
 /// # Errors
 /// [`StoreError`] of the database.

@@ -1,7 +1,7 @@
 //! Encrypt leases under a key: the longest that was ever given, and when the last one ends.
 //!
-//! A lease is given by one row that holds the policy and the primary key, so whatever was in force
-//! while a key was primary bounds it; writing that down takes no write of whoever is given one.
+//! One row holds the policy and the primary key that leases are given by. So the policies in force while a key was
+//! primary limit its leases, and giving a lease needs no write.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use uuid::Uuid;
 use super::{Key, of_keyring};
 use crate::{Store, StoreError, Unit, database::stored::Id, keys::entities::key};
 
-/// When the last encrypt lease under any key of the keyring that was replaced ends, at the latest:
-/// later, no process begins an encryption under one. None: no key was replaced.
+/// The latest time at which an encrypt lease under a replaced key of the keyring ends; after it no process starts an
+/// encryption under such a key. None: no key was replaced.
 ///
-/// What is not known of a key yet is found out and written down: it costs a write once a key.
+/// A key's date is worked out and written down when it is first needed: one write for each key.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
@@ -32,7 +32,7 @@ pub async fn last_ends(store: &Store, keyring: Uuid) -> Result<Option<DateTime<U
     Ok(known_last_end(&keys))
 }
 
-/// The same of a keyring's keys, as far as it was found out.
+/// The same, as far as it was written down for these keys.
 pub fn known_last_end(keys: &[Key]) -> Option<DateTime<Utc>> {
     let replaced = keys.iter().filter(|key| is_replaced(key));
     replaced.filter_map(|key| key.leases_end_at).max()
@@ -50,8 +50,8 @@ fn is_unknown(key: &Key, now: DateTime<Utc>) -> bool {
 
 async fn find_out(unit: &Unit, keyring: Uuid) -> Result<(), StoreError> {
     let keys = of_keyring(unit.db(), keyring).await?;
-    // Asked for after the keys were read: whoever asks for a lease from now on reads the same of them.
-    // When the switch began says less, as leases were given until it committed.
+    // Asked for after the keys were read: every later request for a lease sees them replaced too. The time of the
+    // switch would be too early, as leases were given until it committed.
     let now = crate::database::time::in_milliseconds(crate::database_time(unit.db()).await?);
     for key in keys.iter().filter(|key| is_unknown(key, now)) {
         let end = leases_end(now, longest(key));
@@ -77,8 +77,8 @@ fn longest(key: &Key) -> Option<Duration> {
     key.longest_lease
 }
 
-/// Notes that leases of this length are given under the key from now on. Of a key that nothing is known
-/// of, nothing is known still.
+/// Notes that leases of this length are given under the key from now on. If its longest lease is unknown, it stays
+/// unknown.
 pub(crate) async fn raise_longest(
     unit: &Unit,
     id: KeyId,

@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use crate::{Store, StoreError, database_time, messaging::entities::outbox};
 
-/// For how long a message can be read. No unit takes as long from its begin, which dates its
-/// messages, to its commit, which shows them; and a process that looks less often holds no lease.
+/// For how long a message can be read. A unit dates its messages when it begins and shows them when it commits, and no
+/// unit takes this long. A process that looks less often holds no lease any more.
 const READABLE: Duration = Duration::from_secs(120);
 /// After this its row is removed, or if it lies further ahead, as after a step of the clock.
 const KEPT: Duration = Duration::from_secs(10 * 60);
@@ -30,7 +30,7 @@ impl Broadcasts {
     /// The messages that became visible since the last call, oldest first, as JSON.
     ///
     /// # Errors
-    /// [`StoreError`] of the database; the next call then answers for this one.
+    /// [`StoreError`] of the database; the next call then returns these messages too.
     pub async fn next(&mut self, store: &Store) -> Result<Vec<String>, StoreError> {
         let since = database_time(store.db()).await? - millis(READABLE);
         let rows: Vec<(Uuid, String)> = outbox::Entity::find()

@@ -130,7 +130,7 @@ pub async fn retry(unit: &Unit, id: Uuid) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Is done with a dead letter that is not to be sent again. The row stays.
+/// Dismisses a dead letter that is not to be sent again. Its row stays.
 ///
 /// # Errors
 /// [`StoreError::Unknown`] for no such letter, [`StoreError::Refused`] for one that was sent again or

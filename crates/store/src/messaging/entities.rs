@@ -1,4 +1,4 @@
-//! Its tables, one file each.
+//! Tables of messages, one file each.
 
 pub(crate) mod dead_letter;
 pub(crate) mod inbox;

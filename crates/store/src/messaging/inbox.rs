@@ -33,7 +33,7 @@ pub async fn first_sight(unit: &Unit, event: &Event, handler: &str) -> Result<bo
     Ok(inserted == 1)
 }
 
-/// Whether `handler` took effect for this attempt of an event. Nothing is held: who takes effect asks
+/// Whether `handler` took effect for this attempt of an event. Locks nothing: a handler that takes effect calls
 /// [`first_sight`].
 ///
 /// # Errors

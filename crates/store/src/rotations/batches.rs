@@ -53,7 +53,7 @@ impl Batch {
         self.state.0
     }
 
-    /// What it is in doubt of: a write whose answer was never heard.
+    /// The write whose answer was never heard, if there is one.
     pub fn in_doubt(&self) -> Option<InDoubt> {
         self.in_doubt.as_ref().map(|Json(doubt)| *doubt)
     }
@@ -78,8 +78,7 @@ impl Batch {
 /// Names asked for at once: the databases bind only so many values to a statement.
 const NAMES: usize = 500;
 
-/// Those of the parts of these names that ranges were planned of in a rotation's current pass, in the form that
-/// they had.
+/// The parts with these names that have ranges in a rotation's current pass, in the form they had when planned.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
@@ -113,8 +112,8 @@ fn parts_found(found: Vec<(String, String)>) -> impl Iterator<Item = PartId> {
     found.into_iter().map(|(name, form)| PartId { name, form })
 }
 
-/// Dispatched batches of live rotations that gave no sign of life until `now`, or whose date lies further ahead than
-/// any we set (database time, milliseconds).
+/// Dispatched batches of live rotations whose sign of life was due by `now`, or lies further ahead than any date we set
+/// (database time, milliseconds).
 ///
 /// # Errors
 /// [`StoreError`] of the database.
@@ -225,7 +224,7 @@ pub async fn waiting_since(
 pub enum Wait {
     /// A limit that people set.
     Limit(String),
-    /// What should be there and is not: nobody may have to wait long for it.
+    /// Something that should be there and is not, such as a lock or a database; it should not last long.
     Missing(String),
 }
 
@@ -293,7 +292,7 @@ pub async fn resend_now(unit: &Unit, rotation: &Rotation) -> Result<(), StoreErr
     Ok(())
 }
 
-/// Ends a batch well. Its rotation is held: whoever counts afterwards counts this one too.
+/// Ends a batch well. The rotation is locked, so that every later count includes this batch.
 ///
 /// # Errors
 /// [`StoreError::Stale`] where it had ended before.
@@ -311,8 +310,8 @@ pub async fn finish(
     change_state(unit, batch, BatchState::Done, changes).await
 }
 
-/// Ends a batch whose part is not what it was: it proved nothing, and the part is planned again.
-/// What it moved before it found that out is moved all the same.
+/// Ends a batch whose part was rewritten or is gone: the batch proved nothing, and the part is planned again. What it
+/// moved until then stays moved.
 ///
 /// # Errors
 /// [`StoreError::Stale`] where it had ended before.

@@ -12,8 +12,8 @@ use crate::{StoreError, Unit, rotations::entities::census};
 
 /// The pass that a rotation's census before its first batch is stored under.
 pub const BEFORE: i32 = -1;
-/// In place of a key's id, which is never below zero: what the database fails to read. To older programs
-/// it is no ciphertext.
+/// In place of a key's id, which is never negative: values that the database cannot read. Older programs take them for
+/// something that is no ciphertext.
 const UNREADABLE: i64 = -1;
 /// The same for what is empty.
 const EMPTY: i64 = -2;
@@ -24,7 +24,7 @@ impl Counted {
         self.rows.unsigned_abs()
     }
 
-    /// How many of them were seen, in the same census, to be in quarantine since the pass before it.
+    /// How many of them the same census saw to be values that the pass before it left in quarantine.
     pub fn quarantined(&self) -> u64 {
         self.quarantined.unwrap_or_default().unsigned_abs()
     }
@@ -41,14 +41,14 @@ impl Counted {
     }
 }
 
-/// How many values of a column are the same thing.
+/// Values of a column that are the same, and how many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Count {
     /// What they are.
     pub found: Found,
     /// How many there are.
     pub rows: u64,
-    /// How many of them were seen, in the same census, to be in quarantine since the pass before it.
+    /// How many of them the same census saw to be values that the pass before it left in quarantine.
     pub quarantined: u64,
 }
 

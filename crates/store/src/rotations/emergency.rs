@@ -54,7 +54,7 @@ pub async fn sweep(
     Ok(started)
 }
 
-/// Has a rotation that was started in the place of another answer what that one answered. Gives it as it is then.
+/// Makes a rotation that took the place of another answer the same reports. Returns it as it is then.
 ///
 /// # Errors
 /// [`StoreError::Stale`] where the rotation moved meanwhile.
@@ -82,8 +82,8 @@ async fn answer(
     rotations::by_id(unit.db(), started.id).await
 }
 
-/// Has a rotation under way hurry: its batches overtake others, it waits for leases and for nothing else, and whatever
-/// held it up holds it up no more.
+/// Makes a rotation under way hurry: its batches overtake others, it waits only for leases, and it is no longer on
+/// hold.
 ///
 /// # Errors
 /// [`StoreError::Stale`] where the rotation moved meanwhile.
@@ -100,6 +100,9 @@ pub async fn hurry(unit: &Unit, rotation: &Rotation, incident: Uuid) -> Result<(
         due_at: Set(None),
         pause_after: Set(None),
         only_column: Set(None),
+        // Of the key that was reported nothing is known to be over.
+        fences: Set(None),
+        late_pass: Set(None),
         resumptions: Set(rotation.resumptions + i32::from(rotation.paused)),
         unknown_keys_accepted: match rotation.unknown_keys_accepted {
             Some(_) => Set(Some(true)),

@@ -1,4 +1,4 @@
-//! Its tables, one file each.
+//! Tables of rotations, one file each.
 
 pub(crate) mod batch;
 pub(crate) mod census;

@@ -46,27 +46,27 @@ impl Tally {
 /// A row's place in the order in which its batch is read.
 pub type Place = (i64, u16);
 
-/// What an attempt was about to write, of which nobody said yet whether it was.
+/// What an attempt was about to write, while nobody knows whether it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InDoubt {
     /// Rows with values to be moved.
     pub rows: u64,
     /// Those values.
     pub values: u64,
-    /// None of them stands before this place; not known of what older programs told.
+    /// The first place that may be among them; unknown if an older program wrote this.
     #[serde(default)]
     pub from: Option<Place>,
-    /// None of them stands behind this place.
+    /// The last place that may be among them.
     pub to: Place,
 }
 
 impl InDoubt {
-    /// Whether a row of this place stands before all that is in doubt.
+    /// Whether this place comes before all that is in doubt.
     pub fn is_behind(&self, place: Place) -> bool {
         self.from.is_some_and(|from| place < from)
     }
 
-    /// Whether it stands behind all of it.
+    /// Whether this place comes after all that is in doubt.
     pub fn is_before(&self, place: Place) -> bool {
         self.to < place
     }
@@ -214,7 +214,7 @@ pub async fn unfinished(
         .filter(batch::Column::RotationId.eq(rotation.id))
         .filter(batch::Column::Pass.eq(rotation.pass))
         .filter(batch::Column::State.is_in(states))
-        // What another leads is done with it.
+        // A planned batch that another leads is not counted: its leader is.
         .filter(
             batch::Column::LedBy
                 .is_null()

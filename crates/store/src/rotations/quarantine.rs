@@ -30,9 +30,10 @@ impl Quarantined {
         self.found_key_id.map(|Id(id)| id)
     }
 
-    /// Why it is there.
+    /// Why it is there; where a later program says it in a word that is not known here, as older programs read it.
     pub fn reason(&self) -> QuarantineReason {
-        self.reason.0
+        let word = self.word.as_ref().and_then(|word| word.parse().ok());
+        word.unwrap_or(self.reason.0)
     }
 }
 
@@ -41,8 +42,7 @@ impl Quarantined {
 pub struct NewQuarantine {
     /// The protected column.
     pub column: Uuid,
-    /// Where it stands, and what tells it from other values there: holds nothing in clear of it or of
-    /// its row's key.
+    /// Part, place and a hash that tell it from other values. Says nothing in clear of the value or of its row's key.
     pub row_key: String,
     /// The row's name for people, sealed.
     pub row_name: Option<Vec<u8>>,
@@ -61,8 +61,9 @@ pub struct NewQuarantine {
 pub async fn add(unit: &Unit, rotation: &Rotation, new: NewQuarantine) -> Result<(), StoreError> {
     use quarantine::Column::{
         ColumnId, Detail, FoundAt, FoundKeyId, Pass, Reason, ResolvedAt, RotationId, RowKey,
-        RowName,
+        RowName, Word,
     };
+    let older = new.reason.in_older_words();
     let row = quarantine::ActiveModel {
         id: Set(Uuid::now_v7()),
         rotation_id: Set(rotation.id),
@@ -70,15 +71,17 @@ pub async fn add(unit: &Unit, rotation: &Rotation, new: NewQuarantine) -> Result
         column_id: Set(new.column),
         row_key: Set(new.row_key),
         found_key_id: Set(new.found.map(Id)),
-        reason: Set(Text(new.reason)),
+        reason: Set(Text(older)),
+        word: Set((older != new.reason).then(|| new.reason.to_string())),
         found_at: Set(unit.now()),
         resolved_at: Set(None),
         row_name: Set(new.row_name),
         detail: Set(new.detail),
+        released_at: Set(None),
     };
     let again = OnConflict::columns([ColumnId, RowKey])
         .update_columns([
-            RotationId, Pass, FoundKeyId, Reason, FoundAt, ResolvedAt, RowName, Detail,
+            RotationId, Pass, FoundKeyId, Reason, Word, FoundAt, ResolvedAt, RowName, Detail,
         ])
         .to_owned();
     quarantine::Entity::insert(row)
@@ -106,7 +109,7 @@ pub async fn of_pass(
         .await?)
 }
 
-/// Which they are: their row keys.
+/// The row keys of these values.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
@@ -154,9 +157,79 @@ pub async fn left_for(
     Ok(quarantine::Entity::find()
         .filter(quarantine::Column::RotationId.eq(rotation.id))
         .filter(quarantine::Column::Pass.eq(rotation.pass))
-        .filter(quarantine::Column::Reason.eq(reason.to_string()))
+        .filter(is_for(reason))
         .count(db)
         .await?)
+}
+
+/// How many values stand under a key, were written after it was compromised, and stay open once the rotation has
+/// resolved what it did not meet of these columns.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn open_as_late(
+    db: &impl ConnectionTrait,
+    key: KeyId,
+    (rotation, columns): (&Rotation, &[Uuid]),
+) -> Result<u64, StoreError> {
+    let resolved = quarantine::Column::ColumnId.is_in(columns.iter().copied());
+    Ok(quarantine::Entity::find()
+        .filter(resolved.and(unmet(rotation)).not())
+        .filter(quarantine::Column::ResolvedAt.is_null())
+        .filter(quarantine::Column::FoundKeyId.eq(Id(key)))
+        .filter(is_for(QuarantineReason::WrittenAfterCompromise))
+        .count(db)
+        .await?)
+}
+
+fn is_for(reason: QuarantineReason) -> SimpleExpr {
+    use quarantine::Column::{Reason, Word};
+    let older = reason.in_older_words();
+    match older == reason {
+        true => Reason.eq(reason.to_string()).and(Word.is_null()),
+        false => Word.eq(reason.to_string()),
+    }
+}
+
+/// Has values moved although they may be forged: a person looked at each.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn release(unit: &Unit, ids: &[Uuid]) -> Result<(), StoreError> {
+    for some in ids.chunks(AT_ONCE) {
+        let released = quarantine::ActiveModel {
+            released_at: Set(Some(unit.now())),
+            ..Default::default()
+        };
+        quarantine::Entity::update_many()
+            .set(released)
+            .filter(quarantine::Column::Id.is_in(some.iter().copied()))
+            .exec(unit.db())
+            .await?;
+    }
+    Ok(())
+}
+
+/// Those of these values, by column and row key, that a person released.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn released(
+    db: &impl ConnectionTrait,
+    values: &[(Uuid, String)],
+) -> Result<HashSet<(Uuid, String)>, StoreError> {
+    use quarantine::Column::{ColumnId, ReleasedAt, RowKey};
+    let mut released = HashSet::new();
+    for some in values.chunks(AT_ONCE) {
+        let of_them = quarantine::Entity::find()
+            .select_only()
+            .columns([ColumnId, RowKey])
+            .filter(ReleasedAt.is_not_null())
+            .filter(RowKey.is_in(some.iter().map(|(_, row_key)| row_key.as_str())));
+        let found: Vec<(Uuid, String)> = of_them.into_tuple().all(db).await?;
+        released.extend(found);
+    }
+    Ok(released)
 }
 
 /// What is in quarantine and was not resolved.
@@ -230,7 +303,7 @@ pub async fn forget_part(
     Ok(())
 }
 
-/// As it is written: names of parts have characters in them that a pattern takes for others.
+/// Compared as written: names of parts have characters that are wildcards in a pattern.
 fn starts_with(column: quarantine::Column, text: &str) -> SimpleExpr {
     let pattern = text
         .replace('\\', "\\\\")
@@ -259,8 +332,8 @@ pub async fn not_met(
         .await?)
 }
 
-/// Counts those as met in the present pass whose start a census saw, however often: their rows moved while they were
-/// read.
+/// Counts quarantined values as met in the present pass if a census saw their starts, however often: their rows moved
+/// while they were read.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
@@ -289,9 +362,9 @@ pub async fn stands_still(
     Ok(())
 }
 
-/// Takes those off what the present pass met that a census did not see where they were: their rows moved, and each is
-/// counted where it stands, or they were mended. Only of those under a key that is not `settled` does a census look
-/// at each, so the others stay.
+/// Counts quarantined values as not met if a census did not see them where the present pass met them: they were mended,
+/// or their rows moved, and then they are counted where they are now. A census looks only at values under a key that is
+/// not `settled`, so the others stay.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
@@ -331,8 +404,8 @@ fn unmet(rotation: &Rotation) -> SimpleExpr {
         .or(Pass.ne(rotation.pass))
 }
 
-/// Marks those of these columns as resolved that the rotation did not meet in its present pass, which
-/// was over all rows: they were mended or are gone.
+/// Marks as resolved what is in quarantine of these columns and was not met in the rotation's present pass, which read
+/// all rows: it was mended or is gone.
 ///
 /// # Errors
 /// [`StoreError`] of the database.

@@ -81,7 +81,7 @@ pub struct Rotation {
     pub sweep_columns: Option<Vec<ColumnName>>,
     /// What its batches added up to, once it was over.
     pub totals: Option<Totals>,
-    /// Of each source, the mark behind which transactions begin that a census may count beside.
+    /// For each source, a mark: transactions that were open at it must end before a census counts.
     pub fences: Option<HashMap<Uuid, String>>,
     /// What its next step waits for.
     pub waiting_because: Option<String>,
@@ -95,6 +95,8 @@ pub struct Rotation {
     pub unknown_keys_accepted: Option<bool>,
     /// The report of a compromised key that it answers, or hurries for; the latest of several.
     pub incident_id: Option<Uuid>,
+    /// The pass that moves what was stored late: it began when nobody could write under a compromised key any more.
+    pub late_pass: Option<i32>,
 }
 
 impl From<rotation::Model> for Rotation {
@@ -139,14 +141,20 @@ impl From<rotation::Model> for Rotation {
             stood_out: row.stood_out,
             unknown_keys_accepted: row.unknown_keys_accepted,
             incident_id: row.incident_id,
+            late_pass: row.late_pass,
         }
     }
 }
 
 impl Rotation {
-    /// Whether a key of its keyring is compromised, and it waits for leases and nothing else.
+    /// Whether it answers the report of a compromised key, and so waits only for leases.
     pub fn is_emergency(&self) -> bool {
         self.incident_id.is_some()
+    }
+
+    /// Whether its present pass leaves nothing under a compromised key that was written in time.
+    pub fn is_late_pass(&self) -> bool {
+        self.late_pass == Some(self.pass)
     }
 
     /// Whether it still has to replace a compromised key.
@@ -165,7 +173,7 @@ impl Rotation {
         self.paused && because.is_some_and(|because| because.starts_with("by "))
     }
 
-    /// What its batches added up to; of one that is not over they are counted.
+    /// What its batches added up to; none while it is live, as they are counted then.
     pub(crate) fn totals_at_its_end(&self) -> Option<&Totals> {
         self.totals.as_ref().filter(|_| !self.state.is_live())
     }

@@ -1,4 +1,4 @@
-//! Looks for stragglers: the latest of each keyring.
+//! The latest look for stragglers at each keyring.
 
 use sea_orm::{ActiveValue::Set, ConnectionTrait, EntityTrait, sea_query::OnConflict};
 use uuid::Uuid;

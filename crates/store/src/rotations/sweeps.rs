@@ -41,7 +41,7 @@ pub async fn start(
     rotations::insert(unit, row).await
 }
 
-/// Ends a sweep for another of these columns that takes its rows along: gives the columns of both.
+/// Ends a sweep in favour of another one for these columns, which takes its rows along. Returns the columns of both.
 ///
 /// # Errors
 /// [`StoreError::Stale`] where the rotation moved meanwhile.
@@ -52,7 +52,7 @@ pub async fn supersede(
 ) -> Result<Vec<ColumnName>, StoreError> {
     rotations::supersede(unit, earlier).await?;
     let of_earlier = earlier.sweep_columns.clone();
-    // Either of them may be about all columns.
+    // No columns means all columns.
     let Some(mut both) = of_earlier.filter(|_| !columns.is_empty()) else {
         return Ok(Vec::new());
     };
@@ -62,8 +62,8 @@ pub async fn supersede(
     Ok(both)
 }
 
-/// The columns that a rotation is about: all that its keyring protects, or, of a sweep that is limited
-/// to some, those that stand in the same rows as these.
+/// The columns that a rotation covers: all that its keyring protects, or, if it is a sweep of some columns, those and
+/// the others in the same rows.
 ///
 /// # Errors
 /// [`StoreError`] of the database.

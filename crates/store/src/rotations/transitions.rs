@@ -43,8 +43,8 @@ pub async fn look_again(
     update(unit, rotation, changes).await
 }
 
-/// Has a rotation wait until `due`, and be looked at within `within` all the same. A date that the rules cut, as a
-/// step of the clock made it too far, is cut from now on: it would be cut anew at every look and never come.
+/// Has a rotation wait until `due`, and be looked at within `within` anyway. Stores a date that the rules shortened
+/// after a step of the clock: otherwise every look would shorten it again, and it would never come.
 ///
 /// # Errors
 /// [`StoreError::Stale`] where the rotation moved meanwhile.
@@ -76,8 +76,8 @@ pub async fn note_waiting(unit: &Unit, rotation: &Rotation, why: &str) -> Result
     update(unit, rotation, changes).await
 }
 
-/// Keeps the mark of each source behind which transactions must begin that a census may count beside, by the source's
-/// id; none: they are taken anew.
+/// Keeps each source's mark, by the source's id: transactions that were open at it must end before a census counts.
+/// None: the marks are taken again.
 ///
 /// # Errors
 /// [`StoreError::Stale`] where the rotation moved meanwhile.
@@ -128,8 +128,8 @@ pub async fn restart(unit: &Unit, rotation: &Rotation) -> Result<(), StoreError>
     wake(unit, rotation).await
 }
 
-/// The switch: standby to primary, primary to inactive, the next standby ordered, in one unit. Gives the new primary;
-/// none where what was distributed was retired since.
+/// The switch, in one unit: the standby becomes primary, the primary inactive, and the next standby is ordered. Returns
+/// the new primary; none if the distributed standby was retired meanwhile.
 ///
 /// # Errors
 /// [`StoreError::Refused`] where the backup gate or the state machine says no, [`StoreError::Stale`] where a state
@@ -222,6 +222,8 @@ pub struct PlanPosition {
     pub complete: bool,
     /// The columns that the pass reads.
     pub columns: Vec<Uuid>,
+    /// Whether the pass begins now, and nobody can write under a compromised key any more.
+    pub is_late: bool,
 }
 
 /// Notes how far the plan of a pass has come. A column that is protected later is not read in batches that were done
@@ -243,6 +245,10 @@ pub async fn note_plan(
         pass_columns: match &rotation.pass_columns {
             None => Set(Some(Json(position.columns))),
             Some(_) => NotSet,
+        },
+        late_pass: match position.is_late {
+            true => Set(Some(rotation.pass)),
+            false => NotSet,
         },
         ..Default::default()
     };
@@ -349,8 +355,8 @@ pub async fn sweep_again(
     }
 }
 
-/// Nothing is left below the target. What of these columns was not met in the last pass, which read every row, needs
-/// nobody any more. The certificate is to be signed within `sign_within`.
+/// Nothing is left below the target. Resolves what is in quarantine of these columns and was not met in the last pass,
+/// which read every row. The certificate is to be signed within `sign_within`.
 ///
 /// # Errors
 /// [`StoreError::Refused`] where the state has no such arrow, [`StoreError::Stale`] where the rotation moved meanwhile.
@@ -478,6 +484,7 @@ fn next_pass(rotation: &Rotation) -> Changes {
     Changes {
         pass: Set(rotation.pass + 1),
         pass_columns: Set(None),
+        late_pass: Set(None),
         due_at: Set(None),
         ..planned_anew()
     }

@@ -34,7 +34,7 @@ pub struct Protected {
     pub keyring_id: Uuid,
     /// What it takes to encrypt and decrypt its values.
     pub spec: ColumnSpec,
-    /// What its source knows it by, whatever has its name; none: not noted yet.
+    /// Its identity at the source, whatever it is called now; none: not noted yet.
     pub identity: Option<String>,
 }
 
@@ -45,8 +45,8 @@ pub struct NewColumn {
     pub name: String,
     /// The stable string that stands first in associated data.
     pub column_id: String,
-    /// Whether a person said so. A default counts when the column is first protected only, so that a
-    /// table may be renamed.
+    /// Whether a person chose the id. A default id counts only when the column is first protected, so that a table may
+    /// be renamed.
     pub is_id_said: bool,
     /// Its keyring.
     pub keyring: Uuid,
@@ -206,8 +206,7 @@ pub async fn table(db: &impl ConnectionTrait, id: Uuid) -> Result<(Source, Table
     }
 }
 
-/// The source of this name, made or brought to this URL; `true` where it was there and is
-/// elsewhere now.
+/// The source of this name, created or updated to this URL; `true` if it existed with another URL.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
@@ -245,7 +244,7 @@ pub async fn ensure_source(
     }
 }
 
-/// Notes what a source's database is known by; `false` where it is noted already, or not known.
+/// Notes the identity of a source's database; `false` if it is noted already or unknown.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
@@ -266,8 +265,8 @@ pub async fn note_database(
     Ok(true)
 }
 
-/// Notes that a source is another database from now on. What its tables and columns are known by there, the
-/// next `apply` notes.
+/// Notes that a source is another database from now on. The next `apply` notes the identities of its tables and
+/// columns.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
@@ -306,7 +305,7 @@ pub async fn source_by_name(db: &impl ConnectionTrait, name: &str) -> Result<Sou
     })
 }
 
-/// Notes what PostgreSQL knows a table by; `false` where it is noted already, or there is nothing.
+/// Notes PostgreSQL's number of a table; `false` if it is noted already, or there is none.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
@@ -359,7 +358,7 @@ pub async fn set_limits(unit: &Unit, source: &Source, limits: &Limits) -> Result
 }
 
 impl Table {
-    /// What becomes of its UPDATE triggers and rules; where nothing was said it has none.
+    /// What our updates do with its triggers and rules; `fire` where nothing was declared, as it has none.
     pub fn triggers(&self) -> Triggers {
         self.triggers
             .as_ref()
@@ -371,8 +370,8 @@ impl Table {
         self.on_update().triggers == Some(Triggers::Fire)
     }
 
-    /// What was said of the effects that our updates have beyond its rows. Of publications nothing is
-    /// known that was said to an older program, which saw to it that it was.
+    /// What was declared of our updates' effects beyond its rows. Where nothing is noted of publications, an older
+    /// program applied the table, and that program refused a table whose publications were not accepted.
     pub fn on_update(&self) -> OnUpdate {
         OnUpdate {
             triggers: self.triggers.as_ref().map(|Text(said)| *said),
@@ -381,8 +380,7 @@ impl Table {
     }
 }
 
-/// The table of this name, made or brought to this relation and to what was said of its updates; `true`
-/// where it was there and is another now.
+/// The table of this name, created or updated to this relation and declaration; `true` if it existed and changed.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
@@ -515,7 +513,7 @@ async fn note(
     Ok(Protection::Noted)
 }
 
-/// Says which of what is frozen at first use would be another.
+/// Names the property, frozen at first use, that would change.
 fn refuse_other(
     old: &protected_column::Model,
     new: &NewColumn,
@@ -551,11 +549,11 @@ fn refuse_other(
     ))
 }
 
-/// Ids tell columns apart: values bound to one could stand in another's place.
+/// Ids tell columns apart: with the same id, a value of one column could be put into the other.
 async fn refuse_taken_id(unit: &Unit, table: Uuid, new: &NewColumn) -> Result<(), StoreError> {
     let columns = all(unit.db()).await?;
     let mut others = columns.iter().filter(|other| {
-        // Itself: somebody else has just protected it.
+        // The same column: somebody else has just protected it.
         other.table.id != table || other.spec.name.column != new.name
     });
     let Some(taken) = others.find(|other| other.spec.column_id == new.column_id) else {
@@ -588,8 +586,8 @@ pub struct NewPlace {
     pub identities: HashMap<String, String>,
 }
 
-/// Renames a column, and its table with all columns of it where that is called otherwise. Its id and its
-/// keyring stay, and what rotations under way were asked about it follows.
+/// Renames a column, and its table with all columns if the table's name changes. The column's id and keyring stay, and
+/// rotations that are not over follow the new name.
 ///
 /// # Errors
 /// [`StoreError::Stale`] where it was renamed or released meanwhile, or the name is taken.

@@ -1,4 +1,4 @@
-//! Its tables, one file each.
+//! Tables of sources, one file each.
 
 pub(crate) mod protected_column;
 pub(crate) mod source;

@@ -1,4 +1,4 @@
-//! Its tables, one file each.
+//! Tables of shared work, one file each.
 
 pub(crate) mod heartbeat;
 pub(crate) mod lease;

@@ -37,7 +37,7 @@ pub async fn take(
     }
 }
 
-/// Corrects what was taken on by what was moved.
+/// Replaces the rows that were taken on by the rows that were moved.
 ///
 /// # Errors
 /// [`StoreError`] of the database.

@@ -21,7 +21,7 @@ const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 /// A node with its management API. Dropped, it is gone with its data.
 pub(crate) struct RabbitMq {
     node: Option<Service>,
-    // After the node, which would start one of its own that outlives it.
+    // Dropped after the node, which would otherwise start a name server of its own that outlives it.
     _names: Service,
     program: PathBuf,
     ports: Ports,

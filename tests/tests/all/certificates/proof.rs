@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rekey_domain::{KeyringPolicy, QuarantineReason, RotationState, Timing};
-use rekey_operations::{quarantine_views, status};
+use rekey_operations::{Report, quarantine_views, report_compromise, status};
 use rekey_tests::support::{Deployment, Engine, operator, phi, short, until};
 
 use crate::sources::postgres_source::{ACCEPTED, Clinic as PostgresClinic};
@@ -68,6 +68,40 @@ async fn a_rotation_waits_for_open_transactions_and_takes_nothing_off_by_number(
     assert!(open.is_empty(), "{open:?}");
 }
 
+/// Whoever was writing when the key was reported is no forger: the late pass waits for it, and moves what it wrote.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_emergency_waits_for_who_was_writing_before_it_leaves_anything() {
+    let clinic = PostgresClinic::new(ACCEPTED).await;
+    clinic.insert(r#""Visits""#, 1, 60).await;
+    let take = "CREATE TABLE late AS SELECT * FROM visits_1 WHERE ctid IN ('(0,5)', '(0,6)'); \
+        DELETE FROM visits_1 WHERE id IN (SELECT id FROM late)";
+    clinic.execute(take).await;
+    let mut open = clinic.application.begin().await.unwrap();
+    let late = sqlx::query(r#"INSERT INTO "Visits" SELECT * FROM late"#);
+    late.execute(&mut *open).await.unwrap();
+    let engine = Engine::start(&clinic.workers);
+    let report = Report {
+        key: "phi/1".parse().unwrap(),
+        reason: "it was in a paste".to_owned(),
+        since: None,
+    };
+    let reported = report_compromise(&clinic.workers, &report, &operator()).await;
+    let waiting = until("a pass that waits", async || {
+        let view = clinic.rotation().await?;
+        let waits = |why: &String| why.contains("process");
+        view.waiting.iter().any(waits).then_some(view)
+    })
+    .await;
+    assert_eq!(waiting.state, RotationState::Verifying);
+    open.commit().await.unwrap();
+    let view = clinic.completes().await;
+    engine.stop().await;
+    assert_eq!(Some(view.id), reported.unwrap().rotation);
+    assert_eq!(view.quarantined, 0);
+    assert!(view.moved > waiting.moved, "what came late is moved");
+    assert_eq!(clinic.assert_rotated().await, 60);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_value_is_opened_whatever_its_first_bytes_say() {
     let clinic = Deployment::with(60, patient()).await;
@@ -76,10 +110,12 @@ async fn every_value_is_opened_whatever_its_first_bytes_say() {
     clinic.reaches(&phi(), RotationState::Grace).await;
     // All are under the new key by now. The first bytes stay, in one the length too.
     clinic
-        .in_source("UPDATE patients SET notes = substr(notes, 1, 7) || ' plain text' WHERE id = 3")
-        .await;
-    clinic
-        .in_source("UPDATE patients SET ssn = CAST(substr(ssn, 1, 30) || x'00' || substr(ssn, 32) AS BLOB) WHERE id = 5")
+        .in_source(
+            "UPDATE patients SET \
+             notes = iif(id = 3, substr(notes, 1, 7) || ' plain text', notes), \
+             ssn = iif(id = 5, CAST(substr(ssn, 1, 30) || x'00' || substr(ssn, 32) AS BLOB), ssn) \
+             WHERE id IN (3, 5)",
+        )
         .await;
     let view = clinic.completes().await;
     engine.stop().await;

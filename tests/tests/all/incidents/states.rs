@@ -10,8 +10,9 @@ use rekey_domain::{
 };
 use rekey_messages::StragglersWanted;
 use rekey_operations::{
-    Report, Reported, RotationView, alert_views, pause_rotation, quarantine_views,
-    report_compromise, resume_rotation, rotation_view, sweep_keyring, verify_audit,
+    AlertView, Report, Reported, Retry, RotationView, alert_views, pause_rotation,
+    quarantine_views, report_compromise, resume_rotation, retry_quarantined, rotation_view,
+    sweep_keyring, verify_audit,
 };
 use rekey_store::{keyrings, rotations};
 use rekey_tests::support::{Deployment, Engine, operator, phi, short, until};
@@ -360,8 +361,7 @@ async fn what_stands_under_a_key_that_was_never_primary_is_left_and_told_and_end
         let met = quarantine_views(&clinic.services, &operator())
             .await
             .unwrap();
-        assert_eq!(met[0].reason, QuarantineReason::MissingKey);
-        assert!(met[0].detail.as_deref().unwrap().contains("never primary"));
+        assert_eq!(met[0].reason, QuarantineReason::NeverActive);
         let alerts = alert_views(&clinic.services, &operator()).await.unwrap();
         let forged = alerts
             .iter()
@@ -415,9 +415,9 @@ async fn another_request_neither_takes_an_emergencys_place_nor_loses_its_inciden
     assert_eq!(view.id, rotation);
 }
 
-/// As after a source was restored: the key is handed out again, and a sweep moves what came back.
+/// As after a source was restored, or as somebody forges it: nobody can tell which, so a person does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_comes_back_under_a_compromised_key_is_found_and_moved() {
+async fn what_comes_back_under_a_compromised_key_is_left_and_told_until_a_person_names_it() {
     let clinic = standing_in(None, RotationKind::Switch).await;
     let backup = sqlx::query_scalar("SELECT ssn FROM patients WHERE id = 1");
     let backup: Vec<u8> = backup.fetch_one(&clinic.source).await.unwrap();
@@ -436,14 +436,93 @@ async fn what_comes_back_under_a_compromised_key_is_found_and_moved() {
     unit.send(&look).await.unwrap();
     unit.commit().await.unwrap();
     let engine = Engine::start(&clinic.services);
-    until("a sweep of what came back", async || {
+    let sweep = sweep_after(&clinic, reported.rotation.unwrap()).await;
+    assert_eq!((sweep.moved, sweep.quarantined), (0, 1));
+    let met = quarantine_views(&clinic.services, &operator())
+        .await
+        .unwrap();
+    assert_eq!(met[0].reason, QuarantineReason::WrittenAfterCompromise);
+    assert_eq!(
+        told_of_late_values(&clinic).await.as_deref(),
+        Some("1 value(s)")
+    );
+
+    // Nobody looked at it.
+    retry_quarantined(&clinic.services, &Retry::All, &operator())
+        .await
+        .unwrap();
+    let again = sweep_after(&clinic, sweep.id).await;
+    assert_eq!((again.moved, again.quarantined), (0, 1));
+    let named = Retry::Values(vec![met[0].id]);
+    retry_quarantined(&clinic.services, &named, &operator())
+        .await
+        .unwrap();
+    let last = sweep_after(&clinic, again.id).await;
+    assert_eq!((last.moved, last.quarantined), (1, 0));
+    engine.stop().await;
+    assert_eq!(told_of_late_values(&clinic).await, None);
+    let old = clinic.key_id(&phi(), 1).await;
+    assert_eq!(clinic.under(Found::Key(old)).await, 0);
+    clinic.assert_reads_back().await;
+}
+
+/// The completed sweep that follows a rotation.
+async fn sweep_after(clinic: &Deployment, rotation: Uuid) -> RotationView {
+    until("a sweep", async || {
         let sweep = clinic.rotation(&phi()).await?;
-        let completed = sweep.state == RotationState::Completed;
-        (sweep.kind == RotationKind::Sweep && completed).then_some(())
+        let is_over = sweep.id != rotation && sweep.state == RotationState::Completed;
+        (sweep.kind == RotationKind::Sweep && is_over).then_some(sweep)
+    })
+    .await
+}
+
+/// How many values the alert speaks of, if there is one.
+async fn told_of_late_values(clinic: &Deployment) -> Option<String> {
+    let alerts = alert_views(&clinic.services, &operator()).await.unwrap();
+    let late = |alert: &&AlertView| alert.kind == AlertKind::WrittenAfterCompromise;
+    let says = &alerts.iter().find(late)?.says;
+    says.split_once(" were")
+        .map(|(figure, _)| figure.to_owned())
+}
+
+/// The late pass moves what was encrypted in time and stored late; of what comes after it nobody knows who wrote it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_stored_late_is_moved_and_what_comes_after_the_late_pass_is_left() {
+    let clinic = standing_in(None, RotationKind::Switch).await;
+    let saved = sqlx::query_as("SELECT id, ssn FROM patients WHERE id < 3 ORDER BY id");
+    let saved: Vec<(i64, Vec<u8>)> = saved.fetch_all(&clinic.source).await.unwrap();
+    let put_back = async |id: usize| {
+        let restore = sqlx::query("UPDATE patients SET ssn = ? WHERE id = ?");
+        let restore = restore.bind(saved[id].1.clone()).bind(saved[id].0);
+        restore.execute(&clinic.source).await.unwrap();
+    };
+    // The pass after the late one waits for the test.
+    let hold = "CREATE TRIGGER hold AFTER UPDATE OF closed_at ON key BEGIN UPDATE rotation SET paused = 1; END";
+    clinic.in_store(hold).await;
+    let reported = report(&clinic, "phi/1").await;
+    let engine = Engine::start(&clinic.services);
+    clinic.reaches(&phi(), RotationState::Grace).await;
+    put_back(0).await;
+    until("the end of the late pass", async || {
+        let closed = "SELECT count(*) FROM key WHERE closed_at IS NOT NULL";
+        (clinic.count(closed).await > 0).then_some(())
     })
     .await;
     engine.stop().await;
-    let old = clinic.key_id(&phi(), 1).await;
-    assert_eq!(clinic.under(Found::Key(old)).await, 0);
+    put_back(1).await;
+    clinic.in_store("DROP TRIGGER hold").await;
+    clinic
+        .in_store("UPDATE rotation SET paused = 0, resend_at = 0")
+        .await;
+    let view = completes(&clinic, reported.rotation.unwrap()).await;
+    assert_eq!(view.quarantined, 1, "{view:#?}");
+    let met = quarantine_views(&clinic.services, &operator())
+        .await
+        .unwrap();
+    assert_eq!(met[0].reason, QuarantineReason::WrittenAfterCompromise);
+    assert_eq!(
+        told_of_late_values(&clinic).await.as_deref(),
+        Some("1 value(s)")
+    );
     clinic.assert_reads_back().await;
 }

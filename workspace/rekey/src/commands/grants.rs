@@ -43,17 +43,17 @@ pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
     }
     let has_broker = args.vhost.is_some() || app.places.vhost().is_some();
     for line in lines(&all, has_broker)? {
-        // As it is, whatever names are in it: it is for other programs.
+        // Not escaped, whatever names are in it, as other programs read it.
         output::bytes(format!("{line}\n").as_bytes())?;
     }
     Ok(Exit::Done)
 }
 
-/// By the kind of system, each part in its language, so that it can be pasted there.
+/// Part by part, each in the language of its system, so that it can be pasted there.
 fn lines(all: &[Rights], has_broker: bool) -> anyhow::Result<Vec<String>> {
     let mut lines = Vec::new();
     let mut part = |head: String, mut body: Vec<String>| {
-        // What several workers need is said once where they have one role.
+        // If several workers share a role, each right is printed once.
         let mut said = HashSet::new();
         body.retain(|line| said.insert(line.clone()));
         if !body.is_empty() {
@@ -101,7 +101,7 @@ fn lines(all: &[Rights], has_broker: bool) -> anyhow::Result<Vec<String>> {
     Ok(lines)
 }
 
-/// A line for each role, as the last one would take back what the others gave.
+/// One line for each role, as each of these commands replaces what earlier ones gave.
 fn permissions(all: &[Rights]) -> Vec<String> {
     let mut roles: Vec<&str> = all.iter().map(|one| one.role.as_str()).collect();
     roles.dedup();

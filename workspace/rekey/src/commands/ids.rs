@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::{app::App, exit::UsageError};
 
-/// Of an id, as much is enough where it is the only one that begins so.
+/// The fewest digits that are enough if only one id begins with them.
 const SHORTEST: usize = 6;
 /// Matches that are named.
 const MOST_NAMED: usize = 10;

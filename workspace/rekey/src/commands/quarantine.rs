@@ -50,7 +50,7 @@ pub struct Which {
     #[arg(long, value_name = "COLUMN")]
     column: Option<ColumnName>,
     /// Only for this reason: missing-key, unopened, wrong-context, other-keyring, not-ciphertext,
-    /// not-written or unreadable.
+    /// not-written, unreadable, never-active or written-after-compromise.
     #[arg(long)]
     reason: Option<QuarantineReason>,
     /// Only those that this rotation met last.

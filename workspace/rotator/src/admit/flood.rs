@@ -9,7 +9,7 @@ use rekey_operations::Requester;
 pub struct Flood {
     began: Instant,
     listed: HashMap<String, Share>,
-    /// All that nobody listed share one: there may be any number of them.
+    /// All users who are not listed share one, as there may be any number of them.
     strangers: Share,
 }
 

@@ -88,7 +88,7 @@ impl Live {
     }
 }
 
-/// Of a policy that was lowered since: longer than some grace periods.
+/// As under a policy that was lowered since: longer than some grace periods.
 const LEASE: TimeDelta = TimeDelta::hours(20);
 
 struct World {
@@ -156,7 +156,8 @@ impl World {
         }
     }
 
-    /// A lease that ended has ended, whatever the clock does after; one that lives lasts no longer for it.
+    /// A lease that ended stays ended, whatever the clock does next. A clock that goes back does not make a lease
+    /// longer.
     fn pass(&mut self, by: TimeDelta) {
         for by in [TimeDelta::zero(), by] {
             self.now += by;
@@ -295,7 +296,7 @@ impl World {
     }
 
     fn stale_write(&mut self) {
-        // Whatever state the rotation is in: who has a lease knows nothing of it.
+        // In any state of the rotation: a process with a lease does not know it.
         if let (Some(_), Some(primary @ 1..)) = (self.leases_end, self.primary()) {
             self.rows[primary - 1] += 1;
         }
@@ -385,7 +386,7 @@ impl World {
             Step::Restart => go(live, RotationState::Requested, None),
             Step::Switch => {
                 let standby = standby.unwrap();
-                // One that is compromised has stopped before.
+                // A compromised primary key has stopped already.
                 if let Some(primary) = primary {
                     self.keys[primary] =
                         self.keys[primary].become_state(KeyState::Inactive).unwrap();

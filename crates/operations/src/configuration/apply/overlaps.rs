@@ -1,4 +1,4 @@
-//! What no column shows alone: rows that two tables of the file would move, values bound to what moves.
+//! Conflicts that no single column shows: rows that two tables would move, and values bound to columns that move.
 
 use rekey_sources::TableShape;
 use rekey_store::{
@@ -9,9 +9,9 @@ use rekey_store::{
 use super::{Looked, Resolved};
 use crate::{Desired, OperationError, STORE_SOURCE, Services, sources::whereabouts::is_the_stores};
 
-/// A column that is declared twice would be moved by two plans and bound to two ids: a table under two
-/// names, or a partition or a table that inherits beside the table whose rows it holds too; in one source, or
-/// in two that are one database by other names.
+/// Refuses a column that is declared twice: two plans would move it, and it would be bound to two ids. It may be one
+/// table under two names, or a partition or inheriting table beside the table that holds its rows too, in one source or
+/// in two that are the same database.
 pub(super) fn refuse_twice(looked: &Looked<'_>) -> Result<(), OperationError> {
     let database = |one: &Resolved<'_>| looked.instances.get(one.source.name.as_str());
     for (at, later) in looked.resolved.iter().enumerate() {
@@ -33,7 +33,7 @@ pub(super) fn refuse_twice(looked: &Looked<'_>) -> Result<(), OperationError> {
     Ok(())
 }
 
-/// The same of a column that another source of the store has, of which the file says nothing any more.
+/// The same for a column of another source in the store that the file no longer names.
 pub(super) async fn refuse_protected(
     services: &Services,
     desired: &Desired,
@@ -70,8 +70,8 @@ pub(super) async fn refuse_protected(
     Ok(())
 }
 
-/// A value that is bound to a protected column opens no more once that one has moved. Asked of the
-/// store: a column that the file no longer names is protected all the same.
+/// Refuses bind columns that are protected: a value bound to one no longer opens once that one has moved. Asks the
+/// store, as a column that the file no longer names is still protected.
 pub(super) async fn refuse_moving_binds(
     unit: &Unit,
     resolved: &[Resolved<'_>],

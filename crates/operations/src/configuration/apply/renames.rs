@@ -1,4 +1,4 @@
-//! Columns that the file calls otherwise than the store: protected anew, their values would open under no id.
+//! Columns that the file names differently from the store: protected again, their values would open under no id.
 
 use rekey_domain::ColumnName;
 use rekey_sources::{Measure, SourceError};
@@ -66,7 +66,7 @@ impl Renames<'_> {
         Ok(())
     }
 
-    /// By what the catalogue says: two declarations of one column, one in the store and one in the file.
+    /// By the catalogue: whether a column of the store and one of the file are the same.
     async fn is_one_column(&self, old: &Protected) -> Result<bool, OperationError> {
         let shape = &self.new.shape;
         let in_table = |name| shape.column(name).map(|column| &column.name);
@@ -84,7 +84,7 @@ impl Renames<'_> {
         }
     }
 
-    /// Whether values there open under its id. Where our role may not read the column it was not ours.
+    /// Whether values there open under the old column's id. If our role may not read the column, it was not ours.
     async fn opens_as(&self, old: &Protected) -> Result<bool, OperationError> {
         let source = &self.looked.sources[self.new.source.name.as_str()];
         let at = ToOpen {

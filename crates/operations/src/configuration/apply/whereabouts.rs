@@ -1,5 +1,5 @@
-//! Protected tables that the file has elsewhere than the store. The same table under another name is
-//! followed; another one would leave its values to nobody, so it needs what a release needs.
+//! Protected tables that have another place in the file than in the store. The same table under another name is
+//! followed. Another table would leave the old values to nobody, so it needs what a release needs.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -22,11 +22,11 @@ use crate::{
     },
 };
 
-/// What was found of the places of protected tables, before anything is written.
+/// Where the protected tables were found, before anything is written.
 pub(super) struct Whereabouts {
     /// What the store said of them: table, URL of its source, relation.
     seen: Vec<(Uuid, String, String)>,
-    /// Keyrings of columns whose table is another from now on, and that table.
+    /// Keyrings of columns whose table is replaced by another one, with that table.
     left: Vec<(Uuid, String)>,
     /// What the databases of sources are known by.
     databases: HashMap<String, String>,
@@ -79,8 +79,8 @@ pub(super) async fn look(
 }
 
 impl Whereabouts {
-    /// Sees that what was looked at is still so, and that nothing works on what is left behind; held
-    /// until the unit ends.
+    /// Checks that nothing changed since the look and that nothing works on what is left behind; locked until the unit
+    /// ends.
     pub(super) async fn hold(&self, unit: &Unit, desired: &Desired) -> Result<(), OperationError> {
         let mut left = self.left.clone();
         left.sort();
@@ -115,7 +115,7 @@ async fn refuse_live_rotation(
     )))
 }
 
-/// The store is where it is: it was opened there.
+/// Without the store as a source: it is where it was opened.
 fn named(desired: &Desired) -> impl Iterator<Item = &SourceConfig> {
     let sources = desired.sources.iter();
     sources.filter(|source| source.name != STORE_SOURCE)
@@ -168,8 +168,8 @@ async fn there(
     })
 }
 
-/// The database that the file's is a physical clone of, if that still takes writes where the store says: a clone
-/// has its number, and the values that are left there would be nobody's.
+/// The original of which the file's database is a physical clone, if the original still takes writes where the store
+/// says. A clone has the same number, so values left in the original would be nobody's.
 async fn original(
     stored: &columns::Source,
     source: &SourceConfig,
@@ -181,7 +181,7 @@ async fn original(
     let Ok(there) = rekey_sources::open(&stored.url).await else {
         return Ok(None);
     };
-    // One with another number is no clone: a person said that the values are no longer its.
+    // A database with another number is no clone: a person accepted that the values are no longer there.
     let number = there.database_id().await?;
     let is_clone = (number.is_none() || number == here.database_id().await?)
         && there.instance().await? != here.instance().await?;
@@ -200,7 +200,7 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
-    /// Whether a table is another than it was, and nothing is left in the old one.
+    /// Whether a table was replaced by another one, and nothing is left in the old one.
     async fn is_another(&self, table: &[&Protected]) -> Result<bool, OperationError> {
         let stored = &table[0].table;
         match &self.there {
@@ -255,7 +255,7 @@ impl Look<'_> {
                 let relation = &stored.relation;
                 self.refuse_what_is_left(&**self.here, table, relation)
                     .await?;
-                // On SQLite a table of that name need not be the one that it was.
+                // On SQLite the old table may have been renamed, and this one may have its name now.
                 if wanted.shape.oid.is_none() {
                     self.refuse_others_like_it(table, &wanted.shape).await?;
                 }
@@ -269,8 +269,7 @@ impl Look<'_> {
         }
     }
 
-    /// Whether the table that it was is a part of the one that it is now, with its columns called as they were: no row
-    /// is left behind.
+    /// Whether the old table is now a part of the new one, with the same column names: then no row is left behind.
     async fn became_part(
         &self,
         table: &[&Protected],
@@ -291,7 +290,7 @@ impl Look<'_> {
         Ok(table.iter().filter(is_as_it_was).count() == table.len())
     }
 
-    /// A column that took the name of one that was protected, which still holds ciphertext.
+    /// Refuses a column that took the name of a protected one while that still holds ciphertext.
     async fn refuse_another_column(
         &self,
         table: &[&Protected],
@@ -319,7 +318,7 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// A column of the table that it was, which is called otherwise now and holds ciphertext.
+    /// Refuses a new table while a protected column of the old one was renamed there and still holds ciphertext.
     async fn refuse_renamed_there(&self, table: &[&Protected]) -> Result<(), OperationError> {
         for column in table {
             let Some(known) = &column.identity else {
@@ -340,7 +339,7 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// The columns that hold ciphertext of its keyring, and that neither were declared nor are in the file.
+    /// Columns with ciphertext of the column's keyring that are neither protected nor in the file.
     async fn left_beside(&self, column: &Protected) -> Result<Vec<String>, SourceError> {
         let its = self.resolved.iter();
         let its = its.filter(|one| one.source.name == column.source.name);
@@ -349,7 +348,7 @@ impl Look<'_> {
         strays::of_ours(here, &[column], &self.columns, &soon, &self.keys).await
     }
 
-    /// The column of this identity, if it holds ciphertext; whatever does beside, where the database knows none such.
+    /// The column of this identity, if it holds ciphertext. If the database knows no such column, any other that does.
     async fn left_of(
         &self,
         column: &Protected,
@@ -368,7 +367,7 @@ impl Look<'_> {
             .collect())
     }
 
-    /// A census of the old table, column by column.
+    /// Refuses while a census finds ciphertext in a column of the old table.
     async fn refuse_what_is_left(
         &self,
         source: &dyn Source,
@@ -390,8 +389,8 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// SQLite knows tables by their names only. One that is gone was renamed or dropped: it may have
-    /// become this one if there is no other table in the file that it could have.
+    /// SQLite knows tables only by name. One that is gone was renamed or dropped; it became this one only if no other
+    /// table in the file could be it.
     async fn refuse_others_like_it(
         &self,
         table: &[&Protected],
@@ -413,7 +412,7 @@ impl Look<'_> {
             let ours = |(found, _): &(Found, u64)| match found {
                 Found::Key(id) => self.keys.contains_key(id),
                 Found::NotCiphertext | Found::Empty => false,
-                // It may be.
+                // It may be one of ours.
                 Found::Unreadable => true,
             };
             if !sample.whole || sample.counts.iter().flatten().any(ours) {

@@ -45,7 +45,7 @@ struct Done {
 impl Case<'_> {
     /// Does it, and commits.
     pub async fn answer(self, response: Response) -> Result<Reported, OperationError> {
-        // Held before the audit log's head, as whoever takes it up holds it.
+        // Locked before the audit log's head, in the same order as when a person takes the incident up.
         let (incident, again) = self.incident().await?;
         let done = self.carry_out(response, incident).await?;
         let acted = done.state == Some(KeyState::Compromised) || done.rotation.is_some();
@@ -72,7 +72,7 @@ impl Case<'_> {
         Ok(reported)
     }
 
-    /// The incident of an earlier report that nobody has ended, or a new one; and whether it is the former.
+    /// The incident of an earlier report that is not resolved, or a new one; and whether it is an earlier one.
     async fn incident(&self) -> Result<(Uuid, bool), OperationError> {
         for earlier in incidents::of_key(self.unit.db(), self.key.id).await? {
             let earlier = incidents::lock(&self.unit, earlier.id).await?;
@@ -207,7 +207,8 @@ impl Case<'_> {
         })
     }
 
-    /// Nothing stands under a standby: it is never used, and a rotation that was about to waits for another.
+    /// Drops a standby. No values are under it, so it is never used, and a rotation that was about to use it waits for
+    /// another.
     async fn drop_standby(&self) -> Result<Done, OperationError> {
         let unit = &self.unit;
         if let Some(why) = self.held_for_a_person().await? {
@@ -245,13 +246,14 @@ impl Case<'_> {
         }))
     }
 
-    /// Why a person put it on hold, where a machine may not let it go on.
+    /// Why a person put the rotation on hold, if that keeps a machine from letting it go on.
     fn on_hold_by_a_person(&self, live: &Rotation) -> Option<String> {
         let because = live.paused_because.as_ref().filter(|_| live.paused)?;
         (is_machine(self.principal) && live.is_paused_by_a_person()).then(|| because.clone())
     }
 
-    /// Keeps a rotation on hold for why a person put it there, if one did. Gives what to say of it.
+    /// Puts the new rotation on hold for the reason why a person held the old one, if there is one. Returns a note on
+    /// that.
     async fn hold_on(
         &self,
         rotation: Uuid,

@@ -1,4 +1,4 @@
-//! Whether the KMS still opens what the store has: of each master key, one key has to.
+//! Whether the KMS still opens the store's keys: under each master key, one of them must open.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -20,8 +20,8 @@ pub(crate) struct Unopened {
     error: KmsError,
 }
 
-/// The master keys under which no key of the store opens. One that does is enough: a key that was
-/// altered by itself is found where it is used.
+/// The master keys under which no key of the store opens. One key that opens is enough: a single altered key is found
+/// when it is used.
 ///
 /// # Errors
 /// [`OperationError::Store`].
@@ -102,7 +102,7 @@ async fn open(
     })
 }
 
-/// Whether the next key may open all the same.
+/// Whether only this key failed, so that the next one may still open.
 fn is_of_the_key(error: &KmsError) -> bool {
     use KmsError::{ForeignMasterKey, NotWrappedKey, WrongContext};
     matches!(

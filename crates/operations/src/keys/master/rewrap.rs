@@ -84,8 +84,8 @@ impl<'a> Rewrapping<'a> {
         Ok(keys)
     }
 
-    /// One key. What passes by itself ends the work, as it would meet the next key too; a key of
-    /// which something is wrong is noted.
+    /// Handles one key. An error that passes by itself ends the work, as the next key would meet it too; an error of
+    /// the key itself is noted.
     async fn handle(&mut self, key: &StoredKey, master_key: &str) -> Result<(), OperationError> {
         match self.rewrap(key, master_key).await {
             Ok(()) => self.rewrapped += 1,
@@ -113,7 +113,7 @@ impl<'a> Rewrapping<'a> {
                 new.master_key
             )));
         }
-        // Once replaced, the old wrapped material is gone: what opens now is what will open then.
+        // Once replaced, the old wrapped material is gone, so what replaces it must open now.
         let material = kms.decrypt(&new.wrapped, &context).await?;
         let expected = CheckValue::try_from(key.check_value.as_slice());
         if !expected.is_ok_and(|expected| expected.matches(&material)) {

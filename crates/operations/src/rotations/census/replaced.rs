@@ -1,5 +1,5 @@
-//! A table or column on SQLite that may not be what it was, as the schema has changed: nothing is another by it, or
-//! another has the name now and ciphertext is left elsewhere in the file.
+//! SQLite tables and columns after a change of the schema, which makes each look like another: either nothing else
+//! changed, or another table has the name now and ciphertext is elsewhere in the file.
 
 use std::collections::HashMap;
 
@@ -16,8 +16,8 @@ use crate::{
 /// At most so many places are named.
 const NAMED: usize = 5;
 
-/// A census of columns as what they are known by, or as what they are after a look; the schema may change again
-/// while that lasts.
+/// A census of columns with their known identities, or with those found by a look. Looks again if the schema changes
+/// meanwhile.
 pub(super) async fn counted_as_known(
     services: &Services,
     columns: &[&Protected],
@@ -37,18 +37,19 @@ pub(super) async fn counted_as_known(
     Ok(counted(source, relation, wanted, Some(to_show)).await?)
 }
 
-/// What the columns are known by from now on, if no ciphertext of ours is left elsewhere. Taken before the
-/// look: who changes the table again is found out by the census.
+/// The new identities of the columns, if no ciphertext of ours is elsewhere. They are read before the look, so that the
+/// census notices a table that changes again.
 ///
 /// # Errors
-/// The error that it was found out by, with where ciphertext is left.
+/// The given error, with the places where ciphertext is left.
 pub(crate) async fn look(
     services: &Services,
     columns: &[&Protected],
     source: &dyn Source,
     error: SourceError,
 ) -> Result<Vec<Option<String>>, OperationError> {
-    // PostgreSQL knows columns by numbers that it gives once. Its other columns our role need not be able to read.
+    // PostgreSQL numbers columns for good, so they were really replaced; and our role need not be able to read the
+    // others.
     if !columns[0].source.url.starts_with("sqlite") {
         return Err(error.into());
     }

@@ -12,7 +12,7 @@ use crate::sources::look::note_error;
 const NAMED: usize = 20;
 
 impl Look<'_> {
-    /// Every other column of a source whose text could hold some.
+    /// Looks at every other column of a source whose text could contain ciphertext.
     pub(super) async fn in_texts(
         &mut self,
         source_name: &str,

@@ -1,7 +1,7 @@
-//! What a rename would leave behind: ciphertext where the column was, and where else it may have gone to.
+//! What a rename would leave behind: ciphertext in the column's old place, and in other places where it may be.
 //!
-//! A copy of some rows opens under the new name as well as the column itself. So unless the old place is
-//! the new one, no other column may hold ciphertext of ours that is nobody's.
+//! A copy of some rows opens under the new name just as the column itself does. So unless the old place is the new one,
+//! no other column may hold ciphertext of ours that no protected column covers.
 
 use rekey_sources::{Measure, SourceError, TableShape};
 use rekey_store::columns::Protected;
@@ -29,9 +29,9 @@ enum Old {
     Elsewhere,
 }
 
-/// Refuses a rename that leaves ciphertext to nobody. Gives the columns that were not looked at, as our role
-/// may not read them: of the same table only, where a column that opens is the one that was renamed. Where the
-/// table is another, what cannot be read may be the column itself, and is refused.
+/// Refuses a rename that would leave ciphertext that no protected column covers. Returns the columns that our role may
+/// not read, so that nobody looked at them. That is accepted only within the same table, where a column that opens is
+/// the renamed one. In another table an unreadable column may be the renamed one itself, so the rename is refused.
 pub(super) async fn refuse(
     services: &Services,
     all: &[Protected],
@@ -143,8 +143,8 @@ async fn refuse_what_is_left(
     ))
 }
 
-/// Whether a column is another protected one that was renamed, too, and is followed next: its values open under
-/// that one's id, and under this one's not.
+/// Whether a stray column is another protected column that was renamed too and will be followed next: its values open
+/// under that column's id and not under this one's.
 async fn is_anothers(
     services: &Services,
     column: &Protected,
@@ -157,7 +157,7 @@ async fn is_anothers(
     }
     let shape = match now.source.describe(&stray.relation).await {
         Ok(shape) => shape,
-        // What cannot be protected is no protected column.
+        // A column that cannot be protected is not a protected one.
         Err(error) if error.is_of_every_row() => return Ok(false),
         Err(error) => return Err(error.into()),
     };
@@ -193,7 +193,7 @@ async fn opened(
     let (source, relation) = (&*now.source, &stray.relation);
     let opened = open_values(services, source, relation, &[as_its], Measure::Estimate).await;
     match opened.stopped {
-        // Without rows of its own, or the columns that bind it, it is another.
+        // A table without rows of its own, or without the bind columns, is another one.
         Some(OperationError::Source(error)) if error.is_of_every_row() => Ok(0),
         Some(error) => Err(error),
         None => Ok(opened.columns.iter().map(|opening| opening.opened).sum()),

@@ -33,8 +33,8 @@ const STATISTICS: &str = "SELECT c.oid, s.attname::text, s.null_frac::float8, s.
  JOIN pg_catalog.pg_stats s ON s.schemaname = n.nspname AND s.tablename = c.relname \
  WHERE c.relkind = 'r' AND NOT s.inherited";
 
-/// An index depends on the columns of its expressions and of its condition too. One that belongs to
-/// an index of the whole is not listed beside it.
+/// An index also depends on the columns of its expressions and its condition. A partition's index that belongs to an
+/// index of the whole table is not listed beside it.
 const INDEXES: &str = "SELECT DISTINCT a.attname::text, pg_catalog.quote_ident(c.relname::text) \
  FROM tree JOIN pg_catalog.pg_index x ON x.indrelid = tree.oid \
  JOIN pg_catalog.pg_class c ON c.oid = x.indexrelid \

@@ -30,6 +30,7 @@ pub struct Model {
     pub reported_at: Option<DateTimeUtc>,
     pub compromised_since: Option<DateTimeUtc>,
     pub emptied_at: Option<DateTimeUtc>,
+    pub closed_at: Option<DateTimeUtc>,
 }
 
 /// No relations: queries name what they join.

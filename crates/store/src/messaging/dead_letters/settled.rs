@@ -60,7 +60,7 @@ pub(super) async fn stands_now(
     Ok(rotation.map(Rotation::from).as_ref().map(stands))
 }
 
-/// By what changes when a rotation goes on.
+/// In a text that changes when the rotation goes on.
 fn stands(rotation: &Rotation) -> String {
     let (state, part) = (rotation.state, rotation.plan_part.as_ref());
     let plan = (rotation.planned, rotation.plan_table, rotation.plan_after);
@@ -69,8 +69,8 @@ fn stands(rotation: &Rotation) -> String {
     format!("{state} {turn:?} {plan:?} {part:?}")
 }
 
-/// Is done with letters whose batch was done, and with those whose rotation went on or is over. What is
-/// about no rotation, or nobody can read, waits for a person. Answers how many it is done with.
+/// Dismisses letters whose batch is done, or whose rotation went on or is over. Letters about no rotation, or that
+/// nobody can read, wait for a person. Returns how many were dismissed.
 ///
 /// # Errors
 /// [`StoreError`] of the database.

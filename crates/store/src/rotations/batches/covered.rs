@@ -40,8 +40,8 @@ struct Group {
     ended: Option<DateTimeUtc>,
 }
 
-/// The parts of a table that the current pass read from end to end, each in the form it was read in last. Blocks that no range holds are no pass
-/// over them; rowids have gaps.
+/// The parts of a table that the current pass read from end to end, each in the form it was read in last. Every block
+/// must be in a range; rowids may have gaps.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
@@ -95,8 +95,8 @@ impl Group {
     }
 }
 
-/// Plans again what turned out to be void in the current pass, of a part that is there in that form after
-/// all: it was away for a while. Tells whether there was any.
+/// Plans again the void ranges of a part in the current pass, as the part is there in that form after all: it was only
+/// away for a while. Returns whether there were any.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
@@ -134,7 +134,7 @@ pub async fn void_parts(
     Ok(super::parts_found(void.into_tuple().all(db).await?).collect())
 }
 
-/// What is void in the current pass, of a part in this form.
+/// The void ranges of a part in this form, in the current pass.
 fn void(rotation: &Rotation, table: Uuid, part: &PartId) -> Condition {
     super::of_pass(rotation, BatchState::Void)
         .add(batch::Column::TableId.eq(table))

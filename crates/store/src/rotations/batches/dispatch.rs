@@ -87,8 +87,7 @@ enum InFlight {
     Paused(String),
 }
 
-/// How many batches may be in flight. Where it is time for a person to look, the rotation is on hold
-/// from now on, and this is why.
+/// How many batches may be in flight. When a canary is done, puts the rotation on hold and says why.
 async fn may_be_in_flight(
     unit: &Unit,
     rotation: &Locked,

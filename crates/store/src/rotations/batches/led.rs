@@ -29,7 +29,7 @@ pub async fn led(
         .await?)
 }
 
-/// Has what `leader` leads and what is still to be done sent by itself.
+/// Has the batches that `leader` leads and that are not done yet sent alone.
 ///
 /// # Errors
 /// [`StoreError`] of the database.

@@ -25,6 +25,8 @@ pub struct Model {
     pub resolved_at: Option<DateTimeUtc>,
     pub row_name: Option<Vec<u8>>,
     pub detail: Option<String>,
+    pub word: Option<String>,
+    pub released_at: Option<DateTimeUtc>,
 }
 
 /// No relations: queries name what they join.

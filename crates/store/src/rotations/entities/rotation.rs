@@ -54,6 +54,7 @@ pub struct Model {
     pub stood_out: Option<bool>,
     pub unknown_keys_accepted: Option<bool>,
     pub incident_id: Option<Uuid>,
+    pub late_pass: Option<i32>,
 }
 
 /// No relations: queries name what they join.

@@ -1,4 +1,5 @@
-//! `encrypt --ndjson` and `decrypt --ndjson`: a JSON object a line in, a result or an error a line out, in bounded memory.
+//! `encrypt --ndjson` and `decrypt --ndjson`: a JSON object a line in, a result or an error a line out, in bounded
+//! memory.
 
 use std::io::{self, BufRead, ErrorKind, Read, Write};
 
@@ -78,7 +79,7 @@ pub async fn run(work: Work, app: &App) -> anyhow::Result<Exit> {
         if number.is_multiple_of(REPORT_EVERY) {
             client.flush().await?;
         }
-        // Who waits for an answer before the next line gets it.
+        // Answers are flushed when the input pauses, as its writer may wait for them.
         if reader.buffer().is_empty() {
             writer.flush()?;
         }
@@ -207,8 +208,8 @@ fn binds_of(said: &Value) -> anyhow::Result<Vec<BindValue>> {
     values.iter().map(bind_of).collect()
 }
 
-/// JSON's type is the type of what is given; what JSON has no type for is an object that says it. The
-/// type of the column that is bound to decides what it is then.
+/// A JSON value by its own type; a value that JSON has no type for is an object that names the type. The bind column's
+/// type decides what it becomes.
 fn bind_of(value: &Value) -> anyhow::Result<BindValue> {
     let found = match value {
         Value::String(text) => return Ok(BindValue::Text(text.clone())),
@@ -244,7 +245,7 @@ fn said_bind(said: &Map<String, Value>) -> anyhow::Result<BindValue> {
     }
 }
 
-/// Whether every further line would fail like this one: what it says is not of its value.
+/// Whether every further line would fail too, as the error is not about this value.
 fn ends_all(error: &anyhow::Error) -> bool {
     match error.downcast_ref::<ClientError>() {
         Some(

@@ -91,8 +91,8 @@ pub async fn decrypt(args: &Args, app: &App) -> anyhow::Result<Exit> {
 }
 
 impl Args {
-    /// The column of the one value; `None` where there are many. Said before anything is typed: the
-    /// column is there, and as many values as it is bound to.
+    /// The column of the single value; `None` if there are many values. Checks before anything is typed that the column
+    /// exists and that the number of bind values fits.
     async fn one(&self, app: &App) -> anyhow::Result<Option<String>> {
         authorise(&app.principal, Action::UseKeys)?;
         let Some(column) = &self.column else {
@@ -117,7 +117,7 @@ impl Args {
     }
 }
 
-/// Ciphertext begins with byte 1, which base64 has not: each says by itself which it is.
+/// Ciphertext begins with byte 1, which base64 does not contain, so the input shows whether it is bytes or base64.
 pub fn ciphertext(bytes: Zeroizing<Vec<u8>>, what: &str) -> Result<Vec<u8>, UsageError> {
     if Ciphertext::parse(&bytes).is_ok() {
         return Ok(bytes.to_vec());

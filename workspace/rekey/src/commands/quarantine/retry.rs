@@ -16,7 +16,8 @@ use crate::{
 /// What `retry` takes; without anything all values are tried again.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Only these values, and what else of the keyring stands in their tables.
+    /// Only these values, and what else of the keyring stands in their tables. What was written after its key was
+    /// compromised is moved only where it is named here.
     ids: Vec<Id>,
     /// Only those of this keyring, such as phi.
     #[arg(long, conflicts_with_all = ["column", "ids"])]

@@ -19,7 +19,7 @@ use crate::{
 };
 
 const POLL: Duration = Duration::from_millis(500);
-/// What a rotation waits for longer than this is said where no bar shows it.
+/// Without a progress bar, waits that are longer than this are reported.
 const WORTH_A_NOTE: Duration = Duration::from_secs(5);
 /// A reason may have figures in it that change.
 const MOST_NOTES: usize = 20;
@@ -110,7 +110,7 @@ async fn look(
     }
 }
 
-/// What was said of why the rotation waits: what lasts is said, and not each second anew.
+/// Reports why the rotation waits: only what lasts, and not every second again.
 #[derive(Default)]
 struct Notes {
     waits_since: Option<Instant>,
