@@ -23,7 +23,7 @@ pub use incidents::{
 };
 pub use io_words::io_words;
 pub use keys::{
-    encrypt_lease::{EncryptLease, leases_end},
+    encrypt_lease::{EncryptLease, KEY_SETTLES, leases_end},
     key::{BackupProof, KeyError, KeyState},
     keyring::{Algorithm, BackupPolicy, KeyringPolicy, OnCompromise, Purpose},
     names::{KeyId, KeyName, KeyRef, KeyringName, NameError},

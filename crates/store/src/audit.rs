@@ -21,6 +21,7 @@ use crate::{
     StoreError, Unit,
     audit::entities::{audit_detail, audit_entry, audit_head},
     database::stored::Text,
+    keys,
 };
 
 impl AuditEntry {
@@ -88,8 +89,13 @@ impl AuditPen {
     ///
     /// # Errors
     /// [`StoreError::Audit`] when details cannot be sealed. No audit record, no operation (rule 8).
+    /// [`StoreError::Stale`] when another AUDIT key took the place of the pen's since the pen was made: whoever replaces
+    /// it appends an entry too, so under the lock of the head this one comes before that or is refused.
     pub async fn append(&self, unit: &Unit, record: Record<'_>) -> Result<(), StoreError> {
         let head = lock_head(unit).await?;
+        if let Some(key) = &self.key {
+            keys::refuse_replaced(unit, key.id()).await?;
+        }
         let sequence = head.sequence + 1;
         let salted = match self.key {
             Some(_) => {
@@ -270,19 +276,37 @@ pub async fn head(db: &impl ConnectionTrait) -> Result<Option<(i64, Vec<u8>)>, S
 
 #[cfg(test)]
 mod tests {
-    use rekey_domain::{Algorithm, KeyId};
+    use rekey_domain::{Algorithm, BackupProof, KeyId, KeyringPolicy};
     use rekey_envelope::KeyMaterial;
     use sea_orm::sea_query::{Expr, ExprTrait};
 
     use super::*;
     use crate::{
         Store,
-        database::test_store::{Kind, TestStore},
+        database::test_store::{Kind, TestStore, new_key},
+        keys::keyrings::{self, Keyring},
     };
 
-    fn pen() -> AuditPen {
+    /// A pen with the primary key of a keyring that is made for it.
+    async fn pen(store: &TestStore) -> AuditPen {
+        let keyring = store.keyring("audit").await;
+        let unit = store.unit().await;
+        make_primary(&unit, &keyring, 1).await;
+        unit.commit().await.unwrap();
+        pen_with(1)
+    }
+
+    async fn make_primary(unit: &Unit, keyring: &Keyring, id: u32) {
+        let keyring = keyrings::by_id(unit.db(), keyring.id).await.unwrap();
+        let key = keys::insert_standby(unit, keyring.id, new_key(id)).await;
+        let (policy, proof) = (KeyringPolicy::default(), Some(BackupProof::NotRequired));
+        let switched = keys::switch(unit, &keyring, &key.unwrap(), &policy, proof).await;
+        switched.unwrap();
+    }
+
+    fn pen_with(key: u32) -> AuditPen {
         let material = KeyMaterial::generate();
-        let key = DataKey::new(KeyId::new(1), Algorithm::Aes256Gcm, &material).unwrap();
+        let key = DataKey::new(KeyId::new(key), Algorithm::Aes256Gcm, &material).unwrap();
         AuditPen::new(Arc::new(key), Principal::os("ana", "clinic"))
     }
 
@@ -300,7 +324,7 @@ mod tests {
 
     async fn written(kind: Kind, entries: i64) -> TestStore {
         let store = TestStore::new(kind).await;
-        let pen = pen();
+        let pen = pen(&store).await;
         for entry in 1..=entries {
             write(&store, &pen, &format!("phi/{entry}")).await;
         }
@@ -319,6 +343,34 @@ mod tests {
             last = (entry.sequence, entry.hash);
         }
         (broken, head(store.db()).await.unwrap() == Some(last))
+    }
+
+    /// Whoever stood still between taking the pen and writing with it; the key's last lease, and the count of what stands
+    /// under it, may be over by then.
+    #[tokio::test]
+    async fn a_pen_whose_key_was_replaced_writes_nothing_but_in_the_unit_that_replaces_it() {
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let before = pen(&store).await;
+            let keyring = keyrings::all(store.db()).await.unwrap().remove(0);
+            let record = || Record {
+                action: Action::KeyActivated,
+                subject: "audit/2",
+                outcome: "done",
+                details: json!({}),
+            };
+            let unit = store.unit().await;
+            make_primary(&unit, &keyring, 2).await;
+            before.append(&unit, record()).await.unwrap();
+            unit.commit().await.unwrap();
+
+            let unit = store.unit().await;
+            let late = before.append(&unit, record()).await;
+            assert!(matches!(late, Err(StoreError::Stale { .. })), "{late:?}");
+            drop(unit);
+            write(&store, &pen_with(2), "phi/1").await;
+            assert_eq!(broken(&store).await, (vec![], true));
+        }
     }
 
     #[tokio::test]
@@ -387,7 +439,7 @@ mod tests {
     async fn what_was_rolled_back_leaves_no_gap() {
         for kind in Kind::BOTH {
             let store = written(kind, 2).await;
-            let pen = pen();
+            let pen = pen_with(1);
             let unit = store.unit().await;
             let record = Record {
                 action: Action::KeyCreated,
@@ -407,9 +459,10 @@ mod tests {
     async fn writers_at_work_together_make_one_chain() {
         for kind in Kind::BOTH {
             let store = TestStore::new(kind).await;
+            pen(&store).await;
             let writers = [store.clone(), store.clone(), store.another().await];
             let writers = writers.map(|store| {
-                let pen = pen();
+                let pen = pen_with(1);
                 tokio::spawn(async move {
                     for _ in 0..10 {
                         write(&store, &pen, "phi/1").await;
@@ -429,7 +482,7 @@ mod tests {
         for kind in Kind::BOTH {
             let store = TestStore::new(kind).await;
             let elsewhere = store.another().await;
-            let pen = pen();
+            let pen = pen(&store).await;
             for _ in 0..4 {
                 forget_everything(&store).await;
                 let here = write(&store, &pen, "phi/1");

@@ -9,13 +9,14 @@ use std::{collections::HashSet, ops::Deref, time::Duration};
 
 use chrono::{DateTime, Utc};
 use rekey_domain::{
-    Algorithm, BackupProof, KeyId, KeyName, KeyState, KeyringPolicy, UsageBlock, take_block,
+    Algorithm, BackupProof, KEY_SETTLES, KeyId, KeyName, KeyState, KeyringPolicy, UsageBlock,
+    take_block,
 };
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::Set,
-    ColumnTrait, ConnectionTrait, DerivePartialModel, EntityTrait, QueryFilter, QueryOrder,
-    QuerySelect,
+    ColumnTrait, ConnectionTrait, DbBackend, DerivePartialModel, EntityTrait, QueryFilter,
+    QueryOrder, QuerySelect,
     sea_query::{Expr, ExprTrait, LockType},
 };
 use uuid::Uuid;
@@ -196,6 +197,12 @@ impl From<key::Model> for StoredKey {
 }
 
 impl Key {
+    /// Until when nothing is encrypted under it, for a failover may still lose it; none: a SQLite store has no replicas.
+    pub fn settles_at(&self, db: &impl ConnectionTrait) -> Option<DateTime<Utc>> {
+        let has_replicas = db.get_database_backend() == DbBackend::Postgres;
+        has_replicas.then(|| self.created_at + KEY_SETTLES)
+    }
+
     /// Its name for people.
     pub fn name(&self, keyring: &Keyring) -> KeyName {
         KeyName {
@@ -214,6 +221,22 @@ pub async fn of_keyring(db: &impl ConnectionTrait, keyring: Uuid) -> Result<Vec<
     let keys = keys.order_by_asc(key::Column::Version);
     let keys = keys.into_partial_model::<KeyRow>().all(db).await?;
     Ok(keys.into_iter().map(Key::from).collect())
+}
+
+/// Refuses what was sealed under a key that was replaced since, in another unit than this.
+///
+/// # Errors
+/// [`StoreError::Stale`] where it was; sealed anew it goes through.
+pub async fn refuse_replaced(unit: &Unit, id: KeyId) -> Result<(), StoreError> {
+    let key = find(unit.db(), id).await?;
+    let holds = |key: &Key| {
+        key.state == KeyState::Active || key.deactivated_at.is_some_and(|at| at == unit.now())
+    };
+    if key.as_ref().is_some_and(holds) {
+        return Ok(());
+    }
+    let what = format!("key {id}, under which this was sealed,");
+    Err(StoreError::Stale { what })
 }
 
 /// The same, to be unwrapped.

@@ -226,6 +226,7 @@ impl ReEncryptBatch {
         let now = rotations::lock(&unit, rotation.id).await?;
         // A later pass or rotation reads the same rows, and what it says of them counts.
         if now.pass == rotation.pass && now.state != RotationState::Superseded {
+            quarantine::refuse_late_names(&unit, &left).await?;
             for value in left {
                 quarantine::add(&unit, rotation, value).await?;
             }

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use rekey_client::ClientError;
+use rekey_client::{ClientError, LeaseError};
 use rekey_domain::{BindValue, KeyId, KeyState, KeyringName, QuarantineReason};
 use rekey_envelope::{DataKey, associated_data};
 use rekey_operations::{OperationError, Services};
@@ -180,11 +180,17 @@ pub async fn re_encrypt(
     // Drawn before the first encryption, and refused when the key is no longer primary or the lease
     // to encrypt is over (rule 8).
     let keyring = work.keys.keyring.clone();
-    let target = work
+    let asked = work
         .services
         .client
-        .encryption_key(&keyring, to_move.values)
-        .await?;
+        .encryption_key(&keyring, to_move.values);
+    let target = match asked.await {
+        // It was reported, and the rotation superseded: whoever looks again sees that.
+        Err(ClientError::Lease(LeaseError::Compromised { .. } | LeaseError::NoPrimary { .. })) => {
+            return Err(not_primary(work));
+        }
+        asked => asked?,
+    };
     // A lease that ends now may be for the key before.
     if target.id() != work.target {
         return Err(not_primary(work));

@@ -27,14 +27,15 @@ pub async fn gather(
     rotation: &Rotation,
     leases_end: Option<DateTime<Utc>>,
 ) -> Result<Facts, StoreError> {
-    let standby = keys::standby(db, rotation.keyring_id)
-        .await?
-        .map(|key| key.id);
+    let standby = keys::standby(db, rotation.keyring_id).await?;
+    let standby_settles_at = standby.as_ref().and_then(|key| key.settles_at(db));
+    let standby = standby.map(|key| key.id);
     let distributing = rotation.state == RotationState::Distributing;
     let unfinished = progress::unfinished(db, rotation).await?;
     Ok(Facts {
         // What was distributed is what may become primary, and nothing else.
         standby_ready: standby.is_some() && (!distributing || standby == rotation.target_key_id),
+        standby_settles_at,
         planned: rotation.planned,
         open_batches: unfinished.open(),
         failed_batches: unfinished.failed,

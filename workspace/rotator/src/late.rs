@@ -2,9 +2,14 @@
 
 use std::collections::HashMap;
 
-use rekey_domain::RotationState;
+use rekey_domain::{AlertKind, RotationState};
 use rekey_operations::OperationError;
-use rekey_store::{Unit, columns::Protected, keys};
+use rekey_store::{
+    StoreError, Unit, alerts,
+    columns::Protected,
+    keyrings::Keyring,
+    keys::{self, Key},
+};
 use uuid::Uuid;
 
 use crate::{advance::Advance, facts, plan, proof};
@@ -77,6 +82,20 @@ pub async fn end(advance: &Advance<'_>, columns: &[Protected]) -> Result<End, Op
         true => End::NotYet,
         false => End::Closes,
     })
+}
+
+/// Hands a compromised key out again that was empty and is not any more, as after a restore, and takes back that it may
+/// be destroyed.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn come_back(unit: &Unit, keyring: &Keyring, key: &Key) -> Result<(), StoreError> {
+    if key.emptied_at.is_none() {
+        return Ok(());
+    }
+    keys::no_longer_empty(unit, key).await?;
+    let name = key.name(keyring).to_string();
+    alerts::clear(unit, AlertKind::KeyMayBeDestroyed, &name).await
 }
 
 /// Closes the compromised keys of the keyring, where the rotation went over all that it protects.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rekey_domain::{AlertKind, Principal, RotationReason, RotationState, worth_a_sweep};
+use rekey_domain::{Principal, RotationReason, RotationState, worth_a_sweep};
 use rekey_messages::StragglersWanted;
 use rekey_operations::{OperationError, Services, Stragglers, look_for_stragglers, sweep};
 use rekey_runtime::{
@@ -12,7 +12,7 @@ use rekey_runtime::{
     leased::{self, Ended},
 };
 use rekey_store::{
-    Unit, alerts,
+    Unit,
     audit::{self, Record},
     keyrings::{self, Keyring},
     keys::{self, Key},
@@ -20,6 +20,8 @@ use rekey_store::{
     stragglers::{self, Findings},
 };
 use serde_json::json;
+
+use crate::late;
 
 /// Another rotator looks.
 const BUSY: Duration = Duration::from_secs(30);
@@ -127,13 +129,8 @@ async fn come_back(
 ) -> Result<(), OperationError> {
     let keys = keys::of_keyring(unit.db(), keyring.id).await?;
     let under = |key: &Key| found.below.keys().any(|(_, id)| *id == key.id);
-    for key in keys
-        .iter()
-        .filter(|key| key.emptied_at.is_some() && under(key))
-    {
-        keys::no_longer_empty(unit, key).await?;
-        let name = key.name(keyring).to_string();
-        alerts::clear(unit, AlertKind::KeyMayBeDestroyed, &name).await?;
+    for key in keys.iter().filter(|key| under(key)) {
+        late::come_back(unit, keyring, key).await?;
     }
     Ok(())
 }

@@ -164,13 +164,11 @@ pub async fn complete(advance: &Advance<'_>) -> Result<(), OperationError> {
     Ok(())
 }
 
-/// Raises alerts by the last census of all columns: for keys that no value of ours should be under. It also counted
-/// what is in quarantine.
+/// Raises and clears alerts by the last census: for keys that no value of ours should be under. It also counted what is
+/// in quarantine. That nothing is left is known only where all columns were counted.
 async fn tell_of_keys(unit: &Unit, advance: &Advance<'_>) -> Result<(), OperationError> {
     let (rotation, keyring) = (&advance.rotation, &advance.keyring);
-    if rotation.sweep_columns.is_some() {
-        return Ok(());
-    }
+    let of_all = rotation.sweep_columns.is_none();
     let counted = census::of_pass(unit.db(), rotation.id, rotation.pass).await?;
     // Of a keyring that protects nothing nothing was counted.
     if counted.is_empty() {
@@ -184,18 +182,19 @@ async fn tell_of_keys(unit: &Unit, advance: &Advance<'_>) -> Result<(), Operatio
         let name = key.name(keyring).to_string();
         let incident = rotation.incident_id;
         match (key.activated_at, values) {
-            (None, 0) => alerts::clear(unit, AlertKind::NeverActive, &name).await?,
+            (None, 0) if of_all => alerts::clear(unit, AlertKind::NeverActive, &name).await?,
+            (None, 0) => {}
             (None, _) => {
                 alerts::raise(unit, AlertKind::NeverActive, &name, incident, values).await?;
             }
-            _ => {}
-        }
-        // It is read by nobody much longer, and may be destroyed.
-        let is_empty =
-            key.state == KeyState::Compromised && key.activated_at.is_some() && values == 0;
-        if is_empty && key.emptied_at.is_none() {
-            keys::note_emptied(unit, &key).await?;
-            alerts::raise(unit, AlertKind::KeyMayBeDestroyed, &name, incident, 0).await?;
+            _ if key.state != KeyState::Compromised => {}
+            // It is read by nobody much longer, and may be destroyed.
+            (_, 0) if of_all && key.emptied_at.is_none() => {
+                keys::note_emptied(unit, &key).await?;
+                alerts::raise(unit, AlertKind::KeyMayBeDestroyed, &name, incident, 0).await?;
+            }
+            (_, 0) => {}
+            _ => late::come_back(unit, keyring, &key).await?,
         }
     }
     Ok(())

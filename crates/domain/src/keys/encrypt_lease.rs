@@ -35,6 +35,10 @@ impl EncryptLease {
     }
 }
 
+/// How old a key has to be before anything is encrypted under it, where the store has replicas: a failover that loses the
+/// last seconds would lose the key too, and with it whatever stands under it.
+pub const KEY_SETTLES: Duration = Duration::from_secs(10);
+
 /// The latest time, by the store's clock, at which a process may still start an encryption under a replaced key.
 ///
 /// The store already showed the key as replaced at `seen_replaced`, so every lease under it was requested earlier, and

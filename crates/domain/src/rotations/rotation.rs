@@ -7,6 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString};
 
+use crate::KEY_SETTLES;
+
 /// The times a rotation waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timing {
@@ -203,6 +205,8 @@ pub struct PassCensus {
 pub struct Facts {
     /// The keyring has a standby key that may become primary.
     pub standby_ready: bool,
+    /// Until when the standby is too young to be used, where the store has replicas that may not have it yet.
+    pub standby_settles_at: Option<DateTime<Utc>>,
     /// All ranges of the current pass are planned.
     pub planned: bool,
     /// Batches of the current pass that are planned or in flight.
@@ -287,7 +291,11 @@ pub fn next_step(rotation: &Rotation, facts: &Facts, timing: &Timing, now: DateT
     };
     let leased = facts.leases_end.filter(|end| now < *end);
     match rotation.state {
-        RotationState::Requested if facts.standby_ready && rotation.emergency => Step::Switch,
+        RotationState::Requested if facts.standby_ready && rotation.emergency => {
+            let settles = facts.standby_settles_at.map(|at| at.min(now + KEY_SETTLES));
+            let settles = settles.filter(|at| now < *at);
+            settles.map_or(Step::Switch, Step::WaitUntil)
+        }
         RotationState::Requested if facts.standby_ready => Step::Distribute {
             until: now + timing.keyset_max_age,
         },

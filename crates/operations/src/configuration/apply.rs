@@ -96,8 +96,9 @@ pub async fn apply(
     if changes.is_empty() && !noted {
         return Ok(changes);
     }
-    let pen = services.pen(principal).await?;
+    // It may count a table, which takes long: the pen is taken after it.
     let whereabouts = whereabouts::look(services, desired, &looked).await?;
+    let pen = services.pen(principal).await?;
     let unit = services.store.begin().await?;
     let written = write(&unit, desired, &looked.resolved, &whereabouts).await?;
     let Written {

@@ -7,7 +7,7 @@ mod view;
 
 use rekey_domain::{KeyName, Principal};
 use rekey_store::{
-    audit::{self, AuditPen, Record},
+    audit::{self, Record},
     keys,
 };
 use serde::Serialize;
@@ -93,14 +93,13 @@ async fn begin(
 ) -> Result<(String, bool), OperationError> {
     let current = services.kms.describe().await?.id;
     let make = start == StartWith::NewMasterKey || !is_cut_short(services, &current).await?;
-    let pen = services.pen(principal).await?;
     let started = Record {
         action: audit::Action::MasterKeyRotationStarted,
         subject: &current,
         outcome: "done",
         details: json!({ "new_master_key": make }),
     };
-    append(services, &pen, started).await?;
+    append(services, started, principal).await?;
     if !make {
         return Ok((current, false));
     }
@@ -111,7 +110,7 @@ async fn begin(
         outcome: "done",
         details: json!({ "before": current, "provider": new.provider }),
     };
-    append(services, &pen, created).await?;
+    append(services, created, principal).await?;
     Ok((new.id, true))
 }
 
@@ -138,14 +137,15 @@ async fn record_end(
         },
         details: json!({ "rewrapped": rotation.rewrapped, "failed": rotation.failed }),
     };
-    append(services, &services.pen(principal).await?, ended).await
+    append(services, ended, principal).await
 }
 
 async fn append(
     services: &Services,
-    pen: &AuditPen,
     record: Record<'_>,
+    principal: &Principal,
 ) -> Result<(), OperationError> {
+    let pen = services.pen(principal).await?;
     let unit = services.store.begin().await?;
     pen.append(&unit, record).await?;
     Ok(unit.commit().await?)

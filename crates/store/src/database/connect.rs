@@ -36,7 +36,6 @@ const TRY_AFTER_IDLE: Duration = Duration::from_secs(1);
 /// - Only errors are reported.
 /// - A unit takes milliseconds. One that waits for longer gives up and is tried again; if its process was stopped
 ///   midway, its rows are released.
-///   process was stopped in its midst lets go of its rows.
 const POSTGRES_SESSION: &str = "\
     SELECT pg_catalog.set_config('search_path', pg_catalog.concat(coalesce( \
         pg_catalog.quote_ident(pg_catalog.current_schema()), 'pg_catalog'), ', pg_temp'), false); \
@@ -81,11 +80,24 @@ async fn reason(url: &str, error: &DbErr) -> String {
     if let (true, Some(Ok(options))) = (faults::is_time_out(error), options) {
         let options = options.extra_float_digits(None);
         let connecting = PgConnection::connect_with(&options);
-        if let Ok(Err(why)) = tokio::time::timeout(LOOK_WHY, connecting).await {
-            return faults::of_driver(&why);
+        let looked = async {
+            let mut session = connecting.await?;
+            is_standby(&mut session).await
+        };
+        match tokio::time::timeout(LOOK_WHY, looked).await {
+            Ok(Err(why)) => return faults::of_driver(&why),
+            Ok(Ok(true)) => return faults::STANDBY.to_owned(),
+            _ => {}
         }
     }
     faults::meaning(error)
+}
+
+/// Whether the server follows another. It may lag behind without end: leases that it gave, and keys that it showed as
+/// primary, would be those of long ago.
+async fn is_standby(session: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let asked = sqlx::query_scalar("SELECT pg_catalog.pg_is_in_recovery()").persistent(false);
+    asked.fetch_one(session).await
 }
 
 /// Where the store is, for people: no password is shown.
@@ -123,8 +135,12 @@ fn postgres(url: &str, connections: u32) -> Result<ConnectOptions, StoreError> {
     options.map_sqlx_postgres_pool_opts(|pool| {
         pool.after_connect(|connection, _| {
             Box::pin(async move {
-                let set = sqlx::raw_sql(POSTGRES_SESSION).execute(connection);
-                set.await.map(drop)
+                let set = sqlx::raw_sql(POSTGRES_SESSION).execute(&mut *connection);
+                set.await?;
+                match is_standby(connection).await? {
+                    false => Ok(()),
+                    true => Err(sqlx::Error::Protocol(faults::STANDBY.to_owned())),
+                }
             })
         })
     });
@@ -190,6 +206,19 @@ mod tests {
 
     use super::*;
     use crate::{Store, keys::keyrings};
+
+    /// It may lag without end, and would give leases under keys that were replaced long ago.
+    #[tokio::test]
+    async fn a_standby_is_refused_by_name_also_where_the_primary_becomes_one() {
+        let mut server = PrivatePostgres::start().unwrap();
+        let store = Store::connect(&server.url()).await.unwrap();
+        store.now().await.unwrap();
+        server.become_standby().unwrap();
+        let refused = Store::connect(&server.url()).await.err().unwrap();
+        assert!(refused.to_string().contains("it is a standby"), "{refused}");
+        let refused = store.now().await.unwrap_err();
+        assert!(refused.to_string().contains("a standby"), "{refused}");
+    }
 
     #[tokio::test]
     async fn a_file_is_opened_with_its_wal_and_locks_or_not_at_all() {

@@ -13,7 +13,11 @@ const NOT_SECURE: &str = "no secure connection came about: the server's certific
     speaks no TLS; check sslmode and sslrootcert";
 
 /// As long as `connect` waits.
-const NOT_FREE: &str = "no connection was free in time (10 s, 30 s on SQLite): it has none left, or a pooler before it, which needs store.connections of them for each process";
+const NOT_FREE: &str = "no connection was free in time (10 s, 30 s on SQLite): it has none left, or a pooler before it, which needs store.connections of them for each process; or it is a standby by now, which is refused";
+
+/// Why a standby is refused.
+pub(crate) const STANDBY: &str =
+    "it is a standby, which may lag behind; say the URL of its primary, store.url";
 
 /// The store's tables. Of the text of a refusal only such a name is shown.
 const TABLES: [&str; 26] = [
@@ -79,6 +83,7 @@ pub(crate) fn of_driver(error: &SqlxError) -> String {
         SqlxError::Io(error) => return rekey_domain::io_words(error),
         SqlxError::Tls(_) => NOT_SECURE,
         SqlxError::PoolTimedOut => NOT_FREE,
+        SqlxError::Protocol(said) if said == STANDBY => STANDBY,
         SqlxError::Configuration(_) | SqlxError::InvalidArgument(_) => {
             "its URL asks for what cannot be; check its parameters, and the files that they name"
         }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use rekey_domain::{Algorithm, EncryptLease, KeyId, KeyState, leases_end};
+use rekey_domain::{Algorithm, KeyId, KeyState, leases_end};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, sea_query::Expr};
 use uuid::Uuid;
 
@@ -42,9 +42,9 @@ fn is_replaced(key: &Key) -> bool {
     key.deactivated_at.is_some() && key.state != KeyState::Active
 }
 
-/// A date further ahead than any lease lasts was set before the database's clock was stepped back.
+/// A date further ahead than a lease under the key lasts was set before the database's clock was stepped back.
 fn is_unknown(key: &Key, now: DateTime<Utc>) -> bool {
-    let furthest = now + EncryptLease::LONGEST;
+    let furthest = leases_end(now, longest(key));
     is_replaced(key) && key.leases_end_at.is_none_or(|end| end > furthest)
 }
 

@@ -464,3 +464,30 @@ async fn leases_of_which_nothing_is_known_are_taken_to_last_as_long_as_any() {
         }
     }
 }
+
+/// A step of an hour does not hold a rotation for an hour whose leases last five minutes.
+#[tokio::test]
+async fn a_date_from_before_the_clock_was_stepped_back_is_worked_out_again() {
+    for kind in Kind::BOTH {
+        let store = TestStore::new(kind).await;
+        let keyring = store.keyring("phi").await;
+        let policy = KeyringPolicy::default();
+        for id in [1, 2] {
+            let key = standby_of(&store, &keyring, id).await;
+            switch_to(&store, &keyring, &key, &policy, NO_PROOF)
+                .await
+                .unwrap();
+        }
+        let ahead = key::ActiveModel {
+            leases_end_at: Set(Some(store.now().await.unwrap() + TimeDelta::hours(1))),
+            ..Default::default()
+        };
+        let unit = store.unit().await;
+        let step_back = key::Entity::update_many().set(ahead);
+        step_back.exec(unit.db()).await.unwrap();
+        unit.commit().await.unwrap();
+        let ends = leases::last_ends(&store, keyring.id).await.unwrap();
+        let latest = store.now().await.unwrap() + policy.encrypt_lease;
+        assert!(ends.unwrap() <= latest, "{ends:?}");
+    }
+}

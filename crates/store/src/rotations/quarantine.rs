@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use rekey_domain::{KeyId, PartId, QuarantineReason};
+use rekey_envelope::Ciphertext;
 use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter, QueryOrder,
@@ -15,6 +16,7 @@ pub use crate::rotations::entities::quarantine::Model as Quarantined;
 use crate::{
     StoreError, Unit,
     database::stored::{Id, Text},
+    keys,
     rotations::{Rotation, entities::quarantine},
 };
 
@@ -52,6 +54,19 @@ pub struct NewQuarantine {
     pub reason: QuarantineReason,
     /// What more is known of why: a trigger, a server's code. Nothing of the value or its row's key.
     pub detail: Option<String>,
+}
+
+/// Refuses names of rows that were sealed under a key that was replaced since.
+///
+/// # Errors
+/// [`StoreError::Stale`] where one was; sealed anew they go through.
+pub async fn refuse_late_names(unit: &Unit, values: &[NewQuarantine]) -> Result<(), StoreError> {
+    let names = values.iter().filter_map(|value| value.row_name.as_deref());
+    let parsed = names.filter_map(|name| Ciphertext::parse(name).ok());
+    for key in parsed.map(|name| name.key_id()).collect::<HashSet<_>>() {
+        keys::refuse_replaced(unit, key).await?;
+    }
+    Ok(())
 }
 
 /// Puts a value in quarantine; again only brings the reason up to date.

@@ -5,10 +5,9 @@ use std::{sync::Arc, time::Duration};
 use futures::future::join_all;
 use rekey_broker::LocalTransport;
 use rekey_domain::{
-    AlertKind, Found, KeyState, KeyringPolicy, Principal, QuarantineReason, RotationKind,
-    RotationReason, RotationState, Timing,
+    AlertKind, ColumnName, Found, KeyState, KeyringPolicy, Principal, QuarantineReason,
+    RotationKind, RotationReason, RotationState, Timing,
 };
-use rekey_messages::StragglersWanted;
 use rekey_operations::{
     AlertView, Report, Reported, Retry, RotationView, alert_views, pause_rotation,
     quarantine_views, report_compromise, resume_rotation, retry_quarantined, rotation_view,
@@ -431,13 +430,20 @@ async fn what_comes_back_under_a_compromised_key_is_left_and_told_until_a_person
     );
     let restore = sqlx::query("UPDATE patients SET ssn = ? WHERE id = 1").bind(backup);
     restore.execute(&clinic.source).await.unwrap();
-    let unit = clinic.services.store.begin().await.unwrap();
-    let look = StragglersWanted { keyring: phi() };
-    unit.send(&look).await.unwrap();
-    unit.commit().await.unwrap();
+    // Of one column, so that nobody has counted the others.
+    let column: ColumnName = "clinic.patients.ssn".parse().unwrap();
+    sweep_keyring(&clinic.services, &phi(), &[column], &operator())
+        .await
+        .unwrap();
     let engine = Engine::start(&clinic.services);
     let sweep = sweep_after(&clinic, reported.rotation.unwrap()).await;
     assert_eq!((sweep.moved, sweep.quarantined), (0, 1));
+    // It is handed out again, and nobody is told that it may be destroyed.
+    let empty = "SELECT count(*) FROM key WHERE emptied_at IS NOT NULL";
+    assert_eq!(clinic.count(empty).await, 0);
+    let alerts = alert_views(&clinic.services, &operator()).await.unwrap();
+    let may_be_destroyed = |alert: &AlertView| alert.kind == AlertKind::KeyMayBeDestroyed;
+    assert!(!alerts.iter().any(may_be_destroyed), "{alerts:#?}");
     let met = quarantine_views(&clinic.services, &operator())
         .await
         .unwrap();

@@ -355,6 +355,7 @@ impl World {
         };
         let facts = Facts {
             standby_ready: standby.is_some(),
+            standby_settles_at: None,
             planned: live.planned,
             open_batches: live.open,
             failed_batches: live.failed,
@@ -530,6 +531,38 @@ proptest! {
             prop_assert!(!from.may_become(to), "{} is an end", from);
         }
     }
+}
+
+/// A failover of the store that loses its last seconds would lose the key too.
+#[test]
+fn in_an_emergency_a_key_that_was_just_made_is_not_used_at_once() {
+    let now = DateTime::UNIX_EPOCH + TimeDelta::days(1);
+    let rotation = Rotation {
+        state: RotationState::Requested,
+        paused: false,
+        canary: false,
+        emergency: true,
+        due_at: None,
+    };
+    let step = |settles: Option<i64>| {
+        let facts = Facts {
+            standby_ready: true,
+            standby_settles_at: settles.map(|seconds| now + TimeDelta::seconds(seconds)),
+            planned: false,
+            open_batches: 0,
+            failed_batches: 0,
+            passes_before: 0,
+            moved: 0,
+            census: None,
+            leases_end: None,
+        };
+        next_step(&rotation, &facts, &Timing::default(), now)
+    };
+    assert_eq!(step(None), Step::Switch);
+    assert_eq!(step(Some(0)), Step::Switch);
+    assert_eq!(step(Some(4)), Step::WaitUntil(now + TimeDelta::seconds(4)));
+    // The clock was stepped back.
+    assert_eq!(step(Some(3_600)), Step::WaitUntil(now + KEY_SETTLES));
 }
 
 #[test]

@@ -112,6 +112,9 @@ impl Case<'_> {
     async fn replace(&self, supersede: bool, incident: Uuid) -> Result<Done, OperationError> {
         let unit = &self.unit;
         let standby = keys::standby(unit.db(), self.keyring.id).await?;
+        // A failover of the store may lose one that was just made: the rotation waits until it is older.
+        let is_settled = |key: &Key| key.settles_at(unit.db()).is_none_or(|at| at <= unit.now());
+        let standby = standby.filter(is_settled);
         if let Some(why) = self.held_for_a_person().await? {
             if self.key.reported_at.is_none() {
                 keys::note_report(unit, &self.key, self.report.since).await?;
@@ -159,10 +162,10 @@ impl Case<'_> {
         let name = &self.keyring.name;
         match stopped {
             true => format!(
-                "keyring {name} has no standby: nothing can be encrypted until the KMS has made one, which is asked for every 30 s"
+                "keyring {name} has no standby that is 10 s old: nothing can be encrypted until the KMS has made one, which is asked for every 30 s, and a failover of the store cannot lose it"
             ),
             false => format!(
-                "keyring {name} has no standby: the key goes on encrypting until the KMS has made one, which is asked for every 30 s"
+                "keyring {name} has no standby that is 10 s old: the key goes on encrypting until the KMS has made one, which is asked for every 30 s, and a failover of the store cannot lose it"
             ),
         }
     }

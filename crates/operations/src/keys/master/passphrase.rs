@@ -25,7 +25,6 @@ pub async fn change_passphrase(
             "the master key is in AWS KMS, which needs no passphrase".to_owned(),
         ));
     };
-    let pen = services.pen(principal).await?;
     let master_key = services.kms.describe().await?.id;
     let sealed = new.is_some();
     let record = |outcome| Record {
@@ -34,7 +33,7 @@ pub async fn change_passphrase(
         outcome,
         details: json!({ "sealed": sealed }),
     };
-    append(services, &pen, record("started")).await?;
+    append(services, record("started"), principal).await?;
     kms.change_passphrase(new).await?;
-    append(services, &pen, record("done")).await
+    append(services, record("done"), principal).await
 }
