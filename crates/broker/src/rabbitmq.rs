@@ -4,16 +4,18 @@
 //! one loop: connect, see that the topology is there, work until something breaks, wait, begin again. So a lost
 //! connection, a closed channel and a deleted queue go the same way.
 
+mod body;
 mod connection;
 mod consumer;
 mod dead_letters;
 mod grants;
 mod health;
 mod relay;
+mod shared;
 mod topology;
 mod wire;
 
-use std::{collections::HashMap, fmt, future::poll_fn, sync::Arc, task::Poll, time::Duration};
+use std::{fmt, future::poll_fn, task::Poll, time::Duration};
 
 use async_trait::async_trait;
 use lapin::options::{BasicAckOptions, BasicRejectOptions};
@@ -22,7 +24,12 @@ use rekey_store::Store;
 use tokio::sync::{Mutex, broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use self::{connection::Server, health::Health, topology::Names};
+use self::{
+    connection::Server,
+    health::Health,
+    shared::{Incoming, Shared},
+    topology::Names,
+};
 use crate::{BrokerError, Delivery, Receipt, Settlement, Transport, transport::Kind};
 
 pub use self::grants::{Grant, TopicGrant, grants};
@@ -61,23 +68,9 @@ impl fmt::Debug for RabbitMqOptions {
 /// The transport over RabbitMQ. [`RabbitMq::run`] does the work; dropped, its connections close.
 #[derive(Debug)]
 pub struct RabbitMq {
-    server: Server,
-    names: Names,
-    store: Store,
-    queues: HashMap<Queue, Incoming>,
-    broadcasts: broadcast::Sender<Event>,
-    publishing: Health,
-    consuming: Health,
+    shared: Shared,
     /// What deliveries of this session are settled on; outlives [`RabbitMq::run`], so that workers may end.
-    kept: std::sync::Mutex<Option<Arc<consumer::Session>>>,
-}
-
-/// One queue's deliveries on their way to the worker.
-#[derive(Debug)]
-struct Incoming {
-    prefetch: u16,
-    sender: mpsc::UnboundedSender<Delivery>,
-    receiver: Mutex<mpsc::UnboundedReceiver<Delivery>>,
+    kept: consumer::Kept,
 }
 
 impl RabbitMq {
@@ -95,7 +88,7 @@ impl RabbitMq {
             };
             (queue, incoming)
         };
-        Ok(Self {
+        let shared = Shared {
             server: Server::parse(&options.url, &options.name)?,
             names: Names::new(&options.prefix)?,
             store,
@@ -103,8 +96,9 @@ impl RabbitMq {
             broadcasts: broadcast::Sender::new(256),
             publishing: Health::new("publishing"),
             consuming: Health::new("consuming"),
-            kept: std::sync::Mutex::default(),
-        })
+        };
+        let kept = consumer::Kept::default();
+        Ok(Self { shared, kept })
     }
 
     /// Declares every exchange and queue, once, as a user who may configure them.
@@ -137,7 +131,7 @@ impl RabbitMq {
     }
 
     async fn next(&self, queue: Queue) -> Result<Delivery, BrokerError> {
-        let incoming = self.queues.get(&queue);
+        let incoming = self.shared.queues.get(&queue);
         let incoming = incoming.ok_or(BrokerError::NotConsumed(queue))?;
         let mut receiver = incoming.receiver.lock().await;
         loop {
@@ -159,15 +153,21 @@ impl RabbitMq {
 
     /// Waits until both connections work.
     pub async fn ready(&self) {
-        tokio::join!(self.publishing.well(), self.consuming.well());
+        tokio::join!(self.shared.publishing.well(), self.shared.consuming.well());
     }
 }
 
 #[async_trait]
 impl Transport for RabbitMq {
     async fn run(&self, shutdown: CancellationToken) {
-        let publishing = self.publishing.kept_up(|| relay::session(self, &shutdown));
-        let consuming = self.consuming.kept_up(|| consumer::session(self));
+        let publishing = self
+            .shared
+            .publishing
+            .kept_up(|| relay::session(&self.shared, &shutdown));
+        let consuming = self
+            .shared
+            .consuming
+            .kept_up(|| consumer::session(&self.shared, &self.kept));
         tokio::join!(
             shutdown.run_until_cancelled(consuming),
             // Ends by itself: a block that is being shipped is seen to its end.
@@ -212,8 +212,9 @@ impl Transport for RabbitMq {
             tokio::time::sleep(return_delay(delivered_before)).await;
         }
         match tokio::time::timeout(SETTLE_WITHIN, settling).await {
-            Ok(settled) => settled.map_err(|error| self.server.explain(&error)),
+            Ok(settled) => settled.map_err(|error| self.shared.server.explain(&error)),
             Err(_) => Err(self
+                .shared
                 .server
                 .out_of_reach("a settlement was not sent in time")),
         }
@@ -225,20 +226,20 @@ impl Transport for RabbitMq {
     }
 
     fn broadcasts(&self) -> broadcast::Receiver<Event> {
-        self.broadcasts.subscribe()
+        self.shared.broadcasts.subscribe()
     }
 
     async fn depths(&self) -> Vec<(Queue, u64)> {
         let session = self.kept.lock().expect("no holder panics").clone();
         match session {
-            Some(session) => session.depths(self).await.unwrap_or_default(),
+            Some(session) => session.depths(&self.shared).await.unwrap_or_default(),
             None => Vec::new(),
         }
     }
 
     fn health(&self) -> Result<(), String> {
-        self.publishing.now()?;
-        self.consuming.now()
+        self.shared.publishing.now()?;
+        self.shared.consuming.now()
     }
 }
 

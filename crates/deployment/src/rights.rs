@@ -12,6 +12,7 @@ use rekey_store::keyrings;
 use serde::Serialize;
 use serde_json::Value;
 
+pub use self::sources::SourceRights;
 use crate::Places;
 
 /// Everything one worker, or the command line, needs.
@@ -32,17 +33,6 @@ pub struct Rights {
     pub kms: Option<Value>,
     /// Its permissions at RabbitMQ.
     pub rabbitmq: RabbitMqRights,
-}
-
-/// What it needs of one source.
-#[derive(Debug, Clone, Serialize)]
-pub struct SourceRights {
-    /// The source.
-    pub source: String,
-    /// The statements.
-    pub sql: Vec<String>,
-    /// Those that take an administrator of the server.
-    pub as_administrator: Vec<String>,
 }
 
 /// Permissions at RabbitMQ: regular expressions over names of exchanges and queues.

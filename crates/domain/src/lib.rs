@@ -51,9 +51,10 @@ pub use rotations::{
 };
 pub use sources::{
     bind_type::{BindType, NotOfType},
+    bind_value::BindValue,
     column::{
-        Bind, BindError, BindValue, ColumnName, ColumnNameError, ColumnSpec, OnUpdate,
-        TextEncoding, Triggers, id_part,
+        Bind, BindError, ColumnName, ColumnNameError, ColumnSpec, OnUpdate, TextEncoding, Triggers,
+        id_part,
     },
     limits::{Hold, Limits, Load, Urgent},
     pace::Pace,

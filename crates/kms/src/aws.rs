@@ -1,5 +1,6 @@
 //! AWS KMS: master keys that never leave it, behind an alias.
 
+mod answers;
 mod arn;
 mod connection;
 mod errors;
@@ -24,9 +25,6 @@ use crate::{
     EncryptionContext, GeneratedKey, Kms, KmsError, MasterKeyInfo, RewrappedKey, WrappedKey,
 };
 pub use settings::{AwsMasterKey, AwsSettings, NotAwsMasterKey};
-
-/// What [`MasterKeyInfo`] and errors call it.
-const PROVIDER: &str = "aws";
 /// The longest ciphertext that AWS KMS takes.
 const MAX_WRAPPED_LEN: usize = 6_144;
 
@@ -170,7 +168,7 @@ impl Kms for AwsKms {
         let request = self.client.describe_key().key_id(self.master_key.as_str());
         let sent = request.send().await;
         let answer = sent.map_err(|error| self.error(&error, None))?;
-        master_keys::info(answer.key_metadata)
+        answers::info(answer.key_metadata)
     }
 
     async fn wrapped_by(

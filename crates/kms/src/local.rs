@@ -12,18 +12,15 @@ use std::{
 
 use async_trait::async_trait;
 use rekey_envelope::KeyMaterial;
-use tokio::task::spawn_blocking;
 
 use crate::{
     EncryptionContext, GeneratedKey, KeyFileProblem, Kms, KmsError, MasterKeyInfo, MasterKeyState,
     RewrappedKey, WrappedKey,
 };
+use disk::{PROVIDER, on_file};
 use key_file::{KeyFile, MasterKey, Stored};
 pub use passphrase::Passphrase;
 use passphrase::{Derivation, Unlock};
-
-/// What [`MasterKeyInfo`] and errors call it.
-const PROVIDER: &str = "local";
 
 /// Master keys in a file, for small deployments and first runs.
 ///
@@ -280,18 +277,4 @@ fn stored(
         (Some(_), None) => Err(KeyFileProblem::PassphraseNeeded),
         (None, _) => file.lock(None),
     }
-}
-
-/// Runs `work` on the file at `path` where it may block, and names the file in its error.
-async fn on_file<T: Send + 'static>(
-    path: PathBuf,
-    work: impl FnOnce(&Path) -> Result<T, KeyFileProblem> + Send + 'static,
-) -> Result<T, KmsError> {
-    let done =
-        spawn_blocking(move || work(&path).map_err(|problem| KmsError::KeyFile { path, problem }));
-    // It ends without a result only when the process shuts down.
-    done.await.map_err(|error| KmsError::OutOfReach {
-        provider: PROVIDER,
-        reason: error.to_string(),
-    })?
 }

@@ -1,6 +1,7 @@
 //! Reading the audit log: its latest entries, and `audit verify`, which recomputes the chain, opens the details and
 //! checks who wrote each entry.
 
+mod verdict;
 mod writers;
 
 use rekey_domain::{BindValue, Principal};
@@ -12,21 +13,11 @@ use rekey_store::{
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+pub use self::verdict::AuditVerdict;
 use self::writers::Writers;
 use crate::{Action, Desired, OperationError, Services, authorise};
 
 const PAGE: u64 = 500;
-
-/// What a verification found.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct AuditVerdict {
-    /// Entries looked at.
-    pub entries: u64,
-    /// What is wrong, entry by entry; empty: the log is whole.
-    pub problems: Vec<String>,
-    /// What cannot be told any more.
-    pub notes: Vec<String>,
-}
 
 /// The latest entries, oldest first; their details stay sealed.
 ///

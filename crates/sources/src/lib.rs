@@ -20,6 +20,7 @@ mod row;
 mod shape;
 mod source;
 mod sqlite;
+mod start;
 mod update;
 mod value;
 
@@ -34,12 +35,12 @@ pub use inspect::{
 };
 pub use postgres::{GRANT_SUPPRESS, grant_of_lag, grants};
 pub use query::{
-    CensusColumn, CountedBy, PassToShow, ReadColumn, ReadQuery, Standing, TableRights, WriteTarget,
+    CensusColumn, CountedBy, PassToShow, ReadColumn, ReadQuery, Standing, TableRights,
 };
 pub use row::{Page, RowKey, SourceRow};
 pub use shape::{ColumnShape, TableShape};
 pub use source::Source;
-pub use update::{ColumnUpdate, Deadline, PartUpdates, RowUpdate, WriteOutcome};
+pub use update::{ColumnUpdate, Deadline, PartUpdates, RowUpdate, WriteOutcome, WriteTarget};
 pub use value::{Damage, StoredValue};
 
 /// Sessions that a process keeps at a source where nobody says otherwise.

@@ -39,22 +39,6 @@ pub struct ReadQuery {
     pub trusts_code: bool,
 }
 
-/// Where to write, and how.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WriteTarget {
-    /// The table in the database.
-    pub relation: String,
-    /// The part that all rows are of.
-    pub part: PartId,
-    /// What becomes of the table's UPDATE triggers and rules.
-    pub triggers: Triggers,
-    /// The columns that the values are bound to: what our update sets off may not change them.
-    pub bind_columns: Vec<String>,
-    /// All tables of the database with protected columns. What our update sets off may not change or delete other rows
-    /// of theirs, as nobody could tell what became of their values.
-    pub protected: Vec<String>,
-}
-
 /// What one does with a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableRights {

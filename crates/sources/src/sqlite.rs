@@ -21,6 +21,7 @@ mod read;
 mod rights;
 mod sample;
 mod sql;
+mod swap;
 mod texts;
 mod time;
 mod triggers;

@@ -1,10 +1,26 @@
-//! What a write takes and gives: new values against the ones they replace, and a deadline.
+//! What a write takes and gives: where, new values against the ones they replace, and a deadline.
 
 use std::sync::Arc;
 
-use rekey_domain::TextEncoding;
+use rekey_domain::{PartId, TextEncoding, Triggers};
 
-use crate::{RowKey, StoredValue, WriteTarget};
+use crate::{RowKey, StoredValue};
+
+/// Where to write, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriteTarget {
+    /// The table in the database.
+    pub relation: String,
+    /// The part that all rows are of.
+    pub part: PartId,
+    /// What becomes of the table's UPDATE triggers and rules.
+    pub triggers: Triggers,
+    /// The columns that the values are bound to: what our update sets off may not change them.
+    pub bind_columns: Vec<String>,
+    /// All tables of the database with protected columns. What our update sets off may not change or delete other rows
+    /// of theirs, as nobody could tell what became of their values.
+    pub protected: Vec<String>,
+}
 
 /// All changes of one row; they are written together or not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]

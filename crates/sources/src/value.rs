@@ -4,7 +4,7 @@ use std::fmt;
 
 use rekey_domain::{KeyId, TextEncoding};
 
-use crate::identity::Start;
+use crate::start::Start;
 
 /// A value that is not NULL, by its storage class. `Debug` shows its length only.
 #[derive(Clone, PartialEq, Eq)]

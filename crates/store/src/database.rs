@@ -4,6 +4,7 @@ pub(crate) mod connect;
 pub(crate) mod entities;
 pub(crate) mod faults;
 pub mod gauges;
+pub(crate) mod place;
 pub(crate) mod pooler;
 pub mod rights;
 pub(crate) mod schema;

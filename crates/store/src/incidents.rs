@@ -2,6 +2,7 @@
 
 pub mod alerts;
 pub(crate) mod entities;
+mod exposure;
 mod opening;
 
 use chrono::{DateTime, Utc};
@@ -11,9 +12,9 @@ use sea_orm::{
     ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
     sea_query::LockType,
 };
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use crate::incidents::exposure::Exposure;
 pub use crate::incidents::opening::{NewIncident, open};
 use crate::{
     StoreError, Unit,
@@ -50,15 +51,6 @@ pub struct Incident {
     pub acknowledged: Option<(Principal, DateTime<Utc>)>,
     /// Who said that it is over, and when.
     pub resolved: Option<(Principal, DateTime<Utc>)>,
-}
-
-/// How many values a census last found under a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Exposure {
-    /// Values.
-    pub values: u64,
-    /// When they were counted.
-    pub counted_at: DateTime<Utc>,
 }
 
 impl From<incident::Model> for Incident {

@@ -4,6 +4,7 @@ mod compromised;
 pub(crate) mod entities;
 pub mod keyrings;
 pub mod leases;
+mod longest_lease;
 
 use std::{collections::HashSet, ops::Deref, time::Duration};
 
@@ -423,7 +424,7 @@ pub async fn switch(
             deactivated_at: Set(Some(unit.now())),
             ..Default::default()
         };
-        leases::raise_longest(unit, old.id, lease).await?;
+        longest_lease::raise_longest(unit, old.id, lease).await?;
         let next = match old.reported_at {
             Some(_) => KeyState::Compromised,
             None => KeyState::Inactive,
@@ -433,7 +434,7 @@ pub async fn switch(
     let stamp = key::ActiveModel {
         activated_at: Set(Some(unit.now())),
         expires_at: Set(Some(unit.now() + policy.key_lifetime)),
-        longest_lease: Set(Some(leases::millis(lease))),
+        longest_lease: Set(Some(longest_lease::millis(lease))),
         ..Default::default()
     };
     change_state(unit, standby, KeyState::Active, stamp).await?;

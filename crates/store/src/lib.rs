@@ -14,9 +14,10 @@ mod sources;
 mod work;
 
 pub use database::{
-    connect::is_postgres,
-    gauges, rights,
-    store::{Store, sqlite_file},
+    gauges,
+    place::{is_postgres, sqlite_file},
+    rights,
+    store::Store,
     time::database_time,
     unit::Unit,
     worker_lock::WorkerLock,

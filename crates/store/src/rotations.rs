@@ -5,6 +5,7 @@ pub mod census;
 pub mod certificates;
 pub mod emergency;
 pub(crate) mod entities;
+mod figures;
 pub mod met;
 pub mod progress;
 pub mod prune;

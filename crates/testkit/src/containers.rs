@@ -11,7 +11,7 @@ use testcontainers::{
 
 use crate::{
     process::wait_until,
-    servers::{Answers, Running, SETTINGS, apart, runtime},
+    running::{Answers, Running, SETTINGS, apart, runtime},
     tls::Identity,
 };
 

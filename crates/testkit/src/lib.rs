@@ -12,6 +12,7 @@ mod programs;
 mod proxy;
 mod python;
 pub mod rabbitmq;
+mod running;
 mod servers;
 pub mod services;
 pub mod tink;

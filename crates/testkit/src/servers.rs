@@ -3,51 +3,16 @@
 //!
 //! Their functions wait, and block the thread meanwhile.
 
-use std::{panic, thread};
-
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
-use tokio::runtime::{Builder, Runtime};
 
 use crate::{
     containers, local,
     process::{answers, free_port, wait_until},
+    running::{Answers, Running, SETTINGS, apart, runtime},
     tls::Identity,
 };
-
-/// Killed processes lose nothing without fsync, only a killed machine does. But a commit is not to
-/// return before it is written, as it would with `synchronous_commit=off`.
-pub(crate) const SETTINGS: [&str; 6] = [
-    // Who stands still in mid-login holds up every DROP DATABASE of the server.
-    "authentication_timeout=5s",
-    "fsync=off",
-    "full_page_writes=off",
-    "max_connections=300",
-    "max_prepared_transactions=10",
-    "wal_level=logical",
-];
 /// `admin:admin`, as HTTP says it.
 const ADMIN: &str = "YWRtaW46YWRtaW4=";
-
-/// A server that runs. Dropped, it is gone with its data.
-pub(crate) trait Running: Send {
-    /// Kills it, as `kill -9` does. Its data stays.
-    fn kill(&mut self);
-    /// Starts it again on the same ports and data.
-    fn restart(&mut self) -> Result<(), String>;
-}
-
-/// How to see that a server answers at its port.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Answers {
-    pub(crate) port: u16,
-    at: fn(u16) -> bool,
-}
-
-impl Answers {
-    pub(crate) fn now(self) -> bool {
-        (self.at)(self.port)
-    }
-}
 
 /// PostgreSQL on a port of the loopback interface.
 pub struct PrivatePostgres {
@@ -323,17 +288,6 @@ impl PrivateKms {
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
-}
-
-/// Does something on a thread of its own, as the caller may be in an async runtime, where no other runtime can wait.
-pub(crate) fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    let done = thread::scope(|scope| scope.spawn(work).join());
-    done.unwrap_or_else(|panicked| panic::resume_unwind(panicked))
-}
-
-pub(crate) fn runtime() -> Runtime {
-    let runtime = Builder::new_current_thread().enable_all().build();
-    runtime.expect("the operating system gives a runtime what it needs")
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
 //! How the project itself is built: its arrows, its names, its pages.
 
 mod architecture;
+mod circles;
 mod dependencies;

@@ -1,28 +1,19 @@
 //! One range of one table: read, re-encrypt, write, until reading again finds nothing left to move.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-
-use rekey_domain::{KeyId, RotationState, Triggers, WRITE_WITHIN};
-use rekey_operations::{OperationError, Services};
+use rekey_domain::{Triggers, WRITE_WITHIN};
+use rekey_operations::OperationError;
 use rekey_runtime::crash;
-use rekey_sources::{
-    ReadColumn, ReadQuery, Source, SourceError, SourceRow, WriteOutcome, WriteTarget,
-};
-use rekey_store::{
-    batches::Batch,
-    columns::{self, Protected},
-    keys,
-    progress::Tally,
-    rotations::Rotation,
-};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use rekey_sources::{SourceError, SourceRow, WriteOutcome};
+use rekey_store::progress::Tally;
+use tokio::sync::SemaphorePermit;
 use uuid::Uuid;
 
 use crate::{
     account::{Account, Counted},
-    row::{self, Keys, Moved, Ours, Unmoved},
+    row::{self, Moved, Unmoved},
+    work::Work,
 };
 
 /// Bytes of values that a batch holds at once; a page's last row may go beyond. While a value is worked on, there are
@@ -69,21 +60,6 @@ impl Round {
     }
 }
 
-/// A batch with everything it takes.
-pub struct Work<'a> {
-    pub services: &'a Services,
-    pub target: KeyId,
-    /// The target and later keys: values under them are not moved.
-    pub settled: HashSet<KeyId>,
-    pub columns: Vec<Protected>,
-    pub query: ReadQuery,
-    pub keys: Keys,
-    pub source: std::sync::Arc<dyn Source>,
-    pub target_part: WriteTarget,
-    met: BTreeMap<Uuid, u64>,
-    wide: &'a Semaphore,
-}
-
 /// Moves all values of the batch's range to the target.
 ///
 /// If the attempt fails, `account` still has what it moved.
@@ -115,97 +91,7 @@ pub async fn re_encrypt(
     }
 }
 
-/// What it takes to work on batches of the table, `batch` first; `wide` lets one batch of the process at a time
-/// work on wide rows.
-pub async fn prepare<'a>(
-    services: &'a Services,
-    (rotation, batch): (&Rotation, &Batch),
-    target: KeyId,
-    wide: &'a Semaphore,
-) -> Result<Work<'a>, OperationError> {
-    let db = services.store.db();
-    let all = columns::all(db).await?;
-    let mut columns = all.clone();
-    columns.retain(|column| column.keyring_id == rotation.keyring_id);
-    columns.retain(|column| column.table.id == batch.table_id);
-    let Some(first) = columns.first() else {
-        let why = format!("batch {} names a table without protected columns", batch.id);
-        return Err(OperationError::Refused(why));
-    };
-    let source = services.source(&first.source).await?;
-    let keys = keys::of_keyring(db, rotation.keyring_id).await?;
-    let settled = keys::settled(&keys, Some(target));
-    // Each value is opened once in a rotation: a verifying pass reads all of them.
-    let left_alone = if rotation.state == RotationState::Verifying {
-        Vec::new()
-    } else {
-        settled.iter().copied().collect()
-    };
-    let query = query(&columns, &left_alone, batch);
-    let of_key = |key: &keys::Key| Ours {
-        state: key.state,
-        was_primary: key.activated_at.is_some(),
-        is_closed: key.closed_at.is_some(),
-    };
-    let ours: HashMap<_, _> = keys.iter().map(|key| (key.id, of_key(key))).collect();
-    Ok(Work {
-        services,
-        target,
-        settled,
-        keys: Keys::new(first.spec.keyring.clone(), ours),
-        met: BTreeMap::new(),
-        target_part: WriteTarget {
-            relation: query.relation.clone(),
-            part: query.part.clone(),
-            triggers: first.table.triggers(),
-            bind_columns: query.bind_columns.clone(),
-            protected: protected(&all, first),
-        },
-        columns,
-        query,
-        source,
-        wide,
-    })
-}
-
-/// The tables of the same source that have protected columns.
-fn protected(all: &[Protected], column: &Protected) -> Vec<String> {
-    let of_source = all.iter().filter(|one| one.source.id == column.source.id);
-    let mut names: Vec<_> = of_source.map(|one| one.table.relation.clone()).collect();
-    names.sort_unstable();
-    names.dedup();
-    names
-}
-
-fn query(columns: &[Protected], left_alone: &[KeyId], batch: &Batch) -> ReadQuery {
-    let mut bind_columns: Vec<String> = Vec::new();
-    for name in columns.iter().flat_map(|column| &column.spec.bind_columns) {
-        if !bind_columns.contains(name) {
-            bind_columns.push(name.clone());
-        }
-    }
-    let read = columns.iter().map(|column| ReadColumn {
-        name: column.spec.name.column.clone(),
-        encoding: column.spec.encoding,
-        settled: left_alone.to_vec(),
-    });
-    ReadQuery {
-        relation: columns[0].table.relation.clone(),
-        part: batch.part(),
-        range: batch.range(),
-        columns: read.collect(),
-        bind_columns,
-        trusts_code: columns[0].table.trusts_code(),
-    }
-}
-
 impl<'a> Work<'a> {
-    /// Goes over to another part of the table.
-    pub fn turn_to(&mut self, batch: &Batch) {
-        (self.query.part, self.query.range) = (batch.part(), batch.range());
-        self.target_part.part = batch.part();
-    }
-
     /// Reads the range and moves what it can, until reading finds nothing that can be moved; gives
     /// what is left, and how many values opened.
     async fn rounds(
@@ -296,19 +182,6 @@ impl<'a> Work<'a> {
         for (column, values) in self.met_in(rows) {
             *self.met.entry(column).or_default() += values;
         }
-    }
-
-    /// How many values of each protected column the rows have.
-    pub fn met_in(&self, rows: &[SourceRow]) -> BTreeMap<Uuid, u64> {
-        let mut met = BTreeMap::new();
-        for row in rows {
-            for (value, column) in row.values.iter().zip(&self.columns) {
-                if value.is_some() {
-                    *met.entry(column.id).or_default() += 1;
-                }
-            }
-        }
-        met
     }
 
     /// Waits for the right to work on wide rows, if that is what comes.

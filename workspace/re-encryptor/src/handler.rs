@@ -9,7 +9,6 @@ use rekey_operations::{Dispatch, OperationError, Services, or_pause};
 use rekey_runtime::{
     Handler, Job, JobError, crash,
     leased::{self, Ended},
-    metrics as metric,
 };
 use rekey_store::{
     StoreError, Unit,
@@ -25,8 +24,9 @@ use tokio::sync::Semaphore;
 use crate::{
     account::Account,
     batch::{self, Outcome},
+    counts::count,
     limits::{self, Turn},
-    names, together, too_much, waiting,
+    names, together, too_much, waiting, work,
 };
 
 /// Another process works on the batch; the message is kept for the case that it dies.
@@ -121,33 +121,6 @@ impl Handler for ReEncryptBatch {
     }
 }
 
-/// Starts the counters at zero, so that they exist before anything is done.
-pub fn count_from_zero() {
-    for name in [
-        metric::VALUES_MOVED,
-        metric::ROW_CONFLICTS,
-        metric::VALUES_QUARANTINED,
-    ] {
-        metrics::counter!(name).increment(0);
-    }
-    for outcome in ["done", "failed"] {
-        metrics::counter!(metric::BATCHES, "outcome" => outcome).increment(0);
-    }
-}
-
-/// Counts what was done of a batch.
-pub fn count_moved(tally: &Tally) {
-    metrics::counter!(metric::VALUES_MOVED).increment(tally.moved);
-    metrics::counter!(metric::ROW_CONFLICTS).increment(tally.conflicts);
-    metrics::counter!(metric::VALUES_QUARANTINED).increment(tally.quarantined);
-}
-
-/// Counts a batch that ended, and what it did.
-pub fn count(tally: &Tally, outcome: &'static str) {
-    count_moved(tally);
-    metrics::counter!(metric::BATCHES, "outcome" => outcome).increment(1);
-}
-
 impl ReEncryptBatch {
     /// The batch, if what the message says of it is still so (rule 2). Otherwise there is nothing
     /// to do: it was done, or belongs to the past.
@@ -187,7 +160,7 @@ impl ReEncryptBatch {
             Turn::Wait(wait) => return Ok(Ended::Held(Some(wait))),
         };
         let of = (&rotation, &batch);
-        let mut work = batch::prepare(&self.services, of, command.target, &self.wide).await?;
+        let mut work = work::prepare(&self.services, of, command.target, &self.wide).await?;
         let beside = together::re_encrypt(&mut work, of, &lease).await?;
         work.turn_to(&batch);
         let mut account = Account::open(&self.services, &batch, &lease);

@@ -2,7 +2,9 @@
 
 mod account;
 mod batch;
+mod counts;
 mod handler;
+mod keys;
 mod limits;
 mod names;
 mod row;
@@ -10,6 +12,7 @@ mod together;
 mod too_much;
 mod value;
 mod waiting;
+mod work;
 
 use std::sync::Arc;
 
@@ -42,7 +45,7 @@ pub async fn run(deps: Deps, shutdown: CancellationToken) {
         transport,
         slots,
     } = deps;
-    handler::count_from_zero();
+    counts::count_from_zero();
     let working = Consumer::new(QUEUES, slots, transport.clone(), services.store.clone())
         .handle(handler::ReEncryptBatch {
             services: services.clone(),

@@ -19,10 +19,11 @@ use uuid::Uuid;
 
 use crate::{
     account,
-    batch::{PAGE_BYTES, Work},
-    handler,
+    batch::PAGE_BYTES,
+    counts,
     row::{self, Moved},
     too_much,
+    work::Work,
 };
 
 /// Does the batches that `leader` leads, as far as they work at the first try, and has the others sent alone. Returns
@@ -274,7 +275,7 @@ impl<'a> Shared<'a> {
             };
             if told != Tally::default() || part.in_doubt != part.told_doubt {
                 batches::tell(&unit, part.batch, told, part.in_doubt).await?;
-                handler::count_moved(&told);
+                counts::count_moved(&told);
             }
         }
         batches::release(&unit, leader).await?;
@@ -283,7 +284,7 @@ impl<'a> Shared<'a> {
         if let Some(why) = paused {
             tracing::error!(rotation = %rotation.id, why, "the rotation is paused");
         }
-        done.iter().for_each(|tally| handler::count(tally, "done"));
+        done.iter().for_each(|tally| counts::count(tally, "done"));
         Ok(rows)
     }
 }

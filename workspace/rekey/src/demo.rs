@@ -6,6 +6,7 @@ mod clinic;
 mod compromise;
 mod databases;
 mod desired;
+mod narrator;
 mod patients;
 mod progress;
 mod report;
@@ -20,7 +21,8 @@ use rekey_operations::{RotationView, apply, census, init, rotate};
 
 use crate::{app::App, exit::Exit, output::Output, up::Engine};
 use application::Application;
-use report::{Narrator, Report};
+use narrator::Narrator;
+use report::Report;
 use site::Site;
 
 pub use args::Args;

@@ -12,7 +12,7 @@ use rekey_store::{
 };
 use uuid::Uuid;
 
-use crate::{advance::Advance, facts, plan, proof};
+use crate::{advance::Advance, changed_parts, facts, proof};
 
 /// Whether a pass may begin, and how.
 pub enum Pass {
@@ -78,7 +78,7 @@ pub async fn end(advance: &Advance<'_>, columns: &[Protected]) -> Result<End, Op
     if !rotation.is_late_pass() || !all.all(|column| facts::is_of_pass(rotation, column.id)) {
         return Ok(End::Open);
     }
-    Ok(match plan::plan_changed_parts(advance).await? {
+    Ok(match changed_parts::plan_changed_parts(advance).await? {
         true => End::NotYet,
         false => End::Closes,
     })

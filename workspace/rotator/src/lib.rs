@@ -4,6 +4,8 @@ mod admit;
 mod advance;
 mod canary;
 mod certificate;
+mod changed_parts;
+mod due;
 mod facts;
 mod key_created;
 mod late;
@@ -21,7 +23,7 @@ mod waiting;
 use std::sync::Arc;
 
 use rekey_broker::Transport;
-use rekey_domain::{Principal, Worker as Kind};
+use rekey_domain::Worker as Kind;
 use rekey_messages::Queue;
 use rekey_operations::{Requester, Services, beat};
 use rekey_runtime::Consumer;
@@ -68,12 +70,7 @@ async fn work(services: Services, transport: Arc<dyn Transport>, shutdown: Cance
         .handle(sign::SignCertificate {
             services: services.clone(),
         })
-        .handle(advance::AdvanceRotation { services })
+        .handle(due::AdvanceRotation { services })
         .run(shutdown)
         .await;
-}
-
-/// The rotator in the audit log.
-fn principal() -> Principal {
-    Principal::worker("rotator")
 }

@@ -5,14 +5,14 @@ use std::collections::VecDeque;
 use rekey_domain::{Found, Limits, Part, PartId, Range, RotationKind, plan_fits};
 use rekey_operations::{OperationError, census_of_columns, refuse_undeclared_effects};
 use rekey_runtime::crash;
-use rekey_store::{
-    Unit, batches, census, columns::Protected, keys, progress, quarantine, rotations, sweeps,
-};
+use rekey_store::{Unit, batches, census, columns::Protected, keys, progress, rotations, sweeps};
 use uuid::Uuid;
 
 use crate::{
     advance::Advance,
-    canary, facts,
+    canary,
+    changed_parts::{not_planned, parts_with_rows, tables},
+    facts,
     late::{self, Pass},
     steps, unknown_keys, verify,
 };
@@ -212,18 +212,6 @@ fn limits_of(advance: &Advance<'_>, column: &Protected) -> Limits {
     column.source.limits().of(advance.rotation.urgent)
 }
 
-/// The table's parts that hold rows, by name.
-async fn parts_with_rows(
-    advance: &Advance<'_>,
-    column: &Protected,
-) -> Result<Vec<Part>, OperationError> {
-    let source = advance.services.source(&column.source).await?;
-    let mut parts = source.parts(&column.table.relation).await?;
-    parts.retain(|part| part.end.is_some());
-    parts.sort_unstable_by(|one, other| one.id.name.cmp(&other.id.name));
-    Ok(parts)
-}
-
 /// The parts after `last` that have no ranges in this pass.
 async fn parts_to_plan(
     advance: &Advance<'_>,
@@ -233,77 +221,6 @@ async fn parts_to_plan(
     let mut parts = parts_with_rows(advance, column).await?;
     parts.retain(|part| last.as_ref().is_none_or(|last| part.id.name > last.id.name));
     Ok(not_planned(advance, column, parts).await?.into())
-}
-
-async fn not_planned(
-    advance: &Advance<'_>,
-    column: &Protected,
-    mut parts: Vec<Part>,
-) -> Result<Vec<Part>, OperationError> {
-    let db = advance.services.store.db();
-    let names: Vec<_> = parts.iter().map(|part| part.id.name.as_str()).collect();
-    let planned = batches::planned_parts(db, &advance.rotation, column.table.id, &names).await?;
-    parts.retain(|part| !planned.contains(&part.id));
-    Ok(parts)
-}
-
-/// Plans the parts that came or were written anew (`VACUUM FULL`, a repack, `ATTACH PARTITION`)
-/// since this pass was planned; `false` when there are none, and what the pass proved holds.
-pub async fn plan_changed_parts(advance: &Advance<'_>) -> Result<bool, OperationError> {
-    let db = advance.services.store.db();
-    let columns = sweeps::columns_of(db, &advance.rotation).await?;
-    for column in tables(&columns) {
-        let parts = parts_with_rows(advance, column).await?;
-        let void = batches::void_parts(db, &advance.rotation, column.table.id).await?;
-        if let Some(part) = parts.iter().find(|part| void.contains(&part.id)) {
-            read_after_all(advance, column, part).await?;
-            return Ok(true);
-        }
-        let to_plan = not_planned(advance, column, parts).await?;
-        let Some(part) = to_plan.into_iter().next() else {
-            continue;
-        };
-        let Some(unit) = advance.begin().await? else {
-            return Ok(true);
-        };
-        rotations::plan_anew(&unit, &advance.rotation).await?;
-        quarantine::forget_part(&unit, &advance.rotation, &part.id).await?;
-        unit.commit().await?;
-        tracing::info!(rotation = %advance.rotation.id, part = %part.id, "a part is new or was written anew; planning it");
-        return Ok(true);
-    }
-    Ok(false)
-}
-
-/// Plans again the ranges of a part that was away when they were to be read (`DETACH` and `ATTACH`, a rename and back).
-async fn read_after_all(
-    advance: &Advance<'_>,
-    column: &Protected,
-    part: &Part,
-) -> Result<(), OperationError> {
-    let table = column.table.id;
-    let dispatch = advance.dispatch().await?;
-    let Some(unit) = advance.begin().await? else {
-        return Ok(());
-    };
-    let held = rotations::lock(&unit, advance.rotation.id).await?;
-    batches::replan_void(&unit, &held, table, &part.id).await?;
-    dispatch.run(&unit, &held).await?;
-    unit.send(&advance.due()).await?;
-    unit.commit().await?;
-    tracing::info!(rotation = %advance.rotation.id, part = %part.id, "a part is there again; planning what was void of it");
-    Ok(())
-}
-
-/// One column for each table, in a fixed order.
-fn tables(columns: &[Protected]) -> Vec<&Protected> {
-    let mut tables: Vec<&Protected> = Vec::new();
-    for column in columns {
-        if !tables.iter().any(|known| known.table.id == column.table.id) {
-            tables.push(column);
-        }
-    }
-    tables
 }
 
 async fn store(

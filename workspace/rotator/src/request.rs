@@ -1,7 +1,7 @@
 //! `rotation.requested`: joins the live rotation, supersedes a late one, or starts one.
 
 use async_trait::async_trait;
-use rekey_domain::{Principal, RequestDecision, decide_request};
+use rekey_domain::{Principal, RequestDecision, Worker, decide_request};
 use rekey_messages::{RotationDue, RotationRequested};
 use rekey_operations::{OperationError, Services, no_canary};
 use rekey_runtime::{Handler, Job, JobError, crash};
@@ -91,5 +91,5 @@ impl Handler for RequestRotation {
 /// Who asked, as noted by our program that sent the event; events from outside are never forwarded as they are.
 fn asked_by(job: &Job) -> Principal {
     let principal = job.event().principal.clone();
-    principal.unwrap_or_else(crate::principal)
+    principal.unwrap_or_else(|| Worker::Rotator.principal())
 }

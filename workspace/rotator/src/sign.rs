@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use rekey_domain::Worker;
 use rekey_messages::CertificateWanted;
 use rekey_operations::{OperationError, Services, certificates::sign_certificate};
 use rekey_runtime::{Handler, Job, JobError};
@@ -41,7 +42,7 @@ impl Handler for SignCertificate {
 
 impl SignCertificate {
     async fn sign(&self, rotation: &Rotation, job: &Job) -> Result<(), OperationError> {
-        let principal = crate::principal();
+        let principal = Worker::Rotator.principal();
         let signed = sign_certificate(&self.services, rotation, &principal).await?;
         let pen = self.services.pen(&principal).await?;
         let Some(unit) = job.begin().await? else {

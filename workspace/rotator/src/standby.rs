@@ -1,7 +1,7 @@
 //! `standby.wanted`: has the KMS make the keyring's next key.
 
 use async_trait::async_trait;
-use rekey_domain::RotationState;
+use rekey_domain::{RotationState, Worker};
 use rekey_messages::{KeyCreated, StandbyWanted};
 use rekey_operations::{Action, OperationError, Services, authorise, make_key, or_pause};
 use rekey_runtime::{Handler, Job, JobError, crash};
@@ -44,7 +44,7 @@ impl Handler for MakeStandby {
 
 impl MakeStandby {
     async fn make(&self, keyring: &Keyring, job: &Job) -> Result<(), OperationError> {
-        let principal = crate::principal();
+        let principal = Worker::Rotator.principal();
         authorise(&principal, Action::MakeKey)?;
         let Services { store, kms, .. } = &self.services;
         if keys::standby(store.db(), keyring.id).await?.is_some() {

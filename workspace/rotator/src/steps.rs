@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use rekey_domain::Worker;
 use rekey_operations::OperationError;
 use rekey_runtime::crash;
 use rekey_store::{
@@ -10,7 +11,7 @@ use rekey_store::{
     rotations::{self, Cause, LOOK_AGAIN},
 };
 
-use crate::{advance::Advance, plan};
+use crate::{advance::Advance, changed_parts};
 
 const LOOK_AGAIN_WAITING: Duration = Duration::from_secs(10 * 60);
 
@@ -65,7 +66,7 @@ pub async fn restart(advance: &Advance<'_>) -> Result<(), OperationError> {
 
 /// The switch; nothing where what was distributed was retired since, and another made.
 pub async fn switch(advance: &Advance<'_>) -> Result<(), OperationError> {
-    let pen = advance.services.pen(&crate::principal()).await?;
+    let pen = advance.services.pen(&Worker::Rotator.principal()).await?;
     crash::point("rotator.before-switch");
     let Some(unit) = advance.begin().await? else {
         return Ok(());
@@ -82,7 +83,7 @@ pub async fn switch(advance: &Advance<'_>) -> Result<(), OperationError> {
 
 /// All rows are moved: wait out clients that have not refreshed.
 pub async fn begin_grace(advance: &Advance<'_>, due: DateTime<Utc>) -> Result<(), OperationError> {
-    if plan::plan_changed_parts(advance).await? {
+    if changed_parts::plan_changed_parts(advance).await? {
         return Ok(());
     }
     let Some(unit) = advance.begin().await? else {
@@ -107,7 +108,7 @@ pub async fn fail(advance: &Advance<'_>) -> Result<(), OperationError> {
 
 /// Ends a rotation as failed.
 pub async fn give_up(advance: &Advance<'_>, why: &str) -> Result<(), OperationError> {
-    let pen = advance.services.pen(&crate::principal()).await?;
+    let pen = advance.services.pen(&Worker::Rotator.principal()).await?;
     let Some(unit) = advance.begin().await? else {
         return Ok(());
     };
@@ -121,7 +122,7 @@ pub async fn give_up(advance: &Advance<'_>, why: &str) -> Result<(), OperationEr
 
 /// Puts the rotation on hold.
 pub async fn pause(advance: &Advance<'_>, cause: Cause, why: &str) -> Result<(), OperationError> {
-    let pen = advance.services.pen(&crate::principal()).await?;
+    let pen = advance.services.pen(&Worker::Rotator.principal()).await?;
     let Some(unit) = advance.begin().await? else {
         return Ok(());
     };

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rekey_domain::{Principal, RotationReason, RotationState, worth_a_sweep};
+use rekey_domain::{Principal, RotationReason, RotationState, Worker, worth_a_sweep};
 use rekey_messages::StragglersWanted;
 use rekey_operations::{OperationError, Services, Stragglers, look_for_stragglers, sweep};
 use rekey_runtime::{
@@ -77,7 +77,7 @@ impl LookForStragglers {
     ) -> Result<(), OperationError> {
         let latest = self.latest(keyring).await?.map(|latest| latest.state);
         let sweeps = worth_a_sweep(latest, &found.below, &found.in_quarantine);
-        let pen = self.services.pen(&crate::principal()).await?;
+        let pen = self.services.pen(&Worker::Rotator.principal()).await?;
         let Some(unit) = job.begin().await? else {
             return Ok(());
         };

@@ -1,7 +1,7 @@
 //! The steps after the grace period: sweep, count, and complete with a certificate.
 
 use chrono::{DateTime, Utc};
-use rekey_domain::{AlertKind, Found, KeyId, KeyState};
+use rekey_domain::{AlertKind, Found, KeyId, KeyState, Worker};
 use rekey_operations::{CensusRow, OperationError, census_of_columns};
 use rekey_runtime::crash;
 use rekey_sources::SourceError;
@@ -15,9 +15,9 @@ use uuid::Uuid;
 
 use crate::{
     advance::Advance,
-    certificate, facts,
+    certificate, changed_parts, facts,
     late::{self, End},
-    plan, proof, sign,
+    proof, sign,
 };
 
 /// The grace period is over: the first sweep is planned.
@@ -33,7 +33,7 @@ pub async fn begin(advance: &Advance<'_>) -> Result<(), OperationError> {
 
 /// Counts every value of the columns that it is about. Figures on a certificate come from here only.
 pub async fn take_census(advance: &Advance<'_>) -> Result<(), OperationError> {
-    if plan::plan_changed_parts(advance).await? {
+    if changed_parts::plan_changed_parts(advance).await? {
         return Ok(());
     }
     let columns = sweeps::columns_of(advance.services.store.db(), &advance.rotation).await?;
@@ -135,7 +135,7 @@ async fn next_pass(
 
 /// Nothing is left below the target.
 pub async fn complete(advance: &Advance<'_>) -> Result<(), OperationError> {
-    let pen = advance.services.pen(&crate::principal()).await?;
+    let pen = advance.services.pen(&Worker::Rotator.principal()).await?;
     let db = advance.services.store.db();
     let now = advance.services.store.now().await?;
     let certificate = certificate::write(db, &advance.rotation, &advance.keyring, now).await?;

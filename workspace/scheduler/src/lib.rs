@@ -1,5 +1,6 @@
 //! Fires what is due: schedules, expiries, and messages whose job gave no sign of life.
 
+mod leading;
 mod prune;
 mod tick;
 
@@ -8,7 +9,7 @@ use std::time::Duration;
 use rekey_domain::Worker;
 use rekey_operations::{Services, beat};
 use rekey_runtime::{crash, leased};
-use rekey_store::{StoreError, leases, leases::Lease};
+use rekey_store::{StoreError, leases::Lease};
 use tokio_util::sync::CancellationToken;
 
 /// What the scheduler works with.
@@ -69,9 +70,4 @@ async fn lead(services: &Services, held: Option<Lease>) -> Result<Option<Lease>,
             Ok(Some(lease))
         }
     }
-}
-
-/// Makes a unit depend on still leading.
-async fn still_leading(unit: &rekey_store::Unit, lease: &Lease) -> Result<(), StoreError> {
-    leases::hold(unit, lease, leases::JOB_LEASE).await
 }

@@ -21,7 +21,7 @@ pub async fn is_due(unit: &Unit) -> Result<bool, StoreError> {
 /// else from being done. Where there are none left, the next look is in an hour.
 pub async fn step(services: &Services, lease: &Lease) -> Result<(), StoreError> {
     let unit = services.store.begin().await?;
-    crate::still_leading(&unit, lease).await?;
+    crate::leading::still_leading(&unit, lease).await?;
     if !prune::batches(&unit, unit.now() - KEPT).await? {
         let done = schedules::fired_up_to(&unit, SCHEDULE).await?;
         schedules::settle(&unit, SCHEDULE, done, unit.now()).await?;

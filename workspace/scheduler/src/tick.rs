@@ -38,7 +38,7 @@ const STANDBY_WITHIN: TimeDelta = TimeDelta::minutes(1);
 pub async fn tick(services: &Services, lease: &Lease) -> Result<(), StoreError> {
     for keyring in keyrings::all(services.store.db()).await? {
         let unit = services.store.begin().await?;
-        crate::still_leading(&unit, lease).await?;
+        crate::leading::still_leading(&unit, lease).await?;
         crash::point("scheduler.due");
         fire_schedule(&unit, &keyring).await?;
         fire_triggers(&unit, &keyring).await?;
@@ -48,7 +48,7 @@ pub async fn tick(services: &Services, lease: &Lease) -> Result<(), StoreError> 
         crash::point("scheduler.fired");
     }
     let unit = services.store.begin().await?;
-    crate::still_leading(&unit, lease).await?;
+    crate::leading::still_leading(&unit, lease).await?;
     send_again(&unit).await?;
     let resolved = dead_letters::resolve_settled(&unit).await?;
     if resolved > 0 {

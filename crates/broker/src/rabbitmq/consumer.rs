@@ -8,10 +8,10 @@ use lapin::{
     options::{BasicConsumeOptions, BasicQosOptions},
     types::{AMQPValue, FieldTable},
 };
-use rekey_messages::{Event, MAX_EVENT_BYTES, Queue};
+use rekey_messages::{Event, Queue};
 use tokio::{sync::mpsc, task::JoinSet};
 
-use super::{RabbitMq, connection, dead_letters, topology};
+use super::{body::text, connection, dead_letters, shared::Shared, topology};
 use crate::{BrokerError, Delivery, Receipt, transport::Kind};
 
 /// How often the connection is looked at, beside what its streams say.
@@ -24,41 +24,44 @@ pub(super) struct Session {
     channels: std::sync::Mutex<Vec<Channel>>,
 }
 
+/// The session of now, if there is one.
+pub(super) type Kept = std::sync::Mutex<Option<Arc<Session>>>;
+
 /// Consumes until something breaks.
-pub(super) async fn session(rabbit: &RabbitMq) -> Result<(), BrokerError> {
-    let connection = rabbit.server.connect("consume").await?;
+pub(super) async fn session(shared: &Shared, kept: &Kept) -> Result<(), BrokerError> {
+    let connection = shared.server.connect("consume").await?;
     let session = Arc::new(Session {
         connection,
         channels: std::sync::Mutex::default(),
     });
-    keep(rabbit, Some(session.clone()));
+    keep(kept, Some(session.clone()));
     let mut pumps = JoinSet::new();
-    let broken = match session.consume(rabbit, &mut pumps).await {
-        Err(error) => rabbit.server.explain(&error),
+    let broken = match session.consume(shared, &mut pumps).await {
+        Err(error) => shared.server.explain(&error),
         Ok(()) => {
-            rabbit.consuming.is_well();
-            session.watch(rabbit, &mut pumps).await
+            shared.consuming.is_well();
+            session.watch(shared, &mut pumps).await
         }
     };
-    keep(rabbit, None);
+    keep(kept, None);
     connection::close(&session.connection).await;
     Err(broken)
 }
 
-fn keep(rabbit: &RabbitMq, session: Option<Arc<Session>>) {
-    *rabbit.kept.lock().expect("no holder panics") = session;
+fn keep(kept: &Kept, session: Option<Arc<Session>>) {
+    *kept.lock().expect("no holder panics") = session;
 }
 
 impl Session {
     async fn consume(
         &self,
-        rabbit: &RabbitMq,
+        shared: &Shared,
         pumps: &mut JoinSet<lapin::Result<()>>,
     ) -> lapin::Result<()> {
-        let names = &rabbit.names;
-        let takes_dead_letters = rabbit.queues.contains_key(&Queue::Rotator);
+        let names = &shared.names;
+        let takes_dead_letters = shared.queues.contains_key(&Queue::Rotator);
         topology::ensure(&self.connection, names).await?;
-        for (queue, incoming) in &rabbit.queues {
+        for (queue, incoming) in &shared.queues {
             let channel = self.channel(incoming.prefetch).await?;
             let consumer = consume(&channel, names.queue(*queue), false).await?;
             pumps.spawn(hand_on(*queue, consumer, incoming.sender.clone()));
@@ -66,22 +69,22 @@ impl Session {
         if takes_dead_letters {
             let channel = self.channel(dead_letters::PREFETCH).await?;
             let consumer = consume(&channel, names.dead_letters(), false).await?;
-            pumps.spawn(dead_letters::file_all(consumer, rabbit.store.clone()));
+            pumps.spawn(dead_letters::file_all(consumer, shared.store.clone()));
         }
         let channel = self.channel(0).await?;
         let own = topology::declare_own(&channel, names).await?;
         let consumer = consume(&channel, own.to_string(), true).await?;
-        pumps.spawn(tell_listeners(consumer, rabbit.broadcasts.clone()));
+        pumps.spawn(tell_listeners(consumer, shared.broadcasts.clone()));
         Ok(())
     }
 
     /// How many messages wait in each queue that this process consumes. RabbitMQ 4.2.6 and 4.3.0 tell only users who
     /// may configure the queue, other versions every process that consumes it.
-    pub(super) async fn depths(&self, rabbit: &RabbitMq) -> lapin::Result<Vec<(Queue, u64)>> {
+    pub(super) async fn depths(&self, shared: &Shared) -> lapin::Result<Vec<(Queue, u64)>> {
         let channel = self.connection.create_channel().await?;
         let mut depths = Vec::new();
-        for queue in rabbit.queues.keys() {
-            let there = topology::find(&channel, rabbit.names.queue(*queue)).await?;
+        for queue in shared.queues.keys() {
+            let there = topology::find(&channel, shared.names.queue(*queue)).await?;
             depths.push((*queue, u64::from(there.message_count())));
         }
         channel.close(200, "done".into()).await?;
@@ -99,17 +102,13 @@ impl Session {
     }
 
     /// Waits until a stream ends or the connection is lost, and says why.
-    async fn watch(
-        &self,
-        rabbit: &RabbitMq,
-        pumps: &mut JoinSet<lapin::Result<()>>,
-    ) -> BrokerError {
+    async fn watch(&self, shared: &Shared, pumps: &mut JoinSet<lapin::Result<()>>) -> BrokerError {
         loop {
             match tokio::time::timeout(LOOK, pumps.join_next()).await {
-                Ok(Some(Ok(Err(error)))) => return rabbit.server.explain(&error),
-                Ok(_) => return rabbit.server.out_of_reach("a queue was deleted or closed"),
+                Ok(Some(Ok(Err(error)))) => return shared.server.explain(&error),
+                Ok(_) => return shared.server.out_of_reach("a queue was deleted or closed"),
                 Err(_) if !self.connection.status().connected() => {
-                    return rabbit.server.out_of_reach("the connection was lost");
+                    return shared.server.out_of_reach("the connection was lost");
                 }
                 Err(_) => {}
             }
@@ -166,13 +165,6 @@ fn delivery(queue: Queue, delivered: message::Delivery) -> Delivery {
     }
 }
 
-/// A body as text. What is no event anyway is cut to what a row can hold: one byte more than an event may have, and no
-/// NUL.
-pub(super) fn text(body: &[u8]) -> String {
-    let body = &body[..body.len().min(MAX_EVENT_BYTES + 1)];
-    String::from_utf8_lossy(body).replace('\0', "\u{fffd}")
-}
-
 /// How often the quorum queue has delivered it; used only for how long to wait before returning it.
 fn delivered_before(delivered: &message::Delivery) -> u32 {
     let headers = delivered.properties.headers().as_ref();
@@ -184,19 +176,4 @@ fn delivered_before(delivered: &message::Delivery) -> u32 {
         _ => i64::from(delivered.redelivered),
     };
     u32::try_from(count).unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_body_that_no_row_takes_becomes_one_that_no_event_is() {
-        let hostile = [vec![0], vec![0xff; 3], vec![b'x'; 2 * MAX_EVENT_BYTES]];
-        for body in hostile {
-            let text = text(&body);
-            assert!(!text.contains('\0') && text.len() <= 3 * (MAX_EVENT_BYTES + 1));
-            assert!(Event::parse(text.as_bytes()).is_err());
-        }
-    }
 }

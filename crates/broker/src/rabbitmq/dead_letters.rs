@@ -7,7 +7,7 @@ use lapin::{Consumer, message::Delivery, options::BasicAckOptions, types::AMQPVa
 use rekey_messages::{Event, KeyCompromised, Message, Queue};
 use rekey_store::{Store, StoreError, dead_letters, inbox};
 
-use super::consumer::text;
+use super::body::text;
 
 pub(super) const PREFETCH: u16 = 10;
 /// Marks in the inbox that a letter was filed.

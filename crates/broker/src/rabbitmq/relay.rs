@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{RabbitMq, topology};
+use super::{shared::Shared, topology};
 use crate::BrokerError;
 
 /// Messages shipped together: leased, published and removed with one statement each.
@@ -37,21 +37,21 @@ pub(super) const END_WITHIN: Duration = Duration::from_secs(5);
 
 /// Ships until `shutdown`, or until something breaks.
 pub(super) async fn session(
-    rabbit: &RabbitMq,
+    shared: &Shared,
     shutdown: &CancellationToken,
 ) -> Result<(), BrokerError> {
     if shutdown.is_cancelled() {
         return Ok(());
     }
-    let connection = rabbit.server.connect("publish").await?;
+    let connection = shared.server.connect("publish").await?;
     let shipped = async {
-        let explain = |error| rabbit.server.explain(&error);
-        let ensured = topology::ensure(&connection, &rabbit.names).await;
+        let explain = |error| shared.server.explain(&error);
+        let ensured = topology::ensure(&connection, &shared.names).await;
         ensured.map_err(explain)?;
         let channel = connection.create_channel().await.map_err(explain)?;
         let confirms = channel.confirm_select(ConfirmSelectOptions::default());
         confirms.await.map_err(explain)?;
-        ship_until(rabbit, &connection, &channel, shutdown).await
+        ship_until(shared, &connection, &channel, shutdown).await
     };
     let shipped = shipped.await;
     super::connection::close(&connection).await;
@@ -59,31 +59,31 @@ pub(super) async fn session(
 }
 
 async fn ship_until(
-    rabbit: &RabbitMq,
+    shared: &Shared,
     connection: &Connection,
     channel: &Channel,
     shutdown: &CancellationToken,
 ) -> Result<(), BrokerError> {
-    let mut changes = rabbit.store.changes();
+    let mut changes = shared.store.changes();
     let mut stranded = Stranded::default();
     // Said once, however long it lasts.
     let mut is_away = false;
     while !shutdown.is_cancelled() {
         if !channel.status().connected() {
-            return Err(rabbit.server.out_of_reach("the connection was lost"));
+            return Err(shared.server.out_of_reach("the connection was lost"));
         }
         changes.mark_unchanged();
-        let leased = relay::lease_block(&rabbit.store, BLOCK, LEASE).await;
+        let leased = relay::lease_block(&shared.store, BLOCK, LEASE).await;
         let was_away = std::mem::replace(&mut is_away, leased.is_err());
         let wait = match leased {
             Ok(block) if block.messages.is_empty() => POLL,
             Ok(block) => {
-                let outcome = ship(rabbit, channel, &block).await?;
+                let outcome = ship(shared, channel, &block).await?;
                 stranded.note(&outcome);
                 if stranded.wants_queues() {
-                    mend(rabbit, connection).await;
+                    mend(shared, connection).await;
                 }
-                stranded.tell(rabbit);
+                stranded.tell(shared);
                 continue;
             }
             Err(error) if was_away => {
@@ -95,7 +95,7 @@ async fn ship_until(
                 RETREAT
             }
         };
-        stranded.tell(rabbit);
+        stranded.tell(shared);
         tokio::select! {
             () = shutdown.cancelled() => {}
             _ = timeout(wait, changes.changed()) => {}
@@ -105,14 +105,14 @@ async fn ship_until(
 }
 
 /// Publishes a block, removes what was confirmed, and gives the rest back.
-async fn ship(rabbit: &RabbitMq, channel: &Channel, block: &Block) -> Result<Outcome, BrokerError> {
+async fn ship(shared: &Shared, channel: &Channel, block: &Block) -> Result<Outcome, BrokerError> {
     let mut outcome = Outcome::default();
     let deadline = Instant::now() + CONFIRM_WITHIN;
-    let published = publish(rabbit, channel, &block.messages, deadline, &mut outcome).await;
+    let published = publish(shared, channel, &block.messages, deadline, &mut outcome).await;
     let (confirmed, rest) = outcome.divide(&block.messages);
     let settled = async {
-        relay::remove_all(&rabbit.store, block, &confirmed).await?;
-        relay::postpone(&rabbit.store, block, &rest, AGAIN_AFTER).await
+        relay::remove_all(&shared.store, block, &confirmed).await?;
+        relay::postpone(&shared.store, block, &rest, AGAIN_AFTER).await
     };
     if let Err(error) = settled.await {
         tracing::warn!(%error, "what was shipped is shipped again when its lease ends");
@@ -121,9 +121,9 @@ async fn ship(rabbit: &RabbitMq, channel: &Channel, block: &Block) -> Result<Out
 }
 
 /// Declares again what somebody deleted, where this user may.
-async fn mend(rabbit: &RabbitMq, connection: &Connection) {
-    if let Err(error) = topology::ensure(connection, &rabbit.names).await {
-        let error = rabbit.server.explain(&error);
+async fn mend(shared: &Shared, connection: &Connection) {
+    if let Err(error) = topology::ensure(connection, &shared.names).await {
+        let error = shared.server.explain(&error);
         tracing::warn!(%error, "messages without a queue wait for it");
     }
 }
@@ -157,12 +157,12 @@ impl Stranded {
         now
     }
 
-    fn tell(&mut self, rabbit: &RabbitMq) {
+    fn tell(&mut self, shared: &Shared) {
         self.seen.retain(|_, seen| seen.elapsed() < FORGET_AFTER);
         if self.seen.is_empty() {
-            rabbit.publishing.is_well();
+            shared.publishing.is_well();
         } else {
-            rabbit.publishing.is_ill(&BrokerError::NoQueue);
+            shared.publishing.is_ill(&BrokerError::NoQueue);
         }
     }
 }
@@ -197,23 +197,23 @@ impl Outcome {
 
 /// All are published before the first confirm is awaited.
 async fn publish(
-    rabbit: &RabbitMq,
+    shared: &Shared,
     channel: &Channel,
     messages: &[Message],
     deadline: Instant,
     outcome: &mut Outcome,
 ) -> Result<(), BrokerError> {
     let late = |_| {
-        rabbit
+        shared
             .server
             .out_of_reach("messages were not confirmed in time")
     };
     let mut confirms = Vec::new();
     let mut result = Ok(());
     for message in messages {
-        match timeout_at(deadline, publish_one(rabbit, channel, message)).await {
+        match timeout_at(deadline, publish_one(shared, channel, message)).await {
             Ok(Ok(confirm)) => confirms.push((message.id, confirm)),
-            Ok(Err(error)) => result = Err(rabbit.server.explain(&error)),
+            Ok(Err(error)) => result = Err(shared.server.explain(&error)),
             Err(elapsed) => result = Err(late(elapsed)),
         }
         if result.is_err() {
@@ -223,7 +223,7 @@ async fn publish(
     for (id, confirm) in confirms {
         match timeout_at(deadline, confirm).await {
             Ok(Ok(confirmation)) => outcome.note(id, confirmation),
-            Ok(Err(error)) => result = result.and(Err(rabbit.server.explain(&error))),
+            Ok(Err(error)) => result = result.and(Err(shared.server.explain(&error))),
             Err(elapsed) => result = result.and(Err(late(elapsed))),
         }
     }
@@ -231,7 +231,7 @@ async fn publish(
 }
 
 async fn publish_one(
-    rabbit: &RabbitMq,
+    shared: &Shared,
     channel: &Channel,
     message: &Message,
 ) -> lapin::Result<PublisherConfirm> {
@@ -245,7 +245,7 @@ async fn publish_one(
         .with_delivery_mode(2)
         .with_type(message.type_.as_str().into())
         .with_message_id(message.id.to_string().into());
-    let exchange = rabbit.names.prefixed(&message.exchange);
+    let exchange = shared.names.prefixed(&message.exchange);
     let key = match queue {
         Some(queue) => queue.routing_key(&message.type_),
         None => message.type_.clone(),

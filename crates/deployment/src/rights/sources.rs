@@ -5,8 +5,18 @@ use rekey_operations::{
     OperationError, ProtectedTable, Services, protected_tables, store_rights::quote,
 };
 use rekey_sources::GRANT_SUPPRESS;
+use serde::Serialize;
 
-use super::SourceRights;
+/// What it needs of one source.
+#[derive(Debug, Clone, Serialize)]
+pub struct SourceRights {
+    /// The source.
+    pub source: String,
+    /// The statements.
+    pub sql: Vec<String>,
+    /// Those that take an administrator of the server.
+    pub as_administrator: Vec<String>,
+}
 
 /// Every protected table on PostgreSQL; a SQLite file has no roles.
 pub(super) async fn tables(services: &Services) -> Result<Vec<ProtectedTable>, OperationError> {

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString};
 
-use crate::{BindType, KeyringName, NotOfType};
+use crate::{BindType, BindValue, KeyringName, NotOfType};
 
 /// A column name that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -132,31 +132,6 @@ impl From<Bind> for RawBind {
             Bind::Column => Self::Word("column".to_owned()),
             Bind::Columns(columns) => Self::Columns(columns),
         }
-    }
-}
-
-/// One part of what a value is bound to, typed as its column is.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum BindValue {
-    /// Any SQL integer type.
-    Integer(i64),
-    /// A UUID.
-    Uuid([u8; 16]),
-    /// Text, UTF-8.
-    Text(String),
-    /// `bytea` or BLOB.
-    Bytes(Vec<u8>),
-}
-
-impl From<i64> for BindValue {
-    fn from(value: i64) -> Self {
-        Self::Integer(value)
-    }
-}
-
-impl From<&str> for BindValue {
-    fn from(value: &str) -> Self {
-        Self::Text(value.to_owned())
     }
 }
 

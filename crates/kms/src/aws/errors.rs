@@ -9,8 +9,11 @@ use aws_sdk_kms::{
 };
 use rekey_domain::KeyId;
 
-use super::{PROVIDER, arn};
+use super::arn;
 use crate::KmsError;
+
+/// What [`MasterKeyInfo`](crate::MasterKeyInfo) and errors call it.
+pub(super) const PROVIDER: &str = "aws";
 
 /// What went wrong with a request about `master_key` as it is configured, and about the data key
 /// `key_id` where a wrapped key was sent.

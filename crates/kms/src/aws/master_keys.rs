@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use aws_sdk_kms::types::{KeyMetadata, KeySpec, KeyState, KeyUsageType, Tag};
+use aws_sdk_kms::types::{KeySpec, KeyUsageType, Tag};
 
-use super::{AwsKms, PROVIDER, errors};
-use crate::{Kms, KmsError, MasterKeyInfo, MasterKeyState};
+use super::{AwsKms, answers::info};
+use crate::{Kms, KmsError, MasterKeyInfo};
 
 const DESCRIPTION: &str = "Rekey PHI master key";
 /// How often to look until the alias shows what it was just told.
@@ -121,24 +121,6 @@ impl AwsKms {
             left_behind(id);
         }
     }
-}
-
-/// What AWS says of a master key.
-pub(super) fn info(metadata: Option<KeyMetadata>) -> Result<MasterKeyInfo, KmsError> {
-    let metadata = metadata.ok_or_else(errors::malformed)?;
-    let state = match metadata.key_state {
-        // While it is updated, a multi-Region key goes on to wrap and unwrap.
-        Some(KeyState::Enabled | KeyState::Updating) => MasterKeyState::Enabled,
-        Some(KeyState::PendingDeletion | KeyState::PendingReplicaDeletion) => {
-            MasterKeyState::PendingDeletion
-        }
-        _ => MasterKeyState::Disabled,
-    };
-    Ok(MasterKeyInfo {
-        id: metadata.arn.ok_or_else(errors::malformed)?,
-        state,
-        provider: PROVIDER,
-    })
 }
 
 fn is_already_there(

@@ -8,12 +8,30 @@ use std::{
 };
 
 use rekey_envelope::Zeroizing;
+use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
-use crate::KeyFileProblem;
+use crate::{KeyFileProblem, KmsError};
+
+/// What [`MasterKeyInfo`](crate::MasterKeyInfo) and errors call it.
+pub(super) const PROVIDER: &str = "local";
 
 /// Room for hundreds of master keys, and small enough to be read whole whatever is at the path.
 const MAX_LEN: u64 = 64 * 1024;
+
+/// Runs `work` on the file at `path` where it may block, and names the file in its error.
+pub(super) async fn on_file<T: Send + 'static>(
+    path: PathBuf,
+    work: impl FnOnce(&Path) -> Result<T, KeyFileProblem> + Send + 'static,
+) -> Result<T, KmsError> {
+    let done =
+        spawn_blocking(move || work(&path).map_err(|problem| KmsError::KeyFile { path, problem }));
+    // It ends without a result only when the process shuts down.
+    done.await.map_err(|error| KmsError::OutOfReach {
+        provider: PROVIDER,
+        reason: error.to_string(),
+    })?
+}
 
 /// Reads the file at `path`, if nobody but its owner has any right on it.
 pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileProblem> {

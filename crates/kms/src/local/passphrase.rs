@@ -12,7 +12,7 @@ use rekey_envelope::{Aead, Gcm, KeyMaterial, Zeroizing};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{disk, on_file};
+use super::disk::{self, on_file};
 use crate::{KeyFileProblem, KmsError};
 
 /// NIST SP 800-63B §3.1.1.2 asks for 15 characters of a password that is the only factor; here the

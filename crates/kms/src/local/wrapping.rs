@@ -3,7 +3,7 @@
 use rekey_envelope::{Aead, AeadError, Gcm, KeyMaterial};
 use uuid::Uuid;
 
-use super::{PROVIDER, key_file::MasterKey};
+use super::{disk::PROVIDER, key_file::MasterKey};
 use crate::{EncryptionContext, KmsError, WrappedKey};
 
 const VERSION: u8 = 0x01;

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use rekey_domain::{Principal, PrincipalKind, Role, Worker};
 use rekey_store::{ConnectionTrait, StoreError, audit::AuditEntry, rights};
 
-use super::AuditVerdict;
+use super::verdict::AuditVerdict;
 use crate::access::rights::only_of;
 
 /// The entries of one kind of principal that one role wrote.

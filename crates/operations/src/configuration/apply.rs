@@ -1,10 +1,7 @@
 //! `apply`: writes desired keyrings, sources and columns to the store; `plan` only says what would change.
 
-use std::{collections::HashMap, sync::Arc};
-
-use rekey_domain::{Bind, BindType, KeyringName, Principal, Purpose, id_part, undeclared};
+use rekey_domain::{KeyringName, Principal, Purpose};
 use rekey_messages::RotationDue;
-use rekey_sources::{Source, TableShape};
 use rekey_store::{
     Unit,
     audit::{self, Record},
@@ -15,26 +12,20 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
-    Action, ColumnConfig, Desired, KeyringConfig, OperationError, STORE_SOURCE, Services,
-    SourceConfig, TableConfig, authorise, sources::effects::effects,
+    Action, ColumnConfig, Desired, KeyringConfig, OperationError, STORE_SOURCE, Services, authorise,
 };
 
 mod algorithm;
+mod change;
+pub(crate) mod looked;
 mod overlaps;
 mod renames;
 mod whereabouts;
 
 use algorithm::Retired;
+pub use change::Change;
+use looked::{Looked, Resolved};
 use whereabouts::Whereabouts;
-
-/// One thing that `apply` changes.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Change {
-    /// What: `keyring phi`, `column clinic.patients.ssn`.
-    pub subject: String,
-    /// How.
-    pub change: String,
-}
 
 /// The keyrings that are to be and are not there yet: making them is [`init`](crate::init)'s.
 ///
@@ -62,8 +53,15 @@ pub async fn plan(
     principal: &Principal,
 ) -> Result<Vec<Change>, OperationError> {
     authorise(principal, Action::Plan)?;
-    let looked = Looked::at(desired).await?;
+    let looked = look(desired).await?;
     Ok(preview(services, desired, &looked).await?.changes)
+}
+
+/// Looks at every source of the file; refuses a column that it declares twice.
+async fn look(desired: &Desired) -> Result<Looked<'_>, OperationError> {
+    let looked = Looked::at(desired).await?;
+    overlaps::refuse_twice(&looked)?;
+    Ok(looked)
 }
 
 async fn preview(
@@ -91,7 +89,7 @@ pub async fn apply(
     principal: &Principal,
 ) -> Result<Vec<Change>, OperationError> {
     authorise(principal, Action::Apply)?;
-    let looked = Looked::at(desired).await?;
+    let looked = look(desired).await?;
     let Written { changes, noted, .. } = preview(services, desired, &looked).await?;
     if changes.is_empty() && !noted {
         return Ok(changes);
@@ -125,154 +123,6 @@ pub async fn apply(
     .await?;
     unit.commit().await?;
     Ok(changes)
-}
-
-/// A column with what its source's catalogue says of it.
-struct Resolved<'a> {
-    source: &'a SourceConfig,
-    table: &'a TableConfig,
-    column: &'a ColumnConfig,
-    shape: Arc<TableShape>,
-    bind_columns: Vec<String>,
-    bind_types: Vec<BindType>,
-    encoding: rekey_domain::TextEncoding,
-    column_id: String,
-}
-
-/// The sources of the file, and what their catalogues say of its columns.
-struct Looked<'a> {
-    sources: HashMap<&'a str, Arc<dyn Source>>,
-    /// What tells the database of each from the others.
-    instances: HashMap<&'a str, String>,
-    resolved: Vec<Resolved<'a>>,
-}
-
-impl<'a> Looked<'a> {
-    async fn at(desired: &'a Desired) -> Result<Self, OperationError> {
-        let (mut sources, mut resolved) = (HashMap::new(), Vec::new());
-        let mut instances = HashMap::new();
-        for source in &desired.sources {
-            let open = rekey_sources::open(source.url.expose_url()).await?;
-            for table in &source.tables {
-                let shape = Arc::new(open.describe(&table.relation).await?);
-                refuse_effects(source, table, &shape)?;
-                for column in &table.columns {
-                    resolved.push(resolve_column(source, table, column, &shape)?);
-                }
-            }
-            instances.insert(source.name.as_str(), open.instance().await?);
-            sources.insert(source.name.as_str(), open);
-        }
-        let looked = Self {
-            sources,
-            instances,
-            resolved,
-        };
-        overlaps::refuse_twice(&looked)?;
-        Ok(looked)
-    }
-}
-
-/// Our updates may do more than they say: a person has to know, and to say that it is right.
-fn refuse_effects(
-    source: &SourceConfig,
-    table: &TableConfig,
-    shape: &TableShape,
-) -> Result<(), OperationError> {
-    let Some(problem) = undeclared(table.on_update, effects(shape)) else {
-        return Ok(());
-    };
-    Err(OperationError::Configuration {
-        place: format!("table {}.{}", source.name, table.name),
-        problem,
-    })
-}
-
-fn resolve_column<'a>(
-    source: &'a SourceConfig,
-    table: &'a TableConfig,
-    column: &'a ColumnConfig,
-    shape: &Arc<TableShape>,
-) -> Result<Resolved<'a>, OperationError> {
-    let place = format!("column {}.{}.{}", source.name, table.name, column.name);
-    let wrong = |problem: String| OperationError::Configuration {
-        place: place.clone(),
-        problem,
-    };
-    let found = shape.column(&column.name).ok_or_else(|| {
-        let known: Vec<_> = shape.columns.iter().map(|c| c.name.as_str()).collect();
-        wrong(format!(
-            "{} has no such column; it has {}",
-            table.relation,
-            known.join(", ")
-        ))
-    })?;
-    let encoding = found.encoding.ok_or_else(|| {
-        wrong(format!(
-            "its type is {:?}; ciphertext needs a bytea, BLOB or text column",
-            found.declared_type
-        ))
-    })?;
-    if let Some(tie) = tied(shape, &found.name) {
-        return Err(wrong(format!(
-            "{tie} ties it to another table, whose values would not change with it, or would be changed behind everyone's back; drop the foreign key, or tie the tables by another column"
-        )));
-    }
-    if shape.partition_key.contains(&found.name) {
-        return Err(wrong(
-            "it decides in which partition a row lies, and a new value would move the row or fit in none; partition the table by another column".to_owned(),
-        ));
-    }
-    let bind_columns = bind_columns(&column.bind, shape).map_err(wrong)?;
-    let bind_types = bind_columns.iter().map(|name| bind_type(shape, name));
-    let bind_types = bind_types.collect::<Result<_, _>>().map_err(wrong)?;
-    Ok(Resolved {
-        source,
-        table,
-        column,
-        shape: Arc::clone(shape),
-        bind_columns,
-        bind_types,
-        encoding,
-        column_id: column_id(source, column, shape),
-    })
-}
-
-/// The columns that a bind resolves to; the error says why it does not, and what to do.
-pub(crate) fn bind_columns(bind: &Bind, shape: &TableShape) -> Result<Vec<String>, String> {
-    match bind {
-        Bind::Column => Ok(Vec::new()),
-        Bind::Row if shape.primary_key.is_empty() => Err(
-            "bind = \"row\" needs a declared primary key, and the table has none: add one, name columns that never change, bind = [\"…\"], or say bind = \"column\"".to_owned(),
-        ),
-        Bind::Row => Ok(shape.primary_key.clone()),
-        Bind::Columns(columns) => Ok(columns.clone()),
-    }
-}
-
-/// The foreign key that a column is part of.
-fn tied<'a>(shape: &'a TableShape, column: &str) -> Option<&'a str> {
-    let mut ties = shape.foreign_keys.iter();
-    let tie = ties.find(|(tied, _)| shape.column(tied).is_some_and(|tied| tied.name == column));
-    tie.map(|(_, name)| name.as_str())
-}
-
-/// What a column's values bind others as; the error says why they cannot, and what to do.
-pub(crate) fn bind_type(shape: &TableShape, name: &str) -> Result<BindType, String> {
-    let column = shape.column(name);
-    if let Some(of) = column.and_then(|column| column.bind_type) {
-        return Ok(of);
-    }
-    let found = match column {
-        Some(column) if column.declared_type.is_empty() => {
-            "a column of no type, whose values may be of any".to_owned()
-        }
-        Some(column) => format!("a column of type {:?}", column.declared_type),
-        None => "no such column".to_owned(),
-    };
-    Err(format!(
-        "{name} cannot bind a value: found {found}, expected one of integers, UUID, text, bytea or BLOB that the database does not compute; name such columns that never change, bind = [\"…\"], or say bind = \"column\""
-    ))
 }
 
 /// What was written.
@@ -415,17 +265,4 @@ async fn wake_rotation(unit: &Unit, keyring: Uuid) -> Result<(), OperationError>
         unit.send(&RotationDue { rotation }).await?;
     }
     Ok(())
-}
-
-/// What was said, or `source.schema.table.column` as the catalogue has them; no two columns share it.
-fn column_id(source: &SourceConfig, column: &ColumnConfig, shape: &TableShape) -> String {
-    let default = || {
-        format!(
-            "{}.{}.{}",
-            source.name,
-            shape.id_name,
-            id_part(&column.name)
-        )
-    };
-    column.column_id.clone().unwrap_or_else(default)
 }

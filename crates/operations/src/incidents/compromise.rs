@@ -1,28 +1,30 @@
 //! The report of a compromised key: everything that follows at once follows in one unit, and never waits for the KMS.
 
 mod case;
+mod exposure;
+mod report;
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use rekey_domain::{
-    AlertKind, Found, KeyName, KeyRef, KeyState, OnCompromise, Principal, PrincipalKind, Purpose,
-    Response, respond,
-};
+use rekey_domain::{AlertKind, KeyName, KeyRef, KeyState, Principal, Response, respond};
 use rekey_messages::Event;
 use rekey_store::{
     ConnectionTrait, StoreError, alerts,
     audit::AuditPen,
-    census, inbox,
+    inbox,
     incidents::Exposure,
     keyrings::{self, Keyring},
     keys::{self, Key},
     rotations::{self, Rotation},
 };
 use serde::Serialize;
-use uuid::Uuid;
 
-use self::case::Case;
+pub use self::report::{Report, Reported};
+use self::{
+    case::{Case, stops},
+    exposure::exposure,
+};
 use crate::{Action, OperationError, Services, access::audited::reason, authorise};
 
 /// Marks in the inbox that a report was taken.
@@ -31,38 +33,6 @@ const REPORT: &str = "operations.report";
 const PEN_WITHIN: Duration = Duration::from_secs(1);
 /// The most that a reason may say, in bytes.
 const LONGEST_REASON: usize = 4096;
-/// The rotations of a keyring that are looked through for a census.
-const LOOKED_THROUGH: usize = 5;
-
-/// What somebody says of a key.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Report {
-    /// Which key.
-    pub key: KeyRef,
-    /// Why they think so; sealed in the audit log, and nowhere else.
-    pub reason: String,
-    /// Since when others know it; none: nobody can say.
-    pub since: Option<DateTime<Utc>>,
-}
-
-/// What a report led to.
-#[derive(Debug, Clone, Serialize)]
-pub struct Reported {
-    /// The incident: a new one, or that of an earlier report.
-    pub incident: Uuid,
-    /// Whether it was reported before.
-    pub again: bool,
-    /// The key.
-    pub key: KeyName,
-    /// Its state from now on.
-    pub state: KeyState,
-    /// The key that encrypts from now on, where it was replaced.
-    pub replaced_by: Option<KeyName>,
-    /// The rotation that moves what stands under it.
-    pub rotation: Option<Uuid>,
-    /// What a person has to know or do.
-    pub notes: Vec<String>,
-}
 
 /// What a report would lead to now.
 #[derive(Debug, Clone, Serialize)]
@@ -217,11 +187,6 @@ fn would(response: Response, standby: Option<&KeyName>, keyring: &Keyring) -> St
     }
 }
 
-/// The AUDIT keyring always goes on until it has another key, as without one no audit entry can be written.
-fn stops(keyring: &Keyring) -> bool {
-    keyring.purpose != Purpose::Audit && keyring.policy.on_compromise == OnCompromise::Stop
-}
-
 fn response(key: &Key, latest: Option<&Rotation>) -> Response {
     let is_being_replaced = latest.is_some_and(Rotation::lacks_its_key);
     match (key.state, key.reported_at) {
@@ -283,33 +248,4 @@ async fn find(db: &impl ConnectionTrait, key: &KeyRef) -> Result<(Key, Keyring),
         }
     };
     Ok((found, keyring))
-}
-
-/// How many values the keyring's latest census found under the key.
-async fn exposure(
-    db: &impl ConnectionTrait,
-    keyring: &Keyring,
-    key: &Key,
-) -> Result<Option<Exposure>, StoreError> {
-    let rotations = rotations::of_keyring(db, keyring.id).await?;
-    let of_all = rotations.iter().filter(|one| one.sweep_columns.is_none());
-    for rotation in of_all.take(LOOKED_THROUGH) {
-        for pass in [rotation.pass, census::BEFORE] {
-            let counted = census::of_pass(db, rotation.id, pass).await?;
-            let Some(counted_at) = counted.iter().map(|count| count.taken_at).max() else {
-                continue;
-            };
-            let under = counted
-                .iter()
-                .filter(|count| count.found() == Found::Key(key.id));
-            let values = under.map(census::Counted::rows).sum();
-            return Ok(Some(Exposure { values, counted_at }));
-        }
-    }
-    Ok(None)
-}
-
-/// Whether a program reports, and no person.
-fn is_machine(principal: &Principal) -> bool {
-    principal.kind == PrincipalKind::Amqp
 }

@@ -5,7 +5,7 @@ mod passphrase;
 mod rewrap;
 mod view;
 
-use rekey_domain::{KeyName, Principal};
+use rekey_domain::Principal;
 use rekey_store::{
     audit::{self, Record},
     keys,
@@ -17,6 +17,7 @@ use crate::{Action, OperationError, Services, authorise};
 pub use lost::refuse_lost;
 pub(crate) use lost::unopened;
 pub use passphrase::change_passphrase;
+pub use rewrap::NotRewrapped;
 use rewrap::Rewrapping;
 pub use view::{KeysUnder, MasterView, master_view};
 
@@ -41,15 +42,6 @@ pub struct MasterRotation {
     pub rewrapped: u64,
     /// Keys that were not, and stay as they were.
     pub failed: Vec<NotRewrapped>,
-}
-
-/// A key that stays under the master key it was under.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct NotRewrapped {
-    /// The key.
-    pub key: KeyName,
-    /// Why.
-    pub problem: String,
 }
 
 /// Makes a new master key and wraps every stored key anew under it, one unit a key.

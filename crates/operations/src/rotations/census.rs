@@ -9,15 +9,15 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use rekey_domain::{ColumnName, Found, KeyId, PartId, Principal};
-use rekey_sources::{CensusColumn, Counted, PassToShow, Source, SourceError, Standing, ValueId};
+use rekey_sources::{Counted, PassToShow, Standing, ValueId};
 use rekey_store::columns::{self, Protected};
 use uuid::Uuid;
 
 pub(crate) use self::replaced::look as look_for_replaced;
-use crate::{Action, OperationError, Services, authorise, sources::look::census_column};
-
-/// How often a census is begun anew where a part of a table was written anew under it.
-const ATTEMPTS: usize = 5;
+use crate::{
+    Action, OperationError, Services, authorise,
+    sources::{by_table::tables, look::census_column},
+};
 
 /// How many values of a column stand under one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,21 +115,6 @@ pub async fn census_of_columns(
     Ok(rows)
 }
 
-/// The columns of each table, in the order of the first of them.
-pub(crate) fn tables(columns: &[Protected]) -> Vec<Vec<&Protected>> {
-    let mut tables: Vec<Vec<&Protected>> = Vec::new();
-    for column in columns {
-        let known = tables
-            .iter_mut()
-            .find(|table| table[0].table.id == column.table.id);
-        match known {
-            Some(table) => table.push(column),
-            None => tables.push(vec![column]),
-        }
-    }
-    tables
-}
-
 /// All columns of a table at once: a census is of one moment.
 async fn count_table(
     services: &Services,
@@ -194,28 +179,6 @@ fn gone(shown: &PassToShow, at: usize, counts: &[Counted]) -> Arc<Vec<String>> {
     }
     let gone = shown.left[at].difference(&seen);
     Arc::new(gone.map(|id| id.as_str().to_owned()).collect())
-}
-
-/// A census of one table, begun anew where a part of it was written anew meanwhile.
-pub(crate) async fn counted(
-    source: &dyn Source,
-    relation: &str,
-    columns: &[CensusColumn],
-    pass: Option<&PassToShow>,
-) -> Result<Vec<Vec<Counted>>, SourceError> {
-    for _ in 1..ATTEMPTS {
-        match source.census(relation, columns, pass).await {
-            Err(SourceError::PartChanged { .. }) => {}
-            counted => return counted,
-        }
-    }
-    source.census(relation, columns, pass).await
-}
-
-/// What was counted, column by column, without what of it a pass had left.
-pub(crate) fn values(columns: &[Vec<Counted>]) -> Vec<Vec<(Found, u64)>> {
-    let of_column = |column: &Vec<Counted>| column.iter().map(Counted::values).collect();
-    columns.iter().map(of_column).collect()
 }
 
 impl PassToProve {

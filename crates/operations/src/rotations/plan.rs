@@ -20,8 +20,8 @@ use uuid::Uuid;
 pub use self::view::{ColumnPlan, Encryptions, RotationPlan, TablePlan, TimePlan};
 use crate::{
     Action, Desired, OperationError, Services, authorise,
-    rotations::census::tables,
     sources::{
+        by_table::tables,
         look::{
             self, declared_on_update, find_table, missing_columns, note_error,
             runs_undeclared_code, table_subject, undeclared_effects,

@@ -17,11 +17,10 @@ use serde::Serialize;
 
 use crate::{
     Action, Desired, OperationError, Services, authorise,
-    rotations::{
-        census::{counted, tables, values},
-        too_new::{standby_keys, too_new_values},
-    },
+    rotations::too_new::{standby_keys, too_new_values},
     sources::{
+        by_table::tables,
+        counting::{counted, values},
         look::{
             self, census_column, column_subject, declares, find_table, key_names, missing_columns,
             note_error, runs_undeclared_code, table_subject, undeclared_effects,

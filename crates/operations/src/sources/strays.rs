@@ -7,9 +7,9 @@ use rekey_domain::{Found, KeyId, KeyName, KeyringName};
 use rekey_sources::{CensusColumn, CountedBy, Source, SourceError, TableShape};
 use rekey_store::columns::Protected;
 
-use crate::{
-    rotations::census,
-    sources::check::{ProtectedColumns, protected},
+use crate::sources::{
+    check::{ProtectedColumns, protected},
+    counting,
 };
 
 /// What was found beside the protected columns.
@@ -87,12 +87,12 @@ async fn count(
     relation: &str,
     columns: &[CensusColumn],
 ) -> Result<Vec<Vec<(Found, u64)>>, SourceError> {
-    match census::counted(source, relation, columns, None).await {
+    match counting::counted(source, relation, columns, None).await {
         Err(SourceError::NotATable { .. }) => {
             let sample = source.sample(relation, columns, u32::MAX).await?;
             Ok(sample.counts)
         }
-        counted => Ok(census::values(&counted?)),
+        counted => Ok(counting::values(&counted?)),
     }
 }
 

@@ -14,7 +14,7 @@ use rekey_store::{
 };
 use uuid::Uuid;
 
-use crate::{rotations::census, sources::look::census_column};
+use crate::sources::{counting, look::census_column};
 
 /// Whether the source reached by `url` is the database that the store means, as far as anyone can tell: by the noted
 /// identity, or, if one is missing, by the same URL as in the store.
@@ -71,12 +71,12 @@ pub(crate) async fn counted(
     };
     let began = Instant::now();
     loop {
-        match census::counted(source, relation, &wanted, Some(&pass)).await {
+        match counting::counted(source, relation, &wanted, Some(&pass)).await {
             // Of a busy server there is always one, of whichever database, and each ends soon.
             Err(SourceError::OpenTransactions { .. }) if began.elapsed() < PATIENCE => {
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
-            counted => return Ok(census::values(&counted?)),
+            counted => return Ok(counting::values(&counted?)),
         }
     }
 }

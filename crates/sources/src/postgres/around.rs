@@ -14,8 +14,8 @@ use super::{
     tuple::TupleId,
 };
 use crate::{
-    Damage, Page, ReadColumn, ReadQuery, SourceError, SourceRow, StoredValue, identity::Start,
-    place::Place, value::Seen,
+    Damage, Page, ReadColumn, ReadQuery, SourceError, SourceRow, StoredValue, place::Place,
+    start::Start, value::Seen,
 };
 
 /// Both statements must see the same row, whatever the application does between them.

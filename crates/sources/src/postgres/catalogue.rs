@@ -1,14 +1,14 @@
 //! A table as the catalogue has it now.
 
-use rekey_domain::id_part;
+use rekey_domain::{TextEncoding, id_part};
 use sqlx::{PgConnection, Row, postgres::types::Oid};
 
 use super::{
     columns,
     faults::Located,
-    names::{Name, said},
+    names::{Name, quote, said},
 };
-use crate::{SourceError, TableShape, place::Place};
+use crate::{ColumnShape, SourceError, TableShape, place::Place};
 
 /// In the first of these schemas that has it.
 const NAMED: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text \
@@ -89,6 +89,44 @@ impl Table {
             place,
             oid,
         })
+    }
+
+    /// A column that holds ciphertext in this encoding, as an identifier.
+    pub(super) fn protected(
+        &self,
+        name: &str,
+        encoding: TextEncoding,
+    ) -> Result<String, SourceError> {
+        let column = self.shape_of(name)?;
+        if column.encoding == Some(encoding) {
+            return Ok(quote(&column.name));
+        }
+        let expected = match encoding {
+            TextEncoding::Binary => "bytea",
+            TextEncoding::Base64 => "text or varchar",
+        };
+        Err(SourceError::Database {
+            database: self.place.database.to_string(),
+            relation: self.place.relation.clone(),
+            reason: format!(
+                "column {name} is of type {}; expected {expected}, as it was when it was protected",
+                column.declared_type
+            ),
+        })
+    }
+
+    pub(super) fn shape_of(&self, name: &str) -> Result<&ColumnShape, SourceError> {
+        let found = || {
+            let names = self.shape.columns.iter().map(|column| column.name.as_str());
+            names.collect::<Vec<_>>().join(", ")
+        };
+        self.shape
+            .column(name)
+            .ok_or_else(|| SourceError::NoSuchColumn {
+                relation: self.place.relation.clone(),
+                column: name.to_owned(),
+                found: found(),
+            })
     }
 }
 

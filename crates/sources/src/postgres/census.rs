@@ -12,6 +12,7 @@ use sqlx::{
 
 use super::{
     catalogue::Table,
+    changed,
     connections::{self, Connections},
     damage::{self, Careful, Piece},
     faults::Located,
@@ -22,6 +23,7 @@ use super::{
     ranges,
     rows::text,
     sql,
+    together::{Locked, together},
     tuple::TupleId,
 };
 use crate::{
@@ -108,7 +110,7 @@ impl Guard {
         heaps: &[Heap],
     ) -> Result<(), SourceError> {
         if let Some(heap) = heaps.iter().find(|heap| !self.locked.contains(&heap.oid())) {
-            return Err(parts::changed(table, heap.id()));
+            return Err(changed::changed(table, heap.id()));
         }
         parts::lock_all(connection, heaps, &table.place).await?;
         // Code in an index, called while a lock is planned, may have set a path.
@@ -167,13 +169,13 @@ impl Witness {
     /// code in statistics can have come and gone, and that only chooses how the heap is read.
     async fn agree(mut self, table: &Table, heaps: &[Oid]) -> Result<(), SourceError> {
         if names_of(&mut self.session, heaps, &table.place).await? != self.names {
-            return Err(parts::another(table));
+            return Err(changed::another(table));
         }
         let trusted = self.trusts_code && self.has_code;
         match own_code::refuse(&mut self.session, heaps, trusted, &table.place).await {
             // It came while we counted, and would be trusted the next time.
             Err(SourceError::RunsCode { .. }) if self.trusts_code => {
-                return Err(parts::another(table));
+                return Err(changed::another(table));
             }
             refused => refused?,
         }
@@ -247,22 +249,6 @@ fn groups(table: &Table, columns: &[CensusColumn]) -> Result<Vec<String>, Source
         Ok(sql::group(&value, column.encoding, column.by))
     };
     columns.iter().map(group).collect()
-}
-
-/// A heap that stays what it is until the transaction ends, and the ranges of its blocks.
-pub(super) struct Locked {
-    pub(super) heap: Heap,
-    pub(super) ranges: Vec<Range>,
-}
-
-/// Heaps that one statement takes together, as there are many small ones. Each large heap is alone.
-pub(super) fn together(heaps: &[Locked], most: usize) -> impl Iterator<Item = &[Locked]> {
-    let mut few = 0;
-    heaps.chunk_by(move |one, next| {
-        let goes_along = one.ranges.len() <= 1 && next.ranges.len() <= 1 && few + 1 < most;
-        few = if goes_along { few + 1 } else { 0 };
-        goes_along
-    })
 }
 
 /// All heaps in one statement; one by one where that fails.

@@ -6,7 +6,7 @@ use sqlx::{
     postgres::{PgRow, types::Oid},
 };
 
-use super::{catalogue::Table, faults::Located, names::quote};
+use super::faults::Located;
 use crate::{ColumnShape, SourceError, place::Place};
 
 // Types that a value of ours is stored in or bound to, by the numbers PostgreSQL gave them.
@@ -90,44 +90,4 @@ fn primary_key(rows: &[PgRow]) -> Result<Vec<String>, sqlx::Error> {
     columns.retain(|(place, _)| place.is_some());
     columns.sort_unstable();
     Ok(columns.into_iter().map(|(_, name)| name).collect())
-}
-
-impl Table {
-    /// A column that holds ciphertext in this encoding, as an identifier.
-    pub(super) fn protected(
-        &self,
-        name: &str,
-        encoding: TextEncoding,
-    ) -> Result<String, SourceError> {
-        let column = self.shape_of(name)?;
-        if column.encoding == Some(encoding) {
-            return Ok(quote(&column.name));
-        }
-        let expected = match encoding {
-            TextEncoding::Binary => "bytea",
-            TextEncoding::Base64 => "text or varchar",
-        };
-        Err(SourceError::Database {
-            database: self.place.database.to_string(),
-            relation: self.place.relation.clone(),
-            reason: format!(
-                "column {name} is of type {}; expected {expected}, as it was when it was protected",
-                column.declared_type
-            ),
-        })
-    }
-
-    pub(super) fn shape_of(&self, name: &str) -> Result<&ColumnShape, SourceError> {
-        let found = || {
-            let names = self.shape.columns.iter().map(|column| column.name.as_str());
-            names.collect::<Vec<_>>().join(", ")
-        };
-        self.shape
-            .column(name)
-            .ok_or_else(|| SourceError::NoSuchColumn {
-                relation: self.place.relation.clone(),
-                column: name.to_owned(),
-                found: found(),
-            })
-    }
 }

@@ -5,10 +5,10 @@ use sqlx::{Row, ValueRef, postgres::PgRow};
 
 use super::{
     catalogue::Table,
-    census::{self, Locked},
     damage::{Careful, Heap, Piece},
     faults::Located,
     rows, sql,
+    together::{Locked, together},
     tuple::TupleId,
 };
 use crate::{CensusColumn, SourceError, ValueId, census::Counting, value::Seen};
@@ -54,7 +54,7 @@ impl<'a> Leftovers<'a> {
         (heaps, most): (&[Locked], usize),
         counting: &mut Counting<'_>,
     ) -> Result<(), SourceError> {
-        for some in census::together(heaps, most) {
+        for some in together(heaps, most) {
             if !self.look_in_some(careful, some, counting).await? {
                 return Ok(());
             }

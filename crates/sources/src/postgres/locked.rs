@@ -3,7 +3,7 @@
 
 use sqlx::{PgConnection, postgres::types::Oid};
 
-use super::{catalogue::Table, connections, faults::Located, parts};
+use super::{catalogue::Table, changed, connections, faults::Located};
 use crate::SourceError;
 
 /// A statement keeps its locks until its transaction ends. Locks on our heaps' indexes and TOAST tables are expected;
@@ -36,7 +36,7 @@ pub(super) async fn all(
     if usize::try_from(ours).is_ok_and(|ours| ours == heaps.len()) && alone {
         return Ok(());
     }
-    Err(parts::another(table))
+    Err(changed::another(table))
 }
 
 /// Checks that our transaction, in a session that was just reset, has read this heap or nothing.
@@ -52,7 +52,7 @@ pub(super) async fn only(
     match look(connection, table, &[heap]).await? {
         (1, _) if trusts_code => Ok(()),
         (_, 0) => Ok(()),
-        _ => Err(parts::another(table)),
+        _ => Err(changed::another(table)),
     }
 }
 

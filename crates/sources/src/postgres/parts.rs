@@ -8,6 +8,7 @@ use sqlx::{
 
 use super::{
     catalogue::Table,
+    changed::{another, changed},
     connections, damage,
     faults::{self, Located},
     locked,
@@ -316,21 +317,6 @@ async fn oids(
         .bind(forms)
         .fetch_all(connection);
     oids.await.at(&table.place)
-}
-
-/// Something else was read in place of a part.
-pub(super) fn another(table: &Table) -> SourceError {
-    SourceError::PartChanged {
-        relation: table.place.relation.clone(),
-        part: "a part".to_owned(),
-    }
-}
-
-pub(super) fn changed(table: &Table, part: &PartId) -> SourceError {
-    SourceError::PartChanged {
-        relation: table.place.relation.clone(),
-        part: part.name.clone(),
-    }
 }
 
 /// Policies would hide rows from us, and `row_security = off` would make every statement fail, so they are refused

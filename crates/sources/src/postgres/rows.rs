@@ -8,7 +8,7 @@ use sqlx::{Decode, Postgres, Row, TypeInfo, ValueRef, postgres::PgRow};
 #[cfg(doc)]
 use super::sql;
 use super::{catalogue::Table, faults::Located, names::quote, tuple::TupleId};
-use crate::{ReadQuery, SourceError, SourceRow, StoredValue, identity::Start, place::Place};
+use crate::{ReadQuery, SourceError, SourceRow, StoredValue, place::Place, start::Start};
 
 /// What the running sum of the values' bytes is called.
 pub(super) const BYTES_READ: &str = "bytes_read";

@@ -3,7 +3,7 @@
 use rekey_domain::{Found, KeyId, Range, TextEncoding};
 
 use super::tuple::TupleId;
-use crate::{CountedBy, identity::START_CHARACTERS, value::format_byte};
+use crate::{CountedBy, start::START_CHARACTERS, value::format_byte};
 
 /// A condition that the value is ciphertext by its form, under one of `keys`. NULL only for a NULL value.
 ///

@@ -7,8 +7,8 @@ use sqlx::{AssertSqlSafe, Row, SqliteConnection, sqlite::SqliteOperation};
 use super::{
     catalogue::Table,
     faults::Located,
+    swap::{Swap, bind, swaps},
     triggers,
-    write::{Swap, bind, swaps},
 };
 use crate::{RowKey, RowUpdate, SourceError, WriteOutcome, value::Fingerprint};
 

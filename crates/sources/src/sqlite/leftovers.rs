@@ -5,7 +5,7 @@ use rekey_domain::{Found, KeyId, PartId, TextEncoding};
 use sqlx::{AssertSqlSafe, Row, SqliteConnection, ValueRef, sqlite::SqliteRow};
 
 use super::{catalogue::Table, faults::Located, sql};
-use crate::{CensusColumn, RowKey, SourceError, ValueId, census::Counting, identity::Start};
+use crate::{CensusColumn, RowKey, SourceError, ValueId, census::Counting, start::Start};
 
 /// Looks until the first straggler.
 pub(super) async fn look(

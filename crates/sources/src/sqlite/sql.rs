@@ -2,7 +2,7 @@
 
 use rekey_domain::{KeyId, TextEncoding};
 
-use crate::{identity::START_CHARACTERS, value::format_byte};
+use crate::{start::START_CHARACTERS, value::format_byte};
 
 /// A name as an identifier.
 pub(super) fn quote(name: &str) -> String {

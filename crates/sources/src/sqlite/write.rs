@@ -1,20 +1,16 @@
 //! Writing rows by compare-and-swap, in transactions short enough for the application to wait for.
 
-use sqlx::{
-    AssertSqlSafe, Connection, Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments,
-};
+use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 
 use super::{
     aftermath::{self, Watched},
     catalogue::Table,
     faults::Located,
+    swap::{Swap, bind, swaps},
     time,
     turns::{Turn, Turns},
 };
-use crate::{
-    ColumnUpdate, Deadline, RowKey, RowUpdate, SourceError, StoredValue, WriteOutcome, WriteTarget,
-    place::Place, value::Fingerprint,
-};
+use crate::{Deadline, RowKey, RowUpdate, SourceError, WriteOutcome, WriteTarget, place::Place};
 
 /// The most rows of a transaction.
 const MAX_ROWS: usize = 250;
@@ -139,40 +135,6 @@ async fn swap(
     })
 }
 
-/// One column of an update, made ready for SQL.
-pub(super) struct Swap<'a> {
-    column: String,
-    pub(super) old: Fingerprint<'a>,
-    pub(super) new: Fingerprint<'a>,
-}
-
-/// What identifies all of a value.
-fn whole(value: &StoredValue) -> Option<Fingerprint<'_>> {
-    match value {
-        StoredValue::Bytes(bytes) => Some(Fingerprint::Bytes(bytes)),
-        StoredValue::Text(text) => Some(Fingerprint::Text(text)),
-        StoredValue::Other | StoredValue::Unreadable(_) => None,
-    }
-}
-
-pub(super) fn swaps<'a>(
-    table: &Table,
-    update: &'a RowUpdate,
-) -> Result<Vec<Swap<'a>>, SourceError> {
-    let swap = |column: &'a ColumnUpdate| {
-        let old = column.old.fingerprint(column.encoding);
-        let new = whole(&column.new).filter(|_| column.new.fits(column.encoding));
-        let (old, new) = old.zip(new).ok_or_else(|| SourceError::NotWritable {
-            relation: table.place.relation.clone(),
-            column: column.name.to_string(),
-            row: update.key,
-        })?;
-        let column = table.bare_column(&column.name)?;
-        Ok(Swap { column, old, new })
-    };
-    update.columns.iter().map(swap).collect()
-}
-
 /// `OR ABORT`: a constraint declared `ON CONFLICT REPLACE` must not delete another row for ours.
 fn statement(table: &Table, swaps: &[Swap<'_>]) -> String {
     let (name, rowid, in_time) = (table.sql(), table.rowid(), time::BEFORE_DEADLINE);
@@ -180,30 +142,4 @@ fn statement(table: &Table, swaps: &[Swap<'_>]) -> String {
     let old: Vec<_> = swaps.iter().map(|swap| swap.holds(swap.old)).collect();
     let (new, old) = (new.join(", "), old.join(" AND "));
     format!("UPDATE OR ABORT {name} SET {new} WHERE {rowid} = ? AND {old} AND {in_time}")
-}
-
-impl Swap<'_> {
-    /// A condition with one parameter, [`bind`]: the column holds this.
-    pub(super) fn holds(&self, value: Fingerprint<'_>) -> String {
-        let column = &self.column;
-        match value {
-            Fingerprint::Start(start) => format!(
-                "typeof(t.{column}) = 'blob' AND substr(t.{column}, 1, {}) = ?",
-                start.len()
-            ),
-            Fingerprint::Bytes(_) => format!("typeof(t.{column}) = 'blob' AND t.{column} = ?"),
-            Fingerprint::Text(_) => {
-                format!("typeof(t.{column}) = 'text' AND t.{column} COLLATE BINARY = ?")
-            }
-        }
-    }
-}
-
-pub(super) type Statement<'a> = Query<'a, Sqlite, SqliteArguments>;
-
-pub(super) fn bind<'a>(statement: Statement<'a>, value: Fingerprint<'a>) -> Statement<'a> {
-    match value {
-        Fingerprint::Start(bytes) | Fingerprint::Bytes(bytes) => statement.bind(bytes),
-        Fingerprint::Text(text) => statement.bind(text),
-    }
 }

@@ -14,7 +14,11 @@ use sea_orm::{
 
 use crate::{
     StoreError,
-    database::{faults, pooler, store::sqlite_file},
+    database::{
+        faults,
+        place::{is_postgres, place},
+        pooler,
+    },
 };
 
 const SQLITE_CONNECTIONS: u32 = 4;
@@ -98,25 +102,6 @@ async fn reason(url: &str, error: &DbErr) -> String {
 async fn is_standby(session: &mut PgConnection) -> Result<bool, sqlx::Error> {
     let asked = sqlx::query_scalar("SELECT pg_catalog.pg_is_in_recovery()").persistent(false);
     asked.fetch_one(session).await
-}
-
-/// Where the store is, for people: no password is shown.
-pub(crate) fn place(url: &str) -> String {
-    let postgres = is_postgres(url).then(|| PgConnectOptions::from_str(url));
-    let Some(Ok(options)) = postgres else {
-        let file = sqlite_file(url);
-        // A relative one is another file elsewhere.
-        let file = std::path::absolute(&file).unwrap_or(file);
-        return format!("SQLite {}", file.display());
-    };
-    let database = options.get_database().unwrap_or(options.get_username());
-    let (host, port) = (options.get_host(), options.get_port());
-    format!("PostgreSQL {database} at {host}:{port}")
-}
-
-/// Whether the URL names a PostgreSQL database.
-pub fn is_postgres(url: &str) -> bool {
-    url.starts_with("postgres://") || url.starts_with("postgresql://")
 }
 
 fn postgres(url: &str, connections: u32) -> Result<ConnectOptions, StoreError> {

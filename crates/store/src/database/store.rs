@@ -1,11 +1,11 @@
 //! The store's database, and the units of work on it.
 
-use std::{path::PathBuf, str::FromStr, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
     DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode, TransactionOptions,
-    TransactionTrait, sqlx::sqlite::SqliteConnectOptions,
+    TransactionTrait,
 };
 use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 
@@ -13,6 +13,7 @@ use crate::{
     StoreError, Unit,
     database::{
         connect,
+        place::{place, sqlite_file},
         time::{database_time, in_milliseconds, relaxed_database_time},
         wakes::Wakes,
     },
@@ -47,7 +48,7 @@ impl Store {
         let db = connect::connect(url, connections).await?;
         let writer = (db.get_database_backend() == DbBackend::Sqlite).then(Arc::default);
         Ok(Self {
-            wakes: Wakes::new(&db, connect::place(url)),
+            wakes: Wakes::new(&db, place(url)),
             db,
             url: url.to_owned(),
             connections,
@@ -63,7 +64,7 @@ impl Store {
 
     /// Which it is, for people: without user and password.
     pub fn place(&self) -> String {
-        connect::place(&self.url)
+        place(&self.url)
     }
 
     /// Where the store is, for the source `rekey`, which is the store itself.
@@ -136,16 +137,6 @@ pub(crate) fn immediate() -> TransactionOptions {
         sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
         ..TransactionOptions::default()
     }
-}
-
-/// The file that a SQLite URL names.
-pub fn sqlite_file(url: &str) -> PathBuf {
-    // As SQLite reads it: a name may be written in more ways than one.
-    let read = SqliteConnectOptions::from_str(url);
-    read.map_or_else(
-        |_| PathBuf::from(url),
-        |file| file.get_filename().to_owned(),
-    )
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use rekey_domain::{KeyId, KeyState};
 use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter};
 use uuid::Uuid;
 
-use super::{Key, change_state, leases, one_changed};
+use super::{Key, change_state, longest_lease, one_changed};
 use crate::{
     StoreError, Unit,
     database::stored::Id,
@@ -25,7 +25,7 @@ pub async fn compromise(
 ) -> Result<(), StoreError> {
     let mut stamp = reported(unit, key, since);
     if key.state == KeyState::Active {
-        leases::raise_longest(unit, key.id, keyring.policy.encrypt_lease).await?;
+        longest_lease::raise_longest(unit, key.id, keyring.policy.encrypt_lease).await?;
         stamp.deactivated_at = Set(Some(unit.now()));
     }
     change_state(unit, key, KeyState::Compromised, stamp).await

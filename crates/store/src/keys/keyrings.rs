@@ -200,7 +200,7 @@ pub async fn set_policy(
     let before = lock(unit, keyring).await?;
     if let Some(primary) = before.primary_key_id {
         let longest = before.policy.encrypt_lease.max(policy.encrypt_lease);
-        keys::leases::raise_longest(unit, primary, longest).await?;
+        keys::longest_lease::raise_longest(unit, primary, longest).await?;
     }
     let row = keyring::ActiveModel {
         id: Set(keyring),

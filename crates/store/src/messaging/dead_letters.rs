@@ -1,6 +1,7 @@
 //! Messages that were given up: sending them again, or being done with them.
 
 mod settled;
+mod standing;
 
 use rekey_messages::{Event, Queue, route_of};
 use sea_orm::{
@@ -34,7 +35,7 @@ pub async fn file(
         died_at: Set(unit.now()),
         retried_at: Set(None),
         dismissed_at: Set(None),
-        stood: Set(settled::stands_now(unit.db(), &queue.to_string(), event).await?),
+        stood: Set(standing::stands_now(unit.db(), &queue.to_string(), event).await?),
     };
     dead_letter::Entity::insert(row)
         .exec_without_returning(unit.db())

@@ -3,14 +3,14 @@
 mod covered;
 mod dispatch;
 mod led;
+mod of_pass;
 
 use std::{collections::HashSet, time::Duration};
 
 use rekey_domain::{BatchState, PartId, Range};
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
-    Select,
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select,
     sea_query::{Expr, ExprTrait, Query},
 };
 use uuid::Uuid;
@@ -18,6 +18,7 @@ use uuid::Uuid;
 pub use self::covered::{Covered, covered, replan_void, void_parts};
 pub use self::dispatch::{Dispatched, dispatch, send};
 pub use self::led::{led, release};
+use self::of_pass::of_pass;
 pub use crate::rotations::entities::batch::Model as Batch;
 use crate::{
     StoreError, Unit,
@@ -415,14 +416,6 @@ pub async fn replan_failed(unit: &Unit, rotation: &Rotation) -> Result<(), Store
         .exec(unit.db())
         .await?;
     Ok(())
-}
-
-/// Batches of a rotation's current pass that are in `state`.
-fn of_pass(rotation: &Rotation, state: BatchState) -> Condition {
-    Condition::all()
-        .add(batch::Column::RotationId.eq(rotation.id))
-        .add(batch::Column::Pass.eq(rotation.pass))
-        .add(batch::Column::State.eq(state.to_string()))
 }
 
 async fn change_state(

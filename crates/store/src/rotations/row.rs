@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     database::stored::{Id, Json, Text},
-    rotations::{entities::rotation, progress::Totals},
+    rotations::{entities::rotation, figures::Totals},
 };
 
 /// The work that replaces a keyring's primary key, or moves rows to the present one. Moments in milliseconds are the

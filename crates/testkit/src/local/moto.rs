@@ -8,7 +8,7 @@ use super::directory;
 use crate::{
     process::Service,
     python,
-    servers::{Answers, Running},
+    running::{Answers, Running},
 };
 
 const REQUIREMENT: &str = "moto[server]==5.2.5";

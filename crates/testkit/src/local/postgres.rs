@@ -15,7 +15,7 @@ use super::{directory, find_or_install, on_path};
 use crate::{
     apt::is_root,
     process::{Service, run},
-    servers::{Answers, Running, SETTINGS},
+    running::{Answers, Running, SETTINGS},
 };
 
 const OWNER: &str = "postgres";

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::{directory, find_or_install, is_file, on_path};
 use crate::{
     process::{Service, free_port},
-    servers::{Answers, Running},
+    running::{Answers, Running},
     tls::Identity,
 };
 

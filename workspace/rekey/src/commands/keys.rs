@@ -3,6 +3,7 @@
 pub mod master;
 pub mod ndjson;
 pub mod value;
+mod written;
 
 use std::str::FromStr;
 

@@ -1,12 +1,14 @@
 //! `rekey quarantine`: values that could not be re-encrypted, why, trying them again, being done with one.
 
 mod retry;
+mod typed;
 
 use rekey_domain::{ColumnName, QuarantineReason};
 use rekey_operations::{QuarantineView, quarantine_view, quarantine_views, resolve_quarantined};
 use serde_json::json;
 use uuid::Uuid;
 
+use self::typed::{VALUE, known, whole};
 use crate::commands::ids::{Id, RotationId};
 use crate::{
     app::App,
@@ -100,23 +102,6 @@ pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
         }
     }
     Ok(Exit::Done)
-}
-
-/// What an id here is one of.
-const VALUE: &str = "value in quarantine";
-
-/// The ids of which some were typed in part.
-async fn whole(ids: &[Id], app: &App) -> anyhow::Result<Vec<Uuid>> {
-    Ok(Id::all_of(ids, VALUE, &known(ids, app).await?)?)
-}
-
-/// What may be meant, where that has to be looked for.
-async fn known(ids: &[Id], app: &App) -> anyhow::Result<Vec<Uuid>> {
-    if !ids.iter().any(Id::is_short) {
-        return Ok(Vec::new());
-    }
-    let views = quarantine_views(&app.services, &app.principal).await?;
-    Ok(views.iter().map(|view| view.id).collect())
 }
 
 async fn resolve(ids: &[Uuid], because: &str, app: &App) -> anyhow::Result<()> {

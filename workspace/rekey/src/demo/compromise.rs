@@ -8,7 +8,7 @@ use rekey_operations::{CensusRow, Report, report_compromise};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::{app::App, demo::report::Narrator};
+use crate::{app::App, demo::narrator::Narrator};
 
 const LOOK: Duration = Duration::from_millis(1);
 /// Longer than any lease of the demo.

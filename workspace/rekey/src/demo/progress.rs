@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use rekey_domain::RotationState;
 use rekey_operations::{RotationView, certificates::Signature, rotation_views};
 
-use crate::{app::App, demo::report::Narrator};
+use crate::{app::App, demo::narrator::Narrator};
 
 const LOOK: Duration = Duration::from_millis(200);
 /// A demo that makes no progress for this long has failed.

@@ -11,7 +11,7 @@ use rekey_store::{
 };
 use serde_json::json;
 
-use super::Change;
+use super::change::Change;
 use crate::{Desired, OperationError, Services, census_of_columns};
 
 /// A standby that is destroyed unused: it was made for the algorithm that the keyring had.

@@ -6,7 +6,7 @@ use rekey_store::{
     columns::{self, Protected},
 };
 
-use super::{Looked, Resolved};
+use super::looked::{Looked, Resolved};
 use crate::{Desired, OperationError, STORE_SOURCE, Services, sources::whereabouts::is_the_stores};
 
 /// Refuses a column that is declared twice: two plans would move it, and it would be bound to two ids. It may be one

@@ -4,7 +4,7 @@ use rekey_domain::ColumnName;
 use rekey_sources::{Measure, SourceError};
 use rekey_store::columns::{self, Protected};
 
-use super::{Looked, Resolved};
+use super::looked::{Looked, Resolved};
 use crate::{
     Desired, OperationError, Services,
     sources::{

@@ -11,11 +11,11 @@ use rekey_store::{
 };
 use uuid::Uuid;
 
-use super::{Looked, Resolved};
+use super::looked::{Looked, Resolved};
 use crate::{
     Desired, OperationError, STORE_SOURCE, Services, SourceConfig,
-    rotations::census::tables,
     sources::{
+        by_table::tables,
         look::{key_names, table_subject},
         strays,
         whereabouts::{ciphertext, counted, is_the_stores, live_rotation, renamed},

@@ -2,7 +2,8 @@
 
 use chrono::TimeDelta;
 use rekey_domain::{
-    IncidentKind, KeyName, KeyState, Principal, Response, RotationKind, RotationState,
+    IncidentKind, KeyName, KeyState, OnCompromise, Principal, PrincipalKind, Purpose, Response,
+    RotationKind, RotationState,
 };
 use rekey_store::{
     Unit,
@@ -15,7 +16,10 @@ use rekey_store::{
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Report, Reported, exposure, is_machine, stops};
+use super::{
+    exposure::exposure,
+    report::{Report, Reported},
+};
 use crate::OperationError;
 
 /// A stolen password uses up one standby in this time, and no more.
@@ -318,4 +322,14 @@ impl Case<'_> {
         }
         notes
     }
+}
+
+/// The AUDIT keyring always goes on until it has another key, as without one no audit entry can be written.
+pub(super) fn stops(keyring: &Keyring) -> bool {
+    keyring.purpose != Purpose::Audit && keyring.policy.on_compromise == OnCompromise::Stop
+}
+
+/// Whether a program reports, and no person.
+fn is_machine(principal: &Principal) -> bool {
+    principal.kind == PrincipalKind::Amqp
 }

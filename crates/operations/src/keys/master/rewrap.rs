@@ -11,10 +11,19 @@ use rekey_store::{
     keyrings::{self, Keyring},
     keys::{self, Key, StoredKey},
 };
+use serde::Serialize;
 use uuid::Uuid;
 
-use super::NotRewrapped;
 use crate::{OperationError, Services, keys::making::encryption_context};
+
+/// A key that stays under the master key it was under.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NotRewrapped {
+    /// The key.
+    pub key: KeyName,
+    /// Why.
+    pub problem: String,
+}
 
 /// The work of one rotation of the master key, and what became of it.
 pub(super) struct Rewrapping<'a> {

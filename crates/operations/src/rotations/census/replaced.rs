@@ -7,10 +7,13 @@ use rekey_domain::{KeyId, KeyName};
 use rekey_sources::{CensusColumn, Counted, PassToShow, Source, SourceError};
 use rekey_store::columns::{self, Protected};
 
-use super::{ATTEMPTS, counted};
 use crate::{
     OperationError, Services,
-    sources::{look::key_names, strays},
+    sources::{
+        counting::{ATTEMPTS, counted},
+        look::key_names,
+        strays,
+    },
 };
 
 /// At most so many places are named.

@@ -6,10 +6,10 @@
 use rekey_sources::{Measure, SourceError, TableShape};
 use rekey_store::columns::Protected;
 
-use super::{Now, refused};
+use super::now::{Now, refused};
 use crate::{
     OperationError, Services,
-    configuration::apply::bind_columns,
+    configuration::apply::looked::bind_columns,
     sources::{
         check::protected,
         look::key_names,

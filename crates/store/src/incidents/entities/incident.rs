@@ -5,7 +5,7 @@ use sea_orm::entity::prelude::*;
 
 use crate::{
     database::stored::{Id, Json, Text},
-    incidents::Exposure,
+    incidents::exposure::Exposure,
 };
 
 /// One row.

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 
 use rekey_domain::{BatchState, RotationState};
-use rekey_messages::{Event, Queue};
 use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
-use serde_json::Value;
 use uuid::Uuid;
 
-use super::DeadLetter;
+use super::{
+    DeadLetter,
+    standing::{About, stands},
+};
 use crate::{
     StoreError, Unit,
     messaging::entities::dead_letter,
@@ -17,57 +18,6 @@ use crate::{
         entities::{batch, rotation},
     },
 };
-
-/// What a message is about, as it says itself.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct About {
-    pub(super) rotation: Uuid,
-    batch: Option<Uuid>,
-}
-
-impl About {
-    /// None for what is about no rotation, cannot be read, or comes from outside: that may say anything.
-    pub(super) fn of(queue: &str, event: &str) -> Option<Self> {
-        if queue == Queue::Requests.to_string() {
-            return None;
-        }
-        let event = Event::parse(event.as_bytes()).ok()?;
-        let id = |name: &str| event.data.get(name).and_then(Value::as_str)?.parse().ok();
-        Some(Self {
-            rotation: id("rotation")?,
-            batch: id("batch"),
-        })
-    }
-}
-
-impl DeadLetter {
-    /// The rotation that it is about, if it is about one.
-    pub fn rotation(&self) -> Option<Uuid> {
-        About::of(&self.queue, &self.event).map(|about| about.rotation)
-    }
-}
-
-/// Where the rotation that a message is about stands now.
-pub(super) async fn stands_now(
-    db: &impl ConnectionTrait,
-    queue: &str,
-    event: &str,
-) -> Result<Option<String>, StoreError> {
-    let Some(about) = About::of(queue, event) else {
-        return Ok(None);
-    };
-    let rotation = rotation::Entity::find_by_id(about.rotation).one(db).await?;
-    Ok(rotation.map(Rotation::from).as_ref().map(stands))
-}
-
-/// In a text that changes when the rotation goes on.
-fn stands(rotation: &Rotation) -> String {
-    let (state, part) = (rotation.state, rotation.plan_part.as_ref());
-    let plan = (rotation.planned, rotation.plan_table, rotation.plan_after);
-    let part = part.map(|part| part.id.to_string());
-    let turn = (rotation.generation, rotation.pass, rotation.resumptions);
-    format!("{state} {turn:?} {plan:?} {part:?}")
-}
 
 /// Dismisses letters whose batch is done, or whose rotation went on or is over. Letters about no rotation, or that
 /// nobody can read, wait for a person. Returns how many were dismissed.
@@ -149,7 +99,7 @@ impl Jobs {
 #[cfg(test)]
 mod tests {
     use rekey_domain::{Principal, RotationReason};
-    use rekey_messages::RotationDue;
+    use rekey_messages::{Event, Queue, RotationDue};
 
     use super::*;
     use crate::{

@@ -136,7 +136,7 @@ pub async fn void_parts(
 
 /// The void ranges of a part in this form, in the current pass.
 fn void(rotation: &Rotation, table: Uuid, part: &PartId) -> Condition {
-    super::of_pass(rotation, BatchState::Void)
+    super::of_pass::of_pass(rotation, BatchState::Void)
         .add(batch::Column::TableId.eq(table))
         .add(batch::Column::Part.eq(&part.name))
         .add(batch::Column::PartForm.eq(&part.form))

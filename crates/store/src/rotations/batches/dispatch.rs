@@ -7,7 +7,7 @@ use sea_orm::{
     QuerySelect,
 };
 
-use super::{Batch, RESEND_AFTER, change_state, give_sign_of_life, of_pass};
+use super::{Batch, RESEND_AFTER, change_state, give_sign_of_life, of_pass::of_pass};
 use crate::{
     StoreError, Unit,
     keys::keyrings,

@@ -6,7 +6,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::{Batch, of_pass};
+use super::{Batch, of_pass::of_pass};
 use crate::{
     StoreError, Unit,
     rotations::{Rotation, entities::batch},

@@ -5,7 +5,7 @@ use sea_orm::entity::prelude::*;
 
 use crate::{
     database::stored::{Json, Text},
-    rotations::progress::InDoubt,
+    rotations::figures::InDoubt,
 };
 
 /// One row.

@@ -7,7 +7,7 @@ use sea_orm::entity::prelude::*;
 
 use crate::{
     database::stored::{Id, Json, Text},
-    rotations::progress::Totals,
+    rotations::figures::Totals,
 };
 
 /// One row.

@@ -11,7 +11,7 @@ use rekey_operations::{Action, authorise};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::commands::keys::value::{ciphertext, uuid};
+use crate::commands::keys::written::{ciphertext, uuid};
 use crate::{app::App, exit::Exit, output};
 
 /// The longest line: what a value of 64 MiB comes to in base64, and then some.

@@ -30,7 +30,7 @@ pub struct Args {
 
 impl Args {
     async fn which(&self, app: &App) -> anyhow::Result<Retry> {
-        let ids = super::whole(&self.ids, app).await?;
+        let ids = super::typed::whole(&self.ids, app).await?;
         Ok(self.of(ids))
     }
 

@@ -1,0 +1,137 @@
+//! A batch with everything it takes: its keys, its columns, what to read of them and where to write.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use rekey_domain::{KeyId, RotationState};
+use rekey_operations::{OperationError, Services};
+use rekey_sources::{ReadColumn, ReadQuery, Source, SourceRow, WriteTarget};
+use rekey_store::{
+    batches::Batch,
+    columns::{self, Protected},
+    keys,
+    rotations::Rotation,
+};
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+use crate::keys::{Keys, Ours};
+
+/// A batch with everything it takes.
+pub struct Work<'a> {
+    pub services: &'a Services,
+    pub target: KeyId,
+    /// The target and later keys: values under them are not moved.
+    pub settled: HashSet<KeyId>,
+    pub columns: Vec<Protected>,
+    pub query: ReadQuery,
+    pub keys: Keys,
+    pub source: std::sync::Arc<dyn Source>,
+    pub target_part: WriteTarget,
+    pub met: BTreeMap<Uuid, u64>,
+    pub wide: &'a Semaphore,
+}
+
+/// What it takes to work on batches of the table, `batch` first; `wide` lets one batch of the process at a time
+/// work on wide rows.
+pub async fn prepare<'a>(
+    services: &'a Services,
+    (rotation, batch): (&Rotation, &Batch),
+    target: KeyId,
+    wide: &'a Semaphore,
+) -> Result<Work<'a>, OperationError> {
+    let db = services.store.db();
+    let all = columns::all(db).await?;
+    let mut columns = all.clone();
+    columns.retain(|column| column.keyring_id == rotation.keyring_id);
+    columns.retain(|column| column.table.id == batch.table_id);
+    let Some(first) = columns.first() else {
+        let why = format!("batch {} names a table without protected columns", batch.id);
+        return Err(OperationError::Refused(why));
+    };
+    let source = services.source(&first.source).await?;
+    let keys = keys::of_keyring(db, rotation.keyring_id).await?;
+    let settled = keys::settled(&keys, Some(target));
+    // Each value is opened once in a rotation: a verifying pass reads all of them.
+    let left_alone = if rotation.state == RotationState::Verifying {
+        Vec::new()
+    } else {
+        settled.iter().copied().collect()
+    };
+    let query = query(&columns, &left_alone, batch);
+    let of_key = |key: &keys::Key| Ours {
+        state: key.state,
+        was_primary: key.activated_at.is_some(),
+        is_closed: key.closed_at.is_some(),
+    };
+    let ours: HashMap<_, _> = keys.iter().map(|key| (key.id, of_key(key))).collect();
+    Ok(Work {
+        services,
+        target,
+        settled,
+        keys: Keys::new(first.spec.keyring.clone(), ours),
+        met: BTreeMap::new(),
+        target_part: WriteTarget {
+            relation: query.relation.clone(),
+            part: query.part.clone(),
+            triggers: first.table.triggers(),
+            bind_columns: query.bind_columns.clone(),
+            protected: protected(&all, first),
+        },
+        columns,
+        query,
+        source,
+        wide,
+    })
+}
+
+/// The tables of the same source that have protected columns.
+fn protected(all: &[Protected], column: &Protected) -> Vec<String> {
+    let of_source = all.iter().filter(|one| one.source.id == column.source.id);
+    let mut names: Vec<_> = of_source.map(|one| one.table.relation.clone()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+fn query(columns: &[Protected], left_alone: &[KeyId], batch: &Batch) -> ReadQuery {
+    let mut bind_columns: Vec<String> = Vec::new();
+    for name in columns.iter().flat_map(|column| &column.spec.bind_columns) {
+        if !bind_columns.contains(name) {
+            bind_columns.push(name.clone());
+        }
+    }
+    let read = columns.iter().map(|column| ReadColumn {
+        name: column.spec.name.column.clone(),
+        encoding: column.spec.encoding,
+        settled: left_alone.to_vec(),
+    });
+    ReadQuery {
+        relation: columns[0].table.relation.clone(),
+        part: batch.part(),
+        range: batch.range(),
+        columns: read.collect(),
+        bind_columns,
+        trusts_code: columns[0].table.trusts_code(),
+    }
+}
+
+impl Work<'_> {
+    /// Goes over to another part of the table.
+    pub fn turn_to(&mut self, batch: &Batch) {
+        (self.query.part, self.query.range) = (batch.part(), batch.range());
+        self.target_part.part = batch.part();
+    }
+
+    /// How many values of each protected column the rows have.
+    pub fn met_in(&self, rows: &[SourceRow]) -> BTreeMap<Uuid, u64> {
+        let mut met = BTreeMap::new();
+        for row in rows {
+            for (value, column) in row.values.iter().zip(&self.columns) {
+                if value.is_some() {
+                    *met.entry(column.id).or_default() += 1;
+                }
+            }
+        }
+        met
+    }
+}

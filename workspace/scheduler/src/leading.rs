@@ -1,0 +1,11 @@
+//! Whether this process still leads: a unit commits only where it does.
+
+use rekey_store::{
+    StoreError, Unit,
+    leases::{self, Lease},
+};
+
+/// Makes a unit depend on still leading.
+pub async fn still_leading(unit: &Unit, lease: &Lease) -> Result<(), StoreError> {
+    leases::hold(unit, lease, leases::JOB_LEASE).await
+}
