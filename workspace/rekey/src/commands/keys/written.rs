@@ -1,4 +1,4 @@
-//! Values as people and files write them: ciphertext, and what it is bound to.
+//! People and files write values: ciphertext, and what it is bound to.
 
 use rekey_domain::BindValue;
 use rekey_envelope::{Ciphertext, Zeroizing, decode_base64};
