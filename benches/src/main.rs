@@ -110,7 +110,7 @@ async fn measure(args: &Args, deployment: &Deployment) -> anyhow::Result<()> {
                 processor.values().sum::<f64>(),
                 processor
                     .iter()
-                    .map(|(name, micros)| format!("{name} {micros:.1}"))
+                    .map(|(name, used)| format!("{name} {used:.1}"))
                     .collect::<Vec<_>>()
                     .join(", "),
                 run.memory

@@ -55,12 +55,12 @@ fn used(watched: &[(String, u32)]) -> BTreeMap<String, f64> {
         })
         .collect();
     let mut used = BTreeMap::new();
-    for (name, watched) in watched {
+    for (name, process) in watched {
         let ticks: u64 = all
             .iter()
             .map(|(pid, stat)| {
-                let own = if pid == watched { stat.with_ended } else { 0 };
-                own + if stat.parent == *watched { stat.own } else { 0 }
+                let own = if pid == process { stat.with_ended } else { 0 };
+                own + if stat.parent == *process { stat.own } else { 0 }
             })
             .sum();
         *used.entry(name.clone()).or_default() += ticks as f64 / TICKS_A_SECOND;

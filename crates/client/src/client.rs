@@ -220,7 +220,7 @@ impl Client {
     async fn column(&self, name: &str) -> Result<Arc<ColumnSpec>, ClientError> {
         let known = locked(&self.inner.columns).get(name).cloned();
         let now = self.inner.time.now();
-        let waits = |known: &&Column| !known.is_stale || known.ask_at.is_some_and(|at| now < at);
+        let waits = |column: &&Column| !column.is_stale || column.ask_at.is_some_and(|at| now < at);
         if let Some(known) = known.as_ref().filter(waits) {
             return Ok(Arc::clone(&known.spec));
         }

@@ -179,7 +179,7 @@ impl KeyCache {
         }
         if cached.entries.len() >= self.capacity && !cached.entries.contains_key(&id) {
             let oldest = cached.entries.iter().min_by_key(|(_, e)| e.unwrapped);
-            if let Some(oldest) = oldest.map(|(id, _)| *id) {
+            if let Some(oldest) = oldest.map(|(key, _)| *key) {
                 cached.entries.remove(&oldest);
             }
         }

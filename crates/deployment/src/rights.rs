@@ -112,7 +112,7 @@ async fn rights_as(
 ) -> Result<Vec<Rights>, OperationError> {
     let tables = sources::tables(services).await?;
     let brokers = rekey_broker::grants(&places.config.broker.prefix)?;
-    let schema = rekey_store::rights::schema(services.store.db()).await?;
+    let of_store = rekey_store::rights::schema(services.store.db()).await?;
     let deployment = keyrings::find_deployment(services.store.db()).await?;
     let at_aws = matches!(places.config.kms, KmsConfig::Aws { .. });
     let mut all = Vec::new();
@@ -120,7 +120,7 @@ async fn rights_as(
         let role = role_of(who);
         let rabbitmq = brokers.iter().find(|grant| grant.who == at_rabbitmq(who));
         let rabbitmq = rabbitmq.expect("everyone has a grant").clone();
-        let on_store = schema.as_deref();
+        let on_store = of_store.as_deref();
         all.push(Rights {
             worker: who,
             store: on_store.map_or_else(Vec::new, |schema| {

@@ -3,6 +3,14 @@
 //! Nothing here does IO, reads a clock or waits: every function takes values, a time where it needs
 //! one, and returns values. Words follow NIST SP 800-57 and Tink.
 
+#![cfg_attr(
+    test,
+    expect(
+        clippy::shadow_unrelated,
+        reason = "a test looks at one thing again and again"
+    )
+)]
+
 mod access;
 mod incidents;
 mod io_words;

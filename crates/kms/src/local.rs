@@ -55,13 +55,13 @@ impl LocalKms {
     ) -> Result<Self, KmsError> {
         let kms = Self::at(path.into(), passphrase);
         let unlock = kms.unlock.clone();
-        on_file(kms.path.clone(), move |path| {
-            if path.try_exists().map_err(disk::problem)? {
+        on_file(kms.path.clone(), move |at| {
+            if at.try_exists().map_err(disk::problem)? {
                 return Ok(());
             }
             let mut file = KeyFile::generate();
             file.protection = unlock.as_ref().map(|_| Derivation::new());
-            disk::create(path, &stored(file, unlock.as_deref())?.to_json())
+            disk::create(at, &stored(file, unlock.as_deref())?.to_json())
         })
         .await?;
         kms.read().await?;

@@ -267,8 +267,8 @@ mod tests {
             format!("{{\"keyring\":\"no keyring: {canary}\"}}"),
             format!("{{\"keyring\":\"phi\",\"reason\":\"{canary}\"}}"),
         ];
-        for data in data {
-            let bad = SMALLEST.replace(r#"{"keyring":"phi","colour":"blue"}"#, &data);
+        for one in data {
+            let bad = SMALLEST.replace(r#"{"keyring":"phi","colour":"blue"}"#, &one);
             let event = Event::parse(bad.as_bytes()).unwrap();
             let error = event.message::<RotationRequested>().unwrap_err();
             assert!(!format!("{error} {error:?}").contains(canary), "{error:?}");

@@ -95,8 +95,8 @@ async fn check_head(
     let is_whole = match &head {
         Some(head) if head.0 >= last.0 => head == last,
         _ => match audit::head(db).await? {
-            Some(head) if head.0 == last.0 => head == *last,
-            Some(head) => head.0 > last.0,
+            Some(now) if now.0 == last.0 => now == *last,
+            Some(now) => now.0 > last.0,
             None => last.0 == 0,
         },
     };

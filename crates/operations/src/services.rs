@@ -108,16 +108,16 @@ impl Services {
         refuse_another(source, database_id.as_ref())?;
         let mut known = self.sources.lock().expect("no holder panics");
         // Who opened it meanwhile was first: its writers take turns.
-        let same = |open: &&Open| open.url == url && open.database_id == database_id;
-        if let Some(open) = known.get(&source.name).filter(same) {
-            return Ok(open.source.clone());
+        let same = |one: &&Open| one.url == url && one.database_id == database_id;
+        if let Some(one) = known.get(&source.name).filter(same) {
+            return Ok(one.source.clone());
         }
-        let open = Open {
+        let new = Open {
             url,
             database_id,
             source: opened.clone(),
         };
-        known.insert(source.name.clone(), open);
+        known.insert(source.name.clone(), new);
         Ok(opened)
     }
 

@@ -1,5 +1,13 @@
 //! Handlers, workers, retry, configuration, telemetry and shutdown.
 
+#![cfg_attr(
+    test,
+    expect(
+        clippy::shadow_unrelated,
+        reason = "a test looks at one thing again and again"
+    )
+)]
+
 mod account;
 mod asked;
 pub mod config;

@@ -172,7 +172,7 @@ mod tests {
         let id = ValueId::of(&part(), RowKey::RowId(1), &ssn, TextEncoding::Base64);
         assert_eq!(id.as_str(), "p rowid 1");
         let copied = StoredValue::Text(format!("{} 123", encode_base64(&ciphertext())));
-        let id = ValueId::of(&part(), RowKey::RowId(1), &copied, TextEncoding::Base64);
-        assert_eq!(id.as_str(), "p rowid 1");
+        let other = ValueId::of(&part(), RowKey::RowId(1), &copied, TextEncoding::Base64);
+        assert_eq!(other.as_str(), "p rowid 1");
     }
 }

@@ -84,9 +84,9 @@ pub async fn open_with(url: &str, connections: NonZeroU32) -> Result<Arc<dyn Sou
 
 /// Whether both URLs lead to one place: host, port and database, or a file.
 pub fn is_same_place(url: &str, other: &str) -> bool {
-    let place = |url| match scheme(url) {
-        "postgres" | "postgresql" => postgres::place_of(url),
-        "sqlite" => sqlite::place_of(url),
+    let place = |at| match scheme(at) {
+        "postgres" | "postgresql" => postgres::place_of(at),
+        "sqlite" => sqlite::place_of(at),
         _ => None,
     };
     place(url).is_some_and(|here| Some(here) == place(other))

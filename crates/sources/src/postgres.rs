@@ -98,8 +98,8 @@ impl PostgresSource {
         let mut transaction = transaction.at(&place)?;
         let table = Table::find(&mut transaction, place).await?;
         let page = if around {
-            let (connections, connection) = (&self.connections, &mut *transaction);
-            around::page(connections, connection, &table, query, after, max_bytes).await?
+            let (connections, inner) = (&self.connections, &mut *transaction);
+            around::page(connections, inner, &table, query, after, max_bytes).await?
         } else {
             connections::by_place(&mut transaction, &table.place).await?;
             read::page(&mut transaction, &table, query, after, max_bytes).await?

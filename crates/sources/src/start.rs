@@ -1,4 +1,4 @@
-//! The start of a ciphertext, which tells it from every other and names its key.
+//! The start of a ciphertext tells it from every other, and names its key.
 
 use rekey_domain::KeyId;
 use rekey_envelope::{FINGERPRINT_LEN, decode_base64};

@@ -3,6 +3,10 @@
 //! A case is a function over [`Fixture`]; a new kind of source brings a fixture and one more line
 //! `conformance!` below. What only one kind of database can do is tested in a file of its own.
 
+#![expect(
+    clippy::shadow_unrelated,
+    reason = "a test looks at one thing again and again"
+)]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 
 mod suite {

@@ -229,11 +229,11 @@ pub async fn of_keyring(db: &impl ConnectionTrait, keyring: Uuid) -> Result<Vec<
 /// # Errors
 /// [`StoreError::Stale`] where it was; sealed anew it goes through.
 pub async fn refuse_replaced(unit: &Unit, id: KeyId) -> Result<(), StoreError> {
-    let key = find(unit.db(), id).await?;
-    let holds = |key: &Key| {
+    let found = find(unit.db(), id).await?;
+    let holds = |key: Key| {
         key.state == KeyState::Active || key.deactivated_at.is_some_and(|at| at == unit.now())
     };
-    if key.as_ref().is_some_and(holds) {
+    if found.is_some_and(holds) {
         return Ok(());
     }
     let what = format!("key {id}, under which this was sealed,");

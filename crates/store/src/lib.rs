@@ -3,6 +3,14 @@
 //! Reads are functions over any connection; writes are functions over a [`Unit`], so that nothing is
 //! written outside a unit of work. A state is changed by `UPDATE … WHERE state = expected`.
 
+#![cfg_attr(
+    test,
+    expect(
+        clippy::shadow_unrelated,
+        reason = "a test looks at one thing again and again"
+    )
+)]
+
 pub mod audit;
 mod database;
 mod error;

@@ -110,8 +110,8 @@ impl Management {
     pub async fn held_by(&self, queue: &str) -> u64 {
         let path = format!("queues/{}/{queue}", self.vhost);
         let answer = self.ask(Method::GET, &path, Value::Null).await;
-        let queue: Value = answer.json().await.expect("a queue is JSON");
-        queue["messages"].as_u64().unwrap_or_default()
+        let found: Value = answer.json().await.expect("a queue is JSON");
+        found["messages"].as_u64().unwrap_or_default()
     }
 
     /// Closes the connections whose name contains `name`, by force; returns how many.
@@ -344,14 +344,14 @@ impl Echo {
                     let properties = delivery.properties.clone().with_app_id(ECHO.into());
                     let options = BasicPublishOptions::default();
                     let key = delivery.routing_key.clone();
-                    let sent = channel.basic_publish(
+                    let publishing = channel.basic_publish(
                         exchange.into(),
                         key,
                         options,
                         body.as_bytes(),
                         properties,
                     );
-                    if sent.await.is_ok() {
+                    if publishing.await.is_ok() {
                         count.fetch_add(1, Ordering::SeqCst);
                     }
                 });
@@ -424,8 +424,8 @@ pub async fn publish_all(url: &str, messages: &[Outside<'_>]) -> lapin::Result<V
         published.push(sent.await?);
     }
     let mut confirmations = Vec::new();
-    for published in published {
-        confirmations.push(published.await?);
+    for one in published {
+        confirmations.push(one.await?);
     }
     connection.close(200, "OK".into()).await?;
     Ok(confirmations)

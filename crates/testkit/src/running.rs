@@ -1,4 +1,4 @@
-//! A server that runs: how it is set, killed and asked, wherever it runs.
+//! A server runs, is killed and is asked whether it answers, wherever it runs.
 
 use std::{panic, thread};
 

@@ -37,13 +37,7 @@ impl PrivatePostgres {
         let port = free_port()?;
         let answers = Answers {
             port,
-            at: |port| {
-                apart(|| {
-                    runtime()
-                        .block_on(PgConnection::connect(&url(port)))
-                        .is_ok()
-                })
-            },
+            at: |at| apart(|| runtime().block_on(PgConnection::connect(&url(at))).is_ok()),
         };
         let server: Box<dyn Running> = if containers::are_possible() {
             Box::new(containers::postgres(port, answers, settings)?)
@@ -271,7 +265,7 @@ impl PrivateKms {
         let port = free_port()?;
         let answers = Answers {
             port,
-            at: |port| answers(port, "/moto-api/", None),
+            at: |at| answers(at, "/moto-api/", None),
         };
         let emulator: Box<dyn Running> = if containers::are_possible() {
             Box::new(containers::kms(port, answers)?)
@@ -305,9 +299,9 @@ mod tests {
         server.kill();
         assert!(sqlx::query("SELECT 1").execute(&mut session).await.is_err());
         server.restart().unwrap();
-        let mut session = PgConnection::connect(&server.url()).await.unwrap();
+        let mut again = PgConnection::connect(&server.url()).await.unwrap();
         let row = sqlx::query("SELECT value FROM kept");
-        let row = row.fetch_one(&mut session).await.unwrap();
+        let row = row.fetch_one(&mut again).await.unwrap();
         assert_eq!(row.get::<i32, _>(0), 7);
     }
 

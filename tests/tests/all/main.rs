@@ -1,5 +1,9 @@
 //! Everything.
 
+#![expect(
+    clippy::shadow_unrelated,
+    reason = "a test looks at one thing again and again"
+)]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod audit;

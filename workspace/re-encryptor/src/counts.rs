@@ -1,4 +1,4 @@
-//! What batches did, counted for monitoring.
+//! Monitoring counts what batches did.
 
 use rekey_runtime::metrics as metric;
 use rekey_store::progress::Tally;

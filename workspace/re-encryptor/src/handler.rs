@@ -190,7 +190,7 @@ impl ReEncryptBatch {
         let keyring = keyrings::by_id(db, rotation.keyring_id).await?;
         let principal = Worker::ReEncryptor.principal();
         let dispatch = Dispatch::of(&self.services, rotation, &keyring.policy, &principal).await?;
-        let left = names::seal(&self.services, outcome.quarantine).await?;
+        let sealed = names::seal(&self.services, outcome.quarantine).await?;
         let Some(unit) = job.begin().await? else {
             // The message took effect before, and only the lease showed that.
             return Ok(Ended::Held(None));
@@ -199,8 +199,8 @@ impl ReEncryptBatch {
         let now = rotations::lock(&unit, rotation.id).await?;
         // A later pass or rotation reads the same rows, and what it says of them counts.
         if now.pass == rotation.pass && now.state != RotationState::Superseded {
-            quarantine::refuse_late_names(&unit, &left).await?;
-            for value in left {
+            quarantine::refuse_late_names(&unit, &sealed).await?;
+            for value in sealed {
                 quarantine::add(&unit, rotation, value).await?;
             }
         }

@@ -1,4 +1,4 @@
-//! The keys of a batch's keyring: unwrapped as they are met, or why values under them stay as they are.
+//! The keys of a batch's keyring are unwrapped as they are met, or say why values under them stay.
 
 use std::{
     collections::{HashMap, HashSet},

@@ -164,8 +164,8 @@ async fn look_up_released(
         return Ok(Released::default());
     }
     let mut closed = HashMap::new();
-    for (row, named) in rows.iter().zip(named.chunks(work.columns.len())) {
-        for (index, id) in named.iter().enumerate().filter(|(_, id)| is_closed(id)) {
+    for (row, ids) in rows.iter().zip(named.chunks(work.columns.len())) {
+        for (index, id) in ids.iter().enumerate().filter(|(_, id)| is_closed(id)) {
             if let (Some(key), Some(value)) = (id, value_id(work, row, index)) {
                 let value = value.as_str().to_owned();
                 closed.insert((work.columns[index].id, value), *key);
@@ -370,7 +370,7 @@ impl Binds<'_> {
         let swapped = *looked_for <= SWAPS_LOOKED_FOR
             && self
                 .others()
-                .any(|aad| value::open(key, stored, encoding, &aad).is_some());
+                .any(|other| value::open(key, stored, encoding, &other).is_some());
         Opened::Not(if swapped {
             QuarantineReason::WrongContext
         } else {

@@ -112,8 +112,8 @@ impl<'a> Shared<'a> {
         crash::point("re-encryptor.encrypted");
         self.write(work, moved, deadline).await?;
         crash::point("re-encryptor.written");
-        let pages = self.read(work, Stands::Written).await?;
-        self.seal(work, pages).await?;
+        let again = self.read(work, Stands::Written).await?;
+        self.seal(work, again).await?;
         // What was written may be in memory only.
         Ok(work.source.flush().await?)
     }
@@ -205,11 +205,11 @@ impl<'a> Shared<'a> {
         moved: Vec<(usize, Moved)>,
         deadline: Deadline,
     ) -> Result<(), OperationError> {
-        let target = |(at, _): &(usize, Moved)| {
+        let target_of = |(at, _): &(usize, Moved)| {
             work.turn_to(self.parts[*at].batch);
             work.target_part.clone()
         };
-        let targets: Vec<WriteTarget> = moved.iter().map(target).collect();
+        let targets: Vec<WriteTarget> = moved.iter().map(target_of).collect();
         let updates: Vec<_> = std::iter::zip(&moved, &targets)
             .map(|((_, moved), target)| PartUpdates {
                 target,
@@ -228,12 +228,12 @@ impl<'a> Shared<'a> {
                 self.parts[*at].in_doubt = None;
             }
         })?;
-        for (((at, moved), written), is_known) in moved.iter().zip(written).zip(known) {
+        for (((at, one), outcomes), is_known) in moved.iter().zip(written).zip(known) {
             let part = &mut self.parts[*at];
-            let page = (&*moved.updates, &*written);
+            let page = (&*one.updates, &*outcomes);
             part.in_doubt = account::note(&mut part.tally, part.in_doubt, page, is_known);
             let is_written = |outcome: &WriteOutcome| *outcome == WriteOutcome::Written;
-            part.stands = match is_known && written.iter().all(is_written) {
+            part.stands = match is_known && outcomes.iter().all(is_written) {
                 true => Stands::Written,
                 false => Stands::Alone,
             };

@@ -1,4 +1,4 @@
-//! A batch with everything it takes: its keys, its columns, what to read of them and where to write.
+//! A batch takes its keys, its columns, what to read of them and where to write.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

@@ -74,13 +74,13 @@ async fn tell(args: &Args, site: &Site, say: &Narrator, started: Instant) -> any
         }
     };
     let watched = progress::watch(&app, args.rows, say).await;
-    let application = writing.stop().await?;
+    let ended = writing.stop().await?;
     engine.stop().await;
     let (rotation, moving) = watched?;
 
     let after = census(&app.services, &app.principal).await?;
     say.line("Decrypting every row and comparing it with what the application last wrote …");
-    let verdict = application.verify_all().await?;
+    let verdict = ended.verify_all().await?;
     let seconds = started.elapsed().as_secs_f64();
     let compromise = stopped.map(|stopped| stopped.outcome(&after, verdict.reads_failed));
     let report = Report {

@@ -56,9 +56,9 @@ impl fmt::Display for NotInTime {
 pub fn is_of_the_store(error: &anyhow::Error) -> bool {
     use StoreError::{Database, Denied, DiskFull, OutOfReach};
     let is_as_such =
-        |error: &StoreError| matches!(error, OutOfReach(_) | DiskFull | Denied(_) | Database(_));
+        |inner: &StoreError| matches!(inner, OutOfReach(_) | DiskFull | Denied(_) | Database(_));
     let of_store = |cause: &(dyn std::error::Error + 'static)| match cause.downcast_ref() {
-        Some(OperationError::Store(error)) => Some(is_as_such(error)),
+        Some(OperationError::Store(inner)) => Some(is_as_such(inner)),
         _ => cause.downcast_ref().map(is_as_such),
     };
     error.chain().find_map(of_store).unwrap_or(false)

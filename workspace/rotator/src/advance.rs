@@ -1,4 +1,4 @@
-//! A step of a rotation under way: what it works on, and the unit of its effect, under the rotation's lease.
+//! A step of a rotation works under the rotation's lease, and its effect is one unit.
 
 use chrono::{DateTime, Utc};
 use rekey_domain::Worker;

@@ -55,7 +55,7 @@ pub async fn write(
         rotation: rotation.id,
         kind: rotation.kind,
         columns: match &rotation.sweep_columns {
-            Some(columns) => columns.iter().map(ToString::to_string).collect(),
+            Some(swept) => swept.iter().map(ToString::to_string).collect(),
             None => Vec::new(),
         },
         deployment: Some(keyrings::deployment(db).await?),

@@ -1,4 +1,4 @@
-//! Parts of tables that a pass has no ranges of: they came, were written anew or were away since it was planned.
+//! A pass plans the parts that came, were written anew or were away since it was planned.
 
 use rekey_domain::Part;
 use rekey_operations::OperationError;

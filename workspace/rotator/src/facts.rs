@@ -74,8 +74,8 @@ async fn pass_census(
         let of_column = counted.iter().filter(|count| count.column_id == column.id);
         let place = place_of(&column);
         let is_elsewhere = |count: &census::Counted| {
-            let counted = count.place.as_deref();
-            counted.is_some_and(|counted| counted != place)
+            let there = count.place.as_deref();
+            there.is_some_and(|there| there != place)
         };
         let counted_there =
             of_column.clone().next().is_some() && !of_column.clone().any(is_elsewhere);

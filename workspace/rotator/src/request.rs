@@ -33,7 +33,7 @@ impl Handler for RequestRotation {
         let keyring = keyrings::lock(&unit, keyring.id).await?;
         let latest = rotations::latest(unit.db(), keyring.id).await?;
         let stands = latest.as_ref();
-        let stands = stands.map(|latest| (latest.state, latest.replaces_compromised()));
+        let stands = stands.map(|stands| (stands.state, stands.replaces_compromised()));
         let decision = decide_request(stands);
         let (rotation, action) = match (decision, latest) {
             // The canary was asked for while there was no rotation. If it joined this one, all rows would move.

@@ -75,7 +75,7 @@ pub async fn record(
         }
         let taken_at = of_column.clone().next();
         let taken_at = taken_at.map_or(unit.now(), |row| row.taken_at);
-        let rotation = advance.rotation.id;
+        let of = advance.rotation.id;
         if let Some(row) = of_column.clone().next() {
             let (rotation, id) = (&advance.rotation, column.id);
             quarantine::stands_still(&unit, rotation, id, &row.standing).await?;
@@ -83,7 +83,7 @@ pub async fn record(
             quarantine::stands_elsewhere(&unit, rotation, id, gone).await?;
         }
         let column = (column.id, &*facts::place_of(column));
-        census::record(&unit, rotation, pass, column, &counts, taken_at).await?;
+        census::record(&unit, of, pass, column, &counts, taken_at).await?;
     }
     unit.send(&advance.due()).await?;
     Ok(unit.commit().await?)

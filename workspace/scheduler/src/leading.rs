@@ -1,4 +1,4 @@
-//! Whether this process still leads: a unit commits only where it does.
+//! A unit commits only while this process leads.
 
 use rekey_store::{
     StoreError, Unit,

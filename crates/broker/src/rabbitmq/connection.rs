@@ -46,8 +46,8 @@ impl Server {
         let mut uri: AMQPUri = url.parse().map_err(|_| refused())?;
         uri.query.heartbeat.get_or_insert(HEARTBEAT);
         let url = Url::parse(url).map_err(|_| refused())?;
-        let is_known = |name: &str| BROKER_PARAMETERS.contains(&name);
-        if !url.query_pairs().all(|(name, _)| is_known(&name)) {
+        let is_known = |parameter: &str| BROKER_PARAMETERS.contains(&parameter);
+        if !url.query_pairs().all(|(parameter, _)| is_known(&parameter)) {
             return Err(BrokerError::Options {
                 what: "the parameters of the broker's URL",
                 expected: "none but heartbeat, cacertfile, auth_mechanism, channel_max, frame_max and connection_timeout",
@@ -59,7 +59,7 @@ impl Server {
         }
         // Called as RabbitMQ's own clients call it.
         let mut parameters = url.query_pairs();
-        let authorities = parameters.find(|(name, _)| name == "cacertfile");
+        let authorities = parameters.find(|(parameter, _)| parameter == "cacertfile");
         Ok(Self {
             uri,
             authorities: authorities.map(|(_, file)| PathBuf::from(&*file)),

@@ -191,7 +191,7 @@ impl Outcome {
             .as_ref()
             .and_then(|it| it.properties.message_id().as_ref());
         self.returned
-            .extend(own.and_then(|id| id.as_str().parse::<Uuid>().ok()));
+            .extend(own.and_then(|text| text.as_str().parse::<Uuid>().ok()));
     }
 }
 

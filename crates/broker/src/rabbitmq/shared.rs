@@ -1,4 +1,4 @@
-//! What both connections of the transport work with.
+//! Both connections of the transport work with the same server, names, store, queues and health.
 
 use std::collections::HashMap;
 

@@ -46,7 +46,7 @@ pub(super) async fn connect(
     };
     let tokio = Tokio::current();
     let runtime = Runtime::new(RuntimeParts::new(tokio.clone(), Wires(tokio)));
-    let open = async move |uri: AMQPUri, _| Ok(AsyncTcpStream::Plain(open(&uri, &tls).await?));
+    let open = async move |to: AMQPUri, _| Ok(AsyncTcpStream::Plain(open(&to, &tls).await?));
     Connection::connector(uri, runtime, open, properties).await
 }
 

@@ -1,5 +1,9 @@
 //! What every transport promises, run for each; and what only RabbitMQ can do, or suffer.
 
+#![expect(
+    clippy::shadow_unrelated,
+    reason = "a test looks at one thing again and again"
+)]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 
 mod dead_letters;

@@ -68,8 +68,8 @@ async fn a_value_is_bound_to_its_row() {
     for wrong in [&[][..], &[7.into(), 8.into()]] {
         let error = client.encrypt(COLUMN, wrong, b"123").await.unwrap_err();
         assert!(matches!(error, ClientError::Bind(_)), "{error}");
-        let error = client.decrypt(COLUMN, wrong, &ciphertext).await;
-        assert!(matches!(error, Err(ClientError::Bind(_))));
+        let refused = client.decrypt(COLUMN, wrong, &ciphertext).await;
+        assert!(matches!(refused, Err(ClientError::Bind(_))));
     }
     let plaintext = client.decrypt(COLUMN, &ROW, b"plaintext").await;
     assert_eq!(plaintext, Err(ClientError::NotCiphertext));

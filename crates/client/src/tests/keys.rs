@@ -132,8 +132,8 @@ async fn a_swapped_key_is_refused() {
     swapped.context = other.context;
     swapped.check_value = other.check_value;
     let cache = cache(&setup, 10);
-    for swapped in [wrong_check, swapped] {
-        let refused = cache.key(&swapped).await.err();
+    for wrong in [wrong_check, swapped] {
+        let refused = cache.key(&wrong).await.err();
         let key = KeyId::new(2);
         assert_eq!(refused, Some(ClientError::WrongKeyMaterial { key }));
     }
@@ -168,7 +168,7 @@ async fn a_cache_keeps_a_bounded_number_of_keys_and_forgets_them_all() {
         given.push(first);
     }
     let kept =
-        |given: &[std::sync::Weak<_>]| given.iter().map(|key| key.strong_count()).sum::<usize>();
+        |keys: &[std::sync::Weak<_>]| keys.iter().map(|key| key.strong_count()).sum::<usize>();
     assert_eq!((kept(&given), given[0].strong_count()), (2, 0));
     cache.clear();
     assert_eq!(kept(&given), 0);

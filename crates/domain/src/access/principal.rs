@@ -89,7 +89,7 @@ impl FromStr for Principal {
             !name.is_empty() && name.len() <= 200 && !name.chars().any(char::is_control)
         };
         let parts = text.split_once(':');
-        match parts.and_then(|(text, name)| Some((text.parse().ok()?, name))) {
+        match parts.and_then(|(kind, name)| Some((kind.parse().ok()?, name))) {
             Some((kind, name)) if readable(name) => Ok(Self::new(kind, name)),
             _ => Err(PrincipalError {
                 found: text.chars().take(200).collect(),

@@ -82,9 +82,9 @@ pub fn forecast(used: u64, max: u64, since: DateTime<Utc>, now: DateTime<Utc>) -
     let left = u128::from(max.saturating_sub(used)) * u128::from(seconds);
     let in_seconds = left.checked_div(u128::from(used));
     let reached_at = in_seconds
-        .and_then(|seconds| i64::try_from(seconds).ok())
+        .and_then(|ahead| i64::try_from(ahead).ok())
         .and_then(TimeDelta::try_seconds)
-        .and_then(|left| now.checked_add_signed(left));
+        .and_then(|ahead| now.checked_add_signed(ahead));
     Some(Forecast {
         per_day: u64::try_from(per_day).unwrap_or(u64::MAX),
         reached_at,

@@ -274,8 +274,8 @@ pub fn not_released(counts: &[(Found, u64)], ours: &HashMap<KeyId, KeyName>) -> 
         (0, 0, unreadable) => Some(format!(
             "a census counted {unreadable} value(s) that the database fails to read, which may be ciphertext; restore or remove them first"
         )),
-        (ours, unknown, _) => Some(format!(
-            "a census counted {ours} value(s) of ciphertext of ours and {unknown} of unknown ciphertext; whoever releases the column loses the key to them. Decrypt or remove them first"
+        (own, unknown, _) => Some(format!(
+            "a census counted {own} value(s) of ciphertext of ours and {unknown} of unknown ciphertext; whoever releases the column loses the key to them. Decrypt or remove them first"
         )),
     }
 }

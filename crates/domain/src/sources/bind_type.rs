@@ -124,7 +124,7 @@ fn bytes_of(text: &str) -> Option<Vec<u8>> {
     let quoted = text
         .strip_prefix(['X', 'x'])
         .and_then(|text| text.strip_prefix('\''));
-    let quoted = quoted.and_then(|text| text.strip_suffix('\''));
+    let quoted = quoted.and_then(|rest| rest.strip_suffix('\''));
     hex::decode(quoted.or(text.strip_prefix("\\x")).unwrap_or(text)).ok()
 }
 

@@ -1,4 +1,4 @@
-//! A value that ciphertext is bound to.
+//! Ciphertext is bound to values such as these.
 
 /// One part of what a value is bound to, typed as its column is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

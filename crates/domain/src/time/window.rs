@@ -59,7 +59,7 @@ impl FromStr for Window {
         let read = || {
             let (times, zone) = text.trim().split_once(' ')?;
             let (from, to) = times.split_once('-')?;
-            let time = |text| NaiveTime::parse_from_str(text, "%H:%M").ok();
+            let time = |clock| NaiveTime::parse_from_str(clock, "%H:%M").ok();
             let window = Self {
                 from: time(from)?,
                 to: time(to)?,

@@ -1,4 +1,4 @@
-//! What AWS KMS says of a master key, as this crate says it.
+//! AWS KMS describes a master key; this reads the description.
 
 use aws_sdk_kms::types::{KeyMetadata, KeyState};
 

@@ -28,7 +28,7 @@ pub(super) fn of_sdk<E: ProvideErrorMetadata>(
         }
         SdkError::TimeoutError(_) => out_of_reach("no answer in time"),
         SdkError::DispatchFailure(failure) => match failure.as_connector_error() {
-            Some(error) => of_dispatch(error),
+            Some(failed) => of_dispatch(failed),
             None => out_of_reach("the request could not be sent"),
         },
         SdkError::ResponseError(_) => malformed(),

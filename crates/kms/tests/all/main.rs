@@ -1,5 +1,9 @@
 //! The suite that every KMS passes, and what is the local one's own.
 
+#![expect(
+    clippy::shadow_unrelated,
+    reason = "a test looks at one thing again and again"
+)]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod aws;

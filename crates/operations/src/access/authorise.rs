@@ -184,7 +184,7 @@ mod tests {
         };
         let listed = [siem];
         let may = |user: Option<&str>, type_| {
-            Requester::find(&listed, user).is_ok_and(|siem| siem.authorise(type_).is_ok())
+            Requester::find(&listed, user).is_ok_and(|found| found.authorise(type_).is_ok())
         };
         assert!(may(Some("siem-user"), "rekey.rotation.requested.v1"));
         assert!(!may(Some("siem-user"), "rekey.key.compromised.v1"));

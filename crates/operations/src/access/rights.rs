@@ -193,10 +193,7 @@ pub fn revokes(who: Role, role: &str, schema: &str) -> Vec<String> {
     let former = FORMER.iter().filter(|(whose, ..)| *whose == who);
     let revoke = |(_, table, rights): &(Role, &str, &str)| {
         let left = of(who).into_iter().filter(|(of, _)| of == table);
-        let left = left
-            .map(|(_, rights)| rights)
-            .collect::<Vec<_>>()
-            .join(", ");
+        let left = left.map(|(_, right)| right).collect::<Vec<_>>().join(", ");
         let on = format!("{schema}.{}", quote(table));
         format!("REVOKE {rights} ON {on} FROM {role}; GRANT {left} ON {on} TO {role};")
     };

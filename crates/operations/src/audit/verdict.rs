@@ -1,4 +1,4 @@
-//! What a verification of the audit log found.
+//! A verification of the audit log ends with a verdict.
 
 /// What a verification found.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]

@@ -66,9 +66,9 @@ async fn signing_key(services: &Services) -> Result<(Keyring, keys::StoredKey), 
     let key = keys::find_stored(db, id).await?;
     let key = key.ok_or_else(none)?;
     if key.state != KeyState::Active || key.reported_at.is_some() {
-        let name = key.name(&keyring);
+        let compromised = key.name(&keyring);
         return Err(refused(format!(
-            "{name} is compromised, and signs nothing: the certificate is signed by the key that replaces it"
+            "{compromised} is compromised, and signs nothing: the certificate is signed by the key that replaces it"
         )));
     }
     Ok((keyring, key))

@@ -90,9 +90,9 @@ pub async fn apply(
 ) -> Result<Vec<Change>, OperationError> {
     authorise(principal, Action::Apply)?;
     let looked = look(desired).await?;
-    let Written { changes, noted, .. } = preview(services, desired, &looked).await?;
-    if changes.is_empty() && !noted {
-        return Ok(changes);
+    let expected = preview(services, desired, &looked).await?;
+    if expected.changes.is_empty() && !expected.noted {
+        return Ok(expected.changes);
     }
     // It may count a table, which takes long: the pen is taken after it.
     let whereabouts = whereabouts::look(services, desired, &looked).await?;

@@ -135,8 +135,8 @@ async fn first_audit_key(
     principal: &Principal,
 ) -> Result<(), OperationError> {
     let made = make_key(&services.store, &*services.kms, deployment, keyring).await?;
-    let key = DataKey::new(made.new.id, made.new.algorithm, &made.material)?;
-    let pen = AuditPen::new(Arc::new(key), principal.clone());
+    let sealing = DataKey::new(made.new.id, made.new.algorithm, &made.material)?;
+    let pen = AuditPen::new(Arc::new(sealing), principal.clone());
     let unit = services.store.begin().await?;
     keyrings::lock(&unit, keyring.id).await?;
     if !keys::of_keyring(unit.db(), keyring.id).await?.is_empty() {
@@ -165,8 +165,8 @@ async fn ensure_keys(
     } else if present.is_empty() {
         add_key(services, deployment, keyring, principal, true).await?;
     }
-    let present = keys::of_keyring(services.store.db(), keyring.id).await?;
-    if !has(&present, KeyState::Pending) {
+    let now = keys::of_keyring(services.store.db(), keyring.id).await?;
+    if !has(&now, KeyState::Pending) {
         add_key(services, deployment, keyring, principal, false).await?;
     }
     Ok(())

@@ -240,10 +240,10 @@ async fn find(db: &impl ConnectionTrait, key: &KeyRef) -> Result<(Key, Keyring),
         KeyRef::Name(name) => {
             let keyring = keyrings::by_name(db, &name.keyring).await?;
             let keys = keys::of_keyring(db, keyring.id).await?;
-            let known = keys.iter().map(|key| key.name(&keyring).to_string());
+            let known = keys.iter().map(|one| one.name(&keyring).to_string());
             let known = known.collect();
             let mut keys = keys.into_iter();
-            let found = keys.find(|key| key.version == name.version);
+            let found = keys.find(|one| one.version == name.version);
             (found.ok_or_else(|| unknown(known))?, keyring)
         }
     };

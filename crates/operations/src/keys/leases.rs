@@ -107,7 +107,7 @@ impl Leases for StoreLeases {
         };
         let key = found.primary_key_id.ok_or_else(no_primary)?;
         let stored = keys::find(self.store.db(), key).await.map_err(answer)?;
-        if stored.is_some_and(|key| key.state == KeyState::Compromised) {
+        if stored.is_some_and(|stored| stored.state == KeyState::Compromised) {
             return Err(LeaseError::Compromised { key });
         }
         Ok(LeaseGrant {

@@ -126,10 +126,10 @@ async fn release(
             keys::no_longer_empty(&asked.unit, &key).await?;
         }
     }
-    let values = late
+    let released = late
         .iter()
         .map(|value| json!({ "id": value.id, "place": value.row_key }));
-    let details = json!({ "values": values.collect::<Vec<_>>() });
+    let details = json!({ "values": released.collect::<Vec<_>>() });
     let (action, subject) = (audit::Action::QuarantineReleased, several(&ids, "values"));
     asked.commit(action, &subject, details).await
 }

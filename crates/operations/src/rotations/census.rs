@@ -132,12 +132,12 @@ async fn count_table(
     for (at, (column, counts)) in columns.iter().zip(counted).enumerate() {
         let standing = standing(&to_show, pass, at, column);
         let gone = gone(&to_show, at, &counts);
-        rows.extend(counts.into_iter().map(|counted| CensusRow {
+        rows.extend(counts.into_iter().map(|count| CensusRow {
             column: column.spec.name.clone(),
             column_id: column.id,
-            found: counted.found,
-            rows: counted.values,
-            left: counted.left,
+            found: count.found,
+            rows: count.values,
+            left: count.left,
             standing: standing.clone(),
             gone: gone.clone(),
             taken_at,

@@ -151,14 +151,14 @@ fn table_plan(
     let written = written(measured.storage, &size);
     let share = |(updates, hot): (u64, u64)| (updates > 0).then(|| hot as f64 / updates as f64);
     let columns = columns.iter().zip(measured.columns).zip(opened);
-    let column = |((column, measured), opening): ((&&Protected, ColumnMeasure), Opening)| {
+    let column = |((column, measure), opening): ((&&Protected, ColumnMeasure), Opening)| {
         // If only some values were tried, nobody knows how many of the others do not open.
         let stay = if opening.all { opening.not() } else { 0 };
         ColumnPlan {
             column: column.spec.name.to_string(),
-            values: measured.values.saturating_sub(stay),
-            bytes: measured.bytes,
-            indexes: measured.indexes,
+            values: measure.values.saturating_sub(stay),
+            bytes: measure.bytes,
+            indexes: measure.indexes,
             opening,
         }
     };

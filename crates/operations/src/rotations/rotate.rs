@@ -158,9 +158,9 @@ pub async fn retry_rotation(
 ) -> Result<(), OperationError> {
     authorise(principal, Action::RetryRotation)?;
     let db = services.store.db();
-    let rotation = rotations::by_id(db, id).await?;
-    let keyring = keyrings::by_id(db, rotation.keyring_id).await?;
-    let dispatch = Dispatch::of(services, &rotation, &keyring.policy, principal).await?;
+    let seen = rotations::by_id(db, id).await?;
+    let keyring = keyrings::by_id(db, seen.keyring_id).await?;
+    let dispatch = Dispatch::of(services, &seen, &keyring.policy, principal).await?;
     let asked = Audited::begin(services, principal, Action::RetryRotation).await?;
     let unit = &asked.unit;
     let rotation = rotations::lock(unit, id).await?;

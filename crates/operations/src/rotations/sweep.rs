@@ -101,10 +101,10 @@ pub(crate) async fn ask(
     let id = keyrings::by_name(asked.unit.db(), keyring).await?.id;
     let reason = RotationReason::Request;
     let (rotation, outcome) = sweep(&asked.unit, id, columns, reason, principal).await?;
-    let (action, subject) = outcome.audited(keyring, rotation.id);
+    let (audited, subject) = outcome.audited(keyring, rotation.id);
     let details = audit_details(&rotation, keyring, columns, outcome, details);
-    asked.commit(action, &subject, details).await?;
-    tracing::info!(%keyring, rotation = %rotation.id, %action, "a sweep was asked for");
+    asked.commit(audited, &subject, details).await?;
+    tracing::info!(%keyring, rotation = %rotation.id, action = %audited, "a sweep was asked for");
     Ok(view(rotation, keyring, columns, outcome))
 }
 

@@ -1,4 +1,4 @@
-//! Protected columns, table by table.
+//! Protected columns are grouped by their tables.
 
 use rekey_store::columns::Protected;
 

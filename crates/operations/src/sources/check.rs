@@ -236,7 +236,7 @@ impl Look<'_> {
         let looked = match self.how {
             Measure::Count => {
                 let counted = counted(source, relation, &wanted, None).await;
-                counted.map(|columns| (values(&columns), "all were counted".to_owned()))
+                counted.map(|counts| (values(&counts), "all were counted".to_owned()))
             }
             Measure::Estimate => {
                 let sample = source.sample(relation, &wanted, SAMPLED_ROWS).await;
@@ -244,9 +244,9 @@ impl Look<'_> {
             }
         };
         match looked {
-            Ok((counts, how)) => {
+            Ok((all, how)) => {
                 let standbys = standby_keys(self.services).await?;
-                for (column, counts) in columns.iter().zip(counts) {
+                for (column, counts) in columns.iter().zip(all) {
                     let spec = &column.spec;
                     let (subject, keyring) = (column_subject(&spec.name), spec.keyring.as_str());
                     let strange = strange_values(&subject, &counts, keyring, &self.keys, &how);

@@ -1,4 +1,4 @@
-//! Counting of one table at its source, begun anew where a part of it was written anew meanwhile.
+//! A source counts one table, anew where a part of it was written anew meanwhile.
 
 use rekey_domain::Found;
 use rekey_sources::{CensusColumn, Counted, PassToShow, Source, SourceError};

@@ -111,15 +111,15 @@ fn retyped(
     noted: &[BindType],
 ) -> Vec<Finding> {
     let binds = column.spec.bind_columns.iter().zip(noted);
-    let changed = binds.filter(|(bind, noted)| {
-        let now = shape.column(bind).and_then(|column| column.bind_type);
-        now.is_some_and(|now| now != **noted)
+    let changed = binds.filter(|(bind, before)| {
+        let now = shape.column(bind).and_then(|found| found.bind_type);
+        now.is_some_and(|now| now != **before)
     });
     changed
-        .map(|(bind, noted)| {
+        .map(|(bind, before)| {
             Finding::person(
                 subject,
-                format!("its values are bound to {bind}, which held {noted} and is of another type now: rekey apply notes it"),
+                format!("its values are bound to {bind}, which held {before} and is of another type now: rekey apply notes it"),
             )
         })
         .collect()

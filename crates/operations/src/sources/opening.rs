@@ -192,7 +192,7 @@ impl<'a> Opener<'a> {
     async fn all(&mut self, relation: &str) -> Result<bool, OperationError> {
         for part in self.source.parts(relation).await? {
             let mut after = None;
-            let next = |after| self.source.next_range(relation, &part, after, RANGE_ROWS);
+            let next = |from| self.source.next_range(relation, &part, from, RANGE_ROWS);
             while let Some(range) = next(after).await? {
                 after = Some(range.last);
                 self.range(&part, range).await?;

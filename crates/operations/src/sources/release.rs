@@ -132,7 +132,7 @@ async fn count(services: &Services, column: &Protected) -> Result<u64, Operation
     if let Err(error @ SourceError::Replaced { .. }) = found {
         let looked = look_for_replaced(services, &[column], &*source, error).await;
         known = looked
-            .map_err(|error| refused(&column.spec.name, &error.to_string()))?
+            .map_err(|why| refused(&column.spec.name, &why.to_string()))?
             .remove(0);
         found = counted(&*source, relation, column, known).await;
     }

@@ -21,7 +21,7 @@ pub(super) fn read(mut section: Section<'_>, store: Option<&SecretUrl>) -> Broke
             "expected at most 60 letters, digits, hyphens, underscores and dots",
         );
     }
-    if url.is_some() && store.is_none_or(|url| url.expose_url().starts_with("sqlite")) {
+    if url.is_some() && store.is_none_or(|store| store.expose_url().starts_with("sqlite")) {
         section.wrong(
             "url",
             "RabbitMQ needs a PostgreSQL store, found SQLite; say store.url, or leave broker.url out",

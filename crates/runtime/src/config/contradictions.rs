@@ -16,14 +16,14 @@ pub(super) fn check(
     sources: &[(String, SourceConfig)],
     problems: &Problems,
 ) {
-    let names = keyrings
+    let keyring_names = keyrings
         .iter()
         .map(|(place, keyring)| (format!("{place}.name"), keyring.name.to_string()));
-    twice(names, "a keyring has this name", problems);
-    let names = sources
+    twice(keyring_names, "a keyring has this name", problems);
+    let source_names = sources
         .iter()
         .map(|(place, source)| (format!("{place}.name"), source.name.to_lowercase()));
-    twice(names, "a source has this name", problems);
+    twice(source_names, "a source has this name", problems);
     let urls = sources
         .iter()
         .filter(|(_, source)| !source.url.expose_url().is_empty())
@@ -49,8 +49,8 @@ pub(super) fn check(
             );
         }
         check_tables(place, source, problems);
-        for (place, table) in tables(place, source) {
-            check_columns(&place, (source, table), keyrings, problems);
+        for (at, table) in tables(place, source) {
+            check_columns(&at, (source, table), keyrings, problems);
         }
     }
 }
@@ -114,7 +114,7 @@ fn case_of(source: &SourceConfig, name: &str) -> String {
 /// The id of each column: the one that was given, or the default `source.schema.table.column`.
 fn column_ids(place: &str, source: &SourceConfig) -> Vec<(String, String)> {
     let mut ids = Vec::new();
-    for (place, table) in tables(place, source) {
+    for (at, table) in tables(place, source) {
         let relation = if table.relation.contains('.') {
             table.relation.clone()
         } else {
@@ -123,7 +123,7 @@ fn column_ids(place: &str, source: &SourceConfig) -> Vec<(String, String)> {
         for column in &table.columns {
             let default = || format!("{}.{relation}.{}", source.name, id_part(&column.name));
             let id = column.column_id.clone().unwrap_or_else(default);
-            ids.push((format!("{place}.columns.{}.id", column.name), id));
+            ids.push((format!("{at}.columns.{}.id", column.name), id));
         }
     }
     ids
@@ -180,8 +180,8 @@ fn check_columns(
                 format!("ids that begin with {STORE_PREFIX} are the store's own; expected another"),
             );
         }
-        if let Bind::Columns(names) = &column.bind {
-            check_bind(&key(&column.name, "bind"), names, (source, table), problems);
+        if let Bind::Columns(bound) = &column.bind {
+            check_bind(&key(&column.name, "bind"), bound, (source, table), problems);
         }
     }
 }

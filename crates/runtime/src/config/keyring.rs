@@ -88,8 +88,8 @@ fn read_purpose(section: &mut Section<'_>, name: Option<&KeyringName>) -> Option
             )
         }
         (Ok(found), None) => match OURS.iter().find(|(_, purpose)| *purpose == found) {
-            Some((ours, _)) => {
-                format!("{found} is the purpose of keyring {ours} alone; expected PHI")
+            Some((only, _)) => {
+                format!("{found} is the purpose of keyring {only} alone; expected PHI")
             }
             None => format!("{found} keyrings are not built yet; expected PHI"),
         },

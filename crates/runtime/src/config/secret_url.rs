@@ -78,7 +78,7 @@ impl SecretUrl {
         let kept: Vec<&str> = query.split('&').filter(|it| !is_secret(it)).collect();
         match kept.join("&").as_str() {
             "" => without_userinfo_password(place),
-            query => format!("{}?{query}", without_userinfo_password(place)),
+            kept => format!("{}?{kept}", without_userinfo_password(place)),
         }
     }
 
@@ -100,7 +100,7 @@ impl SecretUrl {
         let kept = query.split('&').filter(|it| !it.starts_with("user="));
         match kept.collect::<Vec<_>>().join("&").as_str() {
             "" => format!("{scheme}://{host}{path}"),
-            query => format!("{scheme}://{host}{path}?{query}"),
+            kept => format!("{scheme}://{host}{path}?{kept}"),
         }
     }
 

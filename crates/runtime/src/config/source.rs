@@ -186,7 +186,7 @@ fn read_table(mut section: Section<'_>, kind: Kind) -> Option<TableConfig> {
     }
     let columns: Vec<_> = columns
         .into_iter()
-        .map(|(name, column)| read_column(name, column))
+        .map(|(key, column)| read_column(key, column))
         .collect();
     section.end();
     let (name, columns) = (name?, columns.into_iter().flatten().collect());
@@ -272,14 +272,14 @@ fn read_bind(section: &mut Section<'_>) -> Option<Bind> {
         _ => None,
     };
     if bind.is_none() {
-        let found = if is_missing {
+        let problem = if is_missing {
             "is missing and has no default, as it is for ever"
         } else {
             "is none of these"
         };
         section.wrong(
             "bind",
-            format!("{found}; expected \"row\", \"column\" or a list of immutable columns"),
+            format!("{problem}; expected \"row\", \"column\" or a list of immutable columns"),
         );
     }
     bind

@@ -170,11 +170,11 @@ impl Alone<'_> {
         match self.fetch(&start).await {
             Err(SourceError::Damaged { .. }) => Ok(Seen::Nothing),
             rows => {
-                let start = rows?
+                let read = rows?
                     .first()
                     .map(|row| rows::start(row, 0, column.encoding));
-                let start: Option<Start> = start.transpose().at(&self.heap.place)?.flatten();
-                Ok(start.map_or(Seen::NoCiphertext, Seen::Start))
+                let found: Option<Start> = read.transpose().at(&self.heap.place)?.flatten();
+                Ok(found.map_or(Seen::NoCiphertext, Seen::Start))
             }
         }
     }

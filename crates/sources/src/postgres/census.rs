@@ -218,13 +218,13 @@ async fn count_heaps(
     }
     if let Some(pass) = counting.to_look_for() {
         let leftovers = Leftovers::new(table, columns, &pass.settled)?;
-        let heaps = (&*locked, most);
-        leftovers.look(&mut careful, heaps, &mut counting).await?;
+        let taken = (&*locked, most);
+        leftovers.look(&mut careful, taken, &mut counting).await?;
     }
     if counting.seek() {
         let all = Leftovers::new(table, columns, &[])?;
-        let heaps = (&*locked, most);
-        all.look(&mut careful, heaps, &mut counting).await?;
+        let taken = (&*locked, most);
+        all.look(&mut careful, taken, &mut counting).await?;
     }
     Ok(counting.into_columns(columns.len()))
 }
@@ -352,8 +352,8 @@ async fn count_values(
                 value.insert((0, Found::Unreadable), 1);
             }
             rows => {
-                for row in &rows? {
-                    add(row, std::slice::from_ref(column), &mut value).at(&heap.place)?;
+                for counted in &rows? {
+                    add(counted, std::slice::from_ref(column), &mut value).at(&heap.place)?;
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! The errors for parts that are not what they were.
+//! A part that is not what it was is an error.
 
 use rekey_domain::PartId;
 

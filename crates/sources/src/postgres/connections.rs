@@ -344,9 +344,9 @@ mod tests {
             .await
             .unwrap();
         let mut connection = connections.acquire().await.unwrap();
-        let pid = async |connection: &mut PgConnection| -> i32 {
+        let pid = async |of: &mut PgConnection| -> i32 {
             let pid = sqlx::query_scalar("SELECT pg_catalog.pg_backend_pid()");
-            pid.fetch_one(connection).await.unwrap()
+            pid.fetch_one(of).await.unwrap()
         };
         let session = pid(&mut connection).await;
         for (name, value, _) in LEFT_BEHIND {
@@ -355,17 +355,17 @@ mod tests {
             set.execute(&mut *connection).await.unwrap();
         }
         connection.return_to_pool().await;
-        let mut connection = connections.acquire().await.unwrap();
+        let mut again = connections.acquire().await.unwrap();
         for (name, _, value) in LEFT_BEHIND {
             let now = sqlx::query_scalar("SELECT pg_catalog.current_setting($1)").bind(name);
-            let now: String = now.fetch_one(&mut *connection).await.unwrap();
+            let now: String = now.fetch_one(&mut *again).await.unwrap();
             assert_eq!(now, value, "{name}");
         }
-        assert_eq!(pid(&mut connection).await, session);
+        assert_eq!(pid(&mut again).await, session);
         let kept = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_prepared_statements \
                     WHERE statement LIKE '%pg_backend_pid%' AND generic_plans + custom_plans > 1";
         let kept: i64 = sqlx::query_scalar(kept)
-            .fetch_one(&mut *connection)
+            .fetch_one(&mut *again)
             .await
             .unwrap();
         assert_eq!(kept, 1);

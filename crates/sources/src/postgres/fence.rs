@@ -71,13 +71,13 @@ pub(super) async fn check(
     if marks.next() != Some(&instance) {
         return Err(SourceError::FenceLost { database });
     }
-    let fence = marks.next().unwrap_or_default();
-    let found = sqlx::query_as(sql).bind(fence).fetch_one(&mut *connection);
+    let mark = marks.next().unwrap_or_default();
+    let found = sqlx::query_as(sql).bind(mark).fetch_one(&mut *connection);
     match found.await.at(place)? {
         (true, _) => Ok(()),
         (false, false) => Err(SourceError::FenceLost { database }),
         (false, true) => {
-            let who = open(connection, fence, place).await?;
+            let who = open(connection, mark, place).await?;
             Err(SourceError::OpenTransactions { database, who })
         }
     }

@@ -79,12 +79,12 @@ pub(super) async fn check(
     columns: &[CensusColumn],
     known: &[Option<String>],
 ) -> Result<(), SourceError> {
-    for (column, known) in columns.iter().zip(known) {
-        let Some(known) = known else { continue };
-        if table.shape.identity(&column.name).as_ref() == Some(known) {
+    for (column, before) in columns.iter().zip(known) {
+        let Some(before) = before else { continue };
+        if table.shape.identity(&column.name).as_ref() == Some(before) {
             continue;
         }
-        let now = column_of(connection, known, &table.place).await?;
+        let now = column_of(connection, before, &table.place).await?;
         return Err(SourceError::Replaced {
             relation: table.place.relation.clone(),
             column: column.name.clone(),

@@ -72,8 +72,8 @@ impl Inspect for PostgresSource {
         columns: &[CensusColumn],
         rows: u32,
     ) -> Result<Sample, SourceError> {
-        let (mut connection, place) = self.begin(relation).await?;
-        let mut transaction = connection.begin_with(BEGIN).await.at(&place)?;
+        let (mut session, place) = self.begin(relation).await?;
+        let mut transaction = session.begin_with(BEGIN).await.at(&place)?;
         let connection: &mut PgConnection = &mut transaction;
         let table = Table::find_to_look_at(connection, place).await?;
         parts::refuse_row_security(connection, &table).await?;
@@ -92,8 +92,8 @@ impl Inspect for PostgresSource {
         columns: &[TextColumn],
         rows: u32,
     ) -> Result<Texts, SourceError> {
-        let (mut connection, place) = self.begin(relation).await?;
-        let mut transaction = connection.begin_with(BEGIN).await.at(&place)?;
+        let (mut session, place) = self.begin(relation).await?;
+        let mut transaction = session.begin_with(BEGIN).await.at(&place)?;
         let connection: &mut PgConnection = &mut transaction;
         let table = Table::find_to_look_at(connection, place).await?;
         parts::refuse_row_security(connection, &table).await?;

@@ -248,15 +248,15 @@ fn sums(table: &Table, heap: &Heap, names: &[String]) -> String {
     let row = if heap.open {
         let columns = table.shape.columns.iter();
         let sizes: Vec<_> = columns.map(|column| size(&column.name)).collect();
-        let size = sizes.join(" OPERATOR(pg_catalog.+) ");
-        format!("coalesce(pg_catalog.sum({size}), 0)::pg_catalog.int8")
+        let all = sizes.join(" OPERATOR(pg_catalog.+) ");
+        format!("coalesce(pg_catalog.sum({all}), 0)::pg_catalog.int8")
     } else {
         "0::pg_catalog.int8".to_owned()
     };
     let columns = names.iter().map(|name| {
         let value = format!("t.{}", quote(name));
-        let size = format!("pg_catalog.sum(pg_catalog.octet_length({value}))");
-        format!("pg_catalog.count({value}), coalesce({size}, 0)::pg_catalog.int8")
+        let bytes = format!("pg_catalog.sum(pg_catalog.octet_length({value}))");
+        format!("pg_catalog.count({value}), coalesce({bytes}, 0)::pg_catalog.int8")
     });
     let columns: Vec<_> = columns.collect();
     format!("pg_catalog.count(t.ctid), {row}, {}", columns.join(", "))

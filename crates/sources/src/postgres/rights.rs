@@ -23,7 +23,7 @@ pub(super) async fn check(
     refuse_row_security(connection, table).await?;
     let lacking = lacking(connection, table, &read, &written).await?;
     if let [(part, role), ..] = &lacking[..] {
-        let parts: Vec<_> = lacking.iter().map(|(part, _)| part.clone()).collect();
+        let parts: Vec<_> = lacking.iter().map(|(name, _)| name.clone()).collect();
         let statements = grants(role, &parts, &read, &written).join("; ");
         return Err(SourceError::NotAllowed {
             database: table.place.database.to_string(),

@@ -35,7 +35,7 @@ pub(super) fn names_and_binds(
         }
     };
     let names = table.shape.primary_key.iter();
-    let names = names.filter(|name| among_binds(table, query, name).is_none());
+    let names = names.filter(|column| among_binds(table, query, column).is_none());
     let mut wanted: Vec<String> = names.map(name).collect();
     for bind in &query.bind_columns {
         let column = table.shape_of(bind)?;

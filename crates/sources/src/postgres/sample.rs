@@ -35,13 +35,13 @@ pub(super) async fn of(
     let heaps = parts::find(connection, table).await?;
     let mut careful = Careful::begin(connection, &table.place).await?;
     let looked = places_of(&mut careful, table, heaps, rows).await?;
-    let (mut rows, mut counts) = (0, Counts::new());
+    let (mut looked_at, mut counts) = (0, Counts::new());
     for (heap, places) in &looked.heaps {
-        rows += count_rows(&mut careful, heap, places).await?;
+        looked_at += count_rows(&mut careful, heap, places).await?;
         add(&mut careful, heap, places, &groups, columns, &mut counts).await?;
     }
     Ok(Sample {
-        rows,
+        rows: looked_at,
         whole: looked.whole,
         counts: by_column(counts, columns.len()),
     })

@@ -85,7 +85,7 @@ fn add(row: &PgRow, tables: &mut Vec<TextTable>) -> Result<(), sqlx::Error> {
             not_looked_at: Vec::new(),
         });
     }
-    let table = tables.last_mut().expect("one was pushed");
+    let found = tables.last_mut().expect("one was pushed");
     let (name, why): (String, Option<String>) = (row.try_get(2)?, row.try_get(5)?);
     let form = match row.try_get(4)? {
         "text" => TextForm::Text,
@@ -94,14 +94,14 @@ fn add(row: &PgRow, tables: &mut Vec<TextTable>) -> Result<(), sqlx::Error> {
     };
     let why = match why {
         None if row.try_get(6)? => {
-            table.columns.push(TextColumn { name, form });
+            found.columns.push(TextColumn { name, form });
             return Ok(());
         }
         // The others are among the candidates, which say so.
         None if form != TextForm::Output => return Ok(()),
         why => why.unwrap_or_else(|| NOT_READABLE.to_owned()),
     };
-    table.not_looked_at.push(NotLookedAt {
+    found.not_looked_at.push(NotLookedAt {
         column: name,
         declared_type: row.try_get(3)?,
         why,
@@ -122,9 +122,9 @@ pub(super) async fn look(
     let heaps = parts::find(connection, table).await?;
     let mut careful = Careful::begin(connection, &table.place).await?;
     let places = sample::places_of(&mut careful, table, heaps, rows).await?;
-    let (mut rows, mut counts) = (0, vec![Counts::new(); columns.len()]);
+    let (mut looked_at, mut counts) = (0, vec![Counts::new(); columns.len()]);
     for (heap, ranges) in &places.heaps {
-        rows += sample::count_rows(&mut careful, heap, ranges).await?;
+        looked_at += sample::count_rows(&mut careful, heap, ranges).await?;
         for range in ranges {
             let select = |which: &str| select(&heap.only, &texts, which);
             for piece in careful.pieces(heap, *range, select).await? {
@@ -140,7 +140,7 @@ pub(super) async fn look(
     }
     let counts = counts.into_iter().map(Vec::from_iter);
     Ok(Texts {
-        rows,
+        rows: looked_at,
         whole: places.whole,
         counts: counts.collect(),
     })

@@ -1,4 +1,4 @@
-//! Which of a table's heaps one statement takes together.
+//! One statement takes several heaps of a table together.
 
 use rekey_domain::Range;
 

@@ -67,7 +67,7 @@ pub(super) async fn together(
         return Ok(vec![true; parts.len()]);
     };
     let mut known = Vec::with_capacity(parts.len());
-    for (((part, only), firing), outcomes) in parts.iter().zip(heaps).zip(quiet).zip(outcomes) {
+    for (((part, only), firing), became) in parts.iter().zip(heaps).zip(quiet).zip(outcomes) {
         let to = To {
             table,
             target: part.target,
@@ -75,7 +75,7 @@ pub(super) async fn together(
             firing,
         };
         // What is wrong with one part is found out by who writes it alone.
-        let written = to.write(connection, part.updates, deadline, outcomes).await;
+        let written = to.write(connection, part.updates, deadline, became).await;
         known.push(written.is_ok());
         if let Err(error) = written {
             tracing::debug!(%error, "a part is to be written alone");
@@ -129,8 +129,8 @@ impl To<'_> {
             protected: None,
             deadline,
         };
-        for rows in chunks(&rows) {
-            writer.write(&rows, outcomes).await?;
+        for chunk in chunks(&rows) {
+            writer.write(&chunk, outcomes).await?;
         }
         Ok(())
     }
@@ -141,7 +141,7 @@ fn chunks<'a>(rows: &'a [RowSwap<'a>]) -> Vec<Vec<&'a RowSwap<'a>>> {
     let mut open: Vec<(usize, Vec<&RowSwap<'_>>)> = Vec::new();
     let mut full = Vec::new();
     for row in rows {
-        let at = open.iter().position(|(_, rows)| rows[0].is_like(row));
+        let at = open.iter().position(|(_, chunk)| chunk[0].is_like(row));
         let at = at.unwrap_or_else(|| {
             open.push((0, Vec::new()));
             open.len() - 1
@@ -153,7 +153,7 @@ fn chunks<'a>(rows: &'a [RowSwap<'a>]) -> Vec<Vec<&'a RowSwap<'a>>> {
             full.push(open.swap_remove(at).1);
         }
     }
-    full.extend(open.into_iter().map(|(_, rows)| rows));
+    full.extend(open.into_iter().map(|(_, chunk)| chunk));
     full
 }
 
@@ -222,8 +222,8 @@ impl Writer<'_> {
         for row in rows {
             match self.swap(&[row], true, outcomes).await {
                 Ok(()) | Err(Failure::Locked | Failure::Came) => {}
-                Err(Failure::Refused(rule)) => {
-                    return Err(self.refused(row, rule));
+                Err(Failure::Refused(why)) => {
+                    return Err(self.refused(row, why));
                 }
                 Err(Failure::Other(error)) => return Err(error),
             }
@@ -358,12 +358,12 @@ impl Writer<'_> {
         };
         let now = aftermath::changed(&mut transaction, protected, only).await;
         let now = now.map_err(failed)?;
-        if let Some((of, rows)) = aftermath::others(&changed, now, written.len()) {
+        if let Some((of, others)) = aftermath::others(&changed, now, written.len()) {
             return Err(Failure::Other(SourceError::ChangesOthers {
                 relation: place.relation.clone(),
                 by: self.firing.by(),
                 of,
-                rows,
+                rows: others,
                 may_suppress: true,
             }));
         }

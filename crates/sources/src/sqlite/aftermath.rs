@@ -33,8 +33,8 @@ pub(super) async fn before(
     let binds = binds(table, bind_columns)?;
     let mut held = vec![None; updates.len()];
     if !triggers.is_empty() {
-        for (update, held) in updates.iter().zip(&mut held) {
-            *held = bound(connection, table, update, &binds, |swap| swap.old).await?;
+        for (update, one) in updates.iter().zip(&mut held) {
+            *one = bound(connection, table, update, &binds, |swap| swap.old).await?;
         }
     }
     Ok(Before {
@@ -210,6 +210,6 @@ async fn bound(
         query = bind(query, side(swap));
     }
     let found = query.fetch_optional(connection).await.at(&table.place)?;
-    let binds = found.map(|row| row.try_get(0)).transpose();
-    binds.at(&table.place)
+    let value = found.map(|row| row.try_get(0)).transpose();
+    value.at(&table.place)
 }

@@ -26,8 +26,8 @@ pub(super) async fn count(
 ) -> Result<Vec<Vec<Counted>>, SourceError> {
     let mut counting = Counting::new(pass);
     count_ranges(connection, table, columns, &mut counting).await?;
-    if let Some(pass) = counting.to_look_for() {
-        leftovers::look(connection, table, columns, &pass.settled, &mut counting).await?;
+    if let Some(shown) = counting.to_look_for() {
+        leftovers::look(connection, table, columns, &shown.settled, &mut counting).await?;
     }
     if counting.seek() {
         leftovers::look(connection, table, columns, &[], &mut counting).await?;
@@ -42,8 +42,8 @@ pub(super) fn check_known(
     columns: &[CensusColumn],
     known: &[Option<String>],
 ) -> Result<(), SourceError> {
-    for (column, known) in columns.iter().zip(known) {
-        if known.is_some() && table.shape.identity(&column.name) != *known {
+    for (column, before) in columns.iter().zip(known) {
+        if before.is_some() && table.shape.identity(&column.name) != *before {
             return Err(SourceError::Replaced {
                 relation: table.place.relation.clone(),
                 column: column.name.clone(),

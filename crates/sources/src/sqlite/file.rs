@@ -104,7 +104,7 @@ fn unescaped(mut word: &[u8]) -> Vec<u8> {
     while let Some((first, rest)) = word.split_first() {
         let digits = rest.get(..3).filter(|_| *first == b'\\');
         let escaped = digits.and_then(|digits| std::str::from_utf8(digits).ok());
-        let escaped = escaped.and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        let escaped = escaped.and_then(|text| u8::from_str_radix(text, 8).ok());
         plain.push(escaped.unwrap_or(*first));
         word = if escaped.is_some() { &rest[3..] } else { rest };
     }

@@ -62,7 +62,7 @@ fn look_at(
             TextEncoding::Base64 => row.try_get(at + 1).ok().and_then(Start::of_text),
         };
         let found = start.as_ref();
-        let found = found.map_or(Found::NotCiphertext, |start| Found::Key(start.key()));
+        let found = found.map_or(Found::NotCiphertext, |found| Found::Key(found.key()));
         if !counting.look(at, found, &ValueId::new(part, key, start.as_ref())) {
             return Ok(false);
         }

@@ -156,8 +156,8 @@ async fn count(
             format!("SELECT {expressions} FROM {from} WHERE {rowid} BETWEEN {first} AND {last}");
         let sums = sum(connection, table, &rows, columns.len()).await?;
         (all.rows, all.bytes) = (all.rows + sums.rows, all.bytes + sums.bytes);
-        for (all, more) in all.columns.iter_mut().zip(sums.columns) {
-            *all = (all.0 + more.0, all.1 + more.1);
+        for (one, more) in all.columns.iter_mut().zip(sums.columns) {
+            *one = (one.0 + more.0, one.1 + more.1);
         }
         after = Some(range.last);
     }

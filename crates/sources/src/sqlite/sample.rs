@@ -44,10 +44,10 @@ pub(super) async fn some_rows(
         format!("SELECT (SELECT min({rowid}) FROM {from}), (SELECT max({rowid}) FROM {from})");
     let ends = sqlx::query_as(AssertSqlSafe(ends)).fetch_one(connection);
     let ends: (Option<i64>, Option<i64>) = ends.await.at(&table.place)?;
-    let (Some(first), Some(last)) = ends else {
+    let (Some(lowest), Some(highest)) = ends else {
         return Ok(first_rows(rows));
     };
-    let slices = slices(first, last);
+    let slices = slices(lowest, highest);
     let each = rows.div_ceil(SLICES);
     let selects = slices.iter().enumerate().map(|(slice, range)| {
         let Range { first, last } = range;
@@ -99,8 +99,10 @@ pub(super) async fn of(
     let counted = sqlx::query_as(AssertSqlSafe(counted)).fetch_all(&mut *connection);
     let counted: Vec<(i64, i64)> = counted.await.at(&table.place)?;
     let mut sample = Sample {
-        rows: counted.iter().map(|(_, rows)| rows.unsigned_abs()).sum(),
-        whole: counted.iter().all(|(_, rows)| *rows < i64::from(some.each)),
+        rows: counted.iter().map(|(_, count)| count.unsigned_abs()).sum(),
+        whole: counted
+            .iter()
+            .all(|(_, count)| *count < i64::from(some.each)),
         counts: Vec::with_capacity(columns.len()),
     };
     for (at, column) in columns.iter().enumerate() {
@@ -111,11 +113,11 @@ pub(super) async fn of(
              WHERE {value} IS NOT NULL LIMIT -1) GROUP BY 1",
             some.sql
         );
-        let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(&mut *connection);
+        let groups = sqlx::query(AssertSqlSafe(sql)).fetch_all(&mut *connection);
         let mut counts = BTreeMap::new();
-        for row in &rows.await.at(&table.place)? {
-            let (found, values) = census::group(row).at(&table.place)?;
-            *counts.entry(found).or_default() += values;
+        for row in &groups.await.at(&table.place)? {
+            let (found, count) = census::group(row).at(&table.place)?;
+            *counts.entry(found).or_default() += count;
         }
         sample.counts.push(counts.into_iter().collect());
     }

@@ -1,4 +1,4 @@
-//! A value's compare-and-swap: what must be there, what is put there, and how SQL says both.
+//! A swap replaces a value that is still there; SQL says what must be there, and what is put there.
 
 use sqlx::{Sqlite, query::Query, sqlite::SqliteArguments};
 

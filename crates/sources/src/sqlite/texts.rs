@@ -59,11 +59,11 @@ pub(super) async fn look(
         *by_slice
             .entry(row.try_get(0).at(&table.place)?)
             .or_default() += 1;
-        for (at, counts) in counts.iter_mut().enumerate() {
+        for (at, of_column) in counts.iter_mut().enumerate() {
             let value: Option<&[u8]> = row.try_get(at + 2).at(&table.place)?;
             let value = value.filter(|value| !is_ciphertext(value));
             for key in value.map(embedded::find).unwrap_or_default() {
-                *counts.entry(key).or_default() += 1;
+                *of_column.entry(key).or_default() += 1;
             }
         }
     }
@@ -72,7 +72,7 @@ pub(super) async fn look(
         .map(|counts| counts.into_iter().collect());
     Ok(Texts {
         rows: by_slice.values().sum(),
-        whole: by_slice.values().all(|rows| *rows < u64::from(some.each)),
+        whole: by_slice.values().all(|count| *count < u64::from(some.each)),
         counts: counts.collect(),
     })
 }

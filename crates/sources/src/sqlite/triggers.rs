@@ -19,7 +19,7 @@ pub(super) async fn of_updates(
         .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
     let triggers: Result<Vec<(String, String)>, sqlx::Error> = triggers.collect();
     let mut triggers = triggers.at(&table.place)?;
-    triggers.retain(|(_, sql)| is_for_updates(sql));
+    triggers.retain(|(_, text)| is_for_updates(text));
     Ok(triggers.into_iter().map(|(name, _)| name).collect())
 }
 

@@ -66,8 +66,8 @@ pub async fn read(db: &impl ConnectionTrait) -> Result<Gauges, StoreError> {
     for lease in lease::Entity::find().all(db).await? {
         let kind = lease.name.split('/').next().unwrap_or_default().to_owned();
         let age = seconds(now - (lease.until - JOB_LEASE.as_millis() as i64));
-        let oldest = gauges.lease_ages.entry(kind).or_default();
-        *oldest = oldest.max(age);
+        let known = gauges.lease_ages.entry(kind).or_default();
+        *known = known.max(age);
     }
     let counted = rotation::Entity::find()
         .select_only()

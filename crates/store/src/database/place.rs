@@ -1,4 +1,4 @@
-//! The place of the store, as its URL names it.
+//! The store's URL names its place.
 
 use std::{path::PathBuf, str::FromStr};
 

@@ -119,13 +119,13 @@ async fn applied(db: &impl ConnectionTrait) -> Result<Vec<String>, StoreError> {
         }
         _ => "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'seaql_migrations') AS there",
     };
-    let row = db.query_one_raw(statement(is_there)).await?;
-    let row = row.expect("a SELECT without FROM gives one row");
-    if !row.try_get::<bool>("", "there")? {
+    let found = db.query_one_raw(statement(is_there)).await?;
+    let found = found.expect("a SELECT without FROM gives one row");
+    if !found.try_get::<bool>("", "there")? {
         return Ok(Vec::new());
     }
-    let names = statement("SELECT version FROM seaql_migrations ORDER BY version");
-    let rows = db.query_all_raw(names).await?;
+    let select = statement("SELECT version FROM seaql_migrations ORDER BY version");
+    let rows = db.query_all_raw(select).await?;
     let names = rows.iter().map(|row| row.try_get("", "version"));
     Ok(names.collect::<Result<_, _>>()?)
 }

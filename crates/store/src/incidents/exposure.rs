@@ -1,4 +1,4 @@
-//! What stood under a key when it was reported.
+//! A report of a key notes what stood under it.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};

@@ -28,8 +28,8 @@ pub async fn last_ends(store: &Store, keyring: Uuid) -> Result<Option<DateTime<U
     let unit = store.begin().await?;
     find_out(&unit, keyring).await?;
     unit.commit().await?;
-    let keys = of_keyring(store.db(), keyring).await?;
-    Ok(known_last_end(&keys))
+    let found_out = of_keyring(store.db(), keyring).await?;
+    Ok(known_last_end(&found_out))
 }
 
 /// The same, as far as it was written down for these keys.

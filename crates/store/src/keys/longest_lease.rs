@@ -1,4 +1,4 @@
-//! The longest encrypt lease that is given under a key.
+//! Each key keeps the longest encrypt lease that is given under it.
 
 use std::time::Duration;
 

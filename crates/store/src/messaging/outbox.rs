@@ -42,9 +42,9 @@ pub async fn lease_next(
     lasts: Duration,
 ) -> Result<Option<Leased>, StoreError> {
     // Looking first costs idle workers no write lock.
-    let now = database_time(store.db()).await?;
+    let looked_at = database_time(store.db()).await?;
     let due = outbox::Entity::find()
-        .filter(is_due(queues, now))
+        .filter(is_due(queues, looked_at))
         .limit(1)
         .one(store.db())
         .await?;

@@ -28,8 +28,8 @@ pub struct Block {
 /// [`StoreError`] of the database.
 pub async fn lease_block(store: &Store, limit: u64, lasts: Duration) -> Result<Block, StoreError> {
     // Looking first costs idle relays no write lock.
-    let now = database_time(store.db()).await?;
-    let first = outbox::Entity::find().filter(due(now)).limit(1);
+    let looked_at = database_time(store.db()).await?;
+    let first = outbox::Entity::find().filter(due(looked_at)).limit(1);
     if first.one(store.db()).await?.is_none() {
         return Ok(Block::default());
     }

@@ -1,4 +1,4 @@
-//! What batches did and what is in doubt of them, as their rows and the rotation's row say.
+//! Batches and rotations keep figures of what was done and what is in doubt.
 
 use rekey_domain::Rate;
 use serde::{Deserialize, Serialize};

@@ -44,9 +44,9 @@ pub async fn add(
         .filter(of(rotation, column))
         .exec(unit.db())
         .await?;
-    let row = met::Entity::find().filter(of(rotation, column));
-    let row = row.one(unit.db()).await?;
-    Ok(row.map_or(0, |row| row.seen.unsigned_abs()))
+    let found = met::Entity::find().filter(of(rotation, column));
+    let found = found.one(unit.db()).await?;
+    Ok(found.map_or(0, |found| found.seen.unsigned_abs()))
 }
 
 fn of(rotation: &Rotation, column: Uuid) -> sea_orm::sea_query::SimpleExpr {

@@ -142,9 +142,9 @@ pub async fn switch(
 ) -> Result<Option<KeyName>, StoreError> {
     let standby = keys::standby(unit.db(), keyring.id).await?;
     // In an emergency nothing was distributed before.
-    let is_wanted = |standby: &Key| match rotation.state {
+    let is_wanted = |key: &Key| match rotation.state {
         RotationState::Requested => true,
-        _ => Some(standby.id) == rotation.target_key_id,
+        _ => Some(key.id) == rotation.target_key_id,
     };
     let Some(standby) = standby.filter(is_wanted) else {
         return Ok(None);
@@ -383,9 +383,8 @@ pub async fn complete(
         .iter()
         .find(|key| Some(key.id) == rotation.target_key_id);
     if let Some(key) = target.map(|key| key.name(keyring)) {
-        let rotation = id;
         unit.send(&RotationCompleted {
-            rotation,
+            rotation: id,
             key,
             kind,
         })

@@ -541,10 +541,10 @@ fn refuse_other(
             format!("{:?}", new.bind),
         ),
     ];
-    let other = frozen.into_iter().find(|(_, old, new)| old != new);
-    let (what, old, said) = other.expect("something is another, or it is the same");
+    let other = frozen.into_iter().find(|(_, is, said)| is != said);
+    let (what, is, said) = other.expect("something is another, or it is the same");
     StoreError::Refused(format!(
-        "column {} is protected already with {what} {old}, and {said} was asked for: that is frozen at first use. If the database calls things otherwise now, or its type changed: rekey columns rename, which looks whether its values open",
+        "column {} is protected already with {what} {is}, and {said} was asked for: that is frozen at first use. If the database calls things otherwise now, or its type changed: rekey columns rename, which looks whether its values open",
         new.name
     ))
 }
@@ -621,12 +621,12 @@ pub async fn rename(unit: &Unit, column: &Protected, to: &NewPlace) -> Result<()
     row.update(unit.db()).await.map_err(taken)?;
     for other in found.iter().filter(|one| one.table.id == column.table.id) {
         if other.id != column.id {
-            let row = protected_column::ActiveModel {
+            let along = protected_column::ActiveModel {
                 id: Set(other.id),
                 identity: Set(to.identities.get(&other.spec.name.column).cloned()),
                 ..Default::default()
             };
-            row.update(unit.db()).await?;
+            along.update(unit.db()).await?;
         }
         let mut name = other.spec.name.clone();
         name.table.clone_from(&to.name.table);

@@ -72,9 +72,9 @@ async fn lock(unit: &Unit, source: Uuid) -> Result<Pace, StoreError> {
         .lock(LockType::Update)
         .one(unit.db())
         .await?;
-    Ok(found.map_or_else(Pace::default, |row| Pace {
-        owed: row.owed.unsigned_abs(),
-        as_of: row.as_of,
+    Ok(found.map_or_else(Pace::default, |found| Pace {
+        owed: found.owed.unsigned_abs(),
+        as_of: found.as_of,
     }))
 }
 

@@ -1,4 +1,4 @@
-//! Keeps files from importing each other in a circle.
+//! Keeps files from importing each other in a circle. Reads their text: calls of methods are no arrows.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A path of names, from the crate's root.
+/// A path, name by name: `crate`, `keys`, `Key`.
 type Names = Vec<String>;
 
 /// A module that has a file of its own.

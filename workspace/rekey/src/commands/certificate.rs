@@ -127,8 +127,8 @@ fn bad(error: CertificateError, output: Output) -> anyhow::Result<Exit> {
 /// A little more than `limit` bytes at most: who parses them sees that they are too many.
 fn read(path: &Path, limit: u64) -> Result<Vec<u8>, UsageError> {
     let mut bytes = Vec::new();
-    let read = |reader: &mut dyn Read, bytes: &mut Vec<u8>| -> io::Result<usize> {
-        reader.take(limit + 1).read_to_end(bytes)
+    let read = |reader: &mut dyn Read, into: &mut Vec<u8>| -> io::Result<usize> {
+        reader.take(limit + 1).read_to_end(into)
     };
     let done = if path == Path::new("-") {
         read(&mut io::stdin().lock(), &mut bytes)

@@ -65,8 +65,8 @@ fn lines(all: &[Rights], has_broker: bool) -> anyhow::Result<Vec<String>> {
     let store = all.iter().flat_map(|one| one.store.iter().cloned());
     part("-- On the store, as its owner:".to_owned(), store.collect());
     let revokes = all.iter().flat_map(|one| one.store_revokes.iter().cloned());
-    let head = "-- On the store, as its owner, once no program of the version before runs:";
-    part(head.to_owned(), revokes.collect());
+    let older = "-- On the store, as its owner, once no program of the version before runs:";
+    part(older.to_owned(), revokes.collect());
     let mut sources: Vec<&str> = Vec::new();
     for source in all.iter().flat_map(|one| &one.sources) {
         if !sources.contains(&source.source.as_str()) {
@@ -77,11 +77,11 @@ fn lines(all: &[Rights], has_broker: bool) -> anyhow::Result<Vec<String>> {
         let of_source = all.iter().flat_map(|one| &one.sources);
         let of_source = of_source.filter(|source| source.source == name);
         let sql = of_source.clone().flat_map(|source| source.sql.iter());
-        let head = format!("-- On the source {name}, as the owner of its tables:");
-        part(head, sql.cloned().collect());
-        let sql = of_source.flat_map(|source| source.as_administrator.iter());
-        let head = format!("-- On the source {name}, as an administrator of its server:");
-        part(head, sql.cloned().collect());
+        let owner = format!("-- On the source {name}, as the owner of its tables:");
+        part(owner, sql.cloned().collect());
+        let more = of_source.flat_map(|source| source.as_administrator.iter());
+        let administrator = format!("-- On the source {name}, as an administrator of its server:");
+        part(administrator, more.cloned().collect());
     }
     let rabbitmq = match has_broker {
         true => permissions(all),
@@ -118,8 +118,8 @@ fn permissions(all: &[Rights]) -> Vec<String> {
             &any(|one| &one.write),
             &any(|one| &one.read),
         ];
-        let [vhost, role, configure, write, read] = words.map(quote);
-        format!("rabbitmqctl set_permissions -p {vhost} {role} {configure} {write} {read}")
+        let [at, who, configure, write, read] = words.map(quote);
+        format!("rabbitmqctl set_permissions -p {at} {who} {configure} {write} {read}")
     };
     roles.iter().map(line).collect()
 }

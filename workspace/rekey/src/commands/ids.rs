@@ -171,9 +171,9 @@ mod tests {
 
     fn find(text: &str) -> Result<String, String> {
         let id: Id = text.parse()?;
-        let known = KNOWN.map(|id| id.parse().unwrap());
+        let known = KNOWN.map(|known| known.parse().unwrap());
         let found = id.of("rotation", known).map_err(|error| error.to_string());
-        found.map(|id| id.to_string())
+        found.map(|found| found.to_string())
     }
 
     #[test]

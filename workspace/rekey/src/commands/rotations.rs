@@ -221,7 +221,7 @@ pub fn print(view: &RotationView, output: Output) -> anyhow::Result<()> {
             .iter()
             .map(|why| ["waiting".to_owned(), why.clone()]),
     );
-    let after = view.pause_after.map(|rows| format!("{rows} rows"));
+    let after = view.pause_after.map(|moved| format!("{moved} rows"));
     let only = view.only.as_ref().map(ToString::to_string);
     for (name, text) in [
         ("pauses after", &after),

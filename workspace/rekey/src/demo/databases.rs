@@ -21,7 +21,7 @@ impl Databases {
         };
         let store = Schema::at(url, "--database-url")?;
         let source = args.source_url.as_ref().filter(|source| *source != url);
-        let source = source.map(|url| Schema::at(url, "--source-url"));
+        let source = source.map(|source| Schema::at(source, "--source-url"));
         Ok(Some(Self {
             store,
             source: source.transpose()?,

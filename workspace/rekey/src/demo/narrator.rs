@@ -1,4 +1,4 @@
-//! The demo's story, told line by line for people; silent for programs.
+//! The narrator tells the demo's story to people, line by line, and nothing to programs.
 
 use std::{
     io::{IsTerminal, Write},

@@ -51,10 +51,10 @@ pub async fn watch(
         if !rotation.state.is_live() && !waits {
             let seen = moving.and_then(|(_, done)| done);
             // A few rows are moved between two looks.
-            let moving = seen
+            let took = seen
                 .or((rotation.moved > 0).then_some(LOOK))
                 .context("the rotation ended without moving rows")?;
-            return Ok((rotation, moving));
+            return Ok((rotation, took));
         }
         if last_change.0.elapsed() > PATIENCE {
             bail!(

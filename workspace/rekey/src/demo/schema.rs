@@ -35,7 +35,7 @@ impl Schema {
             return Err(UsageError(format!("{flag} {PASSWORD_NOT_ENCODED}")));
         }
         let of_postgres = Some(url.expose_url()).filter(|url| is_postgres(url));
-        let options = of_postgres.and_then(|url| PgConnectOptions::from_str(url).ok());
+        let options = of_postgres.and_then(|text| PgConnectOptions::from_str(text).ok());
         let options = options.ok_or_else(expected)?.disable_statement_logging();
         let url = url.clone();
         Ok(Self { url, options })

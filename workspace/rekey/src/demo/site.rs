@@ -44,7 +44,7 @@ impl Site {
             temporary,
         };
         match &site.databases {
-            Some(databases) => databases.refuse_if_there().await?,
+            Some(found) => found.refuse_if_there().await?,
             None => site.refuse_used_directory()?,
         }
         Ok(site)

@@ -82,8 +82,10 @@ pub(super) async fn change(
     let retired = keys::retire_standbys(unit, keyring.id, algorithm).await?;
     let (name, before) = (&keyring.name, keyring.algorithm);
     if !retired.is_empty() {
-        let keyring = name.clone();
-        unit.send(&StandbyWanted { keyring }).await?;
+        let wanted = StandbyWanted {
+            keyring: name.clone(),
+        };
+        unit.send(&wanted).await?;
     }
     let retired = retired.iter().map(|key| Retired {
         key: key.name(keyring).to_string(),

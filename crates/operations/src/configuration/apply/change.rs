@@ -1,4 +1,4 @@
-//! One change of the store, in words.
+//! `apply` tells each change of the store in words.
 
 /// One thing that `apply` changes.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]

@@ -1,4 +1,4 @@
-//! What the catalogues of the file's sources say of its columns.
+//! The catalogues of the file's sources say what its columns are.
 
 use std::{collections::HashMap, sync::Arc};
 

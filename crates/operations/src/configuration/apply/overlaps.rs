@@ -130,7 +130,7 @@ impl Resolved<'_> {
 
     /// Whether the database knows one column by both names.
     fn is_one_column(&self, name: &str, other: &str) -> bool {
-        let known = |name| self.shape.column(name).map(|column| &column.name);
+        let known = |one| self.shape.column(one).map(|column| &column.name);
         name == other || known(name).is_some_and(|column| Some(column) == known(other))
     }
 }

@@ -51,8 +51,8 @@ pub(super) async fn look(
         let here = &looked.sources[source.name.as_str()];
         let mut tables = tables(&columns);
         tables.retain(|table| table[0].source.name == source.name);
-        if let Some(table) = tables.first() {
-            let stored = &table[0].source;
+        if let Some(first) = tables.first() {
+            let stored = &first[0].source;
             let look = Look {
                 keys: key_names(services).await?,
                 source,

@@ -1,4 +1,4 @@
-//! How many values stand under a key, as far as censuses know.
+//! Censuses tell how many values stand under a key.
 
 use rekey_domain::Found;
 use rekey_store::{

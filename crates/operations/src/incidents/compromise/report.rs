@@ -1,4 +1,4 @@
-//! What somebody says of a key, and what that led to.
+//! Somebody reports a key, and hears what that led to.
 
 use chrono::{DateTime, Utc};
 use rekey_domain::{KeyName, KeyRef, KeyState};

@@ -92,10 +92,10 @@ impl Look<'_> {
         &mut self,
         source: &str,
         table: &CandidateTable,
-        counts: &[Vec<(Found, u64)>],
+        counted: &[Vec<(Found, u64)>],
         how: &str,
     ) {
-        for (column, counts) in table.columns.iter().zip(counts) {
+        for (column, counts) in table.columns.iter().zip(counted) {
             let mut keys: BTreeMap<String, u64> = BTreeMap::new();
             for (found, values) in counts {
                 let Found::Key(id) = found else { continue };
@@ -194,8 +194,8 @@ impl ProtectedColumns {
     /// Takes a column for protected, too, if the table has it.
     pub(crate) fn add(&mut self, shape: &TableShape, column: &str) -> bool {
         let named = shape.column(column);
-        let column = named.map(|named| (shape.full_name.clone(), named.name.clone()));
-        self.columns.extend(column);
+        let known = named.map(|named| (shape.full_name.clone(), named.name.clone()));
+        self.columns.extend(known);
         named.is_some()
     }
 

@@ -1,4 +1,4 @@
-//! The column under its new name, as the database has it.
+//! The database says what the column is under its new name.
 
 use std::{collections::HashMap, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! What a dead letter is about, and where its rotation stands.
+//! A dead letter names a rotation; this tells which, and where that stands.
 
 use rekey_messages::{Event, Queue};
 use sea_orm::{ConnectionTrait, EntityTrait};

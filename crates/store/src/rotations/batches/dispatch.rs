@@ -45,8 +45,10 @@ pub async fn dispatch(
     let concurrency = match may_be_in_flight(unit, rotation, concurrency).await? {
         InFlight::AtMost(most) => most,
         InFlight::Paused(why) => {
-            let paused = Some(why);
-            return Ok(Dispatched { left, paused });
+            return Ok(Dispatched {
+                left,
+                paused: Some(why),
+            });
         }
     };
     let room = u64::from(concurrency).saturating_sub(left.dispatched);

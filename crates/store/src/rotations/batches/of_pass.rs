@@ -1,4 +1,4 @@
-//! The batches of a rotation's current pass.
+//! A condition selects the batches of a rotation's current pass.
 
 use rekey_domain::BatchState;
 use sea_orm::{ColumnTrait, Condition};

@@ -131,9 +131,9 @@ async fn answer(
     let parsed = line.and_then(parse);
     let (place, done) = match parsed {
         Err(error) => (json!({}), Err(error)),
-        Ok(line) => {
-            let place = json!({ "column": line.column, "bind": line.bind });
-            (place, result(work, client, line).await)
+        Ok(said) => {
+            let place = json!({ "column": said.column, "bind": said.bind });
+            (place, result(work, client, said).await)
         }
     };
     let (result, failure) = match done {
@@ -185,10 +185,10 @@ async fn result(work: Work, client: &Client, line: Line) -> anyhow::Result<Value
         }
         Work::Decrypt => {
             let sealed = ciphertext(value, "the value")?;
-            let value = client.decrypt(&column, &bind, &sealed).await?;
-            Ok(match std::str::from_utf8(&value) {
+            let opened = client.decrypt(&column, &bind, &sealed).await?;
+            Ok(match std::str::from_utf8(&opened) {
                 Ok(text) => json!({ "value": text }),
-                Err(_) => json!({ "value_base64": encode_base64(&value) }),
+                Err(_) => json!({ "value_base64": encode_base64(&opened) }),
             })
         }
     }
@@ -262,7 +262,7 @@ fn ends_all(error: &anyhow::Error) -> bool {
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let io = error.downcast_ref::<io::Error>();
-    io.is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+    io.is_some_and(|io| io.kind() == ErrorKind::BrokenPipe)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Values as people and files write them: ciphertext, and what it is bound to.
+//! People and files write values: ciphertext, and what it is bound to.
 
 use rekey_domain::BindValue;
 use rekey_envelope::{Ciphertext, Zeroizing, decode_base64};
@@ -13,7 +13,7 @@ pub fn ciphertext(bytes: Zeroizing<Vec<u8>>, what: &str) -> Result<Vec<u8>, Usag
     }
     let text = std::str::from_utf8(&bytes).ok().map(str::trim);
     let decoded = text.and_then(|text| decode_base64(text).ok());
-    decoded.filter(|bytes| Ciphertext::parse(bytes).is_ok()).ok_or_else(|| {
+    decoded.filter(|decoded| Ciphertext::parse(decoded).is_ok()).ok_or_else(|| {
         let found = bytes.len();
         UsageError(format!(
             "{what} holds no ciphertext: expected its bytes or standard base64 of them, found {found} bytes of something else; perhaps the value was never encrypted"

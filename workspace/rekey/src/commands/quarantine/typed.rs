@@ -1,4 +1,4 @@
-//! Ids of values in quarantine, as people type them.
+//! People type ids of values in quarantine, whole or in part.
 
 use rekey_operations::quarantine_views;
 use uuid::Uuid;
