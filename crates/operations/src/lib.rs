@@ -27,7 +27,10 @@ pub use configuration::{
 };
 pub use error::OperationError;
 pub use incidents::{
-    compromise::{CompromisePlan, Report, Reported, compromise_plan, report_compromise},
+    compromise::{
+        CompromisePlan, MasterReport, MasterReported, Report, Reported, compromise_plan,
+        report_compromise, report_master_compromise,
+    },
     handling::{acknowledge_alert, acknowledge_incident, resolve_incident},
     views::{AlertView, IncidentView, ReportView, alert_views, incident_view, incident_views},
 };

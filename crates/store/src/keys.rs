@@ -23,7 +23,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 pub use crate::keys::compromised::{
-    close, compromise, known_since, no_longer_empty, note_emptied, note_report,
+    close, compromise, compromise_standbys, known_since, no_longer_empty, note_emptied, note_report,
 };
 use crate::{
     StoreError, Unit,

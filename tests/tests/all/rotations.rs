@@ -1,7 +1,7 @@
 //! Rotations on SQLite, in this process: their steps, what they meet, how a person steers them.
 
 mod clocks;
-mod crash;
+pub mod crash;
 mod engine;
 mod faults;
 mod steer;

@@ -2,6 +2,7 @@
 
 mod case;
 mod exposure;
+mod master;
 mod report;
 
 use std::time::Duration;
@@ -20,10 +21,13 @@ use rekey_store::{
 };
 use serde::Serialize;
 
-pub use self::report::{Report, Reported};
 use self::{
     case::{Case, stops},
     exposure::exposure,
+};
+pub use self::{
+    master::{MasterReport, MasterReported, report_master_compromise},
+    report::{Report, Reported},
 };
 use crate::{Action, OperationError, Services, access::audited::reason, authorise};
 
@@ -62,7 +66,7 @@ pub async fn report_compromise(
     report: &Report,
     principal: &Principal,
 ) -> Result<Reported, OperationError> {
-    let reported = take(services, report, None, principal).await?;
+    let reported = take(services, report, Cause::Person, principal).await?;
     Ok(reported.expect("what is no event was not taken before"))
 }
 
@@ -76,7 +80,7 @@ pub(crate) async fn take_report(
     event: &Event,
     principal: &Principal,
 ) -> Result<(), OperationError> {
-    match take(services, report, Some(event), principal).await {
+    match take(services, report, Cause::Event(event), principal).await {
         Err(OperationError::Store(error @ StoreError::Unknown { .. })) => {
             let unit = services.store.begin().await?;
             // One alert for each reporter, as ids can be invented without end.
@@ -89,18 +93,30 @@ pub(crate) async fn take_report(
     }
 }
 
+/// What a report came by.
+#[derive(Clone, Copy)]
+enum Cause<'a> {
+    Person,
+    Event(&'a Event),
+    /// The master key above the key is reported.
+    MasterKey,
+}
+
 async fn take(
     services: &Services,
     report: &Report,
-    event: Option<&Event>,
+    cause: Cause<'_>,
     principal: &Principal,
 ) -> Result<Option<Reported>, OperationError> {
     authorise(principal, Action::ReportCompromise)?;
     let now = services.store.now().await?;
-    let report = &checked(report, now)?;
+    let report = &Report {
+        reason: checked(&report.reason, report.since, now)?,
+        ..report.clone()
+    };
     let (pen, withheld) = pen(services, principal).await;
     let unit = services.store.begin().await?;
-    if let Some(event) = event
+    if let Cause::Event(event) = cause
         && !inbox::first_sight(&unit, event, REPORT).await?
     {
         return Ok(None);
@@ -122,6 +138,7 @@ async fn take(
         key,
         latest,
         report,
+        of_master: matches!(cause, Cause::MasterKey),
         principal,
     };
     let reported = case.answer(response).await?;
@@ -195,23 +212,25 @@ fn response(key: &Key, latest: Option<&Rotation>) -> Response {
     }
 }
 
-fn checked(report: &Report, now: DateTime<Utc>) -> Result<Report, OperationError> {
-    let text = reason(&report.reason, "a key is reported compromised")?;
+/// The reason as it is kept, where it and the time may be said.
+fn checked(
+    said: &str,
+    since: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> Result<String, OperationError> {
+    let text = reason(said, "a key is reported compromised")?;
     if text.len() > LONGEST_REASON {
         return Err(OperationError::Refused(format!(
             "the reason has {} bytes; expected at most {LONGEST_REASON}",
             text.len()
         )));
     }
-    if let Some(since) = report.since.filter(|since| *since > now) {
+    if let Some(since) = since.filter(|since| *since > now) {
         return Err(OperationError::Refused(format!(
             "others know the key since {since}, and by the store's clock it is {now}"
         )));
     }
-    Ok(Report {
-        reason: text.to_owned(),
-        ..report.clone()
-    })
+    Ok(text.to_owned())
 }
 
 /// The pen, or one that withholds details where no AUDIT key can be had in time, and why.

@@ -58,23 +58,64 @@ pub async fn rotate_master(
     principal: &Principal,
 ) -> Result<MasterRotation, OperationError> {
     authorise(principal, Action::RotateMaster)?;
-    let mut rewrapping = Rewrapping::load(services).await?;
-    // Older programs did not store the master key of their keys. It is asked for first, or those keys would look moved.
-    rewrapping.learn_master_keys().await?;
-    let (target, made) = begin(services, start, principal).await?;
-    tracing::info!(master_key = %target, made, "keys are wrapped anew");
-    let ended = rewrapping.all_under(&target).await;
-    let (rewrapped, failed) = rewrapping.counts();
-    let rotation = MasterRotation {
-        master_key: target,
-        made,
-        rewrapped,
-        failed,
-    };
-    let recorded = record_end(services, &rotation, ended.is_ok(), principal).await;
-    // The reason why it was cut short matters more than a failure to write that down.
-    ended.and(recorded)?;
-    Ok(rotation)
+    let begun = Begun::with(services, start, principal).await?;
+    begun.finish(principal).await
+}
+
+/// A rotation of the master key that has begun: keys that are made from now on are under the new one.
+pub(crate) struct Begun<'a> {
+    services: &'a Services,
+    rewrapping: Rewrapping<'a>,
+    target: String,
+    made: bool,
+}
+
+impl<'a> Begun<'a> {
+    /// Begins it.
+    ///
+    /// # Errors
+    /// [`OperationError`] of the KMS or the store.
+    pub(crate) async fn with(
+        services: &'a Services,
+        start: StartWith,
+        principal: &Principal,
+    ) -> Result<Self, OperationError> {
+        let mut rewrapping = Rewrapping::load(services).await?;
+        // Older programs did not store the master key of their keys. It is asked for first, or those keys would look
+        // moved.
+        rewrapping.learn_master_keys().await?;
+        let (target, made) = begin(services, start, principal).await?;
+        Ok(Self {
+            services,
+            rewrapping,
+            target,
+            made,
+        })
+    }
+
+    /// Wraps every key anew.
+    ///
+    /// # Errors
+    /// [`OperationError`]; what was wrapped anew stays so.
+    pub(crate) async fn finish(
+        mut self,
+        principal: &Principal,
+    ) -> Result<MasterRotation, OperationError> {
+        let made = self.made;
+        tracing::info!(master_key = %self.target, made, "keys are wrapped anew");
+        let ended = self.rewrapping.all_under(&self.target).await;
+        let (rewrapped, failed) = self.rewrapping.counts();
+        let rotation = MasterRotation {
+            master_key: self.target,
+            made,
+            rewrapped,
+            failed,
+        };
+        let recorded = record_end(self.services, &rotation, ended.is_ok(), principal).await;
+        // The reason why it was cut short matters more than a failure to write that down.
+        ended.and(recorded)?;
+        Ok(rotation)
+    }
 }
 
 /// Decides which master key all keys shall be under, and makes it where it is a new one.

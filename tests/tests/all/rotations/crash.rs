@@ -1,6 +1,7 @@
 //! `kill -9` at every crash point, then a restart: the rotation ends as if nothing had happened.
 
 use std::{
+    future::Future,
     os::unix::process::ExitStatusExt,
     sync::{Arc, Mutex},
 };
@@ -22,9 +23,18 @@ const AT_ONCE: usize = 3;
 
 #[test]
 fn killed_at_any_crash_point_a_rotation_still_ends_and_nothing_is_done_twice() {
+    at_each(crash::POINTS, survives);
+}
+
+/// Tries each point, some at once.
+pub fn at_each<F: Future>(
+    points: impl IntoIterator<Item = &'static &'static str>,
+    survives: impl Fn(&'static str) -> F + Copy + Send + 'static,
+) {
     // Built before anybody waits for it.
     program("rekey");
-    let points = Arc::new(Mutex::new(crash::POINTS.iter().rev().collect::<Vec<_>>()));
+    let points: Vec<_> = points.into_iter().collect();
+    let points = Arc::new(Mutex::new(points));
     let workers: Vec<_> = (0..AT_ONCE)
         .map(|_| {
             let points = points.clone();
@@ -46,11 +56,20 @@ fn killed_at_any_crash_point_a_rotation_still_ends_and_nothing_is_done_twice() {
     assert_eq!(failures, 0, "see above which points");
 }
 
+/// Kills a process of the whole at a point.
+pub async fn dies_at(point: &str, clinic: &Deployment) {
+    let mut doomed = Process::up(&clinic.disks, Some(point));
+    let status = doomed.end().await;
+    let status = status.unwrap_or_else(|| panic!("crash point {point} was never reached"));
+    assert_eq!(status.signal(), Some(SIGABRT), "{point}: {status}");
+    clinic.assert_reads_back().await;
+}
+
 #[expect(
     clippy::print_stdout,
     reason = "a failure is read with its crash point"
 )]
-async fn survives(point: &str) {
+async fn survives(point: &'static str) {
     println!("crash point {point}");
     let policy = KeyringPolicy {
         batch_rows: 25,
@@ -60,11 +79,7 @@ async fn survives(point: &str) {
     let clinic = Deployment::with(120, policy).await;
     ask_for_a_ghost(&clinic).await;
     clinic.rotate(&phi()).await;
-    let mut doomed = Process::up(&clinic.disks, Some(point));
-    let status = doomed.end().await;
-    let status = status.unwrap_or_else(|| panic!("crash point {point} was never reached"));
-    assert_eq!(status.signal(), Some(SIGABRT), "{point}: {status}");
-    clinic.assert_reads_back().await;
+    dies_at(point, &clinic).await;
 
     let restarted = Process::up(&clinic.disks, None);
     let view = clinic.completes().await;
@@ -86,7 +101,7 @@ async fn survives(point: &str) {
 }
 
 /// A request for a keyring that is not there, so that a handler fails.
-async fn ask_for_a_ghost(clinic: &Deployment) {
+pub async fn ask_for_a_ghost(clinic: &Deployment) {
     let services = &clinic.services;
     let unit = services.store.begin().await.unwrap();
     let ghost = RotationRequested::of_all("ghost".parse().unwrap(), RotationReason::Request);

@@ -34,6 +34,8 @@ pub struct Case<'a> {
     pub key: Key,
     pub latest: Option<Rotation>,
     pub report: &'a Report,
+    /// The master key above it is reported: its standbys may be known too, and it goes on until it is replaced.
+    pub of_master: bool,
     pub principal: &'a Principal,
 }
 
@@ -128,12 +130,16 @@ impl Case<'_> {
                 ..Done::default()
             });
         }
+        let standby = standby.filter(|_| !self.of_master);
+        if self.of_master {
+            keys::compromise_standbys(unit, &self.keyring, self.report.since).await?;
+        }
         let earlier = self.latest.as_ref().filter(|_| supersede);
         let on_hold = earlier.and_then(|live| self.on_hold_by_a_person(live));
         if let Some(earlier) = earlier {
             rotations::supersede(unit, earlier).await?;
         }
-        let stopped = standby.is_some() || stops(&self.keyring);
+        let stopped = !self.of_master && (standby.is_some() || stops(&self.keyring));
         if stopped {
             keys::compromise(unit, &self.keyring, &self.key, self.report.since).await?;
         } else if self.key.reported_at.is_none() {

@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use chrono::{DateTime, Utc};
 use rekey_kms::Passphrase;
 use rekey_operations::{
-    KeysUnder, MasterRotation, MasterView, StartWith, change_passphrase, master_view, rotate_master,
+    KeysUnder, MasterReport, MasterRotation, MasterView, Reported, StartWith, change_passphrase,
+    master_view, report_master_compromise, rotate_master,
 };
 
 use crate::{
@@ -24,6 +26,18 @@ pub enum Command {
         #[arg(long)]
         anew: bool,
     },
+    /// It leaked: make another, have the key of every keyring replaced at once, and wrap every key anew; cut short,
+    /// again goes on.
+    Compromise {
+        /// The master key's id, as show lists it.
+        key: String,
+        /// Why you think so; sealed in the audit log, and nowhere else.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// Since when others know it, such as 2026-03-01T12:00:00Z.
+        #[arg(long, value_name = "TIME")]
+        since: Option<DateTime<Utc>>,
+    },
     /// Seal the file of a local master key with a passphrase, so that whoever copies it has nothing.
     #[command(group = clap::ArgGroup::new("new").required(true))]
     Passphrase {
@@ -41,6 +55,14 @@ pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
     match command {
         Command::Show => show(app).await,
         Command::Rotate { anew } => rotate(app, *anew).await,
+        Command::Compromise { key, reason, since } => {
+            let report = MasterReport {
+                master_key: key.clone(),
+                reason: reason.clone(),
+                since: *since,
+            };
+            compromise(app, &report).await
+        }
         Command::Passphrase { new_file, .. } => passphrase(app, new_file.as_deref()).await,
     }
 }
@@ -92,6 +114,37 @@ async fn rotate(app: &App, anew: bool) -> anyhow::Result<Exit> {
     } else {
         Exit::PersonNeeded
     })
+}
+
+async fn compromise(app: &App, said: &MasterReport) -> anyhow::Result<Exit> {
+    let reported = report_master_compromise(&app.services, said, &app.principal).await?;
+    let is_whole = reported.rotation.failed.is_empty();
+    match app.output {
+        Output::Json => {
+            output::object(
+                "rekey.master-compromise/v1",
+                serde_json::to_value(&reported)?,
+            )?;
+        }
+        Output::Table => {
+            report(&reported.rotation)?;
+            for key in &reported.reported {
+                output::line(&replaced(key))?;
+            }
+        }
+    }
+    Ok(match is_whole {
+        true => Exit::Done,
+        false => Exit::PersonNeeded,
+    })
+}
+
+fn replaced(reported: &Reported) -> String {
+    let Reported { incident, key, .. } = reported;
+    match reported.rotation {
+        Some(rotation) => format!("incident {incident}: {key} is replaced by rotation {rotation}"),
+        None => format!("incident {incident}: {key} is never used"),
+    }
 }
 
 /// One of both is said: without a file there is none from now on.
