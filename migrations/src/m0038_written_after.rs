@@ -91,6 +91,7 @@ impl MigrationTrait for Migration {
         add(manager, "rotation", optional(int("late_pass"))).await?;
         add(manager, "quarantine", optional(text("word"))).await?;
         add(manager, "quarantine", optional(time("released_at"))).await?;
+        add(manager, "quarantine", optional(text("whole"))).await?;
         // A SQLite file has no roles.
         if manager.get_database_backend() == DbBackend::Postgres {
             manager.get_connection().execute_unprepared(GUARDS).await?;

@@ -26,7 +26,7 @@ pub use access::{
 };
 pub use incidents::{
     alert::{AlertKind, Severity},
-    compromise::{Response, respond},
+    compromise::{Response, respond, respond_again},
     incident::{IncidentKind, IncidentState},
 };
 pub use io_words::io_words;

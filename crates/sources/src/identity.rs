@@ -63,6 +63,18 @@ impl ValueId {
         (last.len() == 64 && last.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(last)
     }
 
+    /// The hash of all of a ciphertext, which nobody puts something else in the place of; none: it is none.
+    pub fn whole(value: &StoredValue, encoding: TextEncoding) -> Option<String> {
+        let hash = |bytes: &[u8]| hex::encode(Sha256::digest(bytes));
+        match (value, encoding) {
+            (StoredValue::Bytes(bytes), TextEncoding::Binary) => Some(hash(bytes)),
+            (StoredValue::Text(text), TextEncoding::Base64) => {
+                decode_base64(text).ok().map(|bytes| hash(&bytes))
+            }
+            _ => None,
+        }
+    }
+
     /// As it is stored: part, place, and a hash.
     pub fn as_str(&self) -> &str {
         &self.0

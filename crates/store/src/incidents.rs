@@ -1,6 +1,7 @@
 //! Incidents: opened in the unit of what happened, taken up and resolved by people.
 
 pub mod alerts;
+pub mod emptied;
 pub(crate) mod entities;
 mod exposure;
 mod opening;

@@ -31,7 +31,7 @@ pub use database::{
     worker_lock::WorkerLock,
 };
 pub use error::StoreError;
-pub use incidents::alerts;
+pub use incidents::{alerts, emptied};
 pub use keys::keyrings;
 pub use messaging::{broadcasts, dead_letters, inbox, outbox, relay};
 pub use rotations::{

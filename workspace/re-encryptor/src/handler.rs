@@ -1,9 +1,9 @@
 //! `batch.ready`: checks the message against the store, does the batch under its lease, ends it.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use async_trait::async_trait;
-use rekey_domain::{BatchState, RetryPolicy, RotationState, Worker};
+use rekey_domain::{BatchState, QuarantineReason, RetryPolicy, RotationState, Worker};
 use rekey_messages::{BatchReady, RotationDue};
 use rekey_operations::{Dispatch, OperationError, Services, or_pause};
 use rekey_runtime::{
@@ -13,10 +13,12 @@ use rekey_runtime::{
 use rekey_store::{
     StoreError, Unit,
     batches::{self, Batch},
-    keyrings,
+    emptied,
+    keyrings::{self, Keyring},
+    keys,
     leases::{self, Lease},
     progress::Tally,
-    quarantine,
+    quarantine::{self, NewQuarantine},
     rotations::{self, Rotation},
 };
 use tokio::sync::Semaphore;
@@ -200,6 +202,7 @@ impl ReEncryptBatch {
         // A later pass or rotation reads the same rows, and what it says of them counts.
         if now.pass == rotation.pass && now.state != RotationState::Superseded {
             quarantine::refuse_late_names(&unit, &sealed).await?;
+            come_back(&unit, &keyring, &sealed).await?;
             for value in sealed {
                 quarantine::add(&unit, rotation, value).await?;
             }
@@ -228,4 +231,21 @@ impl ReEncryptBatch {
         count(&outcome.tally, "done");
         Ok(Ended::GivenBack(None))
     }
+}
+
+/// Hands a compromised key out again that was empty, as soon as a value is met under it: it is to be read meanwhile.
+async fn come_back(
+    unit: &Unit,
+    keyring: &Keyring,
+    left: &[NewQuarantine],
+) -> Result<(), OperationError> {
+    let late = left
+        .iter()
+        .filter(|value| value.reason == QuarantineReason::WrittenAfterCompromise);
+    for id in late.filter_map(|value| value.found).collect::<HashSet<_>>() {
+        if let Some(key) = keys::find(unit.db(), id).await? {
+            emptied::come_back(unit, keyring, &key).await?;
+        }
+    }
+    Ok(())
 }

@@ -9,7 +9,6 @@ use rekey_client::ClientError;
 use rekey_domain::{KeyId, KeyState, KeyringName, QuarantineReason};
 use rekey_envelope::DataKey;
 use rekey_operations::{OperationError, Services};
-use rekey_sources::ValueId;
 use rekey_store::keys;
 use uuid::Uuid;
 
@@ -58,11 +57,11 @@ impl Keys {
     }
 
     /// The key of a value that a person released.
-    pub fn released(&self, key: KeyId, column: Uuid, value: &ValueId) -> Option<&DataKey> {
+    pub fn released(&self, key: KeyId, column: Uuid, whole: String) -> Option<&DataKey> {
         let key = self.released.keys.get(&key)?;
-        let values = &self.released.values;
-        values
-            .contains(&(column, value.as_str().to_owned()))
+        self.released
+            .values
+            .contains(&(column, whole))
             .then_some(key)
     }
 

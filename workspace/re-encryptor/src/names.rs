@@ -47,5 +47,6 @@ fn stored(value: Unmoved, row_name: Option<Vec<u8>>) -> NewQuarantine {
         found: value.found,
         reason: value.reason,
         detail: value.detail,
+        whole: value.whole,
     }
 }

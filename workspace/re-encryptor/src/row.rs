@@ -51,6 +51,8 @@ pub struct Unmoved {
     pub reason: QuarantineReason,
     /// What more is known of why.
     pub detail: Option<String>,
+    /// The hash of all of it, where a person may release it.
+    pub whole: Option<String>,
 }
 
 /// Opens every value of the rows, and seals anew those that are to be moved; writes nothing.
@@ -166,9 +168,8 @@ async fn look_up_released(
     let mut closed = HashMap::new();
     for (row, ids) in rows.iter().zip(named.chunks(work.columns.len())) {
         for (index, id) in ids.iter().enumerate().filter(|(_, id)| is_closed(id)) {
-            if let (Some(key), Some(value)) = (id, value_id(work, row, index)) {
-                let value = value.as_str().to_owned();
-                closed.insert((work.columns[index].id, value), *key);
+            if let (Some(key), Some(whole)) = (id, whole(work, row, index)) {
+                closed.insert((work.columns[index].id, whole), *key);
             }
         }
     }
@@ -240,6 +241,7 @@ async fn seal(
                         found: damage.as_ref().map_or(found, |damage| damage.key.or(found)),
                         reason,
                         detail: damage.map(|damage| damage.detail),
+                        whole: whole_if_late(work, row, index, reason),
                     });
                     None
                 }
@@ -256,14 +258,24 @@ fn released<'a>(
     row: &SourceRow,
     column: usize,
 ) -> Option<&'a DataKey> {
-    let id = value_id(work, row, column)?;
-    work.keys.released(found?, work.columns[column].id, &id)
+    let id = found.filter(|id| work.keys.is_closed(*id))?;
+    let whole = whole(work, row, column)?;
+    work.keys.released(id, work.columns[column].id, whole)
 }
 
-fn value_id(work: &Work<'_>, row: &SourceRow, column: usize) -> Option<ValueId> {
+fn whole_if_late(
+    work: &Work<'_>,
+    row: &SourceRow,
+    column: usize,
+    reason: QuarantineReason,
+) -> Option<String> {
+    let is_late = reason == QuarantineReason::WrittenAfterCompromise;
+    is_late.then(|| whole(work, row, column)).flatten()
+}
+
+fn whole(work: &Work<'_>, row: &SourceRow, column: usize) -> Option<String> {
     let encoding = work.columns[column].spec.encoding;
-    let stored = row.values[column].as_ref()?;
-    Some(ValueId::of(&work.query.part, row.key, stored, encoding))
+    ValueId::whole(row.values[column].as_ref()?, encoding)
 }
 
 /// What the source cannot read of a value, or of what its row binds it to.
@@ -338,6 +350,7 @@ pub fn withheld<'a>(
             found,
             reason: QuarantineReason::NotWritten,
             detail: Some(by.to_owned()),
+            whole: None,
         }
     })
 }

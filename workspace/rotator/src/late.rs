@@ -2,14 +2,9 @@
 
 use std::collections::HashMap;
 
-use rekey_domain::{AlertKind, RotationState};
+use rekey_domain::RotationState;
 use rekey_operations::OperationError;
-use rekey_store::{
-    StoreError, Unit, alerts,
-    columns::Protected,
-    keyrings::Keyring,
-    keys::{self, Key},
-};
+use rekey_store::{Unit, columns::Protected, keys};
 use uuid::Uuid;
 
 use crate::{advance::Advance, changed_parts, facts, proof};
@@ -84,24 +79,11 @@ pub async fn end(advance: &Advance<'_>, columns: &[Protected]) -> Result<End, Op
     })
 }
 
-/// Hands a compromised key out again that was empty and is not any more, as after a restore, and takes back that it may
-/// be destroyed.
-///
-/// # Errors
-/// [`StoreError`] of the database.
-pub async fn come_back(unit: &Unit, keyring: &Keyring, key: &Key) -> Result<(), StoreError> {
-    if key.emptied_at.is_none() {
-        return Ok(());
-    }
-    keys::no_longer_empty(unit, key).await?;
-    let name = key.name(keyring).to_string();
-    alerts::clear(unit, AlertKind::KeyMayBeDestroyed, &name).await
-}
-
-/// Closes the compromised keys of the keyring, where the rotation went over all that it protects.
+/// Closes the compromised keys of the keyring, where the rotation went over all that it protects. An ordinary one that
+/// completes has found nothing under them either, as after an emergency that was cancelled.
 pub async fn close(unit: &Unit, advance: &Advance<'_>) -> Result<(), OperationError> {
     let rotation = &advance.rotation;
-    if !rotation.is_emergency() || rotation.sweep_columns.is_some() {
+    if rotation.sweep_columns.is_some() {
         return Ok(());
     }
     Ok(keys::close(unit, advance.keyring.id).await?)

@@ -14,14 +14,13 @@ use rekey_runtime::{
 use rekey_store::{
     Unit,
     audit::{self, Record},
+    emptied,
     keyrings::{self, Keyring},
     keys::{self, Key},
     rotations::{self, Rotation},
     stragglers::{self, Findings},
 };
 use serde_json::json;
-
-use crate::late;
 
 /// Another rotator looks.
 const BUSY: Duration = Duration::from_secs(30);
@@ -130,7 +129,7 @@ async fn come_back(
     let keys = keys::of_keyring(unit.db(), keyring.id).await?;
     let under = |key: &Key| found.below.keys().any(|(_, id)| *id == key.id);
     for key in keys.iter().filter(|key| under(key)) {
-        late::come_back(unit, keyring, key).await?;
+        emptied::come_back(unit, keyring, key).await?;
     }
     Ok(())
 }

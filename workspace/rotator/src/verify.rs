@@ -9,7 +9,7 @@ use rekey_store::{
     Unit, alerts,
     census::{self, Count},
     columns::Protected,
-    keyrings, keys, quarantine, rotations, sweeps,
+    emptied, keyrings, keys, quarantine, rotations, sweeps,
 };
 use uuid::Uuid;
 
@@ -174,6 +174,10 @@ async fn tell_of_keys(unit: &Unit, advance: &Advance<'_>) -> Result<(), Operatio
     if counted.is_empty() {
         return Ok(());
     }
+    // What cannot be read, or is written in another way, may stand under any key.
+    let cannot_be_told = counted.iter().any(|count| {
+        matches!(count.found(), Found::Unreadable | Found::NotCiphertext) && count.rows() > 0
+    });
     for key in keys::of_keyring(unit.db(), keyring.id).await? {
         let under = counted
             .iter()
@@ -189,12 +193,12 @@ async fn tell_of_keys(unit: &Unit, advance: &Advance<'_>) -> Result<(), Operatio
             }
             _ if key.state != KeyState::Compromised => {}
             // It is read by nobody much longer, and may be destroyed.
-            (_, 0) if of_all && key.emptied_at.is_none() => {
+            (_, 0) if of_all && !cannot_be_told && key.emptied_at.is_none() => {
                 keys::note_emptied(unit, &key).await?;
                 alerts::raise(unit, AlertKind::KeyMayBeDestroyed, &name, incident, 0).await?;
             }
             (_, 0) => {}
-            _ => late::come_back(unit, keyring, &key).await?,
+            _ => emptied::come_back(unit, keyring, &key).await?,
         }
     }
     Ok(())

@@ -30,6 +30,21 @@ pub enum Response {
     OrderStandby,
 }
 
+/// Decides for a key that is compromised already: a report that is answered is noted; one whose rotation was cancelled, or
+/// waits for nobody's sake, is answered after all.
+///
+/// `is_answered`: the rotation under way moves what is left under it, and is not on hold. `is_empty`: a census found
+/// nothing under it.
+pub fn respond_again(
+    (is_answered, is_empty): (bool, bool),
+    latest: Option<(RotationKind, RotationState)>,
+) -> Response {
+    match is_answered || is_empty {
+        true => Response::Again,
+        false => respond(KeyState::Inactive, latest),
+    }
+}
+
 /// Decides by the key's state, and by the keyring's latest rotation, if it has one.
 ///
 /// A live rotation never gets another target: the rows that it has moved would be below the new target, and no census
@@ -94,6 +109,19 @@ mod tests {
             sweep(true),
             OrderStandby,
         );
+    }
+
+    #[test]
+    fn a_report_that_nothing_answers_any_more_is_answered_again() {
+        use RotationState::*;
+        let cancelled = Some((RotationKind::Switch, Cancelled));
+        let sweep = Response::Sweep { supersede: false };
+        assert_eq!(respond_again((false, false), cancelled), sweep);
+        let waits = Some((RotationKind::Switch, Grace));
+        assert_eq!(respond_again((false, false), waits), Response::Hurry);
+        for done in [(true, false), (false, true)] {
+            assert_eq!(respond_again(done, waits), Response::Again);
+        }
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub enum QuarantineReason {
     Unreadable,
     /// Its key belongs to the keyring and was never primary: nobody of ours wrote it.
     NeverActive,
-    /// Its key is compromised, and what was written in time under it is moved: it was forged, or stored late.
+    /// Its key is compromised, and what was written in time under it is moved: it was forged, stored late, or put back.
     WrittenAfterCompromise,
 }
 
@@ -89,7 +89,7 @@ impl QuarantineReason {
                 "its key was never primary, so nobody of ours wrote it: whoever knows the key forged it"
             }
             Self::WrittenAfterCompromise => {
-                "its key is compromised and encrypts nothing any more: it was forged, or encrypted in time and stored late"
+                "its key is compromised, and its rows were moved before this was found: it was forged, stored late, or put back"
             }
         }
     }

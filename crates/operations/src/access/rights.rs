@@ -83,8 +83,9 @@ const ROTATOR: [(&str, &str); 11] = [
     ("audit_detail", "SELECT (sequence, details)"),
 ];
 
-const RE_ENCRYPTOR: [(&str, &str); 7] = [
-    ("key", "UPDATE (used, used_by_applications)"),
+const RE_ENCRYPTOR: [(&str, &str); 8] = [
+    ("key", "UPDATE (used, used_by_applications, emptied_at)"),
+    ("alert", "SELECT, UPDATE (cleared_at)"),
     (
         "rotation",
         "UPDATE (resend_at, paused, paused_because, pause_after, stood_out)",
@@ -95,7 +96,7 @@ const RE_ENCRYPTOR: [(&str, &str); 7] = [
     ),
     (
         "quarantine",
-        "INSERT, UPDATE (rotation_id, pass, found_key_id, reason, found_at, resolved_at, row_name, detail, word)",
+        "INSERT, UPDATE (rotation_id, pass, found_key_id, reason, found_at, resolved_at, row_name, detail, word, released_at, whole)",
     ),
     ("audit_detail", "SELECT, UPDATE (details)"),
     ("pace", "SELECT, INSERT, UPDATE (owed, as_of)"),

@@ -8,13 +8,15 @@ mod report;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use rekey_domain::{AlertKind, KeyName, KeyRef, KeyState, Principal, Response, respond};
+use rekey_domain::{
+    AlertKind, KeyName, KeyRef, KeyState, Principal, Response, respond, respond_again,
+};
 use rekey_messages::Event;
 use rekey_store::{
     ConnectionTrait, StoreError, alerts,
     audit::AuditPen,
     inbox,
-    incidents::Exposure,
+    incidents::{self, Exposure},
     keyrings::{self, Keyring},
     keys::{self, Key},
     rotations::{self, Rotation},
@@ -129,7 +131,7 @@ async fn take(
         Some(latest) => Some(rotations::lock(&unit, latest.id).await?.into()),
         None => None,
     };
-    let response = response(&key, latest.as_ref());
+    let response = response(unit.db(), &key, latest.as_ref()).await?;
     let case = Case {
         unit,
         pen,
@@ -161,7 +163,7 @@ pub async fn compromise_plan(
     let latest = rotations::latest(db, keyring.id).await?;
     let standby = keys::standby(db, keyring.id).await?;
     let standby = standby.map(|standby| standby.name(&keyring));
-    let response = response(&key, latest.as_ref());
+    let response = response(db, &key, latest.as_ref()).await?;
     let leased = matches!(key.state, KeyState::Active | KeyState::Inactive);
     Ok(CompromisePlan {
         key: key.name(&keyring),
@@ -204,12 +206,26 @@ fn would(response: Response, standby: Option<&KeyName>, keyring: &Keyring) -> St
     }
 }
 
-fn response(key: &Key, latest: Option<&Rotation>) -> Response {
+async fn response(
+    db: &impl ConnectionTrait,
+    key: &Key,
+    latest: Option<&Rotation>,
+) -> Result<Response, StoreError> {
     let is_being_replaced = latest.is_some_and(Rotation::lacks_its_key);
-    match (key.state, key.reported_at) {
+    let stands = latest.map(|latest| (latest.kind, latest.state));
+    Ok(match (key.state, key.reported_at) {
         (KeyState::Active, Some(_)) if is_being_replaced => Response::Again,
-        (state, _) => respond(state, latest.map(|latest| (latest.kind, latest.state))),
-    }
+        (KeyState::Compromised, _) if key.activated_at.is_some() => {
+            let of_key = incidents::of_key(db, key.id).await?;
+            let answers = |live: &Rotation| {
+                let names_it = of_key.iter().any(|one| one.rotation_id == Some(live.id));
+                live.state.is_live() && live.is_emergency() && !live.paused && names_it
+            };
+            let is_answered = latest.is_some_and(answers);
+            respond_again((is_answered, key.emptied_at.is_some()), stands)
+        }
+        (state, _) => respond(state, stands),
+    })
 }
 
 /// The reason as it is kept, where it and the time may be said.

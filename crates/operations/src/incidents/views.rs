@@ -224,7 +224,7 @@ fn says(alert: &Alert) -> String {
             "{figure} value(s) stand under {subject}, which was never primary: somebody else wrote them; rekey quarantine list"
         ),
         AlertKind::WrittenAfterCompromise => format!(
-            "{figure} value(s) were written under {subject} after it was compromised and its rows were moved: forged, or stored late; rekey quarantine list --reason written-after-compromise"
+            "{figure} value(s) were found under {subject} after its rows were moved: forged, stored late, or put back; rekey quarantine list --reason written-after-compromise"
         ),
         AlertKind::BackupWaived => {
             format!("{subject} became primary in an emergency without a proved backup")

@@ -265,7 +265,11 @@ impl Look<'_> {
         let to_open: Vec<_> = columns.iter().map(|column| ToOpen::from(*column)).collect();
         let relation = &columns[0].table.relation;
         let opened = open_values(self.services, source, relation, &to_open, self.how).await;
-        let reasons = [QuarantineReason::Unopened, QuarantineReason::WrongContext];
+        let reasons = [
+            QuarantineReason::Unopened,
+            QuarantineReason::WrongContext,
+            QuarantineReason::WrittenAfterCompromise,
+        ];
         self.findings.extend(opened.findings(columns, &reasons));
         let columns = columns.iter().zip(opened.columns);
         self.opened

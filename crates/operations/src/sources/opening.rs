@@ -338,10 +338,11 @@ impl<'a> Opener<'a> {
             return Ok(QuarantineReason::MissingKey);
         };
         let of = keyrings::by_id(db, key.keyring_id).await?.name;
-        Ok(if of == *keyring {
-            QuarantineReason::MissingKey
-        } else {
-            QuarantineReason::OtherKeyring
+        Ok(match of == *keyring {
+            false => QuarantineReason::OtherKeyring,
+            true if key.activated_at.is_none() => QuarantineReason::NeverActive,
+            true if key.closed_at.is_some() => QuarantineReason::WrittenAfterCompromise,
+            true => QuarantineReason::MissingKey,
         })
     }
 }

@@ -54,6 +54,8 @@ pub struct NewQuarantine {
     pub reason: QuarantineReason,
     /// What more is known of why: a trigger, a server's code. Nothing of the value or its row's key.
     pub detail: Option<String>,
+    /// The hash of all of its ciphertext, where a person may release it.
+    pub whole: Option<String>,
 }
 
 /// Refuses names of rows that were sealed under a key that was replaced since.
@@ -75,8 +77,8 @@ pub async fn refuse_late_names(unit: &Unit, values: &[NewQuarantine]) -> Result<
 /// [`StoreError`] of the database.
 pub async fn add(unit: &Unit, rotation: &Rotation, new: NewQuarantine) -> Result<(), StoreError> {
     use quarantine::Column::{
-        ColumnId, Detail, FoundAt, FoundKeyId, Pass, Reason, ResolvedAt, RotationId, RowKey,
-        RowName, Word,
+        ColumnId, Detail, FoundAt, FoundKeyId, Pass, Reason, ReleasedAt, ResolvedAt, RotationId,
+        RowKey, RowName, Whole, Word,
     };
     let older = new.reason.in_older_words();
     let row = quarantine::ActiveModel {
@@ -93,10 +95,12 @@ pub async fn add(unit: &Unit, rotation: &Rotation, new: NewQuarantine) -> Result
         row_name: Set(new.row_name),
         detail: Set(new.detail),
         released_at: Set(None),
+        whole: Set(new.whole),
     };
     let again = OnConflict::columns([ColumnId, RowKey])
         .update_columns([
             RotationId, Pass, FoundKeyId, Reason, Word, FoundAt, ResolvedAt, RowName, Detail,
+            ReleasedAt, Whole,
         ])
         .to_owned();
     quarantine::Entity::insert(row)
@@ -225,7 +229,8 @@ pub async fn release(unit: &Unit, ids: &[Uuid]) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Those of these values, by column and row key, that a person released.
+/// Those of these values, by column and the hash of all of their ciphertext, that a person released and nobody moved yet.
+/// By their place nobody could tell one from another that was put there since.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
@@ -233,14 +238,15 @@ pub async fn released(
     db: &impl ConnectionTrait,
     values: &[(Uuid, String)],
 ) -> Result<HashSet<(Uuid, String)>, StoreError> {
-    use quarantine::Column::{ColumnId, ReleasedAt, RowKey};
+    use quarantine::Column::{ColumnId, ReleasedAt, ResolvedAt, Whole};
     let mut released = HashSet::new();
     for some in values.chunks(AT_ONCE) {
         let of_them = quarantine::Entity::find()
             .select_only()
-            .columns([ColumnId, RowKey])
+            .columns([ColumnId, Whole])
             .filter(ReleasedAt.is_not_null())
-            .filter(RowKey.is_in(some.iter().map(|(_, row_key)| row_key.as_str())));
+            .filter(ResolvedAt.is_null())
+            .filter(Whole.is_in(some.iter().map(|(_, whole)| whole.as_str())));
         let found: Vec<(Uuid, String)> = of_them.into_tuple().all(db).await?;
         released.extend(found);
     }
@@ -505,6 +511,7 @@ mod tests {
                     found: None,
                     reason: QuarantineReason::Unopened,
                     detail: None,
+                    whole: None,
                 };
                 add(&unit, &rotation, new).await.unwrap();
             }

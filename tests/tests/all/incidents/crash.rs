@@ -20,7 +20,10 @@ const NOT_REACHED: [&str; 3] = [
 #[test]
 fn killed_at_any_crash_point_an_emergency_still_ends_and_nothing_is_left() {
     let points = crash::POINTS.iter();
-    at_each(points.filter(|point| !NOT_REACHED.contains(point)), survives);
+    at_each(
+        points.filter(|point| !NOT_REACHED.contains(point)),
+        survives,
+    );
 }
 
 #[expect(

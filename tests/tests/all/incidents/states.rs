@@ -9,7 +9,7 @@ use rekey_domain::{
     RotationKind, RotationReason, RotationState, Timing,
 };
 use rekey_operations::{
-    AlertView, Report, Reported, Retry, RotationView, alert_views, pause_rotation,
+    AlertView, Report, Reported, Retry, RotationView, alert_views, cancel_rotation, pause_rotation,
     quarantine_views, report_compromise, resume_rotation, retry_quarantined, rotation_view,
     sweep_keyring, verify_audit,
 };
@@ -428,8 +428,7 @@ async fn what_comes_back_under_a_compromised_key_is_left_and_told_until_a_person
             .await,
         1
     );
-    let restore = sqlx::query("UPDATE patients SET ssn = ? WHERE id = 1").bind(backup);
-    restore.execute(&clinic.source).await.unwrap();
+    put_back(&clinic, 1, &backup).await;
     // Of one column, so that nobody has counted the others.
     let column: ColumnName = "clinic.patients.ssn".parse().unwrap();
     sweep_keyring(&clinic.services, &phi(), &[column], &operator())
@@ -465,11 +464,55 @@ async fn what_comes_back_under_a_compromised_key_is_left_and_told_until_a_person
         .unwrap();
     let last = sweep_after(&clinic, again.id).await;
     assert_eq!((last.moved, last.quarantined), (1, 0));
-    engine.stop().await;
     assert_eq!(told_of_late_values(&clinic).await, None);
+
+    // What a person released once is not released for good.
+    put_back(&clinic, 1, &backup).await;
+    sweep_keyring(&clinic.services, &phi(), &[], &operator())
+        .await
+        .unwrap();
+    let replayed = sweep_after(&clinic, last.id).await;
+    assert_eq!((replayed.moved, replayed.quarantined), (0, 1));
+    // Nor is another value that begins as it does, and is put there between the look and the decision.
+    let met = quarantine_views(&clinic.services, &operator())
+        .await
+        .unwrap();
+    let mut forged = backup.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    put_back(&clinic, 1, &forged).await;
+    let named = Retry::Values(vec![met[0].id]);
+    retry_quarantined(&clinic.services, &named, &operator())
+        .await
+        .unwrap();
+    let other = sweep_after(&clinic, replayed.id).await;
+    assert_eq!((other.moved, other.quarantined), (0, 1));
+    let met = quarantine_views(&clinic.services, &operator())
+        .await
+        .unwrap();
+    assert_eq!(met[0].reason, QuarantineReason::WrittenAfterCompromise);
+    put_back(&clinic, 1, &backup).await;
+    sweep_keyring(&clinic.services, &phi(), &[], &operator())
+        .await
+        .unwrap();
+    let held = sweep_after(&clinic, other.id).await;
+    let met = quarantine_views(&clinic.services, &operator())
+        .await
+        .unwrap();
+    let named = Retry::Values(vec![met[0].id]);
+    retry_quarantined(&clinic.services, &named, &operator())
+        .await
+        .unwrap();
+    assert_eq!(sweep_after(&clinic, held.id).await.moved, 1);
+    engine.stop().await;
     let old = clinic.key_id(&phi(), 1).await;
     assert_eq!(clinic.under(Found::Key(old)).await, 0);
     clinic.assert_reads_back().await;
+}
+
+async fn put_back(clinic: &Deployment, id: i64, value: &[u8]) {
+    let restore = sqlx::query("UPDATE patients SET ssn = ? WHERE id = ?");
+    let restore = restore.bind(value).bind(id);
+    restore.execute(&clinic.source).await.unwrap();
 }
 
 /// The completed sweep that follows a rotation.
@@ -531,4 +574,49 @@ async fn what_is_stored_late_is_moved_and_what_comes_after_the_late_pass_is_left
         Some("1 value(s)")
     );
     clinic.assert_reads_back().await;
+}
+
+/// What nobody can attribute may stand under any key: no word of nothing left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_a_value_cannot_be_told_no_key_is_said_to_be_empty() {
+    let clinic = standing_in(None, RotationKind::Switch).await;
+    clinic
+        .in_source("UPDATE patients SET notes = notes || char(10) WHERE id = 3")
+        .await;
+    let reported = report(&clinic, "phi/1").await;
+    completes(&clinic, reported.rotation.unwrap()).await;
+    let empty = "SELECT count(*) FROM key WHERE emptied_at IS NOT NULL";
+    assert_eq!(clinic.count(empty).await, 0);
+    let alerts = alert_views(&clinic.services, &operator()).await.unwrap();
+    let may_be_destroyed = |alert: &AlertView| alert.kind == AlertKind::KeyMayBeDestroyed;
+    assert!(!alerts.iter().any(may_be_destroyed), "{alerts:#?}");
+}
+
+/// A report that nothing answers any more is answered again; and what an ordinary rotation emptied is closed too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_report_whose_rotation_was_cancelled_is_answered_when_it_is_made_again() {
+    let clinic = standing_in(None, RotationKind::Switch).await;
+    let backup = sqlx::query_scalar("SELECT ssn FROM patients WHERE id = 1");
+    let backup: Vec<u8> = backup.fetch_one(&clinic.source).await.unwrap();
+    let first = report(&clinic, "phi/1").await;
+    let cancelled = first.rotation.unwrap();
+    cancel_rotation(&clinic.services, cancelled, "by mistake", &operator())
+        .await
+        .unwrap();
+    let again = report(&clinic, "phi/1").await;
+    assert!(again.again && again.rotation.is_some());
+    assert_ne!(again.rotation, first.rotation);
+    completes(&clinic, again.rotation.unwrap()).await;
+    let old = clinic.key_id(&phi(), 1).await;
+    assert_eq!(clinic.under(Found::Key(old)).await, 0);
+    let last = report(&clinic, "phi/1").await;
+    assert_eq!((last.again, last.rotation), (true, None));
+    put_back(&clinic, 1, &backup).await;
+    sweep_keyring(&clinic.services, &phi(), &[], &operator())
+        .await
+        .unwrap();
+    let engine = Engine::start(&clinic.services);
+    let sweep = sweep_after(&clinic, again.rotation.unwrap()).await;
+    engine.stop().await;
+    assert_eq!((sweep.moved, sweep.quarantined), (0, 1));
 }

@@ -6,7 +6,8 @@ use rekey_domain::{Bind, BindType, id_part, undeclared};
 use rekey_sources::{Source, TableShape};
 
 use crate::{
-    ColumnConfig, Desired, OperationError, SourceConfig, TableConfig, sources::effects::effects,
+    ColumnConfig, Desired, OperationError, SourceConfig, TableConfig,
+    sources::effects::{effects, tied, would_change_another},
 };
 
 /// A column with what its source's catalogue says of it.
@@ -95,9 +96,7 @@ fn resolve_column<'a>(
         ))
     })?;
     if let Some(tie) = tied(shape, &found.name) {
-        return Err(wrong(format!(
-            "{tie} ties it to another table, whose values would not change with it, or would be changed behind everyone's back; drop the foreign key, or tie the tables by another column"
-        )));
+        return Err(wrong(would_change_another(tie)));
     }
     if shape.partition_key.contains(&found.name) {
         return Err(wrong(
@@ -129,13 +128,6 @@ pub(crate) fn bind_columns(bind: &Bind, shape: &TableShape) -> Result<Vec<String
         Bind::Row => Ok(shape.primary_key.clone()),
         Bind::Columns(columns) => Ok(columns.clone()),
     }
-}
-
-/// The foreign key that a column is part of.
-fn tied<'a>(shape: &'a TableShape, column: &str) -> Option<&'a str> {
-    let mut ties = shape.foreign_keys.iter();
-    let tie = ties.find(|(tied, _)| shape.column(tied).is_some_and(|tied| tied.name == column));
-    tie.map(|(_, name)| name.as_str())
 }
 
 /// What a column's values bind others as; the error says why they cannot, and what to do.

@@ -66,16 +66,24 @@ impl Case<'_> {
             replaced_by: done.replaced_by,
             rotation: match done.rotation {
                 Some(rotation) => Some(rotation),
-                None => {
-                    incidents::by_id(self.unit.db(), incident)
-                        .await?
-                        .rotation_id
-                }
+                None => self.rotation_of(incident).await?,
             },
             notes: self.notes(done.notes),
         };
         self.unit.commit().await?;
         Ok(reported)
+    }
+
+    /// The rotation that answers an incident already, while it has something to do.
+    async fn rotation_of(&self, incident: Uuid) -> Result<Option<Uuid>, OperationError> {
+        let answers = incidents::by_id(self.unit.db(), incident)
+            .await?
+            .rotation_id;
+        let Some(answers) = answers else {
+            return Ok(None);
+        };
+        let rotation = rotations::by_id(self.unit.db(), answers).await?;
+        Ok(rotation.state.is_live().then_some(answers))
     }
 
     /// The incident of an earlier report that is not resolved, or a new one; and whether it is an earlier one.
@@ -183,7 +191,7 @@ impl Case<'_> {
     /// What is left under a key that was replaced before is moved by a sweep of all columns.
     async fn sweep(&self, supersede: bool, incident: Uuid) -> Result<Done, OperationError> {
         let unit = &self.unit;
-        keys::compromise(unit, &self.keyring, &self.key, self.report.since).await?;
+        self.stop().await?;
         rotations::tell(unit, &self.keyring).await?;
         let earlier = self.latest.as_ref().filter(|_| supersede);
         let on_hold = earlier.and_then(|live| self.on_hold_by_a_person(live));
@@ -203,10 +211,19 @@ impl Case<'_> {
         })
     }
 
+    /// Stops the key, if no earlier report did.
+    async fn stop(&self) -> Result<(), OperationError> {
+        if self.key.state == KeyState::Compromised {
+            return Ok(());
+        }
+        let (unit, since) = (&self.unit, self.report.since);
+        Ok(keys::compromise(unit, &self.keyring, &self.key, since).await?)
+    }
+
     /// The rotation under way moves it.
     async fn hurry(&self, incident: Uuid) -> Result<Done, OperationError> {
         let unit = &self.unit;
-        keys::compromise(unit, &self.keyring, &self.key, self.report.since).await?;
+        self.stop().await?;
         rotations::tell(unit, &self.keyring).await?;
         let live = self.latest.as_ref().expect("what hurries is under way");
         emergency::hurry(unit, live, incident).await?;

@@ -27,6 +27,7 @@ pub struct Model {
     pub detail: Option<String>,
     pub word: Option<String>,
     pub released_at: Option<DateTimeUtc>,
+    pub whole: Option<String>,
 }
 
 /// No relations: queries name what they join.
