@@ -595,6 +595,41 @@ async fn what_appears_on_a_table_after_it_was_applied_puts_the_rotation_on_hold_
     assert_eq!(clinic.touched().await, 60);
 }
 
+/// With its triggers suppressed nobody would check it, and the other table would keep what it held.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_foreign_key_that_appears_after_apply_puts_the_rotation_on_hold_until_it_is_gone() {
+    let clinic = Clinic::new(ACCEPTED).await;
+    clinic.insert(r#""Visits""#, 1, 60).await;
+    clinic
+        .execute(
+            "CREATE TABLE codes (code bytea PRIMARY KEY);
+             INSERT INTO codes SELECT DISTINCT finding FROM visits_1 WHERE finding IS NOT NULL;
+             ALTER TABLE visits_1 ADD CONSTRAINT coded FOREIGN KEY (finding) REFERENCES codes (code) NOT VALID",
+        )
+        .await;
+    let engine = Engine::start(&clinic.workers);
+    clinic.rotate().await;
+    let view = until("a rotation on hold", async || {
+        let view = clinic.rotation().await?;
+        view.paused_because.is_some().then_some(view)
+    })
+    .await;
+    let why = view.paused_because.unwrap();
+    for part in ["clinic.visits", "coded", "finding"] {
+        assert!(why.contains(part), "{why}");
+    }
+    assert_eq!(clinic.in_store("SELECT count(*) FROM batch").await, 0);
+    clinic
+        .execute("ALTER TABLE visits_1 DROP CONSTRAINT coded")
+        .await;
+    resume_rotation(&clinic.services, view.id, &operator())
+        .await
+        .unwrap();
+    clinic.completes().await;
+    engine.stop().await;
+    assert_eq!(clinic.assert_rotated().await, 60);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn grants_are_printed_for_a_table_whose_rows_nobody_of_us_may_read_yet() {
     let clinic = Clinic::unprotected().await;
