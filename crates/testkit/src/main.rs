@@ -83,24 +83,12 @@ async fn main() -> anyhow::Result<ExitCode> {
         .flat_map(|started| started.variables.clone());
     let mut command = std::process::Command::new(&program);
     command.args(words).envs(variables).process_group(0);
-    if env::var_os(THREADS).is_none() {
-        command.env(THREADS, threads().to_string());
-    }
     let child = Command::from(command)
         .spawn()
         .with_context(|| format!("cannot run {}", program.display()))?;
     let code = wait(child, &mut stops).await;
     drop(services);
     code
-}
-
-/// How many tests run at once.
-const THREADS: &str = "RUST_TEST_THREADS";
-
-/// Tests wait for servers and processes for about a third of their time.
-fn threads() -> usize {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    processors + processors.div_ceil(2)
 }
 
 async fn wait(mut child: Child, stops: &mut [Signals; 2]) -> anyhow::Result<ExitCode> {
@@ -136,7 +124,7 @@ fn start_all() -> anyhow::Result<Vec<Started>> {
         let Service {
             name, variables, ..
         } = service;
-        let is_set = |variable: &&str| env::var_os(variable).is_some_and(|value| !value.is_empty());
+        let is_set = |name: &&str| env::var_os(name).is_some_and(|value| !value.is_empty());
         if variables.iter().all(is_set) {
             say(name, "as the environment says");
             continue;

@@ -67,8 +67,9 @@ fn extract(workspace: &Path, commit: &str, target: &Path) {
         .arg(&source));
 }
 
-/// Gives cargo what it built of other people's crates, by hard links: most of a build. Ours are of the same names there,
-/// and are left out, so that none is taken for that of another commit.
+/// Gives cargo what it built of other people's crates: most of a build. Libraries by hard links, as a compiler makes a new
+/// file; what cargo and build scripts write to as copies. Ours are of the same names there, and are left out, so that
+/// none is taken for that of another commit.
 fn lend_dependencies(from: &Path, to: &Path) {
     for folder in [".fingerprint", "build", "deps"] {
         let (from, to) = (
@@ -85,8 +86,9 @@ fn lend_dependencies(from: &Path, to: &Path) {
             is_crate && !name.starts_with("rekey") && !name.starts_with("librekey")
         });
         let theirs = theirs.map(|entry| entry.path()).collect::<Vec<_>>();
+        let how = if folder == "deps" { "-al" } else { "-a" };
         for some in theirs.chunks(500) {
-            run(Command::new("cp").args(["-al", "-t"]).arg(&to).args(some));
+            run(Command::new("cp").args([how, "-t"]).arg(&to).args(some));
         }
     }
 }
