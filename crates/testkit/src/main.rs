@@ -124,7 +124,7 @@ fn start_all() -> anyhow::Result<Vec<Started>> {
         let Service {
             name, variables, ..
         } = service;
-        let is_set = |name: &&str| env::var_os(name).is_some_and(|value| !value.is_empty());
+        let is_set = |variable: &&str| env::var_os(variable).is_some_and(|value| !value.is_empty());
         if variables.iter().all(is_set) {
             say(name, "as the environment says");
             continue;
