@@ -230,9 +230,8 @@ pub async fn of_keyring(db: &impl ConnectionTrait, keyring: Uuid) -> Result<Vec<
 /// [`StoreError::Stale`] where it was; sealed anew it goes through.
 pub async fn refuse_replaced(unit: &Unit, id: KeyId) -> Result<(), StoreError> {
     let found = find(unit.db(), id).await?;
-    let holds = |key: Key| {
-        key.state == KeyState::Active || key.deactivated_at.is_some_and(|at| at == unit.now())
-    };
+    // The unit that replaces a key dates that with its own time.
+    let holds = |key: Key| key.state == KeyState::Active || key.deactivated_at == Some(unit.now());
     if found.is_some_and(holds) {
         return Ok(());
     }

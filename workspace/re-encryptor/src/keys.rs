@@ -65,6 +65,7 @@ impl Keys {
             .then_some(key)
     }
 
+    /// Whether nothing is moved from under it any more, but what a person released.
     pub fn is_closed(&self, id: KeyId) -> bool {
         self.ours.get(&id).is_some_and(|ours| ours.is_closed)
     }

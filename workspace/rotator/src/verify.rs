@@ -186,8 +186,9 @@ async fn tell_of_keys(unit: &Unit, advance: &Advance<'_>) -> Result<(), Operatio
         let name = key.name(keyring).to_string();
         let incident = rotation.incident_id;
         match (key.activated_at, values) {
-            (None, 0) if of_all => alerts::clear(unit, AlertKind::NeverActive, &name).await?,
-            (None, 0) => {}
+            // A part of the columns tells neither how many nor that there are none.
+            (None, _) if !of_all => {}
+            (None, 0) => alerts::clear(unit, AlertKind::NeverActive, &name).await?,
             (None, _) => {
                 alerts::raise(unit, AlertKind::NeverActive, &name, incident, values).await?;
             }

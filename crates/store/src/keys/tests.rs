@@ -32,6 +32,16 @@ async fn switch_to(
     unit.commit().await
 }
 
+/// Gives a keyring a key that took another's place.
+async fn replaced_once(store: &TestStore, keyring: &Keyring) {
+    for id in [1, 2] {
+        let key = standby_of(store, keyring, id).await;
+        let policy = KeyringPolicy::default();
+        let switched = switch_to(store, keyring, &key, &policy, NO_PROOF).await;
+        switched.unwrap();
+    }
+}
+
 async fn states(store: &TestStore, keyring: &Keyring) -> Vec<KeyState> {
     let keys = of_keyring(store.db(), keyring.id).await.unwrap();
     keys.into_iter().map(|key| key.state).collect()
@@ -432,13 +442,7 @@ async fn leases_of_which_nothing_is_known_are_taken_to_last_as_long_as_any() {
     for kind in Kind::BOTH {
         let store = TestStore::new(kind).await;
         let keyring = store.keyring("phi").await;
-        let policy = KeyringPolicy::default();
-        for id in [1, 2] {
-            let key = standby_of(&store, &keyring, id).await;
-            switch_to(&store, &keyring, &key, &policy, NO_PROOF)
-                .await
-                .unwrap();
-        }
+        replaced_once(&store, &keyring).await;
         let forget = async |dated: Option<DateTime<Utc>>| {
             let unit = store.unit().await;
             let unknown = key::ActiveModel {
@@ -471,13 +475,7 @@ async fn a_date_from_before_the_clock_was_stepped_back_is_worked_out_again() {
     for kind in Kind::BOTH {
         let store = TestStore::new(kind).await;
         let keyring = store.keyring("phi").await;
-        let policy = KeyringPolicy::default();
-        for id in [1, 2] {
-            let key = standby_of(&store, &keyring, id).await;
-            switch_to(&store, &keyring, &key, &policy, NO_PROOF)
-                .await
-                .unwrap();
-        }
+        replaced_once(&store, &keyring).await;
         let ahead = key::ActiveModel {
             leases_end_at: Set(Some(store.now().await.unwrap() + TimeDelta::hours(1))),
             ..Default::default()
@@ -487,7 +485,7 @@ async fn a_date_from_before_the_clock_was_stepped_back_is_worked_out_again() {
         step_back.exec(unit.db()).await.unwrap();
         unit.commit().await.unwrap();
         let ends = leases::last_ends(&store, keyring.id).await.unwrap();
-        let latest = store.now().await.unwrap() + policy.encrypt_lease;
+        let latest = store.now().await.unwrap() + KeyringPolicy::default().encrypt_lease;
         assert!(ends.unwrap() <= latest, "{ends:?}");
     }
 }

@@ -1,14 +1,14 @@
 //! `kill -9` at every crash point of an emergency, then a restart: the key is stopped, nothing is left under it, and every value is read.
 
-use rekey_domain::{Found, KeyringPolicy, RotationState};
+use rekey_domain::{Found, RotationState};
 use rekey_operations::{Report, report_compromise, rotation_view, verify_audit};
 use rekey_runtime::crash;
 use rekey_tests::{
     process::Process,
-    support::{Deployment, operator, phi, short, until},
+    support::{Deployment, operator, phi, until},
 };
 
-use crate::rotations::crash::{ask_for_a_ghost, at_each, dies_at};
+use crate::rotations::crash::{ask_for_a_ghost, at_each, dies_at, in_many_batches};
 
 /// An emergency asks nobody, hands nothing out before it switches, and counts nothing before it moves.
 const NOT_REACHED: [&str; 3] = [
@@ -32,12 +32,7 @@ fn killed_at_any_crash_point_an_emergency_still_ends_and_nothing_is_left() {
 )]
 async fn survives(point: &'static str) {
     println!("crash point {point}");
-    let policy = KeyringPolicy {
-        batch_rows: 25,
-        concurrency: 3,
-        ..short()
-    };
-    let clinic = Deployment::with(120, policy).await;
+    let clinic = in_many_batches().await;
     ask_for_a_ghost(&clinic).await;
     // Without a standby the rotator makes the switch.
     report(&clinic, "phi/2").await;

@@ -5,13 +5,12 @@ use std::{sync::Arc, time::Duration};
 use futures::future::join_all;
 use rekey_broker::LocalTransport;
 use rekey_domain::{
-    AlertKind, ColumnName, Found, KeyState, KeyringPolicy, Principal, QuarantineReason,
-    RotationKind, RotationReason, RotationState, Timing,
+    AlertKind, Found, KeyState, KeyringPolicy, Principal, QuarantineReason, RotationKind,
+    RotationReason, RotationState, Timing,
 };
 use rekey_operations::{
-    AlertView, Report, Reported, Retry, RotationView, alert_views, cancel_rotation, pause_rotation,
-    quarantine_views, report_compromise, resume_rotation, retry_quarantined, rotation_view,
-    sweep_keyring, verify_audit,
+    Report, Reported, RotationView, alert_views, pause_rotation, quarantine_views,
+    report_compromise, resume_rotation, rotation_view, sweep_keyring, verify_audit,
 };
 use rekey_store::{keyrings, rotations};
 use rekey_tests::support::{Deployment, Engine, operator, phi, short, until};
@@ -33,7 +32,7 @@ fn long() -> KeyringPolicy {
 const NO_WAIT: &str = "UPDATE rotation SET due_at = NULL, resend_at = 0";
 
 /// A clinic whose rotation, if it has one, is in a state and stays there until it is told otherwise.
-async fn standing_in(state: Option<RotationState>, kind: RotationKind) -> Deployment {
+pub(super) async fn standing_in(state: Option<RotationState>, kind: RotationKind) -> Deployment {
     let clinic = Deployment::with(120, long()).await;
     let Some(state) = state else {
         let engine = half(&clinic);
@@ -139,7 +138,7 @@ async fn rotate_through(clinic: &Deployment) {
     engine.stop().await;
 }
 
-async fn report(clinic: &Deployment, key: &str) -> Reported {
+pub(super) async fn report(clinic: &Deployment, key: &str) -> Reported {
     let report = Report {
         key: key.parse().unwrap(),
         reason: "it was in a paste".to_owned(),
@@ -151,7 +150,7 @@ async fn report(clinic: &Deployment, key: &str) -> Reported {
 }
 
 /// Runs everything until a rotation has completed.
-async fn completes(clinic: &Deployment, rotation: Uuid) -> RotationView {
+pub(super) async fn completes(clinic: &Deployment, rotation: Uuid) -> RotationView {
     let engine = Engine::start(&clinic.services);
     let view = until("the end of an emergency", async || {
         let view = rotation_view(&clinic.services, rotation, &operator()).await;
@@ -165,7 +164,7 @@ async fn completes(clinic: &Deployment, rotation: Uuid) -> RotationView {
 }
 
 /// Runs everything until the rotation of a report is over, and looks at what it left.
-async fn ends_well(clinic: &Deployment, reported: &Reported) -> RotationView {
+pub(super) async fn ends_well(clinic: &Deployment, reported: &Reported) -> RotationView {
     clinic.assert_reads_back().await;
     let view = completes(clinic, reported.rotation.unwrap()).await;
     let key = clinic.key_id(&phi(), reported.key.version).await;
@@ -412,211 +411,4 @@ async fn another_request_neither_takes_an_emergencys_place_nor_loses_its_inciden
     engine.stop().await;
     let view = ends_well(&clinic, &reported).await;
     assert_eq!(view.id, rotation);
-}
-
-/// As after a source was restored, or as somebody forges it: nobody can tell which, so a person does.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_comes_back_under_a_compromised_key_is_left_and_told_until_a_person_names_it() {
-    let clinic = standing_in(None, RotationKind::Switch).await;
-    let backup = sqlx::query_scalar("SELECT ssn FROM patients WHERE id = 1");
-    let backup: Vec<u8> = backup.fetch_one(&clinic.source).await.unwrap();
-    let reported = report(&clinic, "phi/1").await;
-    ends_well(&clinic, &reported).await;
-    assert_eq!(
-        clinic
-            .count("SELECT count(*) FROM key WHERE emptied_at IS NOT NULL")
-            .await,
-        1
-    );
-    put_back(&clinic, 1, &backup).await;
-    // Of one column, so that nobody has counted the others.
-    let column: ColumnName = "clinic.patients.ssn".parse().unwrap();
-    sweep_keyring(&clinic.services, &phi(), &[column], &operator())
-        .await
-        .unwrap();
-    let engine = Engine::start(&clinic.services);
-    let sweep = sweep_after(&clinic, reported.rotation.unwrap()).await;
-    assert_eq!((sweep.moved, sweep.quarantined), (0, 1));
-    // It is handed out again, and nobody is told that it may be destroyed.
-    let empty = "SELECT count(*) FROM key WHERE emptied_at IS NOT NULL";
-    assert_eq!(clinic.count(empty).await, 0);
-    let alerts = alert_views(&clinic.services, &operator()).await.unwrap();
-    let may_be_destroyed = |alert: &AlertView| alert.kind == AlertKind::KeyMayBeDestroyed;
-    assert!(!alerts.iter().any(may_be_destroyed), "{alerts:#?}");
-    let met = quarantine_views(&clinic.services, &operator())
-        .await
-        .unwrap();
-    assert_eq!(met[0].reason, QuarantineReason::WrittenAfterCompromise);
-    assert_eq!(
-        told_of_late_values(&clinic).await.as_deref(),
-        Some("1 value(s)")
-    );
-
-    // Nobody looked at it.
-    retry_quarantined(&clinic.services, &Retry::All, &operator())
-        .await
-        .unwrap();
-    let again = sweep_after(&clinic, sweep.id).await;
-    assert_eq!((again.moved, again.quarantined), (0, 1));
-    let named = Retry::Values(vec![met[0].id]);
-    retry_quarantined(&clinic.services, &named, &operator())
-        .await
-        .unwrap();
-    let last = sweep_after(&clinic, again.id).await;
-    assert_eq!((last.moved, last.quarantined), (1, 0));
-    assert_eq!(told_of_late_values(&clinic).await, None);
-
-    // What a person released once is not released for good.
-    put_back(&clinic, 1, &backup).await;
-    sweep_keyring(&clinic.services, &phi(), &[], &operator())
-        .await
-        .unwrap();
-    let replayed = sweep_after(&clinic, last.id).await;
-    assert_eq!((replayed.moved, replayed.quarantined), (0, 1));
-    // Nor is another value that begins as it does, and is put there between the look and the decision.
-    let met = quarantine_views(&clinic.services, &operator())
-        .await
-        .unwrap();
-    let mut forged = backup.clone();
-    *forged.last_mut().unwrap() ^= 1;
-    put_back(&clinic, 1, &forged).await;
-    let named = Retry::Values(vec![met[0].id]);
-    retry_quarantined(&clinic.services, &named, &operator())
-        .await
-        .unwrap();
-    let other = sweep_after(&clinic, replayed.id).await;
-    assert_eq!((other.moved, other.quarantined), (0, 1));
-    let met = quarantine_views(&clinic.services, &operator())
-        .await
-        .unwrap();
-    assert_eq!(met[0].reason, QuarantineReason::WrittenAfterCompromise);
-    put_back(&clinic, 1, &backup).await;
-    sweep_keyring(&clinic.services, &phi(), &[], &operator())
-        .await
-        .unwrap();
-    let held = sweep_after(&clinic, other.id).await;
-    let met = quarantine_views(&clinic.services, &operator())
-        .await
-        .unwrap();
-    let named = Retry::Values(vec![met[0].id]);
-    retry_quarantined(&clinic.services, &named, &operator())
-        .await
-        .unwrap();
-    assert_eq!(sweep_after(&clinic, held.id).await.moved, 1);
-    engine.stop().await;
-    let old = clinic.key_id(&phi(), 1).await;
-    assert_eq!(clinic.under(Found::Key(old)).await, 0);
-    clinic.assert_reads_back().await;
-}
-
-async fn put_back(clinic: &Deployment, id: i64, value: &[u8]) {
-    let restore = sqlx::query("UPDATE patients SET ssn = ? WHERE id = ?");
-    let restore = restore.bind(value).bind(id);
-    restore.execute(&clinic.source).await.unwrap();
-}
-
-/// The completed sweep that follows a rotation.
-async fn sweep_after(clinic: &Deployment, rotation: Uuid) -> RotationView {
-    until("a sweep", async || {
-        let sweep = clinic.rotation(&phi()).await?;
-        let is_over = sweep.id != rotation && sweep.state == RotationState::Completed;
-        (sweep.kind == RotationKind::Sweep && is_over).then_some(sweep)
-    })
-    .await
-}
-
-/// How many values the alert speaks of, if there is one.
-async fn told_of_late_values(clinic: &Deployment) -> Option<String> {
-    let alerts = alert_views(&clinic.services, &operator()).await.unwrap();
-    let late = |alert: &&AlertView| alert.kind == AlertKind::WrittenAfterCompromise;
-    let says = &alerts.iter().find(late)?.says;
-    says.split_once(" were")
-        .map(|(figure, _)| figure.to_owned())
-}
-
-/// The late pass moves what was encrypted in time and stored late; of what comes after it nobody knows who wrote it.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_stored_late_is_moved_and_what_comes_after_the_late_pass_is_left() {
-    let clinic = standing_in(None, RotationKind::Switch).await;
-    let saved = sqlx::query_as("SELECT id, ssn FROM patients WHERE id < 3 ORDER BY id");
-    let saved: Vec<(i64, Vec<u8>)> = saved.fetch_all(&clinic.source).await.unwrap();
-    let put_back = async |id: usize| {
-        let restore = sqlx::query("UPDATE patients SET ssn = ? WHERE id = ?");
-        let restore = restore.bind(saved[id].1.clone()).bind(saved[id].0);
-        restore.execute(&clinic.source).await.unwrap();
-    };
-    // The pass after the late one waits for the test.
-    let hold = "CREATE TRIGGER hold AFTER UPDATE OF closed_at ON key BEGIN UPDATE rotation SET paused = 1; END";
-    clinic.in_store(hold).await;
-    let reported = report(&clinic, "phi/1").await;
-    let engine = Engine::start(&clinic.services);
-    clinic.reaches(&phi(), RotationState::Grace).await;
-    put_back(0).await;
-    until("the end of the late pass", async || {
-        let closed = "SELECT count(*) FROM key WHERE closed_at IS NOT NULL";
-        (clinic.count(closed).await > 0).then_some(())
-    })
-    .await;
-    engine.stop().await;
-    put_back(1).await;
-    clinic.in_store("DROP TRIGGER hold").await;
-    clinic
-        .in_store("UPDATE rotation SET paused = 0, resend_at = 0")
-        .await;
-    let view = completes(&clinic, reported.rotation.unwrap()).await;
-    assert_eq!(view.quarantined, 1, "{view:#?}");
-    let met = quarantine_views(&clinic.services, &operator())
-        .await
-        .unwrap();
-    assert_eq!(met[0].reason, QuarantineReason::WrittenAfterCompromise);
-    assert_eq!(
-        told_of_late_values(&clinic).await.as_deref(),
-        Some("1 value(s)")
-    );
-    clinic.assert_reads_back().await;
-}
-
-/// What nobody can attribute may stand under any key: no word of nothing left.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn where_a_value_cannot_be_told_no_key_is_said_to_be_empty() {
-    let clinic = standing_in(None, RotationKind::Switch).await;
-    clinic
-        .in_source("UPDATE patients SET notes = notes || char(10) WHERE id = 3")
-        .await;
-    let reported = report(&clinic, "phi/1").await;
-    completes(&clinic, reported.rotation.unwrap()).await;
-    let empty = "SELECT count(*) FROM key WHERE emptied_at IS NOT NULL";
-    assert_eq!(clinic.count(empty).await, 0);
-    let alerts = alert_views(&clinic.services, &operator()).await.unwrap();
-    let may_be_destroyed = |alert: &AlertView| alert.kind == AlertKind::KeyMayBeDestroyed;
-    assert!(!alerts.iter().any(may_be_destroyed), "{alerts:#?}");
-}
-
-/// A report that nothing answers any more is answered again; and what an ordinary rotation emptied is closed too.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_report_whose_rotation_was_cancelled_is_answered_when_it_is_made_again() {
-    let clinic = standing_in(None, RotationKind::Switch).await;
-    let backup = sqlx::query_scalar("SELECT ssn FROM patients WHERE id = 1");
-    let backup: Vec<u8> = backup.fetch_one(&clinic.source).await.unwrap();
-    let first = report(&clinic, "phi/1").await;
-    let cancelled = first.rotation.unwrap();
-    cancel_rotation(&clinic.services, cancelled, "by mistake", &operator())
-        .await
-        .unwrap();
-    let again = report(&clinic, "phi/1").await;
-    assert!(again.again && again.rotation.is_some());
-    assert_ne!(again.rotation, first.rotation);
-    completes(&clinic, again.rotation.unwrap()).await;
-    let old = clinic.key_id(&phi(), 1).await;
-    assert_eq!(clinic.under(Found::Key(old)).await, 0);
-    let last = report(&clinic, "phi/1").await;
-    assert_eq!((last.again, last.rotation), (true, None));
-    put_back(&clinic, 1, &backup).await;
-    sweep_keyring(&clinic.services, &phi(), &[], &operator())
-        .await
-        .unwrap();
-    let engine = Engine::start(&clinic.services);
-    let sweep = sweep_after(&clinic, again.rotation.unwrap()).await;
-    engine.stop().await;
-    assert_eq!((sweep.moved, sweep.quarantined), (0, 1));
 }

@@ -56,6 +56,16 @@ pub fn at_each<F: Future>(
     assert_eq!(failures, 0, "see above which points");
 }
 
+/// A clinic whose rotation takes several batches, some at once, so that each point is passed.
+pub async fn in_many_batches() -> Deployment {
+    let policy = KeyringPolicy {
+        batch_rows: 25,
+        concurrency: 3,
+        ..short()
+    };
+    Deployment::with(120, policy).await
+}
+
 /// Kills a process of the whole at a point.
 pub async fn dies_at(point: &str, clinic: &Deployment) {
     let mut doomed = Process::up(&clinic.disks, Some(point));
@@ -71,12 +81,7 @@ pub async fn dies_at(point: &str, clinic: &Deployment) {
 )]
 async fn survives(point: &'static str) {
     println!("crash point {point}");
-    let policy = KeyringPolicy {
-        batch_rows: 25,
-        concurrency: 3,
-        ..short()
-    };
-    let clinic = Deployment::with(120, policy).await;
+    let clinic = in_many_batches().await;
     ask_for_a_ghost(&clinic).await;
     clinic.rotate(&phi()).await;
     dies_at(point, &clinic).await;

@@ -128,7 +128,8 @@ impl Case<'_> {
         let standby = keys::standby(unit.db(), self.keyring.id).await?;
         // A failover of the store may lose one that was just made: the rotation waits until it is older.
         let is_settled = |key: &Key| key.settles_at(unit.db()).is_none_or(|at| at <= unit.now());
-        let standby = standby.filter(is_settled);
+        // Whoever has the master key has its standbys too.
+        let standby = standby.filter(|key| !self.of_master && is_settled(key));
         if let Some(why) = self.held_for_a_person().await? {
             if self.key.reported_at.is_none() {
                 keys::note_report(unit, &self.key, self.report.since).await?;
@@ -138,7 +139,6 @@ impl Case<'_> {
                 ..Done::default()
             });
         }
-        let standby = standby.filter(|_| !self.of_master);
         if self.of_master {
             keys::compromise_standbys(unit, &self.keyring, self.report.since).await?;
         }
