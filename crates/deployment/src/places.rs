@@ -260,7 +260,7 @@ impl Places {
 
     fn rabbitmq(&self, name: &str, queues: &[Queue], slots: u16) -> Option<RabbitMqOptions> {
         let held = |queue: &Queue| match queue {
-            Queue::Requests => REQUESTS_HELD,
+            queue if queue.is_from_outside() => REQUESTS_HELD,
             _ => slots,
         };
         let broker = &self.config.broker;

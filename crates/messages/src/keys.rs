@@ -72,6 +72,6 @@ impl fmt::Debug for KeyCompromised {
 
 impl Message for KeyCompromised {
     const TYPE: &'static str = "rekey.key.compromised.v1";
-    const ROUTE: Route = Route::of_requests();
+    const ROUTE: Route = Route::from_outside(Queue::Reports);
     const FROM_OUTSIDE: bool = true;
 }

@@ -51,23 +51,31 @@ pub enum Queue {
     ReEncryptorUrgent,
     /// What people and systems outside publish; rotators admit it or refuse it.
     Requests,
+    /// Reports of compromised keys among it, which also stand in `requests`: here no request stands before them.
+    Reports,
     /// Exclusive, one a process.
     EveryProcess,
 }
 
 impl Queue {
     /// Every queue.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Rotator,
         Self::ReEncryptor,
         Self::ReEncryptorUrgent,
         Self::Requests,
+        Self::Reports,
         Self::EveryProcess,
     ];
 
     /// Whether several processes share it, and each message is for one of them.
     pub fn is_shared(self) -> bool {
         self != Self::EveryProcess
+    }
+
+    /// Whether people and systems outside publish what is in it.
+    pub fn is_from_outside(self) -> bool {
+        matches!(self, Self::Requests | Self::Reports)
     }
 
     /// The routing key of messages of this type that are for this queue: their type, marked where they are urgent.
@@ -97,11 +105,11 @@ impl Route {
         }
     }
 
-    /// To whoever admits what people and systems outside publish.
-    pub(crate) const fn of_requests() -> Self {
+    /// To whoever admits what people and systems outside publish, in this queue.
+    pub(crate) const fn from_outside(queue: Queue) -> Self {
         Self {
             exchange: Exchange::Requests,
-            queue: Some(Queue::Requests),
+            queue: Some(queue),
         }
     }
 
@@ -127,6 +135,7 @@ impl fmt::Display for Queue {
             Self::ReEncryptor => "re-encryptor",
             Self::ReEncryptorUrgent => "re-encryptor.urgent",
             Self::Requests => "requests",
+            Self::Reports => "reports",
             Self::EveryProcess => "every-process",
         })
     }

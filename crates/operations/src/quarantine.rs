@@ -2,11 +2,15 @@
 
 pub(crate) mod retry;
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
-use rekey_domain::{BindValue, ColumnName, KeyId, KeyName, KeyState, Principal, QuarantineReason};
+use rekey_domain::{
+    AlertKind, BindValue, ColumnName, KeyId, KeyName, KeyState, Principal, QuarantineReason,
+};
 use rekey_envelope::{Ciphertext, associated_data};
 use rekey_store::{
-    StoreError, audit, columns, keyrings, keys,
+    StoreError, Unit, alerts, audit, columns, keyrings, keys,
     quarantine::{self, Quarantined, ROW_NAME_COLUMN_ID},
 };
 use serde::Serialize;
@@ -92,10 +96,16 @@ pub async fn resolve_quarantined(
 ) -> Result<(), OperationError> {
     let because = reason(because, "a value in quarantine is resolved")?;
     let asked = Audited::begin(services, principal, Action::ResolveQuarantined).await?;
-    let mut values = Vec::new();
+    let (mut values, mut late) = (Vec::new(), HashSet::new());
     for id in ids {
         let value = quarantine::resolve(&asked.unit, *id).await?;
         values.push(json!({ "id": id, "place": value.row_key, "reason": value.reason() }));
+        if value.reason() == QuarantineReason::WrittenAfterCompromise {
+            late.extend(value.found());
+        }
+    }
+    for key in late {
+        clear_where_none_is_left(&asked.unit, key).await?;
     }
     let details = json!({ "because": because, "values": values });
     asked
@@ -105,6 +115,19 @@ pub async fn resolve_quarantined(
             details,
         )
         .await
+}
+
+/// The alert about values that came late under a key ends with the last of them.
+async fn clear_where_none_is_left(unit: &Unit, key: KeyId) -> Result<(), OperationError> {
+    if quarantine::has_late(unit.db(), key).await? {
+        return Ok(());
+    }
+    let Some(key) = keys::find(unit.db(), key).await? else {
+        return Ok(());
+    };
+    let keyring = keyrings::by_id(unit.db(), key.keyring_id).await?;
+    let name = key.name(&keyring).to_string();
+    Ok(alerts::clear(unit, AlertKind::WrittenAfterCompromise, &name).await?)
 }
 
 /// What people know its row by. Where no key opens it, the place has to do.

@@ -12,9 +12,10 @@ use rekey_runtime::account;
 use crate::output::Output;
 
 /// What `rekey up` takes messages of.
-const QUEUES: [Queue; 4] = [
+const QUEUES: [Queue; 5] = [
     Queue::Rotator,
     Queue::Requests,
+    Queue::Reports,
     Queue::ReEncryptorUrgent,
     Queue::ReEncryptor,
 ];

@@ -1,4 +1,7 @@
-//! The queue `requests`: what people and systems outside publish is admitted or refused.
+//! The queues `requests` and `reports`: what people and systems outside publish is admitted or refused.
+//!
+//! A report of a compromised key comes from both, and acts once. In `reports` nobody's requests stand before it, and a
+//! user who sends too many requests still has that user's share of reports.
 //!
 //! It is not a [`rekey_runtime::Consumer`]: what would become a dead letter there is refused and audited here. A
 //! waiting request is held while others go on, and if one user floods the queue, all but that user's share is turned
@@ -31,14 +34,16 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// How often requests that were turned away since are written down.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 
-/// Takes requests until `shutdown`.
+/// Takes requests of this queue until `shutdown`.
 pub async fn run(
+    queue: Queue,
     services: &Services,
     transport: &dyn Transport,
     requesters: &[Requester],
     shutdown: &CancellationToken,
 ) {
     let desk = Desk {
+        queue,
         services,
         transport,
         requesters,
@@ -78,6 +83,7 @@ pub async fn run(
 
 /// Where requests are looked at.
 struct Desk<'a> {
+    queue: Queue,
     services: &'a Services,
     transport: &'a dyn Transport,
     requesters: &'a [Requester],
@@ -87,7 +93,7 @@ struct Desk<'a> {
 
 impl Desk<'_> {
     async fn receive(&self) -> Option<Delivery> {
-        match self.transport.receive(&[Queue::Requests]).await {
+        match self.transport.receive(&[self.queue]).await {
             Ok(delivery) => Some(delivery),
             Err(error) => {
                 tracing::warn!(%error, "no requests from outside");

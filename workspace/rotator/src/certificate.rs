@@ -11,8 +11,8 @@ use rekey_operations::{
     certificates::{
         clauses::supports,
         content::{
-            Act, CensusLine, Certificate, IncidentFacts, KeyFacts, PolicyFacts, Quarantine,
-            QuarantineCount, QuarantinedValue, SCHEMA,
+            Act, CensusLine, Certificate, ExposureFacts, IncidentFacts, KeyFacts, PolicyFacts,
+            Quarantine, QuarantineCount, QuarantinedValue, SCHEMA,
         },
     },
 };
@@ -79,6 +79,7 @@ pub async fn write(
         completed_at: now,
         acts: acts(db, rotation).await?,
         incidents: reported(db, rotation, keyring, &keys).await?,
+        exposure: exposure(db, rotation, quarantined).await?,
         passes: rotation.passes(),
         moved: tally.moved,
         opened: opened(db, rotation, &columns).await?,
@@ -145,6 +146,20 @@ async fn reported(
         })
     };
     Ok(incidents.into_iter().filter_map(facts).collect())
+}
+
+/// Of a rotation that answers a report.
+async fn exposure(
+    db: &impl ConnectionTrait,
+    rotation: &Rotation,
+    left: u64,
+) -> Result<Option<ExposureFacts>, OperationError> {
+    if !rotation.is_emergency() {
+        return Ok(None);
+    }
+    let until = rotation.late_pass.unwrap_or(rotation.pass);
+    let moved = progress::moved_until(db, rotation, until).await?;
+    Ok(Some(ExposureFacts { moved, left }))
 }
 
 /// What was done to the rotation by hand, as the audit log has it.

@@ -22,6 +22,7 @@ mod waiting;
 
 use std::sync::Arc;
 
+use futures::future::join_all;
 use rekey_broker::Transport;
 use rekey_domain::Worker as Kind;
 use rekey_messages::Queue;
@@ -47,10 +48,11 @@ pub async fn run(deps: Deps, shutdown: CancellationToken) {
         transport,
         requesters,
     } = deps;
-    let admitting = admit::run(&services, &*transport, &requesters, &shutdown);
+    let admitting = [Queue::Reports, Queue::Requests]
+        .map(|queue| admit::run(queue, &services, &*transport, &requesters, &shutdown));
     let working = work(services.clone(), transport.clone(), shutdown.clone());
     let beating = beat(&services, Kind::Rotator, Some(&*transport), &shutdown);
-    tokio::join!(admitting, working, beating);
+    tokio::join!(join_all(admitting), working, beating);
 }
 
 async fn work(services: Services, transport: Arc<dyn Transport>, shutdown: CancellationToken) {

@@ -8,7 +8,7 @@ use rekey_messages::Queue;
 
 const PROGRAM: Program = Program {
     worker: Worker::Rotator,
-    queues: &[Queue::Rotator, Queue::Requests],
+    queues: &[Queue::Rotator, Queue::Requests, Queue::Reports],
 };
 
 #[tokio::main]

@@ -46,6 +46,7 @@ pub fn grants(prefix: &str) -> Result<Vec<Grant>, BrokerError> {
             &[
                 names.queue(Queue::Rotator),
                 names.queue(Queue::Requests),
+                names.queue(Queue::Reports),
                 names.dead_letters(),
             ],
         ),

@@ -66,11 +66,12 @@ impl Names {
 }
 
 /// The queues that processes share.
-const SHARED: [Queue; 4] = [
+const SHARED: [Queue; 5] = [
     Queue::Rotator,
     Queue::ReEncryptor,
     Queue::ReEncryptorUrgent,
     Queue::Requests,
+    Queue::Reports,
 ];
 
 /// Declares what is missing, if the user may. A user who may not finds out by the next step: consuming, binding or
@@ -129,7 +130,7 @@ pub(super) async fn declare(connection: &Connection, names: &Names) -> lapin::Re
             bind(&channel, &names.queue(queue), exchange, &key).await?;
         }
     }
-    // Everything sent there, as we refuse and audit what is not admitted.
+    // Everything sent there, reports too, as we refuse and audit what is not admitted.
     let requests = names.queue(Queue::Requests);
     bind(&channel, &requests, names.exchange(Exchange::Requests), "#").await
 }

@@ -91,7 +91,10 @@ async fn each_worker_does_its_work_with_the_rights_that_are_listed() {
     for (who, queues) in [
         ("scheduler", vec![]),
         ("re-encryptor", vec![Queue::ReEncryptor]),
-        ("rotator", vec![Queue::Rotator, Queue::Requests]),
+        (
+            "rotator",
+            vec![Queue::Rotator, Queue::Requests, Queue::Reports],
+        ),
     ] {
         let (user, url) = world.broker.user().await;
         permit(&world, &user, who).await;

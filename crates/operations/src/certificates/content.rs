@@ -70,6 +70,10 @@ pub struct Certificate {
     /// the first value was moved.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub incidents: Vec<IncidentFacts>,
+    /// What stood under keys before `to` when the report came, as far as the work tells; absent where no report was
+    /// answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exposure: Option<ExposureFacts>,
     /// How often all ranges were gone over.
     pub passes: u32,
     /// Values moved.
@@ -154,6 +158,15 @@ pub struct IncidentFacts {
     /// Since when others know the key, as was said.
     #[serde(default)]
     pub since: Option<DateTime<Utc>>,
+}
+
+/// Counts of work, as an emergency takes no census before it: a value that was written twice meanwhile counts twice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExposureFacts {
+    /// Values moved until nobody could write under a reported key any more.
+    pub moved: u64,
+    /// Values that could not be moved.
+    pub left: u64,
 }
 
 /// How many values of a column were found so.

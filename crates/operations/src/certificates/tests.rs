@@ -68,6 +68,7 @@ pub fn example() -> Certificate {
         completed_at: time("2026-04-07T00:02:01Z"),
         acts: Vec::new(),
         incidents: Vec::new(),
+        exposure: None,
         passes: 2,
         moved: 998,
         opened: None,

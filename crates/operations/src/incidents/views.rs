@@ -1,6 +1,6 @@
 //! Incidents and alerts as people see them. What reporters said is opened only in the view of a single incident.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use rekey_domain::{
     AlertKind, IncidentKind, IncidentState, KeyId, KeyName, KeyState, KeyringName, Principal,
     Severity,
@@ -229,8 +229,9 @@ fn says(alert: &Alert) -> String {
         AlertKind::BackupWaived => {
             format!("{subject} became primary in an emergency without a proved backup")
         }
-        AlertKind::KeyMayBeDestroyed => {
-            format!("no value is left under {subject}, which is compromised: it may be destroyed")
-        }
+        AlertKind::KeyMayBeDestroyed => format!(
+            "no value stood under {subject}, which is compromised, when all its columns were counted by {}: it may be destroyed where rekey census still finds none",
+            alert.raised_at.to_rfc3339_opts(SecondsFormat::Secs, true)
+        ),
     }
 }

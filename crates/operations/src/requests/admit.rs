@@ -1,15 +1,20 @@
 //! Requests from the message broker: admitted as events of ours, or refused and audited.
 
 use rekey_domain::{AT_ONCE, EVERY, Principal, format_duration};
-use rekey_messages::Event;
+use rekey_envelope::encode_base64;
+use rekey_messages::{Event, KeyCompromised, Message};
 use rekey_store::{
     StoreError,
     audit::{self, Record},
+    inbox,
 };
 use serde_json::json;
+use sha2::{Digest, Sha256};
 
 use crate::{OperationError, Requester, Services, publish};
 
+/// Marks in the inbox that a refusal was written down.
+const REFUSED: &str = "operations.refused";
 /// The most requests that a process holds at once, waiting or next. Each is at most as long as an event may be.
 pub const REQUESTS_HELD: u16 = 500;
 
@@ -38,8 +43,24 @@ pub async fn admit(
         Err(error) if is_answer(&error) => error.to_string(),
         Err(error) => return Err(error),
     };
-    audit(services, amqp_user, &refused, 1).await?;
+    let event = Event::parse(body).ok();
+    let is_report = event.is_some_and(|event| event.type_ == KeyCompromised::TYPE);
+    let copy = encode_base64(&Sha256::digest([body, refused.as_bytes()].concat()));
+    let noted = if is_report {
+        Noted::Once(&copy)
+    } else {
+        Noted::Many(1)
+    };
+    audit(services, amqp_user, &refused, noted).await?;
     Ok(Admission::Refused(refused))
+}
+
+/// What an entry of the audit log is about.
+enum Noted<'a> {
+    /// A message that comes from two queues, and is noted once.
+    Once(&'a str),
+    /// So many messages.
+    Many(u64),
 }
 
 async fn ask(
@@ -82,7 +103,7 @@ pub async fn turned_away(
         "turned away unread: of one user, {AT_ONCE} requests at once are read, then one every {}",
         format_duration(EVERY)
     );
-    audit(services, amqp_user, &reason, requests).await
+    audit(services, amqp_user, &reason, Noted::Many(requests)).await
 }
 
 /// The entry names the broker's user and the reason, and quotes nothing of what was sent.
@@ -90,15 +111,23 @@ async fn audit(
     services: &Services,
     amqp_user: Option<&str>,
     reason: &str,
-    requests: u64,
+    noted: Noted<'_>,
 ) -> Result<(), OperationError> {
     let pen = services.pen(&Principal::worker("rotator")).await?;
     let unit = services.store.begin().await?;
+    let sender = amqp_user.unwrap_or("nobody");
+    let requests = match noted {
+        Noted::Once(copy) if !inbox::first_copy(&unit, sender, copy, REFUSED).await? => {
+            return Ok(());
+        }
+        Noted::Once(_) => 1,
+        Noted::Many(requests) => requests,
+    };
     pen.append(
         &unit,
         Record {
             action: audit::Action::RequestRefused,
-            subject: amqp_user.unwrap_or("nobody"),
+            subject: sender,
             outcome: "refused",
             details: json!({ "reason": reason, "amqp_user": amqp_user, "requests": requests }),
         },

@@ -109,7 +109,7 @@ pub async fn retry(unit: &Unit, id: Uuid) -> Result<(), StoreError> {
             "dead letter {id} cannot be sent again: {why}; to be done with it: rekey dead-letters dismiss {id} --because WHY"
         ))
     };
-    if letter.queue == Queue::Requests.to_string() {
+    if standing::is_from_outside(&letter.queue) {
         return Err(refused(
             "it is a request from outside that was never admitted, and nobody vouches any more for who sent it; whoever did sends it anew",
         ));

@@ -13,11 +13,34 @@ use crate::{StoreError, Unit, messaging::entities::inbox};
 /// # Errors
 /// [`StoreError`] of the database.
 pub async fn first_sight(unit: &Unit, event: &Event, handler: &str) -> Result<bool, StoreError> {
+    let attempt = i32::try_from(event.attempt).unwrap_or(i32::MAX);
+    first(unit, (&event.source, &event.id), attempt, handler).await
+}
+
+/// The same for what may be no event: the copy of a message, `id`, that came from `source`.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn first_copy(
+    unit: &Unit,
+    source: &str,
+    id: &str,
+    handler: &str,
+) -> Result<bool, StoreError> {
+    first(unit, (source, id), 0, handler).await
+}
+
+async fn first(
+    unit: &Unit,
+    (source, id): (&str, &str),
+    attempt: i32,
+    handler: &str,
+) -> Result<bool, StoreError> {
     let row = inbox::ActiveModel {
         id: Set(Uuid::now_v7()),
-        source: Set(event.source.clone()),
-        message_id: Set(event.id.clone()),
-        attempt: Set(i32::try_from(event.attempt).unwrap_or(i32::MAX)),
+        source: Set(source.to_owned()),
+        message_id: Set(id.to_owned()),
+        attempt: Set(attempt),
         handler: Set(handler.to_owned()),
         seen_at: Set(unit.database_time_in(std::time::Duration::ZERO)),
     };

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rekey_messages::Queue;
 use sea_orm::{
     ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
     sea_query::{Expr, LockBehavior, LockType},
@@ -10,7 +11,7 @@ use uuid::Uuid;
 
 pub use crate::messaging::entities::outbox::Model as Message;
 use crate::{
-    Store, StoreError, database_time,
+    Store, StoreError, Unit, database_time,
     messaging::{entities::outbox, outbox::due},
 };
 
@@ -22,7 +23,8 @@ pub struct Block {
     token: i64,
 }
 
-/// Leases the oldest messages that are due, whatever their queue, `limit` at most.
+/// Leases the oldest messages that are due, `limit` at most: those for every process first, as they say that a key is
+/// stopped, then the others, whatever their queue.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
@@ -35,14 +37,10 @@ pub async fn lease_block(store: &Store, limit: u64, lasts: Duration) -> Result<B
     }
     let unit = store.begin_forgettable().await?;
     let now = unit.database_time_in(Duration::ZERO);
-    let messages = outbox::Entity::find()
-        .filter(due(now))
-        .order_by_asc(outbox::Column::AvailableAt)
-        .order_by_asc(outbox::Column::Id)
-        .limit(limit)
-        .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
-        .all(unit.db())
-        .await?;
+    let mut messages = oldest(&unit, due(now).add(is_for_every_process()), limit).await?;
+    let room = limit.saturating_sub(messages.len() as u64);
+    let others = due(now).add(is_for_every_process().not());
+    messages.extend(oldest(&unit, others, room).await?);
     let token = rand::random();
     let until = unit.database_time_in(lasts);
     outbox::Entity::update_many()
@@ -53,6 +51,26 @@ pub async fn lease_block(store: &Store, limit: u64, lasts: Duration) -> Result<B
         .await?;
     unit.commit_quietly().await?;
     Ok(Block { messages, token })
+}
+
+/// The queue of facts is null, which is not equal to anything and not unequal either.
+fn is_for_every_process() -> Condition {
+    let every = outbox::Column::Queue.eq(Queue::EveryProcess.to_string());
+    Condition::all()
+        .add(outbox::Column::Queue.is_not_null())
+        .add(every)
+}
+
+async fn oldest(unit: &Unit, which: Condition, limit: u64) -> Result<Vec<Message>, StoreError> {
+    let messages = outbox::Entity::find()
+        .filter(which)
+        .order_by_asc(outbox::Column::AvailableAt)
+        .order_by_asc(outbox::Column::Id)
+        .limit(limit)
+        .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
+        .all(unit.db())
+        .await?;
+    Ok(messages)
 }
 
 /// Those of `ids` that are still ours: a lease that ended may have passed to another relay.
@@ -150,6 +168,22 @@ mod tests {
             let queues: HashSet<_> = block.messages.iter().map(|m| m.queue.clone()).collect();
             let expected = [None, Some("every-process".into()), Some("rotator".into())];
             assert_eq!(queues, HashSet::from(expected));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_every_process_is_told_goes_before_all_that_waits() {
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            send(&store, 20).await;
+            let unit = store.unit().await;
+            let keyring = "phi".parse().unwrap();
+            unit.send(&KeyringChanged { keyring }).await.unwrap();
+            unit.commit().await.unwrap();
+            let block = lease_block(&store, 10, MINUTE).await.unwrap();
+            assert_eq!(block.messages.len(), 10);
+            let first = block.messages[0].queue.as_deref();
+            assert_eq!(first, Some("every-process"));
         }
     }
 

@@ -105,11 +105,31 @@ pub async fn moved_in_pass(
     db: &impl ConnectionTrait,
     rotation: &Rotation,
 ) -> Result<u64, StoreError> {
+    moved(db, rotation, batch::Column::Pass.eq(rotation.pass)).await
+}
+
+/// Values that a rotation moved up to this pass.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn moved_until(
+    db: &impl ConnectionTrait,
+    rotation: &Rotation,
+    pass: i32,
+) -> Result<u64, StoreError> {
+    moved(db, rotation, batch::Column::Pass.lte(pass)).await
+}
+
+async fn moved(
+    db: &impl ConnectionTrait,
+    rotation: &Rotation,
+    of_pass: Expr,
+) -> Result<u64, StoreError> {
     let moved: Option<Option<i64>> = batch::Entity::find()
         .select_only()
         .column_as(sum(batch::Column::Moved), "moved")
         .filter(batch::Column::RotationId.eq(rotation.id))
-        .filter(batch::Column::Pass.eq(rotation.pass))
+        .filter(of_pass)
         .into_tuple()
         .one(db)
         .await?;

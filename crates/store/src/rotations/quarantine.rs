@@ -7,7 +7,7 @@ use rekey_envelope::Ciphertext;
 use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter, QueryOrder,
-    QuerySelect,
+    QuerySelect, Select,
     sea_query::{LikeExpr, OnConflict, SimpleExpr},
 };
 use uuid::Uuid;
@@ -192,13 +192,23 @@ pub async fn open_as_late(
     (rotation, columns): (&Rotation, &[Uuid]),
 ) -> Result<u64, StoreError> {
     let resolved = quarantine::Column::ColumnId.is_in(columns.iter().copied());
-    Ok(quarantine::Entity::find()
-        .filter(resolved.and(unmet(rotation)).not())
+    let open = late(key).filter(resolved.and(unmet(rotation)).not());
+    Ok(open.count(db).await?)
+}
+
+/// Whether a value is in quarantine that was written under this key after it was compromised.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn has_late(db: &impl ConnectionTrait, key: KeyId) -> Result<bool, StoreError> {
+    Ok(late(key).limit(1).count(db).await? > 0)
+}
+
+fn late(key: KeyId) -> Select<quarantine::Entity> {
+    quarantine::Entity::find()
         .filter(quarantine::Column::ResolvedAt.is_null())
         .filter(quarantine::Column::FoundKeyId.eq(Id(key)))
         .filter(is_for(QuarantineReason::WrittenAfterCompromise))
-        .count(db)
-        .await?)
 }
 
 fn is_for(reason: QuarantineReason) -> SimpleExpr {

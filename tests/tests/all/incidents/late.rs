@@ -3,7 +3,7 @@
 use rekey_domain::{AlertKind, ColumnName, Found, QuarantineReason, RotationKind, RotationState};
 use rekey_operations::{
     AlertView, QuarantineView, Retry, RotationView, alert_views, cancel_rotation, quarantine_views,
-    retry_quarantined, sweep_keyring,
+    resolve_quarantined, retry_quarantined, sweep_keyring,
 };
 use rekey_tests::support::{Deployment, Engine, operator, phi, until};
 use uuid::Uuid;
@@ -111,6 +111,17 @@ async fn what_is_stored_late_is_moved_and_what_comes_after_the_late_pass_is_left
     assert_eq!(reason, QuarantineReason::WrittenAfterCompromise);
     assert_eq!(told_late(&clinic).await.as_deref(), Some("1 value(s)"));
     clinic.assert_reads_back().await;
+    // Who is done with the last of them is told of none.
+    let ids = [quarantined(&clinic).await.id];
+    resolve_quarantined(
+        &clinic.services,
+        &ids,
+        "stored late by the portal",
+        &operator(),
+    )
+    .await
+    .unwrap();
+    assert_eq!(told_late(&clinic).await, None);
 }
 
 /// What nobody can attribute may stand under any key: no word of nothing left.

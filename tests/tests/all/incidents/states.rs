@@ -14,6 +14,7 @@ use rekey_operations::{
 };
 use rekey_store::{keyrings, rotations};
 use rekey_tests::support::{Deployment, Engine, operator, phi, short, until};
+use serde_json::json;
 use uuid::Uuid;
 
 /// Longer than a test waits: what ends in time has cut them.
@@ -231,7 +232,12 @@ async fn the_primary_key_is_replaced_whatever_its_keyring_is_in_the_middle_of() 
             let view = rotation_view(&clinic.services, before.id, &operator()).await;
             assert_eq!(view.unwrap().state, RotationState::Superseded, "{state:?}");
         }
-        ends_well(&clinic, &reported).await;
+        let view = ends_well(&clinic, &reported).await;
+        if state.is_none() {
+            let exposure = &view.certificate.unwrap()["exposure"];
+            let expected = json!({ "moved": clinic.values(), "left": 0 });
+            assert_eq!(exposure, &expected);
+        }
     }))
     .await;
 }

@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use rekey_broker::{RabbitMq, RabbitMqOptions, Transport, grants};
 use rekey_domain::Principal;
 use rekey_messages::{
-    KeyringChanged, MAX_EVENT_BYTES, Message, Queue, RotationDue, RotationRequested,
+    KeyCompromised, KeyringChanged, MAX_EVENT_BYTES, Message, Queue, RotationDue, RotationRequested,
 };
 use rekey_operations::{Admission, REQUESTS_HELD, Requester, Services, admit, publish};
 use rekey_testkit::rabbitmq::{Outside, TestBroker, publish as publish_over_amqp, publish_all};
@@ -71,6 +71,7 @@ fn options(broker: &TestBroker) -> RabbitMqOptions {
         consume: vec![
             (Queue::Rotator, 4),
             (Queue::Requests, REQUESTS_HELD),
+            (Queue::Reports, REQUESTS_HELD),
             (Queue::ReEncryptor, 3),
             (Queue::ReEncryptorUrgent, 3),
         ],
@@ -270,6 +271,81 @@ async fn a_flood_of_one_user_holds_up_no_other_and_is_written_down() {
     let refused = "SELECT count(*) FROM audit_entry WHERE action = 'request.refused'";
     let entries = clinic.count(refused).await;
     assert!((101..150).contains(&entries), "{entries} entries");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_report_stands_behind_no_request_even_of_its_own_sender_and_acts_once() {
+    let clinic = Deployment::of(40).await;
+    let broker = TestBroker::create().await;
+    let (user, url) = requester(&broker).await;
+    let exchange = format!("{}rekey.requests", broker.prefix());
+    let mut request = request("1");
+    request["data"] = json!({ "keyring": "nobody-has-it" });
+    let body = request.to_string();
+    let flood: Vec<_> = (0..FLOOD)
+        .map(|_| Outside {
+            exchange: &exchange,
+            key: RotationRequested::TYPE,
+            user_id: Some(&user),
+            body: body.as_bytes(),
+        })
+        .collect();
+    let process = clinic.process("one").await;
+    RabbitMq::declare(&options(&broker)).await.unwrap();
+    publish_all(&url, &flood).await.unwrap();
+    for (id, key) in [("2", "phi/1"), ("3", "deadbeef")] {
+        let report = json!({ "specversion": "1.0", "id": id, "source": "/siem", "type": KeyCompromised::TYPE,
+            "data": { "key": key, "reason": "seen in a paste" } });
+        let body = report.to_string();
+        let report = Outside {
+            exchange: &exchange,
+            key: KeyCompromised::TYPE,
+            user_id: Some(&user),
+            body: body.as_bytes(),
+        };
+        publish_over_amqp(&url, report).await.unwrap();
+    }
+    let (stranger, strangers) = requester(&broker).await;
+    ask(&strangers, &exchange, Some(&stranger), body.as_bytes()).await;
+    let may = vec![RotationRequested::TYPE, KeyCompromised::TYPE];
+    let workers = Workers::start(&process, &broker, vec![listed(&user, may)]).await;
+    let began = std::time::Instant::now();
+    until("the key is stopped", async || {
+        let stopped = "SELECT count(*) FROM key WHERE version = 1 AND state = 'COMPROMISED'";
+        (clinic.count(stopped).await == 1).then_some(())
+    })
+    .await;
+    assert!(began.elapsed() < SOON, "after {:?}", began.elapsed());
+    until(
+        "the flood, and the report behind it, are through",
+        async || {
+            let refused =
+                "SELECT count(DISTINCT subject) FROM audit_entry WHERE action = 'request.refused'";
+            (clinic.count(refused).await == 2).then_some(())
+        },
+    )
+    .await;
+    clinic.completes().await;
+    workers.stop().await;
+    let incidents = "SELECT count(*) FROM incident";
+    assert_eq!(clinic.count(incidents).await, 1);
+    let stopped = "SELECT count(*) FROM audit_entry WHERE action = 'key.compromised'";
+    assert_eq!(clinic.count(stopped).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_report_that_is_refused_is_written_down_once_for_both_queues() {
+    let clinic = Deployment::of(0).await;
+    let siem = [listed("siem-user", vec![KeyCompromised::TYPE])];
+    let report = json!({ "specversion": "1.0", "id": "3", "source": "/siem", "type": KeyCompromised::TYPE,
+        "data": { "key": "deadbeef", "reason": "seen in a paste" } });
+    for user in ["siem-user", "siem-user", "stranger", "stranger"] {
+        let body = report.to_string();
+        let admission = admit(&clinic.services, &siem, Some(user), body.as_bytes()).await;
+        assert!(matches!(admission, Ok(Admission::Refused(_))));
+    }
+    let refused = "SELECT count(*) FROM audit_entry WHERE action = 'request.refused'";
+    assert_eq!(clinic.count(refused).await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,6 +11,11 @@ use crate::{
     rotations::{Rotation, entities::rotation},
 };
 
+/// Whether people and systems outside publish what is in a queue of this name.
+pub(super) fn is_from_outside(queue: &str) -> bool {
+    queue.parse().is_ok_and(Queue::is_from_outside)
+}
+
 /// What a message is about, as it says itself.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct About {
@@ -21,7 +26,7 @@ pub(super) struct About {
 impl About {
     /// None for what is about no rotation, cannot be read, or comes from outside: that may say anything.
     pub(super) fn of(queue: &str, event: &str) -> Option<Self> {
-        if queue == Queue::Requests.to_string() {
+        if is_from_outside(queue) {
             return None;
         }
         let event = Event::parse(event.as_bytes()).ok()?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rekey_domain::RotationKind;
 use rekey_operations::certificates::{
     Signature,
-    content::{Certificate, IncidentFacts, KeyFacts},
+    content::{Certificate, ExposureFacts, IncidentFacts, KeyFacts},
 };
 
 use crate::output::{format_table, optional, printable, time};
@@ -60,6 +60,15 @@ fn head(certificate: &Certificate, signature: Signature) -> String {
         [
             "compromised".to_owned(),
             format!("{key}, as {reported_by} reported at {at}{since}: incident {id}"),
+        ]
+    }));
+    rows.extend(certificate.exposure.iter().map(|exposure| {
+        let ExposureFacts { moved, left } = exposure;
+        [
+            "exposed".to_owned(),
+            format!(
+                "{moved} values, as moved until nobody wrote under it; {left} left (counts of work)"
+            ),
         ]
     }));
     rows.extend(certificate.acts.iter().map(|act| {
