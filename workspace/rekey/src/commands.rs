@@ -111,7 +111,16 @@ impl Command {
             | Self::Compromise(_)
             | Self::Incidents(_)
             | Self::Alerts(_)
-            | Self::Columns(sources::columns::Command::Check(_)) => true,
+            | Self::Keys(_)
+            | Self::Census
+            | Self::Grants(_)
+            | Self::Audit(audit::Command::List { .. })
+            | Self::Columns(
+                sources::columns::Command::List | sources::columns::Command::Check(_),
+            )
+            | Self::Quarantine(quarantine::Command::List(_) | quarantine::Command::Show { .. })
+            | Self::DeadLetters(dead_letters::Command::List(_)) => true,
+            Self::Rotations(command) => command.only_looks(),
             Self::Rotate(args) => args.only_plans(),
             _ => false,
         }

@@ -60,6 +60,22 @@ impl Place {
         }
     }
 
+    /// What uses no key is shown all the same.
+    fn assert_shown(&self) {
+        for command in [
+            &["keys", "list"][..],
+            &["rotations", "list"],
+            &["quarantine", "list"],
+            &["dead-letters", "list"],
+            &["columns", "list"],
+            &["audit", "list"],
+            &["census"],
+        ] {
+            let shown = self.rekey(command);
+            assert_eq!(shown.code, 0, "{command:?}: {}", shown.stderr);
+        }
+    }
+
     fn assert_whole(&self) {
         let again = self.rekey(&["init"]);
         assert_eq!(again.code, 0, "{}", again.stderr);
@@ -110,6 +126,7 @@ async fn init_makes_no_master_key_where_the_store_has_keys_under_another() {
         fs::rename(&file, &kept).unwrap();
         place.assert_lost(&[&master_key, file.to_str().unwrap(), "restore"]);
         assert!(!file.exists(), "no other was made");
+        place.assert_shown();
         fs::rename(&kept, &file).unwrap();
         place.assert_whole();
     }

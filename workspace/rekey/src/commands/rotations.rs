@@ -71,6 +71,19 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Whether it shows something, and asks for nothing.
+    pub fn only_looks(&self) -> bool {
+        matches!(
+            self,
+            Self::List
+                | Self::Show { .. }
+                | Self::Certificate { .. }
+                | Self::VerifyCertificate(_)
+        )
+    }
+}
+
 /// Does it.
 pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
     match command {
