@@ -36,6 +36,7 @@ mod m0035_in_doubt;
 mod m0036_led_batches;
 mod m0037_incidents;
 mod m0038_written_after;
+mod m0039_notifications;
 mod table;
 
 /// Every migration, in order.
@@ -80,6 +81,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0036_led_batches::Migration),
             Box::new(m0037_incidents::Migration),
             Box::new(m0038_written_after::Migration),
+            Box::new(m0039_notifications::Migration),
         ]
     }
 }

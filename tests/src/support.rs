@@ -504,6 +504,7 @@ fn desired(source: &str, algorithm: Algorithm, policy: KeyringPolicy) -> Desired
     };
     let uuid = Bind::Columns(vec!["uuid".to_owned()]);
     Desired {
+        channels: Vec::new(),
         keyrings: vec![
             keyring("audit", Purpose::Audit, short()),
             keyring("phi", Purpose::Phi, policy),
@@ -553,6 +554,7 @@ impl Engine {
     pub fn scheduler(&mut self, services: &Services) {
         let deps = rekey_scheduler::Deps {
             services: services.clone(),
+            expiration_warning: Duration::from_secs(7 * 24 * 3_600),
         };
         self.tasks
             .spawn(rekey_scheduler::run(deps, self.shutdown.clone()));

@@ -13,7 +13,7 @@ use rekey_domain::Principal;
 use rekey_kms::LocalKms;
 use rekey_messages::Queue;
 use rekey_operations::{Change, OperationError, REQUESTS_HELD, Requester, Services, refuse_lost};
-use rekey_runtime::config::Config;
+use rekey_runtime::config::{ChannelConfig, Config, MonitoringConfig};
 use rekey_store::{Store, is_postgres, keys, sqlite_file};
 
 use crate::kms::{NoKms, connect_kms, create_kms, local_kms};
@@ -276,6 +276,16 @@ impl Places {
     pub fn vhost(&self) -> Option<String> {
         let url = self.config.broker.url.as_ref()?;
         RabbitMq::vhost(url.expose_url()).ok()
+    }
+
+    /// Where people are told.
+    pub fn channels(&self) -> Vec<ChannelConfig> {
+        self.config.channels.clone()
+    }
+
+    /// What people are warned of, and when.
+    pub fn monitoring(&self) -> MonitoringConfig {
+        self.config.monitoring.clone()
     }
 
     /// Who may publish requests to the broker.

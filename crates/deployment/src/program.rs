@@ -8,7 +8,7 @@ use rekey_domain::Worker;
 use rekey_messages::Queue;
 use rekey_operations::{OperationError, Requester, Services};
 use rekey_runtime::{
-    config::{Config, ConfigErrors},
+    config::{ChannelConfig, Config, ConfigErrors, MonitoringConfig},
     hardening, health, metrics, shutdown, telemetry,
 };
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -64,6 +64,10 @@ pub struct Process {
     pub transport: Arc<dyn Transport>,
     /// Who may publish requests to the broker.
     pub requesters: Vec<Requester>,
+    /// Where people are told.
+    pub channels: Vec<ChannelConfig>,
+    /// What people are warned of, and when.
+    pub monitoring: MonitoringConfig,
     /// Messages worked on at once.
     pub slots: u16,
     /// Ends it.
@@ -128,6 +132,8 @@ where
             services,
             transport,
             requesters: places.requesters(),
+            channels: places.channels(),
+            monitoring: places.monitoring(),
             slots,
             shutdown,
         };

@@ -2,4 +2,5 @@
 
 pub(crate) mod alert;
 pub(crate) mod compromise;
+pub(crate) mod expiring;
 pub(crate) mod incident;

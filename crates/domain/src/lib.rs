@@ -15,6 +15,7 @@ mod access;
 mod incidents;
 mod io_words;
 mod keys;
+mod notifications;
 mod rotations;
 mod sources;
 mod time;
@@ -27,6 +28,7 @@ pub use access::{
 pub use incidents::{
     alert::{AlertKind, Severity},
     compromise::{Response, respond, respond_again},
+    expiring::expiring,
     incident::{IncidentKind, IncidentState},
 };
 pub use io_words::io_words;
@@ -39,6 +41,13 @@ pub use keys::{
         FIRST_BLOCK, Forecast, HARD_LIMIT, LARGEST_BLOCK, PLAN_LIMIT, UsageBlock, UsageError,
         forecast, next_block_size, plan_fits, take_block,
     },
+};
+pub use notifications::{
+    again::{GIVEN_UP_AFTER, LONGEST_WAIT, attempt_again},
+    channel::{ChannelKind, ChannelName, ChannelPolicy, Topic},
+    delivery::{About, DeliveryState, Occurrence},
+    reach::{Reach, reach},
+    storm::{ALONE_A_MINUTE, LastMinute, Share, share},
 };
 pub use rotations::{
     batch::{BatchState, Part, PartId, Range, WRITE_WITHIN},

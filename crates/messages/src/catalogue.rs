@@ -3,9 +3,9 @@
 use schemars::{Schema, schema_for};
 
 use crate::{
-    BatchReady, CertificateWanted, Event, KeyCompromised, KeyCreated, KeyringChanged, Message,
-    Queue, RotationCompleted, RotationDue, RotationFailed, RotationRequested, Route, StandbyWanted,
-    StragglersWanted,
+    AlertRaised, BatchReady, CertificateWanted, Event, IncidentOpened, KeyCompromised, KeyCreated,
+    KeyringChanged, Message, Queue, RotationCompleted, RotationDue, RotationFailed,
+    RotationRequested, Route, StandbyWanted, StragglersWanted,
 };
 
 /// What there is to know of one message type.
@@ -55,6 +55,8 @@ pub const CATALOGUE: &[Entry] = &[
     Entry::of::<RotationCompleted>(),
     Entry::of::<RotationFailed>(),
     Entry::of::<CertificateWanted>(),
+    Entry::of::<IncidentOpened>(),
+    Entry::of::<AlertRaised>(),
 ];
 
 /// Where an event goes; `None` for a type we do not know.

@@ -7,6 +7,7 @@
 mod catalogue;
 mod certificates;
 mod event;
+mod incidents;
 mod keys;
 mod rotations;
 mod route;
@@ -14,6 +15,7 @@ mod route;
 pub use catalogue::{CATALOGUE, Entry, route_of};
 pub use certificates::CertificateWanted;
 pub use event::{Event, EventError, MAX_EVENT_BYTES};
+pub use incidents::{AlertRaised, IncidentOpened};
 pub use keys::{KeyCompromised, KeyCreated, KeyringChanged, StandbyWanted};
 pub use rotations::{
     BatchReady, RotationCompleted, RotationDue, RotationFailed, RotationRequested, StragglersWanted,

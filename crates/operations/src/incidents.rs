@@ -3,3 +3,4 @@
 pub(crate) mod compromise;
 pub(crate) mod handling;
 pub(crate) mod views;
+pub(crate) mod watch;

@@ -7,6 +7,7 @@ mod configuration;
 mod error;
 mod incidents;
 mod keys;
+pub mod notifications;
 mod quarantine;
 mod requests;
 mod rotations;
@@ -32,7 +33,10 @@ pub use incidents::{
         report_compromise, report_master_compromise,
     },
     handling::{acknowledge_alert, acknowledge_incident, resolve_incident},
-    views::{AlertView, IncidentView, ReportView, alert_views, incident_view, incident_views},
+    views::{
+        AlertView, IncidentView, ReportView, alert_view, alert_views, incident_view, incident_views,
+    },
+    watch::watch as watch_alerts,
 };
 pub use keys::{
     leases::StoreLeases,
@@ -78,5 +82,5 @@ pub use status::{Status, status};
 pub use work::{
     dead_letters::{dismiss_dead_letters, open_dead_letters, retry_dead_letters},
     heartbeat::beat,
-    workers::{WorkerView, worker_problems, worker_views},
+    workers::{WorkerView, worker_problems, worker_views, works},
 };

@@ -1,7 +1,9 @@
 //! One screen of how things stand, and what needs a person. Reads only.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use rekey_domain::{IncidentState, KeyName, PASSES_AT_ONCE, Principal, RotationState, Severity};
+use rekey_domain::{
+    AlertKind, IncidentState, KeyName, PASSES_AT_ONCE, Principal, RotationState, Severity,
+};
 use rekey_store::{certificates, dead_letters, keyrings, outbox, quarantine, rotations};
 use serde::Serialize;
 use uuid::Uuid;
@@ -129,13 +131,31 @@ fn untold(status: &Status) -> Vec<String> {
         })
     };
     let pressing = status.alerts.iter();
-    let pressing = pressing
-        .filter(|alert| alert.severity >= Severity::High && alert.acknowledged_by.is_none());
+    let pressing = pressing.filter(|alert| {
+        let presses = alert.severity >= Severity::High && alert.acknowledged_by.is_none();
+        presses && !is_said_below(alert.kind)
+    });
     let alerts = pressing.map(|alert| {
         let (says, id) = (&alert.says, alert.id);
         format!("{says}; seen it: rekey alerts acknowledge {id}")
     });
     incidents.filter_map(say).chain(alerts).collect()
+}
+
+/// What the other lines say in more words.
+fn is_said_below(kind: AlertKind) -> bool {
+    matches!(
+        kind,
+        AlertKind::NoPrimary
+            | AlertKind::RotationFailed
+            | AlertKind::RotationStalled
+            | AlertKind::QuarantineNotEmpty
+            | AlertKind::CertificateUnsigned
+            | AlertKind::DeadLetters
+            | AlertKind::WorkerSilent
+            | AlertKind::KmsAway
+            | AlertKind::SourceAway
+    )
 }
 
 fn needs(status: &Status) -> Vec<String> {

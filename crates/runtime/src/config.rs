@@ -4,6 +4,7 @@
 //! state: `rekey apply` writes it to the store, and workers take policy from the store only.
 
 mod broker;
+mod channel;
 mod contradictions;
 mod keyring;
 mod kms;
@@ -22,6 +23,7 @@ use std::{collections::HashMap, io::Read, ops::RangeInclusive, path::Path};
 use ::config::{Map, Value};
 
 pub use broker::BrokerConfig;
+pub use channel::{ChannelConfig, ReceiverConfig};
 pub use keyring::KeyringConfig;
 pub use kms::KmsConfig;
 pub use monitoring::MonitoringConfig;
@@ -51,6 +53,8 @@ pub struct Config {
     pub sources: Vec<SourceConfig>,
     /// Who may publish requests to the message broker.
     pub principals: Vec<PrincipalConfig>,
+    /// Where people are told.
+    pub channels: Vec<ChannelConfig>,
     /// What people are warned of, and when.
     pub monitoring: MonitoringConfig,
     /// Keys that are right and have no effect yet, each with its reason: to be said at start.
@@ -128,10 +132,12 @@ impl Config {
         let keyrings = read_each(root.sections("keyring"), keyring::read);
         let sources = read_each(root.sections("source"), source::read);
         let principals = read_each(root.sections("principal"), principal::read);
+        let channels = read_each(root.sections("channel"), channel::read);
         let monitoring = monitoring::read(root.section("monitoring"));
         root.end();
         contradictions::check(&keyrings, &sources, problems);
         principal::check(&principals, problems);
+        channel::check(&channels, problems);
         Self {
             store: StoreConfig { url, connections },
             broker,
@@ -142,6 +148,7 @@ impl Config {
                 .into_iter()
                 .map(|(_, principal)| principal)
                 .collect(),
+            channels: channels.into_iter().map(|(_, channel)| channel).collect(),
             monitoring,
             without_effect: Vec::new(),
         }

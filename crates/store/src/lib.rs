@@ -17,6 +17,7 @@ mod error;
 pub mod incidents;
 pub mod keys;
 mod messaging;
+mod notifications;
 pub mod rotations;
 mod sources;
 mod work;
@@ -34,6 +35,7 @@ pub use error::StoreError;
 pub use incidents::{alerts, emptied};
 pub use keys::keyrings;
 pub use messaging::{broadcasts, dead_letters, inbox, outbox, relay};
+pub use notifications::{channels, deliveries};
 pub use rotations::{
     batches, census, certificates, met, progress, prune, quarantine, speed, stragglers, sweeps,
 };

@@ -9,6 +9,7 @@ mod ids;
 mod incidents;
 mod input;
 mod keys;
+mod notify;
 mod quarantine;
 mod rotations;
 pub mod shell;
@@ -59,6 +60,9 @@ pub enum Command {
     /// Alerts: states that wait for somebody.
     #[command(subcommand)]
     Alerts(incidents::alerts::Command),
+    /// Channels by which people are told: which there are, and trying one out.
+    #[command(subcommand)]
+    Notify(notify::Command),
     /// Count the values of every protected column by key.
     Census,
     /// One screen of how things stand; exit code 3 if a person is needed.
@@ -95,6 +99,7 @@ impl Command {
             Self::Status
             | Self::Incidents(_)
             | Self::Alerts(_)
+            | Self::Notify(_)
             | Self::Rotations(_)
             | Self::Keys(_)
             | Self::Sources(_)
@@ -111,6 +116,7 @@ impl Command {
             | Self::Compromise(_)
             | Self::Incidents(_)
             | Self::Alerts(_)
+            | Self::Notify(_)
             | Self::Keys(_)
             | Self::Census
             | Self::Grants(_)
@@ -180,6 +186,7 @@ pub async fn run(command: Command, app: &App) -> anyhow::Result<Exit> {
         Command::Compromise(args) => incidents::compromise::run(&args, app).await,
         Command::Incidents(command) => incidents::run(&command, app).await,
         Command::Alerts(command) => incidents::alerts::run(&command, app).await,
+        Command::Notify(command) => notify::run(&command, app).await,
         Command::Rotations(command) => rotations::run(&command, app).await,
         Command::Keys(command) => keys::run(&command, app).await,
         Command::Master(command) => keys::master::run(&command, app).await,

@@ -39,8 +39,10 @@ impl Engine {
             transport.clone(),
             shutdown.clone(),
         ));
+        let monitoring = app.places.monitoring();
         let scheduler = rekey_scheduler::Deps {
             services: services.clone(),
+            expiration_warning: monitoring.expiration_warning,
         };
         tasks.spawn(rekey_scheduler::run(scheduler, shutdown.clone()));
         let rotator = rekey_rotator::Deps {
@@ -49,6 +51,12 @@ impl Engine {
             requesters: app.places.requesters(),
         };
         tasks.spawn(rekey_rotator::run(rotator, shutdown.clone()));
+        let notifier = rekey_incident_notifier::Deps {
+            services: services.clone(),
+            channels: app.places.channels(),
+            monitoring,
+        };
+        tasks.spawn(rekey_incident_notifier::run(notifier, shutdown.clone()));
         // A client of its own, as the encryptions it makes are counted apart.
         let services = services.acting_as(&Worker::ReEncryptor.principal());
         let (client, tended) = (services.client.clone(), transport.clone());

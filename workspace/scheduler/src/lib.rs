@@ -7,7 +7,7 @@ mod tick;
 use std::time::Duration;
 
 use rekey_domain::Worker;
-use rekey_operations::{Services, beat};
+use rekey_operations::{Services, beat, watch_alerts};
 use rekey_runtime::{crash, leased};
 use rekey_store::{StoreError, leases::Lease};
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,8 @@ use tokio_util::sync::CancellationToken;
 pub struct Deps {
     /// Store and time.
     pub services: Services,
+    /// How long before a key expires people are told.
+    pub expiration_warning: Duration,
 }
 
 const TICK: Duration = Duration::from_secs(1);
@@ -24,9 +26,13 @@ const LEASE: &str = "scheduler";
 
 /// Leads when nobody else does, and ticks until `shutdown`.
 pub async fn run(deps: Deps, shutdown: CancellationToken) {
-    let services = deps.services;
+    let Deps {
+        services,
+        expiration_warning,
+    } = deps;
     tokio::join!(
         tick_on(&services, &shutdown),
+        watch_alerts(&services, expiration_warning, &shutdown),
         beat(&services, Worker::Scheduler, None, &shutdown),
     );
 }

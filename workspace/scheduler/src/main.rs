@@ -18,6 +18,7 @@ async fn main() -> ExitCode {
 async fn work(process: Process) {
     let deps = rekey_scheduler::Deps {
         services: process.services,
+        expiration_warning: process.monitoring.expiration_warning,
     };
     rekey_scheduler::run(deps, process.shutdown).await;
 }

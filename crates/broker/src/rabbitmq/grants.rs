@@ -58,6 +58,7 @@ pub fn grants(prefix: &str) -> Result<Vec<Grant>, BrokerError> {
                 names.queue(Queue::ReEncryptorUrgent),
             ],
         ),
+        worker(&names, "incident-notifier", &[]),
         requester(&names),
     ])
 }

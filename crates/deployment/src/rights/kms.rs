@@ -24,7 +24,7 @@ pub(super) fn policy(who: Role, deployment: Option<Uuid>) -> Option<Value> {
         bound(sid, actions, named, purposes)
     };
     let statements = match who {
-        Role::Worker(Worker::Scheduler) => return None,
+        Role::Worker(Worker::Scheduler | Worker::IncidentNotifier) => return None,
         Role::Worker(Worker::Rotator) => vec![
             on("MakeDataKeys", &["kms:GenerateDataKey"], &Purpose::ALL),
             on("OpenDataKeys", &["kms:Decrypt"], &[Audit, Signing]),

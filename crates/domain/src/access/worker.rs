@@ -14,11 +14,18 @@ pub enum Worker {
     Rotator,
     /// Moves rows.
     ReEncryptor,
+    /// Tells people.
+    IncidentNotifier,
 }
 
 impl Worker {
     /// Every worker.
-    pub const ALL: [Self; 3] = [Self::Scheduler, Self::Rotator, Self::ReEncryptor];
+    pub const ALL: [Self; 4] = [
+        Self::Scheduler,
+        Self::Rotator,
+        Self::ReEncryptor,
+        Self::IncidentNotifier,
+    ];
 
     /// Its name, as in `rekey-rotator`.
     pub fn name(self) -> &'static str {
@@ -26,6 +33,7 @@ impl Worker {
             Self::Scheduler => "scheduler",
             Self::Rotator => "rotator",
             Self::ReEncryptor => "re-encryptor",
+            Self::IncidentNotifier => "incident-notifier",
         }
     }
 
@@ -36,7 +44,7 @@ impl Worker {
 
     /// Whether it needs the KMS and the sources.
     pub fn uses_keys(self) -> bool {
-        self != Self::Scheduler
+        matches!(self, Self::Rotator | Self::ReEncryptor)
     }
 }
 
@@ -53,10 +61,11 @@ pub enum Role {
 
 impl Role {
     /// Each of them.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::Worker(Worker::Scheduler),
         Self::Worker(Worker::Rotator),
         Self::Worker(Worker::ReEncryptor),
+        Self::Worker(Worker::IncidentNotifier),
         Self::Operator,
     ];
 

@@ -1,10 +1,24 @@
 //! An alert: a state that people are told of until it has passed.
 
 use serde::{Deserialize, Serialize};
-use strum::{Display, EnumString};
+use strum::{Display, EnumIter, EnumString, IntoEnumIterator};
 
 /// What state it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Display, EnumString)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    Display,
+    EnumString,
+    EnumIter,
+)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[strum(serialize_all = "SCREAMING_SNAKE_CASE", parse_err_ty = String, parse_err_fn = no_kind)]
 pub enum AlertKind {
@@ -18,6 +32,37 @@ pub enum AlertKind {
     BackupWaived,
     /// No value is left under a compromised key.
     KeyMayBeDestroyed,
+    /// A primary key expires, and no schedule rotates it before.
+    Expiring,
+    /// A primary key is near the number of encryptions that it may make.
+    UsageNearLimit,
+    /// A keyring has no primary key: nothing can be encrypted.
+    NoPrimary,
+    /// A keyring has no standby: a compromised key could not be replaced at once.
+    NoStandby,
+    /// A rotation failed.
+    RotationFailed,
+    /// A rotation waits for a person, or for what should have ended long ago.
+    RotationStalled,
+    /// Values could not be moved.
+    QuarantineNotEmpty,
+    /// Values were found under keys before the primary one though no rotation is under way, or under keys that nobody
+    /// knows.
+    Stragglers,
+    /// A certificate waits for its signature.
+    CertificateUnsigned,
+    /// Messages wait for a worker that does not come.
+    OutboxOld,
+    /// Messages were given up.
+    DeadLetters,
+    /// A worker gives no sign of life.
+    WorkerSilent,
+    /// The KMS does not answer.
+    KmsAway,
+    /// A source does not answer.
+    SourceAway,
+    /// A channel does not take what it is told.
+    ChannelDead,
 }
 
 fn no_kind(text: &str) -> String {
@@ -39,16 +84,43 @@ pub enum Severity {
     Critical,
 }
 
+impl Severity {
+    /// Each of them, the least first.
+    pub const ALL: [Self; 3] = [Self::Low, Self::High, Self::Critical];
+}
+
 fn no_severity(text: &str) -> String {
     format!("severity {text:?} is not one of ours")
 }
 
 impl AlertKind {
-    /// How soon a person is needed.
+    /// Each of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::iter()
+    }
+
+    /// How soon a person is needed, unless the fact says more.
     pub fn severity(self) -> Severity {
         match self {
-            Self::NeverActive | Self::WrittenAfterCompromise => Severity::Critical,
-            Self::UnknownKeyReported | Self::BackupWaived => Severity::High,
+            Self::NeverActive
+            | Self::WrittenAfterCompromise
+            | Self::NoPrimary
+            | Self::KmsAway
+            | Self::ChannelDead => Severity::Critical,
+            Self::UnknownKeyReported
+            | Self::BackupWaived
+            | Self::Expiring
+            | Self::UsageNearLimit
+            | Self::NoStandby
+            | Self::RotationFailed
+            | Self::RotationStalled
+            | Self::QuarantineNotEmpty
+            | Self::Stragglers
+            | Self::CertificateUnsigned
+            | Self::OutboxOld
+            | Self::DeadLetters
+            | Self::WorkerSilent
+            | Self::SourceAway => Severity::High,
             Self::KeyMayBeDestroyed => Severity::Low,
         }
     }

@@ -1,15 +1,33 @@
 //! An incident: a thing that happened, which a person takes up and resolves.
 
 use serde::{Deserialize, Serialize};
-use strum::{Display, EnumString};
+use strum::{Display, EnumIter, EnumString, IntoEnumIterator};
+
+use crate::Severity;
 
 /// What happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Display, EnumString)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Display, EnumString, EnumIter,
+)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[strum(serialize_all = "SCREAMING_SNAKE_CASE", parse_err_ty = String, parse_err_fn = no_kind)]
 pub enum IncidentKind {
     /// A key was reported compromised.
     Compromised,
+}
+
+impl IncidentKind {
+    /// Each of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::iter()
+    }
+
+    /// How soon a person is needed.
+    pub fn severity(self) -> Severity {
+        match self {
+            Self::Compromised => Severity::Critical,
+        }
+    }
 }
 
 fn no_kind(text: &str) -> String {

@@ -24,20 +24,47 @@ const EVERY: [(&str, &str); 7] = [
 /// Who works gives signs of life.
 const LIVES: [(&str, &str); 1] = [(
     "heartbeat",
-    "SELECT, INSERT, DELETE, UPDATE (seen_at, lacks)",
+    "SELECT, INSERT, DELETE, UPDATE (seen_at, lacks, misses)",
 )];
 
 /// What is known of keys without what the KMS opens.
 const KEY_FACTS: &str = "SELECT (key_id, keyring_id, version, state, algorithm, used, used_by_applications, created_at, activated_at, deactivated_at, expires_at, master_key, public_key, longest_lease, leases_end_at, reported_at, compromised_since, emptied_at, closed_at)";
 
-const SCHEDULER: [(&str, &str); 7] = [
+/// Who reads off the rows what people are told of.
+const WATCHES: [(&str, &str); 7] = [
     ("key", KEY_FACTS),
-    ("schedule", "SELECT, INSERT, UPDATE (fired_up_to)"),
+    ("heartbeat", "SELECT"),
     ("straggler_look", "SELECT"),
+    ("dead_letter", "SELECT"),
+    ("quarantine", "SELECT (id, column_id, resolved_at)"),
+    ("protected_column", "SELECT (id, keyring_id)"),
+    (
+        "alert",
+        "SELECT, INSERT, UPDATE (incident_id, figure, severity, raised_at, acknowledged_by, acknowledged_at, cleared_at)",
+    ),
+];
+
+/// Who tells them.
+const NOTIFIER: [(&str, &str); 3] = [
+    ("incident", "SELECT"),
+    (
+        "channel",
+        "SELECT, UPDATE (disabled_at, failure, failing_since)",
+    ),
+    (
+        "delivery",
+        "SELECT, INSERT, DELETE, UPDATE (state, due_at, attempts, first_attempt_at, last_attempt_at, settled_at, failure, digest_id)",
+    ),
+];
+
+const SCHEDULER: [(&str, &str); 7] = [
+    ("channel", "SELECT"),
+    ("schedule", "SELECT, INSERT, UPDATE (fired_up_to)"),
+    ("delivery", "SELECT"),
     ("rotation", "UPDATE (resend_at, certificate_due, totals)"),
     ("batch", "DELETE, UPDATE (resend_at)"),
     ("inbox", "SELECT, DELETE"),
-    ("dead_letter", "SELECT, UPDATE (dismissed_at)"),
+    ("dead_letter", "UPDATE (dismissed_at)"),
 ];
 
 /// Who handles messages and uses keys: each effect once, each use counted and audited.
@@ -61,7 +88,7 @@ const ROTATOR: [(&str, &str); 11] = [
     ),
     (
         "alert",
-        "SELECT, INSERT, UPDATE (incident_id, figure, raised_at, acknowledged_by, acknowledged_at, cleared_at)",
+        "SELECT, INSERT, UPDATE (incident_id, figure, severity, raised_at, acknowledged_by, acknowledged_at, cleared_at)",
     ),
     ("keyring", "UPDATE (primary_key_id)"),
     (
@@ -104,15 +131,20 @@ const RE_ENCRYPTOR: [(&str, &str); 8] = [
 ];
 
 /// The command line: it makes and applies, shows everything, and steers. Migrating is the owner's.
-const OPERATOR: [(&str, &str); 21] = [
+const OPERATOR: [(&str, &str); 23] = [
     (
         "incident",
         "SELECT, INSERT, UPDATE (rotation_id, acted_at, since, state, acknowledged_by, acknowledged_at, resolved_by, resolved_at)",
     ),
     (
         "alert",
-        "SELECT, INSERT, UPDATE (incident_id, figure, raised_at, acknowledged_by, acknowledged_at, cleared_at)",
+        "SELECT, INSERT, UPDATE (incident_id, figure, severity, raised_at, acknowledged_by, acknowledged_at, cleared_at)",
     ),
+    (
+        "channel",
+        "SELECT, INSERT, DELETE, UPDATE (kind, policy, disabled_at)",
+    ),
+    ("delivery", "SELECT, INSERT"),
     ("deployment", "INSERT"),
     ("heartbeat", "SELECT"),
     (
@@ -161,9 +193,10 @@ const IN_PLACE: [(&str, &str); 2] = [
 /// Tables, each with what is done there.
 fn of(who: Role) -> Vec<(&'static str, &'static str)> {
     let own: [&[(&str, &str)]; 5] = match who {
-        Role::Worker(Worker::Scheduler) => [&EVERY, &LIVES, &SCHEDULER, &[], &[]],
+        Role::Worker(Worker::Scheduler) => [&EVERY, &LIVES, &SCHEDULER, &WATCHES, &[]],
         Role::Worker(Worker::Rotator) => [&EVERY, &LIVES, &USES_KEYS, &ROTATOR, &IN_PLACE],
         Role::Worker(Worker::ReEncryptor) => [&EVERY, &LIVES, &USES_KEYS, &RE_ENCRYPTOR, &IN_PLACE],
+        Role::Worker(Worker::IncidentNotifier) => [&EVERY, &LIVES, &NOTIFIER, &WATCHES, &[]],
         Role::Operator => [&EVERY, &OPERATOR, &IN_PLACE, &[], &[]],
     };
     own.concat()
@@ -172,7 +205,7 @@ fn of(who: Role) -> Vec<(&'static str, &'static str)> {
 /// A right that only this role is granted: whoever has it is this role, or may do more.
 pub fn only_of(who: Role) -> Option<Right> {
     let (table, privilege, columns) = match who {
-        Role::Worker(Worker::Scheduler) => return None,
+        Role::Worker(Worker::Scheduler | Worker::IncidentNotifier) => return None,
         Role::Worker(Worker::Rotator) => ("census", "INSERT", Vec::new()),
         Role::Worker(Worker::ReEncryptor) => ("audit_detail", "UPDATE", vec!["details"]),
         Role::Operator => ("deployment", "INSERT", Vec::new()),

@@ -18,6 +18,7 @@ use crate::{
 mod algorithm;
 mod change;
 pub(crate) mod looked;
+mod notified;
 mod overlaps;
 mod renames;
 mod whereabouts;
@@ -159,6 +160,7 @@ async fn write(
             retired.extend(keys);
         }
     }
+    changes.extend(notified::write(unit, &desired.channels).await?);
     for Resolved {
         source,
         table,

@@ -1,7 +1,9 @@
 //! Desired state: what `rekey.toml` says, parsed and whole.
 
 use rekey_domain::{Algorithm, Bind, KeyringPolicy, Limits, OnUpdate, Purpose};
-use rekey_runtime::config::{ColumnConfig, Config, KeyringConfig, SourceConfig, TableConfig};
+use rekey_runtime::config::{
+    ChannelConfig, ColumnConfig, Config, KeyringConfig, SourceConfig, TableConfig,
+};
 
 /// The source that is the store itself.
 pub const STORE_SOURCE: &str = "rekey";
@@ -13,6 +15,8 @@ pub struct Desired {
     pub keyrings: Vec<KeyringConfig>,
     /// The sources.
     pub sources: Vec<SourceConfig>,
+    /// The channels by which people are told.
+    pub channels: Vec<ChannelConfig>,
 }
 
 impl From<&Config> for Desired {
@@ -20,6 +24,7 @@ impl From<&Config> for Desired {
         Self {
             keyrings: config.keyrings.clone(),
             sources: config.sources.clone(),
+            channels: config.channels.clone(),
         }
     }
 }

@@ -6,6 +6,7 @@ use rekey_domain::{
     Severity,
 };
 use rekey_store::{
+    StoreError,
     alerts::{self, Alert},
     audit,
     incidents::{self, Exposure, Incident},
@@ -88,6 +89,9 @@ pub struct AlertView {
     pub raised_at: DateTime<Utc>,
     /// Who has seen it.
     pub acknowledged_by: Option<Principal>,
+    /// When the state had passed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cleared_at: Option<DateTime<Utc>>,
 }
 
 /// Every incident, latest first.
@@ -194,21 +198,40 @@ pub async fn alert_views(
 
 pub(crate) async fn raised(services: &Services) -> Result<Vec<AlertView>, OperationError> {
     let raised = alerts::raised(services.store.db()).await?;
-    let mut views: Vec<_> = raised.into_iter().map(alert_view).collect();
+    let mut views: Vec<_> = raised.into_iter().map(shown).collect();
     views.sort_by_key(|view| std::cmp::Reverse(view.severity));
     Ok(views)
 }
 
-fn alert_view(alert: Alert) -> AlertView {
+/// One alert, raised or not.
+///
+/// # Errors
+/// [`OperationError::Store`] when there is none of this id.
+pub async fn alert_view(
+    services: &Services,
+    id: Uuid,
+    principal: &Principal,
+) -> Result<AlertView, OperationError> {
+    authorise(principal, Action::ReadIncidents)?;
+    let found = alerts::find(services.store.db(), id).await?;
+    let unknown = || StoreError::Unknown {
+        what: format!("alert {id}"),
+        known: Vec::new(),
+    };
+    Ok(shown(found.ok_or_else(unknown)?))
+}
+
+fn shown(alert: Alert) -> AlertView {
     AlertView {
         id: alert.id,
         kind: alert.kind,
-        severity: alert.kind.severity(),
+        severity: alert.severity,
         says: says(&alert),
         subject: alert.subject,
         incident: alert.incident_id,
         raised_at: alert.raised_at,
         acknowledged_by: alert.acknowledged.map(|(by, _)| by),
+        cleared_at: alert.cleared_at,
     }
 }
 
@@ -229,6 +252,48 @@ fn says(alert: &Alert) -> String {
         AlertKind::BackupWaived => {
             format!("{subject} became primary in an emergency without a proved backup")
         }
+        AlertKind::Expiring => match alert.severity {
+            Severity::Critical => {
+                format!("{subject} has expired and is primary still: rekey rotate its keyring")
+            }
+            _ => format!("{subject} expires soon, and no schedule rotates it before"),
+        },
+        AlertKind::UsageNearLimit => format!(
+            "{subject} has made {figure} % of the encryptions that a key may make: rekey rotate its keyring"
+        ),
+        AlertKind::NoPrimary => {
+            format!("keyring {subject} has no primary key: nothing can be encrypted")
+        }
+        AlertKind::NoStandby => format!(
+            "keyring {subject} has no standby: a compromised key could not be replaced at once; see that the rotators reach the KMS"
+        ),
+        AlertKind::RotationFailed => {
+            format!("rotation {subject} failed: rekey rotations show {subject}")
+        }
+        AlertKind::RotationStalled => format!(
+            "rotation {subject} waits for a person, or has waited for over an hour: rekey rotations show {subject}"
+        ),
+        AlertKind::QuarantineNotEmpty => {
+            format!("{figure} value(s) of keyring {subject} in quarantine: rekey quarantine list")
+        }
+        AlertKind::Stragglers => format!(
+            "{figure} value(s) of keyring {subject} were found under keys before the primary one, or there are values under keys that nobody knows: rekey status"
+        ),
+        AlertKind::CertificateUnsigned => format!(
+            "the certificate of rotation {subject} waits for its signature: see that the rotators reach the KMS"
+        ),
+        AlertKind::OutboxOld => {
+            "messages have waited for a worker for over five minutes: rekey status".to_owned()
+        }
+        AlertKind::DeadLetters => format!("{figure} dead letter(s): rekey dead-letters list"),
+        AlertKind::WorkerSilent => format!("no {subject} gives a sign of life"),
+        AlertKind::KmsAway => "the KMS does not answer: rekey status says why".to_owned(),
+        AlertKind::SourceAway => {
+            format!("source {subject} does not answer: rekey status says why")
+        }
+        AlertKind::ChannelDead => format!(
+            "channel {subject} does not take what it is told: rekey notify channels, then rekey notify test {subject}"
+        ),
         AlertKind::KeyMayBeDestroyed => format!(
             "no value stood under {subject}, which is compromised, when all its columns were counted by {}: it may be destroyed where rekey census still finds none",
             alert.raised_at.to_rfc3339_opts(SecondsFormat::Secs, true)

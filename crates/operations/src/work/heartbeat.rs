@@ -9,7 +9,7 @@ use rekey_runtime::{Asked, hostname};
 use rekey_sources::SourceError;
 use rekey_store::{
     StoreError, columns,
-    heartbeats::{self, Process},
+    heartbeats::{self, Lacks, Process},
 };
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -38,14 +38,14 @@ pub async fn beat(
         worker: worker.name(),
         place: format!("{}#{}", hostname(), std::process::id()),
     };
-    let lacks = Mutex::new(None);
+    let lacks = Mutex::new(Lacks::default());
     let changed = Notify::new();
     let looking = look(services, worker, transport, &lacks, &changed);
     let signs = async {
         loop {
             let changed = changed.notified();
             let lacks = lacks.lock().expect("no holder panics").clone();
-            if let Err(error) = sign(services, &beating, lacks.as_deref()).await {
+            if let Err(error) = sign(services, &beating, &lacks).await {
                 tracing::debug!(%error, "no sign of life");
             }
             let _ = tokio::time::timeout(EVERY, changed).await;
@@ -59,11 +59,7 @@ pub async fn beat(
     }
 }
 
-async fn sign(
-    services: &Services,
-    beating: &Process,
-    lacks: Option<&str>,
-) -> Result<(), StoreError> {
+async fn sign(services: &Services, beating: &Process, lacks: &Lacks) -> Result<(), StoreError> {
     let unit = services.store.begin_forgettable().await?;
     heartbeats::beat(&unit, beating, lacks).await?;
     unit.commit().await
@@ -80,27 +76,33 @@ async fn look(
     services: &Services,
     worker: Worker,
     transport: Option<&dyn Transport>,
-    lacks: &Mutex<Option<String>>,
+    lacks: &Mutex<Lacks>,
     changed: &Notify,
 ) {
     let kms = Asked::default();
     let mut soon = LOOKS_SOON;
     loop {
         let mut found = Vec::new();
-        found.extend(transport.and_then(|transport| transport.health().err()));
+        let broker = transport.and_then(|transport| transport.health().err());
+        found.extend(broker.map(|problem| ("broker".to_owned(), problem)));
         if worker.uses_keys() {
             let asked = services.clone();
             let asking = async move { asked.kms_problem().await };
-            found.extend(kms.or(KMS_EVERY, asking).await);
+            let problem = kms.or(KMS_EVERY, asking).await;
+            found.extend(problem.map(|problem| ("kms".to_owned(), problem)));
             found.extend(sources(services).await);
         }
-        let found = (!found.is_empty()).then(|| found.join("; "));
-        soon = if found.is_some() {
+        let (things, said): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+        let found = Lacks {
+            said: (!said.is_empty()).then(|| said.join("; ")),
+            things,
+        };
+        soon = if found.said.is_some() {
             soon.saturating_sub(1)
         } else {
             LOOKS_SOON
         };
-        let again = if found.is_some() && soon > 0 {
+        let again = if found.said.is_some() && soon > 0 {
             SOON
         } else {
             EVERY
@@ -114,8 +116,8 @@ async fn look(
     }
 }
 
-/// Why each source that does not answer cannot be reached. `/readyz` checks what we may do there.
-async fn sources(services: &Services) -> Vec<String> {
+/// Each source that does not answer, and why it cannot be reached. `/readyz` checks what we may do there.
+async fn sources(services: &Services) -> Vec<(String, String)> {
     let Ok(sources) = columns::sources(services.store.db()).await else {
         return Vec::new();
     };
@@ -129,7 +131,8 @@ async fn sources(services: &Services) -> Vec<String> {
             }
             .to_string(),
         };
-        Some(format!("source {}: {problem}", source.name))
+        let thing = format!("source/{}", source.name);
+        Some((thing, format!("source {}: {problem}", source.name)))
     });
     join_all(asked).await.into_iter().flatten().collect()
 }

@@ -58,6 +58,16 @@ fn view(beat: Heartbeat, now: i64) -> WorkerView {
     }
 }
 
+/// Whether a worker of this kind gave a sign of life lately.
+///
+/// # Errors
+/// [`OperationError::Store`].
+pub async fn works(services: &Services, worker: Worker) -> Result<bool, OperationError> {
+    let views = all(services).await?;
+    let mut of_kind = views.iter().filter(|view| view.worker == worker.name());
+    Ok(of_kind.any(|view| !view.silent))
+}
+
 /// What is wrong with the workers, a sentence each; empty: all work and lack nothing.
 ///
 /// # Errors

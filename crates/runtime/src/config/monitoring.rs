@@ -1,8 +1,8 @@
-//! `[monitoring]`: read and checked; what it asks for is built later.
+//! `[monitoring]`: what people are warned of, and when. Backups and their drills are built later.
 
 use std::time::Duration;
 
-use super::section::Section;
+use super::{SecretUrl, section::Section};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
@@ -15,6 +15,12 @@ pub struct MonitoringConfig {
     pub backup_every: Duration,
     /// How often a backup is proved; not built yet.
     pub drill_every: Duration,
+    /// What is asked for each minute while all is well.
+    pub heartbeat_url: Option<SecretUrl>,
+    /// Whether it may be on this machine or in a private network.
+    pub heartbeat_allow_private: bool,
+    /// What stands before the kind in the link to what helps.
+    pub runbooks: Option<String>,
 }
 
 impl Default for MonitoringConfig {
@@ -23,29 +29,48 @@ impl Default for MonitoringConfig {
             expiration_warning: 7 * 24 * HOUR,
             backup_every: 24 * HOUR,
             drill_every: 12 * HOUR,
+            heartbeat_url: None,
+            heartbeat_allow_private: false,
+            runbooks: None,
         }
     }
 }
 
 pub(super) fn read(mut section: Section<'_>) -> MonitoringConfig {
     let default = MonitoringConfig::default();
-    let mut every = |name, why| {
-        let found = section.duration(name, Duration::from_secs(1));
+    let second = Duration::from_secs(1);
+    let warning = section.duration("expiration_warning", second);
+    let mut later = |name| {
+        let found = section.duration(name, second);
         if found.is_some() {
-            section.ignore(name, why);
+            section.ignore(name, "has no effect yet: backups are not built");
         }
         found
     };
-    let warning = every(
-        "expiration_warning",
-        "has no effect yet: alerts are not built",
-    );
-    let backup = every("backup_every", "has no effect yet: backups are not built");
-    let drill = every("drill_every", "has no effect yet: backups are not built");
+    let backup = later("backup_every");
+    let drill = later("drill_every");
+    let heartbeat = section.text("heartbeat_url").map(SecretUrl::from);
+    let private = section.flag("heartbeat_allow_private");
+    let runbooks = section.text("runbooks");
+    if runbooks.as_ref().is_some_and(|url| !is_link(url)) {
+        section.wrong(
+            "runbooks",
+            "expected the beginning of a link, such as https://wiki.clinic.example/rekey#",
+        );
+    }
     section.end();
     MonitoringConfig {
         expiration_warning: warning.unwrap_or(default.expiration_warning),
         backup_every: backup.unwrap_or(default.backup_every),
         drill_every: drill.unwrap_or(default.drill_every),
+        heartbeat_url: heartbeat,
+        heartbeat_allow_private: private.unwrap_or(false),
+        runbooks,
     }
+}
+
+/// It stands in messages as it is.
+fn is_link(url: &str) -> bool {
+    let plain = |c: char| c.is_ascii_graphic() && !"<>\"`|\\".contains(c);
+    url.starts_with("https://") && url.len() <= 500 && url.chars().all(plain)
 }

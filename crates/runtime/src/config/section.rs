@@ -144,6 +144,35 @@ impl<'a> Section<'a> {
         number
     }
 
+    /// True or false.
+    pub(super) fn flag(&mut self, name: &'static str) -> Option<bool> {
+        match self.take(name)? {
+            ValueKind::Boolean(flag) => Some(flag),
+            // The environment has only text.
+            ValueKind::String(text) if text.parse::<bool>().is_ok() => text.parse().ok(),
+            found => {
+                let problem = format!("expected true or false, found {}", kind_of(&found));
+                self.wrong(name, problem);
+                None
+            }
+        }
+    }
+
+    /// A list of texts.
+    pub(super) fn texts(&mut self, name: &'static str) -> Option<Vec<String>> {
+        let is_text = |item: &Value| matches!(item.kind, ValueKind::String(_));
+        match self.take(name)? {
+            ValueKind::Array(items) if items.iter().all(is_text) => {
+                Some(items.iter().map(ToString::to_string).collect())
+            }
+            found => {
+                let problem = format!("expected a list of texts, found {}", kind_of(&found));
+                self.wrong(name, problem);
+                None
+            }
+        }
+    }
+
     /// A table; an empty one if it is not there.
     pub(super) fn section(&mut self, name: &'static str) -> Section<'a> {
         let values = match self.take(name) {

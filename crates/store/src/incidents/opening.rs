@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use rekey_domain::{IncidentKind, IncidentState, KeyId, Principal};
+use rekey_messages::IncidentOpened;
 use sea_orm::{ActiveModelTrait, ActiveValue::Set};
 use uuid::Uuid;
 
@@ -57,5 +58,11 @@ pub async fn open(
         resolved_by: Set(None),
         resolved_at: Set(None),
     };
-    Ok(row.insert(unit.db()).await?.into())
+    let opened: Incident = row.insert(unit.db()).await?.into();
+    let fact = IncidentOpened {
+        incident: opened.id,
+        kind: opened.kind.to_string(),
+    };
+    unit.send(&fact).await?;
+    Ok(opened)
 }

@@ -283,6 +283,24 @@ pub async fn count_open(db: &impl ConnectionTrait) -> Result<u64, StoreError> {
     Ok(open.count(db).await?)
 }
 
+/// How many values of each column are not resolved, by the column's id.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn open_by_column(db: &impl ConnectionTrait) -> Result<Vec<(Uuid, u64)>, StoreError> {
+    let counted: Vec<(Uuid, i64)> = quarantine::Entity::find()
+        .select_only()
+        .column(quarantine::Column::ColumnId)
+        .column_as(quarantine::Column::Id.count(), "values")
+        .filter(quarantine::Column::ResolvedAt.is_null())
+        .group_by(quarantine::Column::ColumnId)
+        .into_tuple()
+        .all(db)
+        .await?;
+    let of = |(column, values): (Uuid, i64)| (column, values.unsigned_abs());
+    Ok(counted.into_iter().map(of).collect())
+}
+
 /// One of them, resolved or not.
 ///
 /// # Errors

@@ -70,6 +70,20 @@ pub async fn all(db: &impl ConnectionTrait) -> Result<Vec<Protected>, StoreError
     joined(db, Condition::all()).await
 }
 
+/// Every protected column with its keyring, both by their ids: what whoever may read nothing else of them needs.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn keyrings(db: &impl ConnectionTrait) -> Result<Vec<(Uuid, Uuid)>, StoreError> {
+    Ok(protected_column::Entity::find()
+        .select_only()
+        .column(protected_column::Column::Id)
+        .column(protected_column::Column::KeyringId)
+        .into_tuple()
+        .all(db)
+        .await?)
+}
+
 /// The sources that have protected columns.
 ///
 /// # Errors

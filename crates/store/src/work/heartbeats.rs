@@ -25,12 +25,21 @@ pub struct Process {
     pub place: String,
 }
 
+/// What a worker needs and has not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lacks {
+    /// In words.
+    pub said: Option<String>,
+    /// Which things: `kms`, `source/clinic`.
+    pub things: Vec<String>,
+}
+
 /// Gives a sign of life, with what the worker lacks.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
-pub async fn beat(unit: &Unit, worker: &Process, lacks: Option<&str>) -> Result<(), StoreError> {
-    use heartbeat::Column::{Id, Lacks, SeenAt};
+pub async fn beat(unit: &Unit, worker: &Process, lacks: &Lacks) -> Result<(), StoreError> {
+    use heartbeat::Column::{Id, Misses, SeenAt};
     let now = unit.database_time_in(Duration::ZERO);
     let row = heartbeat::ActiveModel {
         id: Set(worker.id),
@@ -38,10 +47,11 @@ pub async fn beat(unit: &Unit, worker: &Process, lacks: Option<&str>) -> Result<
         place: Set(worker.place.clone()),
         started_at: Set(now),
         seen_at: Set(now),
-        lacks: Set(lacks.map(str::to_owned)),
+        lacks: Set(lacks.said.clone()),
+        misses: Set((!lacks.things.is_empty()).then(|| lacks.things.join(" "))),
     };
     let again = OnConflict::column(Id)
-        .update_columns([SeenAt, Lacks])
+        .update_columns([SeenAt, heartbeat::Column::Lacks, Misses])
         .to_owned();
     heartbeat::Entity::insert(row)
         .on_conflict(again)

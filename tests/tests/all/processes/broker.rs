@@ -37,6 +37,7 @@ impl Workers {
         tasks.spawn(listen(services.clone(), rabbit.clone(), shutdown.clone()));
         let scheduler = rekey_scheduler::Deps {
             services: services.clone(),
+            expiration_warning: Duration::from_secs(7 * 24 * 3_600),
         };
         tasks.spawn(rekey_scheduler::run(scheduler, shutdown.clone()));
         let rotator = rekey_rotator::Deps {

@@ -8,7 +8,7 @@ use std::{
 
 use rekey_domain::{KeyringPolicy, RotationReason};
 use rekey_messages::RotationRequested;
-use rekey_operations::verify_audit;
+use rekey_operations::{Services, verify_audit};
 use rekey_runtime::crash;
 use rekey_testkit::program;
 
@@ -17,7 +17,7 @@ use rekey_tests::{
     support::{Deployment, operator, phi, short, until},
 };
 
-const SIGABRT: i32 = 6;
+pub const SIGABRT: i32 = 6;
 /// Processes killed and restarted at once.
 const AT_ONCE: usize = 3;
 
@@ -82,7 +82,7 @@ pub async fn dies_at(point: &str, clinic: &Deployment) {
 async fn survives(point: &'static str) {
     println!("crash point {point}");
     let clinic = in_many_batches().await;
-    ask_for_a_ghost(&clinic).await;
+    ask_for_a_ghost(&clinic.services).await;
     clinic.rotate(&phi()).await;
     dies_at(point, &clinic).await;
 
@@ -106,8 +106,7 @@ async fn survives(point: &'static str) {
 }
 
 /// A request for a keyring that is not there, so that a handler fails.
-pub async fn ask_for_a_ghost(clinic: &Deployment) {
-    let services = &clinic.services;
+pub async fn ask_for_a_ghost(services: &Services) {
     let unit = services.store.begin().await.unwrap();
     let ghost = RotationRequested::of_all("ghost".parse().unwrap(), RotationReason::Request);
     unit.send(&ghost).await.unwrap();

@@ -196,6 +196,7 @@ fn desired<'a>(url: &str, names: impl Iterator<Item = &'a str>) -> Desired {
         tables,
     };
     Desired {
+        channels: Vec::new(),
         keyrings,
         sources: vec![source],
     }

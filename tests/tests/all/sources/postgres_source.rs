@@ -94,6 +94,7 @@ impl Clinic {
             policy,
         };
         Desired {
+            channels: Vec::new(),
             keyrings: vec![Desired::audit_keyring(), phi],
             sources: Vec::new(),
         }

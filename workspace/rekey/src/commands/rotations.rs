@@ -76,10 +76,7 @@ impl Command {
     pub fn only_looks(&self) -> bool {
         matches!(
             self,
-            Self::List
-                | Self::Show { .. }
-                | Self::Certificate { .. }
-                | Self::VerifyCertificate(_)
+            Self::List | Self::Show { .. } | Self::Certificate { .. } | Self::VerifyCertificate(_)
         )
     }
 }

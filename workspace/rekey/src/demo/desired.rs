@@ -45,5 +45,6 @@ pub fn desired(source_url: &SecretUrl, relation: &str) -> Desired {
     Desired {
         keyrings: vec![Desired::audit_keyring(), keyring],
         sources: vec![source],
+        channels: Vec::new(),
     }
 }

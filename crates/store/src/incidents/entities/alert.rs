@@ -1,6 +1,6 @@
 //! A state that people are told of until it has passed.
 
-use rekey_domain::{AlertKind, Principal};
+use rekey_domain::{AlertKind, Principal, Severity};
 use sea_orm::entity::prelude::*;
 
 use crate::database::stored::Text;
@@ -15,6 +15,7 @@ pub struct Model {
     pub subject: String,
     pub incident_id: Option<Uuid>,
     pub figure: i64,
+    pub severity: Option<Text<Severity>>,
     pub raised_at: DateTimeUtc,
     pub acknowledged_by: Option<Text<Principal>>,
     pub acknowledged_at: Option<DateTimeUtc>,

@@ -17,6 +17,7 @@ pub struct Model {
     pub started_at: i64,
     pub seen_at: i64,
     pub lacks: Option<String>,
+    pub misses: Option<String>,
 }
 
 /// No relations: queries name what they join.

@@ -157,6 +157,7 @@ impl Clinic {
             tables: self.tables.clone(),
         };
         Desired {
+            channels: Vec::new(),
             keyrings: vec![
                 Desired::audit_keyring(),
                 Desired::signing_keyring(),

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::{
     app::App,
-    exit::Exit,
+    exit::{Exit, UsageError},
     output::{self, Output},
 };
 
@@ -21,6 +21,7 @@ pub struct Args {
 /// Applies, or plans. Planning comes first in any case: it looks at every source, so that no keyring
 /// is made for a configuration that cannot be applied.
 pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
+    check_channels(app)?;
     let missing =
         rekey_operations::missing_keyrings(&app.services, &app.desired, &app.principal).await?;
     let mut changes: Vec<_> = missing.iter().map(created).collect();
@@ -37,6 +38,21 @@ pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
     }
     print(&changes, !args.plan, app.output)?;
     Ok(Exit::Done)
+}
+
+/// What is wrong with a channel's files is said now. They may also be where the notifier runs, and not here.
+fn check_channels(app: &App) -> anyhow::Result<()> {
+    for (index, channel) in app.desired.channels.iter().enumerate() {
+        let Err(problem) = rekey_incident_notifier::check(channel) else {
+            continue;
+        };
+        let said = format!("channel[{index}].{problem}");
+        if !problem.is_missing {
+            return Err(UsageError(said).into());
+        }
+        output::note(&format!("{said}; it has to be where the notifier runs"));
+    }
+    Ok(())
 }
 
 fn created(keyring: &KeyringName) -> Change {

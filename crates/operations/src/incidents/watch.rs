@@ -1,0 +1,368 @@
+//! States that people are told of, read off the store's rows: an alert is raised while the rows say so, and clears by
+//! itself. Whoever looks holds the lease `alerts`: the scheduler, or a notifier where no scheduler works.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use rekey_domain::{
+    AlertKind, HARD_LIMIT, KeyState, PASSES_AT_ONCE, RotationState, Schedule, Severity, Worker,
+    expiring,
+};
+use rekey_store::{
+    ConnectionTrait, StoreError, alerts, batches, certificates, channels, columns, dead_letters,
+    deliveries, gauges, heartbeats,
+    keyrings::{self, Keyring},
+    keys, leases, quarantine,
+    rotations::{self, Rotation},
+    stragglers,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Services, work::workers};
+
+const LEASE: &str = "alerts";
+/// Between two looks, and before another process may look.
+const EVERY: Duration = Duration::from_secs(2);
+const MINUTE: Duration = Duration::from_secs(60);
+/// What is signed, taken or counted by itself is so by then.
+const SIGNED_WITHIN: TimeDelta = TimeDelta::minutes(5);
+const TAKEN_WITHIN: f64 = 300.0;
+const COUNTED_WITHIN: TimeDelta = TimeDelta::hours(1);
+/// A channel that takes nothing for so long is dead.
+const DEAD_AFTER: TimeDelta = TimeDelta::minutes(5);
+/// Of [`HARD_LIMIT`], in hundredths.
+const NEAR_LIMIT: u64 = 90;
+
+/// The kinds that are read off rows. The others are raised and cleared in the unit of what happened.
+const KINDS: [AlertKind; 15] = [
+    AlertKind::Expiring,
+    AlertKind::UsageNearLimit,
+    AlertKind::NoPrimary,
+    AlertKind::NoStandby,
+    AlertKind::RotationFailed,
+    AlertKind::RotationStalled,
+    AlertKind::QuarantineNotEmpty,
+    AlertKind::Stragglers,
+    AlertKind::CertificateUnsigned,
+    AlertKind::OutboxOld,
+    AlertKind::DeadLetters,
+    AlertKind::WorkerSilent,
+    AlertKind::KmsAway,
+    AlertKind::SourceAway,
+    AlertKind::ChannelDead,
+];
+
+/// A state that stands now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Standing {
+    kind: AlertKind,
+    severity: Severity,
+    subject: String,
+    figure: u64,
+    /// It is told once it has stood for so long.
+    settles: Duration,
+}
+
+impl Standing {
+    fn new(kind: AlertKind, subject: impl ToString) -> Self {
+        Self {
+            kind,
+            severity: kind.severity(),
+            subject: subject.to_string(),
+            figure: 0,
+            settles: Duration::ZERO,
+        }
+    }
+
+    fn counting(self, figure: u64) -> Self {
+        Self { figure, ..self }
+    }
+
+    fn after(self, settles: Duration) -> Self {
+        Self { settles, ..self }
+    }
+
+    fn as_severe_as(self, severity: Severity) -> Self {
+        Self { severity, ..self }
+    }
+}
+
+/// Looks until `shutdown`, whenever nobody else does. Keys that expire within `warning` are told.
+pub async fn watch(services: &Services, warning: Duration, shutdown: &CancellationToken) {
+    let watching = async {
+        loop {
+            let name = (&services.store, services.holder.as_str());
+            let watched = rekey_runtime::leased::run(name, LEASE, |lease| async move {
+                let mut watch = Watch::default();
+                loop {
+                    watch.look(services, warning, &lease).await?;
+                    tokio::time::sleep(EVERY).await;
+                }
+            });
+            let watched: Result<Option<()>, StoreError> = watched.await;
+            if let Err(error) = watched {
+                tracing::debug!(%error, "alerts are looked for later");
+            }
+            tokio::time::sleep(EVERY).await;
+        }
+    };
+    shutdown.run_until_cancelled(watching).await;
+}
+
+/// Who looks again and again.
+#[derive(Default)]
+struct Watch {
+    /// Since when each state stands.
+    since: HashMap<(AlertKind, String), Instant>,
+}
+
+impl Watch {
+    async fn look(
+        &mut self,
+        services: &Services,
+        warning: Duration,
+        lease: &leases::Lease,
+    ) -> Result<(), StoreError> {
+        let standing = self.settled(standing(services, warning).await?);
+        let raised = alerts::raised(services.store.db()).await?;
+        let raised: Vec<_> = raised
+            .into_iter()
+            .filter(|alert| KINDS.contains(&alert.kind))
+            .collect();
+        let is_known = |one: &&Standing| {
+            raised.iter().any(|alert| {
+                let same = (alert.kind, &alert.subject) == (one.kind, &one.subject);
+                same && (alert.severity, alert.figure) == (one.severity, one.figure)
+            })
+        };
+        let stands = |alert: &&alerts::Alert| {
+            let same = |one: &Standing| (alert.kind, &alert.subject) == (one.kind, &one.subject);
+            standing.iter().any(same)
+        };
+        let news: Vec<_> = standing.iter().filter(|one| !is_known(one)).collect();
+        let over: Vec<_> = raised.iter().filter(|alert| !stands(alert)).collect();
+        if news.is_empty() && over.is_empty() {
+            return Ok(());
+        }
+        let unit = services.store.begin().await?;
+        leases::hold(&unit, lease, leases::JOB_LEASE).await?;
+        for one in news {
+            let what = (one.kind, one.severity);
+            alerts::raise_as(&unit, what, &one.subject, None, one.figure).await?;
+        }
+        for alert in over {
+            alerts::clear(&unit, alert.kind, &alert.subject).await?;
+        }
+        unit.commit().await
+    }
+
+    /// Those that have stood long enough.
+    fn settled(&mut self, standing: Vec<Standing>) -> Vec<Standing> {
+        let now = Instant::now();
+        let name = |one: &Standing| (one.kind, one.subject.clone());
+        let names: Vec<_> = standing.iter().map(name).collect();
+        self.since.retain(|name, _| names.contains(name));
+        let mut settled = standing;
+        settled.retain(|one| {
+            let since = *self.since.entry(name(one)).or_insert(now);
+            now.duration_since(since) >= one.settles
+        });
+        settled
+    }
+}
+
+async fn standing(services: &Services, warning: Duration) -> Result<Vec<Standing>, StoreError> {
+    let db = services.store.db();
+    let now = services.store.now().await?;
+    let keyrings = keyrings::all(db).await?;
+    let mut standing = Vec::new();
+    for keyring in &keyrings {
+        standing.extend(of_keyring(db, keyring, warning, now).await?);
+    }
+    for rotation in rotations::not_over(db).await? {
+        standing.extend(of_rotation(db, &rotation, now).await?);
+    }
+    standing.extend(of_values(db, &keyrings).await?);
+    standing.extend(of_messages(db, now).await?);
+    standing.extend(of_workers(services).await?);
+    standing.extend(of_channels(db, now).await?);
+    Ok(standing)
+}
+
+async fn of_keyring(
+    db: &impl ConnectionTrait,
+    keyring: &Keyring,
+    warning: Duration,
+    now: DateTime<Utc>,
+) -> Result<Vec<Standing>, StoreError> {
+    let keys = keys::of_keyring(db, keyring.id).await?;
+    let Some(primary) = keys.iter().find(|key| key.state == KeyState::Active) else {
+        let none = Standing::new(AlertKind::NoPrimary, &keyring.name);
+        return Ok(vec![none.after(MINUTE)]);
+    };
+    let mut standing = Vec::new();
+    if keys.iter().all(|key| key.state != KeyState::Pending) {
+        let none = Standing::new(AlertKind::NoStandby, &keyring.name);
+        standing.push(none.after(5 * MINUTE));
+    }
+    let name = primary.name(keyring);
+    let line = keyring.policy.rotate.as_ref();
+    let schedule = line.and_then(|line| Schedule::parse(line, &keyring.policy.time_zone).ok());
+    let next = schedule.and_then(|schedule| schedule.next_after(now));
+    if let Some(severity) = expiring(primary.expires_at, warning, next, now) {
+        let expires = Standing::new(AlertKind::Expiring, &name);
+        standing.push(expires.as_severe_as(severity));
+    }
+    let hundredths = primary.used.saturating_mul(100) / HARD_LIMIT;
+    if hundredths >= NEAR_LIMIT {
+        let near = Standing::new(AlertKind::UsageNearLimit, &name);
+        standing.push(near.counting(hundredths));
+    }
+    Ok(standing)
+}
+
+async fn of_rotation(
+    db: &impl ConnectionTrait,
+    rotation: &Rotation,
+    now: DateTime<Utc>,
+) -> Result<Option<Standing>, StoreError> {
+    if rotation.state == RotationState::Failed {
+        let failed = Standing::new(AlertKind::RotationFailed, rotation.id);
+        return Ok(Some(match rotation.is_emergency() {
+            true => failed.as_severe_as(Severity::Critical),
+            false => failed,
+        }));
+    }
+    let of_batches = batches::waiting_since(db, rotation).await?;
+    let since = rotation.waiting_since.into_iter().chain(of_batches).min();
+    let since = since.and_then(DateTime::from_timestamp_millis);
+    let waits = since.is_some_and(|since| since < now - COUNTED_WITHIN);
+    let holds_itself = rotation.paused && !rotation.is_paused_by_a_person();
+    let stalled = waits || holds_itself || rotation.passes() > PASSES_AT_ONCE;
+    Ok(stalled.then(|| Standing::new(AlertKind::RotationStalled, rotation.id)))
+}
+
+async fn of_values(
+    db: &impl ConnectionTrait,
+    keyrings: &[Keyring],
+) -> Result<Vec<Standing>, StoreError> {
+    let mut standing = Vec::new();
+    let by_column = quarantine::open_by_column(db).await?;
+    let columns = if by_column.is_empty() {
+        Vec::new()
+    } else {
+        columns::keyrings(db).await?
+    };
+    for keyring in keyrings {
+        let is_ours = |id| columns.contains(&(id, keyring.id));
+        let ours = by_column.iter().filter(|(column, _)| is_ours(*column));
+        let values: u64 = ours.map(|(_, values)| values).sum();
+        if values > 0 {
+            let left = Standing::new(AlertKind::QuarantineNotEmpty, &keyring.name);
+            standing.push(left.counting(values));
+        }
+    }
+    for look in stragglers::all(db).await? {
+        let Some(keyring) = keyrings.iter().find(|one| one.id == look.keyring_id) else {
+            continue;
+        };
+        let latest = rotations::latest(db, keyring.id).await?;
+        let moved_since = latest.is_some_and(|latest| {
+            latest.state.is_live() || latest.ended_at.is_some_and(|ended| ended > look.looked_at)
+        });
+        let found = look.stragglers.unsigned_abs();
+        if !moved_since && (found > 0 || look.unknown_keys.is_some()) {
+            let left = Standing::new(AlertKind::Stragglers, &keyring.name);
+            standing.push(left.counting(found).after(MINUTE));
+        }
+    }
+    Ok(standing)
+}
+
+async fn of_messages(
+    db: &impl ConnectionTrait,
+    now: DateTime<Utc>,
+) -> Result<Vec<Standing>, StoreError> {
+    let mut standing = Vec::new();
+    for rotation in certificates::unsigned(db).await? {
+        if rotation
+            .ended_at
+            .is_some_and(|ended| ended < now - SIGNED_WITHIN)
+        {
+            standing.push(Standing::new(AlertKind::CertificateUnsigned, rotation.id));
+        }
+    }
+    let gauges = gauges::read(db).await?;
+    if gauges.outbox_age > TAKEN_WITHIN {
+        standing.push(Standing::new(AlertKind::OutboxOld, "outbox"));
+    }
+    let dead = dead_letters::count_open(db).await?;
+    if dead > 0 {
+        let letters = Standing::new(AlertKind::DeadLetters, "dead letters");
+        standing.push(letters.counting(dead));
+    }
+    Ok(standing)
+}
+
+async fn of_workers(services: &Services) -> Result<Vec<Standing>, StoreError> {
+    let db = services.store.db();
+    let views = workers::all(services).await?;
+    let works = |worker: Worker| {
+        let mut of_kind = views.iter().filter(|view| view.worker == worker.name());
+        of_kind.any(|view| !view.silent)
+    };
+    let tells = !channels::all(db).await?.is_empty();
+    let needed = Worker::ALL.into_iter();
+    let needed = needed.filter(|worker| *worker != Worker::IncidentNotifier || tells);
+    let silent = needed.filter(|worker| !works(*worker));
+    let mut standing: Vec<_> = silent
+        .map(|worker| Standing::new(AlertKind::WorkerSilent, worker.name()).after(MINUTE))
+        .collect();
+    let (beats, _) = heartbeats::all(db).await?;
+    let places: Vec<_> = views.iter().filter(|view| !view.silent).collect();
+    let beating = beats.into_iter().filter(|beat| {
+        let is_it =
+            |view: &&workers::WorkerView| view.place == beat.place && view.worker == beat.worker;
+        places.iter().copied().any(|view| is_it(&view))
+    });
+    let misses: Vec<_> = beating.filter_map(|beat| beat.misses).collect();
+    let mut things: Vec<_> = misses.iter().flat_map(|one| one.split(' ')).collect();
+    things.sort_unstable();
+    things.dedup();
+    let half = MINUTE / 2;
+    standing.extend(
+        things
+            .into_iter()
+            .filter_map(|thing| match thing.split_once('/') {
+                Some(("source", name)) => {
+                    Some(Standing::new(AlertKind::SourceAway, name).after(half))
+                }
+                None if thing == "kms" => {
+                    Some(Standing::new(AlertKind::KmsAway, "kms").after(half))
+                }
+                _ => None,
+            }),
+    );
+    Ok(standing)
+}
+
+async fn of_channels(
+    db: &impl ConnectionTrait,
+    now: DateTime<Utc>,
+) -> Result<Vec<Standing>, StoreError> {
+    let mut standing = Vec::new();
+    for channel in channels::all(db).await? {
+        let Some(since) = channel.failing_since else {
+            continue;
+        };
+        let long = since < now - DEAD_AFTER;
+        let given_up = deliveries::given_up_since(db, &channel.name, since).await?;
+        if long || given_up || channel.disabled_at.is_some() {
+            standing.push(Standing::new(AlertKind::ChannelDead, &channel.name));
+        }
+    }
+    Ok(standing)
+}

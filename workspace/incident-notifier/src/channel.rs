@@ -1,0 +1,196 @@
+//! One channel, which one process at a time serves: it plans what is to be told, sends it, and notes what became of it.
+
+use std::{collections::HashSet, time::Duration};
+
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use rekey_domain::attempt_again;
+use rekey_operations::{Services, notifications::notice};
+use rekey_runtime::{
+    config::{ChannelConfig, MonitoringConfig},
+    leased,
+};
+use rekey_store::{
+    Store, StoreError,
+    channels::{self, Channel},
+    deliveries::{self, Delivery},
+    leases::Lease,
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    plan,
+    receiver::{Failure, Letter, Receiver},
+};
+
+/// Between two looks at what is due.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// So much is on its way at once: what hangs holds up only as much.
+const ON_ITS_WAY: usize = 16;
+
+/// Serves the channel until `shutdown`, whenever no other process does.
+pub async fn tell(
+    services: &Services,
+    config: &ChannelConfig,
+    monitoring: &MonitoringConfig,
+    shutdown: &CancellationToken,
+) {
+    let name = format!("notifier/{}", config.name);
+    let telling = async {
+        let mut said = String::new();
+        loop {
+            let desk = Desk {
+                services,
+                config,
+                monitoring,
+            };
+            let store = (&services.store, services.holder.as_str());
+            let told = leased::run(
+                store,
+                &name,
+                |lease| async move { desk.serve(&lease).await },
+            );
+            let told: Result<Option<()>, StoreError> = told.await;
+            if let Err(error) = told
+                && said != error.to_string()
+            {
+                said = error.to_string();
+                tracing::warn!(channel = %config.name, %error, "nothing is told here for now");
+            }
+            tokio::time::sleep(2 * LOOK_EVERY).await;
+        }
+    };
+    shutdown.run_until_cancelled(telling).await;
+}
+
+/// Where the deliveries of one channel are made.
+struct Desk<'a> {
+    services: &'a Services,
+    config: &'a ChannelConfig,
+    monitoring: &'a MonitoringConfig,
+}
+
+/// What became of an attempt.
+type Attempted = (Delivery, Result<(), Failure>);
+
+impl Desk<'_> {
+    /// Ends where the store knows no such channel, or another under its name.
+    async fn serve(&self, lease: &Lease) -> Result<leased::Ended<()>, StoreError> {
+        let mut on_its_way: FuturesUnordered<BoxFuture<'_, Attempted>> = FuturesUnordered::new();
+        let mut ids = HashSet::new();
+        while let Some(channel) = self.stored().await? {
+            self.plan(&channel, lease).await?;
+            for delivery in self.due(&channel, lease, &ids).await? {
+                ids.insert(delivery.id);
+                on_its_way.push(self.attempt(delivery).boxed());
+            }
+            let mut changes = self.services.store.changes();
+            changes.mark_unchanged();
+            tokio::select! {
+                Some((delivery, outcome)) = on_its_way.next() => {
+                    self.note(lease, &delivery, outcome).await?;
+                    ids.remove(&delivery.id);
+                }
+                _ = tokio::time::timeout(LOOK_EVERY, changes.changed()) => {}
+            }
+        }
+        Ok(leased::Ended::Held(()))
+    }
+
+    /// The channel as `rekey apply` wrote it; none where it is another than this process knows.
+    async fn stored(&self) -> Result<Option<Channel>, StoreError> {
+        let found = channels::find(self.store().db(), &self.config.name).await?;
+        Ok(found.filter(|found| found.kind == self.config.receiver.kind()))
+    }
+
+    async fn plan(&self, channel: &Channel, lease: &Lease) -> Result<(), StoreError> {
+        if channel.disabled_at.is_some() {
+            return Ok(());
+        }
+        plan::all(self.store(), channel, lease).await
+    }
+
+    /// What is sent now. That it is on its way is noted first.
+    async fn due(
+        &self,
+        channel: &Channel,
+        lease: &Lease,
+        on_its_way: &HashSet<Uuid>,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        let room = ON_ITS_WAY.saturating_sub(on_its_way.len());
+        if room == 0 {
+            return Ok(Vec::new());
+        }
+        let mut due = plan::due(self.store(), channel, lease, 2 * ON_ITS_WAY as u64).await?;
+        due.retain(|delivery| !on_its_way.contains(&delivery.id));
+        due.truncate(room);
+        if due.is_empty() {
+            return Ok(due);
+        }
+        let unit = plan::leading(self.store(), lease).await?;
+        let ids: Vec<_> = due.iter().map(|delivery| delivery.id).collect();
+        deliveries::begin_attempts(&unit, &ids).await?;
+        unit.commit().await?;
+        Ok(due)
+    }
+
+    async fn attempt(&self, delivery: Delivery) -> Attempted {
+        let outcome = self.send(&delivery).await;
+        (delivery, outcome)
+    }
+
+    async fn send(&self, delivery: &Delivery) -> Result<(), Failure> {
+        let of_store = |error: StoreError| Failure::later(error.to_string());
+        let runbooks = self.monitoring.runbooks.as_deref();
+        let notice = notice::of(self.store().db(), delivery, runbooks).await;
+        let Some(notice) = notice.map_err(of_store)? else {
+            return Ok(());
+        };
+        let now = self.services.store.now().await.map_err(of_store)?;
+        // Read anew for each attempt, so that a secret is replaced without a restart.
+        let receiver = Receiver::open(&self.config.receiver)
+            .map_err(|problem| Failure::later(problem.to_string()))?;
+        let letter = Letter {
+            id: delivery.id,
+            channel: &self.config.name,
+            notice: &notice,
+            now,
+        };
+        receiver.send(&letter).await
+    }
+
+    async fn note(
+        &self,
+        lease: &Lease,
+        delivery: &Delivery,
+        outcome: Result<(), Failure>,
+    ) -> Result<(), StoreError> {
+        let (name, id) = (&self.config.name, delivery.id);
+        let unit = plan::leading(self.store(), lease).await?;
+        match outcome {
+            Ok(()) => {
+                deliveries::note_sent(&unit, id).await?;
+                channels::note_success(&unit, name).await?;
+            }
+            Err(failure) => {
+                let now = unit.database_time_in(Duration::ZERO);
+                let first = delivery.first_attempt_at.unwrap_or(now);
+                let age = Duration::from_millis((now - first).max(0).unsigned_abs());
+                let attempts = delivery.attempts + 1;
+                let wait = match failure.may_pass {
+                    true => attempt_again(attempts, age, failure.asked, rand::random()),
+                    false => None,
+                };
+                let Failure { why, gone, .. } = &failure;
+                tracing::warn!(channel = %name, delivery = %id, attempts, why, "not taken");
+                deliveries::note_failure(&unit, id, why, wait).await?;
+                channels::note_failure(&unit, name, why, *gone).await?;
+            }
+        }
+        unit.commit().await
+    }
+
+    fn store(&self) -> &Store {
+        &self.services.store
+    }
+}

@@ -1,0 +1,135 @@
+//! What a channel is to be told: what began and it was not told of, what ended that it was told of, one digest of what
+//! is too much.
+
+use rekey_domain::{About, ChannelKind, DeliveryState, Occurrence, Severity, Share, share};
+use rekey_store::{
+    Store, StoreError, Unit,
+    channels::Channel,
+    deliveries::{self, Delivery, NewDelivery},
+    leases::{self, JOB_LEASE, Lease},
+};
+
+/// One unit plans so many; the next goes on.
+const AT_ONCE: u64 = 500;
+
+/// Plans deliveries until there are none to plan.
+pub async fn all(store: &Store, channel: &Channel, lease: &Lease) -> Result<(), StoreError> {
+    while begun(store, channel, lease).await? + ended(store, channel, lease).await? > 0 {}
+    digests_end(store, channel, lease).await
+}
+
+async fn begun(store: &Store, channel: &Channel, lease: &Lease) -> Result<usize, StoreError> {
+    let told = (&channel.name, &channel.policy);
+    let incidents = deliveries::untold_incidents(store.db(), told, AT_ONCE).await?;
+    let alerts = deliveries::untold_alerts(store.db(), told, AT_ONCE).await?;
+    let of_incidents = incidents.iter().map(|incident| NewDelivery {
+        about: About::Incident,
+        subject: incident.id,
+        event: Occurrence::Began,
+        occasion: incident.opened_at,
+        presses: true,
+    });
+    let of_alerts = alerts.iter().map(|alert| NewDelivery {
+        about: About::Alert,
+        subject: alert.id,
+        event: Occurrence::Began,
+        occasion: alert.raised_at,
+        presses: alert.severity == Severity::Critical,
+    });
+    let new: Vec<_> = of_incidents.chain(of_alerts).collect();
+    if new.is_empty() {
+        return Ok(0);
+    }
+    let (planned, unit) = (new.len(), leading(store, lease).await?);
+    for one in new {
+        deliveries::plan(&unit, &channel.name, one).await?;
+    }
+    unit.commit().await?;
+    Ok(planned)
+}
+
+/// What ended before anybody was told is told to nobody. What may have arrived is told to have ended.
+async fn ended(store: &Store, channel: &Channel, lease: &Lease) -> Result<usize, StoreError> {
+    let mut ended = deliveries::ended(store.db(), &channel.name, AT_ONCE).await?;
+    // Only PagerDuty has something left to end after a test.
+    let ends_tests = channel.kind == ChannelKind::PagerDuty;
+    ended.retain(|one| one.about != About::Test || ends_tests);
+    if ended.is_empty() {
+        return Ok(0);
+    }
+    let unit = leading(store, lease).await?;
+    for one in &ended {
+        if one.state == DeliveryState::Due {
+            deliveries::drop_moot(&unit, one.id).await?;
+        }
+        if one.attempts > 0 {
+            deliveries::plan(&unit, &channel.name, end_of(one)).await?;
+        }
+    }
+    unit.commit().await?;
+    Ok(ended.len())
+}
+
+fn end_of(began: &Delivery) -> NewDelivery {
+    NewDelivery {
+        about: began.about,
+        subject: began.subject,
+        event: Occurrence::Ended,
+        occasion: began.occasion,
+        presses: began.presses,
+    }
+}
+
+/// Digests end together, when all that they told has ended: they are one to the receiver.
+async fn digests_end(store: &Store, channel: &Channel, lease: &Lease) -> Result<(), StoreError> {
+    let (digests, is_left) = deliveries::open_digests(store.db(), &channel.name).await?;
+    let Some((last, earlier)) = digests.split_last() else {
+        return Ok(());
+    };
+    if is_left {
+        return Ok(());
+    }
+    let unit = leading(store, lease).await?;
+    for digest in earlier {
+        deliveries::plan_moot(&unit, &channel.name, end_of(digest)).await?;
+    }
+    deliveries::plan(&unit, &channel.name, end_of(last)).await?;
+    unit.commit().await
+}
+
+/// What is sent now, of what is due: all that presses, of the rest so many, or one digest.
+pub async fn due(
+    store: &Store,
+    channel: &Channel,
+    lease: &Lease,
+    most: u64,
+) -> Result<Vec<Delivery>, StoreError> {
+    let (db, name) = (store.db(), &channel.name);
+    let now = rekey_store::database_time(db).await?;
+    let waiting = deliveries::waiting(db, name, now).await?;
+    let minute = deliveries::last_minute(db, name, now).await?;
+    let alone = match share(minute, waiting) {
+        Share::Alone(some) => some,
+        Share::Wait => 0,
+        Share::Digest => {
+            let unit = leading(store, lease).await?;
+            deliveries::digest(&unit, name).await?;
+            unit.commit().await?;
+            0
+        }
+    };
+    let mut due = deliveries::due(db, name, true, (now, most)).await?;
+    if alone > 0 {
+        due.extend(deliveries::due(db, name, false, (now, alone)).await?);
+    }
+    // Its receiver wants nothing any more; whether it does again is for a person to try.
+    due.retain(|one| channel.disabled_at.is_none() || one.about == About::Test);
+    Ok(due)
+}
+
+/// A unit that commits only while this process has the channel.
+pub async fn leading(store: &Store, lease: &Lease) -> Result<Unit, StoreError> {
+    let unit = store.begin().await?;
+    leases::hold(&unit, lease, JOB_LEASE).await?;
+    Ok(unit)
+}

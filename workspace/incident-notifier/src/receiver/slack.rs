@@ -1,0 +1,38 @@
+//! A Slack webhook.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::{
+    Failure, Letter, Problem,
+    http::{self, Target},
+};
+use crate::receiver::lines;
+
+/// A webhook of Slack, whose URL is its secret.
+pub struct Slack {
+    target: Target,
+}
+
+impl Slack {
+    pub(super) fn open(url_file: &Path, allow_private: bool) -> Result<Self, Problem> {
+        let target = Target::in_file("url_file", url_file, allow_private)?;
+        Ok(Self { target })
+    }
+
+    pub(super) async fn send(&self, letter: &Letter<'_>) -> Result<(), Failure> {
+        let notice = letter.notice;
+        let said = lines(notice).map(|(name, value)| format!("{name}: {}", escaped(&value)));
+        let said: Vec<_> = said.collect();
+        let text = format!("*{}*\n{}", escaped(&notice.title()), said.join("\n"));
+        http::post(&self.target, &[], json!({ "text": text }).to_string()).await
+    }
+}
+
+/// What Slack would read as a mention or a link.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+}
