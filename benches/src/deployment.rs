@@ -27,6 +27,21 @@ use crate::{
 
 const LOOK: Duration = Duration::from_millis(50);
 
+/// What a deployment is made of.
+#[derive(Clone, Copy)]
+pub struct Setup<'a> {
+    /// The server, as a superuser.
+    pub server: &'a str,
+    /// The broker; none: messages travel through the store.
+    pub amqp: Option<&'a str>,
+    /// Where the programs are.
+    pub programs: &'a Path,
+    /// The most rows a second.
+    pub pace: Option<NonZeroU32>,
+    /// Keyrings beside `phi`, as the configuration has them.
+    pub keyrings: &'a str,
+}
+
 /// Everything a rotation takes, and nothing that was there before.
 pub struct Deployment {
     server: String,
@@ -49,12 +64,10 @@ pub struct Run {
 
 impl Deployment {
     /// Makes the databases and the store.
-    pub async fn create(
-        server: &str,
-        amqp: &str,
-        programs: &Path,
-        pace: Option<NonZeroU32>,
-    ) -> anyhow::Result<Self> {
+    pub async fn create(setup: Setup<'_>) -> anyhow::Result<Self> {
+        let Setup {
+            server, programs, ..
+        } = setup;
         let name = format!("rekey_bench_{:08x}", rand::random::<u32>());
         let (host, _) = server
             .rsplit_once('/')
@@ -64,13 +77,14 @@ impl Deployment {
         }
         let dir = tempfile::tempdir()?;
         let (source, store) = (format!("{host}/{name}"), format!("{host}/{name}_store"));
-        let config = config(&source, &store, amqp, &name, pace);
+        let config = config(&source, &store, &name, &setup);
         std::fs::write(dir.path().join("rekey.toml"), config)?;
         let pool = PgPool::connect(&source).await?;
         let bench = "CREATE TABLE bench (id bigint PRIMARY KEY, v bytea, note integer)";
         sqlx::query(bench).execute(&pool).await?;
         let programs = std::path::absolute(programs)?;
-        let made = command(&programs, &dir, "rekey").arg("init").status()?;
+        let mut init = command(&programs, &dir, "rekey");
+        let made = init.arg("init").stdout(Stdio::null()).status()?;
         if !made.success() {
             bail!("rekey init failed; build the programs first: cargo build --release");
         }
@@ -116,7 +130,7 @@ impl Deployment {
         let policy = format!(
             "UPDATE keyring SET policy = jsonb_set(policy::jsonb, '{{concurrency}}', '{in_flight}')::text WHERE name = 'phi'"
         );
-        let store = PgPool::connect(self.services.store.url()).await?;
+        let store = self.store().await?;
         sqlx::query(AssertSqlSafe(policy)).execute(&store).await?;
         let programs = self.start(in_flight)?;
         let operator = Principal::os("bench", "bench");
@@ -186,7 +200,18 @@ impl Deployment {
         Ok(rotation.state)
     }
 
-    fn start(&self, slots: u16) -> anyhow::Result<Vec<Program>> {
+    /// The store's database.
+    pub async fn store(&self) -> anyhow::Result<PgPool> {
+        Ok(PgPool::connect(self.services.store.url()).await?)
+    }
+
+    /// The state directory and the configuration, for a process of one's own.
+    pub fn places(&self) -> [PathBuf; 2] {
+        ["state", "rekey.toml"].map(|name| self.dir.path().join(name))
+    }
+
+    /// Starts each worker once, with so many batches in flight.
+    pub fn start(&self, slots: u16) -> anyhow::Result<Vec<Program>> {
         ["scheduler", "rotator", "re-encryptor"]
             .into_iter()
             .map(|name| {
@@ -213,7 +238,8 @@ impl Deployment {
     }
 }
 
-struct Program {
+/// A worker's process; dropped, it is killed.
+pub struct Program {
     name: &'static str,
     child: Child,
 }
@@ -256,15 +282,16 @@ async fn admin(server: &str, sql: String) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn config(source: &str, store: &str, amqp: &str, prefix: &str, pace: Option<NonZeroU32>) -> String {
-    let pace = pace.map_or(0, NonZeroU32::get);
+fn config(source: &str, store: &str, prefix: &str, setup: &Setup<'_>) -> String {
+    let pace = setup.pace.map_or(0, NonZeroU32::get);
+    let keyrings = setup.keyrings;
+    let broker = |url| format!("[broker]\nurl = \"{url}\"\nprefix = \"{prefix}.\"");
+    let broker = setup.amqp.map(broker).unwrap_or_default();
     format!(
         r#"
 [store]
 url = "{store}"
-[broker]
-url = "{amqp}"
-prefix = "{prefix}."
+{broker}
 [[keyring]]
 name = "phi"
 purpose = "PHI"
@@ -272,6 +299,7 @@ keyset_max_age = "1s"
 grace_period = "1s"
 sweep_every = "1s"
 encrypt_lease = "1s"
+{keyrings}
 [[source]]
 name = "bench"
 url = "{source}"

@@ -1,7 +1,9 @@
 //! `rekey-bench`: re-encrypts a table through RabbitMQ with full job state, beside a bare UPDATE and pgcrypto, in one run.
+//! `rekey-bench compromise`: what a report of a compromised key does, and how soon.
 
 mod application;
 mod baseline;
+mod compromise;
 mod deployment;
 mod processor;
 mod rows;
@@ -12,11 +14,16 @@ use anyhow::Context;
 use clap::Parser;
 use sqlx::PgPool;
 
-use crate::{deployment::Deployment, rows::KeyType};
+use crate::{
+    deployment::{Deployment, Setup},
+    rows::KeyType,
+};
 
 /// Measures how fast rows are re-encrypted. Makes databases of its own and drops them.
 #[derive(Debug, Parser)]
 struct Args {
+    #[command(subcommand)]
+    instead: Option<Instead>,
     /// Rows, each with one value of 300 bytes.
     #[arg(long, default_value_t = 200_000)]
     rows: i64,
@@ -36,30 +43,51 @@ struct Args {
     #[arg(long, env = "REKEY_TEST_AMQP_URL", hide_env_values = true)]
     amqp_url: String,
     /// Where the programs are.
-    #[arg(long, default_value = "target/release")]
+    #[arg(long, global = true, default_value = "target/release")]
     programs: PathBuf,
     /// The broker's process, to count its processor time too.
     #[arg(long)]
     broker_pid: Option<u32>,
     /// Prints one JSON object.
-    #[arg(long)]
+    #[arg(long, global = true)]
     json: bool,
+}
+
+/// What is measured instead.
+#[derive(Debug, clap::Subcommand)]
+enum Instead {
+    /// How soon a compromised key is refused, what a process does that is cut off, and whether reads go on.
+    Compromise(compromise::Args),
+    /// An application, as `compromise` starts it.
+    #[command(hide = true)]
+    Application(compromise::Application),
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     rekey_runtime::hardening::install_tls_provider();
     let args = Args::parse();
-    let deployment = Deployment::create(
-        &args.postgres_url,
-        &args.amqp_url,
-        &args.programs,
-        args.pace,
-    )
-    .await?;
+    match &args.instead {
+        Some(Instead::Compromise(reports)) => return compromise::run(&args, reports).await,
+        Some(Instead::Application(application)) => return application.run().await,
+        None => {}
+    }
+    let deployment = Deployment::create(args.setup(Some(&args.amqp_url), "")).await?;
     let measured = measure(&args, &deployment).await;
     deployment.remove().await?;
     measured
+}
+
+impl Args {
+    fn setup<'a>(&'a self, amqp: Option<&'a str>, keyrings: &'a str) -> Setup<'a> {
+        Setup {
+            server: &self.postgres_url,
+            amqp,
+            programs: &self.programs,
+            pace: self.pace,
+            keyrings,
+        }
+    }
 }
 
 async fn measure(args: &Args, deployment: &Deployment) -> anyhow::Result<()> {

@@ -27,8 +27,15 @@ impl KeyType {
 
 /// The stored size of a value: a ciphertext of 267 bytes of plaintext.
 pub const VALUE: usize = 300;
+/// The column, as a client is asked for it.
+pub const COLUMN: &str = "bench.bench.v";
 const PLAINTEXT: usize = VALUE - 33;
 const CHUNK: usize = 5_000;
+
+/// What the value of the row of this number says.
+pub fn plaintext(number: i64) -> anyhow::Result<Vec<u8>> {
+    Ok(vec![u8::try_from(number % 251)?; PLAINTEXT])
+}
 
 /// Fills `bench` with values encrypted under the primary key of `phi`.
 pub async fn fill(
@@ -50,9 +57,8 @@ pub async fn fill(
             };
             bigints.push(next);
             uuids.push(uuid);
-            let plaintext: [u8; PLAINTEXT] = [u8::try_from(next % 251)?; PLAINTEXT];
             let client = &services.client;
-            values.push(client.encrypt("bench.bench.v", &[bind], &plaintext).await?);
+            values.push(client.encrypt(COLUMN, &[bind], &plaintext(next)?).await?);
             next += 1;
         }
         match key {

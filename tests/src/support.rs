@@ -20,6 +20,7 @@ use rekey_operations::{
     Change, ColumnConfig, Desired, KeyView, KeyringConfig, RotationView, Services, SourceConfig,
     TableConfig, apply, census, init, key_views, rotate, rotation_views,
 };
+use rekey_runtime::config::{ChannelConfig, MonitoringConfig};
 use rekey_store::Store;
 use sqlx::{Row, SqlitePool, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
@@ -169,6 +170,16 @@ impl Deployment {
     /// Applies the same configuration with another algorithm for every keyring.
     pub async fn apply_algorithm(&self, algorithm: Algorithm) -> Vec<Change> {
         let desired = desired_on(&self.disks, algorithm, self.policy.clone());
+        apply(&self.services, &desired, &operator()).await.unwrap()
+    }
+
+    /// Applies the same configuration with these channels.
+    pub async fn apply_channels(&self, channels: Vec<ChannelConfig>) -> Vec<Change> {
+        let desired = desired_on(&self.disks, Algorithm::default(), self.policy.clone());
+        let desired = Desired {
+            channels,
+            ..desired
+        };
         apply(&self.services, &desired, &operator()).await.unwrap()
     }
 
@@ -578,6 +589,17 @@ impl Engine {
         };
         self.tasks
             .spawn(rekey_re_encryptor::run(deps, self.shutdown.clone()));
+    }
+
+    /// Tells people by these channels.
+    pub fn notifier(&mut self, services: &Services, channels: Vec<ChannelConfig>) {
+        let deps = rekey_incident_notifier::Deps {
+            services: services.clone(),
+            channels,
+            monitoring: MonitoringConfig::default(),
+        };
+        self.tasks
+            .spawn(rekey_incident_notifier::run(deps, self.shutdown.clone()));
     }
 
     /// Has every worker end what it is at; a panic of one is a panic here.

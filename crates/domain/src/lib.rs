@@ -58,7 +58,7 @@ pub use rotations::{
         Effects, Finding, KeyringFacts, LatestRotation, Need, keyring_findings, not_released,
         strange_values, undeclared,
     },
-    quarantine::{QuarantineReason, stands_out as quarantine_stands_out},
+    quarantine::{QuarantineReason, fewer_stand_out, stands_out as quarantine_stands_out},
     rotation::{
         Facts, PASSES_AT_ONCE, PassCensus, RequestDecision, Rotation, RotationError,
         RotationReason, RotationState, Step, Timing, decide_request, next_step,

@@ -150,7 +150,7 @@ impl KmsError {
 pub enum KeyFileProblem {
     /// It is not there.
     #[error(
-        "not found; make one for a new deployment, else restore it: no key can be unwrapped without it"
+        "not found; restore it where it was, as no key can be unwrapped without it (rekey init makes one only for a new deployment)"
     )]
     Missing,
     /// The file of a passphrase is not there, whatever is with the master keys.

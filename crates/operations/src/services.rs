@@ -94,6 +94,7 @@ impl Services {
         source: &columns::Source,
     ) -> Result<Arc<dyn Source>, OperationError> {
         let open = self.open_source(&source.name);
+        let open = open.filter(|open| !open.source.is_another());
         let open = open.filter(|open| is_noted(source, open.database_id.as_ref()));
         let url = match (self.url_of(source), open) {
             (Ok(url), Some(open)) if open.url == url => return Ok(open.source),
@@ -108,7 +109,9 @@ impl Services {
         refuse_another(source, database_id.as_ref())?;
         let mut known = self.sources.lock().expect("no holder panics");
         // Who opened it meanwhile was first: its writers take turns.
-        let same = |one: &&Open| one.url == url && one.database_id == database_id;
+        let same = |one: &&Open| {
+            one.url == url && one.database_id == database_id && !one.source.is_another()
+        };
         if let Some(one) = known.get(&source.name).filter(same) {
             return Ok(one.source.clone());
         }

@@ -26,6 +26,7 @@ pub const POINTS: &[&str] = &[
     "re-encryptor.written",
     "re-encryptor.verified",
     "re-encryptor.done",
+    "notifier.sent",
 ];
 
 /// Dies here, as by `kill -9`, if `REKEY_CRASH_AT` is `point`, or `point:n` at the n-th passing.

@@ -110,6 +110,20 @@ pub enum SourceError {
         /// What became of what was protected, as far as that is known.
         what: String,
     },
+    /// A protected column's type was changed.
+    #[error(
+        "column {column} of {relation} is of type {found}; expected {expected}, as it was when it was protected: where its values were changed along, rekey columns rename SOURCE.TABLE.{column} SOURCE.TABLE.{column} takes the new type (the same name twice); else put the old type back"
+    )]
+    OtherType {
+        /// The table.
+        relation: String,
+        /// The column.
+        column: String,
+        /// Its type.
+        found: String,
+        /// The type that it had.
+        expected: &'static str,
+    },
     /// A statement on a part named a table that is not there: the part itself, or one that code of its own
     /// speaks of. Retryable by whoever looks at the table anew.
     #[error("{database}: a statement on {part} found a table missing; look at it again")]
@@ -407,6 +421,7 @@ impl SourceError {
                 | Self::ChangesOthers { .. }
                 | Self::PutOff { .. }
                 | Self::Replaced { .. }
+                | Self::OtherType { .. }
                 | Self::OwnCode { .. }
                 | Self::RunsCode { .. }
                 | Self::AnotherDatabase { .. }

@@ -187,7 +187,7 @@ impl PostgresSource {
                 database,
                 waited_for,
                 held_by: None,
-            }) if waited_for == faults::A_LOCK => Err(SourceError::Busy {
+            }) if waited_for.starts_with(faults::A_LOCK) => Err(SourceError::Busy {
                 database,
                 waited_for: format!("a lock on {relation}"),
                 held_by: self.holders(relation).await.unwrap_or_default(),
@@ -324,6 +324,16 @@ impl Source for PostgresSource {
         // Nobody may rely on rows that a crash takes back.
         self.flush().await?;
         Ok(counted)
+    }
+
+    fn is_another(&self) -> bool {
+        self.connections.is_another()
+    }
+
+    async fn takes_writes(&self) -> Result<(), SourceError> {
+        let (mut connection, _) = self.begin("-").await?;
+        let place = Place::database(self.connections.database());
+        rights::takes_writes(&mut connection, &place).await
     }
 
     async fn holders(&self, relation: &str) -> Result<Option<String>, SourceError> {

@@ -169,6 +169,20 @@ pub trait Source: Inspect {
         pass: Option<&PassToShow>,
     ) -> Result<Vec<Vec<Counted>>, SourceError>;
 
+    /// Whether what the URL names is another database than when this was opened: then it is to be opened anew, which
+    /// tells whether that is the one meant.
+    fn is_another(&self) -> bool {
+        false
+    }
+
+    /// Whether the database takes writes from us at all, whatever table they are for.
+    ///
+    /// # Errors
+    /// [`SourceError::Standby`]; as any call.
+    async fn takes_writes(&self) -> Result<(), SourceError> {
+        Ok(())
+    }
+
     /// Who holds locks that keep us from the table's rows, in words for people; None where nobody does, or
     /// the database does not tell.
     ///

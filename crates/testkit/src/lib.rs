@@ -12,6 +12,7 @@ mod programs;
 mod proxy;
 mod python;
 pub mod rabbitmq;
+pub mod receivers;
 mod running;
 mod servers;
 pub mod services;

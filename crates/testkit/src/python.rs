@@ -36,7 +36,7 @@ fn install(venv: &Path, requirement: &str) -> Result<(), String> {
     ];
     run(Command::new(venv.join("bin/python"))
         .args(pip)
-        .arg(requirement))?;
+        .args(requirement.split_whitespace()))?;
     Ok(())
 }
 
@@ -49,7 +49,7 @@ fn create_venv(venv: &Path) -> Result<(), String> {
 }
 
 /// Held by one process at a time, and let go by the operating system however that process ends.
-fn lock(path: &Path) -> File {
+pub(crate) fn lock(path: &Path) -> File {
     let file = File::create(path).expect("the target directory can be written");
     file.lock().expect("the target directory supports locks");
     file
@@ -59,7 +59,7 @@ fn touch(path: &Path) -> Result<(), String> {
     fs::write(path, "").map_err(|error| format!("{}: {error}", path.display()))
 }
 
-fn target_directory() -> PathBuf {
+pub(crate) fn target_directory() -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let target = env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
     let target = workspace.join(target);

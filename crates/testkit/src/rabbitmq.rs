@@ -49,7 +49,7 @@ impl Management {
         Self {
             api,
             vhost,
-            client: Client::new(),
+            client: crate::tls::http_client(),
         }
     }
 

@@ -308,7 +308,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_killed_node_comes_back_with_its_data() {
         let mut node = PrivateRabbitMq::start().unwrap();
-        let http = reqwest::Client::new();
+        let http = crate::tls::http_client();
         let queue = format!("{}/api/queues/%2f/kept", node.api_url());
         let durable = serde_json::json!({ "durable": true });
         let made = http.put(&queue).json(&durable).send().await.unwrap();

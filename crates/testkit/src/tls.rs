@@ -80,3 +80,9 @@ impl Identity {
 fn key() -> KeyPair {
     KeyPair::generate().expect("the operating system gives random bytes")
 }
+
+/// A client of HTTP. Programs install the provider of its cryptography when they start; tests do here.
+pub fn http_client() -> reqwest::Client {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    reqwest::Client::new()
+}

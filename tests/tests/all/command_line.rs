@@ -525,7 +525,7 @@ fn a_master_key_that_others_can_read_is_refused() {
         fs::Permissions::from_mode(0o644),
     )
     .unwrap();
-    let answer = desk.rekey(&["keys", "list"], b"");
+    let answer = desk.rekey(&["rotate", "phi"], b"");
     assert_ne!(answer.code, 0);
     assert!(
         answer.stderr.contains("master.key") && answer.stderr.contains("600"),

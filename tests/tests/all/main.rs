@@ -13,6 +13,7 @@ mod demo;
 mod house;
 mod incidents;
 mod keys;
+mod notifications;
 mod processes;
 mod quarantine;
 mod rotations;

@@ -7,7 +7,7 @@ use rekey_domain::attempt_again;
 use rekey_operations::{Services, notifications::notice};
 use rekey_runtime::{
     config::{ChannelConfig, MonitoringConfig},
-    leased,
+    crash, leased,
 };
 use rekey_store::{
     Store, StoreError,
@@ -19,8 +19,9 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
+    letter::{Failure, Letter},
     plan,
-    receiver::{Failure, Letter, Receiver},
+    receiver::Receiver,
 };
 
 /// Between two looks at what is due.
@@ -165,6 +166,7 @@ impl Desk<'_> {
         delivery: &Delivery,
         outcome: Result<(), Failure>,
     ) -> Result<(), StoreError> {
+        crash::point("notifier.sent");
         let (name, id) = (&self.config.name, delivery.id);
         let unit = plan::leading(self.store(), lease).await?;
         match outcome {

@@ -10,6 +10,7 @@
 
 mod channel;
 mod heartbeat;
+mod letter;
 mod plan;
 mod receiver;
 

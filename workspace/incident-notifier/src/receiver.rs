@@ -4,79 +4,15 @@ pub mod http;
 #[cfg(feature = "services")]
 mod mail;
 mod pagerduty;
+mod problem;
 mod secrets;
 mod slack;
 mod webhook;
 
-use std::{fmt, time::Duration};
-
-use chrono::{DateTime, Utc};
-use rekey_domain::ChannelName;
-use rekey_operations::notifications::notice::Notice;
 use rekey_runtime::config::{ChannelConfig, ReceiverConfig};
-use uuid::Uuid;
 
-/// What is sent, and as which delivery.
-pub struct Letter<'a> {
-    /// The same for all attempts.
-    pub id: Uuid,
-    /// The channel.
-    pub channel: &'a ChannelName,
-    /// What it says.
-    pub notice: &'a Notice,
-    /// The store's time.
-    pub now: DateTime<Utc>,
-}
-
-/// Why an attempt failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    /// In our words: what a receiver answers is never shown.
-    pub why: String,
-    /// Whether another attempt may succeed.
-    pub may_pass: bool,
-    /// How long the receiver asks to be left alone.
-    pub asked: Option<Duration>,
-    /// Whether the receiver wants nothing any more.
-    pub gone: bool,
-}
-
-impl Failure {
-    /// One that may pass.
-    pub fn later(why: impl Into<String>) -> Self {
-        Self {
-            why: why.into(),
-            may_pass: true,
-            asked: None,
-            gone: false,
-        }
-    }
-
-    /// One that will not.
-    pub fn for_good(why: impl Into<String>) -> Self {
-        Self {
-            may_pass: false,
-            ..Self::later(why)
-        }
-    }
-}
-
-/// What is wrong with a channel's files or URL.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// The key: `url_file`.
-    pub key: &'static str,
-    /// What was found and what is expected, without a word of what stands in the file.
-    pub problem: String,
-    /// Whether the file is not here: it may be elsewhere, where the notifier runs.
-    pub is_missing: bool,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.key, self.problem)
-    }
-}
+pub use self::problem::Problem;
+use crate::letter::{Failure, Letter};
 
 /// Says what is wrong with a channel's files, if anything is.
 ///
@@ -156,26 +92,4 @@ impl Receiver {
             Self::Slack(slack) => slack.send(letter).await,
         }
     }
-}
-
-/// What a notice says, for people: a name and a value on each line.
-fn lines(notice: &Notice) -> impl Iterator<Item = (&'static str, String)> {
-    let kinds = notice.kinds.iter();
-    let kinds = kinds.map(|one| ("of these", format!("{} {}", one.count, one.kind)));
-    let said = [
-        ("kind", Some(notice.kind.clone())),
-        ("severity", Some(notice.severity.to_string())),
-        ("of", notice.subject.clone()),
-        ("count", notice.count.map(|count| count.to_string())),
-        ("since", Some(notice.began_at.to_rfc3339())),
-        ("rotation", notice.rotation.map(|id| id.to_string())),
-        ("id", Some(notice.id.to_string())),
-        ("deployment", Some(notice.deployment.to_string())),
-        ("what helps", Some(notice.command.clone())),
-        ("more", notice.link.clone()),
-    ];
-    let said = said
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, value?)));
-    said.chain(kinds).collect::<Vec<_>>().into_iter()
 }

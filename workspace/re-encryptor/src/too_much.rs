@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rekey_domain::quarantine_stands_out;
+use rekey_domain::{QuarantineReason, quarantine_stands_out};
 use rekey_store::{
     StoreError, Unit, columns, met, quarantine,
     rotations::{self, Locked},
@@ -27,7 +27,7 @@ pub async fn of(
         if !quarantine_stands_out(met, left) {
             continue;
         }
-        let why = why(unit, *column, met, left).await?;
+        let why = why(unit, rotation, *column, (met, left)).await?;
         if rotation.urgent {
             tracing::error!(rotation = %rotation.id, why, "much is in quarantine, and the rotation goes on, as it is urgent");
             continue;
@@ -38,10 +38,21 @@ pub async fn of(
     Ok(None)
 }
 
-async fn why(unit: &Unit, column: Uuid, met: u64, left: u64) -> Result<String, StoreError> {
+async fn why(
+    unit: &Unit,
+    rotation: &Locked,
+    column: Uuid,
+    (met, left): (u64, u64),
+) -> Result<String, StoreError> {
     let columns = columns::all(unit.db()).await?;
     let column = columns.iter().find(|one| one.id == column);
     let name = column.map_or_else(|| "a column".to_owned(), |one| one.spec.name.to_string());
+    let not_written = QuarantineReason::NotWritten;
+    if quarantine::left_for(unit.db(), rotation, not_written).await? >= left {
+        return Ok(format!(
+            "{left} of the {met} values of {name} that it has met are in quarantine, as their rows were not written: a trigger or a rule skips updates there, which rekey quarantine list --column {name} names; have it let them through and rekey quarantine retry, or say triggers = \"suppress\" and apply"
+        ));
+    }
     Ok(format!(
         "{left} of the {met} values of {name} that it has met are in quarantine, which has one cause as a rule: a table or column that was renamed, rows that were renumbered, a database or store from a backup; see rekey quarantine list --column {name}; resumed, it moves what it can and leaves the others as they are"
     ))

@@ -7,6 +7,7 @@ mod certificate;
 mod changed_parts;
 mod due;
 mod facts;
+mod fewer;
 mod key_created;
 mod late;
 mod plan;

@@ -229,7 +229,10 @@ pub fn strange_values(
     for (found, values) in counts.iter().filter(|(_, values)| *values > 0) {
         let kind = match found {
             Found::Empty => continue,
-            Found::NotCiphertext => "no ciphertext of our format (plaintext?)".to_owned(),
+            Found::NotCiphertext => {
+                "no ciphertext as the column holds it (plaintext, or written in another way?)"
+                    .to_owned()
+            }
             Found::Unreadable => {
                 "that the database fails to read: they are damaged where they are stored".to_owned()
             }

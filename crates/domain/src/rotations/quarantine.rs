@@ -80,7 +80,9 @@ impl QuarantineReason {
             }
             Self::WrongContext => "it was encrypted for another row or column and copied here",
             Self::OtherKeyring => "it was encrypted under a key of another keyring",
-            Self::NotCiphertext => "it is not ciphertext of ours; perhaps it was never encrypted",
+            Self::NotCiphertext => {
+                "it is not ciphertext of ours as this column holds it: it was never encrypted, or it is ciphertext written in another way, as base64 text among bytes, hex, or with blanks around it"
+            }
             Self::NotWritten => {
                 "a trigger or rule of its table kept the update from its row, which is as it was"
             }
@@ -103,7 +105,9 @@ impl QuarantineReason {
             }
             Self::WrongContext => "put back what belongs there, from the row it was taken from",
             Self::OtherKeyring => "have the application write it anew, under the column's keyring",
-            Self::NotCiphertext => "have the application write it anew, through encrypt",
+            Self::NotCiphertext => {
+                "try first whether rekey decrypt opens it; what it opens is to be stored as the column holds the others, what was never encrypted is to be written anew, through encrypt"
+            }
             Self::NotWritten => {
                 "have the trigger let updates of protected columns through, or, on PostgreSQL, say triggers = \"suppress\" for the table in rekey.toml and apply"
             }
@@ -128,6 +132,12 @@ pub fn stands_out(met: u64, in_quarantine: u64) -> bool {
     many || all
 }
 
+/// Whether a column has so many fewer values than before that they must have one cause, such as a URL that leads to a copy
+/// of the database. Then a person looks before a rotation says that nothing is left.
+pub fn fewer_stand_out(before: u64, now: u64) -> bool {
+    before >= 100 && now < before / 2
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,6 +156,14 @@ mod tests {
             (10_000, 0),
         ] {
             assert!(!stands_out(met, in_quarantine), "{in_quarantine} of {met}");
+        }
+    }
+
+    #[test]
+    fn most_of_a_column_gone_stands_out() {
+        assert!(fewer_stand_out(400, 10) && fewer_stand_out(100, 0));
+        for (before, now) in [(400, 200), (99, 0), (100, 50), (10, 400)] {
+            assert!(!fewer_stand_out(before, now), "{now} of {before}");
         }
     }
 

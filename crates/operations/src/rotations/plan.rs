@@ -143,10 +143,16 @@ fn table_plan(
     desired: &Desired,
     columns: &[&Protected],
     shape: TableShape,
-    measured: TableMeasure,
+    mut measured: TableMeasure,
     opened: Vec<Opening>,
 ) -> TablePlan {
     let first = columns[0];
+    // Where all were tried, empty values are known not to be among those to move.
+    for (measure, opening) in measured.columns.iter_mut().zip(&opened) {
+        if opening.all {
+            measure.values = measure.values.min(opening.tried);
+        }
+    }
     let size = size(&measured);
     let written = written(measured.storage, &size);
     let share = |(updates, hot): (u64, u64)| (updates > 0).then(|| hot as f64 / updates as f64);

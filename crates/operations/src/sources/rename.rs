@@ -77,6 +77,12 @@ pub async fn rename_column(
             form(column.spec.encoding)
         )));
     }
+    if opening.opened == 0 && looked_at == 0 && opening.tried > 0 {
+        return Err(refused(&format!(
+            "none of {} value(s) in {} is ciphertext as this column has it: they were never encrypted, or are written in another way now, as in hex; put them back as they were, or release the column",
+            opening.tried, now.place.relation
+        )));
+    }
     if opening.opened == 0 && looked_at > 0 {
         return Err(refused(&format!(
             "none of {looked_at} value(s) of ciphertext in {} opens under its id {id}: it is another column, or other columns bind it now",

@@ -90,7 +90,7 @@ async fn look(
             let asking = async move { asked.kms_problem().await };
             let problem = kms.or(KMS_EVERY, asking).await;
             found.extend(problem.map(|problem| ("kms".to_owned(), problem)));
-            found.extend(sources(services).await);
+            found.extend(sources(services, worker).await);
         }
         let (things, said): (Vec<_>, Vec<_>) = found.into_iter().unzip();
         let found = Lacks {
@@ -117,12 +117,12 @@ async fn look(
 }
 
 /// Each source that does not answer, and why it cannot be reached. `/readyz` checks what we may do there.
-async fn sources(services: &Services) -> Vec<(String, String)> {
+async fn sources(services: &Services, worker: Worker) -> Vec<(String, String)> {
     let Ok(sources) = columns::sources(services.store.db()).await else {
         return Vec::new();
     };
     let asked = sources.iter().map(|source| async {
-        let answered = tokio::time::timeout(PATIENCE, reach(services, source)).await;
+        let answered = tokio::time::timeout(PATIENCE, reach(services, source, worker)).await;
         let problem = match answered {
             Ok(answered) => answered.err()?.to_string(),
             Err(_) => SourceError::OutOfReach {
@@ -137,8 +137,15 @@ async fn sources(services: &Services) -> Vec<(String, String)> {
     join_all(asked).await.into_iter().flatten().collect()
 }
 
-async fn reach(services: &Services, source: &columns::Source) -> Result<(), OperationError> {
+async fn reach(
+    services: &Services,
+    source: &columns::Source,
+    worker: Worker,
+) -> Result<(), OperationError> {
     let open = services.source(source).await?;
     open.deadline(Duration::ZERO).await?;
+    if worker == Worker::ReEncryptor {
+        open.takes_writes().await?;
+    }
     Ok(())
 }

@@ -368,6 +368,9 @@ fn check_parameters(url: &str, known: &[&str]) -> Result<(), String> {
     let query = query.split('#').next().unwrap_or_default();
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
         let (name, _) = parameter.split_once('=').unwrap_or((parameter, ""));
+        if ["sslmode", "ssl-mode"].contains(&name) && known.contains(&name) {
+            check_sslmode(parameter)?;
+        }
         if known.contains(&name) || known.contains(&"options") && name.starts_with("options[") {
             continue;
         }
@@ -380,6 +383,26 @@ fn check_parameters(url: &str, known: &[&str]) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// A mode that nobody knows would end in an error that does not say which parameter it is.
+fn check_sslmode(parameter: &str) -> Result<(), String> {
+    let modes = [
+        "disable",
+        "allow",
+        "prefer",
+        "require",
+        "verify-ca",
+        "verify-full",
+    ];
+    let (name, mode) = parameter.split_once('=').unwrap_or((parameter, ""));
+    if modes.contains(&mode) {
+        return Ok(());
+    }
+    Err(format!(
+        "has an unknown {name}; expected one of {}",
+        modes.join(", ")
+    ))
 }
 
 fn kind_of(value: &ValueKind) -> &'static str {

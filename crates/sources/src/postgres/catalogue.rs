@@ -105,13 +105,11 @@ impl Table {
             TextEncoding::Binary => "bytea",
             TextEncoding::Base64 => "text or varchar",
         };
-        Err(SourceError::Database {
-            database: self.place.database.to_string(),
+        Err(SourceError::OtherType {
             relation: self.place.relation.clone(),
-            reason: format!(
-                "column {name} is of type {}; expected {expected}, as it was when it was protected",
-                column.declared_type
-            ),
+            column: name.to_owned(),
+            found: column.declared_type.clone(),
+            expected,
         })
     }
 

@@ -1,6 +1,14 @@
 //! A few connections, and the session settings that each of them has.
 
-use std::{num::NonZeroU32, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    num::NonZeroU32,
+    str::FromStr,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use sqlx::{
     AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool, Postgres,
@@ -10,7 +18,7 @@ use sqlx::{
 
 use super::{
     faults::{self, Located},
-    pooler,
+    identity, pooler,
 };
 use crate::{SourceError, place::Place};
 
@@ -88,6 +96,28 @@ pub(super) struct Connections {
     options: PgConnectOptions,
     database: Arc<str>,
     pool: PgPool,
+    here: Arc<Here>,
+}
+
+/// Which database the name leads to. One is renamed, and another gets its name, while a process has it open; a session
+/// that was made before stays where it is.
+#[derive(Default)]
+struct Here {
+    /// What it was known by when it was opened.
+    known: OnceLock<String>,
+    /// A later session was in another one.
+    is_another: AtomicBool,
+}
+
+impl Here {
+    /// Looks where a new session is.
+    async fn look(&self, connection: &mut PgConnection) -> sqlx::Result<()> {
+        let found = identity::of_session(connection).await?;
+        if *self.known.get_or_init(|| found.clone()) != found {
+            self.is_another.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
 }
 
 impl Connections {
@@ -102,10 +132,12 @@ impl Connections {
             .extra_float_digits(None)
             .statement_cache_capacity(STATEMENTS_KEPT)
             .disable_statement_logging();
+        let here = Arc::new(Here::default());
         let connections = Self {
             database: label(&options).into(),
-            pool: pool(&options, most),
+            pool: pool(&options, most, &here),
             options,
+            here,
         };
         connections.check().await?;
         tracing::debug!(database = %connections.database, "opened a source");
@@ -120,8 +152,28 @@ impl Connections {
     pub(super) async fn acquire(&self) -> Result<PoolConnection<Postgres>, SourceError> {
         match self.pool.acquire().await {
             Err(sqlx::Error::PoolTimedOut) => Err(self.reason().await),
-            acquired => acquired.map_err(|error| self.not_connected(&error)),
+            acquired => {
+                let acquired = acquired.map_err(|error| self.not_connected(&error))?;
+                self.refuse_another().map(|()| acquired)
+            }
         }
+    }
+
+    /// Whether the name leads to another database than when this was opened.
+    pub(super) fn is_another(&self) -> bool {
+        self.here.is_another.load(Ordering::Relaxed)
+    }
+
+    /// Whoever opens the source anew is told which it is.
+    fn refuse_another(&self) -> Result<(), SourceError> {
+        if !self.is_another() {
+            return Ok(());
+        }
+        Err(SourceError::OutOfReach {
+            database: self.database.to_string(),
+            reason: "its name leads to another database than when this process opened it"
+                .to_owned(),
+        })
     }
 
     /// A session of its own, in which nothing was prepared and nobody else's code has run.
@@ -151,10 +203,14 @@ impl Connections {
         let connecting = async {
             let mut connection = PgConnection::connect_with(&options).await?;
             restore(&mut connection).await?;
+            self.here.look(&mut connection).await?;
             Ok(connection)
         };
         match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-            Ok(connected) => connected.map_err(|error| self.not_connected(&error)),
+            Ok(connected) => {
+                let connected = connected.map_err(|error| self.not_connected(&error))?;
+                self.refuse_another().map(|()| connected)
+            }
             Err(_) => Err(SourceError::OutOfReach {
                 database: self.database.to_string(),
                 reason: format!(
@@ -273,12 +329,19 @@ pub(super) async fn prepare_update(connection: &mut PgConnection) -> sqlx::Resul
     done.map(drop)
 }
 
-fn pool(options: &PgConnectOptions, most: NonZeroU32) -> PgPool {
+fn pool(options: &PgConnectOptions, most: NonZeroU32, here: &Arc<Here>) -> PgPool {
+    let here = here.clone();
     PgPoolOptions::new()
         .max_connections(most.get())
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .idle_timeout(IDLE_TIMEOUT)
-        .after_connect(|connection, _| Box::pin(restore(connection)))
+        .after_connect(move |connection, _| {
+            let here = here.clone();
+            Box::pin(async move {
+                restore(connection).await?;
+                here.look(connection).await
+            })
+        })
         .before_acquire(|connection, _| {
             Box::pin(async move {
                 restore(connection).await?;

@@ -126,7 +126,8 @@ fn of_code(code: &str, message: &str, place: &Place) -> SourceError {
         held_by: None,
     };
     match code {
-        LOCK_NOT_AVAILABLE | DEADLOCK => busy(A_LOCK),
+        LOCK_NOT_AVAILABLE | DEADLOCK if place.relation == "-" => busy(A_LOCK),
+        LOCK_NOT_AVAILABLE | DEADLOCK => busy(&format!("{A_LOCK} on {}", place.relation)),
         "40001" | "57014" => busy("an answer to a statement"),
         "53300" => busy("a free connection slot of the server"),
         "53100" => SourceError::DiskFull { database },
@@ -199,6 +200,13 @@ fn forbidden(message: &str, place: &Place) -> SourceError {
             "row-level security would hide rows from us: ALTER ROLE … BYPASSRLS for our role"
                 .to_owned(),
         )
+    } else if names_another(message, relation) {
+        (
+            "do what its own code does on",
+            format!(
+                "a trigger, or code of an index or a constraint, needs a right on something other than {relation}, which our role lacks; the server's log names it: grant it to our role, or make that function SECURITY DEFINER"
+            ),
+        )
     } else {
         (
             "read or write",
@@ -215,6 +223,20 @@ fn forbidden(message: &str, place: &Place) -> SourceError {
         what,
         remedy,
     }
+}
+
+/// Whether what may not be done is another table's, or no table's at all, as far as the server says it in English.
+fn names_another(message: &str, relation: &str) -> bool {
+    let Some(what) = message.strip_prefix("permission denied for ") else {
+        return false;
+    };
+    let Some(table) = what.strip_prefix("table ") else {
+        return !what.starts_with("schema ") && !what.starts_with("column ");
+    };
+    let plain = |name: &str| name.replace('"', "");
+    let (named, ours) = (plain(table), plain(relation));
+    let same = ours == named || ours.ends_with(&format!(".{named}"));
+    !same
 }
 
 /// The error of what the server cannot read.
@@ -243,6 +265,9 @@ fn meaning(code: &str) -> &'static str {
         }
         "42704" => {
             "code of the table's owner names what only his search path finds: ALTER FUNCTION … SET search_path"
+        }
+        "0A000" => {
+            "the database does not do this there, as where a conditional rule (CREATE RULE … DO INSTEAD) stands before an update: drop the rule, or have a trigger do it"
         }
         "55000" => {
             "the table cannot be updated as it is; a published table needs a replica identity"

@@ -18,6 +18,10 @@ const DATABASE: &str = "\
     SELECT s.system_identifier::pg_catalog.text || '/' || d.oid::pg_catalog.text \
     FROM pg_catalog.pg_control_system() AS s, pg_catalog.pg_database AS d \
     WHERE d.datname = pg_catalog.current_database()";
+/// Its number at its server, which anyone may ask for.
+const NUMBER: &str = "\
+    SELECT d.oid::pg_catalog.text FROM pg_catalog.pg_database AS d \
+    WHERE d.datname = pg_catalog.current_database()";
 /// No two servers started at the same microsecond, and anyone may ask.
 const INSTANCE: &str = "\
     SELECT pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time())::pg_catalog.text \
@@ -37,6 +41,19 @@ pub(super) async fn of_database(
     match found.await {
         Err(error) if faults::is_forbidden(&error) => Ok(None),
         found => found.at(place).map(Some),
+    }
+}
+
+/// What a session's database is known by, as far as our role may ask.
+pub(super) async fn of_session(connection: &mut PgConnection) -> sqlx::Result<String> {
+    match sqlx::query_scalar(DATABASE)
+        .fetch_one(&mut *connection)
+        .await
+    {
+        Err(error) if faults::is_forbidden(&error) => {
+            sqlx::query_scalar(NUMBER).fetch_one(connection).await
+        }
+        found => found,
     }
 }
 

@@ -37,7 +37,7 @@ pub(super) async fn check(
         });
     }
     if !written.is_empty() {
-        takes_writes(connection, table).await?;
+        takes_writes(connection, &table.place).await?;
     }
     if needed.triggers == Triggers::Suppress && !written.is_empty() {
         may_suppress(connection, table).await?;
@@ -90,17 +90,20 @@ fn part_and_role(row: &PgRow) -> Result<(String, String), sqlx::Error> {
 
 /// A standby takes no writes, nor does a server, database or role whose transactions are read-only. Our own sessions
 /// are read-only too, by our settings, so this asks for the value that a session starts with.
-async fn takes_writes(connection: &mut PgConnection, table: &Table) -> Result<(), SourceError> {
+pub(super) async fn takes_writes(
+    connection: &mut PgConnection,
+    place: &Place,
+) -> Result<(), SourceError> {
     let asked = "SELECT pg_catalog.pg_is_in_recovery() \
         OR (SELECT s.reset_val OPERATOR(pg_catalog.=) 'on' FROM pg_catalog.pg_settings AS s \
             WHERE s.name OPERATOR(pg_catalog.=) 'default_transaction_read_only')";
     let reads_only: bool = sqlx::query_scalar(asked)
         .fetch_one(connection)
         .await
-        .at(&table.place)?;
+        .at(place)?;
     match reads_only {
         true => Err(SourceError::Standby {
-            database: table.place.database.to_string(),
+            database: place.database.to_string(),
         }),
         false => Ok(()),
     }

@@ -180,9 +180,9 @@ fn select(only: &str, texts: &[String], which: &str) -> String {
     let of = |(at, text): (usize, &String)| {
         [(0, BASE64), (1, HEX)].map(|(spelling, pattern)| {
             format!(
-                "SELECT {at}, {spelling}, m[1], pg_catalog.count(DISTINCT t.ctid) FROM {only} AS t, \
-                 LATERAL pg_catalog.regexp_matches({text} COLLATE pg_catalog.\"C\", '{pattern}', 'g') AS m \
-                 WHERE {which} GROUP BY m[1]"
+                "SELECT {at}, {spelling}, (f.found)[1], pg_catalog.count(DISTINCT t.ctid) FROM {only} AS t, \
+                 LATERAL pg_catalog.regexp_matches({text} COLLATE pg_catalog.\"C\", '{pattern}', 'g') AS f (found) \
+                 WHERE {which} GROUP BY (f.found)[1]"
             )
         })
     };

@@ -202,7 +202,13 @@ impl Writer<'_> {
         outcomes: &mut [WriteOutcome],
     ) -> Result<(), SourceError> {
         match self.swap(rows, true, outcomes).await {
-            // No row is locked, but the table, or what a trigger touches.
+            // No row is locked, and nothing else can be but the table.
+            Err(Failure::Locked) if self.firing.names.is_empty() => Err(SourceError::Busy {
+                database: self.table.database.to_string(),
+                waited_for: faults::A_LOCK.to_owned(),
+                held_by: None,
+            }),
+            // What a trigger touches may be.
             Ok(()) | Err(Failure::Locked | Failure::Came) => Ok(()),
             Err(Failure::Refused(rule)) => self.write_each(rows, rule, outcomes).await,
             Err(Failure::Other(error)) => Err(error),

@@ -98,6 +98,22 @@ async fn copies_in_views_domains_and_what_inherits_are_found() {
     }
 }
 
+/// Names of ours in a statement must not be taken for those of a column.
+#[tokio::test]
+async fn no_name_of_a_column_hides_what_is_beside_it() {
+    let fixture = PostgresFixture::new().await;
+    let sealed = old();
+    fixture
+        .execute(&format!(
+            "CREATE TABLE papers (id int PRIMARY KEY, m int, f text[], found text, t text, count int, notes text); \
+             INSERT INTO papers (id, m, f, notes) VALUES (1, 1, '{{x}}', 'see ' || encode({sealed}::bytea, 'base64'))"
+        ))
+        .await;
+    let found = texts(&fixture, "papers").await;
+    let notes = found.iter().find(|(name, _)| name == "notes").unwrap();
+    assert_eq!(notes.1, [((Spelling::Base64, OLD), 1)]);
+}
+
 #[tokio::test]
 async fn types_that_postgresql_or_an_extension_writes_out_are_looked_through_and_others_named() {
     let fixture = PostgresFixture::new().await;

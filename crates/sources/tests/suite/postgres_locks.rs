@@ -1,10 +1,10 @@
 //! Locks on PostgreSQL: the application always comes first.
 
 use rekey_sources::{SourceError, WriteOutcome};
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::{
-    fixture::{Fixture, target, write_to},
+    fixture::{Fixture, in_a_minute, target, write_to},
     postgres_fixture::{moves, patients},
 };
 
@@ -130,22 +130,29 @@ async fn a_locked_table_is_busy_says_who_holds_it_and_is_left_alone() {
         .fetch_one(&mut *application)
         .await
         .unwrap();
-    sqlx::query("LOCK TABLE patients IN ACCESS EXCLUSIVE MODE")
-        .execute(&mut *application)
-        .await
-        .unwrap();
-    let written = write_to(fixture.source(), &target(&query), &updates).await;
-    assert_eq!(written, [WriteOutcome::Skipped; 3]);
-    let error = fixture.source().read(&query, None, 1).await.unwrap_err();
-    assert!(
-        matches!(error, SourceError::Busy { .. }) && error.is_retryable(),
-        "{error}"
-    );
-    let said = error.to_string();
-    assert!(
-        said.contains("a lock on") && said.contains(&format!("held by process {pid}")),
-        "{said}"
-    );
+    let is_told = |error: SourceError| {
+        assert!(
+            matches!(error, SourceError::Busy { .. }) && error.is_retryable(),
+            "{error}"
+        );
+        let said = error.to_string();
+        assert!(
+            said.contains("a lock on") && said.contains(&format!("held by process {pid}")),
+            "{said}"
+        );
+    };
+    // The first is what CREATE INDEX takes: rows can be read, and not written.
+    for mode in ["SHARE", "ACCESS EXCLUSIVE"] {
+        sqlx::query(AssertSqlSafe(format!("LOCK TABLE patients IN {mode} MODE")))
+            .execute(&mut *application)
+            .await
+            .unwrap();
+        let deadline = in_a_minute(fixture.source()).await;
+        let to = target(&query);
+        let written = fixture.source().write(&to, &updates, deadline).await;
+        is_told(written.unwrap_err());
+    }
+    is_told(fixture.source().read(&query, None, 1).await.unwrap_err());
     application.rollback().await.unwrap();
     assert_eq!(
         fixture

@@ -371,3 +371,42 @@ async fn suppressed_triggers_or_not_constraints_find_what_the_applications_path_
     query.trusts_code = true;
     assert!(read_all(source, &query).await.is_empty());
 }
+
+/// As after a restore into a database of another name, which then takes the name of the first.
+#[tokio::test]
+async fn a_name_that_leads_to_another_database_is_noticed_by_the_next_session() {
+    let (fixture, query, _) = patients(3).await;
+    let source = fixture.source();
+    source.read(&query, None, 1 << 20).await.unwrap();
+    assert!(!source.is_another());
+    let name = fixture.database.name().to_owned();
+    let server = rekey_testkit::services::url(rekey_testkit::services::POSTGRES);
+    let mut server = PgConnection::connect(&server).await.unwrap();
+    let end =
+        format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'");
+    let swap = format!(
+        "ALTER DATABASE {name} RENAME TO {name}_old; CREATE DATABASE {name} TEMPLATE {name}_old"
+    );
+    for sql in [end].into_iter().chain(swap.split("; ").map(str::to_owned)) {
+        sqlx::raw_sql(AssertSqlSafe(sql))
+            .execute(&mut server)
+            .await
+            .unwrap();
+    }
+    // The first call finds its session ended.
+    let mut said = String::new();
+    for _ in 0..3 {
+        said = source
+            .read(&query, None, 1 << 20)
+            .await
+            .unwrap_err()
+            .to_string();
+    }
+    assert!(said.contains("another database"), "{said}");
+    assert!(source.is_another());
+    let drop = format!("DROP DATABASE {name}_old WITH (FORCE)");
+    sqlx::raw_sql(AssertSqlSafe(drop))
+        .execute(&mut server)
+        .await
+        .unwrap();
+}

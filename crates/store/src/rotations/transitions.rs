@@ -271,6 +271,8 @@ pub enum Cause {
     CanaryIsDone,
     /// So many values are under keys that this store never had.
     UnknownKeys,
+    /// So many values are gone since the last rotation.
+    FewerValues,
 }
 
 /// Puts a rotation on hold, and says why in the audit log too.
@@ -288,6 +290,7 @@ pub async fn pause_for(
             only_column: Set(None),
             ..planned_anew()
         },
+        Cause::FewerValues => Changes::default(),
         Cause::UnknownKeys => Changes {
             unknown_keys_accepted: Set(Some(false)),
             ..Default::default()

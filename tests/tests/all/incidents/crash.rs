@@ -2,13 +2,14 @@
 
 use rekey_domain::{Found, RotationState};
 use rekey_operations::{Report, report_compromise, rotation_view, verify_audit};
-use rekey_runtime::crash;
 use rekey_tests::{
     process::Process,
     support::{Deployment, operator, phi, until},
 };
 
-use crate::rotations::crash::{ask_for_a_ghost, at_each, dies_at, in_many_batches};
+use crate::rotations::crash::{
+    ask_for_a_ghost, at_each, dies_at, in_many_batches, points as rotations_points,
+};
 
 /// An emergency asks nobody, hands nothing out before it switches, and counts nothing before it moves.
 const NOT_REACHED: [&str; 3] = [
@@ -39,7 +40,7 @@ fn killed_at_any_crash_point_an_emergency_still_ends_and_nothing_is_left() {
 
 /// Every point that an emergency passes.
 pub fn reached() -> impl Iterator<Item = &'static &'static str> {
-    let points = crash::POINTS.iter();
+    let points = rotations_points();
     points.filter(|point| !NOT_REACHED.contains(point))
 }
 

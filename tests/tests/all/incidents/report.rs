@@ -12,7 +12,7 @@ use rekey_operations::{
 };
 use rekey_tests::support::{Deployment, Engine, operator, phi, short, until};
 
-fn said(key: &str, reason: &str) -> Report {
+pub fn said(key: &str, reason: &str) -> Report {
     Report {
         key: key.parse().unwrap(),
         reason: reason.to_owned(),
@@ -20,14 +20,14 @@ fn said(key: &str, reason: &str) -> Report {
     }
 }
 
-async fn report(clinic: &Deployment, key: &str) -> Reported {
+pub async fn report(clinic: &Deployment, key: &str) -> Reported {
     let report = said(key, "it was in a paste");
     report_compromise(&clinic.services, &report, &operator())
         .await
         .unwrap()
 }
 
-async fn with_standby(policy: KeyringPolicy) -> (Deployment, Engine) {
+pub async fn with_standby(policy: KeyringPolicy) -> (Deployment, Engine) {
     let clinic = Deployment::with(60, policy).await;
     let engine = Engine::start(&clinic.services);
     until("a standby", async || {

@@ -8,7 +8,7 @@ use std::{
 
 use rekey_domain::{RotationReason, RotationState, Worker};
 use rekey_messages::RotationRequested;
-use rekey_runtime::crash;
+
 use rekey_testkit::{PrivatePostgres, PrivateRabbitMq, Proxy, program};
 use rekey_tests::{
     cluster::{Cluster, Messages, Policy, Servers},
@@ -16,6 +16,8 @@ use rekey_tests::{
     support::operator,
     support::until,
 };
+
+use crate::rotations::crash::points;
 
 const SIGABRT: i32 = 6;
 const AT_ONCE: usize = 2;
@@ -32,18 +34,18 @@ fn many_batches() -> Policy {
 fn any_worker_killed_at_any_crash_point_is_replaced_and_nothing_is_done_twice() {
     // Built before anybody waits for it.
     program("rekey");
-    let mut points: Vec<(Worker, &str)> = Vec::new();
-    for point in crash::POINTS {
+    let mut reached: Vec<(Worker, &str)> = Vec::new();
+    for point in points() {
         match point.split_once('.').unwrap().0 {
-            "scheduler" => points.push((Worker::Scheduler, point)),
-            "rotator" => points.push((Worker::Rotator, point)),
-            "re-encryptor" => points.push((Worker::ReEncryptor, point)),
-            _ if *point == "worker.failed" => points.push((Worker::Rotator, point)),
-            _ => points.extend([(Worker::Rotator, *point), (Worker::ReEncryptor, *point)]),
+            "scheduler" => reached.push((Worker::Scheduler, point)),
+            "rotator" => reached.push((Worker::Rotator, point)),
+            "re-encryptor" => reached.push((Worker::ReEncryptor, point)),
+            _ if *point == "worker.failed" => reached.push((Worker::Rotator, point)),
+            _ => reached.extend([(Worker::Rotator, *point), (Worker::ReEncryptor, *point)]),
         }
     }
-    assert!(points.len() >= crash::POINTS.len());
-    let points = Arc::new(Mutex::new(points));
+    assert!(reached.len() > points().count());
+    let points = Arc::new(Mutex::new(reached));
     let threads: Vec<_> = (0..AT_ONCE)
         .map(|_| {
             let points = points.clone();

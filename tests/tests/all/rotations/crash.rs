@@ -23,7 +23,14 @@ const AT_ONCE: usize = 3;
 
 #[test]
 fn killed_at_any_crash_point_a_rotation_still_ends_and_nothing_is_done_twice() {
-    at_each(crash::POINTS, survives);
+    at_each(points(), survives);
+}
+
+/// Those that a rotation passes; the notifier's has a test of its own.
+pub fn points() -> impl Iterator<Item = &'static &'static str> {
+    crash::POINTS
+        .iter()
+        .filter(|point| !point.starts_with("notifier."))
 }
 
 /// Tries each point, some at once.

@@ -227,6 +227,28 @@ async fn a_rotation_over_much_that_is_under_unknown_keys_waits_for_a_person_who_
     engine.stop().await;
 }
 
+/// As where the URL leads to a copy with a few rows, or to an empty file of the same name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotation_over_far_fewer_values_than_the_last_waits_for_a_person() {
+    let clinic = Deployment::of(300).await;
+    let engine = Engine::start(&clinic.services);
+    clinic.rotate(&phi()).await;
+    clinic.completes().await;
+    clinic.in_source("DELETE FROM patients WHERE id > 20").await;
+    clinic.rotate(&phi()).await;
+    let held = until("the hold", async || latest(&clinic).await.paused_because).await;
+    assert!(held.contains(" values, and had "), "{held}");
+    let id = latest(&clinic).await.id;
+    resume_rotation(&clinic.services, id, &operator())
+        .await
+        .unwrap();
+    clinic.completes().await;
+    // What was counted then is what the next is compared with.
+    clinic.rotate(&phi()).await;
+    clinic.completes().await;
+    engine.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn few_values_under_unknown_keys_hold_nothing_up() {
     let clinic = Deployment::of(200).await;

@@ -13,7 +13,8 @@ use reqwest::{Client, Method, Response, StatusCode, header, redirect};
 use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
 
-use super::{Failure, Problem, secrets};
+use super::{problem::Problem, secrets};
+use crate::letter::Failure;
 
 /// From the first look at the name to the answer.
 const WITHIN: Duration = Duration::from_secs(15);

@@ -12,7 +12,8 @@ use rekey_operations::notifications::notice::Notice;
 use rekey_runtime::config::ReceiverConfig;
 use secrecy::ExposeSecret;
 
-use super::{Failure, Letter, Problem, lines, secrets};
+use super::{problem::Problem, secrets};
+use crate::letter::{Failure, Letter, lines};
 
 /// From the first look at the name to the server's last word.
 const WITHIN: Duration = Duration::from_secs(30);

@@ -7,10 +7,11 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
 use super::{
-    Failure, Letter, Problem,
     http::{self, Target},
+    problem::Problem,
     secrets,
 };
+use crate::letter::{Failure, Letter};
 
 const URL: &str = "https://events.pagerduty.com/v2/enqueue";
 

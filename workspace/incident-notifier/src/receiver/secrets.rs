@@ -10,7 +10,7 @@ use std::{
 use rekey_domain::io_words;
 use secrecy::SecretString;
 
-use super::Problem;
+use super::problem::Problem;
 
 /// Secrets and URLs are short.
 const LIMIT: u64 = 4_096;

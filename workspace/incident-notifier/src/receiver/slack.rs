@@ -5,10 +5,10 @@ use std::path::Path;
 use serde_json::json;
 
 use super::{
-    Failure, Letter, Problem,
     http::{self, Target},
+    problem::Problem,
 };
-use crate::receiver::lines;
+use crate::letter::{Failure, Letter, lines};
 
 /// A webhook of Slack, whose URL is its secret.
 pub struct Slack {

@@ -9,10 +9,11 @@ use serde_json::json;
 use sha2::Sha256;
 
 use super::{
-    Failure, Letter, Problem,
     http::{self, Target},
+    problem::Problem,
     secrets,
 };
+use crate::letter::{Failure, Letter};
 
 const EXPECTED: &str = "expected whsec_ and 24 to 64 bytes in base64, on one line, or on two while it is being replaced";
 

@@ -4,7 +4,9 @@ mod retry;
 mod typed;
 
 use rekey_domain::{ColumnName, QuarantineReason};
-use rekey_operations::{QuarantineView, quarantine_view, quarantine_views, resolve_quarantined};
+use rekey_operations::{
+    QuarantineView, protected_column, quarantine_view, quarantine_views, resolve_quarantined,
+};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -62,6 +64,10 @@ pub struct Which {
 
 impl Which {
     async fn views(&self, app: &App) -> anyhow::Result<Vec<QuarantineView>> {
+        if let Some(column) = &self.column {
+            // Nothing of a column that there is not would look like nothing at all.
+            protected_column(&app.services, column, &app.principal).await?;
+        }
         let mut views = quarantine_views(&app.services, &app.principal).await?;
         let rotation = match &self.rotation {
             Some(rotation) => Some(rotation.find(app).await?),

@@ -140,7 +140,7 @@ impl fmt::Display for Unopened {
         let master_key = self.master_key.as_deref().unwrap_or("(not known)");
         write!(
             f,
-            "none of the {keys} key(s) under master key {master_key} opens in {place}: {error}"
+            "the {keys} key(s) under master key {master_key} cannot be opened in {place}: {error}"
         )?;
         if !self.is_lost() {
             return Ok(());

@@ -1,0 +1,6 @@
+//! Telling people: what is told, by which channel, how often, and what a receiver that fails leads to.
+
+mod channels;
+mod failures;
+mod mail;
+mod storms;

@@ -1,0 +1,76 @@
+//! Mail: by STARTTLS to a server whose certificate is trusted, or not at all.
+
+use rekey_operations::notifications::{test_channels, test_outcome};
+use rekey_testkit::{program, receivers::Receivers, tls::Authority};
+use rekey_tests::{
+    process::Process,
+    support::{Deployment, operator, until},
+};
+
+use super::channels::channel;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mail_goes_by_starttls_to_a_server_that_is_trusted_and_to_no_other() {
+    let (ours, stranger) = (Authority::new(), Authority::new());
+    let trusted = Receivers::start(Some(&ours.vouch_for("localhost")));
+    let other = Receivers::start(Some(&stranger.vouch_for("localhost")));
+    let clinic = Deployment::of(0).await;
+    let servers = [
+        ("trusted", trusted.port("smtp")),
+        ("plain", trusted.port("plain")),
+        ("stranger", other.port("smtp")),
+    ];
+    let text: String = servers
+        .iter()
+        .map(|(name, port)| {
+            format!(
+                "[[channel]]\nname = \"{name}\"\nkind = \"mail\"\nserver = \"localhost\"\nport = {port}\n\
+                 from = \"rekey@clinic.example\"\nto = [\"ops@clinic.example\"]\n"
+            )
+        })
+        .collect();
+    std::fs::write(clinic.disks.state("rekey.toml"), text).unwrap();
+    let config = rekey_runtime::config::Config::load(Some(&clinic.disks.state("rekey.toml")));
+    clinic.apply_channels(config.unwrap().channels).await;
+    // Who is trusted is the process's own, as the system says it.
+    let mut command = std::process::Command::new(program("rekey"));
+    command
+        .arg("--state-dir")
+        .arg(clinic.disks.state(""))
+        .arg("up");
+    command.current_dir(clinic.disks.state(""));
+    command.env("SSL_CERT_FILE", ours.file());
+    let up = Process::spawn(command);
+    let services = &clinic.services;
+    let test = test_channels(services, None, &operator()).await.unwrap();
+    let outcome = until("every outcome", async || {
+        let outcome = test_outcome(services, test, &operator()).await.unwrap();
+        outcome
+            .iter()
+            .all(|one| one.sent.is_some())
+            .then_some(outcome)
+    })
+    .await;
+    for one in outcome {
+        let expected = one.channel.as_str() == "trusted";
+        assert_eq!(
+            one.sent,
+            Some(expected),
+            "{}: {:?}",
+            one.channel,
+            one.failure
+        );
+    }
+    up.terminate().await;
+    let [mail] = &trusted.at("mail")[..] else {
+        panic!("{:?}", trusted.received());
+    };
+    assert_eq!(mail["tls"], true);
+    assert_eq!(mail["to"][0], "ops@clinic.example");
+    let body = mail["body"].as_str().unwrap();
+    for expected in ["Subject: [rekey] LOW TEST", "text/plain", "text/html"] {
+        assert!(body.contains(expected), "{body}");
+    }
+    assert!(other.at("mail").is_empty());
+    let _ = channel;
+}
