@@ -593,6 +593,8 @@ impl Engine {
 
     /// Tells people by these channels.
     pub fn notifier(&mut self, services: &Services, channels: Vec<ChannelConfig>) {
+        // As every program does when it starts.
+        rekey_runtime::hardening::install_tls_provider();
         let deps = rekey_incident_notifier::Deps {
             services: services.clone(),
             channels,

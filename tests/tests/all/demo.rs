@@ -167,6 +167,7 @@ async fn a_demo_whose_key_leaks_refuses_it_at_once_moves_every_row_and_fails_no_
     );
     assert_eq!(outcome["failed_reads"], 0);
     assert_eq!(outcome["rows_under_compromised_key"], 0);
+    assert!(outcome["notifications"].as_u64().unwrap() >= 1, "{report}");
     assert_eq!(report["all_rows_verified"], true);
     let shown = ["incidents", "show", outcome["incident"].as_str().unwrap()];
     let incident = demo.rekey(&shown).await;

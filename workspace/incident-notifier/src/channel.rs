@@ -26,6 +26,8 @@ use crate::{
 
 /// Between two looks at what is due.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Longer than any receiver is waited for.
+const KNOWN_WITHIN: Duration = Duration::from_secs(35);
 /// So much is on its way at once: what hangs holds up only as much.
 const ON_ITS_WAY: usize = 16;
 
@@ -130,7 +132,7 @@ impl Desk<'_> {
         }
         let unit = plan::leading(self.store(), lease).await?;
         let ids: Vec<_> = due.iter().map(|delivery| delivery.id).collect();
-        deliveries::begin_attempts(&unit, &ids).await?;
+        deliveries::begin_attempts(&unit, &ids, KNOWN_WITHIN).await?;
         unit.commit().await?;
         Ok(due)
     }

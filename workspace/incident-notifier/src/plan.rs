@@ -18,7 +18,7 @@ pub async fn all(store: &Store, channel: &Channel, lease: &Lease) -> Result<(), 
     digests_end(store, channel, lease).await
 }
 
-async fn begun(store: &Store, channel: &Channel, lease: &Lease) -> Result<usize, StoreError> {
+async fn begun(store: &Store, channel: &Channel, lease: &Lease) -> Result<u64, StoreError> {
     let told = (&channel.name, &channel.policy);
     let incidents = deliveries::untold_incidents(store.db(), told, AT_ONCE).await?;
     let alerts = deliveries::untold_alerts(store.db(), told, AT_ONCE).await?;
@@ -40,16 +40,14 @@ async fn begun(store: &Store, channel: &Channel, lease: &Lease) -> Result<usize,
     if new.is_empty() {
         return Ok(0);
     }
-    let (planned, unit) = (new.len(), leading(store, lease).await?);
-    for one in new {
-        deliveries::plan(&unit, &channel.name, one).await?;
-    }
+    let unit = leading(store, lease).await?;
+    let planned = deliveries::plan(&unit, &channel.name, new).await?;
     unit.commit().await?;
     Ok(planned)
 }
 
 /// What ended before anybody was told is told to nobody. What may have arrived is told to have ended.
-async fn ended(store: &Store, channel: &Channel, lease: &Lease) -> Result<usize, StoreError> {
+async fn ended(store: &Store, channel: &Channel, lease: &Lease) -> Result<u64, StoreError> {
     let mut ended = deliveries::ended(store.db(), &channel.name, AT_ONCE).await?;
     // Only PagerDuty has something left to end after a test.
     let ends_tests = channel.kind == ChannelKind::PagerDuty;
@@ -58,16 +56,14 @@ async fn ended(store: &Store, channel: &Channel, lease: &Lease) -> Result<usize,
         return Ok(0);
     }
     let unit = leading(store, lease).await?;
-    for one in &ended {
-        if one.state == DeliveryState::Due {
-            deliveries::drop_moot(&unit, one.id).await?;
-        }
-        if one.attempts > 0 {
-            deliveries::plan(&unit, &channel.name, end_of(one)).await?;
-        }
+    let mut done = 0;
+    for one in ended.iter().filter(|one| one.state == DeliveryState::Due) {
+        done += deliveries::drop_moot(&unit, one.id).await?;
     }
+    let told = ended.iter().filter(|one| one.attempts > 0).map(end_of);
+    done += deliveries::plan(&unit, &channel.name, told).await?;
     unit.commit().await?;
-    Ok(ended.len())
+    Ok(done)
 }
 
 fn end_of(began: &Delivery) -> NewDelivery {
@@ -93,7 +89,7 @@ async fn digests_end(store: &Store, channel: &Channel, lease: &Lease) -> Result<
     for digest in earlier {
         deliveries::plan_moot(&unit, &channel.name, end_of(digest)).await?;
     }
-    deliveries::plan(&unit, &channel.name, end_of(last)).await?;
+    deliveries::plan(&unit, &channel.name, [end_of(last)]).await?;
     unit.commit().await
 }
 

@@ -9,6 +9,7 @@ mod desired;
 mod narrator;
 mod patients;
 mod progress;
+mod receiver;
 mod report;
 mod schema;
 mod site;
@@ -22,6 +23,7 @@ use rekey_operations::{RotationView, apply, census, init, rotate};
 use crate::{app::App, exit::Exit, output::Output, up::Engine};
 use application::Application;
 use narrator::Narrator;
+use receiver::Receiver;
 use report::Report;
 use site::Site;
 
@@ -51,7 +53,13 @@ pub async fn run(args: &Args, state_dir: Option<PathBuf>, output: Output) -> any
 async fn tell(args: &Args, site: &Site, say: &Narrator, started: Instant) -> anyhow::Result<Exit> {
     let clinic = site.open_clinic().await?;
     let (url, relation) = site.clinic();
-    let desired = desired::desired(&url, relation);
+    let mut desired = desired::desired(&url, relation);
+    let mut receiver = None;
+    if args.compromise {
+        let (listening, channel) = Receiver::start(&site.places).await?;
+        desired.channels.push(channel);
+        receiver = Some(listening);
+    }
     let (app, _) = App::create(site.places.clone(), desired, say.output()).await?;
     init(&app.services, &app.desired, &app.principal).await?;
     apply(&app.services, &app.desired, &app.principal).await?;
@@ -75,6 +83,10 @@ async fn tell(args: &Args, site: &Site, say: &Narrator, started: Instant) -> any
     };
     let watched = progress::watch(&app, args.rows, say).await;
     let ended = writing.stop().await?;
+    let told = match receiver {
+        Some(receiver) => receiver.told().await,
+        None => Vec::new(),
+    };
     engine.stop().await;
     let (rotation, moving) = watched?;
 
@@ -82,7 +94,7 @@ async fn tell(args: &Args, site: &Site, say: &Narrator, started: Instant) -> any
     say.line("Decrypting every row and comparing it with what the application last wrote …");
     let verdict = ended.verify_all().await?;
     let seconds = started.elapsed().as_secs_f64();
-    let compromise = stopped.map(|stopped| stopped.outcome(&after, verdict.reads_failed));
+    let compromise = stopped.map(|stopped| stopped.outcome(&after, verdict.reads_failed, told));
     let report = Report {
         rows: verdict.rows,
         rows_per_second: f64::from(args.rows) / moving.as_secs_f64().max(0.001),

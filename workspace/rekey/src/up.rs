@@ -53,7 +53,7 @@ impl Engine {
         tasks.spawn(rekey_rotator::run(rotator, shutdown.clone()));
         let notifier = rekey_incident_notifier::Deps {
             services: services.clone(),
-            channels: app.places.channels(),
+            channels: app.desired.channels.clone(),
             monitoring,
         };
         tasks.spawn(rekey_incident_notifier::run(notifier, shutdown.clone()));

@@ -19,6 +19,8 @@ use crate::keys::{making::encryption_context, uses::UseLog};
 
 /// How long a process that cannot reach the store goes on decrypting with what it was given.
 const DECRYPT_MAX_AGE: Duration = Duration::from_secs(60 * 60);
+/// Longer than the store takes to say that it is out of reach, or that a lock was not free.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
 
 /// Grants from the store, in the name of one principal.
 pub struct StoreLeases {
@@ -80,6 +82,37 @@ impl Leases for StoreLeases {
     }
 
     async fn keyset(&self, keyring: &KeyringName) -> Result<Keyset, LeaseError> {
+        within(self.set(keyring)).await
+    }
+
+    async fn encrypt_lease(&self, keyring: &KeyringName) -> Result<LeaseGrant, LeaseError> {
+        within(self.granted(keyring)).await
+    }
+
+    async fn usage_block(&self, key: KeyId, wanted: u64) -> Result<UsageBlock, LeaseError> {
+        within(self.block(key, wanted)).await
+    }
+
+    async fn report(&self, uses: &[Use]) -> Result<(), LeaseError> {
+        within(self.reported(uses)).await
+    }
+}
+
+/// A network that swallows what is sent would have a caller wait for ever.
+async fn within<T>(answer: impl Future<Output = Result<T, LeaseError>>) -> Result<T, LeaseError> {
+    let answered = tokio::time::timeout(ANSWERED_WITHIN, answer).await;
+    answered.unwrap_or_else(|_| {
+        Err(LeaseError::OutOfReach {
+            reason: format!(
+                "the store gave no answer within {} s",
+                ANSWERED_WITHIN.as_secs()
+            ),
+        })
+    })
+}
+
+impl StoreLeases {
+    async fn set(&self, keyring: &KeyringName) -> Result<Keyset, LeaseError> {
         let db = self.store.db();
         let deployment = keyrings::deployment(db).await.map_err(answer)?;
         let keyring = keyrings::by_name(db, keyring).await.map_err(answer)?;
@@ -97,7 +130,7 @@ impl Leases for StoreLeases {
         })
     }
 
-    async fn encrypt_lease(&self, keyring: &KeyringName) -> Result<LeaseGrant, LeaseError> {
+    async fn granted(&self, keyring: &KeyringName) -> Result<LeaseGrant, LeaseError> {
         let found = keyrings::by_name(self.store.db(), keyring)
             .await
             .map_err(answer)?;
@@ -116,7 +149,7 @@ impl Leases for StoreLeases {
         })
     }
 
-    async fn usage_block(&self, key: KeyId, wanted: u64) -> Result<UsageBlock, LeaseError> {
+    async fn block(&self, key: KeyId, wanted: u64) -> Result<UsageBlock, LeaseError> {
         // Moving rows draws on the hard budget and triggers no rotation, as it would trigger the next.
         let by_application = self.principal != Worker::ReEncryptor.principal();
         let unit = self.store.begin().await.map_err(answer)?;
@@ -128,7 +161,7 @@ impl Leases for StoreLeases {
         Ok(block)
     }
 
-    async fn report(&self, uses: &[Use]) -> Result<(), LeaseError> {
+    async fn reported(&self, uses: &[Use]) -> Result<(), LeaseError> {
         if let Some(log) = &self.log {
             log.append(uses)
                 .await

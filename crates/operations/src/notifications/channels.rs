@@ -106,7 +106,7 @@ pub async fn test_channels(
             occasion: unit.now(),
             presses: true,
         };
-        deliveries::plan(&unit, name, new).await?;
+        deliveries::plan(&unit, name, [new]).await?;
     }
     unit.commit().await?;
     Ok(subject)

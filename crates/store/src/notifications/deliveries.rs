@@ -89,12 +89,16 @@ pub struct NewDelivery {
     pub presses: bool,
 }
 
-/// Has a channel told of something, once.
+/// Has a channel told of these, each once; returns how many it was not to be told of already.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
-pub async fn plan(unit: &Unit, channel: &ChannelName, new: NewDelivery) -> Result<(), StoreError> {
-    let row = delivery::ActiveModel {
+pub async fn plan(
+    unit: &Unit,
+    channel: &ChannelName,
+    new: impl IntoIterator<Item = NewDelivery>,
+) -> Result<u64, StoreError> {
+    let row = |new: NewDelivery| delivery::ActiveModel {
         id: Set(unit.new_id()),
         channel: Set(Text(channel.clone())),
         about: Set(Text(new.about)),
@@ -119,11 +123,15 @@ pub async fn plan(unit: &Unit, channel: &ChannelName, new: NewDelivery) -> Resul
     ])
     .do_nothing()
     .to_owned();
-    delivery::Entity::insert(row)
+    let rows: Vec<_> = new.into_iter().map(row).collect();
+    if rows.is_empty() {
+        return Ok(0);
+    }
+    let planned = delivery::Entity::insert_many(rows)
         .on_conflict(once)
         .exec_without_returning(unit.db())
         .await?;
-    Ok(())
+    Ok(planned)
 }
 
 /// Notes that there is nothing to be told of it.
@@ -137,7 +145,7 @@ pub async fn plan_moot(
 ) -> Result<(), StoreError> {
     let subject = new.subject;
     let event = new.event;
-    plan(unit, channel, new).await?;
+    plan(unit, channel, [new]).await?;
     let which = Condition::all()
         .add(Column::Channel.eq(channel.as_str()))
         .add(Column::SubjectId.eq(subject))
@@ -312,9 +320,8 @@ fn still_open() -> SelectStatement {
 ///
 /// # Errors
 /// [`StoreError`] of the database.
-pub async fn drop_moot(unit: &Unit, id: Uuid) -> Result<(), StoreError> {
-    settle(unit, Column::Id.eq(id), DeliveryState::Moot, None).await?;
-    Ok(())
+pub async fn drop_moot(unit: &Unit, id: Uuid) -> Result<u64, StoreError> {
+    settle(unit, Column::Id.eq(id), DeliveryState::Moot, None).await
 }
 
 /// Deliveries that are due, the oldest first.
@@ -410,7 +417,7 @@ pub async fn digest(unit: &Unit, channel: &ChannelName) -> Result<(), StoreError
                 presses: true,
             };
             let subject = new.subject;
-            plan(unit, channel, new).await?;
+            plan(unit, channel, [new]).await?;
             subject
         }
     };
@@ -483,11 +490,13 @@ pub async fn open_digests(
     Ok((digests, is_left))
 }
 
-/// Notes that attempts are being made, before they are: what was on its way when its process died may have arrived.
+/// Notes that attempts are being made, before they are: what was on its way when its process died may have arrived. It
+/// comes again after `within`, unless it is known by then what became of it.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
-pub async fn begin_attempts(unit: &Unit, ids: &[Uuid]) -> Result<(), StoreError> {
+pub async fn begin_attempts(unit: &Unit, ids: &[Uuid], within: Duration) -> Result<(), StoreError> {
+    let again = unit.database_time_in(within);
     let now = unit.database_time_in(Duration::ZERO);
     let attempts = Expr::col(Column::Attempts).add(1);
     let first = Expr::col(Column::FirstAttemptAt).if_null(now);
@@ -495,6 +504,7 @@ pub async fn begin_attempts(unit: &Unit, ids: &[Uuid]) -> Result<(), StoreError>
         .col_expr(Column::Attempts, attempts)
         .col_expr(Column::FirstAttemptAt, first)
         .col_expr(Column::LastAttemptAt, Expr::value(now))
+        .col_expr(Column::DueAt, Expr::value(again))
         .filter(Column::Id.is_in(ids.iter().copied()))
         .exec(unit.db())
         .await?;

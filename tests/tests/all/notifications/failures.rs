@@ -9,7 +9,6 @@ use rekey_tests::{
     support::{Deployment, operator, until},
 };
 use serde_json::Value;
-use uuid::Uuid;
 
 use super::channels::{channel, leaks, private, tells, webhook};
 
@@ -39,6 +38,8 @@ async fn what_a_receiver_answers_decides_whether_it_is_tried_again_and_is_never_
     });
     let engine = tells(&clinic, hooks.to_vec()).await;
     let expected = [
+        // Before the others fail, which it would be told of first.
+        ("later", Some(false), "answered 429"),
         ("ok", Some(true), ""),
         // A gigabyte is not read.
         ("large", Some(true), ""),
@@ -46,7 +47,6 @@ async fn what_a_receiver_answers_decides_whether_it_is_tried_again_and_is_never_
         ("404", Some(false), "answered 404"),
         ("410", Some(false), "answered 410"),
         ("redirect", Some(false), "not followed"),
-        ("later", Some(false), "answered 429"),
     ];
     for (answer, sent, why) in expected {
         let (found, said) = tested(&clinic, &format!("a{answer}")).await;
@@ -55,7 +55,8 @@ async fn what_a_receiver_answers_decides_whether_it_is_tried_again_and_is_never_
     }
     // Asked for three seconds, it gets them, and the next attempt is the same message, signed anew.
     let again = until("another attempt", async || {
-        let attempts = receivers.at("later/alater");
+        let mut attempts = receivers.at("later/alater");
+        attempts.retain(|one| one["body"].as_str().unwrap().contains("\"TEST\""));
         (attempts.len() == 2).then_some(attempts)
     })
     .await;
@@ -70,11 +71,13 @@ async fn what_a_receiver_answers_decides_whether_it_is_tried_again_and_is_never_
     assert_eq!(again[1]["verified"], true);
     // What is final is tried once.
     for answer in ["404", "410", "redirect"] {
-        assert_eq!(
-            receivers.at(&format!("{answer}/a{answer}")).len(),
-            1,
-            "{answer}"
-        );
+        let tried = receivers.at(&format!("{answer}/a{answer}"));
+        let ids = tried
+            .iter()
+            .map(|one| one["headers"]["webhook-id"].to_string());
+        let ids: Vec<_> = ids.collect();
+        let all: std::collections::HashSet<_> = ids.iter().collect();
+        assert_eq!(all.len(), ids.len(), "{answer}: {ids:?}");
     }
     let views = channel_views(&clinic.services, &operator()).await.unwrap();
     let gone = views
@@ -137,8 +140,14 @@ async fn killed_between_sending_and_noting_it_sends_the_same_again() {
     leaks(&clinic).await;
     assert!(!dying.end().await.expect("it dies").success());
     let again = Process::up(&clinic.disks, None);
+    // It is told of other things too, as that a worker was silent meanwhile.
+    let incidents = || {
+        let mut received = receivers.at("ok/ops");
+        received.retain(|one| one["body"].as_str().unwrap().contains("COMPROMISED"));
+        received
+    };
     let ids: Vec<Value> = until("the same again", async || {
-        let received = receivers.at("ok/ops");
+        let received = incidents();
         let ids = received
             .iter()
             .map(|one| one["headers"]["webhook-id"].clone());
@@ -148,7 +157,7 @@ async fn killed_between_sending_and_noting_it_sends_the_same_again() {
     .await;
     again.terminate().await;
     assert_eq!(ids[0], ids[1]);
-    assert_eq!(receivers.at("ok/ops").len(), 2, "and not a third time");
+    assert_eq!(incidents().len(), 2, "and not a third time");
 }
 
 /// The configuration of a process that has this channel.
@@ -225,5 +234,4 @@ async fn where_it_may_not_go_or_what_is_no_secret_nothing_is_sent_and_the_reason
     }
     engine.stop().await;
     assert_eq!(receivers.received(), Vec::<Value>::new());
-    let _ = Uuid::nil();
 }

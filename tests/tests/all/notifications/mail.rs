@@ -7,8 +7,6 @@ use rekey_tests::{
     support::{Deployment, operator, until},
 };
 
-use super::channels::channel;
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mail_goes_by_starttls_to_a_server_that_is_trusted_and_to_no_other() {
     let (ours, stranger) = (Authority::new(), Authority::new());
@@ -72,5 +70,4 @@ async fn mail_goes_by_starttls_to_a_server_that_is_trusted_and_to_no_other() {
         assert!(body.contains(expected), "{body}");
     }
     assert!(other.at("mail").is_empty());
-    let _ = channel;
 }

@@ -32,6 +32,11 @@ pub struct Outcome {
     pub rows_under_compromised_key: u64,
     /// The incident.
     pub incident: Uuid,
+    /// Messages that the demo's own receiver took.
+    pub notifications: usize,
+    /// What each of them was.
+    #[serde(skip)]
+    pub told: Vec<String>,
 }
 
 /// Reports `phi/1`, as an operator would.
@@ -70,13 +75,15 @@ pub async fn report(app: &App, say: &Narrator) -> anyhow::Result<Stopped> {
 
 impl Stopped {
     /// What a census and the application say at the end.
-    pub fn outcome(self, after: &[CensusRow], failed_reads: u64) -> Outcome {
+    pub fn outcome(self, after: &[CensusRow], failed_reads: u64, told: Vec<String>) -> Outcome {
         let under = after.iter().filter(|row| row.found == Found::Key(self.key));
         Outcome {
             refused_after_ms: u64::try_from(self.refused_after.as_millis()).unwrap_or(u64::MAX),
             failed_reads,
             rows_under_compromised_key: under.map(|row| row.rows).sum(),
             incident: self.incident,
+            notifications: told.len(),
+            told,
         }
     }
 }

@@ -66,11 +66,15 @@ pub async fn print(
             refused_after_ms,
             rows_under_compromised_key,
             incident,
+            told,
             ..
         } = outcome;
         say.line(&format!(
             "Compromise   refused to encrypt after {refused_after_ms} ms, {rows_under_compromised_key} values left under the key; incident {incident}"
         ));
+        for line in told {
+            say.line(&format!("Told         {line}"));
+        }
     }
     say.line(&format!("Quarantine   {} values", report.quarantined));
     say.line(&format!(
