@@ -82,7 +82,7 @@ pub async fn status(services: &Services, principal: &Principal) -> Result<Status
     status.needs_a_person = needs(&status);
     status
         .needs_a_person
-        .extend(workers::problems(&status.workers));
+        .extend(workers::problems(services, &status.workers).await?);
     status
         .needs_a_person
         .extend(stragglers::problems(services).await?);

@@ -314,9 +314,7 @@ async fn of_workers(services: &Services) -> Result<Vec<Standing>, StoreError> {
         let mut of_kind = views.iter().filter(|view| view.worker == worker.name());
         of_kind.any(|view| !view.silent)
     };
-    let tells = !channels::all(db).await?.is_empty();
-    let needed = Worker::ALL.into_iter();
-    let needed = needed.filter(|worker| *worker != Worker::IncidentNotifier || tells);
+    let needed = workers::needed(services).await?.into_iter();
     let silent = needed.filter(|worker| !works(*worker));
     let mut standing: Vec<_> = silent
         .map(|worker| Standing::new(AlertKind::WorkerSilent, worker.name()).after(MINUTE))

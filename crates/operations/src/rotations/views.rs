@@ -161,7 +161,8 @@ pub(crate) async fn view(
         waiting.extend(rotation.waiting_because.clone());
         let of_batches = batches::waiting_since(db, &rotation).await?;
         waiting_since = rotation.waiting_since.into_iter().chain(of_batches).min();
-        waiting.extend(workers::problems(&workers::all(services).await?));
+        let workers = workers::all(services).await?;
+        waiting.extend(workers::problems(services, &workers).await?);
     }
     let canary = rotation.canary();
     let (certificate, certificate_signature) = certificates::shown(&rotation, keys);

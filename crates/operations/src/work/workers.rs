@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use rekey_domain::{Principal, Worker};
-use rekey_store::heartbeats::{self, Heartbeat};
+use rekey_store::{
+    channels,
+    heartbeats::{self, Heartbeat},
+};
 use serde::Serialize;
 
 use crate::{Action, OperationError, Services, authorise};
@@ -77,17 +80,30 @@ pub async fn worker_problems(
     principal: &Principal,
 ) -> Result<Vec<String>, OperationError> {
     authorise(principal, Action::ReadWorkers)?;
-    Ok(problems(&all(services).await?))
+    Ok(problems(services, &all(services).await?).await?)
 }
 
-pub(crate) fn problems(views: &[WorkerView]) -> Vec<String> {
-    let missing = Worker::ALL.map(Worker::name).into_iter().filter(|name| {
+/// The workers that a deployment needs: a notifier only where there is somebody to tell.
+pub(crate) async fn needed(services: &Services) -> Result<Vec<Worker>, rekey_store::StoreError> {
+    let tells = !channels::all(services.store.db()).await?.is_empty();
+    let all = Worker::ALL.into_iter();
+    Ok(all
+        .filter(|worker| *worker != Worker::IncidentNotifier || tells)
+        .collect())
+}
+
+pub(crate) async fn problems(
+    services: &Services,
+    views: &[WorkerView],
+) -> Result<Vec<String>, rekey_store::StoreError> {
+    let needed = needed(services).await?;
+    let missing = needed.iter().map(|worker| worker.name()).filter(|name| {
         let mut of_kind = views.iter().filter(|view| view.worker == *name);
         of_kind.all(|view| view.silent)
     });
     let missing: Vec<_> = missing.collect();
     let mut problems = Vec::new();
-    if missing.len() == Worker::ALL.len() {
+    if missing.len() == needed.len() {
         problems.push(format!(
             "no worker runs{}: start rekey up, or rekey-scheduler, rekey-rotator and rekey-re-encryptor; if they run, the store takes no writes from them: see their logs, its disk, and whether it is read-only or locked",
             last_seen(views.first())
@@ -106,7 +122,7 @@ pub(crate) fn problems(views: &[WorkerView]) -> Vec<String> {
             problems.push(problem);
         }
     }
-    problems
+    Ok(problems)
 }
 
 fn last_seen(view: Option<&WorkerView>) -> String {
