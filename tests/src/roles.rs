@@ -19,13 +19,14 @@ pub const OPERATOR: &str = "operator";
 pub const UP: &str = "up";
 
 /// Each of them.
-pub const ALL: [&str; 7] = [
+pub const ALL: [&str; 8] = [
     OWNER,
     APPLICATION,
     OPERATOR,
     "scheduler",
     "rotator",
     "re_encryptor",
+    "incident_notifier",
     UP,
 ];
 const PASSWORD: &str = "only-in-tests";
@@ -176,7 +177,8 @@ impl Roles {
             let role = roles.name(role);
             format!("CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}';")
         });
-        let workers = ["scheduler", "rotator", "re_encryptor"].map(|role| roles.name(role));
+        let workers = ["scheduler", "rotator", "re_encryptor", "incident_notifier"]
+            .map(|role| roles.name(role));
         let union = format!("GRANT {} TO {};", workers.join(", "), roles.name(UP));
         roles.execute(create.concat() + &union).await.unwrap();
         Arc::new(roles)

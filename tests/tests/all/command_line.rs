@@ -721,7 +721,7 @@ fn a_passphrase_file_that_is_missing_is_no_missing_master_key() {
     let config = fs::read_to_string(desk.file("rekey.toml")).unwrap();
     let nowhere = desk.file("nowhere");
     desk.configure(&format!("[kms]\npassphrase_file = {nowhere:?}\n{config}"));
-    let refused = desk.rekey(&["keys", "list"], b"");
+    let refused = desk.rekey(&["rotate", "phi"], b"");
     assert_ne!(refused.code, 0);
     assert!(
         refused

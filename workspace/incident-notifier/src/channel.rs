@@ -2,9 +2,13 @@
 
 use std::{collections::HashSet, time::Duration};
 
+use chrono::{DateTime, Utc};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use rekey_domain::attempt_again;
-use rekey_operations::{Services, notifications::notice};
+use rekey_operations::{
+    Services,
+    notifications::notice::{self, Notice},
+};
 use rekey_runtime::{
     config::{ChannelConfig, MonitoringConfig},
     crash, leased,
@@ -84,8 +88,10 @@ impl Desk<'_> {
         while let Some(channel) = self.stored().await? {
             self.plan(&channel, lease).await?;
             for delivery in self.due(&channel, lease, &ids).await? {
+                // The store is asked here: what is on its way waits while this loop does, and must hold nothing of it.
+                let written = self.write(&delivery).await?;
                 ids.insert(delivery.id);
-                on_its_way.push(self.attempt(delivery).boxed());
+                on_its_way.push(self.attempt(delivery, written).boxed());
             }
             let mut changes = self.services.store.changes();
             changes.mark_unchanged();
@@ -137,26 +143,42 @@ impl Desk<'_> {
         Ok(due)
     }
 
-    async fn attempt(&self, delivery: Delivery) -> Attempted {
-        let outcome = self.send(&delivery).await;
+    /// What is said, and when; none where what it is about is gone.
+    async fn write(
+        &self,
+        delivery: &Delivery,
+    ) -> Result<Option<(Notice, DateTime<Utc>)>, StoreError> {
+        let runbooks = self.monitoring.runbooks.as_deref();
+        let notice = notice::of(self.store().db(), delivery, runbooks).await?;
+        let now = self.services.store.now().await?;
+        Ok(notice.map(|notice| (notice, now)))
+    }
+
+    async fn attempt(
+        &self,
+        delivery: Delivery,
+        written: Option<(Notice, DateTime<Utc>)>,
+    ) -> Attempted {
+        let outcome = match &written {
+            Some((notice, now)) => self.send(&delivery, notice, *now).await,
+            None => Ok(()),
+        };
         (delivery, outcome)
     }
 
-    async fn send(&self, delivery: &Delivery) -> Result<(), Failure> {
-        let of_store = |error: StoreError| Failure::later(error.to_string());
-        let runbooks = self.monitoring.runbooks.as_deref();
-        let notice = notice::of(self.store().db(), delivery, runbooks).await;
-        let Some(notice) = notice.map_err(of_store)? else {
-            return Ok(());
-        };
-        let now = self.services.store.now().await.map_err(of_store)?;
+    async fn send(
+        &self,
+        delivery: &Delivery,
+        notice: &Notice,
+        now: DateTime<Utc>,
+    ) -> Result<(), Failure> {
         // Read anew for each attempt, so that a secret is replaced without a restart.
         let receiver = Receiver::open(&self.config.receiver)
             .map_err(|problem| Failure::later(problem.to_string()))?;
         let letter = Letter {
             id: delivery.id,
             channel: &self.config.name,
-            notice: &notice,
+            notice,
             now,
         };
         receiver.send(&letter).await

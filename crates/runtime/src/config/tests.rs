@@ -2,9 +2,9 @@
 
 use std::{collections::HashMap, num::NonZeroU32, time::Duration};
 
-use rekey_domain::{Algorithm, Bind, Limits, Purpose, Triggers, Urgent};
+use rekey_domain::{Algorithm, Bind, Limits, Purpose, Severity, Triggers, Urgent};
 
-use super::{Config, ConfigErrors, KmsConfig, SecretUrl, problems::Problems};
+use super::{Config, ConfigErrors, KmsConfig, ReceiverConfig, SecretUrl, problems::Problems};
 
 /// The design's example, as far as it is built.
 const EXAMPLE: &str = r#"
@@ -859,5 +859,138 @@ fn a_source_on_postgresql_may_suppress_triggers() {
         &text.replacen("\"suppress\"", "\"later\"", 1),
         "source[0].table[0].on_update.triggers",
         "\"fire\" or \"suppress\"",
+    );
+}
+
+/// Two channels, as one would write them.
+const CHANNELS: &str = r#"
+[[channel]]
+name = "ops"
+kind = "webhook"
+url_file = "/run/secrets/url"
+secret_file = "/run/secrets/key"
+severity = "HIGH"
+kinds = ["COMPROMISED", "ROTATION_FAILED"]
+
+[[channel]]
+name = "mail"
+kind = "mail"
+server = "mail.clinic.example"
+from = "rekey@clinic.example"
+to = ["ops@clinic.example"]
+"#;
+
+#[test]
+fn channels_are_read_with_what_goes_there_and_how_they_are_reached() {
+    let channels = load(CHANNELS, &[]).unwrap().channels;
+    let [ops, mail] = &channels[..] else {
+        panic!("{channels:#?}");
+    };
+    assert_eq!(ops.policy.severity, Severity::High);
+    assert_eq!(ops.policy.kinds.as_ref().map(Vec::len), Some(2));
+    assert!(
+        matches!(
+            ops.receiver,
+            ReceiverConfig::Webhook {
+                allow_private: false,
+                ..
+            }
+        ),
+        "{ops:#?}"
+    );
+    assert_eq!(mail.policy.severity, Severity::Low);
+    assert!(
+        matches!(mail.receiver, ReceiverConfig::Mail { port: 587, .. }),
+        "{mail:#?}"
+    );
+}
+
+#[test]
+fn a_channel_that_cannot_be_is_refused_with_one_error_that_names_the_key() {
+    let cases = [
+        (
+            "name = \"mail\"",
+            "name = \"ops\"",
+            "channel[1].name",
+            "already a channel",
+        ),
+        (
+            "name = \"ops\"",
+            "name = \"Ops 1\"",
+            "channel[0].name",
+            "a-z",
+        ),
+        ("\"webhook\"", "\"pigeon\"", "channel[0].kind", "\"slack\""),
+        ("\"HIGH\"", "\"high\"", "channel[0].severity", "CRITICAL"),
+        (
+            "\"ROTATION_FAILED\"",
+            "\"SOMETHING\"",
+            "channel[0].kinds",
+            "COMPROMISED",
+        ),
+        (
+            "[\"COMPROMISED\", \"ROTATION_FAILED\"]",
+            "[]",
+            "channel[0].kinds",
+            "empty",
+        ),
+        (
+            "url_file = \"/run/secrets/url\"\n",
+            "",
+            "channel[0].url_file",
+            "missing",
+        ),
+        (
+            "secret_file = \"/run/secrets/key\"\n",
+            "",
+            "channel[0].secret_file",
+            "missing",
+        ),
+        (
+            "severity =",
+            "severety =",
+            "channel[0].severety",
+            "no such key",
+        ),
+        (
+            "\"rekey@clinic.example\"",
+            "\"rekey\"",
+            "channel[1].from",
+            "mail address",
+        ),
+        (
+            "[\"ops@clinic.example\"]",
+            "[\"o@p, q@r\"]",
+            "channel[1].to",
+            "mail address",
+        ),
+        ("[\"ops@clinic.example\"]", "[]", "channel[1].to", "missing"),
+        (
+            "\"mail.clinic.example\"",
+            "\"mail.clinic.example:25\"",
+            "channel[1].server",
+            "port",
+        ),
+        (
+            "to =",
+            "user = \"ana\"\nto =",
+            "channel[1].secret_file",
+            "both",
+        ),
+    ];
+    for (old, new, key, says) in cases {
+        assert!(CHANNELS.contains(old), "{old}");
+        refused(&CHANNELS.replacen(old, new, 1), key, says);
+    }
+    let link = "[monitoring]\nrunbooks = \"http://wiki\"\n";
+    refused(link, "monitoring.runbooks", "https://");
+}
+
+#[test]
+fn a_mode_of_tls_that_there_is_not_is_named() {
+    refused(
+        "[store]\nurl = \"postgres://db/x?sslmode=verify_full\"",
+        "store.url",
+        "unknown sslmode",
     );
 }
