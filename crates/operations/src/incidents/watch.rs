@@ -85,7 +85,7 @@ impl Standing {
         Self { settles, ..self }
     }
 
-    fn as_severe_as(self, severity: Severity) -> Self {
+    fn pressing(self, severity: Severity) -> Self {
         Self { severity, ..self }
     }
 }
@@ -164,7 +164,7 @@ impl Watch {
         let now = Instant::now();
         let name = |one: &Standing| (one.kind, one.subject.clone());
         let names: Vec<_> = standing.iter().map(name).collect();
-        self.since.retain(|name, _| names.contains(name));
+        self.since.retain(|known, _| names.contains(known));
         let mut settled = standing;
         settled.retain(|one| {
             let since = *self.since.entry(name(one)).or_insert(now);
@@ -214,7 +214,7 @@ async fn of_keyring(
     let next = schedule.and_then(|schedule| schedule.next_after(now));
     if let Some(severity) = expiring(primary.expires_at, warning, next, now) {
         let expires = Standing::new(AlertKind::Expiring, &name);
-        standing.push(expires.as_severe_as(severity));
+        standing.push(expires.pressing(severity));
     }
     let hundredths = primary.used.saturating_mul(100) / HARD_LIMIT;
     if hundredths >= NEAR_LIMIT {
@@ -232,7 +232,7 @@ async fn of_rotation(
     if rotation.state == RotationState::Failed {
         let failed = Standing::new(AlertKind::RotationFailed, rotation.id);
         return Ok(Some(match rotation.is_emergency() {
-            true => failed.as_severe_as(Severity::Critical),
+            true => failed.pressing(Severity::Critical),
             false => failed,
         }));
     }

@@ -185,7 +185,7 @@ async fn of_digest(
     deployment: Uuid,
 ) -> Result<Notice, StoreError> {
     let counted = deliveries::digested(db, delivery.subject).await?;
-    let count = counted.iter().map(|(_, count)| count).sum();
+    let all = counted.iter().map(|(_, count)| count).sum();
     let kinds = counted
         .into_iter()
         .map(|(kind, count)| KindCount { kind, count });
@@ -193,7 +193,7 @@ async fn of_digest(
     Ok(Notice {
         kind: "DIGEST".to_owned(),
         severity: Severity::High,
-        count: Some(count),
+        count: Some(all),
         kinds: kinds.collect(),
         ..blank(delivery.subject, deployment, delivery.occasion, command)
     })

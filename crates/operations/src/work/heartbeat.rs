@@ -82,17 +82,17 @@ async fn look(
     let kms = Asked::default();
     let mut soon = LOOKS_SOON;
     loop {
-        let mut found = Vec::new();
+        let mut missing = Vec::new();
         let broker = transport.and_then(|transport| transport.health().err());
-        found.extend(broker.map(|problem| ("broker".to_owned(), problem)));
+        missing.extend(broker.map(|problem| ("broker".to_owned(), problem)));
         if worker.uses_keys() {
             let asked = services.clone();
             let asking = async move { asked.kms_problem().await };
             let problem = kms.or(KMS_EVERY, asking).await;
-            found.extend(problem.map(|problem| ("kms".to_owned(), problem)));
-            found.extend(sources(services, worker).await);
+            missing.extend(problem.map(|problem| ("kms".to_owned(), problem)));
+            missing.extend(sources(services, worker).await);
         }
-        let (things, said): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+        let (things, said): (Vec<_>, Vec<_>) = missing.into_iter().unzip();
         let found = Lacks {
             said: (!said.is_empty()).then(|| said.join("; ")),
             things,

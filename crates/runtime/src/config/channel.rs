@@ -95,9 +95,9 @@ pub(super) fn read(mut section: Section<'_>) -> Option<ChannelConfig> {
         text.parse::<Severity>().map_err(wrong)
     });
     let kinds = section.texts("kinds").map(|kinds| {
-        let read = kinds.iter().filter_map(|kind| {
+        let read = kinds.iter().filter_map(|topic| {
             let wrong = |error| section.wrong("kinds", error);
-            kind.parse().map_err(wrong).ok()
+            topic.parse().map_err(wrong).ok()
         });
         read.collect::<Vec<_>>()
     });
@@ -120,15 +120,10 @@ pub(super) fn read(mut section: Section<'_>) -> Option<ChannelConfig> {
 }
 
 fn read_receiver(section: &mut Section<'_>, kind: ChannelKind) -> Option<ReceiverConfig> {
-    let file = |section: &mut Section<'_>, name| section.text(name).map(PathBuf::from);
-    let needed = |section: &mut Section<'_>, name| {
-        let example = format!("\"/run/secrets/{name}\"");
-        section.required(name, &example).map(PathBuf::from)
-    };
     Some(match kind {
         ChannelKind::Webhook => {
-            let url_file = needed(section, "url_file");
-            let secret_file = needed(section, "secret_file");
+            let url_file = file(section, "url_file");
+            let secret_file = file(section, "secret_file");
             let allow_private = section.flag("allow_private").unwrap_or(false);
             ReceiverConfig::Webhook {
                 url_file: url_file?,
@@ -137,7 +132,7 @@ fn read_receiver(section: &mut Section<'_>, kind: ChannelKind) -> Option<Receive
             }
         }
         ChannelKind::Slack => {
-            let url_file = needed(section, "url_file");
+            let url_file = file(section, "url_file");
             let allow_private = section.flag("allow_private").unwrap_or(false);
             ReceiverConfig::Slack {
                 url_file: url_file?,
@@ -145,8 +140,8 @@ fn read_receiver(section: &mut Section<'_>, kind: ChannelKind) -> Option<Receive
             }
         }
         ChannelKind::PagerDuty => {
-            let secret_file = needed(section, "secret_file");
-            let url_file = file(section, "url_file");
+            let secret_file = file(section, "secret_file");
+            let url_file = optional_file(section, "url_file");
             let allow_private = section.flag("allow_private").unwrap_or(false);
             ReceiverConfig::PagerDuty {
                 secret_file: secret_file?,
@@ -156,6 +151,16 @@ fn read_receiver(section: &mut Section<'_>, kind: ChannelKind) -> Option<Receive
         }
         ChannelKind::Mail => read_mail(section)?,
     })
+}
+
+/// A file that has to be named.
+fn file(section: &mut Section<'_>, name: &'static str) -> Option<PathBuf> {
+    let example = format!("\"/run/secrets/{name}\"");
+    section.required(name, &example).map(PathBuf::from)
+}
+
+fn optional_file(section: &mut Section<'_>, name: &'static str) -> Option<PathBuf> {
+    section.text(name).map(PathBuf::from)
 }
 
 fn read_mail(section: &mut Section<'_>) -> Option<ReceiverConfig> {

@@ -98,14 +98,14 @@ pub async fn plan(
     channel: &ChannelName,
     new: impl IntoIterator<Item = NewDelivery>,
 ) -> Result<u64, StoreError> {
-    let row = |new: NewDelivery| delivery::ActiveModel {
+    let row = |one: NewDelivery| delivery::ActiveModel {
         id: Set(unit.new_id()),
         channel: Set(Text(channel.clone())),
-        about: Set(Text(new.about)),
-        subject_id: Set(new.subject),
-        event: Set(Text(new.event)),
-        occasion: Set(new.occasion),
-        presses: Set(new.presses),
+        about: Set(Text(one.about)),
+        subject_id: Set(one.subject),
+        event: Set(Text(one.event)),
+        occasion: Set(one.occasion),
+        presses: Set(one.presses),
         state: Set(Text(DeliveryState::Due)),
         due_at: Set(unit.database_time_in(Duration::ZERO)),
         attempts: Set(0),
@@ -451,8 +451,9 @@ pub async fn digested(
         .into_tuple()
         .all(db)
         .await?;
-    let of =
-        |(kind, count): (Option<String>, i64)| (kind.unwrap_or_default(), count.unsigned_abs());
+    let of = |(of_them, count): (Option<String>, i64)| {
+        (of_them.unwrap_or_default(), count.unsigned_abs())
+    };
     Ok(counted.into_iter().map(of).collect())
 }
 

@@ -93,7 +93,7 @@ async fn an_incident_is_told_at_once_by_every_channel_and_ended_where_it_was_ope
     ];
     let engine = tells(&clinic, channels).await;
     let incident = leaks(&clinic).await;
-    let committed = std::time::SystemTime::now();
+    let committed = std::time::Instant::now();
     let all = ["ok/ops", "ok/pager", "ok/slack"];
     until("every channel", async || {
         all.iter()
@@ -102,7 +102,7 @@ async fn an_incident_is_told_at_once_by_every_channel_and_ended_where_it_was_ope
     })
     .await;
     // The design allows two seconds to the first attempt; a debug build on a busy machine gets some more.
-    assert!(committed.elapsed().unwrap().as_secs() < 10);
+    assert!(committed.elapsed().as_secs() < 10);
 
     let hook = receivers.at("ok/ops").remove(0);
     assert_eq!(hook["verified"], true, "{hook:#}");

@@ -216,7 +216,7 @@ fn asked(answer: &Response) -> Option<Duration> {
     if let Ok(seconds) = until.trim().parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let date = |text: &str| DateTime::parse_from_rfc2822(text).ok();
+    let date = |said: &str| DateTime::parse_from_rfc2822(said).ok();
     let (until, from) = (date(until)?, date(text(header::DATE)?)?);
     (until - from).to_std().ok()
 }

@@ -125,7 +125,7 @@ impl Mail {
 /// What went wrong, without the server's words.
 fn said(error: &smtp::Error) -> Failure {
     let code = error.status().map(|code| code.to_string());
-    let answered = |code: String| format!("the mail server answered {code}");
+    let answered = |said: String| format!("the mail server answered {said}");
     match code {
         Some(code) if error.is_permanent() => Failure::for_good(answered(code)),
         Some(code) => Failure::later(answered(code)),
