@@ -347,6 +347,19 @@ impl Cluster {
         source.give_source("clinic", &self.grants()).await;
     }
 
+    /// The folder of the configuration.
+    pub fn folder(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Adds to the configuration, and applies it.
+    pub fn configure(&self, more: &str) {
+        let file = self.dir.path().join(CONFIG);
+        let config = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, format!("{config}\n{more}")).unwrap();
+        self.rekey(&["apply"]);
+    }
+
     /// Says of the patients that their triggers are right to fire.
     pub fn fire_triggers(&self) {
         let file = self.dir.path().join(CONFIG);

@@ -2,9 +2,9 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rekey_domain::{
-    AlertKind, IncidentState, KeyName, PASSES_AT_ONCE, Principal, RotationState, Severity,
+    AlertKind, IncidentState, KeyName, KeyState, PASSES_AT_ONCE, Principal, RotationState, Severity,
 };
-use rekey_store::{certificates, dead_letters, keyrings, outbox, quarantine, rotations};
+use rekey_store::{certificates, dead_letters, keyrings, keys, outbox, quarantine, rotations};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -12,7 +12,7 @@ use crate::{
     Action, AlertView, IncidentView, OperationError, RotationView, Services, authorise,
     certificates::key_set,
     incidents::views::{raised, unresolved},
-    keys::{master::unopened, views::key_name},
+    keys::master::unopened,
     rotations::{stragglers, views::view},
     work::workers::{self, WorkerView},
 };
@@ -56,7 +56,13 @@ pub async fn status(services: &Services, principal: &Principal) -> Result<Status
     let db = services.store.db();
     let mut keyrings = Vec::new();
     for keyring in keyrings::all(db).await? {
-        let primary = key_name(services, &keyring, keyring.primary_key_id).await?;
+        let primary = match keyring.primary_key_id {
+            Some(id) => keys::find(db, id).await?,
+            None => None,
+        };
+        // A compromised key that nothing could replace yet encrypts nothing.
+        let primary = primary.filter(|key| key.state == KeyState::Active);
+        let primary = primary.map(|key| key.name(&keyring));
         keyrings.push((keyring.name.to_string(), primary));
     }
     let published = key_set(services).await?;

@@ -112,7 +112,7 @@ pub enum SourceError {
     },
     /// A protected column's type was changed.
     #[error(
-        "column {column} of {relation} is of type {found}; expected {expected}, as it was when it was protected: where its values were changed along, rekey columns rename SOURCE.TABLE.{column} SOURCE.TABLE.{column} takes the new type (the same name twice); else put the old type back"
+        "{relation}: column {column} is of type {found}; expected {expected}, as it was when it was protected: where its values were changed along, rekey columns rename SOURCE.TABLE.{column} SOURCE.TABLE.{column} takes the new type (the same name twice); else put the old type back"
     )]
     OtherType {
         /// The table.

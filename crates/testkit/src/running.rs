@@ -11,7 +11,7 @@ pub(crate) const SETTINGS: [&str; 6] = [
     "authentication_timeout=5s",
     "fsync=off",
     "full_page_writes=off",
-    "max_connections=300",
+    "max_connections=600",
     "max_prepared_transactions=10",
     "wal_level=logical",
 ];

@@ -3,4 +3,5 @@
 mod channels;
 mod failures;
 mod mail;
+mod rights;
 mod storms;

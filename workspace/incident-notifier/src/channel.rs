@@ -1,6 +1,9 @@
 //! One channel, which one process at a time serves: it plans what is to be told, sends it, and notes what became of it.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use chrono::{DateTime, Utc};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
@@ -32,6 +35,9 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Longer than any receiver is waited for.
 const KNOWN_WITHIN: Duration = Duration::from_secs(35);
+/// For how long it can be seen what was told.
+const KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+const PRUNE_EVERY: Duration = Duration::from_secs(60 * 60);
 /// So much is on its way at once: what hangs holds up only as much.
 const ON_ITS_WAY: usize = 16;
 
@@ -42,32 +48,36 @@ pub async fn tell(
     monitoring: &MonitoringConfig,
     shutdown: &CancellationToken,
 ) {
-    let name = format!("notifier/{}", config.name);
-    let telling = async {
-        let mut said = String::new();
-        loop {
-            let desk = Desk {
-                services,
-                config,
-                monitoring,
-            };
-            let store = (&services.store, services.holder.as_str());
-            let told = leased::run(
-                store,
-                &name,
-                |lease| async move { desk.serve(&lease).await },
-            );
-            let told: Result<Option<()>, StoreError> = told.await;
-            if let Err(error) = told
-                && said != error.to_string()
-            {
-                said = error.to_string();
-                tracing::warn!(channel = %config.name, %error, "nothing is told here for now");
-            }
-            tokio::time::sleep(2 * LOOK_EVERY).await;
-        }
+    let name = channels::lease(&config.name);
+    let desk = Desk {
+        services,
+        config,
+        monitoring,
     };
-    shutdown.run_until_cancelled(telling).await;
+    let mut said = String::new();
+    while !shutdown.is_cancelled() {
+        let told = match desk.stored().await {
+            Ok(None) => Err("the store has no such channel, or another of its name: rekey apply this file, or start with the one that was applied".to_owned()),
+            Err(error) => Err(error.to_string()),
+            Ok(Some(_)) => {
+                let store = (&services.store, services.holder.as_str());
+                let desk = &desk;
+                let told = leased::run(store, &name, |lease| async move {
+                    desk.serve(&lease, shutdown).await
+                });
+                let told: Result<Option<()>, StoreError> = told.await;
+                told.map_err(|error| error.to_string())
+            }
+        };
+        if let Err(why) = told
+            && said != why
+        {
+            tracing::warn!(channel = %config.name, why, "nothing is told here for now");
+            said = why;
+        }
+        let pause = tokio::time::sleep(2 * LOOK_EVERY);
+        shutdown.run_until_cancelled(pause).await;
+    }
 }
 
 /// Where the deliveries of one channel are made.
@@ -82,11 +92,23 @@ type Attempted = (Delivery, Result<(), Failure>);
 
 impl Desk<'_> {
     /// Ends where the store knows no such channel, or another under its name.
-    async fn serve(&self, lease: &Lease) -> Result<leased::Ended<()>, StoreError> {
+    async fn serve(
+        &self,
+        lease: &Lease,
+        shutdown: &CancellationToken,
+    ) -> Result<leased::Ended<()>, StoreError> {
         let mut on_its_way: FuturesUnordered<BoxFuture<'_, Attempted>> = FuturesUnordered::new();
         let mut ids = HashSet::new();
-        while let Some(channel) = self.stored().await? {
-            self.plan(&channel, lease).await?;
+        let mut pruned: Option<Instant> = None;
+        while !shutdown.is_cancelled() {
+            let Some(channel) = self.stored().await? else {
+                break;
+            };
+            self.plan(&channel, lease, &ids).await?;
+            if pruned.is_none_or(|at| at.elapsed() >= PRUNE_EVERY) {
+                self.prune(lease).await?;
+                pruned = Some(Instant::now());
+            }
             for delivery in self.due(&channel, lease, &ids).await? {
                 // The store is asked here: what is on its way waits while this loop does, and must hold nothing of it.
                 let written = self.write(&delivery).await?;
@@ -100,10 +122,19 @@ impl Desk<'_> {
                     self.note(lease, &delivery, outcome).await?;
                     ids.remove(&delivery.id);
                 }
+                () = shutdown.cancelled() => {}
                 _ = tokio::time::timeout(LOOK_EVERY, changes.changed()) => {}
             }
         }
         Ok(leased::Ended::Held(()))
+    }
+
+    /// What was told long ago, of what is over.
+    async fn prune(&self, lease: &Lease) -> Result<(), StoreError> {
+        let unit = plan::leading(self.store(), lease).await?;
+        let kept = i64::try_from(KEPT.as_millis()).unwrap_or(i64::MAX);
+        deliveries::prune(&unit, unit.database_time_in(Duration::ZERO) - kept).await?;
+        unit.commit().await
     }
 
     /// The channel as `rekey apply` wrote it; none where it is another than this process knows.
@@ -112,11 +143,16 @@ impl Desk<'_> {
         Ok(found.filter(|found| found.kind == self.config.receiver.kind()))
     }
 
-    async fn plan(&self, channel: &Channel, lease: &Lease) -> Result<(), StoreError> {
+    async fn plan(
+        &self,
+        channel: &Channel,
+        lease: &Lease,
+        on_its_way: &HashSet<Uuid>,
+    ) -> Result<(), StoreError> {
         if channel.disabled_at.is_some() {
             return Ok(());
         }
-        plan::all(self.store(), channel, lease).await
+        plan::all(self.store(), channel, lease, on_its_way).await
     }
 
     /// What is sent now. That it is on its way is noted first.
@@ -196,6 +232,11 @@ impl Desk<'_> {
         match outcome {
             Ok(()) => {
                 deliveries::note_sent(&unit, id).await?;
+                let known = channels::find(unit.db(), name).await?;
+                if known.is_some_and(|channel| channel.failing_since.is_some()) {
+                    // It works again: what presses still, and was given up, is told after all.
+                    deliveries::revive(&unit, name).await?;
+                }
                 channels::note_success(&unit, name).await?;
             }
             Err(failure) => {

@@ -5,20 +5,21 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use rekey_domain::Worker;
 use rekey_operations::{OperationError, Services, works};
-use rekey_runtime::config::{ChannelConfig, MonitoringConfig};
-use rekey_store::deliveries;
+use rekey_runtime::config::MonitoringConfig;
+use rekey_store::{channels, deliveries, leases};
 use tokio_util::sync::CancellationToken;
 
 use crate::receiver::http::{self, Target};
 
-const EVERY: Duration = Duration::from_secs(60);
+const EVERY: Duration = Duration::from_secs(55);
+/// Before each ping: at the start, a scheduler beside this process has given its first sign by then.
+const FIRST_SIGN: Duration = Duration::from_secs(5);
 /// What presses is on its way for no longer than this; what waits longer is not told.
 const TOLD_WITHIN: TimeDelta = TimeDelta::minutes(2);
 
 /// Pings until `shutdown`, where a URL is configured.
 pub async fn ping(
     services: &Services,
-    channels: &[ChannelConfig],
     monitoring: &MonitoringConfig,
     shutdown: &CancellationToken,
 ) {
@@ -27,7 +28,8 @@ pub async fn ping(
     };
     let pinging = async {
         loop {
-            match is_well(services, channels).await {
+            tokio::time::sleep(FIRST_SIGN).await;
+            match is_well(services).await {
                 Ok(true) => {
                     let target =
                         Target::parse(url.expose_url(), monitoring.heartbeat_allow_private);
@@ -48,16 +50,21 @@ pub async fn ping(
     shutdown.run_until_cancelled(pinging).await;
 }
 
-/// Whether a scheduler works beside this notifier, and nothing that presses waits.
-async fn is_well(services: &Services, channels: &[ChannelConfig]) -> Result<bool, OperationError> {
+/// Whether a scheduler works beside this notifier, each channel is served, and nothing that presses waits or was given
+/// up.
+async fn is_well(services: &Services) -> Result<bool, OperationError> {
     if !works(services, Worker::Scheduler).await? {
         return Ok(false);
     }
-    let names: Vec<_> = channels
-        .iter()
-        .map(|channel| channel.name.clone())
-        .collect();
+    let db = services.store.db();
     let before = services.store.now().await? - TOLD_WITHIN;
-    let waits = deliveries::presses_for(services.store.db(), &names, before).await?;
-    Ok(!waits)
+    for channel in channels::all(db).await? {
+        let name = &channel.name;
+        let served = leases::is_held(db, &channels::lease(name)).await?;
+        let waits = deliveries::presses_for(db, std::slice::from_ref(name), before).await?;
+        if !served || waits || deliveries::has_given_up(db, name).await? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }

@@ -20,7 +20,7 @@ use rekey_operations::{Services, beat, watch_alerts};
 use rekey_runtime::config::{ChannelConfig, MonitoringConfig};
 use tokio_util::sync::CancellationToken;
 
-pub use receiver::{Problem, check};
+pub use receiver::{Problem, check, check_heartbeat};
 
 /// What the notifier works with.
 #[derive(Clone)]
@@ -46,7 +46,7 @@ pub async fn run(deps: Deps, shutdown: CancellationToken) {
     tokio::join!(
         join_all(telling),
         watch_alerts(services, monitoring.expiration_warning, &shutdown),
-        heartbeat::ping(services, channels, monitoring, &shutdown),
+        heartbeat::ping(services, monitoring, &shutdown),
         beat(services, Worker::IncidentNotifier, None, &shutdown),
     );
 }

@@ -1,6 +1,8 @@
 //! What a channel is to be told: what began and it was not told of, what ended that it was told of, one digest of what
 //! is too much.
 
+use std::collections::HashSet;
+
 use rekey_domain::{About, ChannelKind, DeliveryState, Occurrence, Severity, Share, share};
 use rekey_store::{
     Store, StoreError, Unit,
@@ -8,13 +10,21 @@ use rekey_store::{
     deliveries::{self, Delivery, NewDelivery},
     leases::{self, JOB_LEASE, Lease},
 };
+use uuid::Uuid;
 
 /// One unit plans so many; the next goes on.
 const AT_ONCE: u64 = 500;
 
 /// Plans deliveries until there are none to plan.
-pub async fn all(store: &Store, channel: &Channel, lease: &Lease) -> Result<(), StoreError> {
-    while begun(store, channel, lease).await? + ended(store, channel, lease).await? > 0 {}
+pub async fn all(
+    store: &Store,
+    channel: &Channel,
+    lease: &Lease,
+    on_its_way: &HashSet<Uuid>,
+) -> Result<(), StoreError> {
+    while begun(store, channel, lease).await? + ended(store, channel, lease, on_its_way).await? > 0
+    {
+    }
     digests_end(store, channel, lease).await
 }
 
@@ -47,11 +57,18 @@ async fn begun(store: &Store, channel: &Channel, lease: &Lease) -> Result<u64, S
 }
 
 /// What ended before anybody was told is told to nobody. What may have arrived is told to have ended.
-async fn ended(store: &Store, channel: &Channel, lease: &Lease) -> Result<u64, StoreError> {
+async fn ended(
+    store: &Store,
+    channel: &Channel,
+    lease: &Lease,
+    on_its_way: &HashSet<Uuid>,
+) -> Result<u64, StoreError> {
     let mut ended = deliveries::ended(store.db(), &channel.name, AT_ONCE).await?;
     // Only PagerDuty has something left to end after a test.
     let ends_tests = channel.kind == ChannelKind::PagerDuty;
     ended.retain(|one| one.about != About::Test || ends_tests);
+    // Its end waits until it is known whether it arrived.
+    ended.retain(|one| !on_its_way.contains(&one.id));
     if ended.is_empty() {
         return Ok(0);
     }

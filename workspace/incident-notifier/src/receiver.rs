@@ -9,7 +9,7 @@ mod secrets;
 mod slack;
 mod webhook;
 
-use rekey_runtime::config::{ChannelConfig, ReceiverConfig};
+use rekey_runtime::config::{ChannelConfig, MonitoringConfig, ReceiverConfig};
 
 pub use self::problem::Problem;
 use crate::letter::{Failure, Letter};
@@ -20,6 +20,19 @@ use crate::letter::{Failure, Letter};
 /// [`Problem`] names the key.
 pub fn check(channel: &ChannelConfig) -> Result<(), Problem> {
     Receiver::open(&channel.receiver).map(drop)
+}
+
+/// Says what is wrong with the heartbeat's URL, if anything is.
+///
+/// # Errors
+/// What is wrong with it; nothing of it is shown.
+pub fn check_heartbeat(monitoring: &MonitoringConfig) -> Result<(), String> {
+    match &monitoring.heartbeat_url {
+        Some(url) => {
+            http::Target::parse(url.expose_url(), monitoring.heartbeat_allow_private).map(drop)
+        }
+        None => Ok(()),
+    }
 }
 
 /// A receiver, with what its files hold now.

@@ -9,19 +9,21 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use rekey_domain::{
-    AlertKind, KeyName, KeyRef, KeyState, Principal, Response, respond, respond_again,
+    AlertKind, KeyName, KeyRef, KeyState, Principal, PrincipalKind, Response, respond,
+    respond_again,
 };
 use rekey_messages::Event;
 use rekey_store::{
     ConnectionTrait, StoreError, alerts,
-    audit::AuditPen,
-    inbox,
+    audit::{self, AuditPen, Record},
+    columns, inbox,
     incidents::{self, Exposure},
     keyrings::{self, Keyring},
     keys::{self, Key},
     rotations::{self, Rotation},
 };
 use serde::Serialize;
+use serde_json::json;
 
 use self::{
     case::{Case, stops},
@@ -37,6 +39,8 @@ use crate::{Action, OperationError, Services, access::audited::reason, authorise
 const REPORT: &str = "operations.report";
 /// So long is waited for the key that seals the report's details.
 const PEN_WITHIN: Duration = Duration::from_secs(1);
+/// Clocks of reporters may differ by so much from the store's.
+const AHEAD: Duration = Duration::from_secs(5 * 60);
 /// The most that a reason may say, in bytes.
 const LONGEST_REASON: usize = 4096;
 
@@ -82,9 +86,26 @@ pub(crate) async fn take_report(
     event: &Event,
     principal: &Principal,
 ) -> Result<(), OperationError> {
+    let now = services.store.now().await?;
+    if let Some(time) = event.time.filter(|time| *time > now + AHEAD) {
+        return Err(OperationError::Refused(format!(
+            "the report is of {time}, and by the store's clock it is {now}"
+        )));
+    }
     match take(services, report, Cause::Event(event), principal).await {
         Err(OperationError::Store(error @ StoreError::Unknown { .. })) => {
+            let (pen, _) = pen(services, principal).await;
             let unit = services.store.begin().await?;
+            // Of the broker's users whoever admits writes it down.
+            if principal.kind != PrincipalKind::Amqp {
+                let record = Record {
+                    action: audit::Action::RequestRefused,
+                    subject: &principal.to_string(),
+                    outcome: "refused",
+                    details: json!({ "reason": error.to_string(), "requests": 1 }),
+                };
+                pen.append(&unit, record).await?;
+            }
             // One alert for each reporter, as ids can be invented without end.
             let (kind, by) = (AlertKind::UnknownKeyReported, principal.to_string());
             alerts::raise(&unit, kind, &by, None, 1).await?;
@@ -161,7 +182,10 @@ pub async fn compromise_plan(
     let db = services.store.db();
     let (key, keyring) = find(db, key).await?;
     let latest = rotations::latest(db, keyring.id).await?;
+    let now = services.store.now().await?;
     let standby = keys::standby(db, keyring.id).await?;
+    // One that was just made is not used yet.
+    let standby = standby.filter(|one| one.settles_at(db).is_none_or(|at| at <= now));
     let standby = standby.map(|standby| standby.name(&keyring));
     let response = response(db, &key, latest.as_ref()).await?;
     let leased = matches!(key.state, KeyState::Active | KeyState::Inactive);
@@ -182,7 +206,9 @@ pub async fn compromise_plan(
 fn would(response: Response, standby: Option<&KeyName>, keyring: &Keyring) -> String {
     match (response, standby) {
         (Response::Note, _) => "open an incident; nothing is under the key any more".to_owned(),
-        (Response::Again, _) => "add a note to the incident that there is".to_owned(),
+        (Response::Again, _) => {
+            "add a note to its incident, or open another where that is resolved".to_owned()
+        }
         (Response::Replace { .. }, Some(standby)) => {
             format!("stop the key, make {standby} primary, and move every row to it at once")
         }
@@ -222,7 +248,9 @@ async fn response(
                 live.state.is_live() && live.is_emergency() && !live.paused && names_it
             };
             let is_answered = latest.is_some_and(answers);
-            respond_again((is_answered, key.emptied_at.is_some()), stands)
+            // Under a key that seals no column there never was a row.
+            let seals = !columns::of_keyring(db, key.keyring_id).await?.is_empty();
+            respond_again((is_answered, key.emptied_at.is_some() || !seals), stands)
         }
         (state, _) => respond(state, stands),
     })

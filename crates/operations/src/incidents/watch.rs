@@ -11,6 +11,7 @@ use rekey_domain::{
     AlertKind, HARD_LIMIT, KeyState, PASSES_AT_ONCE, RotationState, Schedule, Severity, Worker,
     expiring,
 };
+use rekey_runtime::leased::Ended;
 use rekey_store::{
     ConnectionTrait, StoreError, alerts, batches, certificates, channels, columns, dead_letters,
     deliveries, gauges, heartbeats,
@@ -92,24 +93,24 @@ impl Standing {
 
 /// Looks until `shutdown`, whenever nobody else does. Keys that expire within `warning` are told.
 pub async fn watch(services: &Services, warning: Duration, shutdown: &CancellationToken) {
-    let watching = async {
-        loop {
-            let name = (&services.store, services.holder.as_str());
-            let watched = rekey_runtime::leased::run(name, LEASE, |lease| async move {
-                let mut watch = Watch::default();
-                loop {
-                    watch.look(services, warning, &lease).await?;
-                    tokio::time::sleep(EVERY).await;
-                }
-            });
-            let watched: Result<Option<()>, StoreError> = watched.await;
-            if let Err(error) = watched {
-                tracing::debug!(%error, "alerts are looked for later");
+    while !shutdown.is_cancelled() {
+        let name = (&services.store, services.holder.as_str());
+        let watched = rekey_runtime::leased::run(name, LEASE, |lease| async move {
+            let mut watch = Watch::default();
+            while !shutdown.is_cancelled() {
+                watch.look(services, warning, &lease).await?;
+                let pause = tokio::time::sleep(EVERY);
+                shutdown.run_until_cancelled(pause).await;
             }
-            tokio::time::sleep(EVERY).await;
+            Ok(Ended::Held(()))
+        });
+        let watched: Result<Option<()>, StoreError> = watched.await;
+        if let Err(error) = watched {
+            tracing::debug!(%error, "alerts are looked for later");
         }
-    };
-    shutdown.run_until_cancelled(watching).await;
+        let pause = tokio::time::sleep(EVERY);
+        shutdown.run_until_cancelled(pause).await;
+    }
 }
 
 /// Who looks again and again.
@@ -353,6 +354,11 @@ async fn of_channels(
 ) -> Result<Vec<Standing>, StoreError> {
     let mut standing = Vec::new();
     for channel in channels::all(db).await? {
+        // A notifier that runs with another file does not serve it.
+        if !leases::is_held(db, &channels::lease(&channel.name)).await? {
+            standing.push(Standing::new(AlertKind::ChannelDead, &channel.name).after(MINUTE));
+            continue;
+        }
         let Some(since) = channel.failing_since else {
             continue;
         };

@@ -8,6 +8,7 @@ use rekey_store::{
     StoreError,
     channels::{self, Channel},
     deliveries::{self, NewDelivery},
+    leases,
 };
 use serde::Serialize;
 use uuid::Uuid;
@@ -24,6 +25,8 @@ pub struct ChannelView {
     /// What goes there.
     #[serde(flatten)]
     pub policy: ChannelPolicy,
+    /// Whether a notifier serves it: one runs, and its file has it as it was applied.
+    pub served: bool,
     /// Since when its receiver wants nothing any more.
     pub disabled_at: Option<DateTime<Utc>>,
     /// Since when all attempts have failed.
@@ -32,9 +35,10 @@ pub struct ChannelView {
     pub failure: Option<String>,
 }
 
-impl From<Channel> for ChannelView {
-    fn from(channel: Channel) -> Self {
+impl ChannelView {
+    fn of(channel: Channel, served: bool) -> Self {
         Self {
+            served,
             name: channel.name,
             kind: channel.kind,
             policy: channel.policy,
@@ -65,8 +69,13 @@ pub async fn channel_views(
     principal: &Principal,
 ) -> Result<Vec<ChannelView>, OperationError> {
     authorise(principal, Action::ReadChannels)?;
-    let all = channels::all(services.store.db()).await?;
-    Ok(all.into_iter().map(ChannelView::from).collect())
+    let db = services.store.db();
+    let mut views = Vec::new();
+    for channel in channels::all(db).await? {
+        let served = leases::is_held(db, &channels::lease(&channel.name)).await?;
+        views.push(ChannelView::of(channel, served));
+    }
+    Ok(views)
 }
 
 /// Has a notifier send something that is about nothing, to one channel or to all; gives the id to ask after.

@@ -20,14 +20,16 @@ pub(crate) const STANDBY: &str =
     "it is a standby, which may lag behind; say the URL of its primary, store.url";
 
 /// The store's tables. Of the text of a refusal only such a name is shown.
-const TABLES: [&str; 26] = [
+const TABLES: [&str; 28] = [
     "alert",
     "audit_detail",
     "audit_entry",
     "audit_head",
     "batch",
     "census",
+    "channel",
     "dead_letter",
+    "delivery",
     "deployment",
     "heartbeat",
     "inbox",

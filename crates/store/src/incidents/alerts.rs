@@ -178,6 +178,12 @@ pub async fn acknowledge(unit: &Unit, id: Uuid, by: &Principal) -> Result<(), St
         .filter(Column::ClearedAt.is_null())
         .exec(unit.db())
         .await?;
+    // A report that nobody can answer is over once somebody has seen it; another is raised anew.
+    if let Some(alert) = find(unit.db(), id).await?
+        && alert.kind == AlertKind::UnknownKeyReported
+    {
+        clear(unit, alert.kind, &alert.subject).await?;
+    }
     match seen.rows_affected {
         1 => Ok(()),
         _ => Err(StoreError::Unknown {

@@ -47,6 +47,11 @@ impl From<channel::Model> for Channel {
     }
 }
 
+/// The lease of whoever serves a channel.
+pub fn lease(name: &ChannelName) -> String {
+    format!("notifier/{name}")
+}
+
 /// Every channel, by name.
 ///
 /// # Errors

@@ -521,6 +521,48 @@ pub async fn note_sent(unit: &Unit, id: Uuid) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Has what presses told after all that was given up, of what has not ended: the channel works again.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn revive(unit: &Unit, channel: &ChannelName) -> Result<(), StoreError> {
+    let again = delivery::ActiveModel {
+        state: Set(Text(DeliveryState::Due)),
+        due_at: Set(unit.database_time_in(Duration::ZERO)),
+        first_attempt_at: Set(None),
+        settled_at: Set(None),
+        ..Default::default()
+    };
+    delivery::Entity::update_many()
+        .set(again)
+        .filter(given_up(channel))
+        .exec(unit.db())
+        .await?;
+    Ok(())
+}
+
+/// What presses still, and the channel did not take.
+fn given_up(channel: &ChannelName) -> Condition {
+    Condition::all()
+        .add(Column::Channel.eq(channel.as_str()))
+        .add(Column::State.eq(Text(DeliveryState::Dead)))
+        .add(Column::Presses.eq(true))
+        .add(Column::About.ne(Text(About::Test)))
+        .add(is_over().not())
+}
+
+/// Whether the channel gave something up that presses still.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn has_given_up(
+    db: &impl ConnectionTrait,
+    channel: &ChannelName,
+) -> Result<bool, StoreError> {
+    let given_up = delivery::Entity::find().filter(given_up(channel)).limit(1);
+    Ok(given_up.count(db).await? > 0)
+}
+
 /// Notes that an attempt failed; it is made again after `wait`, or given up where there is none.
 ///
 /// # Errors

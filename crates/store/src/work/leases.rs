@@ -132,6 +132,16 @@ pub async fn end_all(unit: &Unit, _proof: &crate::WorkerLock) -> Result<(), Stor
     Ok(())
 }
 
+/// Whether somebody holds the lease of this name now.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn is_held(db: &impl sea_orm::ConnectionTrait, name: &str) -> Result<bool, StoreError> {
+    let now = crate::database_time(db).await?;
+    let found = lease::Entity::find_by_id(name).one(db).await?;
+    Ok(found.is_some_and(|lease| lease.until > now))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

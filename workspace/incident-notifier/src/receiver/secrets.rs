@@ -28,6 +28,10 @@ pub(super) fn read(key: &'static str, file: &Path) -> Result<SecretString, Probl
         is_missing: error.kind() == ErrorKind::NotFound,
         ..wrong(format!("cannot be read: {}", io_words(&error)))
     };
+    // A pipe would be waited for.
+    if !std::fs::metadata(file).map_err(unreadable)?.is_file() {
+        return Err(wrong("is no regular file".to_owned()));
+    }
     let open = File::open(file).map_err(unreadable)?;
     let mode = open.metadata().map_err(unreadable)?.permissions().mode() & 0o777;
     if mode & OTHERS != 0 {

@@ -50,6 +50,7 @@ async fn channels(app: &App) -> anyhow::Result<Exit> {
         let kinds = channel.policy.kinds.iter().flatten();
         let kinds: Vec<_> = kinds.map(ToString::to_string).collect();
         let state = match (channel.disabled_at, channel.failing_since) {
+            _ if !channel.served => "no notifier serves it: start one with this file".to_owned(),
             (Some(at), _) => format!("its receiver wants nothing any more since {}", time(at)),
             (None, Some(at)) => format!("fails since {}", time(at)),
             (None, None) => "works, or was not used yet".to_owned(),

@@ -42,6 +42,10 @@ pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
 
 /// What is wrong with a channel's files is said now. They may also be where the notifier runs, and not here.
 fn check_channels(app: &App) -> anyhow::Result<()> {
+    if let Err(problem) = rekey_incident_notifier::check_heartbeat(&app.places.monitoring()) {
+        let said = format!("monitoring.heartbeat_url {problem}");
+        return Err(UsageError(said).into());
+    }
     for (index, channel) in app.desired.channels.iter().enumerate() {
         let Err(problem) = rekey_incident_notifier::check(channel) else {
             continue;
