@@ -145,9 +145,16 @@ fn quote(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use rekey_deployment::SourceRights;
-    use rekey_domain::{Role, Worker};
+    use rekey_domain::Role;
 
     use super::*;
+
+    fn uses_keys(who: Role) -> bool {
+        match who {
+            Role::Worker(worker) => worker.uses_keys(),
+            Role::Operator => true,
+        }
+    }
 
     fn grants_of(who: Role) -> Rights {
         let role = who.role("re'key_");
@@ -160,7 +167,7 @@ mod tests {
                 sql: vec![format!("GRANT SELECT (ssn) ON patients TO \"{role}\";")],
                 as_administrator: Vec::new(),
             }],
-            kms: (who != Role::Worker(Worker::Scheduler)).then(|| json!({ "Sid": role })),
+            kms: uses_keys(who).then(|| json!({ "Sid": role })),
             rabbitmq: RabbitMqRights {
                 vhost: "clinic".to_owned(),
                 configure: "^$".to_owned(),
@@ -215,7 +222,7 @@ mod tests {
         let lines = lines(&together, true).unwrap();
         let of_store = lines.iter().filter(|line| line.ends_with("TO up;"));
         assert_eq!(of_store.count(), 1, "{lines:#?}");
-        let read = "'up' '^$' '^$' '^scheduler$|^rotator$|^re-encryptor$'";
+        let read = "'up' '^$' '^$' '^scheduler$|^rotator$|^re-encryptor$|^incident-notifier$'";
         let of_broker: Vec<_> = lines.iter().filter(|line| line.contains("'up'")).collect();
         assert!(
             of_broker.len() == 1 && of_broker[0].ends_with(read),
