@@ -61,7 +61,7 @@ async fn is_well(services: &Services) -> Result<bool, OperationError> {
     for channel in channels::all(db).await? {
         let name = &channel.name;
         let served = leases::is_held(db, &channels::lease(name)).await?;
-        let waits = deliveries::presses_for(db, std::slice::from_ref(name), before).await?;
+        let waits = deliveries::presses_for(db, name, before).await?;
         if !served || waits || deliveries::has_given_up(db, name).await? {
             return Ok(false);
         }

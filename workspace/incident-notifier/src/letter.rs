@@ -73,3 +73,10 @@ pub fn lines(notice: &Notice) -> impl Iterator<Item = (&'static str, String)> {
         .filter_map(|(name, value)| Some((name, value?)));
     said.chain(kinds).collect::<Vec<_>>().into_iter()
 }
+
+/// The text with what HTML reads as marks, and Slack as a mention or a link, made plain.
+pub fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+}

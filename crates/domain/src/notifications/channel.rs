@@ -69,8 +69,6 @@ pub enum ChannelKind {
     /// Mail over SMTP.
     Mail,
     /// PagerDuty, Events API v2.
-    #[strum(serialize = "pagerduty")]
-    #[serde(rename = "pagerduty")]
     PagerDuty,
     /// A Slack webhook.
     Slack,

@@ -616,17 +616,17 @@ async fn settle(
     Ok(settled.rows_affected)
 }
 
-/// Whether something that presses has waited for longer than this.
+/// Whether something that presses has waited for the channel since before then.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
 pub async fn presses_for(
     db: &impl ConnectionTrait,
-    channels: &[ChannelName],
+    channel: &ChannelName,
     before: DateTime<Utc>,
 ) -> Result<bool, StoreError> {
     let waits = delivery::Entity::find()
-        .filter(Column::Channel.is_in(channels.iter().map(ChannelName::as_str)))
+        .filter(Column::Channel.eq(channel.as_str()))
         .filter(Column::State.eq(Text(DeliveryState::Due)))
         .filter(Column::Presses.eq(true))
         .filter(Column::Occasion.lt(before));

@@ -13,7 +13,7 @@ use rekey_runtime::config::ReceiverConfig;
 use secrecy::ExposeSecret;
 
 use super::{problem::Problem, secrets};
-use crate::letter::{Failure, Letter, lines};
+use crate::letter::{Failure, Letter, escaped, lines};
 
 /// From the first look at the name to the server's last word.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -148,10 +148,4 @@ fn html(notice: &Notice) -> String {
     let rows: String = lines(notice).map(row).collect();
     let title = escaped(&notice.title());
     format!("<h3>{title}</h3><table>{rows}</table>")
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
 }

@@ -8,7 +8,7 @@ use super::{
     http::{self, Target},
     problem::Problem,
 };
-use crate::letter::{Failure, Letter, lines};
+use crate::letter::{Failure, Letter, escaped, lines};
 
 /// A webhook of Slack, whose URL is its secret.
 pub struct Slack {
@@ -28,11 +28,4 @@ impl Slack {
         let text = format!("*{}*\n{}", escaped(&notice.title()), said.join("\n"));
         http::post(&self.target, &[], json!({ "text": text }).to_string()).await
     }
-}
-
-/// What Slack would read as a mention or a link.
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
 }
