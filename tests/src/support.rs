@@ -593,12 +593,22 @@ impl Engine {
 
     /// Tells people by these channels.
     pub fn notifier(&mut self, services: &Services, channels: Vec<ChannelConfig>) {
+        self.monitor(services, channels, MonitoringConfig::default());
+    }
+
+    /// The same, as `monitoring` says.
+    pub fn monitor(
+        &mut self,
+        services: &Services,
+        channels: Vec<ChannelConfig>,
+        monitoring: MonitoringConfig,
+    ) {
         // As every program does when it starts.
         rekey_runtime::hardening::install_tls_provider();
         let deps = rekey_incident_notifier::Deps {
             services: services.clone(),
             channels,
-            monitoring: MonitoringConfig::default(),
+            monitoring,
         };
         self.tasks
             .spawn(rekey_incident_notifier::run(deps, self.shutdown.clone()));

@@ -15,6 +15,9 @@ use serde_json::Value;
 pub use self::sources::SourceRights;
 use crate::Places;
 
+/// The expression of no name at all.
+const NOTHING: &str = "^$";
+
 /// Everything one worker, or the command line, needs.
 #[derive(Debug, Clone, Serialize)]
 pub struct Rights {
@@ -63,6 +66,30 @@ impl RabbitMqRights {
             read,
         }
     }
+
+    /// What one user needs that is all of these.
+    fn of_all<'a>(all: impl Iterator<Item = &'a Self> + Clone, vhost: &str) -> Self {
+        let any = |which: fn(&Self) -> &String| any_of(all.clone().map(which));
+        Self {
+            vhost: vhost.to_owned(),
+            configure: any(|one| &one.configure),
+            write: any(|one| &one.write),
+            read: any(|one| &one.read),
+        }
+    }
+}
+
+/// An expression for what one of these is for.
+fn any_of<'a>(expressions: impl Iterator<Item = &'a String>) -> String {
+    let mut some: Vec<_> = expressions
+        .map(String::as_str)
+        .filter(|one| *one != NOTHING)
+        .collect();
+    some.dedup();
+    match some.is_empty() {
+        true => NOTHING.to_owned(),
+        false => some.join("|"),
+    }
 }
 
 /// The rights of everyone in this deployment; `role_prefix` is put before their roles' names,
@@ -95,10 +122,17 @@ pub async fn rights_together(
         Role::Operator => who.role(role_prefix),
     };
     let mut all = rights_as(services, places, vhost, role).await?;
-    // What one worker no longer needs, another one may.
+    let workers = || {
+        all.iter()
+            .filter(|one| matches!(one.worker, Role::Worker(_)))
+    };
+    let rabbitmq = RabbitMqRights::of_all(workers().map(|one| &one.rabbitmq), vhost);
     for one in &mut all {
         if matches!(one.worker, Role::Worker(_)) {
+            // What one worker no longer needs, another one may.
             one.store_revokes.clear();
+            // RabbitMQ replaces what it gave a user before.
+            one.rabbitmq = rabbitmq.clone();
         }
     }
     Ok(all)

@@ -49,6 +49,11 @@ class Receiver(http.server.BaseHTTPRequestHandler):
             self.answer(204)
         elif kind == "once":
             self.answer(503 if asked[self.path] == 1 else 204)
+        elif kind == "denied":
+            self.answer(403 if asked[self.path] == 1 else 204)
+        elif kind == "slow":
+            time.sleep(3)
+            self.answer(204)
         elif kind == "later":
             self.answer(429 if asked[self.path] == 1 else 204, {"retry-after": "3"})
         elif kind == "hang":

@@ -2,6 +2,7 @@
 
 mod channels;
 mod failures;
+mod heartbeat;
 mod mail;
 mod rights;
 mod storms;

@@ -124,4 +124,12 @@ impl AlertKind {
             Self::KeyMayBeDestroyed => Severity::Low,
         }
     }
+
+    /// How soon a person can be needed at most: an expired key and an emergency that failed press.
+    pub fn most_severe(self) -> Severity {
+        match self {
+            Self::Expiring | Self::RotationFailed => Severity::Critical,
+            other => other.severity(),
+        }
+    }
 }

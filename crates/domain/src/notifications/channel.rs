@@ -92,6 +92,16 @@ pub enum Topic {
     Alert(AlertKind),
 }
 
+impl Topic {
+    /// How severe it can be.
+    fn most_severe(self) -> Severity {
+        match self {
+            Self::Incident(kind) => kind.severity(),
+            Self::Alert(kind) => kind.most_severe(),
+        }
+    }
+}
+
 impl fmt::Display for Topic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -152,6 +162,14 @@ impl ChannelPolicy {
             .is_none_or(|kinds| kinds.contains(&topic));
         of_kind && severity >= self.severity
     }
+
+    /// The kind that it names and that can never be severe enough for it.
+    pub fn contradiction(&self) -> Option<Topic> {
+        let named = self.kinds.iter().flatten().copied();
+        named
+            .into_iter()
+            .find(|topic| topic.most_severe() < self.severity)
+    }
 }
 
 #[cfg(test)]
@@ -172,6 +190,27 @@ mod tests {
         assert!(high.takes(leaked, Severity::Critical) && !high.takes(destroyed, Severity::Low));
         let some = of(Severity::Low, Some(&["KEY_MAY_BE_DESTROYED"]));
         assert!(!some.takes(leaked, Severity::Critical) && some.takes(destroyed, Severity::Low));
+    }
+
+    #[test]
+    fn a_kind_that_is_never_severe_enough_contradicts_and_one_that_becomes_so_does_not() {
+        let of = |severity, kind: &str| ChannelPolicy {
+            severity,
+            kinds: Some(vec!["COMPROMISED".parse().unwrap(), kind.parse().unwrap()]),
+        };
+        let named = |severity, kind| {
+            of(severity, kind)
+                .contradiction()
+                .map(|one| one.to_string())
+        };
+        let low = Some("KEY_MAY_BE_DESTROYED".to_owned());
+        assert_eq!(named(Severity::High, "KEY_MAY_BE_DESTROYED"), low);
+        assert_eq!(named(Severity::Low, "KEY_MAY_BE_DESTROYED"), None);
+        assert_eq!(named(Severity::Critical, "EXPIRING"), None);
+        assert_eq!(
+            named(Severity::Critical, "STRAGGLERS"),
+            Some("STRAGGLERS".to_owned())
+        );
     }
 
     #[test]

@@ -244,7 +244,7 @@ fn says(alert: &Alert) -> String {
             "{subject} reported a key compromised that there is not: see rekey audit list, and what it reports"
         ),
         AlertKind::NeverActive => format!(
-            "{figure} value(s) stand under {subject}, which was never primary: somebody else wrote them; rekey quarantine list"
+            "{figure} value(s) stand under {subject}, which was never primary: somebody else wrote them; rekey quarantine list --reason never-active, and a rekey sweep of its keyring counts anew"
         ),
         AlertKind::WrittenAfterCompromise => format!(
             "{figure} value(s) were found under {subject} after its rows were moved: forged, stored late, or put back; rekey quarantine list --reason written-after-compromise"

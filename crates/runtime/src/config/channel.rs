@@ -104,6 +104,15 @@ pub(super) fn read(mut section: Section<'_>) -> Option<ChannelConfig> {
     if kinds.as_ref().is_some_and(Vec::is_empty) {
         section.wrong("kinds", "is empty; leave it out, and everything goes there");
     }
+    let policy = ChannelPolicy {
+        severity: severity.unwrap_or(Severity::Low),
+        kinds,
+    };
+    if let Some(kind) = policy.contradiction() {
+        let least = policy.severity;
+        let never = format!("{kind} is never {least}, the least severity that goes there");
+        section.wrong("kinds", never);
+    }
     let receiver = kind.and_then(|kind| read_receiver(&mut section, kind));
     // Of a kind that could not be read nobody knows which keys it has.
     if kind.is_some() {
@@ -111,10 +120,7 @@ pub(super) fn read(mut section: Section<'_>) -> Option<ChannelConfig> {
     }
     Some(ChannelConfig {
         name: name?,
-        policy: ChannelPolicy {
-            severity: severity.unwrap_or(Severity::Low),
-            kinds,
-        },
+        policy,
         receiver: receiver?,
     })
 }

@@ -929,6 +929,12 @@ fn a_channel_that_cannot_be_is_refused_with_one_error_that_names_the_key() {
             "COMPROMISED",
         ),
         (
+            "\"ROTATION_FAILED\"",
+            "\"KEY_MAY_BE_DESTROYED\"",
+            "channel[0].kinds",
+            "KEY_MAY_BE_DESTROYED is never HIGH",
+        ),
+        (
             "[\"COMPROMISED\", \"ROTATION_FAILED\"]",
             "[]",
             "channel[0].kinds",

@@ -62,6 +62,9 @@ async fn what_cannot_be_taken_is_refused_with_one_clear_answer_and_nothing_is_ch
     let stranger = Principal::app("portal");
     let refused = report_compromise(&clinic.services, &said("phi/1", "it leaked"), &stranger).await;
     assert!(matches!(refused, Err(OperationError::NotAllowed { .. })));
+    // Whoever names keys that there are not may be guessing.
+    let guessed = "SELECT count(*) FROM audit_entry WHERE action = 'request.refused'";
+    assert_eq!(clinic.count(guessed).await, 3);
     assert_eq!(clinic.count("SELECT count(*) FROM incident").await, 0);
     assert_eq!(clinic.count("SELECT count(*) FROM rotation").await, 0);
     assert_eq!(clinic.keys(&phi()).await[0].state, KeyState::Active);
@@ -141,6 +144,28 @@ async fn of_many_reports_at_once_one_replaces_the_key() {
     engine.stop().await;
 }
 
+/// Under a key that seals no column no row is moved, however often it is reported.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn further_reports_of_a_key_that_seals_no_column_make_no_sweeps() {
+    let (clinic, engine) = with_standby(short()).await;
+    let signing = "signing".parse().unwrap();
+    until("its standby", async || {
+        (clinic.keys(&signing).await.len() == 2).then_some(())
+    })
+    .await;
+    let first = report(&clinic, "signing/1").await;
+    clinic.reaches(&signing, RotationState::Completed).await;
+    let sweeps = "SELECT count(*) FROM rotation WHERE keyring_id IN \
+        (SELECT id FROM keyring WHERE name = 'signing')";
+    let before = clinic.count(sweeps).await;
+    for _ in 0..3 {
+        let again = report(&clinic, "signing/1").await;
+        assert_eq!((again.incident, again.rotation), (first.incident, None));
+    }
+    assert_eq!(clinic.count(sweeps).await, before);
+    engine.stop().await;
+}
+
 /// No standby, and nobody who makes one.
 async fn without_standby(on_compromise: OnCompromise) -> Deployment {
     let policy = KeyringPolicy {
@@ -175,6 +200,9 @@ async fn without_a_standby_nothing_is_encrypted_until_there_is_one_and_it_is_rea
         ClientError::Lease(LeaseError::Compromised { key: first })
     );
     clinic.assert_reads_back().await;
+    let stands = status(&clinic.services, &operator()).await.unwrap();
+    let of_phi = stands.keyrings.iter().find(|(name, _)| name == "phi");
+    assert_eq!(of_phi.unwrap().1, None, "it encrypts nothing any more");
     // It cannot be cancelled as long as the keyring has no primary.
     let rotation = reported.rotation.unwrap();
     let cancelled = cancel_rotation(&clinic.services, rotation, "no", &operator()).await;
@@ -281,6 +309,12 @@ async fn a_report_by_event_counts_once_and_its_words_stand_nowhere_in_clear() {
     clinic.completes().await;
     let unknown = publish(&clinic.services, &event("2", "deadbeef", "seen"), &siem).await;
     assert!(unknown.unwrap_err().to_string().contains("deadbeef"));
+    let ahead = String::from_utf8(event("3", "phi/2", "seen")).unwrap();
+    let ahead = ahead.replace("2026-", "2999-").into_bytes();
+    let refused = publish(&clinic.services, &ahead, &siem).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("by the store's clock"), "{refused}");
+    assert_eq!(clinic.keys(&phi()).await[1].state, KeyState::Active);
     let alerts = alert_views(&clinic.services, &operator()).await.unwrap();
     let kinds: Vec<_> = alerts.iter().map(|alert| alert.kind).collect();
     assert_eq!(

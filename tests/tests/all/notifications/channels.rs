@@ -149,6 +149,12 @@ async fn an_incident_is_told_at_once_by_every_channel_and_ended_where_it_was_ope
     })
     .await;
     engine.stop().await;
+    // Whoever ends gives its channels back, for another to serve them at once.
+    for name in ["ops", "pager", "slack"] {
+        let lease = rekey_store::channels::lease(&name.parse().unwrap());
+        let held = rekey_store::leases::is_held(clinic.services.store.db(), &lease).await;
+        assert!(!held.unwrap(), "{name}");
+    }
     let received = receivers.received();
     let text = serde_json::to_string(&received).unwrap();
     assert!(

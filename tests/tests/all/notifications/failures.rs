@@ -128,6 +128,63 @@ async fn a_channel_that_hangs_or_drips_delays_no_other_and_is_given_up_on_in_tim
     engine.stop().await;
 }
 
+/// One refusal is final for a message, and not for what it says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_presses_and_was_refused_is_told_once_the_channel_works() {
+    let receivers = Receivers::start(None);
+    let clinic = Deployment::of(0).await;
+    let ops = webhook("ops", &clinic, &receivers, "denied/ops");
+    let engine = tells(&clinic, vec![ops]).await;
+    leaks(&clinic).await;
+    let told = || {
+        let mut told = receivers.at("denied/ops");
+        told.retain(|one| one["body"].as_str().unwrap().contains("COMPROMISED"));
+        told
+    };
+    until("the refusal", async || (told().len() == 1).then_some(())).await;
+    let given_up = "SELECT count(*) FROM delivery WHERE state = 'DEAD' AND about = 'incident'";
+    until("it is given up", async || {
+        (clinic.count(given_up).await == 1).then_some(())
+    })
+    .await;
+    assert_eq!(tested(&clinic, "ops").await.0, Some(true));
+    until("it is told after all", async || {
+        (told().len() == 2).then_some(())
+    })
+    .await;
+    engine.stop().await;
+}
+
+/// Else the receiver learns of the end first, and the beginning stands open there for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_what_is_still_on_its_way_is_told_after_it_arrived() {
+    let receivers = Receivers::start(None);
+    let clinic = Deployment::of(0).await;
+    let ops = webhook("ops", &clinic, &receivers, "slow/ops");
+    let engine = tells(&clinic, vec![ops]).await;
+    // Of a kind that nobody reads off rows, so that nobody clears it.
+    let raised = "INSERT INTO alert (id, kind, subject, figure, severity, raised_at) \
+        VALUES (randomblob(16), 'BACKUP_WAIVED', 'phi/1', 0, 'CRITICAL', '2026-11-30T00:00:00+00:00')";
+    clinic.in_store(raised).await;
+    let told = |kind: &str| {
+        let mut told = receivers.at("slow/ops");
+        told.retain(|one| {
+            let body: Value = serde_json::from_str(one["body"].as_str().unwrap()).unwrap();
+            body["type"] == kind && body["data"]["kind"] == "BACKUP_WAIVED"
+        });
+        told
+    };
+    let begins = until("its beginning", async || told("alert.raised").pop()).await;
+    clinic
+        .in_store("UPDATE alert SET cleared_at = '2026-11-30T01:00:00.000+00:00' WHERE kind = 'BACKUP_WAIVED'")
+        .await;
+    let ends = until("its end", async || told("alert.cleared").pop()).await;
+    let at = |one: &Value| one["at"].as_f64().unwrap();
+    assert!(at(&ends) - at(&begins) >= 3.0, "{begins:#} {ends:#}");
+    assert_eq!(told("alert.raised").len(), 1);
+    engine.stop().await;
+}
+
 /// What was on its way when the process died comes again, under the same id.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_between_sending_and_noting_it_sends_the_same_again() {
@@ -207,11 +264,18 @@ async fn where_it_may_not_go_or_what_is_no_secret_nothing_is_sent_and_the_reason
         with("blank", &home, " ", true),
         with("open", &home, SECRET, true),
         with("gone", &home, SECRET, true),
+        with("pipe", &home, SECRET, true),
     ];
     use std::os::unix::fs::PermissionsExt;
     let open = std::fs::Permissions::from_mode(0o644);
     std::fs::set_permissions(folder.join("open.secret"), open).unwrap();
     std::fs::remove_file(folder.join("gone.secret")).unwrap();
+    // Whoever opens it waits for a writer.
+    std::fs::remove_file(folder.join("pipe.secret")).unwrap();
+    let made = std::process::Command::new("mkfifo")
+        .arg(folder.join("pipe.secret"))
+        .status();
+    assert!(made.unwrap().success());
     let engine = tells(&clinic, hooks).await;
     for (name, why) in [
         ("home", "url_file"),
@@ -224,6 +288,7 @@ async fn where_it_may_not_go_or_what_is_no_secret_nothing_is_sent_and_the_reason
         ("blank", "is empty"),
         ("open", "chmod"),
         ("gone", "cannot be read"),
+        ("pipe", "is no regular file"),
     ] {
         let (sent, said) = tested(&clinic, name).await;
         assert_eq!(sent, Some(false), "{name}");

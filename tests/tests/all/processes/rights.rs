@@ -363,6 +363,19 @@ async fn all_workers_in_one_role_keep_what_one_of_them_needs() {
         assert!(!together.contains(other), "{other}: {together}");
     }
     assert!(together.contains("rekey_operator"), "{together}");
+    let one = desk
+        .rekey(&["grants", "--up", "--output", "json"], b"")
+        .stdout;
+    let one: serde_json::Value = serde_json::from_str(&one).unwrap();
+    let of_up = one["grants"].as_array().unwrap().iter();
+    let of_up: Vec<_> = of_up.filter(|one| one["role"] == "rekey_up").collect();
+    assert!(of_up.len() > 1);
+    for one in &of_up {
+        assert_eq!(
+            one["rabbitmq"], of_up[0]["rabbitmq"],
+            "set_permissions replaces"
+        );
+    }
 }
 
 #[tokio::test]

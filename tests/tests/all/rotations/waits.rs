@@ -189,6 +189,9 @@ async fn who_does_not_work_and_what_workers_lack_is_said_within_seconds() {
     ));
     assert_eq!(desk.rekey(&["init"], b"").code, 0);
     status_says(&desk, 3, "no worker runs");
+    let asked = desk.rekey(&["sweep", "phi"], b"");
+    assert_eq!(asked.code, 0, "{}", asked.stderr);
+    assert!(asked.stderr.contains("no worker runs"), "{}", asked.stderr);
     let waited = desk.rekey(&["rotate", "phi", "--wait", "--timeout", "6s"], b"");
     assert_eq!(waited.code, 5, "{}", waited.stderr);
     let said = "nobody has begun it yet, waiting: no worker runs";

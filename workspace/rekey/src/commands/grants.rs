@@ -11,9 +11,6 @@ use crate::{
     output::{self, Output},
 };
 
-/// The expression of no name at all.
-const NOTHING: &str = "^$";
-
 /// What `grants` takes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -23,7 +20,7 @@ pub struct Args {
     /// The virtual host at RabbitMQ. Default: that of broker.url, or /.
     #[arg(long, value_name = "NAME")]
     vhost: Option<String>,
-    /// For rekey up: one role, rekey_up, has what the three workers need.
+    /// For rekey up: one role, rekey_up, has what all workers need.
     #[arg(long)]
     up: bool,
 }
@@ -103,42 +100,23 @@ fn lines(all: &[Rights], has_broker: bool) -> anyhow::Result<Vec<String>> {
 
 /// One line for each role, as each of these commands replaces what earlier ones gave.
 fn permissions(all: &[Rights]) -> Vec<String> {
-    let mut roles: Vec<&str> = all.iter().map(|one| one.role.as_str()).collect();
-    roles.dedup();
-    let line = |role: &&str| {
-        let of_role: Vec<_> = all.iter().filter(|one| one.role == **role).collect();
-        let any = |which: fn(&RabbitMqRights) -> &String| {
-            any_of(of_role.iter().map(|one| which(&one.rabbitmq)))
-        };
-        let vhost = &of_role[0].rabbitmq.vhost;
-        let words = [
+    let mut roles: Vec<_> = all.iter().map(|one| (&one.role, &one.rabbitmq)).collect();
+    roles.dedup_by_key(|(role, _)| *role);
+    let line = |(role, rights): (&String, &RabbitMqRights)| {
+        let RabbitMqRights {
             vhost,
-            *role,
-            &any(|one| &one.configure),
-            &any(|one| &one.write),
-            &any(|one| &one.read),
-        ];
-        let [at, who, configure, write, read] = words.map(quote);
+            configure,
+            write,
+            read,
+        } = rights;
+        let [at, who, configure, write, read] = [vhost, role, configure, write, read].map(quote);
         format!("rabbitmqctl set_permissions -p {at} {who} {configure} {write} {read}")
     };
-    roles.iter().map(line).collect()
-}
-
-/// An expression for what one of these is for.
-fn any_of<'a>(expressions: impl Iterator<Item = &'a String>) -> String {
-    let mut some: Vec<_> = expressions
-        .map(String::as_str)
-        .filter(|one| *one != NOTHING)
-        .collect();
-    some.dedup();
-    match some.is_empty() {
-        true => NOTHING.to_owned(),
-        false => some.join("|"),
-    }
+    roles.into_iter().map(line).collect()
 }
 
 /// A word as a shell takes it, whatever is in it.
-fn quote(word: &str) -> String {
+fn quote(word: &String) -> String {
     format!("'{}'", word.replace('\'', "'\\''"))
 }
 
@@ -212,17 +190,17 @@ mod tests {
     fn one_role_of_all_workers_has_what_each_needs_and_each_line_once() {
         let together = Role::ALL.map(|who| {
             let mut grants = grants_of(who);
-            if let Role::Worker(worker) = who {
+            if let Role::Worker(_) = who {
                 grants.role = "up".to_owned();
                 grants.store = vec!["GRANT SELECT ON \"key\" TO up;".to_owned()];
-                grants.rabbitmq.read = format!("^{}$", worker.name());
+                grants.rabbitmq.read = "^scheduler$|^rotator$".to_owned();
             }
             grants
         });
         let lines = lines(&together, true).unwrap();
         let of_store = lines.iter().filter(|line| line.ends_with("TO up;"));
         assert_eq!(of_store.count(), 1, "{lines:#?}");
-        let read = "'up' '^$' '^$' '^scheduler$|^rotator$|^re-encryptor$|^incident-notifier$'";
+        let read = "'up' '^$' '^$' '^scheduler$|^rotator$'";
         let of_broker: Vec<_> = lines.iter().filter(|line| line.contains("'up'")).collect();
         assert!(
             of_broker.len() == 1 && of_broker[0].ends_with(read),

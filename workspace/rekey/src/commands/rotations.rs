@@ -9,7 +9,7 @@ pub mod wait;
 
 use rekey_operations::{
     RotationView, cancel_rotation, pause_rotation, resume_over_unknown_keys, resume_rotation,
-    retry_rotation, rotation_view,
+    retry_rotation, rotation_view, worker_problems,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -119,6 +119,14 @@ pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
         }
     }
     Ok(Exit::Done)
+}
+
+/// Notes who should do what was just asked for, and does not run.
+pub async fn note_missing_workers(app: &App) -> anyhow::Result<()> {
+    for problem in worker_problems(&app.services, &app.principal).await? {
+        output::note(&problem);
+    }
+    Ok(())
 }
 
 async fn show(id: Uuid, app: &App) -> anyhow::Result<()> {

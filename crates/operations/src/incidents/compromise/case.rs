@@ -178,12 +178,16 @@ impl Case<'_> {
 
     fn no_standby(&self, stopped: bool) -> String {
         let name = &self.keyring.name;
-        match stopped {
-            true => format!(
-                "keyring {name} has no standby that is 10 s old: nothing can be encrypted until the KMS has made one, which is asked for every 30 s, and a failover of the store cannot lose it"
-            ),
-            false => format!(
-                "keyring {name} has no standby that is 10 s old: the key goes on encrypting until the KMS has made one, which is asked for every 30 s, and a failover of the store cannot lose it"
+        let meanwhile = match stopped {
+            true => "nothing can be encrypted",
+            false => "the key goes on encrypting",
+        };
+        let made = "until the KMS has made one, which is asked for every 30 s";
+        // Where nothing can be lost a key is used at once.
+        match self.key.settles_at(self.unit.db()) {
+            None => format!("keyring {name} has no standby: {meanwhile} {made}"),
+            Some(_) => format!(
+                "keyring {name} has no standby that is 10 s old: {meanwhile} {made}, and a failover of the store cannot lose it"
             ),
         }
     }

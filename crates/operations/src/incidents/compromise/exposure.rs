@@ -9,7 +9,7 @@ use rekey_store::{
 /// The rotations of a keyring that are looked through for a census.
 const LOOKED_THROUGH: usize = 5;
 
-/// How many values the keyring's latest census found under the key.
+/// How many values the keyring's latest census found under the key; none where the key was put to use after it.
 pub(super) async fn exposure(
     db: &impl ConnectionTrait,
     keyring: &Keyring,
@@ -27,7 +27,9 @@ pub(super) async fn exposure(
                 .iter()
                 .filter(|count| count.found() == Found::Key(key.id));
             let values = under.map(census::Counted::rows).sum();
-            return Ok(Some(Exposure { values, counted_at }));
+            let in_use_since = key.activated_at.unwrap_or(key.created_at);
+            let is_of_key = in_use_since <= counted_at;
+            return Ok(is_of_key.then_some(Exposure { values, counted_at }));
         }
     }
     Ok(None)

@@ -17,7 +17,7 @@ pub async fn run(app: &App, master_key: Option<Change>) -> anyhow::Result<Exit> 
     made.extend(rekey_operations::apply(services, desired, &app.principal).await?);
     print(&made, app.output)?;
     output::done(&format!("store: {}", services.store.place()));
-    output::done("initialised; next: rekey up, or the three workers, and rekey keys list");
+    output::done("initialised; next: rekey up, or the workers' programs, and rekey keys list");
     Ok(Exit::Done)
 }
 

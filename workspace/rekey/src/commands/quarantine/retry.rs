@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::commands::ids::Id;
 use crate::{
     app::App,
-    commands::rotations::sweep,
+    commands::rotations::{self, sweep},
     exit::Exit,
     output::{self, Output},
 };
@@ -55,6 +55,9 @@ pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
         Output::Table => retries
             .iter()
             .try_for_each(|retry| output::line(&sentence(retry)))?,
+    }
+    if !retries.is_empty() {
+        rotations::note_missing_workers(app).await?;
     }
     let on_hold = retries
         .iter()

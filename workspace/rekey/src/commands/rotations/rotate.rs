@@ -7,7 +7,7 @@ use rekey_messages::RotationRequested;
 use rekey_operations::{columns_along, request_rotation, requested_rotation};
 use serde_json::json;
 
-use crate::commands::rotations::{plan, wait::Wait};
+use crate::commands::rotations::{self, plan, wait::Wait};
 use crate::{
     app::App,
     exit::Exit,
@@ -81,10 +81,11 @@ pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
             json!({ "event": event, "keyring": args.keyring }),
         )?,
         Output::Table => output::line(&format!(
-            "asked for a rotation of {}, event {event}; the running workers do it, rekey rotations list shows how far it is",
+            "asked for a rotation of {}, event {event}; the workers do it, rekey rotations list shows how far it is",
             args.keyring
         ))?,
     }
+    rotations::note_missing_workers(app).await?;
     Ok(Exit::Done)
 }
 

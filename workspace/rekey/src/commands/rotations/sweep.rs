@@ -3,7 +3,7 @@
 use rekey_domain::{ColumnName, KeyringName, RotationState};
 use rekey_operations::{SweepOutcome, SweepView, rotation_view, sweep_keyring};
 
-use crate::commands::rotations::wait::Wait;
+use crate::commands::rotations::{self, wait::Wait};
 use crate::{
     app::App,
     exit::Exit,
@@ -48,6 +48,7 @@ pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
         Output::Json => output::object("rekey.sweep/v1", serde_json::to_value(&asked)?)?,
         Output::Table => output::line(&sentence(&asked, "moves rows to its primary key"))?,
     }
+    rotations::note_missing_workers(app).await?;
     Ok(match asked.paused_because {
         Some(_) => Exit::PersonNeeded,
         None => Exit::Done,
@@ -64,7 +65,7 @@ pub fn sentence(asked: &SweepView, what: &str) -> String {
     } = asked;
     let says = match asked.outcome {
         SweepOutcome::Started => format!(
-            "sweep {rotation} of {keyring} {what}; the running workers do it, rekey rotations show {rotation} says how far it is"
+            "sweep {rotation} of {keyring} {what}; the workers do it, rekey rotations show {rotation} says how far it is"
         ),
         SweepOutcome::AnotherPass => format!(
             "rotation {rotation} of {keyring} is {state}: it begins another pass now, which {what}"
