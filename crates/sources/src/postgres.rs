@@ -2,6 +2,7 @@
 
 mod aftermath;
 mod around;
+mod beside;
 mod candidates;
 mod catalogue;
 mod census;

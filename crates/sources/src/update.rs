@@ -15,11 +15,13 @@ pub struct WriteTarget {
     pub part: PartId,
     /// What becomes of the table's UPDATE triggers and rules.
     pub triggers: Triggers,
-    /// The columns that the values are bound to: what our update sets off may not change them.
+    /// All protected columns of the table, of whatever keyring: what our update sets off may not change their values.
+    pub protected_columns: Vec<String>,
+    /// The columns that values of these are bound to: what our update sets off may not change them.
     pub bind_columns: Vec<String>,
     /// All tables of the database with protected columns. What our update sets off may not change or delete other rows
     /// of theirs, as nobody could tell what became of their values.
-    pub protected: Vec<String>,
+    pub protected_tables: Vec<String>,
 }
 
 /// All changes of one row; they are written together or not at all.

@@ -27,6 +27,7 @@ use crate::{
     account::Account,
     batch::{self, Outcome},
     counts::count,
+    crashes::Crashes,
     limits::{self, Turn},
     names, together, too_much, waiting, work,
 };
@@ -43,6 +44,7 @@ pub struct ReEncryptBatch {
     pub services: Services,
     /// Lets one batch at a time work on wide rows.
     pub wide: Semaphore,
+    pub crashes: Crashes,
 }
 
 #[async_trait]
@@ -163,15 +165,22 @@ impl ReEncryptBatch {
         };
         let of = (&rotation, &batch);
         let mut work = work::prepare(&self.services, of, command.target, &self.wide).await?;
-        let beside = together::re_encrypt(&mut work, of, &lease).await?;
-        work.turn_to(&batch);
+        if self.crashes.had(&batch) {
+            work.source.takes_writes().await?;
+        }
+        let relation = work.query.relation.clone();
         let mut account = Account::open(&self.services, &batch, &lease);
-        let moved = batch::re_encrypt(work, &mut account).await;
+        let moved = async {
+            let beside = together::re_encrypt(&mut work, of, &lease).await?;
+            work.turn_to(&batch);
+            Ok((beside, batch::re_encrypt(work, &mut account).await?))
+        };
+        let moved = self.crashes.see(&batch, &relation, moved.await);
         if moved.is_err() {
             // What a failed attempt moved counts: the next one finds it moved.
             account.tell().await?;
         }
-        let outcome = moved?;
+        let (beside, outcome) = moved?;
         let rows = outcome.tally.rows + beside;
         let ended = self.finish(job, of, &lease, outcome).await?;
         if let Some(taken) = taken {

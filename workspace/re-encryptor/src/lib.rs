@@ -3,6 +3,7 @@
 mod account;
 mod batch;
 mod counts;
+mod crashes;
 mod handler;
 mod keys;
 mod limits;
@@ -23,6 +24,8 @@ use rekey_operations::{Services, beat};
 use rekey_runtime::Consumer;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+
+use crate::crashes::Crashes;
 
 /// What the re-encryptor takes messages of, urgent ones first.
 pub const QUEUES: &[Queue] = &[Queue::ReEncryptorUrgent, Queue::ReEncryptor];
@@ -50,6 +53,7 @@ pub async fn run(deps: Deps, shutdown: CancellationToken) {
         .handle(handler::ReEncryptBatch {
             services: services.clone(),
             wide: Semaphore::new(1),
+            crashes: Crashes::default(),
         })
         .run(shutdown.clone());
     let beating = beat(&services, Kind::ReEncryptor, Some(&*transport), &shutdown);

@@ -41,9 +41,10 @@ pub async fn prepare<'a>(
 ) -> Result<Work<'a>, OperationError> {
     let db = services.store.db();
     let all = columns::all(db).await?;
-    let mut columns = all.clone();
+    let mut of_table = all.clone();
+    of_table.retain(|column| column.table.id == batch.table_id);
+    let mut columns = of_table.clone();
     columns.retain(|column| column.keyring_id == rotation.keyring_id);
-    columns.retain(|column| column.table.id == batch.table_id);
     let Some(first) = columns.first() else {
         let why = format!("batch {} names a table without protected columns", batch.id);
         return Err(OperationError::Refused(why));
@@ -74,8 +75,12 @@ pub async fn prepare<'a>(
             relation: query.relation.clone(),
             part: query.part.clone(),
             triggers: first.table.triggers(),
-            bind_columns: query.bind_columns.clone(),
-            protected: protected(&all, first),
+            protected_columns: of_table
+                .iter()
+                .map(|one| one.spec.name.column.clone())
+                .collect(),
+            bind_columns: bind_columns(&of_table),
+            protected_tables: protected_tables(&all, first),
         },
         columns,
         query,
@@ -85,7 +90,7 @@ pub async fn prepare<'a>(
 }
 
 /// The tables of the same source that have protected columns.
-fn protected(all: &[Protected], column: &Protected) -> Vec<String> {
+fn protected_tables(all: &[Protected], column: &Protected) -> Vec<String> {
     let of_source = all.iter().filter(|one| one.source.id == column.source.id);
     let mut names: Vec<_> = of_source.map(|one| one.table.relation.clone()).collect();
     names.sort_unstable();
@@ -93,13 +98,17 @@ fn protected(all: &[Protected], column: &Protected) -> Vec<String> {
     names
 }
 
-fn query(columns: &[Protected], left_alone: &[KeyId], batch: &Batch) -> ReadQuery {
-    let mut bind_columns: Vec<String> = Vec::new();
+fn bind_columns(columns: &[Protected]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
     for name in columns.iter().flat_map(|column| &column.spec.bind_columns) {
-        if !bind_columns.contains(name) {
-            bind_columns.push(name.clone());
+        if !names.contains(name) {
+            names.push(name.clone());
         }
     }
+    names
+}
+
+fn query(columns: &[Protected], left_alone: &[KeyId], batch: &Batch) -> ReadQuery {
     let read = columns.iter().map(|column| ReadColumn {
         name: column.spec.name.column.clone(),
         encoding: column.spec.encoding,
@@ -110,7 +119,7 @@ fn query(columns: &[Protected], left_alone: &[KeyId], batch: &Batch) -> ReadQuer
         part: batch.part(),
         range: batch.range(),
         columns: read.collect(),
-        bind_columns,
+        bind_columns: bind_columns(columns),
         trusts_code: columns[0].table.trusts_code(),
     }
 }

@@ -6,6 +6,7 @@ use rekey_domain::Triggers;
 use sqlx::{AssertSqlSafe, PgConnection, Row, postgres::types::Oid};
 
 use super::{
+    beside::Beside,
     faults::Located,
     own_code,
     swap::{self, RowSwap, Side},
@@ -141,15 +142,15 @@ const AS_REPLICA: &str = "OPERATOR(pg_catalog.=) ANY ('{R,A}'::pg_catalog.\"char
 const ON_UPDATE: &str = "(g.tgparentid OPERATOR(pg_catalog.<>) 0::pg_catalog.oid OR NOT g.tgisinternal) \
     AND (g.tgtype::pg_catalog.int4 OPERATOR(pg_catalog.&) 16) OPERATOR(pg_catalog.<>) 0";
 
-/// The locked rows that still hold what was read, each with what it is bound to.
+/// The locked rows that still hold what was read, each with what stands beside what was read.
 pub(super) async fn before<'a>(
     connection: &mut PgConnection,
     only: &str,
     locked: &[&'a RowSwap<'a>],
-    binds: &str,
+    beside: &Beside,
 ) -> Result<Vec<(&'a RowSwap<'a>, String)>, sqlx::Error> {
     let places: Vec<_> = locked.iter().map(|row| (*row, row.place)).collect();
-    let mut held = swap::held(connection, only, &places, Side::Old, binds).await?;
+    let mut held = swap::held(connection, only, &places, Side::Old, beside).await?;
     let held = locked
         .iter()
         .filter_map(|row| Some((*row, held.remove(&row.index)?)));
@@ -158,7 +159,7 @@ pub(super) async fn before<'a>(
 
 /// What stands once all has fired.
 pub(super) enum Stands<'a> {
-    /// Each row holds what was written, or what it held, and is bound to what it was.
+    /// Each row holds what was written, or what it held, and beside it what it held.
     AsWritten {
         /// The rows that the update was kept from, by their index.
         withheld: HashSet<usize>,
@@ -177,21 +178,21 @@ pub(super) async fn after<'a>(
     only: &str,
     rows: &[(&'a RowSwap<'a>, String)],
     written: &[(&'a RowSwap<'a>, TupleId)],
-    binds: &str,
+    beside: &Beside,
 ) -> Result<Stands<'a>, sqlx::Error> {
     fire(connection).await?;
-    let held = swap::held(connection, only, written, Side::New, binds).await?;
+    let held = swap::held(connection, only, written, Side::New, beside).await?;
     let others: Vec<_> = rows
         .iter()
         .filter(|(row, _)| !held.contains_key(&row.index))
         .map(|(row, _)| (*row, row.place))
         .collect();
-    let withheld = swap::held(connection, only, &others, Side::Old, binds).await?;
-    let stands = |row: &RowSwap<'_>, bound: &String| {
+    let withheld = swap::held(connection, only, &others, Side::Old, beside).await?;
+    let stands = |row: &RowSwap<'_>, was: &String| {
         let now = held.get(&row.index).or_else(|| withheld.get(&row.index));
-        now == Some(bound)
+        now == Some(was)
     };
-    if let Some((row, _)) = rows.iter().find(|(row, bound)| !stands(row, bound)) {
+    if let Some((row, _)) = rows.iter().find(|(row, was)| !stands(row, was)) {
         return Ok(Stands::Rewritten(row));
     }
     if !is_quiet(connection).await? {
@@ -216,7 +217,10 @@ pub(super) async fn changed(
             tree.oid OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.regclass::pg_catalog.oid AS is_ours, \
             pg_catalog.pg_stat_get_xact_tuples_updated(tree.oid) \
             OPERATOR(pg_catalog.+) pg_catalog.pg_stat_get_xact_tuples_deleted(tree.oid) AS rows, \
-            pg_catalog.pg_relation_filenode(tree.oid) AS file FROM tree";
+            pg_catalog.pg_relation_filenode(tree.oid) AS file, \
+            (SELECT pg_catalog.string_agg(pg_catalog.format('%s %s %s', a.attnum, a.attname, a.atttypid), ',' \
+                ORDER BY a.attnum) FROM pg_catalog.pg_attribute AS a \
+                WHERE a.attrelid OPERATOR(pg_catalog.=) tree.oid) AS columns FROM tree";
     let ours = only.trim_start_matches("ONLY ");
     let changed = sqlx::query(sql).persistent(false).bind(tables).bind(ours);
     let changed = changed.fetch_all(connection).await?;
@@ -226,19 +230,22 @@ pub(super) async fn changed(
             is_ours: heap.try_get("is_ours")?,
             rows: heap.try_get::<Option<_>, _>("rows")?.unwrap_or_default(),
             file: heap.try_get("file")?,
+            columns: heap.try_get("columns")?,
         };
         Ok((heap.try_get("oid")?, change))
     });
     changed.collect()
 }
 
-/// What was changed in a heap so far. Truncating a heap gives it another file and counts no rows.
+/// What was changed in a heap so far. Truncating a heap gives it another file and counts no rows, and so does dropping a
+/// column, which keeps the file and gives the column another name.
 pub(super) struct Changed {
     /// For people.
     name: String,
     is_ours: bool,
     rows: i64,
     file: Option<Oid>,
+    columns: Option<String>,
 }
 
 /// A heap with more changed rows than the `written` ones of ours, and how many more. A heap that was not there before
@@ -253,7 +260,7 @@ pub(super) fn others(
         let by_us = if now.is_ours { written as u64 } else { 0 };
         let rows = now.rows - was.map_or(0, |was| was.rows);
         let more = u64::try_from(rows).unwrap_or_default();
-        let emptied = was.is_some_and(|was| was.file != now.file);
+        let emptied = was.is_some_and(|was| (was.file, &was.columns) != (now.file, &now.columns));
         let more = more.saturating_sub(by_us).max(emptied.into());
         (more > 0).then_some((now.name, more))
     });

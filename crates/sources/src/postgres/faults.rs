@@ -4,7 +4,7 @@
 
 use std::io::ErrorKind;
 
-use sqlx::Error;
+use sqlx::{Error, postgres::PgDatabaseError};
 
 use crate::{RowKey, SourceError, place::Place};
 
@@ -61,6 +61,9 @@ pub(super) fn refused(row: &RowKey, rule: String, place: &Place) -> SourceError 
 /// The rule of the user's that refused an update, if one did. A trigger may raise any code that is
 /// not PostgreSQL's own.
 pub(super) fn refusal(error: &Error) -> Option<Refusal> {
+    if is_raised(error) {
+        return Some(Refusal::Trigger);
+    }
     let code = code(error);
     let kind = match code.get(..2)? {
         "23" => match code.as_str() {
@@ -84,6 +87,13 @@ pub(super) fn refusal(error: &Error) -> Option<Refusal> {
         kind,
         named: named.map(str::to_owned),
     })
+}
+
+/// Whether the owner's code raised it, whatever code it gave: the server's own trouble comes from elsewhere.
+fn is_raised(error: &Error) -> bool {
+    let found = error.as_database_error();
+    let found = found.and_then(|found| found.try_downcast_ref::<PgDatabaseError>());
+    found.and_then(PgDatabaseError::routine) == Some("exec_stmt_raise")
 }
 
 /// What refused an update.
@@ -148,6 +158,12 @@ fn of_code(code: &str, message: &str, place: &Place) -> SourceError {
         // Of what is stored there; what it is, `damage` finds out.
         _ if code.starts_with("XX") => damaged(
             "what is stored there cannot be read; the server's log says what",
+            code,
+            place,
+        ),
+        // A file that is gone or cannot be read. What is lost is a table's, or a row's.
+        "58P01" | "58030" if place.relation != "-" => damaged(
+            "a file of the server's cannot be read; the server's log says which",
             code,
             place,
         ),
@@ -295,7 +311,7 @@ mod tests {
     fn what_passes_by_itself_is_retryable() {
         for code in [
             "55P03", "40P01", "40001", "57014", "53300", "53100", "57P01", "57P03", "08006",
-            "25006", "58030", "28P01",
+            "25006", "58000", "28P01",
         ] {
             assert!(error(code, "").is_retryable(), "{code}");
         }
@@ -311,11 +327,11 @@ mod tests {
     #[test]
     fn only_what_cannot_be_read_is_damage() {
         let is_damage = |code| matches!(error(code, ""), SourceError::Damaged { .. });
-        for code in ["XX000", "XX001", "XX002"] {
+        for code in ["XX000", "XX001", "XX002", "58P01", "58030"] {
             assert!(is_damage(code), "{code}");
         }
         for code in [
-            "57P01", "57P03", "08006", "57014", "55P03", "53200", "58030", "25P03", "",
+            "57P01", "57P03", "08006", "57014", "55P03", "53200", "58000", "25P03", "",
         ] {
             assert!(!is_damage(code), "{code}");
         }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt::Write, sync::Arc};
 use rekey_domain::TextEncoding;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row, postgres::PgArguments, query::Query};
 
-use super::{catalogue::Table, names::quote, time, tuple::TupleId};
+use super::{beside::Beside, catalogue::Table, time, tuple::TupleId};
 use crate::{ColumnUpdate, Deadline, RowUpdate, SourceError, StoredValue, value::Fingerprint};
 
 /// A row's update.
@@ -152,20 +152,20 @@ pub(super) enum Side {
     New,
 }
 
-/// The indices of rows that hold these values at these places as our transaction sees them, each with what its values
-/// are bound to. Not prepared by name, as code that ran in this session could have exchanged the statement.
+/// The indices of rows that hold these values at these places as our transaction sees them, each with what stands
+/// beside them. Not prepared by name, as code that ran in this session could have exchanged the statement.
 pub(super) async fn held<'a>(
     connection: &mut PgConnection,
     only: &str,
     rows: &[(&'a RowSwap<'a>, TupleId)],
     side: Side,
-    binds: &str,
+    beside: &Beside,
 ) -> Result<HashMap<usize, String>, sqlx::Error> {
     let Some((first, _)) = rows.first() else {
         return Ok(HashMap::new());
     };
     let form: Vec<_> = first.form().collect();
-    let statement = held_statement(only, &form, side, binds);
+    let statement = held_statement(only, &form, side, beside);
     let swaps: Vec<_> = rows.iter().map(|(row, _)| *row).collect();
     let places = places(rows.iter().map(|(_, place)| *place));
     let mut query = sqlx::query(AssertSqlSafe(statement)).bind(places);
@@ -240,19 +240,7 @@ fn statement(only: &str, form: &[(&str, Compared)], only_if: &str) -> String {
     )
 }
 
-/// What the values of a row `t` are bound to, as SQL gives it: one text.
-pub(super) fn binds(columns: &[String]) -> String {
-    let quoted = columns.iter().map(|column| {
-        let column = quote(column);
-        format!("pg_catalog.quote_nullable(CASE WHEN t.{column} IS NOT NULL THEN pg_catalog.format('%s', t.{column}) END)")
-    });
-    let all: Vec<_> = std::iter::once("''::pg_catalog.text".to_owned())
-        .chain(quoted)
-        .collect();
-    all.join(" OPERATOR(pg_catalog.||) ',' OPERATOR(pg_catalog.||) ")
-}
-
-fn held_statement(only: &str, form: &[(&str, Compared)], side: Side, binds: &str) -> String {
+fn held_statement(only: &str, form: &[(&str, Compared)], side: Side, beside: &Beside) -> String {
     let (mut arrays, mut names) = (vec![PLACES.to_owned()], vec!["r".to_owned()]);
     let mut conditions = vec!["t.ctid OPERATOR(pg_catalog.=) u.r".to_owned()];
     for (at, (column, compared)) in form.iter().enumerate() {
@@ -262,8 +250,10 @@ fn held_statement(only: &str, form: &[(&str, Compared)], side: Side, binds: &str
     }
     let (arrays, names) = (arrays.join(", "), names.join(", "));
     let conditions = conditions.join(" AND ");
+    let written: Vec<_> = form.iter().map(|(column, _)| *column).collect();
+    let beside = beside.sql(&written);
     format!(
-        "SELECT u.i, {binds} FROM ROWS FROM ({arrays}) WITH ORDINALITY AS u ({names}, i) \
+        "SELECT u.i, {beside} FROM ROWS FROM ({arrays}) WITH ORDINALITY AS u ({names}, i) \
          JOIN {only} AS t ON {conditions}"
     )
 }
@@ -336,6 +326,7 @@ impl ColumnSwap<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::postgres::names::quote;
 
     #[test]
     fn one_statement_writes_all_columns_of_a_row_where_all_are_still_there() {

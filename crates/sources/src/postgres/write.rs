@@ -7,6 +7,7 @@ use sqlx::{Connection, PgConnection, Postgres, Transaction, postgres::types::Oid
 
 use super::{
     aftermath::{self, Firing, Stands},
+    beside::Beside,
     catalogue::Table,
     connections,
     faults::{self, Refusal},
@@ -123,9 +124,9 @@ impl To<'_> {
             place,
             firing,
             triggers: target.triggers,
-            binds: swap::binds(&target.bind_columns),
+            beside: Beside::of(table, target),
             own: table.oid,
-            names: &target.protected,
+            names: &target.protected_tables,
             protected: None,
             deadline,
         };
@@ -165,8 +166,7 @@ struct Writer<'a> {
     place: Place,
     firing: Firing,
     triggers: Triggers,
-    /// What a row's values are bound to, as SQL gives it.
-    binds: String,
+    beside: Beside,
     own: Oid,
     /// The tables with protected columns, by name; by number once something fires.
     names: &'a [String],
@@ -290,7 +290,14 @@ impl Writer<'_> {
     /// owner appeared, and may be gone again. Reads what there is now.
     async fn has_come(&mut self, rows: &[&RowSwap<'_>]) -> Result<bool, Failure> {
         let places: Vec<_> = rows.iter().map(|row| (*row, row.place)).collect();
-        let held = swap::held(self.connection, &self.only, &places, Side::Old, "''").await;
+        let held = swap::held(
+            self.connection,
+            &self.only,
+            &places,
+            Side::Old,
+            &Beside::default(),
+        )
+        .await;
         if held.map_err(|error| self.failed(&error))?.is_empty() {
             return Ok(false);
         }
@@ -338,13 +345,13 @@ impl Writer<'_> {
         let changed = changed.map_err(failed)?;
         let locked = swap::lock(&mut transaction, only, rows, skip_locked).await;
         let locked = locked.map_err(failed)?;
-        let binds = &self.binds;
-        let there = aftermath::before(&mut transaction, only, &locked, binds).await;
+        let beside = &self.beside;
+        let there = aftermath::before(&mut transaction, only, &locked, beside).await;
         let there = there.map_err(failed)?;
         let to_write: Vec<_> = there.iter().map(|(row, _)| *row).collect();
         let written = swap::swap(&mut transaction, only, &to_write, self.deadline, "true").await;
         let written = written.map_err(failed)?;
-        let stands = aftermath::after(&mut transaction, only, &there, &written, binds).await;
+        let stands = aftermath::after(&mut transaction, only, &there, &written, beside).await;
         let withheld = match stands.map_err(failed)? {
             Stands::AsWritten { withheld } => withheld,
             Stands::Rewritten(row) => {

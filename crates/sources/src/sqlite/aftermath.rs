@@ -2,7 +2,11 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sqlx::{AssertSqlSafe, Row, SqliteConnection, sqlite::SqliteOperation};
+use sha2::{Digest as _, Sha256};
+use sqlx::{
+    AssertSqlSafe, Row, SqliteConnection,
+    sqlite::{SqliteOperation, SqliteRow},
+};
 
 use super::{
     catalogue::Table,
@@ -10,49 +14,66 @@ use super::{
     swap::{Swap, bind, swaps},
     triggers,
 };
-use crate::{RowKey, RowUpdate, SourceError, WriteOutcome, value::Fingerprint};
+use crate::{RowKey, RowUpdate, SourceError, WriteOutcome, WriteTarget, value::Fingerprint};
 
 /// What there was before our updates, in an open write transaction: nobody else makes a trigger or changes
 /// a row until it ends.
 pub(super) struct Before {
     /// The triggers that may fire on updates of the table.
     pub(super) triggers: Vec<String>,
-    /// What each row that held what was read was bound to; looked at only where there are triggers.
-    held: Vec<Option<String>>,
-    /// The columns that values are bound to, as one text.
-    binds: String,
+    /// What stood beside it in each row that held what was read; looked at only where there are triggers.
+    held: Vec<Option<Digest>>,
+    beside: Beside,
 }
 
 pub(super) async fn before(
     connection: &mut SqliteConnection,
     table: &Table,
     updates: &[RowUpdate],
-    bind_columns: &[String],
+    target: &WriteTarget,
 ) -> Result<Before, SourceError> {
     let triggers = triggers::of_updates(connection, table).await?;
-    let binds = binds(table, bind_columns)?;
+    let beside = Beside::of(table, target);
     let mut held = vec![None; updates.len()];
     if !triggers.is_empty() {
         for (update, one) in updates.iter().zip(&mut held) {
-            *one = bound(connection, table, update, &binds, |swap| swap.old).await?;
+            *one = stands_beside(connection, table, update, &beside, |swap| swap.old).await?;
         }
     }
     Ok(Before {
         triggers,
         held,
-        binds,
+        beside,
     })
 }
 
-fn binds(table: &Table, columns: &[String]) -> Result<String, SourceError> {
-    let quoted = columns.iter().map(|column| {
-        let column = table.column(column)?;
-        Ok(format!("quote({column})"))
-    });
-    let quoted: Result<Vec<_>, SourceError> = quoted.collect();
-    let mut all = vec!["''".to_owned()];
-    all.extend(quoted?);
-    Ok(all.join(" || ',' || "))
+/// Columns that an update leaves alone; what it sets off must, too.
+struct Beside {
+    binds: Vec<String>,
+    protected: Vec<String>,
+}
+
+impl Beside {
+    /// A column that is not there any more holds nothing that could be lost.
+    fn of(table: &Table, target: &WriteTarget) -> Self {
+        let named = |columns: &[String]| {
+            let there = columns
+                .iter()
+                .filter_map(|name| table.bare_column(name).ok());
+            there.collect()
+        };
+        Self {
+            binds: named(&target.bind_columns),
+            protected: named(&target.protected_columns),
+        }
+    }
+
+    /// The columns of a row whose `swaps` are compared by themselves.
+    fn columns<'a>(&'a self, swaps: &'a [Swap<'_>]) -> impl Iterator<Item = &'a String> {
+        let written = |column: &&String| swaps.iter().any(|swap| swap.column == **column);
+        let left = self.protected.iter().filter(move |column| !written(column));
+        self.binds.iter().chain(left)
+    }
 }
 
 impl Before {
@@ -84,7 +105,7 @@ impl Before {
     }
 
     /// Checks that each written row holds what was written, that each other row still holds its old values because a
-    /// trigger kept the update from it, and that no row is bound to something else.
+    /// trigger kept the update from it, and that beside it each row holds what it held.
     ///
     /// # Errors
     /// [`SourceError::Rewritten`]: the transaction must not be committed.
@@ -104,7 +125,7 @@ impl Before {
                 true => |swap| swap.new,
                 false => |swap| swap.old,
             };
-            let now = bound(connection, table, update, &self.binds, side).await?;
+            let now = stands_beside(connection, table, update, &self.beside, side).await?;
             // Where there is no trigger, nothing else was changed.
             if now.is_none() || held.is_some() && now != *held {
                 return Err(SourceError::Rewritten {
@@ -185,31 +206,51 @@ impl Watched {
 
 type Side = for<'a> fn(&Swap<'a>) -> Fingerprint<'a>;
 
-/// What the row is bound to, if it holds these values.
-async fn bound(
+/// Of all that stands in a row beside what is written. Values may be large, so they are not kept.
+type Digest = [u8; 32];
+
+/// What stands beside these values in the row, if it holds them.
+async fn stands_beside(
     connection: &mut SqliteConnection,
     table: &Table,
     update: &RowUpdate,
-    binds: &str,
+    beside: &Beside,
     side: Side,
-) -> Result<Option<String>, SourceError> {
+) -> Result<Option<Digest>, SourceError> {
     let RowKey::RowId(rowid) = update.key else {
         return Ok(None);
     };
     let swaps = swaps(table, update)?;
-    let held: Vec<_> = swaps.iter().map(|swap| swap.holds(side(swap))).collect();
-    let (name, id, held) = (table.sql(), table.rowid(), held.join(" AND "));
-    let held = if held.is_empty() {
-        "1".to_owned()
-    } else {
-        held
-    };
-    let sql = format!("SELECT {binds} FROM {name} WHERE {id} = ? AND {held}");
+    let mut held: Vec<_> = swaps.iter().map(|swap| swap.holds(side(swap))).collect();
+    held.push("1".to_owned());
+    let mut wanted = vec!["1".to_owned()];
+    let columns = beside.columns(&swaps);
+    wanted.extend(columns.flat_map(|column| {
+        [
+            format!("typeof(t.{column})"),
+            format!("CAST(t.{column} AS BLOB)"),
+        ]
+    }));
+    let (name, id) = (table.sql(), table.rowid());
+    let (wanted, held) = (wanted.join(", "), held.join(" AND "));
+    let sql = format!("SELECT {wanted} FROM {name} WHERE {id} = ? AND {held}");
     let mut query = sqlx::query(AssertSqlSafe(sql)).bind(rowid);
     for swap in &swaps {
         query = bind(query, side(swap));
     }
     let found = query.fetch_optional(connection).await.at(&table.place)?;
-    let value = found.map(|row| row.try_get(0)).transpose();
-    value.at(&table.place)
+    found.as_ref().map(digest).transpose().at(&table.place)
+}
+
+fn digest(row: &SqliteRow) -> sqlx::Result<Digest> {
+    let mut digest = Sha256::new();
+    for at in (1..row.len()).step_by(2) {
+        let kind: &str = row.try_get(at)?;
+        let value: Option<&[u8]> = row.try_get(at + 1)?;
+        let value = value.unwrap_or_default();
+        digest.update(kind);
+        digest.update((value.len() as u64).to_be_bytes());
+        digest.update(value);
+    }
+    Ok(digest.finalize().into())
 }

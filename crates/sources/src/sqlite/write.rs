@@ -6,6 +6,7 @@ use super::{
     aftermath::{self, Watched},
     catalogue::Table,
     faults::Located,
+    indexes,
     swap::{Swap, bind, swaps},
     time,
     turns::{Turn, Turns},
@@ -65,20 +66,34 @@ async fn transaction(
     // As it is now: nobody else alters it from here on. What was read may stand in another column by now.
     let table = &Table::find(&mut transaction, place.clone()).await?;
     table.check_part(&target.part)?;
-    let binds = &target.bind_columns;
-    let before = aftermath::before(&mut transaction, table, updates, binds).await?;
+    let before = aftermath::before(&mut transaction, table, updates, target).await?;
     let fires = !before.triggers.is_empty();
     let watched = match fires {
         true => Some(Watched::begin(&mut transaction).await.at(place)?),
         false => None,
     };
-    let swapped = swap_all(&mut transaction, table, updates, deadline, &before.triggers).await;
+    let unique = match fires {
+        true => indexes::unique(&mut transaction, table).await?,
+        false => table
+            .shape
+            .columns
+            .iter()
+            .map(|one| one.name.clone())
+            .collect(),
+    };
+    let to = To {
+        table,
+        deadline,
+        triggers: &before.triggers,
+        unique: &unique,
+    };
+    let swapped = to.swap_all(&mut transaction, updates).await;
     if watched.is_some() {
         Watched::end(&mut transaction).await.at(place)?;
     }
     let mut outcomes = swapped?;
     if let Some(watched) = watched {
-        before.check_others(table, updates, &target.protected, &watched)?;
+        before.check_others(table, updates, &target.protected_tables, &watched)?;
     }
     before
         .after(&mut transaction, table, updates, &mut outcomes)
@@ -89,57 +104,75 @@ async fn transaction(
     Ok(outcomes)
 }
 
-async fn swap_all(
-    connection: &mut SqliteConnection,
-    table: &Table,
-    updates: &[RowUpdate],
+/// Where rows are written, and what fires there.
+struct To<'a> {
+    table: &'a Table,
     deadline: Deadline,
-    triggers: &[String],
-) -> Result<Vec<WriteOutcome>, SourceError> {
-    let mut outcomes = Vec::with_capacity(updates.len());
-    for update in updates {
-        outcomes.push(swap(connection, table, update, deadline, triggers).await?);
-    }
-    Ok(outcomes)
+    triggers: &'a [String],
+    /// Columns whose values a constraint or an index may keep unique.
+    unique: &'a [String],
 }
 
-/// Replaces the values of one row in one statement, if all of them are still there.
-async fn swap(
-    connection: &mut SqliteConnection,
-    table: &Table,
-    update: &RowUpdate,
-    deadline: Deadline,
-    triggers: &[String],
-) -> Result<WriteOutcome, SourceError> {
-    if update.columns.is_empty() {
-        return Ok(WriteOutcome::Written);
+impl To<'_> {
+    async fn swap_all(
+        &self,
+        connection: &mut SqliteConnection,
+        updates: &[RowUpdate],
+    ) -> Result<Vec<WriteOutcome>, SourceError> {
+        let mut outcomes = Vec::with_capacity(updates.len());
+        for update in updates {
+            outcomes.push(self.swap(connection, update).await?);
+        }
+        Ok(outcomes)
     }
-    let RowKey::RowId(rowid) = update.key else {
-        return Ok(WriteOutcome::Lost);
-    };
-    let swaps = swaps(table, update)?;
-    let mut query = sqlx::query(AssertSqlSafe(statement(table, &swaps)));
-    for swap in &swaps {
-        query = bind(query, swap.new);
-    }
-    query = query.bind(rowid);
-    for swap in &swaps {
-        query = bind(query, swap.old);
-    }
-    let done = query.bind(deadline.unix_millis()).execute(connection).await;
-    let done = done.at_row(&table.place, &update.key, triggers)?;
-    Ok(if done.rows_affected() == 0 {
-        WriteOutcome::Lost
-    } else {
-        WriteOutcome::Written
-    })
-}
 
-/// `OR ABORT`: a constraint declared `ON CONFLICT REPLACE` must not delete another row for ours.
-fn statement(table: &Table, swaps: &[Swap<'_>]) -> String {
-    let (name, rowid, in_time) = (table.sql(), table.rowid(), time::BEFORE_DEADLINE);
-    let new: Vec<_> = swaps.iter().map(|s| format!("{} = ?", s.column)).collect();
-    let old: Vec<_> = swaps.iter().map(|swap| swap.holds(swap.old)).collect();
-    let (new, old) = (new.join(", "), old.join(" AND "));
-    format!("UPDATE OR ABORT {name} SET {new} WHERE {rowid} = ? AND {old} AND {in_time}")
+    /// Replaces the values of one row in one statement, if all of them are still there.
+    async fn swap(
+        &self,
+        connection: &mut SqliteConnection,
+        update: &RowUpdate,
+    ) -> Result<WriteOutcome, SourceError> {
+        if update.columns.is_empty() {
+            return Ok(WriteOutcome::Written);
+        }
+        let RowKey::RowId(rowid) = update.key else {
+            return Ok(WriteOutcome::Lost);
+        };
+        let swaps = swaps(self.table, update)?;
+        let mut query = sqlx::query(AssertSqlSafe(self.statement(update, &swaps)));
+        for swap in &swaps {
+            query = bind(query, swap.new);
+        }
+        query = query.bind(rowid);
+        for swap in &swaps {
+            query = bind(query, swap.old);
+        }
+        let in_time = query.bind(self.deadline.unix_millis());
+        let done = in_time.execute(connection).await;
+        let done = done.at_row(&self.table.place, &update.key, self.triggers)?;
+        Ok(if done.rows_affected() == 0 {
+            WriteOutcome::Lost
+        } else {
+            WriteOutcome::Written
+        })
+    }
+
+    fn statement(&self, update: &RowUpdate, swaps: &[Swap<'_>]) -> String {
+        let (name, rowid) = (self.table.sql(), self.table.rowid());
+        let (or_abort, in_time) = (self.or_abort(update), time::BEFORE_DEADLINE);
+        let new: Vec<_> = swaps.iter().map(|s| format!("{} = ?", s.column)).collect();
+        let old: Vec<_> = swaps.iter().map(|swap| swap.holds(swap.old)).collect();
+        let (new, old) = (new.join(", "), old.join(" AND "));
+        format!("UPDATE{or_abort} {name} SET {new} WHERE {rowid} = ? AND {old} AND {in_time}")
+    }
+
+    /// A constraint declared `ON CONFLICT REPLACE` must not delete another row for ours. Where none can, nothing is
+    /// said: it would take the place of what the statements of triggers say, as `INSERT OR REPLACE` into a journal.
+    fn or_abort(&self, update: &RowUpdate) -> &'static str {
+        let is_unique = |name: &str| self.unique.iter().any(|one| one.eq_ignore_ascii_case(name));
+        match update.columns.iter().any(|one| is_unique(&one.name)) {
+            true => " OR ABORT",
+            false => "",
+        }
+    }
 }

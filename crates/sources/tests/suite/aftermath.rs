@@ -262,7 +262,7 @@ async fn assert_others_are_left_alone(fixture: &impl Fixture, triggers: &[(&str,
         let (query, updates) = moves(fixture.source()).await;
         let first = &updates[..5];
         let target = WriteTarget {
-            protected: vec![
+            protected_tables: vec![
                 "visits".to_owned(),
                 "patients".to_owned(),
                 "gone".to_owned(),
@@ -342,6 +342,76 @@ async fn a_trigger_that_changes_other_rows_of_protected_tables_is_taken_back() {
     }
 }
 
+/// Another column of the same row, under whatever keyring: nobody reads it again in this rotation.
+async fn assert_the_row_is_left_alone(fixture: &impl Fixture, make: &str, drop: &str) {
+    ten(fixture).await;
+    fixture.execute(make).await;
+    let before = fixture.patients().await;
+    let write = async |protected: &[&str], binds: &[&str]| {
+        let (query, updates) = moves(fixture.source()).await;
+        let named = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let target = WriteTarget {
+            protected_columns: named(protected),
+            bind_columns: named(binds),
+            ..target(&query)
+        };
+        let deadline = in_a_minute(fixture.source()).await;
+        fixture.source().write(&target, &updates, deadline).await
+    };
+    let all = ["notes", "ssn", "gone"];
+    // Another protected column, and a column that its values are bound to.
+    for (protected, binds) in [(&all[..], &["id"][..]), (&["notes"], &["id", "ssn"])] {
+        let written = write(protected, binds).await;
+        let by_whom = |by: &str| by.contains("beside");
+        assert!(
+            matches!(&written, Err(SourceError::Rewritten { by, .. }) if by_whom(by)),
+            "{make}: {written:?}"
+        );
+        assert_eq!(fixture.patients().await, before, "{make}");
+    }
+    fixture.execute(drop).await;
+    let written = write(&all, &["id"]).await;
+    assert_eq!(written.unwrap(), [WriteOutcome::Written; 10], "{make}");
+}
+
+#[tokio::test]
+async fn a_trigger_that_changes_a_protected_column_beside_the_one_that_is_moved_is_taken_back() {
+    let function = "CREATE FUNCTION beside() RETURNS trigger LANGUAGE plpgsql AS";
+    let trigger = "UPDATE OF notes ON patients FOR EACH ROW EXECUTE FUNCTION beside()";
+    let drop = "DROP FUNCTION beside CASCADE";
+    for make in [
+        format!(
+            "{function} $$ BEGIN new.ssn := NULL; RETURN new; END $$; CREATE TRIGGER beside BEFORE {trigger}"
+        ),
+        format!(
+            "{function} $$ BEGIN IF pg_trigger_depth() = 1 THEN UPDATE public.patients SET ssn = NULL WHERE id = new.id; END IF; RETURN NULL; END $$; CREATE CONSTRAINT TRIGGER beside AFTER {}",
+            trigger.replace("FOR EACH", "DEFERRABLE INITIALLY DEFERRED FOR EACH")
+        ),
+    ] {
+        let fixture = PostgresFixture::new().await;
+        assert_the_row_is_left_alone(&fixture, &make, drop).await;
+    }
+    for journal in ["delete", "wal"] {
+        let fixture = SqliteFixture::new(journal).await;
+        let make = "CREATE TRIGGER beside AFTER UPDATE OF notes ON patients BEGIN \
+            UPDATE patients SET ssn = NULL WHERE id = new.id; END";
+        assert_the_row_is_left_alone(&fixture, make, "DROP TRIGGER beside").await;
+    }
+}
+
+/// A column that is dropped and made again counts no row, and keeps the file.
+#[tokio::test]
+async fn a_trigger_that_drops_a_column_of_a_protected_table_is_taken_back() {
+    let make = "CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+            ALTER TABLE public.visits DROP COLUMN finding; \
+            ALTER TABLE public.visits ADD COLUMN finding bytea; RETURN NULL; END $$; --\
+        CREATE TRIGGER meddles AFTER UPDATE ON patients FOR EACH STATEMENT EXECUTE FUNCTION meddle()";
+    let fixture = PostgresFixture::new().await;
+    // Our role could not, as a rule: the function runs as the owner.
+    let make = make.replace("LANGUAGE plpgsql", "LANGUAGE plpgsql SECURITY DEFINER");
+    assert_others_are_left_alone(&fixture, &[(&make, "DROP FUNCTION meddle CASCADE", true)]).await;
+}
+
 /// The value is what was written, and opens at its place no more.
 #[tokio::test]
 async fn a_trigger_of_sqlite_that_changes_what_a_value_is_bound_to_is_taken_back() {
@@ -365,6 +435,48 @@ async fn a_trigger_of_sqlite_that_changes_what_a_value_is_bound_to_is_taken_back
         "{written:?}"
     );
     assert_eq!(fixture.patients().await, before);
+}
+
+/// What its statements say of conflicts is theirs to say.
+#[tokio::test]
+async fn a_trigger_of_sqlite_that_replaces_rows_of_a_journal_is_left_to_it() {
+    for (conflict, column) in [("REPLACE", ""), ("IGNORE", ""), ("REPLACE", "UNIQUE")] {
+        let fixture = SqliteFixture::new("wal").await;
+        ten(&fixture).await;
+        let index = format!("CREATE {column} INDEX by_name ON patients (id, name)");
+        let journal = "CREATE TABLE touched (id INTEGER PRIMARY KEY, n INT)";
+        let trigger = format!(
+            "CREATE TRIGGER touches AFTER UPDATE ON patients BEGIN \
+             INSERT OR {conflict} INTO touched (id, n) VALUES (new.id, 1); END"
+        );
+        let there = "INSERT INTO touched (id, n) SELECT id, 0 FROM patients";
+        for sql in [&index, journal, &trigger, there] {
+            fixture.execute(sql).await;
+        }
+        let (query, updates) = moves(fixture.source()).await;
+        let written = write(fixture.source(), &query, &updates, Triggers::Fire).await;
+        assert_eq!(written.unwrap(), [WriteOutcome::Written; 10], "{conflict}");
+    }
+}
+
+/// It may give codes that the server gives when it is in trouble.
+#[tokio::test]
+async fn what_a_trigger_raises_is_its_refusal_whatever_code_it_gives() {
+    for code in ["58030", "53100", "25006", "42501", "57P01", "XX001"] {
+        let fixture = PostgresFixture::new().await;
+        let (query, updates) = ten(&fixture).await;
+        let make = format!(
+            "CREATE FUNCTION refuses() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+             RAISE EXCEPTION 'no' USING ERRCODE = '{code}'; END $$; \
+             CREATE TRIGGER refuses BEFORE UPDATE ON patients FOR EACH ROW WHEN (old.id = 7) EXECUTE FUNCTION refuses()"
+        );
+        fixture.execute(&make).await;
+        let written = write(fixture.source(), &query, &updates, Triggers::Fire).await;
+        assert!(
+            matches!(&written, Err(SourceError::Refused { rule, .. }) if rule.contains("refuses")),
+            "{code}: {written:?}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -157,8 +157,9 @@ pub fn target(query: &ReadQuery) -> WriteTarget {
         relation: query.relation.clone(),
         part: query.part.clone(),
         triggers: Triggers::Fire,
+        protected_columns: Vec::new(),
         bind_columns: vec!["id".to_owned()],
-        protected: Vec::new(),
+        protected_tables: Vec::new(),
     }
 }
 
@@ -167,8 +168,9 @@ pub fn target_of(relation: &str, part: PartId) -> WriteTarget {
         relation: relation.to_owned(),
         part,
         triggers: Triggers::Fire,
+        protected_columns: Vec::new(),
         bind_columns: vec!["id".to_owned()],
-        protected: Vec::new(),
+        protected_tables: Vec::new(),
     }
 }
 

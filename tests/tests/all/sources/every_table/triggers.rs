@@ -4,7 +4,7 @@ use rekey_domain::{Bind, OnUpdate, QuarantineReason, RotationState, Triggers};
 use rekey_operations::{quarantine_views, resume_rotation, retry_rotation};
 use rekey_tests::support::{Engine, operator, until};
 
-use super::clinic::{Clinic, Kind, column, table};
+use super::clinic::{Clinic, Kind, column, keyring, table};
 
 const PATIENTS: &str = "CREATE TABLE patients (n INT PRIMARY KEY, ssn TEXT);";
 
@@ -82,6 +82,45 @@ async fn a_trigger_that_rewrites_what_is_written_pauses_the_rotation_and_takes_n
     }
 }
 
+/// Under another keyring, so that nobody reads it again in this rotation.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trigger_that_changes_a_column_beside_pauses_the_rotation_and_takes_no_value() {
+    for kind in Kind::BOTH {
+        let two = "CREATE TABLE patients (n INT PRIMARY KEY, ssn TEXT, notes TEXT);";
+        let mut clinic = Clinic::on(kind, two).await;
+        let mut notes = column("notes", Bind::Row);
+        notes.keyring = keyring("other");
+        let mut patients = table(
+            "patients",
+            "patients",
+            vec![column("ssn", Bind::Row), notes],
+        );
+        patients.on_update.triggers = Some(Triggers::Fire);
+        clinic.protect(vec![patients]).await;
+        clinic.fill("patients", 1..=40, |_| Vec::new()).await;
+        let (postgres, sqlite) = (
+            "CREATE FUNCTION blank() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN new.notes := NULL; RETURN new; END $$; \
+             CREATE TRIGGER blank BEFORE UPDATE OF ssn ON patients FOR EACH ROW EXECUTE FUNCTION blank()",
+            "CREATE TRIGGER blank AFTER UPDATE OF ssn ON patients BEGIN \
+             UPDATE patients SET notes = NULL WHERE n = new.n; END",
+        );
+        make(&mut clinic, kind, postgres, sqlite).await;
+        let before = clinic.dump().await;
+        let engine = Engine::start(&clinic.workers);
+        clinic.ask("phi").await;
+        let paused = until("the rotation to pause", async || {
+            let view = clinic.latest("phi").await;
+            view.filter(|view| view.paused_because.is_some())
+        })
+        .await;
+        engine.stop().await;
+        let why = paused.paused_because.unwrap();
+        assert!(why.contains("trigger blank"), "{kind:?}: {why}");
+        assert_eq!(clinic.dump().await, before, "{kind:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_that_a_trigger_keeps_back_are_in_quarantine_and_the_others_are_moved() {
     for kind in Kind::BOTH {
@@ -114,6 +153,36 @@ async fn rows_that_a_trigger_keeps_back_are_in_quarantine_and_the_others_are_mov
             assert!(value.detail.unwrap().contains("hold"));
         }
     }
+}
+
+/// As a damaged value can, that makes the server crash whenever it is read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_ends_the_connection_each_time_puts_the_rotation_on_hold() {
+    let mut clinic = clinic(Kind::Postgres, 60).await;
+    let ends = "CREATE FUNCTION ends() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN new; END $$; \
+         CREATE TRIGGER ends BEFORE UPDATE ON patients FOR EACH ROW WHEN (old.n = 5) EXECUTE FUNCTION ends()";
+    make(&mut clinic, Kind::Postgres, ends, "").await;
+    let engine = Engine::start(&clinic.workers);
+    clinic.ask("phi").await;
+    let paused = until("the rotation to pause", async || {
+        let view = clinic.latest("phi").await;
+        view.filter(|view| view.paused_because.is_some())
+    })
+    .await;
+    let why = paused.paused_because.unwrap();
+    assert!(
+        why.contains("4 times in a row the connection ended"),
+        "{why}"
+    );
+    assert!(why.contains("patients"), "{why}");
+    clinic.execute("DROP TRIGGER ends ON patients").await;
+    resume_rotation(&clinic.services, paused.id, &operator())
+        .await
+        .unwrap();
+    let view = clinic.reaches("phi", RotationState::Completed).await;
+    engine.stop().await;
+    assert_eq!((view.moved, view.quarantined), (60, 0));
 }
 
 /// What an attempt wrote before a constraint refused a row counts: nobody writes it a second time.

@@ -9,7 +9,7 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 use rekey_domain::{DurationError, RotationState, parse_duration};
 use rekey_operations::{OperationError, RotationView, worker_problems};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::commands::rotations;
 use crate::{
@@ -71,7 +71,7 @@ impl Wait {
         let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
         let mut notes = Notes::default();
         loop {
-            let view = look(&find, &progress).await?;
+            let view = look(&find, (&progress, &mut notes), deadline).await?;
             let waiting = match &view {
                 Some(view) => view.waiting.clone(),
                 None => worker_problems(&app.services, &app.principal).await?,
@@ -96,18 +96,38 @@ impl Wait {
     }
 }
 
-/// A store that is busy for a moment does not end the waiting.
+/// A store that is busy or away for a while does not end the waiting, unless that was to end by then.
 async fn look(
     find: &impl AsyncFn() -> Result<Option<RotationView>, OperationError>,
-    progress: &ProgressBar,
+    (progress, notes): (&ProgressBar, &mut Notes),
+    deadline: Option<Instant>,
 ) -> anyhow::Result<Option<RotationView>> {
-    loop {
-        match find().await {
-            Err(error) if error.is_retryable() => progress.set_message(error.to_string()),
-            result => return Ok(result?),
+    let mut why = "the store does not answer".to_owned();
+    let looking = async {
+        loop {
+            match find().await {
+                Err(error) if error.is_retryable() => why = error.to_string(),
+                result => return result,
+            }
+            progress.set_message(why.clone());
+            progress.suspend(|| notes.say(std::slice::from_ref(&why)));
+            sleep(POLL).await;
         }
-        sleep(POLL).await;
-    }
+    };
+    let found = match deadline {
+        None => looking.await,
+        Some(deadline) => match timeout_at(deadline, looking).await {
+            Ok(found) => found,
+            Err(_) => {
+                progress.finish_and_clear();
+                let said = format!(
+                    "nothing was learned of the rotation in time: {why}; it goes on by itself once the store is back"
+                );
+                return Err(NotInTime(said).into());
+            }
+        },
+    };
+    Ok(found?)
 }
 
 /// Reports why the rotation waits: only what lasts, and not every second again.
