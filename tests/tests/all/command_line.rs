@@ -518,6 +518,28 @@ fn a_column_or_a_source_that_is_not_there_changes_nothing() {
 }
 
 #[test]
+fn no_keyring_is_made_for_a_column_that_another_has() {
+    let desk = Desk::initialised();
+    let config = fs::read_to_string(desk.file("rekey.toml")).unwrap();
+    let other = config.replacen("ssn = { keyring = \"phi\"", "ssn = { keyring = \"phi2\"", 1);
+    assert_ne!(other, config);
+    desk.configure(&format!(
+        "{other}\n[[keyring]]\nname = \"phi2\"\npurpose = \"PHI\"\n"
+    ));
+    for arguments in [&["apply", "--plan"][..], &["apply"]] {
+        let refused = desk.rekey(arguments, b"");
+        assert_eq!(refused.code, 4, "{arguments:?}: {}", refused.stderr);
+        let said = &refused.stderr;
+        assert!(
+            said.contains("clinic.patients.ssn") && said.contains("phi2"),
+            "{said}"
+        );
+    }
+    let keys = desk.rekey(&["keys", "list"], b"").stdout;
+    assert!(!keys.contains("phi2"), "{keys}");
+}
+
+#[test]
 fn a_master_key_that_others_can_read_is_refused() {
     let desk = Desk::initialised();
     fs::set_permissions(

@@ -374,7 +374,7 @@ impl Binds<'_> {
     ) -> Opened {
         let encoding = self.columns[column].spec.encoding;
         let Some(aad) = self.associated_data(row, column) else {
-            return Opened::Not(QuarantineReason::WrongContext);
+            return Opened::Not(QuarantineReason::Unbound);
         };
         if let Some(plaintext) = value::open(key, stored, encoding, &aad) {
             return Opened::Moved { plaintext, aad };

@@ -30,6 +30,9 @@ pub enum QuarantineReason {
     Unopened,
     /// It belongs to another place of the page that was read, and opens there.
     WrongContext,
+    /// A column that it is bound to is NULL, or holds what binds nothing: it opens nowhere until that is mended. Older
+    /// programs call it [`Self::WrongContext`].
+    Unbound,
     /// Its key belongs to another keyring.
     OtherKeyring,
     /// Not ciphertext of our format.
@@ -50,10 +53,11 @@ fn no_quarantine_reason(text: &str) -> String {
 
 impl QuarantineReason {
     /// Every reason.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::MissingKey,
         Self::Unopened,
         Self::WrongContext,
+        Self::Unbound,
         Self::OtherKeyring,
         Self::NotCiphertext,
         Self::NotWritten,
@@ -67,6 +71,7 @@ impl QuarantineReason {
     pub fn in_older_words(self) -> Self {
         match self {
             Self::NeverActive | Self::WrittenAfterCompromise => Self::MissingKey,
+            Self::Unbound => Self::WrongContext,
             known => known,
         }
     }
@@ -79,6 +84,9 @@ impl QuarantineReason {
                 "its key does not open it here: its bytes were changed, or it was encrypted for another row or column"
             }
             Self::WrongContext => "it was encrypted for another row or column and copied here",
+            Self::Unbound => {
+                "a column that it is bound to is NULL, or holds what binds nothing, so it opens nowhere"
+            }
             Self::OtherKeyring => "it was encrypted under a key of another keyring",
             Self::NotCiphertext => {
                 "it is not ciphertext of ours as this column holds it: it was never encrypted, or it is ciphertext written in another way, as base64 text among bytes, hex, or with blanks around it"
@@ -104,6 +112,9 @@ impl QuarantineReason {
                 "try rekey decrypt with --bind of the row that it may come from: what opens belongs back there; what opens nowhere was changed, so restore it from a backup of the source, or set it anew"
             }
             Self::WrongContext => "put back what belongs there, from the row it was taken from",
+            Self::Unbound => {
+                "put back into that column what stood there when the value was encrypted"
+            }
             Self::OtherKeyring => "have the application write it anew, under the column's keyring",
             Self::NotCiphertext => {
                 "try first whether rekey decrypt opens it; what it opens is to be stored as the column holds the others, what was never encrypted is to be written anew, through encrypt"

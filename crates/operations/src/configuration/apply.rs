@@ -12,7 +12,8 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
-    Action, ColumnConfig, Desired, KeyringConfig, OperationError, STORE_SOURCE, Services, authorise,
+    Action, ColumnConfig, Desired, KeyringConfig, OperationError, STORE_SOURCE, Services,
+    authorise, sources::look::declared_table,
 };
 
 mod algorithm;
@@ -31,7 +32,7 @@ use whereabouts::Whereabouts;
 /// The keyrings that are to be and are not there yet: making them is [`init`](crate::init)'s.
 ///
 /// # Errors
-/// [`OperationError::Store`].
+/// [`OperationError::Refused`] where one is to have a column that is another's; [`OperationError::Store`].
 pub async fn missing_keyrings(
     services: &Services,
     desired: &Desired,
@@ -41,7 +42,33 @@ pub async fn missing_keyrings(
     let there = keyrings::all(services.store.db()).await?;
     let is_missing = |name: &KeyringName| there.iter().all(|keyring| keyring.name != *name);
     let names = desired.keyrings.iter().map(|keyring| &keyring.name);
-    Ok(names.filter(|name| is_missing(name)).cloned().collect())
+    let missing: Vec<_> = names.filter(|name| is_missing(name)).cloned().collect();
+    refuse_taken(services, desired, &missing).await?;
+    Ok(missing)
+}
+
+/// No keyring is made for a column that is under the keys of another.
+async fn refuse_taken(
+    services: &Services,
+    desired: &Desired,
+    missing: &[KeyringName],
+) -> Result<(), OperationError> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    for column in columns::all(services.store.db()).await? {
+        let name = &column.spec.name;
+        let table = declared_table(desired, &name.source, &name.table);
+        let declared =
+            table.and_then(|table| table.columns.iter().find(|one| one.name == name.column));
+        if let Some(declared) = declared.filter(|one| missing.contains(&one.keyring)) {
+            let (has, asked) = (&column.spec.keyring, &declared.keyring);
+            return Err(OperationError::Refused(format!(
+                "column {name} is protected already with keyring {has}, and {asked} was asked for: that is frozen at first use; its values are under that keyring's keys, and no command moves them to another's"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Says what [`apply`] would change, and changes nothing.
@@ -228,6 +255,10 @@ async fn write(
             Protection::New => changes.push(Change {
                 subject: format!("column {name}"),
                 change: format!("protected by {}", keyring.name),
+            }),
+            Protection::Retyped => changes.push(Change {
+                subject: format!("column {name}"),
+                change: "types of the columns that it is bound to noted anew; rekey columns check looks whether its values open".to_owned(),
             }),
             Protection::Noted => noted = true,
             Protection::Known => {}

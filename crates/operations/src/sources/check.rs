@@ -268,6 +268,7 @@ impl Look<'_> {
         let reasons = [
             QuarantineReason::Unopened,
             QuarantineReason::WrongContext,
+            QuarantineReason::Unbound,
             QuarantineReason::WrittenAfterCompromise,
         ];
         self.findings.extend(opened.findings(columns, &reasons));

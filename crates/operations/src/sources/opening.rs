@@ -300,7 +300,7 @@ impl<'a> Opener<'a> {
             Err(reason) => return Ok(Some(reason)),
         };
         let Some(binds) = self.binds(column, row) else {
-            return Ok(Some(QuarantineReason::WrongContext));
+            return Ok(Some(QuarantineReason::Unbound));
         };
         let place = associated_data(column.column_id, &binds);
         let opened = key.decrypt(&ciphertext, &place).is_ok();

@@ -364,8 +364,10 @@ const POSTGRES_PARAMETERS: [&str; 18] = [
 /// A parameter that nobody reads is a typo: `sslmod=verify-full` would connect without a look at the
 /// certificate. Its name is shown where it can be no password.
 fn check_parameters(url: &str, known: &[&str]) -> Result<(), String> {
+    if url.contains('#') {
+        return Err("has a '#', behind which nothing is read: parameters begin with '?', and in a password it is %23".to_owned());
+    }
     let query = url.split_once('?').map_or("", |(_, query)| query);
-    let query = query.split('#').next().unwrap_or_default();
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
         let (name, _) = parameter.split_once('=').unwrap_or((parameter, ""));
         if ["sslmode", "ssl-mode"].contains(&name) && known.contains(&name) {

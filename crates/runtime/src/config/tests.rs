@@ -138,6 +138,8 @@ fn a_parameter_of_a_url_that_nobody_reads_is_refused_and_named() {
             "{error}"
         );
     }
+    let fragment = store("postgres://rekey@db/rekey#sslmode=verify-full").unwrap_err();
+    assert!(fragment.to_string().contains("has a '#'"), "{fragment}");
     let broker = |parameter: &str| {
         let store = "[store]\nurl = \"postgres://rekey@db/rekey\"";
         load(

@@ -30,14 +30,28 @@ pub(super) fn settled(value: &str, encoding: TextEncoding, keys: &[KeyId]) -> St
 
 /// A condition, never NULL: there is a value that is not empty, and it is not settled.
 pub(super) fn moves(value: &str, encoding: TextEncoding, keys: &[KeyId]) -> String {
-    let there = format!("coalesce(NOT {}, false)", is_empty(value));
+    let there = format!("coalesce(NOT {}, false)", is_empty(value, encoding));
     format!("({there} AND NOT {})", settled(value, encoding, keys))
 }
 
-/// Known by its length, for which no value is fetched.
-fn is_empty(value: &str) -> String {
-    format!("pg_catalog.octet_length({value}) OPERATOR(pg_catalog.=) 0")
+/// No byte, or a text of nothing but blanks; NULL for NULL. The length is known without fetching the value.
+fn is_empty(value: &str, encoding: TextEncoding) -> String {
+    let length = format!("pg_catalog.octet_length({value})");
+    let none = format!("{length} OPERATOR(pg_catalog.=) 0");
+    match encoding {
+        TextEncoding::Binary => none,
+        TextEncoding::Base64 => {
+            let trimmed = format!("pg_catalog.btrim({value}::pg_catalog.text, E' \\t\\r\\n')");
+            format!(
+                "CASE WHEN {length} OPERATOR(pg_catalog.<=) {MOST_BLANKS} \
+                 THEN pg_catalog.octet_length({trimmed}) OPERATOR(pg_catalog.=) 0 ELSE {none} END"
+            )
+        }
+    }
 }
+
+/// As a column `char(n)` fills up, and people type.
+const MOST_BLANKS: u32 = 255;
 
 /// What a census groups empty values by: no key's digits or characters.
 const EMPTY: &str = "-";
@@ -58,7 +72,7 @@ pub(super) fn group(value: &str, encoding: TextEncoding, by: CountedBy) -> Strin
         CountedBy::Form => "''".to_owned(),
         CountedBy::Start | CountedBy::AnyForm => written_otherwise(value, encoding),
     };
-    let empty = is_empty(value);
+    let empty = is_empty(value, encoding);
     format!(
         "CASE WHEN {value} IS NULL THEN NULL WHEN {empty} THEN '{EMPTY}' WHEN {ours} THEN {shown} ELSE {other} END"
     )

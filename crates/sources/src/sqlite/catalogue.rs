@@ -1,6 +1,6 @@
 //! A table as the catalogue has it now, and the names by which SQL may speak of it.
 
-use rekey_domain::{PartId, id_part};
+use rekey_domain::{PartId, TextEncoding, id_part};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
@@ -126,6 +126,30 @@ impl Table {
     /// A column where SQL allows no table before it.
     pub(super) fn bare_column(&self, name: &str) -> Result<String, SourceError> {
         Ok(quote(&self.shape_of(name)?.name))
+    }
+
+    /// Sees that the column still holds ciphertext in this encoding by its declared type.
+    ///
+    /// # Errors
+    /// [`SourceError::OtherType`].
+    pub(super) fn check_encoding(
+        &self,
+        name: &str,
+        encoding: TextEncoding,
+    ) -> Result<(), SourceError> {
+        let column = self.shape_of(name)?;
+        if column.encoding == Some(encoding) {
+            return Ok(());
+        }
+        Err(SourceError::OtherType {
+            relation: self.place.relation.clone(),
+            column: name.to_owned(),
+            found: column.declared_type.clone(),
+            expected: match encoding {
+                TextEncoding::Binary => "BLOB",
+                TextEncoding::Base64 => "TEXT",
+            },
+        })
     }
 
     /// The storage class of a bind column's values.

@@ -22,6 +22,9 @@ pub(super) async fn page(
     let Some(first) = first_rowid(query, after) else {
         return Ok(page);
     };
+    for column in &query.columns {
+        table.check_encoding(&column.name, column.encoding)?;
+    }
     let classes = query.bind_columns.iter();
     let classes: Result<Vec<_>, _> = classes.map(|bind| table.bind_class(bind)).collect();
     let classes = classes?;

@@ -33,10 +33,18 @@ pub(super) fn moves(column: &str, encoding: TextEncoding, keys: &[KeyId]) -> Str
     format!("({column} IS NOT NULL AND NOT {empty} AND NOT {settled})")
 }
 
-/// A condition: no byte and no character, of either storage class. A text that begins with NUL has some.
+/// A condition: no byte and no character, of either storage class, or a text of nothing but blanks. A text that begins
+/// with NUL has some.
 pub(super) fn is_empty(value: &str) -> String {
-    format!("{value} COLLATE BINARY IN ('', x'')")
+    let blanks = "' ' || char(9, 10, 13)";
+    format!(
+        "CASE WHEN typeof({value}) = 'text' AND length({value}) <= {MOST_BLANKS} \
+         THEN trim({value}, {blanks}) COLLATE BINARY = '' ELSE {value} COLLATE BINARY IN ('', x'') END"
+    )
 }
+
+/// As a column `char(n)` fills up, and people type.
+const MOST_BLANKS: u32 = 255;
 
 /// A condition, never NULL: the value has the form of a ciphertext of ours, under whatever key. It is
 /// what [`rekey_envelope::Ciphertext`] and [`rekey_envelope::decode_base64`] accept, as far as the

@@ -88,20 +88,27 @@ fn what(value: &[u8]) -> Found {
 }
 
 fn what_text(value: &str) -> Found {
+    let blanks = [' ', '\t', '\r', '\n'];
     match decode_base64(value) {
+        _ if value.len() <= 255 && value.trim_matches(blanks).is_empty() => Found::Empty,
         Ok(bytes) => what(&bytes),
         Err(_) => Found::NotCiphertext,
     }
 }
 
-/// As columns have that are `NOT NULL DEFAULT ''`. A space is something.
+/// As columns have that are `NOT NULL DEFAULT ''`, or `char(n)`, and forms that people leave with a blank.
 pub async fn empty_values_are_counted_apart_and_left_alone(fixture: &impl Fixture) {
     let blank = |id, notes: &str| Patient {
         ssn: Some(Vec::new()),
         notes: Some(notes.to_owned()),
         ..patient(id, OLD)
     };
-    let rows = [blank(1, ""), blank(2, ""), blank(3, " "), patient(4, OLD)];
+    let rows = [
+        blank(1, ""),
+        blank(2, " \t\r\n"),
+        blank(3, " - "),
+        patient(4, OLD),
+    ];
     fixture.insert(&rows).await;
     let source = fixture.source();
     let counted = census_of(source, "patients", &ssn()).await.unwrap();

@@ -454,8 +454,10 @@ pub async fn ensure_table(
 pub enum Protection {
     /// It is protected now.
     New,
-    /// It was already, in just this way; the types of its bind columns, or what it is known by, were noted.
+    /// It was already; what it is known by was noted.
     Noted,
+    /// It was already; its bind columns have other types than before, which were noted.
+    Retyped,
     /// It was already, and nothing was written.
     Known,
 }
@@ -514,6 +516,7 @@ async fn note(
     identity: Option<String>,
 ) -> Result<Protection, StoreError> {
     let types = Some(Json(types));
+    let retyped = column.bind_types.is_some() && column.bind_types != types;
     if column.bind_types == types && column.identity == identity {
         return Ok(Protection::Known);
     }
@@ -524,7 +527,10 @@ async fn note(
         ..Default::default()
     };
     row.update(unit.db()).await?;
-    Ok(Protection::Noted)
+    Ok(match retyped {
+        true => Protection::Retyped,
+        false => Protection::Noted,
+    })
 }
 
 /// Names the property, frozen at first use, that would change.
@@ -534,7 +540,10 @@ fn refuse_other(
     before: &str,
     after: &str,
 ) -> StoreError {
-    let list = |names: &[String]| names.join(", ");
+    let list = |names: &[String]| match names {
+        [] => "nothing but the column".to_owned(),
+        names => names.join(", "),
+    };
     let id = if new.is_id_said {
         &new.column_id
     } else {
@@ -557,8 +566,16 @@ fn refuse_other(
     ];
     let other = frozen.into_iter().find(|(_, is, said)| is != said);
     let (what, is, said) = other.expect("something is another, or it is the same");
+    let helps = match what {
+        "keyring" => {
+            "its values are under that keyring's keys, and no command moves them to another's"
+        }
+        _ => {
+            "if the database calls things otherwise now, or its type changed: rekey columns rename, which looks whether its values open"
+        }
+    };
     StoreError::Refused(format!(
-        "column {} is protected already with {what} {is}, and {said} was asked for: that is frozen at first use. If the database calls things otherwise now, or its type changed: rekey columns rename, which looks whether its values open",
+        "column {} is protected already with {what} {is}, and {said} was asked for: that is frozen at first use; {helps}",
         new.name
     ))
 }

@@ -222,6 +222,43 @@ async fn who_does_not_work_and_what_workers_lack_is_said_within_seconds() {
     drop(works);
 }
 
+/// As while it fails over: whoever waits is told by then, and not when it is back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_for_a_while_is_let_go_though_the_store_does_not_answer() {
+    let database = Database::create(APPLICATION).await;
+    let desk = Desk::new();
+    desk.configure(&format!(
+        "[store]\nurl = \"{}\"\n[[keyring]]\nname = \"phi\"\npurpose = \"PHI\"\n",
+        database.url_as(APPLICATION)
+    ));
+    assert_eq!(desk.rekey(&["init"], b"").code, 0);
+    let works = Works::start(&desk);
+    assert_eq!(desk.rekey(&["rotate", "phi"], b"").code, 0);
+    until("the rotation", async || {
+        let list = desk.rekey(&["rotations", "list"], b"").stdout;
+        list.contains("phi").then_some(())
+    })
+    .await;
+    let administrator = database.administrator().await;
+    let mut theirs = administrator.begin().await.unwrap();
+    let lock = "LOCK TABLE batch, rotation IN ACCESS EXCLUSIVE MODE";
+    sqlx::query(lock).execute(&mut *theirs).await.unwrap();
+    let asked = Instant::now();
+    let mut waits = desk.command(&["rotate", "phi", "--wait", "--timeout", "3s"]);
+    let waits = waits.stdin(Stdio::null()).stderr(Stdio::piped());
+    let waited = waits.spawn().unwrap().wait_with_output().unwrap();
+    let said = String::from_utf8(waited.stderr).unwrap();
+    assert_eq!(waited.status.code(), Some(5), "{said}");
+    assert!(said.contains("in time"), "{said}");
+    assert!(
+        asked.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        asked.elapsed()
+    );
+    theirs.rollback().await.unwrap();
+    drop(works);
+}
+
 async fn get(place: &str, path: &str) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = tokio::net::TcpStream::connect(place).await.unwrap();

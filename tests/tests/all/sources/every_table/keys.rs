@@ -2,8 +2,7 @@
 
 use rekey_domain::{Bind, BindValue, QuarantineReason, RotationState};
 use rekey_operations::quarantine_views;
-use rekey_tests::support::Engine;
-use rekey_tests::support::operator;
+use rekey_tests::support::{Engine, operator, until};
 
 use super::clinic::{Clinic, Kind, column, listed, table};
 
@@ -263,4 +262,69 @@ async fn a_value_beside_a_key_that_only_looks_like_its_own_is_not_moved() {
         .unwrap();
     let reasons: Vec<_> = met.iter().map(|value| value.reason).collect();
     assert_eq!(reasons, [QuarantineReason::WrongContext]);
+}
+
+/// Where it may come from is known: nothing was copied, and nothing was changed in it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_whose_bind_column_is_null_is_said_to_be_bound_to_nothing() {
+    for kind in Kind::BOTH {
+        let sql = "CREATE TABLE visits (n INT PRIMARY KEY, tag TEXT, finding TEXT);";
+        let mut clinic = Clinic::on(kind, sql).await;
+        let columns = vec![column("finding", listed(&["tag"]))];
+        clinic
+            .protect(vec![table("visits", "visits", columns)])
+            .await;
+        let tagged = |n: i64| vec![("tag", format!("t{n}").as_str().into())];
+        clinic.fill("visits", 1..=6, tagged).await;
+        clinic
+            .execute("UPDATE visits SET tag = NULL WHERE n = 3")
+            .await;
+        let engine = Engine::start(&clinic.workers);
+        clinic.ask("phi").await;
+        let first = clinic.reaches("phi", RotationState::Completed).await;
+        assert_eq!((first.moved, first.quarantined), (5, 1), "{kind:?}");
+        let met = quarantine_views(&clinic.services, &operator())
+            .await
+            .unwrap();
+        assert_eq!(met[0].reason, QuarantineReason::Unbound);
+        clinic
+            .execute("UPDATE visits SET tag = 't3' WHERE n = 3")
+            .await;
+        clinic.ask("phi").await;
+        until("another rotation", async || {
+            let latest = clinic.latest("phi").await;
+            latest.filter(|latest| latest.id != first.id)
+        })
+        .await;
+        let view = clinic.reaches("phi", RotationState::Completed).await;
+        engine.stop().await;
+        assert_eq!((view.moved, view.quarantined), (6, 0), "{kind:?}");
+    }
+}
+
+/// SQLite stores any class in any column; that its type was changed says that its values were.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_column_of_sqlite_that_became_a_blob_puts_the_rotation_on_hold() {
+    let sql = "CREATE TABLE visits (n INTEGER PRIMARY KEY, finding TEXT);";
+    let mut clinic = Clinic::on(Kind::Sqlite, sql).await;
+    let columns = vec![column("finding", Bind::Row)];
+    clinic
+        .protect(vec![table("visits", "visits", columns)])
+        .await;
+    clinic.fill("visits", 1..=6, |_| Vec::new()).await;
+    let rebuild = "CREATE TABLE anew (n INTEGER PRIMARY KEY, finding BLOB); \
+        INSERT INTO anew SELECT n, finding FROM visits; DROP TABLE visits; \
+        ALTER TABLE anew RENAME TO visits";
+    clinic.execute(rebuild).await;
+    let engine = Engine::start(&clinic.workers);
+    clinic.ask("phi").await;
+    let paused = until("the rotation to pause", async || {
+        let view = clinic.latest("phi").await;
+        view.filter(|view| view.paused_because.is_some())
+    })
+    .await;
+    engine.stop().await;
+    let why = paused.paused_because.unwrap();
+    assert!(why.contains("finding") && why.contains("BLOB"), "{why}");
+    assert!(why.contains("rekey columns rename"), "{why}");
 }

@@ -19,6 +19,8 @@ use crate::{
 };
 
 const POLL: Duration = Duration::from_millis(500);
+/// A look that was begun in time is let end.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Without a progress bar, waits that are longer than this are reported.
 const WORTH_A_NOTE: Duration = Duration::from_secs(5);
 /// A reason may have figures in it that change.
@@ -116,7 +118,7 @@ async fn look(
     };
     let found = match deadline {
         None => looking.await,
-        Some(deadline) => match timeout_at(deadline, looking).await {
+        Some(deadline) => match timeout_at(deadline + PATIENCE, looking).await {
             Ok(found) => found,
             Err(_) => {
                 progress.finish_and_clear();
