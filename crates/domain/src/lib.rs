@@ -47,7 +47,7 @@ pub use notifications::{
     channel::{ChannelKind, ChannelName, ChannelPolicy, Topic},
     delivery::{About, DeliveryState, Occurrence},
     reach::{Reach, reach},
-    storm::{ALONE_A_MINUTE, LastMinute, Share, share},
+    storm::{ALONE_A_MINUTE, LastMinute, Share, ends, share},
 };
 pub use rotations::{
     batch::{BatchState, Part, PartId, Range, WRITE_WITHIN},

@@ -7,7 +7,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use rekey_domain::attempt_again;
+use rekey_domain::{About, attempt_again};
 use rekey_operations::{
     Services,
     notifications::notice::{self, Notice},
@@ -35,6 +35,8 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Longer than any receiver is waited for.
 const KNOWN_WITHIN: Duration = Duration::from_secs(35);
+/// A test that was not taken by then is over.
+const TESTED_FOR: Duration = Duration::from_secs(60);
 /// For how long it can be seen what was told.
 const KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 const PRUNE_EVERY: Duration = Duration::from_secs(60 * 60);
@@ -248,6 +250,9 @@ impl Desk<'_> {
                     true => attempt_again(attempts, age, failure.asked, rand::random()),
                     false => None,
                 };
+                // Whoever tests looks now.
+                let tests = delivery.about == About::Test;
+                let wait = wait.filter(|wait| !tests || age + *wait <= TESTED_FOR);
                 let Failure { why, gone, .. } = &failure;
                 tracing::warn!(channel = %name, delivery = %id, attempts, why, "not taken");
                 deliveries::note_failure(&unit, id, why, wait).await?;

@@ -3,11 +3,11 @@
 
 use std::collections::HashSet;
 
-use rekey_domain::{About, ChannelKind, DeliveryState, Occurrence, Severity, Share, share};
+use rekey_domain::{About, ChannelKind, DeliveryState, Occurrence, Severity, Share, ends, share};
 use rekey_store::{
     Store, StoreError, Unit,
     channels::Channel,
-    deliveries::{self, Delivery, NewDelivery},
+    deliveries::{self, Delivery, Line, NewDelivery},
     leases::{self, JOB_LEASE, Lease},
 };
 use uuid::Uuid;
@@ -119,9 +119,12 @@ pub async fn due(
 ) -> Result<Vec<Delivery>, StoreError> {
     let (db, name) = (store.db(), &channel.name);
     let now = rekey_store::database_time(db).await?;
-    let waiting = deliveries::waiting(db, name, now).await?;
-    let minute = deliveries::last_minute(db, name, now).await?;
-    let alone = match share(minute, waiting) {
+    let mut minute = deliveries::last_minute(db, name, now).await?;
+    let ended = deliveries::waiting(db, name, Line::Ends, now).await?;
+    let ended = ends(minute, ended);
+    minute.alone += ended;
+    let begun = deliveries::waiting(db, name, Line::Begins, now).await?;
+    let alone = match share(minute, begun) {
         Share::Alone(some) => some,
         Share::Wait => 0,
         Share::Digest => {
@@ -131,9 +134,11 @@ pub async fn due(
             0
         }
     };
-    let mut due = deliveries::due(db, name, true, (now, most)).await?;
-    if alone > 0 {
-        due.extend(deliveries::due(db, name, false, (now, alone)).await?);
+    let mut due = deliveries::due(db, name, Line::Presses, (now, most)).await?;
+    for (line, some) in [(Line::Ends, ended), (Line::Begins, alone)] {
+        if some > 0 {
+            due.extend(deliveries::due(db, name, line, (now, some)).await?);
+        }
     }
     // Its receiver wants nothing any more; whether it does again is for a person to try.
     due.retain(|one| channel.disabled_at.is_none() || one.about == About::Test);

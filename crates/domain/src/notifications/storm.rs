@@ -23,7 +23,13 @@ pub enum Share {
     Wait,
 }
 
-/// What is done with `waiting` messages that do not press.
+/// How many of `waiting` messages of what has ended go now. Each goes by itself, as a receiver ends what it was told by
+/// its id; of one that was told by itself there is one, so they keep up.
+pub fn ends(minute: LastMinute, waiting: u64) -> u64 {
+    waiting.min(ALONE_A_MINUTE.saturating_sub(minute.alone))
+}
+
+/// What is done with `waiting` messages of what began and does not press.
 pub fn share(minute: LastMinute, waiting: u64) -> Share {
     let left = ALONE_A_MINUTE.saturating_sub(minute.alone);
     match waiting {

@@ -186,13 +186,17 @@ async fn of_digest(
 ) -> Result<Notice, StoreError> {
     let counted = deliveries::digested(db, delivery.subject).await?;
     let all = counted.iter().map(|(_, count)| count).sum();
+    let severities = counted
+        .iter()
+        .filter_map(|(kind, _)| Some(kind.parse::<AlertKind>().ok()?.severity()));
+    let severity = severities.max().unwrap_or(Severity::High);
     let kinds = counted
         .into_iter()
         .map(|(kind, count)| KindCount { kind, count });
     let command = "rekey alerts list".to_owned();
     Ok(Notice {
         kind: "DIGEST".to_owned(),
-        severity: Severity::High,
+        severity,
         count: Some(all),
         kinds: kinds.collect(),
         ..blank(delivery.subject, deployment, delivery.occasion, command)

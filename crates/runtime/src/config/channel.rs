@@ -95,15 +95,15 @@ pub(super) fn read(mut section: Section<'_>) -> Option<ChannelConfig> {
         text.parse::<Severity>().map_err(wrong)
     });
     let kinds = section.texts("kinds").map(|kinds| {
+        if kinds.is_empty() {
+            section.wrong("kinds", "is empty; leave it out, and everything goes there");
+        }
         let read = kinds.iter().filter_map(|topic| {
             let wrong = |error| section.wrong("kinds", error);
             topic.parse().map_err(wrong).ok()
         });
         read.collect::<Vec<_>>()
     });
-    if kinds.as_ref().is_some_and(Vec::is_empty) {
-        section.wrong("kinds", "is empty; leave it out, and everything goes there");
-    }
     let policy = ChannelPolicy {
         severity: severity.unwrap_or(Severity::Low),
         kinds,

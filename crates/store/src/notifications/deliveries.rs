@@ -16,7 +16,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 pub use self::{
-    due::{digest, digested, due, last_minute, waiting},
+    due::{Line, digest, digested, due, last_minute, waiting},
     outcome::{
         begin_attempts, drop_moot, given_up_since, has_given_up, note_failure, note_sent,
         presses_for, revive,

@@ -265,6 +265,7 @@ async fn where_it_may_not_go_or_what_is_no_secret_nothing_is_sent_and_the_reason
         with("open", &home, SECRET, true),
         with("gone", &home, SECRET, true),
         with("pipe", &home, SECRET, true),
+        with("lines", &format!("{home}\n{home}"), SECRET, true),
     ];
     use std::os::unix::fs::PermissionsExt;
     let open = std::fs::Permissions::from_mode(0o644);
@@ -289,6 +290,7 @@ async fn where_it_may_not_go_or_what_is_no_secret_nothing_is_sent_and_the_reason
         ("open", "chmod"),
         ("gone", "cannot be read"),
         ("pipe", "is no regular file"),
+        ("lines", "more than one line"),
     ] {
         let (sent, said) = tested(&clinic, name).await;
         assert_eq!(sent, Some(false), "{name}");

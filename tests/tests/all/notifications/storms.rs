@@ -1,10 +1,14 @@
 //! Ten thousand alerts at once: ten messages, one digest, and nothing lost.
 
+use std::collections::HashSet;
+
+use rekey_domain::Severity;
+use rekey_runtime::config::ReceiverConfig;
 use rekey_testkit::receivers::Receivers;
 use rekey_tests::support::{Deployment, until};
 use serde_json::Value;
 
-use super::channels::{tells, webhook};
+use super::channels::{channel, private, tells, webhook};
 
 const MANY: i64 = 10_000;
 
@@ -55,4 +59,47 @@ async fn of_ten_thousand_alerts_ten_go_by_themselves_and_the_rest_in_one_digest_
     })
     .await;
     engine.stop().await;
+}
+
+/// PagerDuty ends what it was told by its key, and a digest has another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_what_was_told_by_itself_is_told_by_itself_however_many_end_at_once() {
+    let receivers = Receivers::start(None);
+    let clinic = Deployment::of(0).await;
+    let folder = clinic.disks.state("");
+    let pager = ReceiverConfig::PagerDuty {
+        secret_file: private(&folder, "pager.key", "R0UTINGKEY"),
+        url_file: Some(private(&folder, "pager.url", &receivers.url("ok/pager"))),
+        allow_private: true,
+    };
+    let engine = tells(&clinic, vec![channel("pager", Severity::Low, pager)]).await;
+    let some = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 9) \
+        INSERT INTO alert (id, kind, subject, figure, severity, raised_at) \
+        SELECT randomblob(16), 'BACKUP_WAIVED', 'phi/' || n, 0, 'HIGH', '2026-11-30T00:00:00+00:00' FROM n";
+    clinic.in_store(some).await;
+    let keys = |action: &str| {
+        let told = receivers.at("ok/pager").into_iter();
+        let told = told
+            .map(|one| -> Value { serde_json::from_str(one["body"].as_str().unwrap()).unwrap() });
+        let told = told.filter(|one| one["event_action"] == action);
+        let told = told.map(|one| one["dedup_key"].to_string());
+        told.collect::<HashSet<_>>()
+    };
+    until("all nine", async || {
+        (keys("trigger").len() >= 9).then_some(())
+    })
+    .await;
+    let over = "UPDATE alert SET cleared_at = '2026-11-30T01:00:00.000+00:00' WHERE kind = 'BACKUP_WAIVED'";
+    clinic.in_store(over).await;
+    until("the ends", async || {
+        // A minute later, again and again.
+        let earlier = "UPDATE delivery SET last_attempt_at = last_attempt_at - 61000";
+        clinic.in_store(earlier).await;
+        (keys("resolve").len() >= 9).then_some(())
+    })
+    .await;
+    engine.stop().await;
+    let digest = |key: &String| key.contains("digest");
+    assert!(!keys("trigger").iter().any(digest), "{:?}", keys("trigger"));
+    assert!(keys("trigger").is_superset(&keys("resolve")));
 }

@@ -46,6 +46,7 @@ pub(super) fn read(key: &'static str, file: &Path) -> Result<SecretString, Probl
     }
     match text.trim() {
         "" => Err(wrong("is empty".to_owned())),
+        text if text.contains(['\n', '\r']) => Err(wrong("has more than one line".to_owned())),
         text => Ok(text.into()),
     }
 }

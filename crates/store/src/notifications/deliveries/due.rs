@@ -21,6 +21,30 @@ use crate::{
 /// What a channel was told lately counts for so long.
 const MINUTE: i64 = 60_000;
 
+/// What waits at a channel by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line {
+    /// What presses.
+    Presses,
+    /// What began, and does not press.
+    Begins,
+    /// What ended, and did not press.
+    Ends,
+}
+
+impl Line {
+    fn is_here(self) -> Condition {
+        let event = match self {
+            Self::Presses => return Condition::all().add(Column::Presses.eq(true)),
+            Self::Begins => Occurrence::Began,
+            Self::Ends => Occurrence::Ended,
+        };
+        Condition::all()
+            .add(Column::Presses.eq(false))
+            .add(Column::Event.eq(Text(event)))
+    }
+}
+
 /// Deliveries that are due, the oldest first.
 ///
 /// # Errors
@@ -28,30 +52,31 @@ const MINUTE: i64 = 60_000;
 pub async fn due(
     db: &impl ConnectionTrait,
     channel: &ChannelName,
-    presses: bool,
+    line: Line,
     (now, most): (i64, u64),
 ) -> Result<Vec<Delivery>, StoreError> {
     let due = delivery::Entity::find()
         .filter(is_due(channel, now))
-        .filter(Column::Presses.eq(presses))
+        .filter(line.is_here())
         .order_by_asc(Column::DueAt)
         .order_by_asc(Column::Id)
         .limit(most);
     Ok(parsed(due.all(db).await?))
 }
 
-/// How many that do not press are due.
+/// How many are due.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
 pub async fn waiting(
     db: &impl ConnectionTrait,
     channel: &ChannelName,
+    line: Line,
     now: i64,
 ) -> Result<u64, StoreError> {
     let waiting = delivery::Entity::find()
         .filter(is_due(channel, now))
-        .filter(Column::Presses.eq(false));
+        .filter(line.is_here());
     Ok(waiting.count(db).await?)
 }
 
@@ -92,7 +117,7 @@ pub async fn last_minute(
     })
 }
 
-/// Puts all that is due and does not press into one digest: that which was not taken yet, or a new one.
+/// Puts all that began, is due and does not press into one digest: that which was not taken yet, or a new one.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
@@ -118,7 +143,7 @@ pub async fn digest(unit: &Unit, channel: &ChannelName) -> Result<(), StoreError
             subject
         }
     };
-    let taken = is_due(channel, now).add(Column::Presses.eq(false));
+    let taken = is_due(channel, now).add(Line::Begins.is_here());
     settle(unit, taken, DeliveryState::Digested, Some(subject)).await?;
     Ok(())
 }

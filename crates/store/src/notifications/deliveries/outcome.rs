@@ -150,7 +150,7 @@ pub async fn has_given_up(
     Ok(given_up.count(db).await? > 0)
 }
 
-/// Whether something that presses has waited for the channel since before then.
+/// Whether an incident or an alert that presses has waited for the channel since before then.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
@@ -163,6 +163,7 @@ pub async fn presses_for(
         .filter(Column::Channel.eq(channel.as_str()))
         .filter(Column::State.eq(Text(DeliveryState::Due)))
         .filter(Column::Presses.eq(true))
+        .filter(Column::About.is_in([About::Incident, About::Alert].map(|about| about.to_string())))
         .filter(Column::Occasion.lt(before))
         .limit(1);
     Ok(waits.count(db).await? > 0)
