@@ -27,7 +27,7 @@ pub enum Action {
     IncidentResolved,
     /// A key is its keyring's primary from now on.
     KeyActivated,
-    /// A key was reported compromised.
+    /// A key was reported compromised; the outcome is `held` where nothing was done and a person decides.
     KeyCompromised,
     /// A standby was made.
     KeyCreated,

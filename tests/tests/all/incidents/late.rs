@@ -30,6 +30,10 @@ async fn what_comes_back_is_left_and_told_until_a_person_names_it() {
     let late = quarantined(&clinic).await;
     assert_eq!(late.reason, QuarantineReason::WrittenAfterCompromise);
     assert_eq!(told_late(&clinic).await.as_deref(), Some("1 value(s)"));
+    // By a sweep that nobody reported anything for.
+    let of = "SELECT count(*) FROM alert JOIN incident ON incident.id = alert.incident_id \
+        WHERE alert.kind = 'WRITTEN_AFTER_COMPROMISE'";
+    assert_eq!(clinic.count(of).await, 1);
 
     // Nobody looked at it.
     retry(&clinic, Retry::All).await;

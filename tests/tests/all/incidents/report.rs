@@ -7,8 +7,9 @@ use rekey_domain::{
     AlertKind, Found, KeyState, KeyringPolicy, OnCompromise, Principal, RotationState,
 };
 use rekey_operations::{
-    OperationError, Report, Reported, acknowledge_incident, alert_views, cancel_rotation,
-    incident_view, incident_views, publish, report_compromise, resolve_incident, status,
+    CompromisePlan, OperationError, Report, Reported, acknowledge_incident, alert_views,
+    audit_entry, cancel_rotation, compromise_plan, incident_view, incident_views, pause_rotation,
+    publish, report_compromise, resolve_incident, status,
 };
 use rekey_tests::support::{Deployment, Engine, operator, phi, short, until};
 
@@ -25,6 +26,12 @@ pub async fn report(clinic: &Deployment, key: &str) -> Reported {
     report_compromise(&clinic.services, &report, &operator())
         .await
         .unwrap()
+}
+
+pub async fn plan(clinic: &Deployment, key: &str) -> CompromisePlan {
+    let key = key.parse().unwrap();
+    let plan = compromise_plan(&clinic.services, &key, &operator()).await;
+    plan.unwrap()
 }
 
 pub async fn with_standby(policy: KeyringPolicy) -> (Deployment, Engine) {
@@ -65,6 +72,13 @@ async fn what_cannot_be_taken_is_refused_with_one_clear_answer_and_nothing_is_ch
     // Whoever names keys that there are not may be guessing.
     let guessed = "SELECT count(*) FROM audit_entry WHERE action = 'request.refused'";
     assert_eq!(clinic.count(guessed).await, 3);
+    let refused = "SELECT max(sequence) FROM audit_entry WHERE action = 'request.refused'";
+    let refused = clinic.count(refused).await;
+    let (_, details) = audit_entry(&clinic.services, refused, &operator())
+        .await
+        .unwrap();
+    let details = details.unwrap().to_string();
+    assert!(details.contains("deadbeef"), "{details}");
     assert_eq!(clinic.count("SELECT count(*) FROM incident").await, 0);
     assert_eq!(clinic.count("SELECT count(*) FROM rotation").await, 0);
     assert_eq!(clinic.keys(&phi()).await[0].state, KeyState::Active);
@@ -153,6 +167,11 @@ async fn further_reports_of_a_key_that_seals_no_column_make_no_sweeps() {
         (clinic.keys(&signing).await.len() == 2).then_some(())
     })
     .await;
+    let would = plan(&clinic, "signing/1").await.would;
+    assert!(
+        would.contains("unproved") && !would.contains("row"),
+        "{would}"
+    );
     let first = report(&clinic, "signing/1").await;
     clinic.reaches(&signing, RotationState::Completed).await;
     let sweeps = "SELECT count(*) FROM rotation WHERE keyring_id IN \
@@ -225,6 +244,13 @@ async fn a_key_that_stops_once_replaced_encrypts_until_then_and_is_compromised_a
     let key = clinic.services.client.encryption_key(&phi(), 1).await;
     assert_eq!(key.unwrap().id(), first);
     assert!(report(&clinic, "phi/1").await.again);
+    let rotation = reported.rotation.unwrap();
+    let cancelled = cancel_rotation(&clinic.services, rotation, "no", &operator()).await;
+    let refused = cancelled.unwrap_err().to_string();
+    assert!(refused.contains("encrypted under that key"), "{refused}");
+    let paused = pause_rotation(&clinic.services, rotation, &operator()).await;
+    let refused = paused.unwrap_err().to_string();
+    assert!(refused.contains("until it has switched"), "{refused}");
     let engine = Engine::start(&clinic.services);
     clinic.completes().await;
     engine.stop().await;
