@@ -160,7 +160,7 @@ fn of_alert(alert: &Alert, deployment: Uuid) -> Notice {
 /// The command that helps.
 fn helps(kind: AlertKind, subject: &str) -> String {
     match kind {
-        AlertKind::UnknownKeyReported => "rekey audit list".to_owned(),
+        AlertKind::UnknownKeyReported => "rekey audit list, then rekey audit show ENTRY".to_owned(),
         AlertKind::NeverActive => "rekey quarantine list --reason never-active".to_owned(),
         AlertKind::WrittenAfterCompromise => {
             "rekey quarantine list --reason written-after-compromise".to_owned()
