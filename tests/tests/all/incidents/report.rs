@@ -1,6 +1,6 @@
 //! The report itself: what it refuses, what it keeps, without a standby, without the KMS, twice.
 
-use std::time::Duration;
+use std::{process::Command, time::Duration};
 
 use rekey_client::{ClientError, LeaseError};
 use rekey_domain::{
@@ -8,9 +8,10 @@ use rekey_domain::{
 };
 use rekey_operations::{
     CompromisePlan, OperationError, Report, Reported, acknowledge_incident, alert_views,
-    audit_entry, cancel_rotation, compromise_plan, incident_view, incident_views, pause_rotation,
-    publish, report_compromise, resolve_incident, status,
+    audit_entry, cancel_rotation, certificates::Signature, compromise_plan, incident_view,
+    incident_views, pause_rotation, publish, report_compromise, resolve_incident, status,
 };
+use rekey_testkit::program;
 use rekey_tests::support::{Deployment, Engine, operator, phi, short, until};
 
 pub fn said(key: &str, reason: &str) -> Report {
@@ -183,6 +184,27 @@ async fn further_reports_of_a_key_that_seals_no_column_make_no_sweeps() {
     }
     assert_eq!(clinic.count(sweeps).await, before);
     engine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_list_marks_each_certificate_of_a_compromised_key_as_unproved() {
+    let (clinic, engine) = with_standby(short()).await;
+    clinic.rotate(&phi()).await;
+    clinic.completes().await;
+    let signature = async || clinic.rotation(&phi()).await?.certificate_signature;
+    until("a signature", async || {
+        (signature().await? == Signature::Signed).then_some(())
+    })
+    .await;
+    report(&clinic, "signing/1").await;
+    assert_eq!(signature().await, Some(Signature::Unproved));
+    engine.stop().await;
+    let mut list = Command::new(program("rekey"));
+    list.current_dir(clinic.disks.state(""));
+    list.args(["--state-dir", ".", "rotations", "list"]);
+    let listed = String::from_utf8(list.output().unwrap().stdout).unwrap();
+    let of_phi = listed.lines().find(|line| line.contains("phi/2"));
+    assert!(of_phi.unwrap().contains("unproved"), "{listed}");
 }
 
 /// No standby, and nobody who makes one.
