@@ -37,6 +37,7 @@ mod m0036_led_batches;
 mod m0037_incidents;
 mod m0038_written_after;
 mod m0039_notifications;
+mod m0040_who_acted;
 mod table;
 
 /// Every migration, in order.
@@ -82,6 +83,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0037_incidents::Migration),
             Box::new(m0038_written_after::Migration),
             Box::new(m0039_notifications::Migration),
+            Box::new(m0040_who_acted::Migration),
         ]
     }
 }

@@ -63,7 +63,7 @@ pub use rotations::{
         Facts, PASSES_AT_ONCE, PassCensus, RequestDecision, Rotation, RotationError,
         RotationReason, RotationState, Step, Timing, decide_request, next_step,
     },
-    stragglers::{Figures, worth_a_sweep},
+    stragglers::{Figures, goes_over_all, worth_a_sweep},
     sweep::{RotationKind, SweepDecision, decide_sweep},
 };
 pub use sources::{

@@ -7,7 +7,7 @@ mod writers;
 use rekey_domain::{BindValue, Principal};
 use rekey_envelope::Ciphertext;
 use rekey_store::{
-    ConnectionTrait,
+    ConnectionTrait, StoreError,
     audit::{self, AuditEntry, DETAILS_COLUMN_ID},
 };
 use serde_json::Value;
@@ -33,6 +33,27 @@ pub async fn latest_audit_entries(
     let last = audit::head(db).await?.map_or(0, |(sequence, _)| sequence);
     let page = audit::page(db, last.saturating_sub(i64::from(most)), u64::from(most)).await?;
     Ok(page.into_iter().map(|(entry, _)| entry).collect())
+}
+
+/// One entry, with what its details say where they can be opened.
+///
+/// # Errors
+/// [`OperationError::Store`] where there is none of this number.
+pub async fn audit_entry(
+    services: &Services,
+    sequence: i64,
+    principal: &Principal,
+) -> Result<(AuditEntry, Option<Value>), OperationError> {
+    authorise(principal, Action::ReadAudit)?;
+    let page = audit::page(services.store.db(), sequence.saturating_sub(1), 1).await?;
+    let mut found = page.into_iter().map(|(entry, _)| entry);
+    let found = found.find(|entry| entry.sequence == sequence);
+    let entry = found.ok_or_else(|| StoreError::Unknown {
+        what: format!("entry {sequence} of the audit log"),
+        known: Vec::new(),
+    })?;
+    let details = opened(services, &entry).await?;
+    Ok((entry, details))
 }
 
 /// Recomputes every hash from the first entry to the head, and checks that the details are what

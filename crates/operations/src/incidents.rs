@@ -2,5 +2,7 @@
 
 pub(crate) mod compromise;
 pub(crate) mod handling;
+pub(crate) mod left;
+pub(crate) mod needs;
 pub(crate) mod views;
 pub(crate) mod watch;

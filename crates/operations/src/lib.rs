@@ -20,7 +20,7 @@ pub use access::{
     authorise::{Action, Requester, authorise},
     rights as store_rights,
 };
-pub use audit::{AuditVerdict, latest_audit_entries, verify_audit};
+pub use audit::{AuditVerdict, audit_entry, latest_audit_entries, verify_audit};
 pub use configuration::{
     apply::{Change, apply, missing_keyrings, plan},
     desired::{Desired, STORE_SOURCE},

@@ -11,7 +11,10 @@ use uuid::Uuid;
 use crate::{
     Action, AlertView, IncidentView, OperationError, RotationView, Services, authorise,
     certificates::key_set,
-    incidents::views::{raised, unresolved},
+    incidents::{
+        left,
+        views::{raised, unresolved},
+    },
     keys::master::unopened,
     rotations::{stragglers, views::view},
     work::workers::{self, WorkerView},
@@ -92,6 +95,7 @@ pub async fn status(services: &Services, principal: &Principal) -> Result<Status
     status
         .needs_a_person
         .extend(stragglers::problems(services).await?);
+    status.needs_a_person.extend(left::problems(db).await?);
     let unopened = unopened(services).await?;
     let unopened = unopened.iter().map(ToString::to_string);
     status.needs_a_person.extend(unopened);
@@ -153,6 +157,7 @@ fn is_said_below(kind: AlertKind) -> bool {
     matches!(
         kind,
         AlertKind::NoPrimary
+            | AlertKind::LeftUnderCompromised
             | AlertKind::RotationFailed
             | AlertKind::RotationStalled
             | AlertKind::QuarantineNotEmpty

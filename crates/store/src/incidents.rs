@@ -125,6 +125,22 @@ pub async fn of_rotation(
     Ok(incidents.into_iter().map(Incident::from).collect())
 }
 
+/// The latest incident of a key, if it ever had one.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn latest_of_key(
+    db: &impl ConnectionTrait,
+    key: KeyId,
+) -> Result<Option<Uuid>, StoreError> {
+    let latest = incident::Entity::find()
+        .select_only()
+        .column(incident::Column::Id)
+        .filter(incident::Column::KeyId.eq(Id(key)))
+        .order_by_desc(incident::Column::Id);
+    Ok(latest.into_tuple().one(db).await?)
+}
+
 /// Whether, since then, a report by a user of the broker had a key of the keyring replaced, or a standby dropped.
 ///
 /// # Errors
@@ -136,10 +152,8 @@ pub async fn machine_acted(
 ) -> Result<bool, StoreError> {
     let acted = incident::Entity::find()
         .filter(incident::Column::KeyringId.eq(keyring))
-        .filter(incident::Column::ActedAt.gt(since));
-    let acted = acted.all(db).await?;
-    let by_machine = |one: &incident::Model| one.reported_by.0.kind == PrincipalKind::Amqp;
-    Ok(acted.iter().any(by_machine))
+        .filter(incident::Column::MachineActedAt.gt(since));
+    Ok(acted.one(db).await?.is_some())
 }
 
 /// Holds an incident until the unit ends: reports, and what people do with it, come one after another.
@@ -157,7 +171,7 @@ pub async fn lock(unit: &Unit, id: Uuid) -> Result<Incident, StoreError> {
     }
 }
 
-/// Notes the rotation that moves the values under the key, and whether the report stopped the key.
+/// Notes the rotation that moves the values under the key, and whose report stopped the key, if this one did.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
@@ -165,17 +179,17 @@ pub async fn note_answer(
     unit: &Unit,
     incident: Uuid,
     rotation: Option<Uuid>,
-    acted: bool,
+    acted: Option<&Principal>,
 ) -> Result<(), StoreError> {
-    if rotation.is_none() && !acted {
+    if rotation.is_none() && acted.is_none() {
         return Ok(());
     }
+    let machine = acted.filter(|who| who.kind == PrincipalKind::Amqp);
+    let now = |who: Option<&Principal>| who.map_or(NotSet, |_| Set(Some(unit.now())));
     let change = incident::ActiveModel {
         rotation_id: rotation.map_or(NotSet, |id| Set(Some(id))),
-        acted_at: match acted {
-            true => Set(Some(unit.now())),
-            false => NotSet,
-        },
+        acted_at: now(acted),
+        machine_acted_at: now(machine),
         ..Default::default()
     };
     incident::Entity::update_many()
@@ -198,6 +212,27 @@ pub async fn hand_over(unit: &Unit, earlier: Uuid, later: Uuid) -> Result<(), St
     incident::Entity::update_many()
         .set(change)
         .filter(incident::Column::RotationId.eq(earlier))
+        .exec(unit.db())
+        .await?;
+    Ok(())
+}
+
+/// Notes what stood under the key, where it was not known when the key was reported first.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn note_exposure(
+    unit: &Unit,
+    incident: Uuid,
+    exposure: Exposure,
+) -> Result<(), StoreError> {
+    let change = incident::ActiveModel {
+        exposure: Set(Some(Json(exposure))),
+        ..Default::default()
+    };
+    incident::Entity::update_many()
+        .set(change)
+        .filter(incident::Column::Id.eq(incident))
         .exec(unit.db())
         .await?;
     Ok(())

@@ -82,6 +82,7 @@ impl LookForStragglers {
         };
         let noted = Findings {
             stragglers: found.values(),
+            columns: found.columns.clone(),
             unknown_keys: found.unknown_keys.clone(),
         };
         stragglers::note(&unit, keyring.id, &noted).await?;

@@ -9,7 +9,7 @@ use rekey_store::{
     Unit, alerts,
     census::{self, Count},
     columns::Protected,
-    emptied, keyrings, keys, quarantine, rotations, sweeps,
+    emptied, incidents, keyrings, keys, quarantine, rotations, sweeps,
 };
 use uuid::Uuid;
 
@@ -184,7 +184,7 @@ async fn tell_of_keys(unit: &Unit, advance: &Advance<'_>) -> Result<(), Operatio
             .filter(|count| count.found() == Found::Key(key.id));
         let values: u64 = under.map(census::Counted::rows).sum();
         let name = key.name(keyring).to_string();
-        let incident = rotation.incident_id;
+        let incident = incidents::latest_of_key(unit.db(), key.id).await?;
         match (key.activated_at, values) {
             // A part of the columns tells neither how many nor that there are none.
             (None, _) if !of_all => {}
@@ -212,7 +212,7 @@ async fn tell_of_late(
     columns: &[Uuid],
 ) -> Result<(), OperationError> {
     let rotation = &advance.rotation;
-    let (kind, incident) = (AlertKind::WrittenAfterCompromise, rotation.incident_id);
+    let kind = AlertKind::WrittenAfterCompromise;
     for key in keys::of_keyring(unit.db(), advance.keyring.id).await? {
         if key.closed_at.is_none() {
             continue;
@@ -220,7 +220,10 @@ async fn tell_of_late(
         let name = key.name(&advance.keyring).to_string();
         match quarantine::open_as_late(unit.db(), key.id, (rotation, columns)).await? {
             0 => alerts::clear(unit, kind, &name).await?,
-            late => alerts::raise(unit, kind, &name, incident, late).await?,
+            late => {
+                let incident = incidents::latest_of_key(unit.db(), key.id).await?;
+                alerts::raise(unit, kind, &name, incident, late).await?;
+            }
         }
     }
     Ok(())

@@ -49,6 +49,8 @@ pub enum AlertKind {
     /// Values were found under keys before the primary one though no rotation is under way, or under keys that nobody
     /// knows.
     Stragglers,
+    /// Values may stand under a compromised key, and no rotation moves them.
+    LeftUnderCompromised,
     /// A certificate waits for its signature.
     CertificateUnsigned,
     /// Messages wait for a worker that does not come.
@@ -104,6 +106,7 @@ impl AlertKind {
         match self {
             Self::NeverActive
             | Self::WrittenAfterCompromise
+            | Self::LeftUnderCompromised
             | Self::NoPrimary
             | Self::KmsAway
             | Self::ChannelDead => Severity::Critical,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::RotationState;
+use crate::{ColumnName, RotationState};
 
 /// How many values there are of each kind, such as a column and a key.
 pub type Figures<K> = BTreeMap<K, u64>;
@@ -20,9 +20,40 @@ pub fn worth_a_sweep<K: Ord>(
     latest == Some(RotationState::Completed) && below.iter().any(more)
 }
 
+/// Whether a rotation over `swept`, with what else stands in their rows, goes over all values that were found in `found`.
+/// A rotation over all columns names none; where values were found is not always known.
+pub fn goes_over_all(swept: Option<&[ColumnName]>, found: Option<&[ColumnName]>) -> bool {
+    match (swept, found) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(swept), Some(found)) => found
+            .iter()
+            .all(|one| swept.iter().any(|column| column.shares_rows_with(one))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sweep_of_some_columns_is_done_with_what_was_found_in_their_rows() {
+        let names = |of: &[&str]| -> Vec<ColumnName> {
+            of.iter().map(|name| name.parse().unwrap()).collect()
+        };
+        let swept = names(&["clinic.labs.res"]);
+        for (found, expected) in [
+            (&["clinic.labs.res"][..], true),
+            (&["clinic.labs.note"], true),
+            (&["clinic.labs.res", "clinic.patients.ssn"], false),
+        ] {
+            let found = names(found);
+            assert_eq!(goes_over_all(Some(&swept), Some(&found)), expected);
+            assert!(goes_over_all(None, Some(&found)));
+        }
+        assert!(!goes_over_all(Some(&swept), None));
+        assert!(goes_over_all(None, None));
+    }
 
     fn figures(of: &[(&'static str, u64)]) -> Figures<&'static str> {
         of.iter().copied().collect()

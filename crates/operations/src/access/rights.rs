@@ -31,7 +31,8 @@ const LIVES: [(&str, &str); 1] = [(
 const KEY_FACTS: &str = "SELECT (key_id, keyring_id, version, state, algorithm, used, used_by_applications, created_at, activated_at, deactivated_at, expires_at, master_key, public_key, longest_lease, leases_end_at, reported_at, compromised_since, emptied_at, closed_at)";
 
 /// Who reads off the rows what people are told of.
-const WATCHES: [(&str, &str); 7] = [
+const WATCHES: [(&str, &str); 8] = [
+    ("incident", "SELECT (id, key_id)"),
     ("key", KEY_FACTS),
     ("heartbeat", "SELECT"),
     ("straggler_look", "SELECT"),
@@ -84,7 +85,7 @@ const USES_KEYS: [(&str, &str); 10] = [
 const ROTATOR: [(&str, &str); 11] = [
     (
         "incident",
-        "SELECT, INSERT, UPDATE (rotation_id, acted_at, since)",
+        "SELECT, INSERT, UPDATE (rotation_id, acted_at, machine_acted_at, since, exposure)",
     ),
     (
         "alert",
@@ -104,7 +105,7 @@ const ROTATOR: [(&str, &str); 11] = [
     ("census", "SELECT, INSERT"),
     (
         "straggler_look",
-        "SELECT, INSERT, UPDATE (looked_at, stragglers, unknown_keys, failure)",
+        "SELECT, INSERT, UPDATE (looked_at, stragglers, unknown_keys, failure, columns)",
     ),
     ("quarantine", "UPDATE (resolved_at, rotation_id, pass)"),
     ("audit_detail", "SELECT (sequence, details)"),
@@ -134,7 +135,7 @@ const RE_ENCRYPTOR: [(&str, &str); 8] = [
 const OPERATOR: [(&str, &str); 23] = [
     (
         "incident",
-        "SELECT, INSERT, UPDATE (rotation_id, acted_at, since, state, acknowledged_by, acknowledged_at, resolved_by, resolved_at)",
+        "SELECT, INSERT, UPDATE (rotation_id, acted_at, machine_acted_at, since, exposure, state, acknowledged_by, acknowledged_at, resolved_by, resolved_at)",
     ),
     (
         "alert",

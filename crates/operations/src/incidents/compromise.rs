@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use rekey_domain::{
-    AlertKind, KeyName, KeyRef, KeyState, Principal, PrincipalKind, Response, respond,
+    AlertKind, KeyName, KeyRef, KeyState, Principal, PrincipalKind, Purpose, Response, respond,
     respond_again,
 };
 use rekey_messages::Event;
 use rekey_store::{
-    ConnectionTrait, StoreError, alerts,
+    ConnectionTrait, StoreError, Unit, alerts,
     audit::{self, AuditPen, Record},
-    columns, inbox,
+    inbox,
     incidents::{self, Exposure},
     keyrings::{self, Keyring},
     keys::{self, Key},
@@ -24,6 +24,7 @@ use rekey_store::{
 };
 use serde::Serialize;
 use serde_json::json;
+use uuid::Uuid;
 
 use self::{
     case::{Case, stops},
@@ -33,6 +34,7 @@ pub use self::{
     master::{MasterReport, MasterReported, report_master_compromise},
     report::{Report, Reported},
 };
+use super::left::seals_columns;
 use crate::{Action, OperationError, Services, access::audited::reason, authorise};
 
 /// Marks in the inbox that a report was taken.
@@ -72,8 +74,32 @@ pub async fn report_compromise(
     report: &Report,
     principal: &Principal,
 ) -> Result<Reported, OperationError> {
-    let reported = take(services, report, Cause::Person, principal).await?;
-    Ok(reported.expect("what is no event was not taken before"))
+    match take(services, report, Cause::Person, principal).await {
+        Err(OperationError::Store(error @ StoreError::Unknown { .. })) => {
+            let (pen, _) = pen(services, principal).await;
+            let unit = services.store.begin().await?;
+            note_unknown(&unit, &pen, &error, principal).await?;
+            unit.commit().await?;
+            Err(error.into())
+        }
+        taken => Ok(taken?.expect("what is no event was not taken before")),
+    }
+}
+
+/// Whoever names keys that there are not may be guessing.
+async fn note_unknown(
+    unit: &Unit,
+    pen: &AuditPen,
+    error: &StoreError,
+    principal: &Principal,
+) -> Result<(), StoreError> {
+    let record = Record {
+        action: audit::Action::RequestRefused,
+        subject: &principal.to_string(),
+        outcome: "refused",
+        details: json!({ "reason": error.to_string(), "requests": 1 }),
+    };
+    pen.append(unit, record).await
 }
 
 /// The same for a report by an event; only the first event of an id counts.
@@ -98,13 +124,7 @@ pub(crate) async fn take_report(
             let unit = services.store.begin().await?;
             // Of the broker's users whoever admits writes it down.
             if principal.kind != PrincipalKind::Amqp {
-                let record = Record {
-                    action: audit::Action::RequestRefused,
-                    subject: &principal.to_string(),
-                    outcome: "refused",
-                    details: json!({ "reason": error.to_string(), "requests": 1 }),
-                };
-                pen.append(&unit, record).await?;
+                note_unknown(&unit, &pen, &error, principal).await?;
             }
             // One alert for each reporter, as ids can be invented without end.
             let (kind, by) = (AlertKind::UnknownKeyReported, principal.to_string());
@@ -152,7 +172,8 @@ async fn take(
         Some(latest) => Some(rotations::lock(&unit, latest.id).await?.into()),
         None => None,
     };
-    let response = response(unit.db(), &key, latest.as_ref()).await?;
+    let answering = answering(unit.db(), &key, latest.as_ref()).await?;
+    let response = response(unit.db(), &key, latest.as_ref(), answering).await?;
     let case = Case {
         unit,
         pen,
@@ -160,6 +181,7 @@ async fn take(
         keyring,
         key,
         latest,
+        answering,
         report,
         of_master: matches!(cause, Cause::MasterKey),
         principal,
@@ -187,12 +209,14 @@ pub async fn compromise_plan(
     // One that was just made is not used yet.
     let standby = standby.filter(|one| one.settles_at(db).is_none_or(|at| at <= now));
     let standby = standby.map(|standby| standby.name(&keyring));
-    let response = response(db, &key, latest.as_ref()).await?;
+    let answering = answering(db, &key, latest.as_ref()).await?;
+    let response = response(db, &key, latest.as_ref(), answering).await?;
+    let moves_rows = seals_columns(db, keyring.id).await?;
     let leased = matches!(key.state, KeyState::Active | KeyState::Inactive);
     Ok(CompromisePlan {
         key: key.name(&keyring),
         state: key.state,
-        would: would(response, standby.as_ref(), &keyring),
+        would: would(response, standby.as_ref(), (&keyring, moves_rows)),
         standby,
         exposure: exposure(db, &keyring, &key).await?,
         leases_end_within: leased.then_some(
@@ -203,7 +227,14 @@ pub async fn compromise_plan(
     })
 }
 
-fn would(response: Response, standby: Option<&KeyName>, keyring: &Keyring) -> String {
+fn would(
+    response: Response,
+    standby: Option<&KeyName>,
+    (keyring, moves_rows): (&Keyring, bool),
+) -> String {
+    if !moves_rows && let Some(would) = would_without_rows(response, standby, keyring) {
+        return would;
+    }
     match (response, standby) {
         (Response::Note, _) => "open an incident; nothing is under the key any more".to_owned(),
         (Response::Again, _) => {
@@ -232,25 +263,66 @@ fn would(response: Response, standby: Option<&KeyName>, keyring: &Keyring) -> St
     }
 }
 
+/// The same for a key that seals no column, where it says of rows what there are none of.
+fn would_without_rows(
+    response: Response,
+    standby: Option<&KeyName>,
+    keyring: &Keyring,
+) -> Option<String> {
+    let would = match (response, standby) {
+        (Response::Replace { .. }, Some(standby)) => {
+            format!("stop the key and make {standby} primary")
+        }
+        (Response::Replace { .. }, None) if stops(keyring) => {
+            "stop the key, and have another made, which is used as soon as it is there".to_owned()
+        }
+        (Response::Replace { .. }, None) => {
+            "have another key made; the key goes on until then".to_owned()
+        }
+        (Response::Sweep { .. } | Response::Hurry, _) => "stop the key".to_owned(),
+        _ => return None,
+    };
+    Some(match keyring.purpose {
+        Purpose::Signing => {
+            format!("{would}; every certificate that the key signed is unproved then")
+        }
+        _ => would,
+    })
+}
+
+/// The rotation under way that moves what is under the key for an earlier report, and is not on hold.
+async fn answering(
+    db: &impl ConnectionTrait,
+    key: &Key,
+    latest: Option<&Rotation>,
+) -> Result<Option<Uuid>, StoreError> {
+    let Some(live) = latest.filter(|live| live.state.is_live() && live.is_emergency()) else {
+        return Ok(None);
+    };
+    let answers = match key.state {
+        // A pause of one that still has to replace the key counts later.
+        KeyState::Active => key.reported_at.is_some() && live.lacks_its_key(),
+        _ => {
+            let of_key = incidents::of_key(db, key.id).await?;
+            let names_it = of_key.iter().any(|one| one.rotation_id == Some(live.id));
+            names_it && !live.paused
+        }
+    };
+    Ok(answers.then_some(live.id))
+}
+
 async fn response(
     db: &impl ConnectionTrait,
     key: &Key,
     latest: Option<&Rotation>,
+    answering: Option<Uuid>,
 ) -> Result<Response, StoreError> {
-    let is_being_replaced = latest.is_some_and(Rotation::lacks_its_key);
     let stands = latest.map(|latest| (latest.kind, latest.state));
-    Ok(match (key.state, key.reported_at) {
-        (KeyState::Active, Some(_)) if is_being_replaced => Response::Again,
-        (KeyState::Compromised, _) if key.activated_at.is_some() => {
-            let of_key = incidents::of_key(db, key.id).await?;
-            let answers = |live: &Rotation| {
-                let names_it = of_key.iter().any(|one| one.rotation_id == Some(live.id));
-                live.state.is_live() && live.is_emergency() && !live.paused && names_it
-            };
-            let is_answered = latest.is_some_and(answers);
-            // Under a key that seals no column there never was a row.
-            let seals = !columns::of_keyring(db, key.keyring_id).await?.is_empty();
-            respond_again((is_answered, key.emptied_at.is_some() || !seals), stands)
+    Ok(match (key.state, key.activated_at) {
+        (KeyState::Active, _) if answering.is_some() => Response::Again,
+        (KeyState::Compromised, Some(_)) => {
+            let is_empty = key.emptied_at.is_some() || !seals_columns(db, key.keyring_id).await?;
+            respond_again((answering.is_some(), is_empty), stands)
         }
         (state, _) => respond(state, stands),
     })

@@ -2,21 +2,20 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use rekey_domain::{
-    AlertKind, IncidentKind, IncidentState, KeyId, KeyName, KeyState, KeyringName, Principal,
-    Severity,
+    AlertKind, IncidentKind, IncidentState, KeyId, KeyName, KeyringName, Principal, Severity,
 };
 use rekey_store::{
-    StoreError,
+    ConnectionTrait, StoreError,
     alerts::{self, Alert},
     audit,
     incidents::{self, Exposure, Incident},
-    keyrings::{self, Keyring},
-    keys::{self, Key},
+    keyrings, keys,
     rotations::{self, Rotation},
 };
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::needs;
 use crate::{Action, OperationError, Services, audit::opened, authorise};
 
 /// An incident.
@@ -36,6 +35,9 @@ pub struct IncidentView {
     pub key_id: KeyId,
     /// The rotation that moves what stood under the key.
     pub rotation: Option<Uuid>,
+    /// Those that did before, as where it was cancelled, or values came back and the key was reported again.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub earlier_rotations: Vec<Uuid>,
     /// Who reported it first.
     pub reported_by: Principal,
     /// When.
@@ -151,9 +153,12 @@ async fn view(services: &Services, incident: Incident) -> Result<IncidentView, O
     let db = services.store.db();
     let keyring = keyrings::by_id(db, incident.keyring_id).await?;
     let stored = keys::find(db, incident.key_id).await?;
-    let latest = rotations::latest(db, keyring.id).await?;
-    let needs = stored.as_ref().and_then(|key| needs(key, &keyring, latest));
+    let needs = match &stored {
+        Some(key) => needs::of(db, &incident, (&keyring, key)).await?,
+        None => None,
+    };
     let key = stored.map(|key| key.name(&keyring));
+    let earlier_rotations = earlier_rotations(db, &incident).await?;
     Ok(IncidentView {
         id: incident.id,
         kind: incident.kind,
@@ -162,6 +167,7 @@ async fn view(services: &Services, incident: Incident) -> Result<IncidentView, O
         key,
         key_id: incident.key_id,
         rotation: incident.rotation_id,
+        earlier_rotations,
         reported_by: incident.reported_by,
         opened_at: incident.opened_at,
         since: incident.since,
@@ -174,14 +180,22 @@ async fn view(services: &Services, incident: Incident) -> Result<IncidentView, O
     })
 }
 
-/// A key that a machine reported but did not stop, as a machine had just stopped another.
-fn needs(key: &Key, keyring: &Keyring, latest: Option<Rotation>) -> Option<String> {
-    let goes_on = matches!(key.state, KeyState::Active | KeyState::Pending);
-    let is_replaced = latest.as_ref().is_some_and(Rotation::lacks_its_key);
-    let name = key.name(keyring);
-    (goes_on && !is_replaced).then(|| {
-        format!("{name} was reported and nothing was done about it: where it is true, rekey compromise {name} --reason TEXT")
-    })
+/// Rotations that answered the incident before the one that does now, first one first.
+async fn earlier_rotations(
+    db: &impl ConnectionTrait,
+    incident: &Incident,
+) -> Result<Vec<Uuid>, StoreError> {
+    let rotations = rotations::of_keyring(db, incident.keyring_id).await?;
+    let answered = |one: &&Rotation| {
+        one.incident_id == Some(incident.id) && Some(one.id) != incident.rotation_id
+    };
+    let mut earlier: Vec<_> = rotations
+        .iter()
+        .filter(answered)
+        .map(|one| one.id)
+        .collect();
+    earlier.sort_unstable();
+    Ok(earlier)
 }
 
 /// The alerts that are raised, the most pressing first.
@@ -241,7 +255,7 @@ fn says(alert: &Alert) -> String {
     } = alert;
     match alert.kind {
         AlertKind::UnknownKeyReported => format!(
-            "{subject} reported a key compromised that there is not: see rekey audit list, and what it reports"
+            "{subject} reported a key compromised that there is not: rekey audit list, then rekey audit show ENTRY of what was refused names the key"
         ),
         AlertKind::NeverActive => format!(
             "{figure} value(s) stand under {subject}, which was never primary: somebody else wrote them; rekey quarantine list --reason never-active, and a rekey sweep of its keyring counts anew"
@@ -277,7 +291,10 @@ fn says(alert: &Alert) -> String {
             format!("{figure} value(s) of keyring {subject} in quarantine: rekey quarantine list")
         }
         AlertKind::Stragglers => format!(
-            "{figure} value(s) of keyring {subject} were found under keys before the primary one, or there are values under keys that nobody knows: rekey status"
+            "{figure} value(s) of keyring {subject} were found under keys before the primary one, or there are values under keys that nobody knows: rekey status; after a rotation that was cancelled no sweep starts by itself: rekey sweep {subject}"
+        ),
+        AlertKind::LeftUnderCompromised => format!(
+            "{subject} is compromised, values may stand under it, and no rotation moves them: rekey compromise {subject} --reason TEXT"
         ),
         AlertKind::CertificateUnsigned => format!(
             "the certificate of rotation {subject} waits for its signature: see that the rotators reach the KMS"

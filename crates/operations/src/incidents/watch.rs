@@ -14,15 +14,18 @@ use rekey_domain::{
 use rekey_runtime::leased::Ended;
 use rekey_store::{
     ConnectionTrait, StoreError, alerts, batches, certificates, channels, columns, dead_letters,
-    deliveries, gauges, heartbeats,
+    deliveries, gauges, heartbeats, incidents,
     keyrings::{self, Keyring},
-    keys, leases, quarantine,
+    keys::{self, Key},
+    leases, quarantine,
     rotations::{self, Rotation},
     stragglers,
 };
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use crate::{Services, work::workers};
+use super::left;
+use crate::{Services, rotations::stragglers::is_done_with, work::workers};
 
 const LEASE: &str = "alerts";
 /// Between two looks, and before another process may look.
@@ -38,7 +41,7 @@ const DEAD_AFTER: TimeDelta = TimeDelta::minutes(5);
 const NEAR_LIMIT: u64 = 90;
 
 /// The kinds that are read off rows. The others are raised and cleared in the unit of what happened.
-const KINDS: [AlertKind; 15] = [
+const KINDS: [AlertKind; 16] = [
     AlertKind::Expiring,
     AlertKind::UsageNearLimit,
     AlertKind::NoPrimary,
@@ -47,6 +50,7 @@ const KINDS: [AlertKind; 15] = [
     AlertKind::RotationStalled,
     AlertKind::QuarantineNotEmpty,
     AlertKind::Stragglers,
+    AlertKind::LeftUnderCompromised,
     AlertKind::CertificateUnsigned,
     AlertKind::OutboxOld,
     AlertKind::DeadLetters,
@@ -62,6 +66,7 @@ struct Standing {
     kind: AlertKind,
     severity: Severity,
     subject: String,
+    incident: Option<Uuid>,
     figure: u64,
     /// It is told once it has stood for so long.
     settles: Duration,
@@ -73,6 +78,7 @@ impl Standing {
             kind,
             severity: kind.severity(),
             subject: subject.to_string(),
+            incident: None,
             figure: 0,
             settles: Duration::ZERO,
         }
@@ -152,7 +158,7 @@ impl Watch {
         leases::hold(&unit, lease, leases::JOB_LEASE).await?;
         for one in news {
             let what = (one.kind, one.severity);
-            alerts::raise_as(&unit, what, &one.subject, None, one.figure).await?;
+            alerts::raise_as(&unit, what, &one.subject, one.incident, one.figure).await?;
         }
         for alert in over {
             alerts::clear(&unit, alert.kind, &alert.subject).await?;
@@ -181,7 +187,9 @@ async fn standing(services: &Services, warning: Duration) -> Result<Vec<Standing
     let keyrings = keyrings::all(db).await?;
     let mut standing = Vec::new();
     for keyring in &keyrings {
-        standing.extend(of_keyring(db, keyring, warning, now).await?);
+        let keys = keys::of_keyring(db, keyring.id).await?;
+        standing.extend(of_keyring(keyring, &keys, warning, now));
+        standing.extend(of_compromised(db, keyring, keys).await?);
     }
     for rotation in rotations::not_over(db).await? {
         standing.extend(of_rotation(db, &rotation, now).await?);
@@ -193,16 +201,15 @@ async fn standing(services: &Services, warning: Duration) -> Result<Vec<Standing
     Ok(standing)
 }
 
-async fn of_keyring(
-    db: &impl ConnectionTrait,
+fn of_keyring(
     keyring: &Keyring,
+    keys: &[Key],
     warning: Duration,
     now: DateTime<Utc>,
-) -> Result<Vec<Standing>, StoreError> {
-    let keys = keys::of_keyring(db, keyring.id).await?;
+) -> Vec<Standing> {
     let Some(primary) = keys.iter().find(|key| key.state == KeyState::Active) else {
         let none = Standing::new(AlertKind::NoPrimary, &keyring.name);
-        return Ok(vec![none.after(MINUTE)]);
+        return vec![none.after(MINUTE)];
     };
     let mut standing = Vec::new();
     if keys.iter().all(|key| key.state != KeyState::Pending) {
@@ -221,6 +228,21 @@ async fn of_keyring(
     if hundredths >= NEAR_LIMIT {
         let near = Standing::new(AlertKind::UsageNearLimit, &name);
         standing.push(near.counting(hundredths));
+    }
+    standing
+}
+
+async fn of_compromised(
+    db: &impl ConnectionTrait,
+    keyring: &Keyring,
+    keys: Vec<Key>,
+) -> Result<Vec<Standing>, StoreError> {
+    let mut standing = Vec::new();
+    for key in left::of_keyring(db, keyring, keys).await? {
+        standing.push(Standing {
+            incident: incidents::latest_of_key(db, key.id).await?,
+            ..Standing::new(AlertKind::LeftUnderCompromised, key.name(keyring))
+        });
     }
     Ok(standing)
 }
@@ -270,14 +292,11 @@ async fn of_values(
         let Some(keyring) = keyrings.iter().find(|one| one.id == look.keyring_id) else {
             continue;
         };
-        let latest = rotations::latest(db, keyring.id).await?;
-        let moved_since = latest.is_some_and(|latest| {
-            latest.state.is_live() || latest.ended_at.is_some_and(|ended| ended > look.looked_at)
-        });
         let found = look.stragglers.unsigned_abs();
-        if !moved_since && (found > 0 || look.unknown_keys.is_some()) {
+        let stands = found > 0 || look.unknown_keys.is_some();
+        if stands && !is_done_with(db, &look).await? {
             let left = Standing::new(AlertKind::Stragglers, &keyring.name);
-            standing.push(left.counting(found).after(MINUTE));
+            standing.push(left.counting(found));
         }
     }
     Ok(standing)

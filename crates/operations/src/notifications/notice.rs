@@ -13,6 +13,8 @@ use rekey_store::{
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::incidents::needs;
+
 /// A notice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Notice {
@@ -119,14 +121,19 @@ async fn of_incident(
 ) -> Result<Notice, StoreError> {
     let keyring = keyrings::by_id(db, incident.keyring_id).await?;
     let key = keys::find(db, incident.key_id).await?;
+    let needs = match &key {
+        Some(key) => needs::of(db, incident, (&keyring, key)).await?,
+        None => None,
+    };
     let name = key.map_or_else(
         || incident.key_id.to_string(),
         |key| key.name(&keyring).to_string(),
     );
     let id = incident.id;
+    let needs = needs.map_or_else(String::new, |needs| format!("{needs}; "));
     let command = match incident.state {
         IncidentState::Resolved => format!("rekey incidents show {id}"),
-        _ => format!("rekey incidents show {id}; seen it: rekey incidents acknowledge {id}"),
+        _ => format!("{needs}rekey incidents show {id}; seen it: rekey incidents acknowledge {id}"),
     };
     Ok(Notice {
         kind: incident.kind.to_string(),
@@ -153,7 +160,7 @@ fn of_alert(alert: &Alert, deployment: Uuid) -> Notice {
 /// The command that helps.
 fn helps(kind: AlertKind, subject: &str) -> String {
     match kind {
-        AlertKind::UnknownKeyReported => "rekey audit list".to_owned(),
+        AlertKind::UnknownKeyReported => "rekey audit list, then rekey audit show ENTRY".to_owned(),
         AlertKind::NeverActive => "rekey quarantine list --reason never-active".to_owned(),
         AlertKind::WrittenAfterCompromise => {
             "rekey quarantine list --reason written-after-compromise".to_owned()
@@ -167,6 +174,7 @@ fn helps(kind: AlertKind, subject: &str) -> String {
         AlertKind::RotationFailed | AlertKind::RotationStalled => {
             format!("rekey rotations show {subject}")
         }
+        AlertKind::LeftUnderCompromised => format!("rekey compromise {subject} --reason TEXT"),
         AlertKind::CertificateUnsigned => format!("rekey rotations certificate {subject}"),
         AlertKind::QuarantineNotEmpty => "rekey quarantine list".to_owned(),
         AlertKind::DeadLetters => "rekey dead-letters list".to_owned(),

@@ -32,9 +32,11 @@ pub async fn cancel_rotation(
             "rotation {id} is {state}; only one that is under way or has failed is cancelled"
         )));
     }
-    if rotation.lacks_its_key() && lacks_a_key(&asked.unit, rotation.keyring_id).await? {
+    if rotation.lacks_its_key()
+        && let Some(meanwhile) = lacks_a_key(&asked.unit, rotation.keyring_id).await?
+    {
         return Err(OperationError::Refused(format!(
-            "rotation {id} replaces a compromised key, and nothing is encrypted until it has; it is cancelled once it has switched"
+            "rotation {id} replaces a compromised key, and {meanwhile} until it has; it is cancelled once it has switched"
         )));
     }
     rotations::cancel(&asked.unit, &rotation, because).await?;
@@ -44,9 +46,14 @@ pub async fn cancel_rotation(
         .await
 }
 
-/// Whether the keyring's primary key was reported compromised, and nothing but this rotation replaces it.
-async fn lacks_a_key(unit: &Unit, keyring: Uuid) -> Result<bool, OperationError> {
+/// What holds meanwhile, where the keyring's primary key was reported compromised and nothing but this rotation replaces
+/// it.
+async fn lacks_a_key(unit: &Unit, keyring: Uuid) -> Result<Option<&'static str>, OperationError> {
     let keys = keys::of_keyring(unit.db(), keyring).await?;
     let primary = keys.iter().find(|key| key.state == KeyState::Active);
-    Ok(primary.is_none_or(|key| key.reported_at.is_some()))
+    Ok(match primary.map(|key| key.reported_at) {
+        None => Some("nothing is encrypted"),
+        Some(Some(_)) => Some("everything is encrypted under that key"),
+        Some(None) => None,
+    })
 }

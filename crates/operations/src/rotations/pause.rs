@@ -20,7 +20,7 @@ const TRY_AGAIN: Duration = Duration::from_millis(100);
 /// Puts a live rotation on hold: nothing is dispatched any more, and what is in flight ends.
 ///
 /// # Errors
-/// [`OperationError::Refused`] for a rotation that is over.
+/// [`OperationError::Refused`] for a rotation that is over, and for one that still has to replace a compromised key.
 pub async fn pause_rotation(
     services: &Services,
     id: Uuid,
@@ -32,6 +32,11 @@ pub async fn pause_rotation(
         let why = rotation.paused_because.unwrap_or_default();
         return Err(OperationError::Refused(format!(
             "rotation {id} is paused already, as {why}"
+        )));
+    }
+    if rotation.lacks_its_key() {
+        return Err(OperationError::Refused(format!(
+            "rotation {id} replaces a compromised key, and waits for no person until it has switched; it is paused then"
         )));
     }
     rotations::pause(&asked.unit, &rotation, &format!("by {principal}")).await?;

@@ -2,13 +2,19 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use rekey_domain::{ColumnName, Figures, Found, KeyId, KeyState, quarantine_stands_out};
+use rekey_domain::{
+    ColumnName, Figures, Found, KeyId, KeyState, RotationState, goes_over_all,
+    quarantine_stands_out,
+};
 use rekey_sources::ValueId;
 use rekey_store::{
+    ConnectionTrait, StoreError,
     columns::{self, Protected},
     keyrings::{self, Keyring},
     keys::{self, Key},
-    quarantine, stragglers,
+    quarantine,
+    rotations::{self, Rotation},
+    stragglers,
 };
 use uuid::Uuid;
 
@@ -125,6 +131,20 @@ fn seen(counted: &[CensusRow], known: &Known) -> ByKey {
     seen
 }
 
+/// Whether what a look found is being moved, or was since: a rotation went over all of it to its end.
+pub(crate) async fn is_done_with(
+    db: &impl ConnectionTrait,
+    look: &stragglers::Look,
+) -> Result<bool, StoreError> {
+    let rotations = rotations::of_keyring(db, look.keyring_id).await?;
+    let is_done = |one: &Rotation| match one.state {
+        RotationState::Completed => one.ended_at.is_some_and(|ended| ended > look.looked_at),
+        state => state.is_live() && !one.paused,
+    };
+    let goes_over = |one: &Rotation| goes_over_all(one.sweep_columns.as_deref(), look.columns());
+    Ok(rotations.iter().any(|one| is_done(one) && goes_over(one)))
+}
+
 /// What the latest looks found for a person: values under unknown keys, or that looks have failed for long.
 pub(crate) async fn problems(services: &Services) -> Result<Vec<String>, OperationError> {
     let db = services.store.db();
@@ -137,7 +157,11 @@ pub(crate) async fn problems(services: &Services) -> Result<Vec<String>, Operati
         let Some(every) = keyring.policy.straggler_look else {
             continue;
         };
-        problems.extend(look.unknown_keys.map(|what| {
+        let unknown_keys = match is_done_with(db, &look).await? {
+            true => None,
+            false => look.unknown_keys,
+        };
+        problems.extend(unknown_keys.map(|what| {
             format!(
                 "keyring {name}: {what}; a rotation puts them in quarantine where a person says so"
             )

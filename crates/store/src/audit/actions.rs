@@ -27,7 +27,7 @@ pub enum Action {
     IncidentResolved,
     /// A key is its keyring's primary from now on.
     KeyActivated,
-    /// A key was reported compromised.
+    /// A key was reported compromised; the outcome is `held` where nothing was done and a person decides.
     KeyCompromised,
     /// A standby was made.
     KeyCreated,
@@ -186,7 +186,7 @@ const ROWS: [Row; 37] = [
         [
             "the key",
             "`key_id`, `incident`, `was`: its state, `response`, `rotation`",
-            "A key was reported compromised.",
+            "A key was reported compromised; the outcome is `held` where nothing was done and a person decides.",
         ],
     ),
     (
@@ -449,7 +449,8 @@ mod tests {
     fn the_page_lists_every_action() {
         let mut page = String::from(
             "# Actions in the audit log\n\nGenerated from `crates/store/src/audit/actions.rs`. An entry has a time, a principal, an action, a subject and an\n\
-             outcome in clear, and details that are encrypted. `rekey audit list` shows them; the\n\
+             outcome in clear, and details that are encrypted. `rekey audit list` shows entries,\n\
+             `rekey audit show` the details of one; the\n\
              [format](../format/README.md) says how entries are chained.\n\n\
              | action | what | subject | details |\n|---|---|---|---|\n",
         );

@@ -50,6 +50,7 @@ pub async fn open(
         reported_by: Set(Text(principal.clone())),
         opened_at: Set(unit.now()),
         acted_at: Set(None),
+        machine_acted_at: Set(None),
         since: Set(new.since),
         exposure: Set(new.exposure.map(Json)),
         withheld: Set(new.withheld),

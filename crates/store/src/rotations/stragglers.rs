@@ -1,18 +1,32 @@
 //! The latest look for stragglers at each keyring.
 
+use rekey_domain::ColumnName;
 use sea_orm::{ActiveValue::Set, ConnectionTrait, EntityTrait, sea_query::OnConflict};
 use uuid::Uuid;
 
 pub use crate::rotations::entities::straggler_look::Model as Look;
-use crate::{StoreError, Unit, rotations::entities::straggler_look};
+use crate::{StoreError, Unit, database::stored::Json, rotations::entities::straggler_look};
 
 /// What a look found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Findings {
     /// Values under keys before the primary key.
     pub stragglers: u64,
+    /// The columns where they are.
+    pub columns: Vec<ColumnName>,
     /// Where much is under keys that the store never had: how much, in words.
     pub unknown_keys: Option<String>,
+}
+
+impl Look {
+    /// The columns where all was that it found; none: not known, as after a look of an older program.
+    pub fn columns(&self) -> Option<&[ColumnName]> {
+        let known = self
+            .columns
+            .as_ref()
+            .filter(|_| self.unknown_keys.is_none());
+        known.map(|Json(columns)| columns.as_slice())
+    }
 }
 
 /// Notes what a look at the keyring found, in place of the look before.
@@ -20,13 +34,15 @@ pub struct Findings {
 /// # Errors
 /// [`StoreError`] of the database.
 pub async fn note(unit: &Unit, keyring: Uuid, found: &Findings) -> Result<(), StoreError> {
-    use straggler_look::Column::{Failure, LookedAt, Stragglers, UnknownKeys};
+    use straggler_look::Column::{Columns, Failure, LookedAt, Stragglers, UnknownKeys};
     let row = straggler_look::ActiveModel {
         stragglers: Set(i64::try_from(found.stragglers).unwrap_or(i64::MAX)),
         unknown_keys: Set(found.unknown_keys.clone()),
+        columns: Set(Some(Json(found.columns.clone()))),
         ..at(unit, keyring)
     };
-    put(unit, row, &[LookedAt, Stragglers, UnknownKeys, Failure]).await
+    let columns = [LookedAt, Stragglers, UnknownKeys, Failure, Columns];
+    put(unit, row, &columns).await
 }
 
 /// Notes why nobody could look; what the look before found stays.
@@ -49,6 +65,7 @@ fn at(unit: &Unit, keyring: Uuid) -> straggler_look::ActiveModel {
         stragglers: Set(0),
         unknown_keys: Set(None),
         failure: Set(None),
+        columns: Set(None),
     }
 }
 

@@ -2,8 +2,8 @@
 
 use rekey_domain::{AlertKind, ColumnName, Found, QuarantineReason, RotationKind, RotationState};
 use rekey_operations::{
-    AlertView, QuarantineView, Retry, RotationView, alert_views, cancel_rotation, quarantine_views,
-    resolve_quarantined, retry_quarantined, sweep_keyring,
+    AlertView, QuarantineView, Retry, RotationView, alert_views, cancel_rotation, incident_view,
+    quarantine_views, resolve_quarantined, retry_quarantined, sweep_keyring,
 };
 use rekey_tests::support::{Deployment, Engine, operator, phi, until};
 use uuid::Uuid;
@@ -30,6 +30,10 @@ async fn what_comes_back_is_left_and_told_until_a_person_names_it() {
     let late = quarantined(&clinic).await;
     assert_eq!(late.reason, QuarantineReason::WrittenAfterCompromise);
     assert_eq!(told_late(&clinic).await.as_deref(), Some("1 value(s)"));
+    // By a sweep that nobody reported anything for.
+    let of = "SELECT count(*) FROM alert JOIN incident ON incident.id = alert.incident_id \
+        WHERE alert.kind = 'WRITTEN_AFTER_COMPROMISE'";
+    assert_eq!(clinic.count(of).await, 1);
 
     // Nobody looked at it.
     retry(&clinic, Retry::All).await;
@@ -146,6 +150,10 @@ async fn a_report_whose_rotation_was_cancelled_is_answered_when_it_is_made_again
     let again = report(&clinic, "phi/1").await;
     assert!(again.again && again.rotation.is_some());
     assert_ne!(again.rotation, first.rotation);
+    let shown = incident_view(&clinic.services, again.incident, &operator()).await;
+    let shown = shown.unwrap();
+    assert_eq!(shown.rotation, again.rotation);
+    assert_eq!(shown.earlier_rotations, [first.rotation.unwrap()]);
     completes(&clinic, again.rotation.unwrap()).await;
     let old = clinic.key_id(&phi(), 1).await;
     assert_eq!(clinic.under(Found::Key(old)).await, 0);

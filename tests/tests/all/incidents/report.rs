@@ -1,15 +1,17 @@
 //! The report itself: what it refuses, what it keeps, without a standby, without the KMS, twice.
 
-use std::time::Duration;
+use std::{process::Command, time::Duration};
 
 use rekey_client::{ClientError, LeaseError};
 use rekey_domain::{
     AlertKind, Found, KeyState, KeyringPolicy, OnCompromise, Principal, RotationState,
 };
 use rekey_operations::{
-    OperationError, Report, Reported, acknowledge_incident, alert_views, cancel_rotation,
-    incident_view, incident_views, publish, report_compromise, resolve_incident, status,
+    CompromisePlan, OperationError, Report, Reported, acknowledge_incident, alert_views,
+    audit_entry, cancel_rotation, certificates::Signature, compromise_plan, incident_view,
+    incident_views, pause_rotation, publish, report_compromise, resolve_incident, status,
 };
+use rekey_testkit::program;
 use rekey_tests::support::{Deployment, Engine, operator, phi, short, until};
 
 pub fn said(key: &str, reason: &str) -> Report {
@@ -25,6 +27,12 @@ pub async fn report(clinic: &Deployment, key: &str) -> Reported {
     report_compromise(&clinic.services, &report, &operator())
         .await
         .unwrap()
+}
+
+pub async fn plan(clinic: &Deployment, key: &str) -> CompromisePlan {
+    let key = key.parse().unwrap();
+    let plan = compromise_plan(&clinic.services, &key, &operator()).await;
+    plan.unwrap()
 }
 
 pub async fn with_standby(policy: KeyringPolicy) -> (Deployment, Engine) {
@@ -62,6 +70,16 @@ async fn what_cannot_be_taken_is_refused_with_one_clear_answer_and_nothing_is_ch
     let stranger = Principal::app("portal");
     let refused = report_compromise(&clinic.services, &said("phi/1", "it leaked"), &stranger).await;
     assert!(matches!(refused, Err(OperationError::NotAllowed { .. })));
+    // Whoever names keys that there are not may be guessing.
+    let guessed = "SELECT count(*) FROM audit_entry WHERE action = 'request.refused'";
+    assert_eq!(clinic.count(guessed).await, 3);
+    let refused = "SELECT max(sequence) FROM audit_entry WHERE action = 'request.refused'";
+    let refused = clinic.count(refused).await;
+    let (_, details) = audit_entry(&clinic.services, refused, &operator())
+        .await
+        .unwrap();
+    let details = details.unwrap().to_string();
+    assert!(details.contains("deadbeef"), "{details}");
     assert_eq!(clinic.count("SELECT count(*) FROM incident").await, 0);
     assert_eq!(clinic.count("SELECT count(*) FROM rotation").await, 0);
     assert_eq!(clinic.keys(&phi()).await[0].state, KeyState::Active);
@@ -150,6 +168,11 @@ async fn further_reports_of_a_key_that_seals_no_column_make_no_sweeps() {
         (clinic.keys(&signing).await.len() == 2).then_some(())
     })
     .await;
+    let would = plan(&clinic, "signing/1").await.would;
+    assert!(
+        would.contains("unproved") && !would.contains("row"),
+        "{would}"
+    );
     let first = report(&clinic, "signing/1").await;
     clinic.reaches(&signing, RotationState::Completed).await;
     let sweeps = "SELECT count(*) FROM rotation WHERE keyring_id IN \
@@ -161,6 +184,27 @@ async fn further_reports_of_a_key_that_seals_no_column_make_no_sweeps() {
     }
     assert_eq!(clinic.count(sweeps).await, before);
     engine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_list_marks_each_certificate_of_a_compromised_key_as_unproved() {
+    let (clinic, engine) = with_standby(short()).await;
+    clinic.rotate(&phi()).await;
+    clinic.completes().await;
+    let signature = async || clinic.rotation(&phi()).await?.certificate_signature;
+    until("a signature", async || {
+        (signature().await? == Signature::Signed).then_some(())
+    })
+    .await;
+    report(&clinic, "signing/1").await;
+    assert_eq!(signature().await, Some(Signature::Unproved));
+    engine.stop().await;
+    let mut list = Command::new(program("rekey"));
+    list.current_dir(clinic.disks.state(""));
+    list.args(["--state-dir", ".", "rotations", "list"]);
+    let listed = String::from_utf8(list.output().unwrap().stdout).unwrap();
+    let of_phi = listed.lines().find(|line| line.contains("phi/2"));
+    assert!(of_phi.unwrap().contains("unproved"), "{listed}");
 }
 
 /// No standby, and nobody who makes one.
@@ -222,6 +266,13 @@ async fn a_key_that_stops_once_replaced_encrypts_until_then_and_is_compromised_a
     let key = clinic.services.client.encryption_key(&phi(), 1).await;
     assert_eq!(key.unwrap().id(), first);
     assert!(report(&clinic, "phi/1").await.again);
+    let rotation = reported.rotation.unwrap();
+    let cancelled = cancel_rotation(&clinic.services, rotation, "no", &operator()).await;
+    let refused = cancelled.unwrap_err().to_string();
+    assert!(refused.contains("encrypted under that key"), "{refused}");
+    let paused = pause_rotation(&clinic.services, rotation, &operator()).await;
+    let refused = paused.unwrap_err().to_string();
+    assert!(refused.contains("until it has switched"), "{refused}");
     let engine = Engine::start(&clinic.services);
     clinic.completes().await;
     engine.stop().await;

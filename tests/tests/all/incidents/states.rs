@@ -82,7 +82,7 @@ pub(super) async fn standing_in(state: Option<RotationState>, kind: RotationKind
 }
 
 /// Everything but who moves rows.
-fn half(clinic: &Deployment) -> Engine {
+pub fn half(clinic: &Deployment) -> Engine {
     let transport = Arc::new(LocalTransport::new(clinic.services.store.clone()));
     let mut engine = Engine::default();
     engine.listen(&clinic.services, transport.clone());
@@ -93,7 +93,7 @@ fn half(clinic: &Deployment) -> Engine {
 
 /// Waits for a state of the live rotation, as if each of its waits had just ended. A rotator that looks meanwhile
 /// writes the wait back.
-async fn hurried_to(clinic: &Deployment, state: RotationState) {
+pub(super) async fn hurried_to(clinic: &Deployment, state: RotationState) {
     until(&state.to_string(), async || {
         clinic.in_store(NO_WAIT).await;
         let view = clinic.rotation(&phi()).await?;

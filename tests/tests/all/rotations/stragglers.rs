@@ -2,14 +2,16 @@
 
 use std::process::Command;
 
-use rekey_domain::{KeyringPolicy, QuarantineReason, RotationKind, RotationState};
+use rekey_domain::{AlertKind, KeyringPolicy, QuarantineReason, RotationKind, RotationState};
 use rekey_operations::{
-    RotationView, SweepOutcome, cancel_rotation, pause_rotation, quarantine_views, resume_rotation,
-    status, sweep_keyring,
+    RotationView, SweepOutcome, alert_views, cancel_rotation, pause_rotation, quarantine_views,
+    resume_rotation, status, sweep_keyring,
 };
 use rekey_testkit::program;
 
 use rekey_tests::support::{Deployment, Engine, operator, phi, short, until};
+
+use crate::incidents::states::half;
 
 /// Ciphertexts by patient, as they are now.
 async fn ssns(clinic: &Deployment) -> Vec<(i64, Vec<u8>)> {
@@ -165,6 +167,76 @@ async fn what_a_person_cancelled_is_swept_when_a_person_asks_for_it() {
     assert!(code == 0 && said.contains("COMPLETED"), "{code}: {said}");
     assert_ne!(latest(&clinic).await.id, swept.id);
     engine.stop().await;
+}
+
+/// Nobody clears it who has not gone over all of the values.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stragglers_are_told_until_they_are_moved_or_something_moves_them() {
+    let clinic = Deployment::of(120).await;
+    let engine = Engine::start(&clinic.services);
+    let before = ssns(&clinic).await;
+    clinic.rotate(&phi()).await;
+    clinic.completes().await;
+    engine.stop().await;
+    put_back(&clinic, &before).await;
+    // Nobody moves rows.
+    let engine = half(&clinic);
+    a_day_later(&clinic).await;
+    let sweep = latest(&clinic).await;
+    assert!(sweep.state.is_live() && sweep.kind == RotationKind::Sweep);
+    watch_has_looked(&clinic, "UPDATE key SET used = 4294967295 WHERE state = 'ACTIVE' AND keyring_id IN (SELECT id FROM keyring WHERE name = 'other')").await;
+    assert_eq!(told(&clinic).await, None, "they are being swept");
+    cancel_rotation(&clinic.services, sweep.id, "not now", &operator())
+        .await
+        .unwrap();
+    let says = until("the alert", async || told(&clinic).await).await;
+    assert!(
+        says.contains("120 value(s)") && says.contains("rekey sweep phi"),
+        "{says}"
+    );
+    engine.stop().await;
+
+    let engine = Engine::start(&clinic.services);
+    sweep_of(&clinic, &["clinic.visits.finding"]).await;
+    watch_has_looked(&clinic, "UPDATE key SET used = 4294967295 WHERE state = 'ACTIVE' AND keyring_id IN (SELECT id FROM keyring WHERE name = 'signing')").await;
+    assert!(told(&clinic).await.is_some(), "they are elsewhere");
+    sweep_of(&clinic, &["clinic.patients.notes"]).await;
+    until("the end of the alert", async || {
+        told(&clinic).await.is_none().then_some(())
+    })
+    .await;
+    assert_eq!(clinic.under_old().await, 0);
+    engine.stop().await;
+}
+
+/// What people are told of stragglers.
+async fn told(clinic: &Deployment) -> Option<String> {
+    let alerts = alert_views(&clinic.services, &operator()).await.unwrap();
+    let mut alerts = alerts.into_iter();
+    let found = alerts.find(|alert| alert.kind == AlertKind::Stragglers);
+    found.map(|alert| alert.says)
+}
+
+async fn sweep_of(clinic: &Deployment, columns: &[&str]) {
+    let columns: Vec<_> = columns.iter().map(|name| name.parse().unwrap()).collect();
+    let asked = sweep_keyring(&clinic.services, &phi(), &columns, &operator()).await;
+    let id = asked.unwrap().rotation;
+    until("the sweep's end", async || {
+        let view = latest(clinic).await;
+        (view.id == id && view.state == RotationState::Completed).then_some(())
+    })
+    .await;
+}
+
+/// Uses up a key of another keyring, and waits until whoever raises alerts has seen it.
+async fn watch_has_looked(clinic: &Deployment, use_up: &'static str) {
+    let near = "SELECT count(*) FROM alert WHERE kind = 'USAGE_NEAR_LIMIT'";
+    let before = clinic.count(near).await;
+    clinic.in_store(use_up).await;
+    until("a look at what alerts are raised of", async || {
+        (clinic.count(near).await > before).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

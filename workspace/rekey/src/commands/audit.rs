@@ -1,6 +1,6 @@
 //! `rekey audit`: who did what, and whether the log is whole.
 
-use rekey_operations::latest_audit_entries;
+use rekey_operations::{audit_entry, latest_audit_entries};
 use rekey_store::audit::AuditEntry;
 use serde_json::json;
 
@@ -9,6 +9,16 @@ use crate::{
     exit::Exit,
     output::{self, Output},
 };
+
+const HEAD: [&str; 7] = [
+    "ENTRY",
+    "TIME",
+    "PRINCIPAL",
+    "ACTION",
+    "SUBJECT",
+    "OUTCOME",
+    "WRITTEN BY",
+];
 
 /// What can be asked of the audit log.
 #[derive(Debug, clap::Subcommand)]
@@ -19,6 +29,11 @@ pub enum Command {
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         limit: u32,
     },
+    /// One entry, with its details opened.
+    Show {
+        /// Its number, as list prints it.
+        entry: i64,
+    },
     /// Recompute the chain and open every detail; exit code 1 if anything was changed.
     Verify,
 }
@@ -27,6 +42,7 @@ pub enum Command {
 pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
     match command {
         Command::List { limit } => list(app, *limit).await,
+        Command::Show { entry } => show(app, *entry).await,
         Command::Verify => verify(app).await,
     }
 }
@@ -40,18 +56,29 @@ async fn list(app: &App, limit: u32) -> anyhow::Result<Exit> {
             output::object("rekey.audit/v1", json!({ "entries": entries }))?;
         }
         Output::Table => {
-            let head = [
-                "ENTRY",
-                "TIME",
-                "PRINCIPAL",
-                "ACTION",
-                "SUBJECT",
-                "OUTCOME",
-                "WRITTEN BY",
-            ];
-            output::table(head, entries.map(entry_row).collect())?;
+            output::table(HEAD, entries.map(entry_row).collect())?;
         }
     }
+    Ok(Exit::Done)
+}
+
+async fn show(app: &App, sequence: i64) -> anyhow::Result<Exit> {
+    let (entry, details) = audit_entry(&app.services, sequence, &app.principal).await?;
+    let details = details.unwrap_or_default();
+    if app.output == Output::Json {
+        let mut value = entry_json(&entry);
+        value["details"] = details;
+        output::object("rekey.audit-entry/v1", value)?;
+        return Ok(Exit::Done);
+    }
+    let mut rows: Vec<_> = HEAD
+        .into_iter()
+        .zip(entry_row(&entry))
+        .map(|(name, value)| [name.to_lowercase(), value])
+        .collect();
+    let opened = (!details.is_null()).then(|| details.to_string());
+    rows.push(["details".to_owned(), output::optional(opened)]);
+    output::table(["", ""], rows)?;
     Ok(Exit::Done)
 }
 

@@ -106,6 +106,15 @@ fn key(incident: &IncidentView) -> String {
     name.unwrap_or_else(|| incident.key_id.to_string())
 }
 
+fn earlier(incident: &IncidentView) -> Option<String> {
+    let earlier: Vec<_> = incident
+        .earlier_rotations
+        .iter()
+        .map(Uuid::to_string)
+        .collect();
+    (!earlier.is_empty()).then(|| earlier.join(", "))
+}
+
 fn show(incident: &IncidentView, app: &App) -> anyhow::Result<()> {
     if app.output == Output::Json {
         let object = serde_json::to_value(incident)?;
@@ -128,6 +137,7 @@ fn show(incident: &IncidentView, app: &App) -> anyhow::Result<()> {
         ),
         ("under the key", optional(exposure.as_ref())),
         ("moved by rotation", optional(incident.rotation.as_ref())),
+        ("before that by", optional(earlier(incident).as_ref())),
         ("taken up by", optional(incident.acknowledged_by.as_ref())),
         ("resolved by", optional(incident.resolved_by.as_ref())),
     ];

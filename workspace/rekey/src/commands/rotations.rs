@@ -8,8 +8,8 @@ pub mod sweep;
 pub mod wait;
 
 use rekey_operations::{
-    RotationView, cancel_rotation, pause_rotation, resume_over_unknown_keys, resume_rotation,
-    retry_rotation, rotation_view, worker_problems,
+    RotationView, cancel_rotation, certificates::Signature, pause_rotation,
+    resume_over_unknown_keys, resume_rotation, retry_rotation, rotation_view, worker_problems,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -159,6 +159,7 @@ pub fn table(views: &[RotationView]) -> std::io::Result<()> {
             format!("{}/{}", view.batches_done, view.batches),
             view.moved.to_string(),
             view.quarantined.to_string(),
+            optional(view.certificate_signature.map(signature)),
             time(view.requested_at),
         ]
     };
@@ -172,10 +173,17 @@ pub fn table(views: &[RotationView]) -> std::io::Result<()> {
             "BATCHES",
             "MOVED",
             "QUARANTINED",
+            "CERTIFICATE",
             "REQUESTED",
         ],
         views.iter().map(row).collect(),
     )
+}
+
+/// How a certificate is signed, in the word of JSON.
+fn signature(signature: Signature) -> String {
+    let word = serde_json::to_value(signature).unwrap_or_default();
+    word.as_str().unwrap_or_default().to_owned()
 }
 
 /// What it does, for people.
@@ -251,10 +259,8 @@ pub fn print(view: &RotationView, output: Output) -> anyhow::Result<()> {
         rows.extend(text.iter().map(|text| [name.to_owned(), text.clone()]));
     }
     output::table(["", ""], rows)?;
-    if let Some(signature) = view.certificate_signature {
-        let id = view.id;
-        let signature = serde_json::to_value(signature)?;
-        let signature = signature.as_str().unwrap_or_default();
+    if let Some(signed) = view.certificate_signature {
+        let (id, signature) = (view.id, signature(signed));
         output::line("")?;
         output::line(&format!(
             "certificate: {signature}; to read it: rekey rotations certificate {id}"

@@ -8,7 +8,7 @@ use rekey_domain::{
 use rekey_store::{
     Unit,
     audit::{Action, AuditPen, Record},
-    incidents::{self, NewIncident},
+    incidents::{self, Incident, NewIncident},
     keyrings::Keyring,
     keys::{self, Key},
     rotations::{self, Rotation, emergency},
@@ -33,6 +33,8 @@ pub struct Case<'a> {
     pub keyring: Keyring,
     pub key: Key,
     pub latest: Option<Rotation>,
+    /// The rotation under way that moves what is under the key for an earlier report.
+    pub answering: Option<Uuid>,
     pub report: &'a Report,
     /// The master key above it is reported: its standbys may be known too, and it goes on until it is replaced.
     pub of_master: bool,
@@ -45,7 +47,19 @@ struct Done {
     state: Option<KeyState>,
     rotation: Option<Uuid>,
     replaced_by: Option<KeyName>,
+    /// Nothing was done: a person decides.
+    held: bool,
     notes: Vec<String>,
+}
+
+impl Done {
+    fn held(why: String) -> Self {
+        Self {
+            held: true,
+            notes: vec![why],
+            ..Self::default()
+        }
+    }
 }
 
 impl Case<'_> {
@@ -54,9 +68,10 @@ impl Case<'_> {
         // Locked before the audit log's head, in the same order as when a person takes the incident up.
         let (incident, again) = self.incident().await?;
         let done = self.carry_out(response, incident).await?;
-        let acted = done.state == Some(KeyState::Compromised) || done.rotation.is_some();
-        let by_this = acted && !matches!(response, Response::Hurry | Response::Sweep { .. });
-        incidents::note_answer(&self.unit, incident, done.rotation, by_this).await?;
+        let took = done.state == Some(KeyState::Compromised) || done.rotation.is_some();
+        let acted = took && takes_a_key(response);
+        let acted = acted.then_some(self.principal);
+        incidents::note_answer(&self.unit, incident, done.rotation, acted).await?;
         self.write_down(incident, again, response, &done).await?;
         let reported = Reported {
             incident,
@@ -97,6 +112,7 @@ impl Case<'_> {
                 incidents::known_since(&self.unit, &earlier, since).await?;
                 keys::known_since(&self.unit, &self.key, since).await?;
             }
+            self.bring_exposure_up_to_date(&earlier).await?;
             return Ok((earlier.id, true));
         }
         let new = NewIncident {
@@ -112,9 +128,27 @@ impl Case<'_> {
         Ok((opened.id, false))
     }
 
+    /// Notes what a census found under the key since the first report, where nothing was known then. That none is left
+    /// is no exposure: the values were moved.
+    async fn bring_exposure_up_to_date(&self, earlier: &Incident) -> Result<(), OperationError> {
+        if earlier.exposure.is_some_and(|known| known.values > 0) {
+            return Ok(());
+        }
+        let known = exposure(self.unit.db(), &self.keyring, &self.key).await?;
+        if let Some(known) = known.filter(|known| known.values > 0) {
+            incidents::note_exposure(&self.unit, earlier.id, known).await?;
+        }
+        Ok(())
+    }
+
     async fn carry_out(&self, response: Response, incident: Uuid) -> Result<Done, OperationError> {
         match response {
-            Response::Note | Response::Again => Ok(Done::default()),
+            Response::Note => Ok(Done::default()),
+            // What is under way moves it for this incident too: of two reports the first may be resolved.
+            Response::Again => Ok(Done {
+                rotation: self.answering,
+                ..Done::default()
+            }),
             Response::Replace { supersede } => self.replace(supersede, incident).await,
             Response::Sweep { supersede } => self.sweep(supersede, incident).await,
             Response::Hurry => self.hurry(incident).await,
@@ -131,13 +165,8 @@ impl Case<'_> {
         // Whoever has the master key has its standbys too.
         let standby = standby.filter(|key| !self.of_master && is_settled(key));
         if let Some(why) = self.held_for_a_person().await? {
-            if self.key.reported_at.is_none() {
-                keys::note_report(unit, &self.key, self.report.since).await?;
-            }
-            return Ok(Done {
-                notes: vec![why],
-                ..Done::default()
-            });
+            self.mark().await?;
+            return Ok(Done::held(why));
         }
         if self.of_master {
             keys::compromise_standbys(unit, &self.keyring, self.report.since).await?;
@@ -150,8 +179,8 @@ impl Case<'_> {
         let stopped = !self.of_master && (standby.is_some() || stops(&self.keyring));
         if stopped {
             keys::compromise(unit, &self.keyring, &self.key, self.report.since).await?;
-        } else if self.key.reported_at.is_none() {
-            keys::note_report(unit, &self.key, self.report.since).await?;
+        } else {
+            self.mark().await?;
         }
         let started = emergency::start(unit, &self.keyring, incident, self.principal).await?;
         if let Some(earlier) = earlier {
@@ -173,7 +202,16 @@ impl Case<'_> {
             rotation: Some(started.id),
             replaced_by,
             notes,
+            ..Done::default()
         })
+    }
+
+    /// Notes that the key was reported, and lets it be.
+    async fn mark(&self) -> Result<(), OperationError> {
+        if self.key.reported_at.is_none() {
+            keys::note_report(&self.unit, &self.key, self.report.since).await?;
+        }
+        Ok(())
     }
 
     fn no_standby(&self, stopped: bool) -> String {
@@ -241,15 +279,15 @@ impl Case<'_> {
         })
     }
 
-    /// Drops a standby. No values are under it, so it is never used, and a rotation that was about to use it waits for
-    /// another.
+    /// Drops a standby, whoever reports it. No values are under it, so it is never used, and a rotation that was about to
+    /// use it waits for another.
     async fn drop_standby(&self) -> Result<Done, OperationError> {
         let unit = &self.unit;
-        if let Some(why) = self.held_for_a_person().await? {
-            return Ok(Done {
-                notes: vec![why],
-                ..Done::default()
-            });
+        if self.is_awaited()
+            && let Some(why) = self.held_for_a_person().await?
+        {
+            self.mark().await?;
+            return Ok(Done::held(why));
         }
         keys::compromise(unit, &self.keyring, &self.key, self.report.since).await?;
         let distributing = self.latest.as_ref().filter(|live| {
@@ -263,6 +301,14 @@ impl Case<'_> {
             state: Some(KeyState::Compromised),
             ..Done::default()
         })
+    }
+
+    /// Whether an emergency waits for this standby, which was made for it: a machine that has each of them dropped would
+    /// keep the keyring from encrypting.
+    fn is_awaited(&self) -> bool {
+        let latest = self.latest.as_ref();
+        let waits = latest.filter(|latest| latest.lacks_its_key());
+        waits.is_some_and(|waits| self.key.created_at >= waits.requested_at)
     }
 
     /// Why a machine's report switches nothing now.
@@ -317,7 +363,10 @@ impl Case<'_> {
             let record = Record {
                 action: Action::KeyCompromised,
                 subject: &key,
-                outcome: "done",
+                outcome: match done.held {
+                    true => "held",
+                    false => "done",
+                },
                 details: json!({
                     "key_id": self.key.id,
                     "incident": incident,
@@ -349,6 +398,14 @@ impl Case<'_> {
         }
         notes
     }
+}
+
+/// Whether a report takes a key from the keyring that it encrypts with, or would have.
+fn takes_a_key(response: Response) -> bool {
+    matches!(
+        response,
+        Response::Replace { .. } | Response::Restart | Response::OrderStandby
+    )
 }
 
 /// The AUDIT keyring always goes on until it has another key, as without one no audit entry can be written.

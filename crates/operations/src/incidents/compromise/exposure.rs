@@ -9,7 +9,8 @@ use rekey_store::{
 /// The rotations of a keyring that are looked through for a census.
 const LOOKED_THROUGH: usize = 5;
 
-/// How many values the keyring's latest census found under the key; none where the key was put to use after it.
+/// How many values the keyring's latest census found under the key; none where the key was put to use after it, or its
+/// rotation had not moved anything to it yet.
 pub(super) async fn exposure(
     db: &impl ConnectionTrait,
     keyring: &Keyring,
@@ -28,7 +29,8 @@ pub(super) async fn exposure(
                 .filter(|count| count.found() == Found::Key(key.id));
             let values = under.map(census::Counted::rows).sum();
             let in_use_since = key.activated_at.unwrap_or(key.created_at);
-            let is_of_key = in_use_since <= counted_at;
+            let is_target = rotation.target_key_id == Some(key.id);
+            let is_of_key = in_use_since <= counted_at && !(is_target && pass == census::BEFORE);
             return Ok(is_of_key.then_some(Exposure { values, counted_at }));
         }
     }

@@ -22,6 +22,7 @@ pub struct Model {
     pub reported_by: Text<Principal>,
     pub opened_at: DateTimeUtc,
     pub acted_at: Option<DateTimeUtc>,
+    pub machine_acted_at: Option<DateTimeUtc>,
     pub since: Option<DateTimeUtc>,
     pub exposure: Option<Json<Exposure>>,
     pub withheld: Option<String>,

@@ -10,7 +10,11 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::{Delivery, NewDelivery, outcome::settle, parsed, plan};
+use super::{
+    delivery::{Delivery, NewDelivery, parsed},
+    outcome::settle,
+    planned::plan,
+};
 use crate::{
     StoreError, Unit,
     database::stored::Text,

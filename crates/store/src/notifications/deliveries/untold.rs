@@ -10,7 +10,7 @@ use sea_orm::{
     sea_query::{Alias, Expr, Query, SelectStatement},
 };
 
-use super::{Delivery, parsed};
+use super::delivery::{Delivery, parsed};
 use crate::{
     StoreError,
     database::stored::Text,

@@ -1,6 +1,9 @@
 //! What the latest look for stragglers of a keyring found.
 
+use rekey_domain::ColumnName;
 use sea_orm::entity::prelude::*;
+
+use crate::database::stored::Json;
 
 /// One row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -16,6 +19,7 @@ pub struct Model {
     pub stragglers: i64,
     pub unknown_keys: Option<String>,
     pub failure: Option<String>,
+    pub columns: Option<Json<Vec<ColumnName>>>,
 }
 
 /// No relations: queries name what they join.

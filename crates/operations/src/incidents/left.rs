@@ -1,0 +1,78 @@
+//! Compromised keys under which values may stand though no rotation moves them, as after an emergency was cancelled.
+
+use rekey_domain::{KeyName, KeyState, RotationState};
+use rekey_store::{
+    ConnectionTrait, StoreError, columns, incidents,
+    keyrings::{self, Keyring},
+    keys::{self, Key},
+    rotations::{self, Rotation},
+};
+use uuid::Uuid;
+
+/// Whether values may stand under the key and nothing moves them. What comes after it was closed is left on purpose, and
+/// told as that.
+pub fn may_be_left(key: &Key, latest: Option<&Rotation>) -> bool {
+    let was_primary = key.state == KeyState::Compromised && key.activated_at.is_some();
+    let is_done_with = key.emptied_at.is_some() || key.closed_at.is_some();
+    was_primary && !is_done_with && !latest.is_some_and(moves_all)
+}
+
+/// A rotation that failed says so itself, and goes on when it is retried.
+fn moves_all(latest: &Rotation) -> bool {
+    let goes_on = latest.state.is_live() || latest.state == RotationState::Failed;
+    goes_on && latest.sweep_columns.is_none()
+}
+
+/// Whether a keyring protects any column. Under a key that seals none there never was a value.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn seals_columns(db: &impl ConnectionTrait, keyring: Uuid) -> Result<bool, StoreError> {
+    let columns = columns::keyrings(db).await?;
+    Ok(columns.iter().any(|(_, id)| *id == keyring))
+}
+
+/// The keys of a keyring that are left so.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn of_keyring(
+    db: &impl ConnectionTrait,
+    keyring: &Keyring,
+    mut keys: Vec<Key>,
+) -> Result<Vec<Key>, StoreError> {
+    let latest = rotations::latest(db, keyring.id).await?;
+    keys.retain(|key| may_be_left(key, latest.as_ref()));
+    if !keys.is_empty() && !seals_columns(db, keyring.id).await? {
+        keys.clear();
+    }
+    Ok(keys)
+}
+
+/// What is said of such a key, with the command that helps.
+pub fn says(name: &KeyName) -> String {
+    format!(
+        "{name} is compromised, values may stand under it, and no rotation moves them: rekey compromise {name} --reason TEXT, or rekey sweep {}",
+        name.keyring
+    )
+}
+
+/// The same of every key that no open incident says it of.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn problems(db: &impl ConnectionTrait) -> Result<Vec<String>, StoreError> {
+    let incidents = incidents::all(db).await?;
+    let is_said = |key: &Key| {
+        let mut of_key = incidents.iter().filter(|one| one.key_id == key.id);
+        of_key.any(|one| one.state.is_open())
+    };
+    let mut problems = Vec::new();
+    for keyring in keyrings::all(db).await? {
+        let keys = keys::of_keyring(db, keyring.id).await?;
+        let left = of_keyring(db, &keyring, keys).await?;
+        let unsaid = left.iter().filter(|key| !is_said(key));
+        problems.extend(unsaid.map(|key| says(&key.name(&keyring))));
+    }
+    Ok(problems)
+}
