@@ -18,6 +18,9 @@ use tokio::{
     signal::unix::{Signal as Signals, SignalKind, signal},
 };
 
+/// How many tests of a binary run at once, as Rust's test runner reads it.
+const TEST_THREADS: &str = "RUST_TEST_THREADS";
+
 /// A kind of service that tests need.
 struct Service {
     name: &'static str,
@@ -83,12 +86,21 @@ async fn main() -> anyhow::Result<ExitCode> {
         .flat_map(|started| started.variables.clone());
     let mut command = std::process::Command::new(&program);
     command.args(words).envs(variables).process_group(0);
+    if env::var_os(TEST_THREADS).is_none() {
+        command.env(TEST_THREADS, tests_at_once().to_string());
+    }
     let child = Command::from(command)
         .spawn()
         .with_context(|| format!("cannot run {}", program.display()))?;
     let code = wait(child, &mut stops).await;
     drop(services);
     code
+}
+
+/// Tests wait for servers and for leases more than they compute.
+fn tests_at_once() -> usize {
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    cores + 1
 }
 
 async fn wait(mut child: Child, stops: &mut [Signals; 2]) -> anyhow::Result<ExitCode> {

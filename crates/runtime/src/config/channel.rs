@@ -108,9 +108,9 @@ pub(super) fn read(mut section: Section<'_>) -> Option<ChannelConfig> {
         severity: severity.unwrap_or(Severity::Low),
         kinds,
     };
-    if let Some(kind) = policy.contradiction() {
+    if let Some(topic) = policy.contradiction() {
         let least = policy.severity;
-        let never = format!("{kind} is never {least}, the least severity that goes there");
+        let never = format!("{topic} is never {least}, the least severity that goes there");
         section.wrong("kinds", never);
     }
     let receiver = kind.and_then(|kind| read_receiver(&mut section, kind));

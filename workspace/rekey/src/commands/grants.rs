@@ -109,14 +109,15 @@ fn permissions(all: &[Rights]) -> Vec<String> {
             write,
             read,
         } = rights;
-        let [at, who, configure, write, read] = [vhost, role, configure, write, read].map(quote);
+        let words = [vhost, role, configure, write, read];
+        let [at, who, configure, write, read] = words.map(|word| quote(word));
         format!("rabbitmqctl set_permissions -p {at} {who} {configure} {write} {read}")
     };
     roles.into_iter().map(line).collect()
 }
 
 /// A word as a shell takes it, whatever is in it.
-fn quote(word: &String) -> String {
+fn quote(word: &str) -> String {
     format!("'{}'", word.replace('\'', "'\\''"))
 }
 
