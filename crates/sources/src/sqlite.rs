@@ -26,6 +26,7 @@ mod texts;
 mod time;
 mod triggers;
 mod turns;
+mod watched;
 mod write;
 
 use std::time::Duration;

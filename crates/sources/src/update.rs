@@ -19,6 +19,9 @@ pub struct WriteTarget {
     pub protected_columns: Vec<String>,
     /// The columns that values of these are bound to: what our update sets off may not change them.
     pub bind_columns: Vec<String>,
+    /// Columns of both kinds of other tables of the database. Such a table may be the same rows under another name, or a
+    /// part of them may have the column besides.
+    pub other_columns: Vec<String>,
     /// All tables of the database with protected columns. What our update sets off may not change or delete other rows
     /// of theirs, as nobody could tell what became of their values.
     pub protected_tables: Vec<String>,

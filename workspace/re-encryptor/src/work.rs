@@ -41,8 +41,10 @@ pub async fn prepare<'a>(
 ) -> Result<Work<'a>, OperationError> {
     let db = services.store.db();
     let all = columns::all(db).await?;
-    let mut of_table = all.clone();
-    of_table.retain(|column| column.table.id == batch.table_id);
+    let (of_table, others): (Vec<_>, Vec<_>) = all
+        .iter()
+        .cloned()
+        .partition(|column| column.table.id == batch.table_id);
     let mut columns = of_table.clone();
     columns.retain(|column| column.keyring_id == rotation.keyring_id);
     let Some(first) = columns.first() else {
@@ -75,11 +77,9 @@ pub async fn prepare<'a>(
             relation: query.relation.clone(),
             part: query.part.clone(),
             triggers: first.table.triggers(),
-            protected_columns: of_table
-                .iter()
-                .map(|one| one.spec.name.column.clone())
-                .collect(),
+            protected_columns: names(&of_table),
             bind_columns: bind_columns(&of_table),
+            other_columns: other_columns(others, first),
             protected_tables: protected_tables(&all, first),
         },
         columns,
@@ -89,13 +89,34 @@ pub async fn prepare<'a>(
     })
 }
 
-/// The tables of the same source that have protected columns.
+/// The tables of the same database that have protected columns.
 fn protected_tables(all: &[Protected], column: &Protected) -> Vec<String> {
-    let of_source = all.iter().filter(|one| one.source.id == column.source.id);
-    let mut names: Vec<_> = of_source.map(|one| one.table.relation.clone()).collect();
+    let of_database = all.iter().filter(|one| is_beside(one, column));
+    let mut names: Vec<_> = of_database.map(|one| one.table.relation.clone()).collect();
     names.sort_unstable();
     names.dedup();
     names
+}
+
+/// What other tables of the same database have of protected columns, and of columns that these are bound to.
+fn other_columns(mut others: Vec<Protected>, column: &Protected) -> Vec<String> {
+    others.retain(|one| is_beside(one, column));
+    let mut names = names(&others);
+    names.extend(bind_columns(&others));
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// Whether a column is of the same database, which two sources may lead to.
+fn is_beside(one: &Protected, other: &Protected) -> bool {
+    let (one, other) = (&one.source, &other.source);
+    one.id == other.id || one.database_id.is_some() && one.database_id == other.database_id
+}
+
+fn names(columns: &[Protected]) -> Vec<String> {
+    let names = columns.iter().map(|one| one.spec.name.column.clone());
+    names.collect()
 }
 
 fn bind_columns(columns: &[Protected]) -> Vec<String> {

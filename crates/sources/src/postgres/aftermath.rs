@@ -249,12 +249,16 @@ pub(super) struct Changed {
 }
 
 /// A heap with more changed rows than the `written` ones of ours, and how many more. A heap that was not there before
-/// had no changed rows.
+/// had no changed rows; one that is not there any more has lost them.
 pub(super) fn others(
     before: &HashMap<Oid, Changed>,
     after: HashMap<Oid, Changed>,
     written: usize,
 ) -> Option<(String, u64)> {
+    let gone = before.iter().filter(|(heap, _)| !after.contains_key(heap));
+    if let Some((_, gone)) = gone.min_by_key(|(_, gone)| &gone.name) {
+        return Some((gone.name.clone(), 1));
+    }
     let more = after.into_iter().filter_map(|(heap, now)| {
         let was = before.get(&heap);
         let by_us = if now.is_ours { written as u64 } else { 0 };

@@ -179,6 +179,36 @@ pub(super) async fn held<'a>(
     held.collect()
 }
 
+/// How many bytes stand beside what each row is to hold; none where nothing does. All rows have the same form.
+pub(super) async fn sizes_beside(
+    connection: &mut PgConnection,
+    only: &str,
+    rows: &[&RowSwap<'_>],
+    beside: &Beside,
+) -> Result<Option<HashMap<usize, u64>>, sqlx::Error> {
+    let Some(first) = rows.first() else {
+        return Ok(None);
+    };
+    let written: Vec<_> = first.form().map(|(column, _)| column).collect();
+    let Some(size) = beside.size_sql(&written) else {
+        return Ok(None);
+    };
+    let statement = format!(
+        "SELECT u.i, {size} FROM {PLACES} WITH ORDINALITY AS u (r, i) \
+         JOIN {only} AS t ON t.ctid OPERATOR(pg_catalog.=) u.r"
+    );
+    let places = places(rows.iter().map(|row| row.place));
+    let sizes = sqlx::query(AssertSqlSafe(statement))
+        .persistent(false)
+        .bind(places);
+    let sizes = sizes.fetch_all(connection).await?;
+    let sizes = sizes.iter().map(|row| {
+        let size: i64 = row.try_get(1)?;
+        Ok((numbered(rows, row.try_get(0)?)?.index, size.unsigned_abs()))
+    });
+    sizes.collect::<Result<_, sqlx::Error>>().map(Some)
+}
+
 /// PostgreSQL counts from 1.
 fn numbered<'a>(rows: &[&'a RowSwap<'a>], number: i64) -> Result<&'a RowSwap<'a>, sqlx::Error> {
     let at = usize::try_from(number - 1).ok();

@@ -9,8 +9,8 @@ use super::{
     aftermath::{self, Firing, Stands},
     beside::Beside,
     catalogue::Table,
-    connections,
-    faults::{self, Refusal},
+    connections, damage,
+    faults::{self, Located, Refusal},
     parts, rights,
     swap::{self, Columns, RowSwap, Side},
     time,
@@ -24,6 +24,9 @@ use crate::{
 const MAX_ROWS: usize = 500;
 /// A transaction takes no further row once its values reach this many bytes.
 const MAX_BYTES: usize = 4 << 20;
+
+/// As many bytes beside what is written are looked at in a transaction.
+const MAX_BESIDE: u64 = 32 << 20;
 
 /// How often rows are tried again at once after something appeared that may fire on them.
 const LOOKS: usize = 3;
@@ -124,10 +127,9 @@ impl To<'_> {
             place,
             firing,
             triggers: target.triggers,
-            beside: Beside::of(table, target),
-            own: table.oid,
-            names: &target.protected_tables,
-            protected: None,
+            target,
+            of: table,
+            watch: None,
             deadline,
         };
         for chunk in chunks(&rows) {
@@ -158,6 +160,13 @@ fn chunks<'a>(rows: &'a [RowSwap<'a>]) -> Vec<Vec<&'a RowSwap<'a>>> {
     full
 }
 
+/// What must not be changed by what our update sets off.
+struct Watch {
+    /// The tables with protected columns, ours first.
+    tables: Vec<Oid>,
+    beside: Beside,
+}
+
 /// Writes rows of one part.
 struct Writer<'a> {
     connection: &'a mut PgConnection,
@@ -166,16 +175,87 @@ struct Writer<'a> {
     place: Place,
     firing: Firing,
     triggers: Triggers,
-    beside: Beside,
-    own: Oid,
-    /// The tables with protected columns, by name; by number once something fires.
-    names: &'a [String],
-    protected: Option<Vec<Oid>>,
+    target: &'a WriteTarget,
+    of: &'a Table,
+    /// Looked up once something fires.
+    watch: Option<Watch>,
     deadline: Deadline,
 }
 
 impl Writer<'_> {
     async fn write(
+        &mut self,
+        rows: &[&RowSwap<'_>],
+        outcomes: &mut [WriteOutcome],
+    ) -> Result<(), SourceError> {
+        if self.firing.names.is_empty() {
+            return self.write_together(rows, outcomes).await;
+        }
+        self.look_up().await?;
+        for some in self.in_bounds(rows).await? {
+            let written = self.write_together(&some, outcomes).await;
+            match damage::is_damage(&written) {
+                true => self.write_around_damage(&some, outcomes).await?,
+                false => written?,
+            }
+        }
+        Ok(())
+    }
+
+    /// What stands beside is read while the rows are locked: no more at once than takes a moment.
+    async fn in_bounds<'r>(
+        &mut self,
+        rows: &[&'r RowSwap<'r>],
+    ) -> Result<Vec<Vec<&'r RowSwap<'r>>>, SourceError> {
+        let watch = self
+            .watch
+            .as_ref()
+            .expect("something fires, so it was looked up");
+        let sizes = swap::sizes_beside(self.connection, &self.only, rows, &watch.beside).await;
+        let Some(sizes) = sizes.at(&self.place)? else {
+            return Ok(vec![rows.to_vec()]);
+        };
+        let mut groups: Vec<Vec<&RowSwap<'_>>> = Vec::new();
+        let mut bytes = 0;
+        for row in rows {
+            let size = sizes.get(&row.index).copied().unwrap_or_default();
+            bytes += size;
+            match groups.last_mut() {
+                Some(group) if bytes <= MAX_BESIDE => group.push(row),
+                _ => {
+                    groups.push(vec![row]);
+                    bytes = size;
+                }
+            }
+        }
+        Ok(groups)
+    }
+
+    /// A value beside cannot be read. In its row values are compared by size: what nobody can read nobody loses.
+    async fn write_around_damage(
+        &mut self,
+        rows: &[&RowSwap<'_>],
+        outcomes: &mut [WriteOutcome],
+    ) -> Result<(), SourceError> {
+        for row in rows {
+            let mut written = self.write_together(&[row], outcomes).await;
+            if damage::is_damage(&written) {
+                self.compare_by_size(true);
+                written = self.write_together(&[row], outcomes).await;
+                self.compare_by_size(false);
+            }
+            written?;
+        }
+        Ok(())
+    }
+
+    fn compare_by_size(&mut self, by_size: bool) {
+        if let Some(watch) = &mut self.watch {
+            watch.beside.by_size = by_size;
+        }
+    }
+
+    async fn write_together(
         &mut self,
         rows: &[&RowSwap<'_>],
         outcomes: &mut [WriteOutcome],
@@ -246,14 +326,14 @@ impl Writer<'_> {
         outcomes: &mut [WriteOutcome],
     ) -> Result<(), Failure> {
         // Names are looked up before the session gets the application's search path.
-        let protected = match self.firing.names.is_empty() {
-            true => None,
-            false => Some(self.protected().await?),
-        };
+        let fires = !self.firing.names.is_empty();
+        if fires {
+            self.look_up().await?;
+        }
         let prepared = connections::prepare_update(self.connection).await;
         prepared.map_err(|error| self.failed(&error))?;
-        let tried = if let Some(protected) = &protected {
-            self.watched(rows, skip_locked, protected).await?
+        let tried = if fires {
+            self.watched(rows, skip_locked).await?
         } else if skip_locked || self.triggers == Triggers::Suppress {
             self.transaction(rows, skip_locked).await?
         } else {
@@ -278,7 +358,7 @@ impl Writer<'_> {
         }
         let free = rows.iter().filter(|row| tried.free.contains(&row.index));
         let free: Vec<_> = free.copied().collect();
-        if protected.is_none() && tried.written.is_empty() && self.has_come(&free).await? {
+        if !fires && tried.written.is_empty() && self.has_come(&free).await? {
             rows.iter()
                 .for_each(|row| outcomes[row.index] = WriteOutcome::Skipped);
             return Err(Failure::Came);
@@ -336,16 +416,19 @@ impl Writer<'_> {
         &mut self,
         rows: &[&RowSwap<'_>],
         skip_locked: bool,
-        protected: &[Oid],
     ) -> Result<Tried, Failure> {
         let (only, table, place) = (&self.only, self.table, &self.place);
+        let watch = self
+            .watch
+            .as_ref()
+            .expect("something fires, so it was looked up");
+        let (protected, beside) = (&watch.tables, &watch.beside);
         let failed = |error| Failure::of(&error, table, place);
         let mut transaction = begin(self.connection, self.triggers, table, place).await?;
         let changed = aftermath::changed(&mut transaction, protected, only).await;
         let changed = changed.map_err(failed)?;
         let locked = swap::lock(&mut transaction, only, rows, skip_locked).await;
         let locked = locked.map_err(failed)?;
-        let beside = &self.beside;
         let there = aftermath::before(&mut transaction, only, &locked, beside).await;
         let there = there.map_err(failed)?;
         let to_write: Vec<_> = there.iter().map(|(row, _)| *row).collect();
@@ -388,22 +471,24 @@ impl Writer<'_> {
         })
     }
 
-    /// The tables with protected columns, this one first, looked up once. What is not there any more holds nothing.
-    async fn protected(&mut self) -> Result<Vec<Oid>, SourceError> {
-        if let Some(found) = &self.protected {
-            return Ok(found.clone());
+    /// Looks up what must not be changed, once.
+    ///
+    /// # Errors
+    /// [`SourceError::NoSuchTable`], [`SourceError::NotATable`], [`SourceError::NoSuchColumn`]: under which name a table or
+    /// a column stands now, nobody knows, and what fires may change it there.
+    async fn look_up(&mut self) -> Result<(), SourceError> {
+        if self.watch.is_some() {
+            return Ok(());
         }
-        let mut found = vec![self.own];
-        for name in self.names {
+        let mut tables = vec![self.of.oid];
+        for name in &self.target.protected_tables {
             let place = Place::new(&self.table.database, name);
-            match Table::find(self.connection, place).await {
-                Ok(table) => found.push(table.oid),
-                Err(SourceError::NoSuchTable { .. } | SourceError::NotATable { .. }) => {}
-                Err(error) => return Err(error),
-            }
+            tables.push(Table::find(self.connection, place).await?.oid);
         }
-        self.protected = Some(found.clone());
-        Ok(found)
+        let of = (self.of, self.target);
+        let beside = Beside::of(self.connection, &self.only, of, &self.place).await?;
+        self.watch = Some(Watch { tables, beside });
+        Ok(())
     }
 
     fn refused(&self, row: &RowSwap<'_>, refusal: Refusal) -> SourceError {

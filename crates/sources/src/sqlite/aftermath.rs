@@ -1,20 +1,19 @@
 //! What the user's own triggers do to our updates: what is there after they have fired.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
 use sha2::{Digest as _, Sha256};
-use sqlx::{
-    AssertSqlSafe, Row, SqliteConnection,
-    sqlite::{SqliteOperation, SqliteRow},
-};
+use sqlx::{AssertSqlSafe, Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     catalogue::Table,
     faults::Located,
+    sql::quote,
     swap::{Swap, bind, swaps},
     triggers,
+    watched::Watched,
 };
-use crate::{RowKey, RowUpdate, SourceError, WriteOutcome, WriteTarget, value::Fingerprint};
+use crate::{
+    RowKey, RowUpdate, SourceError, WriteOutcome, WriteTarget, place::Place, value::Fingerprint,
+};
 
 /// What there was before our updates, in an open write transaction: nobody else makes a trigger or changes
 /// a row until it ends.
@@ -24,6 +23,8 @@ pub(super) struct Before {
     /// What stood beside it in each row that held what was read; looked at only where there are triggers.
     held: Vec<Option<Digest>>,
     beside: Beside,
+    /// The other tables with protected columns, by the names that the catalogue has; where there are triggers.
+    others: Vec<String>,
 }
 
 pub(super) async fn before(
@@ -33,39 +34,51 @@ pub(super) async fn before(
     target: &WriteTarget,
 ) -> Result<Before, SourceError> {
     let triggers = triggers::of_updates(connection, table).await?;
-    let beside = Beside::of(table, target);
-    let mut held = vec![None; updates.len()];
-    if !triggers.is_empty() {
-        for (update, one) in updates.iter().zip(&mut held) {
-            *one = stands_beside(connection, table, update, &beside, |swap| swap.old).await?;
-        }
-    }
-    Ok(Before {
+    let mut before = Before {
+        held: vec![None; updates.len()],
         triggers,
-        held,
-        beside,
-    })
+        beside: Beside::default(),
+        others: Vec::new(),
+    };
+    if before.triggers.is_empty() {
+        return Ok(before);
+    }
+    before.beside = Beside::of(table, target)?;
+    for name in &target.protected_tables {
+        let place = Place::new(&table.place.database, name);
+        let other = Table::find(connection, place).await?;
+        before.others.push(other.name);
+    }
+    for (update, one) in updates.iter().zip(&mut before.held) {
+        *one = stands_beside(connection, table, update, &before.beside, |swap| swap.old).await?;
+    }
+    Ok(before)
 }
 
 /// Columns that an update leaves alone; what it sets off must, too.
+#[derive(Default)]
 struct Beside {
     binds: Vec<String>,
     protected: Vec<String>,
 }
 
 impl Beside {
-    /// A column that is not there any more holds nothing that could be lost.
-    fn of(table: &Table, target: &WriteTarget) -> Self {
-        let named = |columns: &[String]| {
-            let there = columns
-                .iter()
-                .filter_map(|name| table.bare_column(name).ok());
-            there.collect()
+    /// # Errors
+    /// [`SourceError::NoSuchColumn`]: under which name a column stands now, nobody knows.
+    fn of(table: &Table, target: &WriteTarget) -> Result<Self, SourceError> {
+        let named = |columns: &[String]| -> Result<Vec<_>, SourceError> {
+            let named = columns.iter().map(|name| table.bare_column(name));
+            named.collect()
         };
-        Self {
-            binds: named(&target.bind_columns),
-            protected: named(&target.protected_columns),
-        }
+        let mut protected = named(&target.protected_columns)?;
+        let others = target.other_columns.iter();
+        protected.extend(others.filter_map(|name| table.bare_column(name).ok()));
+        protected.sort_unstable();
+        protected.dedup();
+        Ok(Self {
+            binds: named(&target.bind_columns)?,
+            protected,
+        })
     }
 
     /// The columns of a row whose `swaps` are compared by themselves.
@@ -81,7 +94,7 @@ impl Before {
         format!("trigger {}", self.triggers.join(", trigger "))
     }
 
-    /// Sees that no other row of a protected table was changed.
+    /// Sees that no other row of a protected table was changed, as far as it is told.
     ///
     /// # Errors
     /// [`SourceError::ChangesOthers`]: the transaction must not be committed.
@@ -89,19 +102,71 @@ impl Before {
         &self,
         table: &Table,
         updates: &[RowUpdate],
-        protected: &[String],
         watched: &Watched,
     ) -> Result<(), SourceError> {
-        let Some((of, rows)) = watched.others(&table.name, updates, protected) else {
-            return Ok(());
+        match watched.others(&table.name, updates, &self.others) {
+            Some((of, rows)) => Err(self.changes_others(table, of, rows)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether rows may have been deleted that nobody was told of: by `REPLACE`, or by a `DELETE` of a whole table.
+    pub(super) fn may_be_untold(&self, table: &Table, watched: &Watched) -> bool {
+        let is_protected = |name: &str| {
+            self.protected(table)
+                .any(|one| one.eq_ignore_ascii_case(name))
         };
-        Err(SourceError::ChangesOthers {
+        !watched.is_told_all() || watched.inserted().any(|name| is_protected(name))
+    }
+
+    /// How many rows each protected table has.
+    pub(super) async fn count(
+        &self,
+        connection: &mut SqliteConnection,
+        table: &Table,
+    ) -> Result<Vec<i64>, SourceError> {
+        let mut counts = Vec::new();
+        for name in self.protected(table) {
+            let sql = format!("SELECT count(*) FROM \"main\".{} NOT INDEXED", quote(name));
+            let counted = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut *connection);
+            counts.push(counted.await.at(&table.place)?);
+        }
+        Ok(counts)
+    }
+
+    /// Sees that the tables have as many rows as before, but for those that were told.
+    ///
+    /// # Errors
+    /// [`SourceError::ChangesOthers`]: the transaction must not be committed.
+    pub(super) fn check_counts(
+        &self,
+        table: &Table,
+        (before, now): (&[i64], &[i64]),
+        watched: &Watched,
+    ) -> Result<(), SourceError> {
+        for ((name, before), now) in self.protected(table).zip(before).zip(now) {
+            let untold = before + watched.growth(name) - now;
+            if untold != 0 {
+                return Err(self.changes_others(table, name.clone(), untold.unsigned_abs()));
+            }
+        }
+        Ok(())
+    }
+
+    fn protected<'a>(&'a self, table: &'a Table) -> impl Iterator<Item = &'a String> {
+        let others = self.others.iter();
+        let others = others.filter(|name| !name.eq_ignore_ascii_case(&table.name));
+        std::iter::once(&table.name).chain(others)
+    }
+
+    fn changes_others(&self, table: &Table, of: String, rows: u64) -> SourceError {
+        SourceError::ChangesOthers {
             relation: table.place.relation.clone(),
             by: self.by(),
             of,
             rows,
             may_suppress: false,
-        })
+        }
     }
 
     /// Checks that each written row holds what was written, that each other row still holds its old values because a
@@ -140,67 +205,6 @@ impl Before {
             }
         }
         Ok(())
-    }
-}
-
-/// Rows that are changed or deleted on a connection, by whatever: table and rowid.
-#[derive(Clone, Default)]
-pub(super) struct Watched(Arc<Mutex<Vec<(String, i64)>>>);
-
-impl Watched {
-    /// From now on.
-    pub(super) async fn begin(connection: &mut SqliteConnection) -> sqlx::Result<Self> {
-        let watched = Self::default();
-        // A weak reference: if the watcher is dropped and this hook stays, it keeps nothing.
-        let seen = Arc::downgrade(&watched.0);
-        let mut handle = connection.lock_handle().await?;
-        handle.set_update_hook(move |change| {
-            if let Some(seen) = seen.upgrade()
-                && change.operation != SqliteOperation::Insert
-            {
-                let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-                seen.push((change.table.to_owned(), change.rowid));
-            }
-        });
-        Ok(watched)
-    }
-
-    /// No more.
-    pub(super) async fn end(connection: &mut SqliteConnection) -> sqlx::Result<()> {
-        connection.lock_handle().await?.remove_update_hook();
-        Ok(())
-    }
-
-    /// A table with protected columns of which other rows than `ours` were changed, and how many.
-    fn others(
-        &self,
-        table: &str,
-        ours: &[RowUpdate],
-        protected: &[String],
-    ) -> Option<(String, u64)> {
-        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_ours = |rowid: i64| ours.iter().any(|one| one.key == RowKey::RowId(rowid));
-        let bare = |name: &str| {
-            name.rsplit('.')
-                .next()
-                .unwrap_or(name)
-                .trim_matches('"')
-                .to_owned()
-        };
-        let is_protected = |name: &str| {
-            let mut all = protected.iter().map(|one| bare(one));
-            all.any(|one| one.eq_ignore_ascii_case(name))
-        };
-        let others: Vec<_> = seen
-            .iter()
-            .filter(|(name, rowid)| match name.eq_ignore_ascii_case(table) {
-                true => !is_ours(*rowid),
-                false => is_protected(name),
-            })
-            .collect();
-        let (first, _) = others.first()?;
-        let rows = others.iter().filter(|(name, _)| name == first).count();
-        Some((first.clone(), rows as u64))
     }
 }
 

@@ -35,32 +35,15 @@ pub(super) async fn of_column(
     Ok(found)
 }
 
-/// The columns whose values are kept unique, alone or with others. Expressions and conditions may look at any column.
-pub(super) async fn unique(
+/// Whether a constraint of the table says what is done in a conflict. Only the words that made the table can say it.
+pub(super) async fn may_replace(
     connection: &mut SqliteConnection,
     table: &Table,
-) -> Result<Vec<String>, SourceError> {
-    let indexes = pragma::of(connection, "index_list", &table.name).await;
-    let mut found = Vec::new();
-    for index in indexes.at(&table.place)? {
-        if !index.try_get::<bool, _>("unique").at(&table.place)? {
-            continue;
-        }
-        let name: String = index.try_get("name").at(&table.place)?;
-        let partial: bool = index.try_get("partial").at(&table.place)?;
-        let parts = pragma::of(connection, "index_xinfo", &name).await;
-        for part in parts.at(&table.place)? {
-            let number: i64 = part.try_get("cid").at(&table.place)?;
-            if partial || number == EXPRESSION {
-                let all = table.shape.columns.iter();
-                return Ok(all.map(|column| column.name.clone()).collect());
-            }
-            let column: Option<String> = part.try_get("name").at(&table.place)?;
-            let is_key: bool = part.try_get("key").at(&table.place)?;
-            found.extend(column.filter(|_| is_key));
-        }
-    }
-    Ok(found)
+) -> Result<bool, SourceError> {
+    let sql = "SELECT instr(upper(sql), 'CONFLICT') > 0 FROM main.sqlite_schema WHERE type = 'table' AND name = ?";
+    let said = sqlx::query_scalar(sql).bind(&table.name);
+    let said: Option<bool> = said.fetch_optional(connection).await.at(&table.place)?;
+    Ok(said.unwrap_or(true))
 }
 
 /// What a part of an index is to a column.

@@ -3,18 +3,21 @@
 use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 
 use super::{
-    aftermath::{self, Watched},
+    aftermath::{self, Before},
     catalogue::Table,
     faults::Located,
     indexes,
     swap::{Swap, bind, swaps},
-    time,
+    time, triggers,
     turns::{Turn, Turns},
+    watched::{Watched, Watching},
 };
 use crate::{Deadline, RowKey, RowUpdate, SourceError, WriteOutcome, WriteTarget, place::Place};
 
 /// The most rows of a transaction.
 const MAX_ROWS: usize = 250;
+/// The same where triggers fire on rows with several protected columns.
+const MAX_ROWS_WATCHED: usize = 25;
 /// A transaction takes no further row once its values reach this many bytes.
 const MAX_BYTES: usize = 4 << 20;
 
@@ -29,8 +32,14 @@ pub(super) async fn all(
     outcomes: &mut [WriteOutcome],
 ) -> Result<(), SourceError> {
     let mut done = 0;
+    // With everything beside it a row may be large, and all of it is read under the lock.
+    let others = target.protected_columns.len() + target.other_columns.len();
+    let most = match others > 1 && fires(connection, place).await? {
+        true => MAX_ROWS_WATCHED,
+        false => MAX_ROWS,
+    };
     while done < updates.len() {
-        let now = &updates[done..][..transaction_len(&updates[done..])];
+        let now = &updates[done..][..transaction_len(&updates[done..], most)];
         let turn = turns.take().await;
         let became = transaction(connection, place, target, turn, now, deadline).await?;
         outcomes[done..][..now.len()].copy_from_slice(&became);
@@ -39,15 +48,20 @@ pub(super) async fn all(
     Ok(())
 }
 
+async fn fires(connection: &mut SqliteConnection, place: &Place) -> Result<bool, SourceError> {
+    let table = Table::find(connection, place.clone()).await?;
+    Ok(!triggers::of_updates(connection, &table).await?.is_empty())
+}
+
 /// How many of `updates` the next transaction takes; at least one.
-fn transaction_len(updates: &[RowUpdate]) -> usize {
+fn transaction_len(updates: &[RowUpdate], most: usize) -> usize {
     let mut bytes = 0;
     let fits = |update: &&RowUpdate| {
         let room = bytes < MAX_BYTES;
         bytes += update.size();
         room
     };
-    updates.iter().take(MAX_ROWS).take_while(fits).count()
+    updates.iter().take(most).take_while(fits).count()
 }
 
 /// One transaction. An error on the way drops it, which rolls it back.
@@ -68,33 +82,17 @@ async fn transaction(
     table.check_part(&target.part)?;
     let before = aftermath::before(&mut transaction, table, updates, target).await?;
     let fires = !before.triggers.is_empty();
-    let watched = match fires {
-        true => Some(Watched::begin(&mut transaction).await.at(place)?),
-        false => None,
-    };
-    let unique = match fires {
-        true => indexes::unique(&mut transaction, table).await?,
-        false => table
-            .shape
-            .columns
-            .iter()
-            .map(|one| one.name.clone())
-            .collect(),
-    };
+    let may_replace = !fires || indexes::may_replace(&mut transaction, table).await?;
     let to = To {
         table,
         deadline,
         triggers: &before.triggers,
-        unique: &unique,
+        may_replace,
     };
-    let swapped = to.swap_all(&mut transaction, updates).await;
-    if watched.is_some() {
-        Watched::end(&mut transaction).await.at(place)?;
-    }
-    let mut outcomes = swapped?;
-    if let Some(watched) = watched {
-        before.check_others(table, updates, &target.protected_tables, &watched)?;
-    }
+    let mut outcomes = match fires {
+        true => watched(&mut transaction, &to, updates, &before).await?,
+        false => to.swap_all(&mut transaction, updates).await?,
+    };
     before
         .after(&mut transaction, table, updates, &mut outcomes)
         .await?;
@@ -104,13 +102,51 @@ async fn transaction(
     Ok(outcomes)
 }
 
+/// Swaps, and sees that what fires changes no other row of a protected table.
+async fn watched(
+    connection: &mut SqliteConnection,
+    to: &To<'_>,
+    updates: &[RowUpdate],
+    before: &Before,
+) -> Result<Vec<WriteOutcome>, SourceError> {
+    let table = to.table;
+    let set = sqlx::raw_sql("SAVEPOINT unwritten").execute(&mut *connection);
+    set.await.at(&table.place)?;
+    let (outcomes, seen) = under_watch(connection, to, updates).await?;
+    before.check_others(table, updates, &seen)?;
+    if !before.may_be_untold(table, &seen) {
+        return Ok(outcomes);
+    }
+    // Once more, between two counts.
+    let back = sqlx::raw_sql("ROLLBACK TO unwritten").execute(&mut *connection);
+    back.await.at(&table.place)?;
+    let rows = before.count(connection, table).await?;
+    let (outcomes, seen) = under_watch(connection, to, updates).await?;
+    before.check_others(table, updates, &seen)?;
+    let now = before.count(connection, table).await?;
+    before.check_counts(table, (&rows, &now), &seen)?;
+    Ok(outcomes)
+}
+
+async fn under_watch(
+    connection: &mut SqliteConnection,
+    to: &To<'_>,
+    updates: &[RowUpdate],
+) -> Result<(Vec<WriteOutcome>, Watched), SourceError> {
+    let place = &to.table.place;
+    let watching = Watching::begin(connection).await.at(place)?;
+    let swapped = to.swap_all(connection, updates).await;
+    let watched = watching.end(connection).await.at(place)?;
+    Ok((swapped?, watched))
+}
+
 /// Where rows are written, and what fires there.
 struct To<'a> {
     table: &'a Table,
     deadline: Deadline,
     triggers: &'a [String],
-    /// Columns whose values a constraint or an index may keep unique.
-    unique: &'a [String],
+    /// Whether a constraint of the table may delete another row for ours.
+    may_replace: bool,
 }
 
 impl To<'_> {
@@ -139,7 +175,7 @@ impl To<'_> {
             return Ok(WriteOutcome::Lost);
         };
         let swaps = swaps(self.table, update)?;
-        let mut query = sqlx::query(AssertSqlSafe(self.statement(update, &swaps)));
+        let mut query = sqlx::query(AssertSqlSafe(self.statement(&swaps)));
         for swap in &swaps {
             query = bind(query, swap.new);
         }
@@ -157,20 +193,19 @@ impl To<'_> {
         })
     }
 
-    fn statement(&self, update: &RowUpdate, swaps: &[Swap<'_>]) -> String {
+    fn statement(&self, swaps: &[Swap<'_>]) -> String {
         let (name, rowid) = (self.table.sql(), self.table.rowid());
-        let (or_abort, in_time) = (self.or_abort(update), time::BEFORE_DEADLINE);
+        let (or_abort, in_time) = (self.or_abort(), time::BEFORE_DEADLINE);
         let new: Vec<_> = swaps.iter().map(|s| format!("{} = ?", s.column)).collect();
         let old: Vec<_> = swaps.iter().map(|swap| swap.holds(swap.old)).collect();
         let (new, old) = (new.join(", "), old.join(" AND "));
         format!("UPDATE{or_abort} {name} SET {new} WHERE {rowid} = ? AND {old} AND {in_time}")
     }
 
-    /// A constraint declared `ON CONFLICT REPLACE` must not delete another row for ours. Where none can, nothing is
+    /// A constraint declared `ON CONFLICT REPLACE` must not delete another row for ours. Where none is, nothing is
     /// said: it would take the place of what the statements of triggers say, as `INSERT OR REPLACE` into a journal.
-    fn or_abort(&self, update: &RowUpdate) -> &'static str {
-        let is_unique = |name: &str| self.unique.iter().any(|one| one.eq_ignore_ascii_case(name));
-        match update.columns.iter().any(|one| is_unique(&one.name)) {
+    fn or_abort(&self) -> &'static str {
+        match self.may_replace {
             true => " OR ABORT",
             false => "",
         }

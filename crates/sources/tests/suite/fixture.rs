@@ -159,6 +159,7 @@ pub fn target(query: &ReadQuery) -> WriteTarget {
         triggers: Triggers::Fire,
         protected_columns: Vec::new(),
         bind_columns: vec!["id".to_owned()],
+        other_columns: Vec::new(),
         protected_tables: Vec::new(),
     }
 }
@@ -170,6 +171,7 @@ pub fn target_of(relation: &str, part: PartId) -> WriteTarget {
         triggers: Triggers::Fire,
         protected_columns: Vec::new(),
         bind_columns: vec!["id".to_owned()],
+        other_columns: Vec::new(),
         protected_tables: Vec::new(),
     }
 }

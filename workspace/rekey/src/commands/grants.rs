@@ -109,9 +109,9 @@ fn permissions(all: &[Rights]) -> Vec<String> {
             write,
             read,
         } = rights;
-        let words = [vhost, role, configure, write, read];
-        let [at, who, configure, write, read] = words.map(|word| quote(word));
-        format!("rabbitmqctl set_permissions -p {at} {who} {configure} {write} {read}")
+        let quoted = [vhost, role, configure, write, read].map(|word| quote(word));
+        let words = quoted.join(" ");
+        format!("rabbitmqctl set_permissions -p {words}")
     };
     roles.into_iter().map(line).collect()
 }
