@@ -1,0 +1,182 @@
+//! What is inside the seals: a key with its details. States are not: they are in checkpoints.
+
+use chrono::{DateTime, Utc};
+use rekey_domain::{Algorithm, KeyId, KeyringName, Purpose};
+use rekey_envelope::{CheckValue, KeyMaterial, decode_base64, encode_base64};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::{
+    BundleError, Seal,
+    associated_data::InClear,
+    encoding::{read_time, time_text},
+};
+
+/// Room for the longest contents: growing would leave a copy of the key behind.
+const CAPACITY: usize = 1024;
+
+/// What is to be known of a key beside its material.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyDetails {
+    /// The keyring's id.
+    pub keyring: Uuid,
+    /// The keyring's name, which may tell what is protected.
+    pub keyring_name: KeyringName,
+    /// The version: 1, 2, 3 …
+    pub version: u32,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// How it encrypts or signs.
+    pub algorithm: Algorithm,
+    /// When it was made. Of all times microseconds are kept.
+    pub created_at: DateTime<Utc>,
+    /// When it became the primary key, if it did.
+    pub activated_at: Option<DateTime<Utc>>,
+    /// Since when it is not the primary key any more.
+    pub deactivated_at: Option<DateTime<Utc>>,
+    /// When it should be replaced.
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+/// A key to back up, or one that came out of a bundle.
+pub struct BackedUpKey {
+    /// The deployment of Rekey.
+    pub deployment: Uuid,
+    /// The key.
+    pub key_id: KeyId,
+    /// What is known of it.
+    pub details: KeyDetails,
+    /// Its 256 bits.
+    pub material: KeyMaterial,
+}
+
+/// The JSON that is sealed. Texts are borrowed, so that no copy of the material stays behind.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Plaintext<'a> {
+    keyring: Uuid,
+    keyring_name: KeyringName,
+    version: u32,
+    purpose: Purpose,
+    algorithm: Algorithm,
+    created_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    activated_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deactivated_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<String>,
+    check_value: String,
+    sha256: String,
+    /// Absent where the master key has it wrapped.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    material: Option<&'a str>,
+}
+
+impl BackedUpKey {
+    /// What is sealed where the key itself comes along.
+    pub(crate) fn to_plaintext(&self) -> Zeroizing<Vec<u8>> {
+        let material = Zeroizing::new(encode_base64(self.material.expose_key_bytes()));
+        self.write(Some(&material))
+    }
+
+    /// What is sealed where the master key has the key wrapped.
+    pub(crate) fn to_plaintext_of_details(&self) -> Zeroizing<Vec<u8>> {
+        self.write(None)
+    }
+
+    fn write(&self, material: Option<&str>) -> Zeroizing<Vec<u8>> {
+        let details = &self.details;
+        let plaintext = Plaintext {
+            keyring: details.keyring,
+            keyring_name: details.keyring_name.clone(),
+            version: details.version,
+            purpose: details.purpose,
+            algorithm: details.algorithm,
+            created_at: time_text(details.created_at),
+            activated_at: details.activated_at.map(time_text),
+            deactivated_at: details.deactivated_at.map(time_text),
+            expires_at: details.expires_at.map(time_text),
+            check_value: encode_base64(CheckValue::of(&self.material).as_bytes()),
+            sha256: sha256(&self.material),
+            material,
+        };
+        let mut bytes = Zeroizing::new(Vec::with_capacity(CAPACITY));
+        serde_json::to_writer(&mut *bytes, &plaintext).expect("texts and numbers are JSON");
+        debug_assert!(bytes.capacity() == CAPACITY, "it has not grown");
+        bytes
+    }
+
+    /// Reads what a seal held. `wrapped` is the key where the master key had it, and the seal has its details only.
+    pub(crate) fn read(
+        plaintext: &[u8],
+        seal: Seal,
+        in_clear: &InClear,
+        wrapped: Option<&KeyMaterial>,
+    ) -> Result<Self, BundleError> {
+        let plaintext: Plaintext<'_> =
+            serde_json::from_slice(plaintext).map_err(|_| BundleError::Contents { seal })?;
+        let key = plaintext.material(wrapped).zip(plaintext.details());
+        let (material, details) = key.ok_or(BundleError::Contents { seal })?;
+        if !plaintext.is_of(&material) {
+            return Err(BundleError::OtherMaterial { seal });
+        }
+        let own = (details.purpose == Purpose::Backup).then_some(details.keyring);
+        if own != in_clear.master {
+            let what = "only a BACKUP key is wrapped by the master key, under its own keyring";
+            return Err(BundleError::Contradiction(what));
+        }
+        Ok(Self {
+            deployment: in_clear.deployment,
+            key_id: in_clear.key_id,
+            details,
+            material,
+        })
+    }
+}
+
+impl Plaintext<'_> {
+    /// The key, which is either in here or given.
+    fn material(&self, wrapped: Option<&KeyMaterial>) -> Option<KeyMaterial> {
+        match (self.material, wrapped) {
+            (Some(text), None) => {
+                let bytes = Zeroizing::new(decode_base64(text).ok()?);
+                KeyMaterial::from_slice(&bytes).ok()
+            }
+            (None, Some(key)) => KeyMaterial::from_slice(key.expose_key_bytes()).ok(),
+            _ => None,
+        }
+    }
+
+    fn details(&self) -> Option<KeyDetails> {
+        // An absent time is none, a time that cannot be read is a mistake.
+        let time = |text: &Option<String>| match text {
+            Some(text) => read_time(text).map(Some),
+            None => Some(None),
+        };
+        Some(KeyDetails {
+            keyring: self.keyring,
+            keyring_name: self.keyring_name.clone(),
+            version: self.version,
+            purpose: self.purpose,
+            algorithm: self.algorithm,
+            created_at: read_time(&self.created_at)?,
+            activated_at: time(&self.activated_at)?,
+            deactivated_at: time(&self.deactivated_at)?,
+            expires_at: time(&self.expires_at)?,
+        })
+    }
+
+    fn is_of(&self, material: &KeyMaterial) -> bool {
+        let check_value = decode_base64(&self.check_value).unwrap_or_default();
+        let check_value = CheckValue::try_from(check_value.as_slice());
+        check_value.is_ok_and(|value| value.matches(material)) && self.sha256 == sha256(material)
+    }
+}
+
+/// The hash of the key itself, for who opens a bundle with tools of their own.
+fn sha256(material: &KeyMaterial) -> String {
+    hex::encode(Sha256::digest(material.expose_key_bytes()))
+}

@@ -1,0 +1,7 @@
+//! The RECOVERY key: the pair that every bundle is sealed to, and the shares that its private half leaves as.
+
+pub(crate) mod combine;
+pub(crate) mod fingerprint;
+pub(crate) mod key;
+pub(crate) mod share;
+mod split;

@@ -1,0 +1,13 @@
+//! The format of bundles and shares, which is kept for ever, and what they refuse.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::shadow_unrelated,
+    reason = "a test looks at one thing again and again"
+)]
+
+mod bundles;
+mod flips;
+mod hostile;
+mod sample;
+mod shares;
