@@ -35,7 +35,7 @@ impl Bundle {
     ///
     /// # Errors
     /// [`BundleError::TooLong`] for a wrapped key of many KiB; [`BundleError::Contradiction`] for a BACKUP key that is not
-    /// under the master key, or another key that is; [`BundleError::OtherRandomness`] and [`BundleError::NotSealed`] by the
+    /// under the master key, another key that is, or a time after the year 9999; [`BundleError::OtherRandomness`] and [`BundleError::NotSealed`] by the
     /// library of the RECOVERY seal.
     pub fn seal(
         key: &BackedUpKey,
@@ -43,6 +43,9 @@ impl Bundle {
         recovery: Option<&RecoveryPublicKey>,
     ) -> Result<Self, BundleError> {
         under.check(key)?;
+        if !key.details.has_times_of_four_digits() {
+            return Err(BundleError::Contradiction("a time of a year after 9999"));
+        }
         let in_clear = InClear {
             deployment: key.deployment,
             key_id: key.key_id,

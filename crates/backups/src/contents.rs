@@ -1,6 +1,6 @@
 //! What is inside the seals: a key with its details. States are not: they are in checkpoints.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use rekey_domain::{Algorithm, KeyId, KeyringName, Purpose};
 use rekey_envelope::{CheckValue, KeyMaterial, decode_base64, encode_base64};
 use serde::{Deserialize, Serialize};
@@ -14,8 +14,10 @@ use crate::{
     encoding::{read_time, time_text},
 };
 
-/// Room for the longest contents: growing would leave a copy of the key behind.
-const CAPACITY: usize = 1024;
+/// What is sealed is filled up to this: its length would tell of names and states. The longest has some 600 bytes.
+const BLOCK: usize = 768;
+/// The last year whose times have one length, and read back.
+const LAST_YEAR: i32 = 9999;
 
 /// What is to be known of a key beside its material.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +77,15 @@ struct Plaintext<'a> {
     material: Option<&'a str>,
 }
 
+impl KeyDetails {
+    /// Whether each time reads back as it is written.
+    pub(crate) fn has_times_of_four_digits(&self) -> bool {
+        let later = [self.activated_at, self.deactivated_at, self.expires_at];
+        let mut all = later.into_iter().flatten().chain([self.created_at]);
+        all.all(|time| (0..=LAST_YEAR).contains(&time.year()))
+    }
+}
+
 impl BackedUpKey {
     /// What is sealed where the key itself comes along.
     pub(crate) fn to_plaintext(&self) -> Zeroizing<Vec<u8>> {
@@ -103,9 +114,11 @@ impl BackedUpKey {
             sha256: sha256(&self.material),
             material,
         };
-        let mut bytes = Zeroizing::new(Vec::with_capacity(CAPACITY));
+        // Room from the start: growing would leave a copy of the key behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(BLOCK));
         serde_json::to_writer(&mut *bytes, &plaintext).expect("texts and numbers are JSON");
-        debug_assert!(bytes.capacity() == CAPACITY, "it has not grown");
+        let filled = bytes.len().next_multiple_of(BLOCK);
+        bytes.resize(filled, b' ');
         bytes
     }
 

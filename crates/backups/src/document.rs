@@ -12,19 +12,19 @@ pub const MAX_LEN: usize = 16 * 1024;
 /// What `format` says. The version is in it.
 const FORMAT: &str = "rekey.bundle/v1";
 
-/// A bundle in clear. `docs/format/bundle.schema.json` is made from it.
+/// A bundle: what stands in clear, and the seals.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "rekey.bundle/v1")]
-pub struct Document {
-    /// `rekey.bundle/v1`.
+pub(crate) struct Document {
+    #[schemars(extend("const" = FORMAT))]
     format: String,
     /// The deployment of Rekey.
-    pub(crate) deployment: Uuid,
+    pub deployment: Uuid,
     /// The key that is backed up.
-    pub(crate) key_id: KeyId,
+    pub key_id: KeyId,
     /// How it is opened.
-    pub(crate) seals: Seals,
+    pub seals: Seals,
 }
 
 /// The seals. A BACKUP key's own bundle has `master`, any other has not.
@@ -32,9 +32,11 @@ pub struct Document {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Seals {
     pub backup: BackupSeal,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Master")]
     pub master: Option<Master>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "RecoverySeal")]
     pub recovery: Option<RecoverySeal>,
 }
 

@@ -13,17 +13,19 @@ mod error;
 mod name;
 mod recovery;
 mod recovery_seal;
+#[cfg(test)]
+mod schema_tests;
 mod synthetic;
 
 pub use backup_seal::BackupKey;
 pub use bundle::{Bundle, Under};
 pub use contents::{BackedUpKey, KeyDetails};
-pub use document::{Document, MAX_LEN};
+pub use document::MAX_LEN;
 pub use error::{BundleError, Seal};
 pub use name::{BundleName, NotABundleName};
 pub use recovery::{
     combine::{CombineError, Problem, combine},
     fingerprint::{Fingerprint, NotAFingerprint},
     key::{NotARecoveryKey, RecoveryKey, RecoveryPublicKey},
-    share::{MAX_SHARES, Share, ShareError, ShareForm},
+    share::{MAX_SHARES, Share, ShareError},
 };

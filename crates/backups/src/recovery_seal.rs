@@ -74,3 +74,41 @@ impl RecoveryKey {
         .map(Zeroizing::new)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hpke::Kem;
+    use rekey_envelope::KeyMaterial;
+
+    use super::*;
+
+    fn sealed_with(byte: u8, to: &RecoveryPublicKey) -> (Vec<u8>, AtOnce) {
+        let mut chance = AtOnce::new(Zeroizing::new([byte; 64]));
+        let made = single_shot_seal_inout_detached_with_rng::<AesGcm256, HkdfSha256, XWing>(
+            &OpModeS::Base,
+            to.key(),
+            b"info",
+            [0; 32].as_mut_slice().into(),
+            NO_AAD,
+            &mut chance,
+        );
+        let (encapsulation, tag) = made.unwrap();
+        let bytes = [encapsulation.to_bytes().as_slice(), &tag.to_bytes()].concat();
+        (bytes, chance)
+    }
+
+    /// Format 1 rests on it. Where an upgrade of the library changes it, every drill would cry.
+    #[test]
+    fn the_library_asks_for_64_bytes_at_once_and_seals_by_nothing_else() {
+        let to = RecoveryKey::from_seed(KeyMaterial::generate()).public_key();
+        let [(one, chance), (again, _), (other, _)] = [1, 1, 2].map(|byte| sealed_with(byte, &to));
+        assert!(chance.was_asked_once());
+        assert_eq!(one, again);
+        assert_ne!(one, other);
+    }
+
+    #[test]
+    fn the_suite_is_that_of_the_format() {
+        assert_eq!(XWing::KEM_ID, 0x647a);
+    }
+}

@@ -111,12 +111,12 @@ pub struct Share {
     pub(crate) value: KeyMaterial,
 }
 
-/// The text of a share. `docs/format/share.schema.json` is made from it.
+/// A share of a RECOVERY key.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "rekey.recovery-share/v1")]
-pub struct ShareForm<'a> {
-    /// `rekey.recovery-share/v1`.
+pub(crate) struct ShareForm<'a> {
+    #[schemars(extend("const" = FORMAT))]
     format: &'a str,
     /// The set's id: shares of two sets never combine.
     set: Uuid,
@@ -135,7 +135,7 @@ pub struct ShareForm<'a> {
     commitments: Vec<Commitment>,
     /// The secret: 32 bytes in base64.
     share: &'a str,
-    /// SHA-256 of this text with an empty checksum, the first eight bytes in hex.
+    /// SHA-256 of the text that Rekey writes, with an empty checksum: the first eight bytes in hex.
     checksum: &'a str,
 }
 
@@ -164,7 +164,7 @@ impl Share {
             set: form.into_set(),
         };
         share.check_numbers()?;
-        if share.to_text().as_bytes() != bytes {
+        if !same_but_for_space(share.to_text().as_bytes(), bytes) {
             return Err(ShareError::Altered { index });
         }
         match share.commitment() == share.set.commitments[usize::from(index) - 1] {
@@ -288,6 +288,12 @@ pub(crate) fn commitment(set: Uuid, index: u8, value: &KeyMaterial) -> [u8; 32] 
         .chain_update([index])
         .chain_update(value.expose_key_bytes());
     hash.finalize().into()
+}
+
+/// Whether two texts are the same: space and the ends of lines change where people copy and print.
+fn same_but_for_space(one: &[u8], other: &[u8]) -> bool {
+    let [one, other] = [one, other].map(|text| text.iter().filter(|c| !c.is_ascii_whitespace()));
+    one.eq(other)
 }
 
 /// Looked at first, so that what is told of a later version is that.

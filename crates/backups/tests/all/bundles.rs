@@ -1,7 +1,7 @@
 //! What is sealed opens, with either key, and comes out the same each time.
 
-use rekey_backups::{BackupKey, Bundle, BundleError, RecoveryKey, Seal, Under};
-use rekey_domain::{KeyId, Purpose};
+use rekey_backups::{BackedUpKey, BackupKey, Bundle, BundleError, RecoveryKey, Seal, Under};
+use rekey_domain::{Algorithm, KeyId, Purpose};
 
 use crate::sample::{BACKUP, PHI, WRAPPED, backup_key, bundles, by, material, phi_key, told};
 
@@ -94,7 +94,7 @@ fn whatever_differs_is_sealed_with_another_nonce() {
 }
 
 fn sealed_after(
-    change: impl FnOnce(&mut rekey_backups::BackedUpKey),
+    change: impl FnOnce(&mut BackedUpKey),
     under: Under<'_>,
     recovery: &rekey_backups::RecoveryPublicKey,
 ) -> Result<Bundle, BundleError> {
@@ -195,4 +195,34 @@ fn a_wrapped_key_that_no_bundle_has_room_for_is_refused() {
         refused,
         Err(BundleError::TooLong { limit: 16384, .. })
     ));
+}
+
+/// Names of keyrings tell, and so would how long they are.
+#[test]
+fn the_length_of_a_bundle_tells_nothing_of_what_is_inside() {
+    let key = material(0xbb);
+    let lengths = [
+        |_: &mut BackedUpKey| (),
+        |key: &mut BackedUpKey| key.details.activated_at = None,
+        |key: &mut BackedUpKey| key.details.deactivated_at = key.details.expires_at,
+        |key: &mut BackedUpKey| key.details.version = u32::MAX,
+        |key: &mut BackedUpKey| key.details.keyring_name = "a".repeat(40).parse().unwrap(),
+        |key: &mut BackedUpKey| key.details.algorithm = Algorithm::Ed25519,
+    ]
+    .map(|change| {
+        let mut sealed = phi_key();
+        change(&mut sealed);
+        let bundle = Bundle::seal(&sealed, Under::BackupKey(by(&key)), None);
+        bundle.unwrap().as_bytes().len()
+    });
+    assert_eq!(lengths, [lengths[0]; 6]);
+}
+
+#[test]
+fn a_time_that_would_not_read_back_is_refused() {
+    let mut key = phi_key();
+    key.details.expires_at = Some(chrono::DateTime::<chrono::Utc>::MAX_UTC);
+    let by = material(0xbb);
+    let refused = Bundle::seal(&key, Under::BackupKey(crate::sample::by(&by)), None);
+    assert!(matches!(refused, Err(BundleError::Contradiction(_))));
 }

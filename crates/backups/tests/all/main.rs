@@ -8,6 +8,8 @@
 
 mod bundles;
 mod flips;
+mod golden;
 mod hostile;
+mod python;
 mod sample;
 mod shares;

@@ -93,10 +93,26 @@ fn no_bit_of_a_share_can_be_changed() {
             .to_string();
         assert!(!refused.contains('\n'), "{refused}");
     }
-    for end in 0..text.len() {
+    for end in 0..text.trim_end().len() {
         assert!(Share::parse(&text.as_bytes()[..end]).is_err());
     }
     assert!(Share::parse(&vec![b' '; 16 * 1024 + 1]).is_err());
+}
+
+/// People copy and print them.
+#[test]
+fn space_and_ends_of_lines_may_change() {
+    let share = &RecoveryKey::generate().split(2, 3, 17).unwrap()[1];
+    let text = share.to_text();
+    for copied in [
+        text.replace('\n', "\r\n"),
+        text.replace("  ", "\t"),
+        text.replace('\n', ""),
+        format!("\n {}\n\n", *text),
+    ] {
+        let read = Share::parse(copied.as_bytes()).unwrap();
+        assert_eq!(read.to_text(), text);
+    }
 }
 
 #[test]
