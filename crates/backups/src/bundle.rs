@@ -127,7 +127,8 @@ impl Bundle {
         BackedUpKey::read(&plaintext, seal, &in_clear, wrapped)
     }
 
-    /// The key, by its RECOVERY seal.
+    /// The key, by its RECOVERY seal. Who has the public key can have made it: that the bundle is Rekey's is for a
+    /// checkpoint to say.
     ///
     /// # Errors
     /// [`BundleError`]: no RECOVERY seal, another RECOVERY key, or a bundle that was altered or is not of Rekey.

@@ -193,3 +193,115 @@ impl Plaintext<'_> {
 fn sha256(material: &KeyMaterial) -> String {
     hex::encode(Sha256::digest(material.expose_key_bytes()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEAL: Seal = Seal::Recovery;
+
+    fn key() -> BackedUpKey {
+        BackedUpKey {
+            deployment: Uuid::nil(),
+            key_id: KeyId::new(1),
+            details: KeyDetails {
+                keyring: Uuid::max(),
+                keyring_name: "phi".parse().unwrap(),
+                version: 1,
+                purpose: Purpose::Phi,
+                algorithm: Algorithm::Aes256Gcm,
+                created_at: DateTime::UNIX_EPOCH,
+                activated_at: Some(DateTime::UNIX_EPOCH),
+                deactivated_at: None,
+                expires_at: None,
+            },
+            material: KeyMaterial::from_slice(&[7; 32]).unwrap(),
+        }
+    }
+
+    fn in_clear(master: Option<Uuid>) -> InClear {
+        InClear {
+            deployment: Uuid::nil(),
+            key_id: KeyId::new(1),
+            backup: KeyId::new(2),
+            master,
+            recovery: None,
+        }
+    }
+
+    fn read(plaintext: &[u8]) -> Result<BackedUpKey, BundleError> {
+        BackedUpKey::read(plaintext, SEAL, &in_clear(None), None)
+    }
+
+    /// Contents under a right seal that somebody else made.
+    fn refused(from: &str, to: &str) -> BundleError {
+        let text = String::from_utf8(key().to_plaintext().to_vec()).unwrap();
+        assert!(text.contains(from), "{from}");
+        let read = read(text.replace(from, to).as_bytes());
+        read.err().unwrap_or_else(|| panic!("{to} was read"))
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        let read = read(&key().to_plaintext()).unwrap();
+        assert_eq!(read.details, key().details);
+        assert_eq!(read.material.expose_key_bytes(), &[7; 32]);
+    }
+
+    #[test]
+    fn everything_that_is_sealed_has_one_length() {
+        let texts = [key().to_plaintext(), key().to_plaintext_of_details()];
+        assert_eq!(texts.map(|text| text.len()), [BLOCK; 2]);
+    }
+
+    #[test]
+    fn a_key_that_its_hash_or_check_value_is_not_of_is_refused() {
+        let other = BundleError::OtherMaterial { seal: SEAL };
+        let material = encode_base64(&[7; 32]);
+        assert_eq!(refused(&material, &encode_base64(&[8; 32])), other);
+        assert_eq!(refused("\"sha256\":\"", "\"sha256\":\"0"), other);
+        assert_eq!(
+            refused("\"check_value\":\"", "\"check_value\":\"AAAA"),
+            other
+        );
+    }
+
+    #[test]
+    fn contents_of_another_form_are_refused() {
+        let contents = BundleError::Contents { seal: SEAL };
+        let material = encode_base64(&[7; 32]);
+        for (from, to) in [
+            (material.as_str(), "AAAA"),
+            ("\"material\"", "\"materials\""),
+            ("\"version\":1", "\"version\":-1"),
+            ("\"version\":1", "\"version\":1,\"version\":1"),
+            ("\"version\":1", "\"version\":1,\"state\":\"ACTIVE\""),
+            ("\"phi\"", "\"Phi\""),
+            ("\"PHI\"", "\"INDEX\""),
+            ("AES-256-GCM", "AES-128-GCM"),
+            ("1970-01-01T00:00:00.000000Z", "1970-01-01T00:00:00Z"),
+            (
+                "1970-01-01T00:00:00.000000Z",
+                "1970-01-01T01:00:00.000000+01:00",
+            ),
+            ("1970-01-01T00:00:00.000000Z", ""),
+        ] {
+            assert_eq!(refused(from, to), contents, "{to}");
+        }
+        assert_eq!(read(b"").err(), Some(contents.clone()));
+        let details = read(&key().to_plaintext_of_details()).err();
+        assert_eq!(details, Some(contents));
+    }
+
+    #[test]
+    fn only_a_backup_key_is_wrapped_by_the_master_key() {
+        let another = refused("\"PHI\"", "\"BACKUP\"");
+        assert!(matches!(another, BundleError::Contradiction(_)));
+        let (plaintext, key) = (key().to_plaintext_of_details(), key().material);
+        for keyring in [Uuid::max(), Uuid::nil()] {
+            let in_clear = in_clear(Some(keyring));
+            let read = BackedUpKey::read(&plaintext, SEAL, &in_clear, Some(&key));
+            assert!(matches!(read, Err(BundleError::Contradiction(_))));
+        }
+    }
+}

@@ -57,7 +57,8 @@ pub enum Problem {
         /// Its set.
         found: Uuid,
     },
-    /// It tells of its set what the others do not: somebody altered it and made its checksum fit.
+    /// It tells of its set what most others do not: somebody altered it and made its checksum fit. Where as many say
+    /// the one as the other, either may be the wrong one.
     Altered {
         /// Its place.
         at: usize,

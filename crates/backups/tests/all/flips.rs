@@ -5,10 +5,10 @@ use rekey_backups::{Bundle, BundleError, RecoveryKey};
 use crate::sample::{WRAPPED, bundles, by, material, renamed, told};
 
 #[test]
-fn no_byte_of_a_bundle_can_be_changed() {
+fn no_bit_of_a_bundle_can_be_changed() {
     let recovery = RecoveryKey::generate().public_key();
     for bundle in bundles(Some(&recovery)) {
-        for changed in with_each_byte_changed(bundle.as_bytes(), 1..=255) {
+        for changed in with_each_byte_changed(bundle.as_bytes(), (0..8).map(|bit| 1 << bit)) {
             let refused = Bundle::read(&bundle.name(), &changed).err();
             assert!(matches!(refused, Some(BundleError::OtherBytes { .. })));
         }
