@@ -35,8 +35,8 @@ impl Bundle {
     ///
     /// # Errors
     /// [`BundleError::TooLong`] for a wrapped key of many KiB; [`BundleError::Contradiction`] for a BACKUP key that is not
-    /// under the master key, another key that is, or a time after the year 9999; [`BundleError::OtherRandomness`] and [`BundleError::NotSealed`] by the
-    /// library of the RECOVERY seal.
+    /// under the master key, another key that is, or a time after the year 9999; [`BundleError::OtherRandomness`] and
+    /// [`BundleError::NotSealed`] by the library of the RECOVERY seal.
     pub fn seal(
         key: &BackedUpKey,
         under: Under<'_>,

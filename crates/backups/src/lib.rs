@@ -24,8 +24,10 @@ pub use document::MAX_LEN;
 pub use error::{BundleError, Seal};
 pub use name::{BundleName, NotABundleName};
 pub use recovery::{
-    combine::{CombineError, Problem, combine},
+    combine::{CombineError, Problem, Wrong, combine},
+    error::ShareError,
     fingerprint::{Fingerprint, NotAFingerprint},
     key::{NotARecoveryKey, RecoveryKey, RecoveryPublicKey},
-    share::{MAX_SHARES, Share, ShareError},
+    set::MAX_SHARES,
+    share::Share,
 };

@@ -1,12 +1,13 @@
 //! Shares become the RECOVERY key again. Whatever is wrong with one is said before any are combined.
 
-use std::fmt;
-
 use rekey_envelope::{KeyMaterial, Zeroizing};
 use uuid::Uuid;
 use vsss_rs::Gf256;
 
-use crate::{Fingerprint, RecoveryKey, Share, recovery::share::SetOfShares};
+use crate::{
+    Fingerprint, RecoveryKey, Share,
+    recovery::set::{MIN_THRESHOLD, SetOfShares},
+};
 
 /// Why shares were not combined. Retrying with the same shares does not help.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,26 +33,32 @@ pub enum CombineError {
     },
 }
 
-/// What is wrong with one share. `at` is its place among those given, from 0; `index` the number it says it has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Problem {
+/// A share that does not belong to the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("share {index}, given as number {}, {wrong}", at + 1)]
+pub struct Problem {
+    /// Its place among those given, from 0.
+    pub at: usize,
+    /// The number that it says it has.
+    pub index: u8,
+    /// What is wrong with it.
+    pub wrong: Wrong,
+}
+
+/// What is wrong with a share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Wrong {
     /// It is of another RECOVERY key.
+    #[error("is of RECOVERY key {found}, expected {expected}")]
     Foreign {
-        /// Its place.
-        at: usize,
-        /// Its number.
-        index: u8,
         /// The key that is to be made.
         expected: Fingerprint,
         /// The key that it is of.
         found: Fingerprint,
     },
     /// It is of the same RECOVERY key, split at another time.
+    #[error("is of set {found}, expected {expected}")]
     OtherSet {
-        /// Its place.
-        at: usize,
-        /// Its number.
-        index: u8,
         /// The set of most shares given.
         expected: Uuid,
         /// Its set.
@@ -59,67 +66,14 @@ pub enum Problem {
     },
     /// It tells of its set what most others do not: somebody altered it and made its checksum fit. Where as many say
     /// the one as the other, either may be the wrong one.
-    Altered {
-        /// Its place.
-        at: usize,
-        /// Its number.
-        index: u8,
-    },
+    #[error("tells of its set what most others do not: it was altered")]
+    Altered,
     /// It is there already.
+    #[error("was given as number {} already", first + 1)]
     Twice {
-        /// Its place.
-        at: usize,
-        /// Its number.
-        index: u8,
         /// The place of the first.
         first: usize,
     },
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::Foreign {
-                at,
-                index,
-                expected,
-                found,
-            } => {
-                write!(
-                    f,
-                    "share {index}, given as number {}, is of RECOVERY key {found}, expected {expected}",
-                    at + 1
-                )
-            }
-            Self::OtherSet {
-                at,
-                index,
-                expected,
-                found,
-            } => {
-                write!(
-                    f,
-                    "share {index}, given as number {}, is of set {found}, expected {expected}",
-                    at + 1
-                )
-            }
-            Self::Altered { at, index } => {
-                write!(
-                    f,
-                    "share {index}, given as number {}, tells of its set what the others do not: it was altered",
-                    at + 1
-                )
-            }
-            Self::Twice { at, index, first } => {
-                write!(
-                    f,
-                    "share {index}, given as number {}, was given as number {} already",
-                    at + 1,
-                    first + 1
-                )
-            }
-        }
-    }
 }
 
 fn listed(problems: &[Problem]) -> String {
@@ -127,26 +81,25 @@ fn listed(problems: &[Problem]) -> String {
     texts.join("; ")
 }
 
-/// The RECOVERY key `expected` of its shares. Which set is meant, and what is true of it, most of the shares say.
+/// The RECOVERY key `expected` of its shares. Which set is meant, and what is true of it, most of its shares say.
 ///
 /// # Errors
 /// [`CombineError`]; each share that is foreign, of another set, altered or given twice is named.
 pub fn combine(shares: &[Share], expected: Fingerprint) -> Result<RecoveryKey, CombineError> {
     let ours = shares.iter().map(|share| &share.set);
-    let Some(set) = most(ours.filter(|set| set.fingerprint == expected)) else {
-        return Err(nothing_of(shares, expected));
-    };
-    let problems = problems(shares, set);
+    let set = most(ours.filter(|set| set.fingerprint == expected).collect());
+    let problems: Vec<_> = problems(shares, expected, set).collect();
     if !problems.is_empty() {
         return Err(CombineError::Problems(problems));
     }
-    if shares.len() < set.threshold.into() {
+    let threshold = set.map_or(MIN_THRESHOLD, |set| set.threshold);
+    let Some(enough) = shares.get(..threshold.into()) else {
         return Err(CombineError::TooFew {
-            expected: set.threshold,
+            expected: threshold,
             found: shares.len(),
         });
-    }
-    let key = interpolate(&shares[..set.threshold.into()]);
+    };
+    let key = interpolate(enough);
     let found = key.public_key().fingerprint();
     match found == expected {
         true => Ok(key),
@@ -155,67 +108,53 @@ pub fn combine(shares: &[Share], expected: Fingerprint) -> Result<RecoveryKey, C
 }
 
 /// What most say; of equally many, the first.
-fn most<'a>(sets: impl Iterator<Item = &'a SetOfShares> + Clone) -> Option<&'a SetOfShares> {
-    let alike = |set: &SetOfShares| sets.clone().filter(|other| *other == set).count();
-    // `max_by_key` takes the last of equals, so the order is turned.
-    let sets: Vec<_> = sets.clone().collect();
-    sets.into_iter().rev().max_by_key(|set| alike(set))
+fn most(sets: Vec<&SetOfShares>) -> Option<&SetOfShares> {
+    let alike = |set: &SetOfShares| sets.iter().filter(|other| **other == set).count();
+    // The last of equals would win, so the order is turned.
+    sets.iter().rev().copied().max_by_key(|set| alike(set))
 }
 
-fn nothing_of(shares: &[Share], expected: Fingerprint) -> CombineError {
-    let foreign = shares
-        .iter()
-        .enumerate()
-        .map(|(at, share)| Problem::Foreign {
-            at,
-            index: share.index,
-            expected,
-            found: share.set.fingerprint,
-        });
-    match shares.is_empty() {
-        true => CombineError::TooFew {
-            expected: crate::recovery::share::MIN_THRESHOLD,
-            found: 0,
-        },
-        false => CombineError::Problems(foreign.collect()),
-    }
+fn problems(
+    shares: &[Share],
+    expected: Fingerprint,
+    set: Option<&SetOfShares>,
+) -> impl Iterator<Item = Problem> {
+    let wrong = move |at| wrong(&shares[..at], &shares[at], expected, set);
+    let problem = move |(at, share): (usize, &Share)| {
+        let index = share.index;
+        wrong(at).map(|wrong| Problem { at, index, wrong })
+    };
+    shares.iter().enumerate().filter_map(problem)
 }
 
-fn problems(shares: &[Share], set: &SetOfShares) -> Vec<Problem> {
-    let problem = |at| problem(shares, at, set);
-    (0..shares.len()).filter_map(problem).collect()
-}
-
-fn problem(shares: &[Share], at: usize, set: &SetOfShares) -> Option<Problem> {
-    let (share, index) = (&shares[at], shares[at].index);
+fn wrong(
+    before: &[Share],
+    share: &Share,
+    expected: Fingerprint,
+    set: Option<&SetOfShares>,
+) -> Option<Wrong> {
     let says = &share.set;
-    if says.fingerprint != set.fingerprint {
-        let (expected, found) = (set.fingerprint, says.fingerprint);
-        return Some(Problem::Foreign {
-            at,
-            index,
-            expected,
-            found,
-        });
+    if says.fingerprint != expected {
+        let found = says.fingerprint;
+        return Some(Wrong::Foreign { expected, found });
     }
+    let set = set?;
     if says.set != set.set {
-        let (expected, found) = (set.set, says.set);
-        return Some(Problem::OtherSet {
-            at,
-            index,
-            expected,
-            found,
+        return Some(Wrong::OtherSet {
+            expected: set.set,
+            found: says.set,
         });
     }
     if says != set {
-        return Some(Problem::Altered { at, index });
+        return Some(Wrong::Altered);
     }
-    let same = |before: &Share| before.index == index && before.set == *set;
-    let first = shares[..at].iter().position(same)?;
-    Some(Problem::Twice { at, index, first })
+    let same = |other: &Share| other.index == share.index && other.set == *set;
+    let first = before.iter().position(same)?;
+    Some(Wrong::Twice { first })
 }
 
 fn interpolate(shares: &[Share]) -> RecoveryKey {
+    // The number stands before the value.
     let numbered = |share: &Share| [&[share.index], &share.value.expose_key_bytes()[..]].concat();
     let numbered: Zeroizing<Vec<Vec<u8>>> = Zeroizing::new(shares.iter().map(numbered).collect());
     let seed = Gf256::combine_bytes(&*numbered).expect("they are different shares of one set");

@@ -8,101 +8,16 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::{Fingerprint, encoding::base64};
+use crate::{
+    Fingerprint, ShareError,
+    encoding::base64,
+    recovery::set::{SetOfShares, commitment},
+};
 
-/// The most shares of one set.
-pub const MAX_SHARES: u8 = 32;
-/// The fewest that combine: a threshold of one would be copies of the key.
-pub(crate) const MIN_THRESHOLD: u8 = 2;
 /// The most bytes that a share's text has.
 const MAX_LEN: usize = 16 * 1024;
 /// What `format` says. The version is in it.
 const FORMAT: &str = "rekey.recovery-share/v1";
-/// Keeps commitments apart from any other hash.
-const COMMITMENT: &[u8] = b"rekey recovery share v1 commitment";
-
-/// A share that cannot be read, or is not what it says. Retrying does not help; what is printed or kept elsewhere may.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ShareError {
-    /// It is no text of the form.
-    #[error(
-        "no share: expected what docs/format/bundle.md defines, found something else at line {line}, column {column}"
-    )]
-    Form {
-        /// Where reading ended.
-        line: usize,
-        /// Where reading ended.
-        column: usize,
-    },
-    /// It is longer than any share.
-    #[error("no share: expected at most {limit} bytes, found {found}")]
-    TooLong {
-        /// The most that a share has.
-        limit: usize,
-        /// How many there are.
-        found: usize,
-    },
-    /// It is of another format, or of a later version.
-    #[error(
-        "a document of format {found:?}: expected {expected:?}; a later version of Rekey may read it"
-    )]
-    Format {
-        /// What this program reads.
-        expected: &'static str,
-        /// What the document says, its beginning.
-        found: String,
-    },
-    /// It is not as it was written.
-    #[error("share {index} was altered: its checksum is not that of its text")]
-    Altered {
-        /// The number that it says it has.
-        index: u8,
-    },
-    /// Its checksum fits, and what it commits to does not.
-    #[error(
-        "share {index} is wrong: it is not what its set committed to, and somebody made its checksum fit"
-    )]
-    NotCommitted {
-        /// The number that it says it has.
-        index: u8,
-    },
-    /// Its numbers contradict each other.
-    #[error(
-        "no share: number {index} of {shares}, of which {threshold} combine, with {commitments} commitments"
-    )]
-    Numbers {
-        /// The number that it says it has.
-        index: u8,
-        /// How many it says there are.
-        shares: u8,
-        /// How many it says combine.
-        threshold: u8,
-        /// How many commitments it has.
-        commitments: usize,
-    },
-    /// A set like this cannot be made.
-    #[error(
-        "{threshold} of {shares} shares: expected at least 2 of at most {MAX_SHARES}, and no more than there are"
-    )]
-    NoSuchSet {
-        /// How many should combine.
-        threshold: u8,
-        /// How many were asked for.
-        shares: u8,
-    },
-}
-
-/// What all shares of one set say alike.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct SetOfShares {
-    pub set: Uuid,
-    pub threshold: u8,
-    pub shares: u8,
-    pub fingerprint: Fingerprint,
-    pub counter: u64,
-    /// Of each share, by its number.
-    pub commitments: Vec<[u8; 32]>,
-}
 
 /// One share of a RECOVERY key.
 pub struct Share {
@@ -271,23 +186,6 @@ impl ShareForm<'_> {
             commitments: commitments.map(|commitment| commitment.0).collect(),
         }
     }
-}
-
-impl SetOfShares {
-    /// Whether so many of so many can be made.
-    pub(crate) fn can_be(&self) -> bool {
-        (MIN_THRESHOLD..=self.shares).contains(&self.threshold) && self.shares <= MAX_SHARES
-    }
-}
-
-/// What a share hashes to. It says nothing of a share to whoever lacks it, as a share is 256 random bits.
-pub(crate) fn commitment(set: Uuid, index: u8, value: &KeyMaterial) -> [u8; 32] {
-    let hash = Sha256::new()
-        .chain_update(COMMITMENT)
-        .chain_update(set.as_bytes())
-        .chain_update([index])
-        .chain_update(value.expose_key_bytes());
-    hash.finalize().into()
 }
 
 /// Whether two texts are the same: space and the ends of lines change where people copy and print.

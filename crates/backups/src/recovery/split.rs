@@ -7,7 +7,7 @@ use vsss_rs::Gf256;
 
 use crate::{
     RecoveryKey, Share, ShareError,
-    recovery::share::{SetOfShares, commitment},
+    recovery::set::{SetOfShares, commitment},
 };
 
 impl RecoveryKey {

@@ -1,7 +1,7 @@
 //! Shares: any threshold of them make the key, and each that is wrong is named before any are combined.
 
 use proptest::{prelude::*, sample::Index};
-use rekey_backups::{CombineError, Problem, RecoveryKey, Share, ShareError, combine};
+use rekey_backups::{CombineError, Problem, RecoveryKey, Share, ShareError, Wrong, combine};
 
 fn again(share: &Share) -> Share {
     Share::parse(share.to_text().as_bytes()).unwrap()
@@ -10,6 +10,10 @@ fn again(share: &Share) -> Share {
 fn pick(shares: &[Share], numbers: &[u8]) -> Vec<Share> {
     let share = |number: &u8| again(&shares[usize::from(*number) - 1]);
     numbers.iter().map(share).collect()
+}
+
+fn problem(at: usize, index: u8, wrong: Wrong) -> Problem {
+    Problem { at, index, wrong }
 }
 
 fn problems(shares: &[Share], key: &RecoveryKey) -> Vec<Problem> {
@@ -121,7 +125,7 @@ fn the_same_share_twice_is_named() {
     let shares = key.split(3, 5, 0).unwrap();
     let found = problems(&pick(&shares, &[4, 2, 4]), &key);
     let (at, index, first) = (2, 4, 0);
-    assert_eq!(found, [Problem::Twice { at, index, first }]);
+    assert_eq!(found, [problem(at, index, Wrong::Twice { first })]);
 }
 
 #[test]
@@ -131,13 +135,11 @@ fn a_share_of_another_set_is_named() {
     let mut mixed = pick(&one, &[1, 3]);
     mixed.insert(1, again(&other[1]));
     let found = problems(&mixed, &key);
-    let set = Problem::OtherSet {
-        at: 1,
-        index: 2,
+    let other = Wrong::OtherSet {
         expected: one[0].set(),
         found: other[0].set(),
     };
-    assert_eq!(found, [set]);
+    assert_eq!(found, [problem(1, 2, other)]);
 }
 
 #[test]
@@ -149,12 +151,8 @@ fn a_share_of_another_key_is_named() {
         key.public_key().fingerprint(),
         other.public_key().fingerprint(),
     );
-    let named = [(0, 1), (2, 3)].map(|(at, index)| Problem::Foreign {
-        at,
-        index,
-        expected,
-        found,
-    });
+    let foreign_key = Wrong::Foreign { expected, found };
+    let named = [(0, 1), (2, 3)].map(|(at, index)| problem(at, index, foreign_key));
     assert_eq!(problems(&mixed, &key), named);
     let all = problems(&pick(&foreign, &[1, 2]), &key);
     assert_eq!(all.len(), 2);
@@ -194,11 +192,11 @@ fn a_share_that_is_wrong_under_a_right_checksum_is_named() {
     let lied = || Share::parse(&lie(&shares[1], "\"counter\": 0", "\"counter\": 9")).unwrap();
     let given = [lied(), again(&shares[0]), again(&shares[2])];
     let (at, index) = (0, 2);
-    assert_eq!(problems(&given, &key), [Problem::Altered { at, index }]);
+    assert_eq!(problems(&given, &key), [problem(at, index, Wrong::Altered)]);
     // Of two that contradict each other, either may be the wrong one.
     let (at, index) = (1, 1);
     let given = [lied(), again(&shares[0])];
-    assert_eq!(problems(&given, &key), [Problem::Altered { at, index }]);
+    assert_eq!(problems(&given, &key), [problem(at, index, Wrong::Altered)]);
 }
 
 #[test]
