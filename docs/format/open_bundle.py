@@ -1,6 +1,6 @@
 """Opens a bundle with shares of the RECOVERY key, without Rekey. bundle.md, beside it, defines what it reads.
 
-    python open_bundle.py BUNDLE SHARE SHARE ...        needs the library cryptography, 48 or later
+    python open_bundle.py BUNDLE SHARE SHARE ...        needs the library cryptography; tried with 50
 
 Prints the key and its details: what it prints is a secret.
 """
@@ -48,16 +48,28 @@ def seed_of(shares):
     values = {share["index"]: base64.b64decode(share["share"]) for share in shares}
     if len(values) < first["threshold"]:
         sys.exit(f"too few shares: expected {first['threshold']}, found {len(values)}")
-    return bytes(combine({index: value[at] for index, value in values.items()}) for at in range(32))
+    seed = bytes(combine({index: value[at] for index, value in values.items()}) for at in range(32))
+    if fingerprint(public_key(seed)) != first["fingerprint"]:
+        sys.exit("the shares make another key than they say: one of them was altered")
+    return seed
 
 
-def private_key(seed):
-    """X-Wing makes two keys of its seed; the library takes these."""
+def halves(seed):
+    """X-Wing makes two keys of its seed."""
     expanded = hashlib.shake_256(seed).digest(96)
-    return hpke.MLKEM768X25519PrivateKey(
+    return (
         mlkem.MLKEM768PrivateKey.from_seed_bytes(expanded[:64]),
         x25519.X25519PrivateKey.from_private_bytes(expanded[64:]),
     )
+
+
+def public_key(seed):
+    return b"".join(half.public_key().public_bytes_raw() for half in halves(seed))
+
+
+def fingerprint(public):
+    digits = hashlib.sha256(public).hexdigest()[:40]
+    return "-".join(digits[at : at + 4] for at in range(0, 40, 4))
 
 
 def associated_data(seal, bundle):
@@ -77,7 +89,8 @@ def recover(bundle, seed):
     """What the RECOVERY seal holds."""
     seal = bundle["seals"]["recovery"]
     sealed = base64.b64decode(seal["encapsulation"]) + base64.b64decode(seal["ciphertext"])
-    return SUITE.decrypt(sealed, private_key(seed), associated_data("RECOVERY", bundle))
+    key = hpke.MLKEM768X25519PrivateKey(*halves(seed))
+    return SUITE.decrypt(sealed, key, associated_data("RECOVERY", bundle))
 
 
 if __name__ == "__main__":

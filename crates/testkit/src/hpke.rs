@@ -4,7 +4,7 @@ use std::{env, path::PathBuf, process::Command, sync::OnceLock};
 
 use crate::{process::run, python};
 
-/// Pinned, so that a failure is ours and not a new release's. From 48 on it has HPKE with X-Wing.
+/// Pinned, so that a failure is ours and not a new release's.
 const REQUIREMENT: &str = "cryptography==50.0.2";
 /// Names a Python that has it already, where nothing may be installed.
 const OVERRIDE: &str = "REKEY_TEST_PYTHON_HPKE";
