@@ -7,7 +7,7 @@ mod exposure;
 mod opening;
 
 use chrono::{DateTime, Utc};
-use rekey_domain::{IncidentKind, IncidentState, KeyId, Principal, PrincipalKind};
+use rekey_domain::{IncidentKind, IncidentState, KeyId, Principal};
 use sea_orm::{
     ActiveValue::{NotSet, Set},
     ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
@@ -141,7 +141,8 @@ pub async fn latest_of_key(
     Ok(latest.into_tuple().one(db).await?)
 }
 
-/// Whether, since then, a report by a user of the broker had a key of the keyring replaced, or a standby dropped.
+/// Whether, since then, a report by a user of the broker had a key of the keyring replaced, or a standby dropped that an
+/// emergency waited for.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
@@ -171,7 +172,8 @@ pub async fn lock(unit: &Unit, id: Uuid) -> Result<Incident, StoreError> {
     }
 }
 
-/// Notes the rotation that moves the values under the key, and whose report stopped the key, if this one did.
+/// Notes the rotation that moves the values under the key, whose report stopped the key, if this one did, and whether that
+/// is what machines have done in an hour.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
@@ -179,12 +181,12 @@ pub async fn note_answer(
     unit: &Unit,
     incident: Uuid,
     rotation: Option<Uuid>,
-    acted: Option<&Principal>,
+    (acted, of_machine): (Option<&Principal>, bool),
 ) -> Result<(), StoreError> {
     if rotation.is_none() && acted.is_none() {
         return Ok(());
     }
-    let machine = acted.filter(|who| who.kind == PrincipalKind::Amqp);
+    let machine = acted.filter(|_| of_machine);
     let now = |who: Option<&Principal>| who.map_or(NotSet, |_| Set(Some(unit.now())));
     let change = incident::ActiveModel {
         rotation_id: rotation.map_or(NotSet, |id| Set(Some(id))),

@@ -2,6 +2,7 @@
 
 mod apt;
 pub mod containers;
+pub mod hpke;
 pub mod jose;
 mod local;
 mod pooler;

@@ -86,6 +86,12 @@ class Receiver(http.server.BaseHTTPRequestHandler):
 
 
 class Mailbox:
+    async def handle_RCPT(self, server, session, envelope, address, options):
+        if address.startswith("gone"):
+            return "550 no such user"
+        envelope.rcpt_tos.append(address)
+        return "250 taken"
+
     async def handle_DATA(self, server, session, envelope):
         text = envelope.content.decode()
         note(path="mail", at=time.time(), to=envelope.rcpt_tos, body=text, tls=session.ssl is not None)

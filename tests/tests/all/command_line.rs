@@ -535,6 +535,18 @@ fn no_keyring_is_made_for_a_column_that_another_has() {
             "{said}"
         );
     }
+    // Nor for one that was renamed in the file alone.
+    let moved = other.replacen("name = \"patients\"", "name = \"persons\"", 1);
+    assert_ne!(moved, other);
+    for text in [&other, &moved] {
+        desk.configure(&format!(
+            "{text}\n[[keyring]]\nname = \"phi2\"\npurpose = \"PHI\"\n"
+        ));
+        for arguments in [&["apply", "--plan"][..], &["apply"], &["init"]] {
+            let refused = desk.rekey(arguments, b"");
+            assert_eq!(refused.code, 4, "{arguments:?}: {}", refused.stderr);
+        }
+    }
     let keys = desk.rekey(&["keys", "list"], b"").stdout;
     assert!(!keys.contains("phi2"), "{keys}");
 }

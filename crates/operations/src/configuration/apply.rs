@@ -32,7 +32,7 @@ use whereabouts::Whereabouts;
 /// The keyrings that are to be and are not there yet: making them is [`init`](crate::init)'s.
 ///
 /// # Errors
-/// [`OperationError::Refused`] where one is to have a column that is another's; [`OperationError::Store`].
+/// As [`apply`]: no keyring is made for what would be refused.
 pub async fn missing_keyrings(
     services: &Services,
     desired: &Desired,
@@ -43,19 +43,19 @@ pub async fn missing_keyrings(
     let is_missing = |name: &KeyringName| there.iter().all(|keyring| keyring.name != *name);
     let names = desired.keyrings.iter().map(|keyring| &keyring.name);
     let missing: Vec<_> = names.filter(|name| is_missing(name)).cloned().collect();
-    refuse_taken(services, desired, &missing).await?;
+    if !missing.is_empty() && !columns::all(services.store.db()).await?.is_empty() {
+        refuse_taken(services, desired, &missing).await?;
+        refuse(services, desired, &look(desired).await?).await?;
+    }
     Ok(missing)
 }
 
-/// No keyring is made for a column that is under the keys of another.
+/// A column stays under the keys that it is under.
 async fn refuse_taken(
     services: &Services,
     desired: &Desired,
     missing: &[KeyringName],
 ) -> Result<(), OperationError> {
-    if missing.is_empty() {
-        return Ok(());
-    }
     for column in columns::all(services.store.db()).await? {
         let name = &column.spec.name;
         let table = declared_table(desired, &name.source, &name.table);
@@ -92,15 +92,25 @@ async fn look(desired: &Desired) -> Result<Looked<'_>, OperationError> {
     Ok(looked)
 }
 
+/// Refuses what contradicts what is protected, whichever keyrings there are yet.
+async fn refuse(
+    services: &Services,
+    desired: &Desired,
+    looked: &Looked<'_>,
+) -> Result<Whereabouts, OperationError> {
+    let whereabouts = whereabouts::look(services, desired, looked).await?;
+    renames::refuse_renamed(services, desired, looked).await?;
+    overlaps::refuse_protected(services, desired, looked).await?;
+    algorithm::refuse_too_new(services, desired).await?;
+    Ok(whereabouts)
+}
+
 async fn preview(
     services: &Services,
     desired: &Desired,
     looked: &Looked<'_>,
 ) -> Result<Written, OperationError> {
-    let whereabouts = whereabouts::look(services, desired, looked).await?;
-    renames::refuse_renamed(services, desired, looked).await?;
-    overlaps::refuse_protected(services, desired, looked).await?;
-    algorithm::refuse_too_new(services, desired).await?;
+    let whereabouts = refuse(services, desired, looked).await?;
     let unit = services.store.begin().await?;
     // Dropped without a commit: the changes made are the changes that would be made.
     write(&unit, desired, &looked.resolved, &whereabouts).await

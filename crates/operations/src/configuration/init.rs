@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::{
     Action, Change, Desired, KeyringConfig, OperationError, Services, authorise,
-    keys::making::make_key,
+    configuration::apply::missing_keyrings, keys::making::make_key,
 };
 
 /// Makes what is missing of a deployment: keyrings, first keys, standbys; answers what it made. Doing
@@ -30,6 +30,7 @@ pub async fn init(
 ) -> Result<Vec<Change>, OperationError> {
     authorise(principal, Action::Init)?;
     let store = &services.store;
+    missing_keyrings(services, desired, principal).await?;
     let before = Inventory::of(store).await?;
     let unit = store.begin().await?;
     let deployment = keyrings::ensure_deployment(&unit).await?;

@@ -17,10 +17,16 @@ pub fn may_be_left(key: &Key, latest: Option<&Rotation>) -> bool {
     was_primary && !is_done_with && !latest.is_some_and(moves_all)
 }
 
-/// A rotation that failed says so itself, and goes on when it is retried.
+/// A rotation that failed says so itself, and goes on when it is retried. One on hold moves nothing.
 fn moves_all(latest: &Rotation) -> bool {
-    let goes_on = latest.state.is_live() || latest.state == RotationState::Failed;
+    let moves = latest.state.is_live() && !latest.paused;
+    let goes_on = moves || latest.state == RotationState::Failed;
     goes_on && latest.sweep_columns.is_none()
+}
+
+/// Whether the rotation would move values that may stand under the key.
+pub fn would_move(key: &Key, live: &Rotation) -> bool {
+    may_be_left(key, None) && live.sweep_columns.is_none()
 }
 
 /// Whether a keyring protects any column. Under a key that seals none there never was a value.

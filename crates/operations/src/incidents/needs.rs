@@ -31,8 +31,10 @@ pub async fn of(
             "{name} was reported and nothing was done about it: where it is true, rekey compromise {name} --reason TEXT"
         )));
     }
-    let answers = |live: &&Rotation| Some(live.id) == incident.rotation_id && live.paused;
-    if let Some(held) = latest.as_ref().filter(answers) {
+    let moves_it =
+        |live: &Rotation| Some(live.id) == incident.rotation_id || left::would_move(key, live);
+    let is_held = |live: &&Rotation| live.state.is_live() && live.paused && moves_it(live);
+    if let Some(held) = latest.as_ref().filter(is_held) {
         let accept = match held.unknown_keys_accepted {
             Some(false) => " --accept-unknown-keys",
             _ => "",

@@ -9,7 +9,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use rekey_domain::{ColumnName, Found, KeyId, PartId, Principal};
-use rekey_sources::{Counted, PassToShow, Standing, ValueId};
+use rekey_sources::{Counted, PassToShow, SourceError, Standing, ValueId};
 use rekey_store::columns::{self, Protected};
 use uuid::Uuid;
 
@@ -77,13 +77,39 @@ pub async fn census_by_table(
     let columns = columns::all(services.store.db()).await?;
     let mut censuses = Vec::new();
     for table in tables(&columns) {
-        let names = table.iter().map(|column| column.spec.name.clone());
-        censuses.push(TableCensus {
-            columns: names.collect(),
-            counted: count_table(services, &table, None).await,
-        });
+        let counted = count_table(services, &table, None).await;
+        if table.len() > 1 && counted.as_ref().is_err_and(is_of_a_column) {
+            for column in table {
+                let counted = count_table(services, &[column], None).await;
+                censuses.push(TableCensus::of(&[column], counted));
+            }
+            continue;
+        }
+        censuses.push(TableCensus::of(&table, counted));
     }
     Ok(censuses)
+}
+
+impl TableCensus {
+    fn of(columns: &[&Protected], counted: Result<Vec<CensusRow>, OperationError>) -> Self {
+        let names = columns.iter().map(|column| column.spec.name.clone());
+        Self {
+            columns: names.collect(),
+            counted,
+        }
+    }
+}
+
+/// Whether another column of the table may be counted all the same.
+fn is_of_a_column(error: &OperationError) -> bool {
+    use SourceError::{CannotBind, NoSuchColumn, OtherType, Replaced};
+    let OperationError::Source(error) = error else {
+        return false;
+    };
+    matches!(
+        error,
+        CannotBind { .. } | NoSuchColumn { .. } | OtherType { .. } | Replaced { .. }
+    )
 }
 
 /// Counts every protected column.

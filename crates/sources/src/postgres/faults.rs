@@ -210,6 +210,14 @@ fn gone(code: &str, place: &Place) -> SourceError {
 /// The missing right. `message` names only tables and roles; it is parsed and never shown.
 fn forbidden(message: &str, place: &Place) -> SourceError {
     let relation = &place.relation;
+    // The server's own file, which the system keeps from it.
+    if message.starts_with("could not open file") {
+        return damaged(
+            "a file of the server's cannot be opened by it; the server's log says which",
+            INSUFFICIENT_PRIVILEGE,
+            place,
+        );
+    }
     let (what, remedy) = if message.contains("row-level security") {
         (
             "see all rows of",

@@ -152,8 +152,10 @@ async fn under_a_persons_pause_the_incident_of_a_machines_report_names_the_comma
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_stood_under_a_key_is_said_once_a_census_counted_it_and_never_as_nothing() {
     let clinic = standing_in(Some(RotationState::Grace), RotationKind::Switch).await;
-    // The machine's share of this hour.
+    // A standby that nobody waits for is not the machine's share of this hour, unless the store says so.
     by_machine(&clinic, "phi/3").await;
+    let share = "UPDATE incident SET machine_acted_at = acted_at WHERE machine_acted_at IS NULL";
+    assert_eq!(clinic.in_store(share).await, 1);
     let reported = by_machine(&clinic, "phi/2").await;
     assert_eq!(reported.state, KeyState::Active);
     assert_eq!(view(&clinic, reported.incident).await.exposure, None);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use lettre::{
     AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor,
+    address::Envelope,
     message::{Mailbox, MultiPart},
     transport::smtp::{self, authentication::Credentials},
 };
@@ -86,8 +87,44 @@ impl Mail {
             Some(login) => transport.credentials(login.clone()),
             None => transport,
         };
-        let sent = transport.build().send(message).await;
-        sent.map(drop).map_err(|error| said(&error))
+        let transport = transport.build();
+        match transport.send(message.clone()).await {
+            Ok(_) => Ok(()),
+            Err(error) if self.to.len() > 1 && error.is_permanent() => {
+                self.deliver_each(&transport, &message).await
+            }
+            Err(error) => Err(said(&error)),
+        }
+    }
+
+    /// One address that is refused keeps the mail from no other.
+    async fn deliver_each(
+        &self,
+        transport: &AsyncSmtpTransport<Tokio1Executor>,
+        message: &Message,
+    ) -> Result<(), Failure> {
+        let (text, from) = (message.formatted(), Some(self.from.email.clone()));
+        let (mut taken, mut refused) = (false, None);
+        for (at, to) in self.to.iter().enumerate() {
+            let envelope = Envelope::new(from.clone(), vec![to.email.clone()]);
+            let envelope = envelope.expect("a mail to one address has an envelope");
+            match transport.send_raw(&envelope, &text).await {
+                Ok(_) => taken = true,
+                Err(error) => {
+                    let failure = said(&error);
+                    tracing::warn!(
+                        address = at + 1,
+                        why = failure.why,
+                        "the channel's other addresses are told"
+                    );
+                    refused = Some(failure);
+                }
+            }
+        }
+        match refused.filter(|_| !taken) {
+            Some(refused) => Err(refused),
+            None => Ok(()),
+        }
     }
 
     /// Mail servers are private as a rule; link-local and what is reserved is no mail server.

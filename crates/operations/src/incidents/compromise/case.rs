@@ -8,7 +8,7 @@ use rekey_domain::{
 use rekey_store::{
     Unit,
     audit::{Action, AuditPen, Record},
-    incidents::{self, Incident, NewIncident},
+    incidents::{self, Exposure, Incident, NewIncident},
     keyrings::Keyring,
     keys::{self, Key},
     rotations::{self, Rotation, emergency},
@@ -71,7 +71,8 @@ impl Case<'_> {
         let took = done.state == Some(KeyState::Compromised) || done.rotation.is_some();
         let acted = took && takes_a_key(response);
         let acted = acted.then_some(self.principal);
-        incidents::note_answer(&self.unit, incident, done.rotation, acted).await?;
+        let of_machine = is_machine(self.principal) && self.uses_the_hour(response);
+        incidents::note_answer(&self.unit, incident, done.rotation, (acted, of_machine)).await?;
         self.write_down(incident, again, response, &done).await?;
         let reported = Reported {
             incident,
@@ -135,7 +136,9 @@ impl Case<'_> {
             return Ok(());
         }
         let known = exposure(self.unit.db(), &self.keyring, &self.key).await?;
-        if let Some(known) = known.filter(|known| known.values > 0) {
+        // A count from after a rotation began to move them is of what was left.
+        let is_whole = |known: &Exposure| known.values > 0 && earlier.rotation_id.is_none();
+        if let Some(known) = known.filter(is_whole) {
             incidents::note_exposure(&self.unit, earlier.id, known).await?;
         }
         Ok(())
@@ -301,6 +304,15 @@ impl Case<'_> {
             state: Some(KeyState::Compromised),
             ..Done::default()
         })
+    }
+
+    /// Whether what a machine has done so is all that machines have done in an hour. A standby that nobody waits for is
+    /// made again, so whoever has it dropped keeps no report from being believed.
+    fn uses_the_hour(&self, response: Response) -> bool {
+        match response {
+            Response::Restart | Response::OrderStandby => self.is_awaited(),
+            _ => true,
+        }
     }
 
     /// Whether an emergency waits for this standby, which was made for it: a machine that has each of them dropped would

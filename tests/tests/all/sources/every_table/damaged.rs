@@ -6,11 +6,11 @@ use std::{
     path::Path,
 };
 
-use rekey_domain::{Bind, BindValue, Found, QuarantineReason, RotationState};
+use rekey_domain::{Bind, BindValue, Found, QuarantineReason, RotationState, Triggers};
 use rekey_envelope::encode_base64;
 use rekey_operations::{
-    Retry, census, check_columns, quarantine_views, resume_rotation, retry_quarantined,
-    rotation_plan,
+    ColumnConfig, Retry, census, check_columns, quarantine_views, resume_rotation,
+    retry_quarantined, rotation_plan,
 };
 use rekey_sources::Measure;
 use rekey_tests::support::{Engine, operator, until};
@@ -25,10 +25,19 @@ const WIDE: usize = 6_000;
 
 /// So many patients with a wide value and a short one each.
 async fn clinic(kind: Kind, rows: i64) -> Clinic {
+    clinic_under(kind, rows, ["phi", "phi"]).await
+}
+
+/// The same, under a keyring for each of the two.
+async fn clinic_under(kind: Kind, rows: i64, [wide, short]: [&str; 2]) -> Clinic {
     let mut clinic = Clinic::on(kind, PATIENTS).await;
     clinic.policy.batch_rows = 100;
-    let columns = ["ssn", "notes"].map(|name| column(name, Bind::Row));
-    let patients = table("patients", "patients", columns.to_vec());
+    let columns = [("ssn", wide), ("notes", short)].map(|(name, of)| ColumnConfig {
+        keyring: keyring(of),
+        ..column(name, Bind::Row)
+    });
+    let mut patients = table("patients", "patients", columns.to_vec());
+    patients.on_update.triggers = Some(Triggers::Fire);
     clinic.protect(vec![patients]).await;
     for id in 1..=rows {
         insert(&clinic, id).await;
@@ -71,6 +80,21 @@ async fn kill(clinic: &Clinic, id: i64) {
              SELECT heap_force_kill('{toast}'::regclass, '{chunks}'::tid[])"
         ))
         .await;
+}
+
+/// What a trigger may change beside is looked at, and one value of it cannot be.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_that_cannot_be_read_beside_the_one_that_is_moved_stops_no_table_with_triggers() {
+    let clinic = clinic_under(Kind::Postgres, 120, ["other", "phi"]).await;
+    kill(&clinic, 7).await;
+    let harmless = "CREATE FUNCTION quiet() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN new; END $$; \
+        CREATE TRIGGER quiet BEFORE UPDATE ON patients FOR EACH ROW EXECUTE FUNCTION quiet()";
+    clinic.execute(harmless).await;
+    let engine = Engine::start(&clinic.workers);
+    clinic.ask("phi").await;
+    let view = clinic.reaches("phi", RotationState::Completed).await;
+    engine.stop().await;
+    assert_eq!((view.moved, view.quarantined), (120, 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -195,4 +219,26 @@ async fn a_damaged_file_puts_a_rotation_on_hold_with_its_name() {
     let view = clinic.completes("phi").await;
     engine.stop().await;
     assert_eq!(view.moved, 120);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_column_that_is_not_there_hides_no_other_of_its_table_from_a_census() {
+    let clinic = clinic(Kind::Postgres, 20).await;
+    clinic
+        .execute("ALTER TABLE patients RENAME COLUMN notes TO n2")
+        .await;
+    let ana = operator();
+    let tables = rekey_operations::census_by_table(&clinic.services, &ana);
+    let tables = tables.await.unwrap();
+    assert_eq!(tables.len(), 2, "each by itself");
+    for table in tables {
+        let [name] = &table.columns[..] else {
+            panic!("{:?}", table.columns);
+        };
+        match (name.column.as_str(), table.counted) {
+            ("ssn", Ok(rows)) => assert_eq!(rows[0].rows, 20),
+            ("notes", Err(error)) => assert!(error.to_string().contains("notes"), "{error}"),
+            (other, counted) => panic!("{other}: {counted:?}"),
+        }
+    }
 }

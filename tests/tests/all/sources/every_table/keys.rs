@@ -261,7 +261,7 @@ async fn a_value_beside_a_key_that_only_looks_like_its_own_is_not_moved() {
         .await
         .unwrap();
     let reasons: Vec<_> = met.iter().map(|value| value.reason).collect();
-    assert_eq!(reasons, [QuarantineReason::WrongContext]);
+    assert_eq!(reasons, [QuarantineReason::Unbound]);
 }
 
 /// Where it may come from is known: nothing was copied, and nothing was changed in it.

@@ -1,0 +1,33 @@
+//! Backups of keys: bundles with their seals, the RECOVERY key and its shares.
+//!
+//! `docs/format/bundle.md` is the definition; its golden files are kept for ever and tested here.
+//! Nothing in this crate does IO, except that it asks the operating system for random bytes.
+
+mod associated_data;
+mod backup_seal;
+mod bundle;
+mod contents;
+mod document;
+mod encoding;
+mod error;
+mod name;
+mod recovery;
+mod recovery_seal;
+#[cfg(test)]
+mod schema_tests;
+mod synthetic;
+
+pub use backup_seal::BackupKey;
+pub use bundle::{Bundle, Under};
+pub use contents::{BackedUpKey, KeyDetails};
+pub use document::MAX_LEN;
+pub use error::{BundleError, Seal};
+pub use name::{BundleName, NotABundleName};
+pub use recovery::{
+    combine::{CombineError, Problem, Wrong, combine},
+    error::ShareError,
+    fingerprint::{Fingerprint, NotAFingerprint},
+    key::{NotARecoveryKey, RecoveryKey, RecoveryPublicKey},
+    set::MAX_SHARES,
+    share::Share,
+};
