@@ -80,8 +80,8 @@ pub async fn census_by_table(
         let counted = count_table(services, &table, None).await;
         if table.len() > 1 && counted.as_ref().is_err_and(is_of_a_column) {
             for column in table {
-                let counted = count_table(services, &[column], None).await;
-                censuses.push(TableCensus::of(&[column], counted));
+                let alone = count_table(services, &[column], None).await;
+                censuses.push(TableCensus::of(&[column], alone));
             }
             continue;
         }

@@ -203,8 +203,8 @@ pub(super) async fn sizes_beside(
         .bind(places);
     let sizes = sizes.fetch_all(connection).await?;
     let sizes = sizes.iter().map(|row| {
-        let size: i64 = row.try_get(1)?;
-        Ok((numbered(rows, row.try_get(0)?)?.index, size.unsigned_abs()))
+        let bytes: i64 = row.try_get(1)?;
+        Ok((numbered(rows, row.try_get(0)?)?.index, bytes.unsigned_abs()))
     });
     sizes.collect::<Result<_, sqlx::Error>>().map(Some)
 }

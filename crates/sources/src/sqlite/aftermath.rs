@@ -116,7 +116,7 @@ impl Before {
             self.protected(table)
                 .any(|one| one.eq_ignore_ascii_case(name))
         };
-        !watched.is_told_all() || watched.inserted().any(|name| is_protected(name))
+        !watched.is_told_all() || watched.inserted().any(is_protected)
     }
 
     /// How many rows each protected table has.
@@ -144,8 +144,8 @@ impl Before {
         (before, now): (&[i64], &[i64]),
         watched: &Watched,
     ) -> Result<(), SourceError> {
-        for ((name, before), now) in self.protected(table).zip(before).zip(now) {
-            let untold = before + watched.growth(name) - now;
+        for ((name, were), are) in self.protected(table).zip(before).zip(now) {
+            let untold = were + watched.growth(name) - are;
             if untold != 0 {
                 return Err(self.changes_others(table, name.clone(), untold.unsigned_abs()));
             }

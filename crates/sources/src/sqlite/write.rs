@@ -117,9 +117,19 @@ async fn watched(
     if !before.may_be_untold(table, &seen) {
         return Ok(outcomes);
     }
-    // Once more, between two counts.
     let back = sqlx::raw_sql("ROLLBACK TO unwritten").execute(&mut *connection);
     back.await.at(&table.place)?;
+    between_counts(connection, to, updates, before).await
+}
+
+/// Once more, and the rows of all protected tables are counted before and after.
+async fn between_counts(
+    connection: &mut SqliteConnection,
+    to: &To<'_>,
+    updates: &[RowUpdate],
+    before: &Before,
+) -> Result<Vec<WriteOutcome>, SourceError> {
+    let table = to.table;
     let rows = before.count(connection, table).await?;
     let (outcomes, seen) = under_watch(connection, to, updates).await?;
     before.check_others(table, updates, &seen)?;

@@ -130,15 +130,14 @@ impl Case<'_> {
     }
 
     /// Notes what a census found under the key since the first report, where nothing was known then. That none is left
-    /// is no exposure: the values were moved.
+    /// is no exposure, and a count from after a rotation began to move them is of what was left.
     async fn bring_exposure_up_to_date(&self, earlier: &Incident) -> Result<(), OperationError> {
-        if earlier.exposure.is_some_and(|known| known.values > 0) {
+        let is_something = |found: &Exposure| found.values > 0;
+        if earlier.exposure.as_ref().is_some_and(is_something) || earlier.rotation_id.is_some() {
             return Ok(());
         }
         let known = exposure(self.unit.db(), &self.keyring, &self.key).await?;
-        // A count from after a rotation began to move them is of what was left.
-        let is_whole = |known: &Exposure| known.values > 0 && earlier.rotation_id.is_none();
-        if let Some(known) = known.filter(is_whole) {
+        if let Some(known) = known.filter(is_something) {
             incidents::note_exposure(&self.unit, earlier.id, known).await?;
         }
         Ok(())
