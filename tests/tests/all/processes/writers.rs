@@ -175,9 +175,11 @@ async fn bad_rows_among_good_ones_are_quarantined_with_their_reason_and_the_rest
         .unwrap();
     let place = associated_data("clinic.public.patients.ssn", &[BindValue::Integer(8)]);
     let foreign = foreign.encrypt(b"123", &place).unwrap();
-    // First, while both fit beside where they were: exchanged values are told by rows read together.
+    // Exchanged values are told by rows read together: they lie in one block, with room for what moves beside them.
     for sql in [
         "UPDATE patients p SET ssn = o.ssn FROM patients o WHERE p.id IN (5, 6) AND o.id = 11 - p.id",
+        "ALTER TABLE patients SET (fillfactor = 40)",
+        "CLUSTER patients USING patients_pkey",
         "UPDATE patients SET notes = 'feels well' WHERE id = 11",
     ] {
         sqlx::query(sql).execute(&cluster.source).await.unwrap();
