@@ -128,6 +128,39 @@ async fn a_channel_that_hangs_or_drips_delays_no_other_and_is_given_up_on_in_tim
     engine.stop().await;
 }
 
+/// PagerDuty is told of a test's end too, and only after the test.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_test_reaches_pagerduty_and_is_ended_there() {
+    let receivers = Receivers::start(None);
+    let clinic = Deployment::of(0).await;
+    let folder = clinic.disks.state("");
+    let pager = ReceiverConfig::PagerDuty {
+        secret_file: private(&folder, "pager.key", "R0UTINGKEY"),
+        url_file: Some(private(&folder, "pager.url", &receivers.url("ok/pager"))),
+        allow_private: true,
+    };
+    let engine = tells(&clinic, vec![channel("pager", Severity::Low, pager)]).await;
+    assert_eq!(tested(&clinic, "pager").await.0, Some(true));
+    let of_test = || {
+        let mut told = receivers.at("ok/pager");
+        told.retain(|one| one["body"].as_str().unwrap().contains("TEST"));
+        let told = told
+            .iter()
+            .map(|one| -> Value { serde_json::from_str(one["body"].as_str().unwrap()).unwrap() });
+        told.map(|one| one["event_action"].to_string())
+            .collect::<Vec<_>>()
+    };
+    until("its end", async || {
+        let resolved = receivers.at("ok/pager").into_iter();
+        let mut resolved =
+            resolved.map(|one| one["body"].as_str().unwrap().contains("\"resolve\""));
+        resolved.any(|is| is).then_some(())
+    })
+    .await;
+    assert_eq!(of_test()[0], "\"trigger\"");
+    engine.stop().await;
+}
+
 /// One refusal is final for a message, and not for what it says.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_presses_and_was_refused_is_told_once_the_channel_works() {
