@@ -51,6 +51,17 @@ pub fn webhook(
     channel(name, Severity::Low, receiver)
 }
 
+/// PagerDuty, as the path `ok/pager` plays it.
+pub fn pager(clinic: &Deployment, receivers: &Receivers, severity: Severity) -> ChannelConfig {
+    let folder = clinic.disks.state("");
+    let receiver = ReceiverConfig::PagerDuty {
+        secret_file: private(&folder, "pager.key", "R0UTINGKEY"),
+        url_file: Some(private(&folder, "pager.url", &receivers.url("ok/pager"))),
+        allow_private: true,
+    };
+    channel("pager", severity, receiver)
+}
+
 pub async fn tells(clinic: &Deployment, channels: Vec<ChannelConfig>) -> Engine {
     clinic.apply_channels(channels.clone()).await;
     let mut engine = Engine::start(&clinic.services);
@@ -68,7 +79,7 @@ pub async fn leaks(clinic: &Deployment) -> uuid::Uuid {
     reported.unwrap().incident
 }
 
-fn data(received: &Value) -> Value {
+pub fn data(received: &Value) -> Value {
     serde_json::from_str(received["body"].as_str().unwrap()).unwrap()
 }
 
@@ -77,18 +88,13 @@ async fn an_incident_is_told_at_once_by_every_channel_and_ended_where_it_was_ope
     let receivers = Receivers::start(None);
     let clinic = Deployment::of(40).await;
     let folder = clinic.disks.state("");
-    let pager = ReceiverConfig::PagerDuty {
-        secret_file: private(&folder, "pager.key", "R0UTINGKEY"),
-        url_file: Some(private(&folder, "pager.url", &receivers.url("ok/pager"))),
-        allow_private: true,
-    };
     let slack = ReceiverConfig::Slack {
         url_file: private(&folder, "slack.url", &receivers.url("ok/slack")),
         allow_private: true,
     };
     let channels = vec![
         webhook("ops", &clinic, &receivers, "ok/ops"),
-        channel("pager", Severity::Critical, pager),
+        pager(&clinic, &receivers, Severity::Critical),
         channel("slack", Severity::High, slack),
     ];
     let engine = tells(&clinic, channels).await;

@@ -10,7 +10,7 @@ use rekey_tests::{
 };
 use serde_json::Value;
 
-use super::channels::{channel, leaks, private, tells, webhook};
+use super::channels::{channel, data, leaks, pager, private, tells, webhook};
 
 async fn tested(clinic: &Deployment, name: &str) -> (Option<bool>, String) {
     let name = name.parse().unwrap();
@@ -133,31 +133,21 @@ async fn a_channel_that_hangs_or_drips_delays_no_other_and_is_given_up_on_in_tim
 async fn a_test_reaches_pagerduty_and_is_ended_there() {
     let receivers = Receivers::start(None);
     let clinic = Deployment::of(0).await;
-    let folder = clinic.disks.state("");
-    let pager = ReceiverConfig::PagerDuty {
-        secret_file: private(&folder, "pager.key", "R0UTINGKEY"),
-        url_file: Some(private(&folder, "pager.url", &receivers.url("ok/pager"))),
-        allow_private: true,
-    };
-    let engine = tells(&clinic, vec![channel("pager", Severity::Low, pager)]).await;
+    let engine = tells(&clinic, vec![pager(&clinic, &receivers, Severity::Low)]).await;
     assert_eq!(tested(&clinic, "pager").await.0, Some(true));
-    let of_test = || {
-        let mut told = receivers.at("ok/pager");
-        told.retain(|one| one["body"].as_str().unwrap().contains("TEST"));
-        let told = told
-            .iter()
-            .map(|one| -> Value { serde_json::from_str(one["body"].as_str().unwrap()).unwrap() });
-        told.map(|one| one["event_action"].to_string())
+    let actions = || {
+        let told = receivers.at("ok/pager").into_iter().map(|one| data(&one));
+        told.map(|one| one["event_action"].clone())
             .collect::<Vec<_>>()
     };
     until("its end", async || {
-        let resolved = receivers.at("ok/pager").into_iter();
-        let mut resolved =
-            resolved.map(|one| one["body"].as_str().unwrap().contains("\"resolve\""));
-        resolved.any(|is| is).then_some(())
+        actions().contains(&"resolve".into()).then_some(())
     })
     .await;
-    assert_eq!(of_test()[0], "\"trigger\"");
+    let of_test = receivers.at("ok/pager");
+    let is_test = |one: &&Value| one["body"].as_str().unwrap().contains("TEST");
+    let first = of_test.iter().find(is_test).unwrap();
+    assert_eq!(data(first)["event_action"], "trigger");
     engine.stop().await;
 }
 
@@ -202,7 +192,7 @@ async fn the_end_of_what_is_still_on_its_way_is_told_after_it_arrived() {
     let told = |kind: &str| {
         let mut told = receivers.at("slow/ops");
         told.retain(|one| {
-            let body: Value = serde_json::from_str(one["body"].as_str().unwrap()).unwrap();
+            let body = data(one);
             body["type"] == kind && body["data"]["kind"] == "BACKUP_WAIVED"
         });
         told

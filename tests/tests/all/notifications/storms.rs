@@ -3,12 +3,11 @@
 use std::collections::HashSet;
 
 use rekey_domain::Severity;
-use rekey_runtime::config::ReceiverConfig;
 use rekey_testkit::receivers::Receivers;
 use rekey_tests::support::{Deployment, until};
 use serde_json::Value;
 
-use super::channels::{channel, private, tells, webhook};
+use super::channels::{data, pager, tells, webhook};
 
 const MANY: i64 = 10_000;
 
@@ -26,9 +25,7 @@ async fn of_ten_thousand_alerts_ten_go_by_themselves_and_the_rest_in_one_digest_
     let engine = tells(&clinic, vec![ops]).await;
     let types = || {
         let told = receivers.at("ok/ops").into_iter();
-        let parsed = told
-            .map(|one| -> Value { serde_json::from_str(one["body"].as_str().unwrap()).unwrap() });
-        parsed.collect::<Vec<_>>()
+        told.map(|one| data(&one)).collect::<Vec<_>>()
     };
     let digest = until("the digest", async || {
         types()
@@ -66,21 +63,14 @@ async fn of_ten_thousand_alerts_ten_go_by_themselves_and_the_rest_in_one_digest_
 async fn the_end_of_what_was_told_by_itself_is_told_by_itself_however_many_end_at_once() {
     let receivers = Receivers::start(None);
     let clinic = Deployment::of(0).await;
-    let folder = clinic.disks.state("");
-    let pager = ReceiverConfig::PagerDuty {
-        secret_file: private(&folder, "pager.key", "R0UTINGKEY"),
-        url_file: Some(private(&folder, "pager.url", &receivers.url("ok/pager"))),
-        allow_private: true,
-    };
-    let engine = tells(&clinic, vec![channel("pager", Severity::Low, pager)]).await;
+    let engine = tells(&clinic, vec![pager(&clinic, &receivers, Severity::Low)]).await;
     let some = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 9) \
         INSERT INTO alert (id, kind, subject, figure, severity, raised_at) \
         SELECT randomblob(16), 'BACKUP_WAIVED', 'phi/' || n, 0, 'HIGH', '2026-11-30T00:00:00+00:00' FROM n";
     clinic.in_store(some).await;
     let keys = |action: &str| {
         let told = receivers.at("ok/pager").into_iter();
-        let told = told
-            .map(|one| -> Value { serde_json::from_str(one["body"].as_str().unwrap()).unwrap() });
+        let told = told.map(|one| data(&one));
         let told = told.filter(|one| one["event_action"] == action);
         let told = told.map(|one| one["dedup_key"].to_string());
         told.collect::<HashSet<_>>()
