@@ -123,12 +123,10 @@ impl To<'_> {
         let mut writer = Writer {
             connection,
             only,
-            table: &table.place,
+            table,
             place,
             firing,
-            triggers: target.triggers,
             target,
-            of: table,
             watch: None,
             deadline,
         };
@@ -171,12 +169,10 @@ struct Watch {
 struct Writer<'a> {
     connection: &'a mut PgConnection,
     only: String,
-    table: &'a Place,
+    table: &'a Table,
     place: Place,
     firing: Firing,
-    triggers: Triggers,
     target: &'a WriteTarget,
-    of: &'a Table,
     /// Looked up once something fires.
     watch: Option<Watch>,
     deadline: Deadline,
@@ -284,7 +280,7 @@ impl Writer<'_> {
         match self.swap(rows, true, outcomes).await {
             // No row is locked, and nothing else can be but the table.
             Err(Failure::Locked) if self.firing.names.is_empty() => Err(SourceError::Busy {
-                database: self.table.database.to_string(),
+                database: self.table.place.database.to_string(),
                 waited_for: faults::A_LOCK.to_owned(),
                 held_by: None,
             }),
@@ -334,7 +330,7 @@ impl Writer<'_> {
         prepared.map_err(|error| self.failed(&error))?;
         let tried = if fires {
             self.watched(rows, skip_locked).await?
-        } else if skip_locked || self.triggers == Triggers::Suppress {
+        } else if skip_locked || self.target.triggers == Triggers::Suppress {
             self.transaction(rows, skip_locked).await?
         } else {
             let written = self.update(rows).await;
@@ -381,7 +377,13 @@ impl Writer<'_> {
         if held.map_err(|error| self.failed(&error))?.is_empty() {
             return Ok(false);
         }
-        self.firing = Firing::find(self.connection, &self.only, self.triggers, &self.place).await?;
+        self.firing = Firing::find(
+            self.connection,
+            &self.only,
+            self.target.triggers,
+            &self.place,
+        )
+        .await?;
         Ok(true)
     }
 
@@ -396,9 +398,9 @@ impl Writer<'_> {
         rows: &[&RowSwap<'_>],
         skip_locked: bool,
     ) -> Result<Tried, Failure> {
-        let (only, table, place) = (&self.only, self.table, &self.place);
+        let (only, table, place) = (&self.only, &self.table.place, &self.place);
         let failed = |error| Failure::of(&error, table, place);
-        let mut transaction = begin(self.connection, self.triggers, table, place).await?;
+        let mut transaction = begin(self.connection, self.target.triggers, table, place).await?;
         let mut free = rows.to_vec();
         if skip_locked {
             let locked = swap::lock(&mut transaction, only, rows, true).await;
@@ -417,14 +419,14 @@ impl Writer<'_> {
         rows: &[&RowSwap<'_>],
         skip_locked: bool,
     ) -> Result<Tried, Failure> {
-        let (only, table, place) = (&self.only, self.table, &self.place);
+        let (only, table, place) = (&self.only, &self.table.place, &self.place);
         let watch = self
             .watch
             .as_ref()
             .expect("something fires, so it was looked up");
         let (protected, beside) = (&watch.tables, &watch.beside);
         let failed = |error| Failure::of(&error, table, place);
-        let mut transaction = begin(self.connection, self.triggers, table, place).await?;
+        let mut transaction = begin(self.connection, self.target.triggers, table, place).await?;
         let changed = aftermath::changed(&mut transaction, protected, only).await;
         let changed = changed.map_err(failed)?;
         let locked = swap::lock(&mut transaction, only, rows, skip_locked).await;
@@ -480,12 +482,12 @@ impl Writer<'_> {
         if self.watch.is_some() {
             return Ok(());
         }
-        let mut tables = vec![self.of.oid];
+        let mut tables = vec![self.table.oid];
         for name in &self.target.protected_tables {
-            let place = Place::new(&self.table.database, name);
+            let place = Place::new(&self.table.place.database, name);
             tables.push(Table::find(self.connection, place).await?.oid);
         }
-        let of = (self.of, self.target);
+        let of = (self.table, self.target);
         let beside = Beside::of(self.connection, &self.only, of, &self.place).await?;
         self.watch = Some(Watch { tables, beside });
         Ok(())
@@ -505,7 +507,7 @@ impl Writer<'_> {
     }
 
     fn failed(&self, error: &sqlx::Error) -> Failure {
-        Failure::of(error, self.table, &self.place)
+        Failure::of(error, &self.table.place, &self.place)
     }
 }
 
