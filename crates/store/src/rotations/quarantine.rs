@@ -76,6 +76,7 @@ pub async fn refuse_late_names(unit: &Unit, values: &[NewQuarantine]) -> Result<
 /// # Errors
 /// [`StoreError`] of the database.
 pub async fn add(unit: &Unit, rotation: &Rotation, new: NewQuarantine) -> Result<(), StoreError> {
+    let new = keep_its_place(unit, new).await?;
     use quarantine::Column::{
         ColumnId, Detail, FoundAt, FoundKeyId, Pass, Reason, ReleasedAt, ResolvedAt, RotationId,
         RowKey, RowName, Whole, Word,
@@ -108,6 +109,24 @@ pub async fn add(unit: &Unit, rotation: &Rotation, new: NewQuarantine) -> Result
         .exec_without_returning(unit.db())
         .await?;
     Ok(())
+}
+
+/// That a value belongs to another row is seen only where both are read together. Who reads it alone later, unchanged
+/// as its row key tells, knows less.
+async fn keep_its_place(unit: &Unit, new: NewQuarantine) -> Result<NewQuarantine, StoreError> {
+    if new.reason != QuarantineReason::Unopened {
+        return Ok(new);
+    }
+    let known = quarantine::Entity::find()
+        .filter(quarantine::Column::ColumnId.eq(new.column))
+        .filter(quarantine::Column::RowKey.eq(&new.row_key))
+        .one(unit.db())
+        .await?;
+    let known = known.map(|known| known.reason());
+    Ok(match known {
+        Some(reason @ QuarantineReason::WrongContext) => NewQuarantine { reason, ..new },
+        _ => new,
+    })
 }
 
 /// How many values of a column a rotation met in its current pass and had to leave, each counted
@@ -547,6 +566,41 @@ mod tests {
                 forget_part(&unit, &rotation, &part(name)).await.unwrap();
                 let met = of_pass(unit.db(), &rotation, column).await.unwrap();
                 assert_eq!(met, left, "{name}");
+            }
+        }
+    }
+
+    /// A later pass may read the two rows in different batches.
+    #[tokio::test]
+    async fn a_value_of_another_row_stays_known_as_that_while_it_is_unchanged() {
+        use QuarantineReason::{NotWritten, Unopened, WrongContext};
+        for kind in Kind::BOTH {
+            let store = TestStore::new(kind).await;
+            let (keyring, column) = (store.keyring("phi").await, Uuid::now_v7());
+            let unit = store.unit().await;
+            let ana = Principal::os("ana", "clinic");
+            let rotation = rotations::start(&unit, keyring.id, RotationReason::Request, &ana);
+            let rotation = rotation.await.unwrap();
+            for (reason, said) in [
+                (Unopened, Unopened),
+                (WrongContext, WrongContext),
+                (Unopened, WrongContext),
+                (NotWritten, NotWritten),
+                (Unopened, Unopened),
+            ] {
+                let new = NewQuarantine {
+                    column,
+                    row_key: "1 7 aa".to_owned(),
+                    row_name: None,
+                    found: None,
+                    reason,
+                    detail: None,
+                    whole: None,
+                };
+                add(&unit, &rotation, new).await.unwrap();
+                let left = left_by(unit.db(), &rotation, 2).await.unwrap();
+                let [left] = &left[..] else { panic!("{left:?}") };
+                assert_eq!(left.reason(), said);
             }
         }
     }
