@@ -38,6 +38,7 @@ mod m0037_incidents;
 mod m0038_written_after;
 mod m0039_notifications;
 mod m0040_who_acted;
+mod m0041_backups;
 mod table;
 
 /// Every migration, in order.
@@ -84,6 +85,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0038_written_after::Migration),
             Box::new(m0039_notifications::Migration),
             Box::new(m0040_who_acted::Migration),
+            Box::new(m0041_backups::Migration),
         ]
     }
 }

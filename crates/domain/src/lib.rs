@@ -12,6 +12,7 @@
 )]
 
 mod access;
+mod backups;
 mod incidents;
 mod io_words;
 mod keys;
@@ -24,6 +25,11 @@ pub use access::{
     allowance::{AT_ONCE, Allowance, EVERY},
     principal::{Principal, PrincipalError, PrincipalKind},
     worker::{Role, Worker},
+};
+pub use backups::{
+    destination::DestinationName,
+    drill::{BackupProblem, Drilled, PROOF_LASTS, proof as backup_proof},
+    due::{Attempt, BackupStep, Cadence, Kept, due as backup_due},
 };
 pub use incidents::{
     alert::{AlertKind, Severity},

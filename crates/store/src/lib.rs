@@ -12,6 +12,7 @@
 )]
 
 pub mod audit;
+pub mod backups;
 mod database;
 mod error;
 pub mod incidents;

@@ -599,7 +599,9 @@ mod tests {
                 };
                 add(&unit, &rotation, new).await.unwrap();
                 let left = left_by(unit.db(), &rotation, 2).await.unwrap();
-                let [left] = &left[..] else { panic!("{left:?}") };
+                let [left] = &left[..] else {
+                    panic!("{left:?}")
+                };
                 assert_eq!(left.reason(), said);
             }
         }

@@ -3,9 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, Utc};
-use rekey_domain::{
-    AlertKind, BackupPolicy, BackupProof, KeyName, Part, RotationKind, RotationState,
-};
+use rekey_domain::{AlertKind, BackupProof, KeyName, Part, RotationKind, RotationState};
 use rekey_messages::{
     CertificateWanted, KeyringChanged, RotationCompleted, RotationDue, RotationFailed,
     StandbyWanted,
@@ -17,7 +15,7 @@ use uuid::Uuid;
 use crate::{
     StoreError, Unit, alerts,
     audit::{self, AuditPen, Record},
-    batches,
+    backups, batches,
     database::stored::{Id, Json},
     keys::{self, Key, keyrings::Keyring},
     quarantine,
@@ -150,13 +148,11 @@ pub async fn switch(
         return Ok(None);
     };
     let policy = &keyring.policy;
-    let proof = match (policy.backup, rotation.incident_id) {
-        (BackupPolicy::Off, _) => Some(BackupProof::NotRequired),
-        (BackupPolicy::Required, Some(incident)) => Some(BackupProof::Waived {
-            incident: incident.as_u128(),
-        }),
-        (BackupPolicy::Required, None) => None,
-    };
+    let proof = backups::proof_of(unit.db(), policy.backup, standby.id, unit.now()).await?;
+    // An emergency waits for no drill.
+    let proof = proof.or(rotation.incident_id.map(|incident| BackupProof::Waived {
+        incident: incident.as_u128(),
+    }));
     if let Some(BackupProof::Waived { .. }) = proof {
         let name = standby.name(keyring).to_string();
         alerts::raise(

@@ -1,0 +1,61 @@
+//! Destinations: their names, as `rekey apply` wrote them. URLs and credentials are each process's own.
+
+use chrono::{DateTime, Utc};
+use rekey_domain::DestinationName;
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter,
+    QueryOrder,
+};
+
+use crate::{StoreError, Unit, backups::entities::destination, database::stored::Text};
+
+/// A destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination {
+    /// Its name.
+    pub name: DestinationName,
+    /// When it was declared.
+    pub made_at: DateTime<Utc>,
+}
+
+/// Every destination, by name.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn all(db: &impl ConnectionTrait) -> Result<Vec<Destination>, StoreError> {
+    let rows = destination::Entity::find().order_by_asc(destination::Column::Name);
+    let rows = rows.all(db).await?.into_iter();
+    Ok(rows
+        .map(|row| Destination {
+            name: row.name.0,
+            made_at: row.made_at,
+        })
+        .collect())
+}
+
+/// Declares a destination.
+///
+/// # Errors
+/// [`StoreError::Stale`] where another declared one of this name meanwhile.
+pub async fn make(unit: &Unit, name: &DestinationName) -> Result<(), StoreError> {
+    let row = destination::ActiveModel {
+        id: Set(unit.new_id()),
+        name: Set(Text(name.clone())),
+        made_at: Set(unit.now()),
+    };
+    let taken = |error| StoreError::stale_if_taken(error, format!("destination {name}"));
+    row.insert(unit.db()).await.map_err(taken)?;
+    Ok(())
+}
+
+/// Declares it no more. What is kept there stays, and proves nothing any more.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn remove(unit: &Unit, name: &DestinationName) -> Result<(), StoreError> {
+    destination::Entity::delete_many()
+        .filter(destination::Column::Name.eq(name.as_str()))
+        .exec(unit.db())
+        .await?;
+    Ok(())
+}

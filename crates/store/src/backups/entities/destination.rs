@@ -1,0 +1,22 @@
+//! A destination of bundles, as `rekey apply` wrote it.
+
+use rekey_domain::DestinationName;
+use sea_orm::entity::prelude::*;
+
+use crate::database::stored::Text;
+
+/// One row.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "destination")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: Uuid,
+    pub name: Text<DestinationName>,
+    pub made_at: DateTimeUtc,
+}
+
+/// No relations: queries name what they join.
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
