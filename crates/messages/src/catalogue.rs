@@ -3,7 +3,7 @@
 use schemars::{Schema, schema_for};
 
 use crate::{
-    AlertRaised, BatchReady, CertificateWanted, Event, IncidentOpened, KeyCompromised, KeyCreated,
+    AlertRaised, BatchReady, CertificateWanted, Event, IncidentOpened, KeyBackedUp, KeyCompromised, KeyCreated,
     KeyringChanged, Message, Queue, RotationCompleted, RotationDue, RotationFailed,
     RotationRequested, Route, StandbyWanted, StragglersWanted,
 };
@@ -50,6 +50,7 @@ pub const CATALOGUE: &[Entry] = &[
     Entry::of::<StragglersWanted>(),
     Entry::of::<KeyCompromised>(),
     Entry::of::<KeyCreated>(),
+    Entry::of::<KeyBackedUp>(),
     Entry::of::<KeyringChanged>(),
     Entry::of::<BatchReady>(),
     Entry::of::<RotationCompleted>(),

@@ -2,6 +2,7 @@
 
 mod access;
 mod audit;
+mod backups;
 pub mod certificates;
 mod configuration;
 mod error;
@@ -21,6 +22,16 @@ pub use access::{
     rights as store_rights,
 };
 pub use audit::{AuditVerdict, audit_entry, latest_audit_entries, verify_audit};
+pub use backups::{
+    places::BackupPlaces,
+    recovery::{SplitRecoveryKey, keep_recovery_key, split_recovery_key},
+    request::{BackupsRequested, request_backups},
+    views::{
+        BackupView, BundleView, DrillView, KeyBackups, RecoveryKeyView, backup_views, key_backups,
+        recovery_key_views,
+    },
+    work::{Looked, back_up_and_drill},
+};
 pub use configuration::{
     apply::{Change, apply, missing_keyrings, plan},
     desired::{Desired, STORE_SOURCE},

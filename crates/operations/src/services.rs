@@ -13,7 +13,7 @@ use rekey_runtime::config::SecretUrl;
 use rekey_sources::{Source, SourceError, USUAL_CONNECTIONS};
 use rekey_store::{Store, audit::AuditPen, columns};
 
-use crate::{Desired, OperationError, STORE_SOURCE, StoreLeases, keys::metered_kms::MeteredKms};
+use crate::{BackupPlaces, Desired, OperationError, STORE_SOURCE, StoreLeases, keys::metered_kms::MeteredKms};
 
 /// The store, which tells the time too, the KMS, a client of our own, and the sources. Cheap to clone.
 #[derive(Clone)]
@@ -26,6 +26,8 @@ pub struct Services {
     pub client: Client,
     /// This process, for leases and logs.
     pub holder: String,
+    /// Where this process keeps bundles.
+    pub backups: Arc<BackupPlaces>,
     source_urls: Arc<HashMap<String, SecretUrl>>,
     sources: Arc<Mutex<HashMap<String, Open>>>,
 }
@@ -47,6 +49,7 @@ impl Services {
             holder: format!("{principal}#{}", std::process::id()),
             store,
             kms,
+            backups: Arc::default(),
             source_urls: Arc::default(),
             sources: Arc::default(),
         }
@@ -68,6 +71,15 @@ impl Services {
         Self {
             source_urls: Arc::new(urls),
             sources: Arc::default(),
+            ..self
+        }
+    }
+
+    /// The same, keeping bundles at these places.
+    #[must_use]
+    pub fn with_backups(self, backups: BackupPlaces) -> Self {
+        Self {
+            backups: Arc::new(backups),
             ..self
         }
     }

@@ -27,6 +27,11 @@ pub const POINTS: &[&str] = &[
     "re-encryptor.verified",
     "re-encryptor.done",
     "notifier.sent",
+    "backup.sealed",
+    "backup.stored",
+    "backup.listed",
+    "backup.proved",
+    "backup.noted",
 ];
 
 /// Dies here, as by `kill -9`, if `REKEY_CRASH_AT` is `point`, or `point:n` at the n-th passing.

@@ -6,11 +6,11 @@ pub mod drills;
 pub(crate) mod entities;
 pub mod recovery_keys;
 
-use chrono::{DateTime, Utc};
+use chrono::DateTime;
 use rekey_domain::{BackupPolicy, BackupProof, KeyId, backup_proof};
 use sea_orm::ConnectionTrait;
 
-use crate::StoreError;
+use crate::{StoreError, database::time::database_time};
 
 /// The proof that a key may become primary: what the newest drills at today's destinations found.
 ///
@@ -20,8 +20,8 @@ pub async fn proof_of(
     db: &impl ConnectionTrait,
     policy: BackupPolicy,
     key: KeyId,
-    now: DateTime<Utc>,
 ) -> Result<Option<BackupProof>, StoreError> {
+    let now = DateTime::from_timestamp_millis(database_time(db).await?).unwrap_or_default();
     if policy == BackupPolicy::Off {
         return Ok(backup_proof(policy, &[], now));
     }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 use rekey_domain::{Facts, Found, KeyId, PassCensus, Rotation as Rule, RotationState};
 use rekey_store::{
-    ConnectionTrait, StoreError, census, columns::Protected, keys, progress, rotations::Rotation,
+    ConnectionTrait, StoreError, backups, census, columns::Protected, keyrings, keys, progress, rotations::Rotation,
     sweeps,
 };
 use uuid::Uuid;
@@ -30,11 +30,20 @@ pub async fn gather(
     let standby = keys::standby(db, rotation.keyring_id).await?;
     let standby_settles_at = standby.as_ref().and_then(|key| key.settles_at(db));
     let standby = standby.map(|key| key.id);
+    let is_proved = match standby {
+        // An emergency waits for no drill.
+        Some(_) if rotation.is_emergency() => true,
+        Some(key) => {
+            let policy = keyrings::by_id(db, rotation.keyring_id).await?.policy;
+            backups::proof_of(db, policy.backup, key).await?.is_some()
+        }
+        None => false,
+    };
     let distributing = rotation.state == RotationState::Distributing;
     let unfinished = progress::unfinished(db, rotation).await?;
     Ok(Facts {
         // What was distributed is what may become primary, and nothing else.
-        standby_ready: standby.is_some() && (!distributing || standby == rotation.target_key_id),
+        standby_ready: is_proved && (!distributing || standby == rotation.target_key_id),
         standby_settles_at,
         planned: rotation.planned,
         open_batches: unfinished.open(),

@@ -8,6 +8,7 @@ mod changed_parts;
 mod due;
 mod facts;
 mod fewer;
+mod key_backed_up;
 mod key_created;
 mod late;
 mod plan;
@@ -68,6 +69,9 @@ async fn work(services: Services, transport: Arc<dyn Transport>, shutdown: Cance
             services: services.clone(),
         })
         .handle(key_created::KeyCreatedMovesOn {
+            services: services.clone(),
+        })
+        .handle(key_backed_up::KeyBackedUpMovesOn {
             services: services.clone(),
         })
         .handle(sign::SignCertificate {

@@ -49,6 +49,10 @@ pub enum Action {
     VerifyAudit,
     MakeKey,
     Sign,
+    BackUp,
+    RequestBackup,
+    ReadBackups,
+    SplitRecoveryKey,
 }
 
 /// The account that can open the store and the master key.
@@ -63,6 +67,8 @@ const WHO_ROTATES: &[PrincipalKind] = &[
     PrincipalKind::Amqp,
 ];
 
+/// The verifier, and who makes a deployment.
+const WHO_BACKS_UP: &[PrincipalKind] = &[PrincipalKind::Os, PrincipalKind::Worker];
 /// People, and users of the broker that may.
 const WHO_REPORTS: &[PrincipalKind] = &[PrincipalKind::Os, PrincipalKind::Amqp];
 
@@ -111,6 +117,10 @@ impl Action {
             Self::VerifyAudit => ("verify the audit log", OPERATOR),
             Self::MakeKey => ("make a key", WORKERS),
             Self::Sign => ("sign a certificate", WORKERS),
+            Self::BackUp => ("back keys up", WHO_BACKS_UP),
+            Self::RequestBackup => ("ask for backups", WHO_REPORTS),
+            Self::ReadBackups => ("list backups", OPERATOR),
+            Self::SplitRecoveryKey => ("make a RECOVERY key", OPERATOR),
         }
     }
 }

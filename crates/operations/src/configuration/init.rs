@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use rekey_domain::{BackupPolicy, BackupProof, KeyState, Principal, Purpose};
+use rekey_domain::{KeyState, Principal, Purpose};
 use rekey_envelope::DataKey;
 use rekey_store::{
     Store, Unit,
@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::{
     Action, Change, Desired, KeyringConfig, OperationError, Services, authorise,
-    configuration::apply::missing_keyrings, keys::making::make_key,
+    backups::gate::gate, configuration::apply::missing_keyrings, keys::making::make_key,
 };
 
 /// Makes what is missing of a deployment: keyrings, first keys, standbys; answers what it made. Doing
@@ -144,7 +144,8 @@ async fn first_audit_key(
         return Ok(());
     }
     let key = keys::insert_standby(&unit, keyring.id, made.new).await?;
-    keys::switch(&unit, keyring, &key, &keyring.policy, gate(keyring)).await?;
+    let proof = gate(services, keyring, &key).await?;
+    keys::switch(&unit, keyring, &key, &keyring.policy, proof).await?;
     keys::take_usage(&unit, key.id, 2, false).await?;
     record_keyring(&unit, &pen, keyring).await?;
     record_key(&unit, &pen, keyring, &key, audit::Action::KeyActivated).await?;
@@ -192,7 +193,8 @@ async fn add_key(
     }
     let key = keys::insert_standby(&unit, keyring.id, made.new).await?;
     if as_primary {
-        keys::switch(&unit, keyring, &key, &keyring.policy, gate(keyring)).await?;
+        let proof = gate(services, keyring, &key).await?;
+        keys::switch(&unit, keyring, &key, &keyring.policy, proof).await?;
     }
     record_key(
         &unit,
@@ -208,11 +210,6 @@ async fn add_key(
     .await?;
     unit.commit().await?;
     Ok(())
-}
-
-/// Backups are not built yet, so a keyring that requires one gets no primary.
-pub(crate) fn gate(keyring: &Keyring) -> Option<BackupProof> {
-    (keyring.policy.backup == BackupPolicy::Off).then_some(BackupProof::NotRequired)
 }
 
 async fn record_keyring(

@@ -35,7 +35,9 @@ pub use self::{
     report::{Report, Reported},
 };
 use super::left::seals_columns;
-use crate::{Action, OperationError, Services, access::audited::reason, authorise};
+use crate::{
+    Action, OperationError, Services, access::audited::reason, authorise, keys::named::named,
+};
 
 /// Marks in the inbox that a report was taken.
 const REPORT: &str = "operations.report";
@@ -164,7 +166,7 @@ async fn take(
     {
         return Ok(None);
     }
-    let (found, keyring) = find(unit.db(), &report.key).await?;
+    let (found, keyring) = named(unit.db(), &report.key).await?;
     // Two reports of one keyring are decided one after the other.
     let keyring = keyrings::lock(&unit, keyring.id).await?;
     let key = keys::find(unit.db(), found.id).await?.unwrap_or(found);
@@ -202,7 +204,7 @@ pub async fn compromise_plan(
 ) -> Result<CompromisePlan, OperationError> {
     authorise(principal, Action::ReportCompromise)?;
     let db = services.store.db();
-    let (key, keyring) = find(db, key).await?;
+    let (key, keyring) = named(db, key).await?;
     let latest = rotations::latest(db, keyring.id).await?;
     let now = services.store.now().await?;
     let standby = keys::standby(db, keyring.id).await?;
@@ -357,30 +359,4 @@ async fn pen(services: &Services, principal: &Principal) -> (AuditPen, Option<St
         Err(_) => format!("no AUDIT key was opened within {} s", PEN_WITHIN.as_secs()),
     };
     (AuditPen::withholding(principal.clone()), Some(why))
-}
-
-async fn find(db: &impl ConnectionTrait, key: &KeyRef) -> Result<(Key, Keyring), StoreError> {
-    let unknown = |known| StoreError::Unknown {
-        what: format!("key {key}"),
-        known,
-    };
-    let (found, keyring) = match key {
-        KeyRef::Id(id) => {
-            let found = keys::find(db, *id)
-                .await?
-                .ok_or_else(|| unknown(Vec::new()))?;
-            let keyring = keyrings::by_id(db, found.keyring_id).await?;
-            (found, keyring)
-        }
-        KeyRef::Name(name) => {
-            let keyring = keyrings::by_name(db, &name.keyring).await?;
-            let keys = keys::of_keyring(db, keyring.id).await?;
-            let known = keys.iter().map(|one| one.name(&keyring).to_string());
-            let known = known.collect();
-            let mut keys = keys.into_iter();
-            let found = keys.find(|one| one.version == name.version);
-            (found.ok_or_else(|| unknown(known))?, keyring)
-        }
-    };
-    Ok((found, keyring))
 }

@@ -136,6 +136,7 @@ pub(crate) async fn open_values(
         query: query(relation, columns),
         keys: HashMap::new(),
         openings: vec![Opening::default(); columns.len()],
+        only: None,
     };
     let read = match how {
         Measure::Count => opener.all(relation).await,
@@ -148,6 +149,30 @@ pub(crate) async fn open_values(
         columns: opener.openings,
         stopped: read.err(),
     }
+}
+
+/// How many values of a column open under this key alone, of the first `most` that are met under it. Reads only.
+pub(crate) async fn opened_by(
+    services: &Services,
+    column: &Protected,
+    key: &Arc<DataKey>,
+    most: u64,
+) -> Result<u64, OperationError> {
+    let source = services.source(&column.source).await?;
+    let relation = &column.table.relation;
+    let columns = [ToOpen::from(column)];
+    let known = ((columns[0].keyring, key.id()), Ok(key.clone()));
+    let mut opener = Opener {
+        services,
+        source: &*source,
+        columns: &columns,
+        query: query(relation, &columns),
+        keys: HashMap::from([known]),
+        openings: vec![Opening::default()],
+        only: Some((key.id(), most)),
+    };
+    opener.some(relation).await?;
+    Ok(opener.openings[0].opened)
 }
 
 fn query(relation: &str, columns: &[ToOpen<'_>]) -> ReadQuery {
@@ -186,6 +211,8 @@ struct Opener<'a> {
     query: ReadQuery,
     keys: HashMap<(&'a KeyringName, KeyId), Key>,
     openings: Vec<Opening>,
+    /// Only values under this key are tried, and so many of a column.
+    only: Option<(KeyId, u64)>,
 }
 
 impl<'a> Opener<'a> {
@@ -265,6 +292,9 @@ impl<'a> Opener<'a> {
     async fn row(&mut self, row: &SourceRow) -> Result<(), OperationError> {
         for (at, stored) in row.values.iter().enumerate() {
             let Some(stored) = stored else { continue };
+            if !self.is_tried(at, stored) {
+                continue;
+            }
             let why = self.why_not(&self.columns[at], row, stored).await?;
             let opening = &mut self.openings[at];
             opening.tried += 1;
@@ -274,6 +304,22 @@ impl<'a> Opener<'a> {
             }
         }
         Ok(())
+    }
+
+    fn is_tried(&self, column: usize, stored: &StoredValue) -> bool {
+        let Some((key, most)) = self.only else {
+            return true;
+        };
+        let is_under = |bytes: &[u8]| {
+            let parsed = Ciphertext::parse(bytes);
+            parsed.is_ok_and(|ciphertext| ciphertext.key_id() == key)
+        };
+        let under = match stored {
+            StoredValue::Bytes(bytes) => is_under(bytes),
+            StoredValue::Text(text) => decode_base64(text).is_ok_and(|bytes| is_under(&bytes)),
+            _ => false,
+        };
+        under && self.openings[column].tried < most
     }
 
     /// None: it opens.

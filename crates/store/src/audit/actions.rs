@@ -5,6 +5,10 @@ use std::fmt;
 /// An action. Its name is in the log, and never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
+    /// Backups were proved by drills; the outcome is `in part` where some were not.
+    BackupsDrilled,
+    /// Somebody asked for keys to be backed up now.
+    BackupsRequested,
     /// A certificate got its signature.
     CertificateSigned,
     /// A column is protected no more.
@@ -27,6 +31,8 @@ pub enum Action {
     IncidentResolved,
     /// A key is its keyring's primary from now on.
     KeyActivated,
+    /// A new bundle of a key stands at a destination.
+    KeyBackedUp,
     /// A key was reported compromised; the outcome is `held` where nothing was done and a person decides.
     KeyCompromised,
     /// A standby was made.
@@ -49,6 +55,8 @@ pub enum Action {
     QuarantineReleased,
     /// Values in quarantine are to stay as they are.
     QuarantineResolved,
+    /// A RECOVERY key was made and split into shares.
+    RecoveryKeySplit,
     /// A request from outside was refused, or turned away unread.
     RequestRefused,
     /// A rotation was ended where it was.
@@ -84,7 +92,25 @@ pub enum Action {
 /// An action, its name, and for people: the subject of its entries, their details, and what it is.
 type Row = (Action, &'static str, [&'static str; 3]);
 
-const ROWS: [Row; 37] = [
+const ROWS: [Row; 41] = [
+    (
+        Action::BackupsDrilled,
+        "backups.drilled",
+        [
+            "`backups`",
+            "`proved`: keys and destinations, `failed`: those that were not, each with its problem",
+            "Backups were proved by drills; the outcome is `in part` where some were not.",
+        ],
+    ),
+    (
+        Action::BackupsRequested,
+        "backups.requested",
+        [
+            "the key, or `every key`",
+            "`keys`",
+            "Somebody asked for keys to be backed up now.",
+        ],
+    ),
     (
         Action::CertificateSigned,
         "certificate.signed",
@@ -178,6 +204,15 @@ const ROWS: [Row; 37] = [
             "the key",
             "`key_id`, `algorithm`, `backup`, and the `rotation` that switched",
             "A key is its keyring's primary from now on.",
+        ],
+    ),
+    (
+        Action::KeyBackedUp,
+        "key.backed-up",
+        [
+            "the key",
+            "`key_id`, `destination`, `bundle`, `backup_key`, `recovery`: the fingerprint of the RECOVERY key",
+            "A new bundle of a key stands at a destination.",
         ],
     ),
     (
@@ -277,6 +312,15 @@ const ROWS: [Row; 37] = [
             "the value, or how many",
             "`because`, `values`: id, place, reason",
             "Values in quarantine are to stay as they are.",
+        ],
+    ),
+    (
+        Action::RecoveryKeySplit,
+        "recovery-key.split",
+        [
+            "the fingerprint",
+            "`set`, `threshold`, `shares`",
+            "A RECOVERY key was made and split into shares.",
         ],
     ),
     (

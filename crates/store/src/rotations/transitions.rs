@@ -148,7 +148,7 @@ pub async fn switch(
         return Ok(None);
     };
     let policy = &keyring.policy;
-    let proof = backups::proof_of(unit.db(), policy.backup, standby.id, unit.now()).await?;
+    let proof = backups::proof_of(unit.db(), policy.backup, standby.id).await?;
     // An emergency waits for no drill.
     let proof = proof.or(rotation.incident_id.map(|incident| BackupProof::Waived {
         incident: incident.as_u128(),

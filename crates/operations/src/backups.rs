@@ -1,0 +1,11 @@
+//! Backups of keys: bundles are sealed, stored at destinations and proved by drills, which are restores.
+
+pub(crate) mod drilling;
+pub(crate) mod gate;
+pub(crate) mod places;
+pub(crate) mod recovery;
+pub(crate) mod request;
+pub(crate) mod sealing;
+pub(crate) mod storing;
+pub(crate) mod views;
+pub(crate) mod work;

@@ -1,0 +1,91 @@
+//! Storing a bundle at a destination: sealed, made there, read back, then noted and audited.
+
+use rekey_destinations::{Destination, DestinationError, ObjectName};
+use rekey_domain::{BackupProblem, DestinationName, Principal};
+use rekey_runtime::crash;
+use rekey_store::{
+    audit::{self, Record},
+    backups::bundles::{self, NewBackup},
+};
+use serde_json::json;
+
+use crate::{
+    Services,
+    backups::sealing::{SealFor, Trouble, Unwrapped},
+};
+
+/// Backs a key up at a destination. The same key and times give the same bytes under the same name, so that doing it
+/// again writes nothing; an object that stands there is never written over. Gives
+/// the bundle's name.
+pub(crate) async fn store(
+    services: &Services,
+    seal_for: &SealFor,
+    unwrapped: &Unwrapped,
+    (name, destination): (&DestinationName, &dyn Destination),
+    principal: &Principal,
+) -> Result<String, Trouble> {
+    let sealed = seal_for.bundle(unwrapped);
+    let bundle = match sealed {
+        Ok(Some(bundle)) => bundle,
+        Ok(None) => return Err(Trouble::Problem(BackupProblem::NoBackupKey)),
+        Err(error) => {
+            tracing::error!(%error, "a bundle was not sealed");
+            return Err(Trouble::Problem(BackupProblem::NotAuthentic));
+        }
+    };
+    crash::point("backup.sealed");
+    let object = object_name(&bundle.name().to_string());
+    let made = destination.create(&object, bundle.as_bytes()).await;
+    made.map_err(|error| of_destination(&error))?;
+    crash::point("backup.stored");
+    let key_name = unwrapped.key.name(&unwrapped.keyring);
+    let new = NewBackup {
+        key: unwrapped.key.id,
+        destination: name,
+        name: object.to_string(),
+        backup_key: bundle.backup_key(),
+        recovery: bundle.recovery_key().map(|key| key.to_string()),
+    };
+    let details = json!({
+        "key_id": new.key,
+        "destination": name,
+        "bundle": new.name,
+        "backup_key": new.backup_key,
+        "recovery": new.recovery,
+    });
+    let pen = services.pen(principal).await?;
+    let unit = services.store.begin().await?;
+    if bundles::note(&unit, new).await? {
+        let subject = key_name.to_string();
+        let record = Record {
+            action: audit::Action::KeyBackedUp,
+            subject: &subject,
+            outcome: "done",
+            details,
+        };
+        pen.append(&unit, record).await?;
+    }
+    unit.commit().await?;
+    crash::point("backup.listed");
+    Ok(object.to_string())
+}
+
+/// The name of a bundle as a destination takes it.
+pub(crate) fn object_name(bundle: &str) -> ObjectName {
+    let name = bundle.parse();
+    name.expect("a bundle's name is one of lower-case letters, digits and slashes")
+}
+
+/// What the drill's row says of a destination that refused or failed. The log says it whole.
+pub(crate) fn of_destination(error: &DestinationError) -> Trouble {
+    tracing::warn!(%error, "a destination of backups");
+    Trouble::Problem(match error {
+        DestinationError::Missing { .. } => BackupProblem::Missing,
+        DestinationError::OtherBytes { .. } | DestinationError::TooLong { .. } => {
+            BackupProblem::Altered
+        }
+        error if error.is_retryable() => BackupProblem::OutOfReach,
+        DestinationError::NoPlace { .. } => BackupProblem::OutOfReach,
+        _ => BackupProblem::Refused,
+    })
+}
