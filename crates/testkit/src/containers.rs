@@ -12,6 +12,7 @@ use testcontainers::{
 use crate::{
     process::wait_until,
     running::{Answers, Running, SETTINGS, apart, runtime},
+    servers::AZURITE as AZURITE_OPTIONS,
     tls::Identity,
 };
 
@@ -32,6 +33,10 @@ const RABBITMQ: Image = Image {
 const MOTO: Image = Image {
     variable: "REKEY_TEST_KMS_IMAGE",
     pinned: "motoserver/moto:5.2.5",
+};
+const AZURITE: Image = Image {
+    variable: "REKEY_TEST_AZURE_IMAGE",
+    pinned: "mcr.microsoft.com/azure-storage/azurite:3.35.0",
 };
 const CONFIGURATION: &str = "/etc/rabbitmq/conf.d/90-rekey-test.conf";
 const CERTIFICATES: &str = "/etc/rabbitmq/rekey-test";
@@ -84,9 +89,17 @@ pub(crate) fn rabbitmq(
     Contained::start(request, answers)
 }
 
-/// An AWS KMS emulator at `port`.
+/// An emulator of AWS KMS and S3 at `port`.
 pub(crate) fn kms(port: u16, answers: Answers) -> Result<Contained, String> {
     Contained::start(MOTO.at(&[(port, 5000)])?, answers)
+}
+
+/// An emulator of Azure's blobs at `port`.
+pub(crate) fn azure(port: u16, answers: Answers) -> Result<Contained, String> {
+    let request = AZURITE.at(&[(port, 10000)])?;
+    let command = ["azurite-blob", "--blobHost", "0.0.0.0"];
+    let command = command.into_iter().chain(AZURITE_OPTIONS);
+    Contained::start(request.with_cmd(command), answers)
 }
 
 impl Image {

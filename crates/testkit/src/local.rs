@@ -1,5 +1,6 @@
 //! Services from programs installed on this machine, each with data and ports of its own.
 
+mod azurite;
 mod moto;
 mod pooler;
 mod postgres;
@@ -7,6 +8,7 @@ mod rabbitmq;
 
 use std::path::{Path, PathBuf};
 
+pub(crate) use azurite::Azure;
 pub(crate) use moto::Kms;
 pub(crate) use pooler::Pooler;
 pub(crate) use postgres::Postgres;

@@ -12,7 +12,9 @@ use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
 };
-use rekey_testkit::{PrivateKms, PrivatePostgres, PrivateRabbitMq, containers, services};
+use rekey_testkit::{
+    PrivateAzure, PrivateKms, PrivatePostgres, PrivateRabbitMq, containers, services,
+};
 use tokio::{
     process::{Child, Command},
     signal::unix::{Signal as Signals, SignalKind, signal},
@@ -28,7 +30,7 @@ struct Service {
     start: fn() -> Result<Started, String>,
 }
 
-const SERVICES: [Service; 3] = [
+const SERVICES: [Service; 4] = [
     Service {
         name: "PostgreSQL",
         variables: &[services::POSTGRES],
@@ -40,9 +42,14 @@ const SERVICES: [Service; 3] = [
         start: rabbitmq,
     },
     Service {
-        name: "AWS KMS emulator",
+        name: "AWS emulator",
         variables: &[services::KMS],
         start: kms,
+    },
+    Service {
+        name: "Azure emulator",
+        variables: &[services::AZURE],
+        start: azure,
     },
 ];
 
@@ -173,4 +180,10 @@ fn kms() -> Result<Started, String> {
     let emulator = PrivateKms::start()?;
     let url = emulator.url();
     Ok(Started::new(emulator, vec![(services::KMS, url)]))
+}
+
+fn azure() -> Result<Started, String> {
+    let emulator = PrivateAzure::start()?;
+    let url = emulator.url();
+    Ok(Started::new(emulator, vec![(services::AZURE, url)]))
 }

@@ -147,19 +147,25 @@ pub(crate) fn free_port() -> Result<u16, String> {
 
 /// Whether HTTP on this port answers `GET path` with success; `credentials` are base64.
 pub(crate) fn answers(port: u16, path: &str, credentials: Option<&str>) -> bool {
-    let ask = || -> std::io::Result<bool> {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        let authorization = credentials
-            .map(|credentials| format!("Authorization: Basic {credentials}\r\n"))
-            .unwrap_or_default();
-        write!(
-            stream,
-            "GET {path} HTTP/1.0\r\nHost: localhost\r\n{authorization}\r\n"
-        )?;
-        let mut status = [0; 12];
-        stream.read_exact(&mut status)?;
-        Ok(status.ends_with(b" 200"))
-    };
-    ask().unwrap_or(false)
+    status(port, path, credentials).is_ok_and(|status| status.ends_with(b" 200"))
+}
+
+/// Whether HTTP on this port answers, whatever it is.
+pub(crate) fn speaks_http(port: u16) -> bool {
+    status(port, "/", None).is_ok_and(|status| status.starts_with(b"HTTP/1"))
+}
+
+fn status(port: u16, path: &str, credentials: Option<&str>) -> std::io::Result<[u8; 12]> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let authorization = credentials
+        .map(|credentials| format!("Authorization: Basic {credentials}\r\n"))
+        .unwrap_or_default();
+    write!(
+        stream,
+        "GET {path} HTTP/1.0\r\nHost: localhost\r\n{authorization}\r\n"
+    )?;
+    let mut status = [0; 12];
+    stream.read_exact(&mut status)?;
+    Ok(status)
 }

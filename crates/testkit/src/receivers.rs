@@ -10,12 +10,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{
-    apt,
-    process::{Service, run},
-    python,
-    tls::Identity,
-};
+use crate::{node, process::Service, python, tls::Identity};
 
 /// Pinned, so that a failure is ours and not a new release's.
 const REQUIREMENTS: &str = "standardwebhooks==1.0.1 aiosmtpd==1.4.6";
@@ -132,21 +127,5 @@ pub fn verified_in_javascript(received: &Value) -> bool {
 }
 
 fn node_library() -> PathBuf {
-    let folder = python::target_directory().join("receivers-node");
-    let _held_until_installed = python::lock(&folder.with_extension("lock"));
-    if folder.join("node_modules/standardwebhooks").exists() {
-        return folder;
-    }
-    fs::create_dir_all(&folder).expect("the target directory can be written");
-    let install = || {
-        run(Command::new("npm")
-            .current_dir(&folder)
-            .args(["install", "--silent", NPM]))
-    };
-    let installed = install().or_else(|error| {
-        apt::install(&["nodejs", "npm"]).map_err(|also| format!("{error}; {also}"))?;
-        install()
-    });
-    installed.expect("npm installs standardwebhooks");
-    folder
+    node::installed("receivers-node", NPM).expect("npm installs standardwebhooks")
 }

@@ -7,10 +7,14 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::{
     containers, local,
-    process::{answers, free_port, wait_until},
+    process::{answers, free_port, speaks_http, wait_until},
     running::{Answers, Running, SETTINGS, apart, runtime},
     tls::Identity,
 };
+/// How Azurite is started, in a container or not: it keeps nothing, and takes versions of the protocol that it does not
+/// know yet.
+pub(crate) const AZURITE: [&str; 3] =
+    ["--inMemoryPersistence", "--silent", "--skipApiVersionCheck"];
 /// `admin:admin`, as HTTP says it.
 const ADMIN: &str = "YWRtaW46YWRtaW4=";
 
@@ -250,7 +254,7 @@ impl PrivateRabbitMq {
     }
 }
 
-/// An AWS KMS emulator on a port of the loopback interface.
+/// An emulator of AWS KMS and S3 on a port of the loopback interface.
 pub struct PrivateKms {
     _emulator: Box<dyn Running>,
     port: u16,
@@ -281,6 +285,46 @@ impl PrivateKms {
     /// Its URL.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+}
+
+/// An emulator of Azure's blobs on a port of the loopback interface.
+pub struct PrivateAzure {
+    _emulator: Box<dyn Running>,
+    port: u16,
+}
+
+impl PrivateAzure {
+    /// The one account that it has.
+    pub const ACCOUNT: &str = "devstoreaccount1";
+    /// The account's key, which everybody knows.
+    pub const KEY: &str =
+        "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+
+    /// Starts one.
+    ///
+    /// # Errors
+    /// What failed and what to install.
+    pub fn start() -> Result<Self, String> {
+        let port = free_port()?;
+        let answers = Answers {
+            port,
+            at: speaks_http,
+        };
+        let emulator: Box<dyn Running> = if containers::are_possible() {
+            Box::new(containers::azure(port, answers)?)
+        } else {
+            Box::new(local::Azure::start(answers)?)
+        };
+        Ok(Self {
+            _emulator: emulator,
+            port,
+        })
+    }
+
+    /// Its URL, with the account.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/{}", self.port, Self::ACCOUNT)
     }
 }
 

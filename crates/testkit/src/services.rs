@@ -6,8 +6,10 @@ pub const POSTGRES: &str = "REKEY_TEST_POSTGRES_URL";
 pub const AMQP: &str = "REKEY_TEST_AMQP_URL";
 /// The URL of the same node's management API: `http://user:password@host:port`.
 pub const RABBITMQ_API: &str = "REKEY_TEST_RABBITMQ_API_URL";
-/// The URL of an AWS KMS emulator.
+/// The URL of an emulator of AWS KMS and S3.
 pub const KMS: &str = "REKEY_TEST_KMS_URL";
+/// The URL of an emulator of Azure's blobs, with its account: `http://host:port/devstoreaccount1`.
+pub const AZURE: &str = "REKEY_TEST_AZURE_URL";
 
 /// What a variable says.
 ///

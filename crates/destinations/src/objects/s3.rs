@@ -1,0 +1,68 @@
+//! S3: how a bucket is reached, and whose credentials are taken.
+
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey as Key, S3ConditionalPut};
+
+use super::connection::{Limited, no_retries, options};
+use crate::{DestinationError, Environment, url};
+
+/// As AWS's own tools read them: a key; a role by a file, as in Kubernetes; a role of a container. Without any of these
+/// it is the role of the machine.
+const CREDENTIALS: [(&str, Key); 9] = [
+    ("AWS_ACCESS_KEY_ID", Key::AccessKeyId),
+    ("AWS_SECRET_ACCESS_KEY", Key::SecretAccessKey),
+    ("AWS_SESSION_TOKEN", Key::Token),
+    ("AWS_WEB_IDENTITY_TOKEN_FILE", Key::WebIdentityTokenFile),
+    ("AWS_ROLE_ARN", Key::RoleArn),
+    ("AWS_ROLE_SESSION_NAME", Key::RoleSessionName),
+    (
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        Key::ContainerCredentialsRelativeUri,
+    ),
+    (
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+        Key::ContainerCredentialsFullUri,
+    ),
+    (
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+        Key::ContainerAuthorizationTokenFile,
+    ),
+];
+
+/// A client. Nothing else of the environment is read: a variable could turn "create only" off.
+pub(super) fn client(
+    place: &str,
+    at: &url::Objects,
+    environment: &Environment<'_>,
+) -> Result<AmazonS3, DestinationError> {
+    let wrong = |problem| DestinationError::Configuration {
+        place: place.to_owned(),
+        problem,
+    };
+    let region = at.home.clone();
+    let region = region
+        .or_else(|| environment("AWS_REGION"))
+        .or_else(|| environment("AWS_DEFAULT_REGION"))
+        .ok_or(wrong(
+            "no region is said; say region in its URL, or AWS_REGION",
+        ))?;
+    let mut builder = AmazonS3Builder::new()
+        .with_bucket_name(&at.container)
+        .with_region(region)
+        .with_conditional_put(S3ConditionalPut::ETagMatch)
+        // One request for one object, whose answer is about that one.
+        .with_disable_bulk_delete(true)
+        .with_retry(no_retries())
+        .with_client_options(options(at.allow_http))
+        .with_http_connector(Limited);
+    if let Some(endpoint) = &at.endpoint {
+        builder = builder.with_endpoint(endpoint);
+    }
+    for (variable, key) in CREDENTIALS {
+        if let Some(value) = environment(variable) {
+            builder = builder.with_config(key, value);
+        }
+    }
+    builder.build().map_err(|_| {
+        wrong("its credentials are incomplete; expected AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a role")
+    })
+}

@@ -1,0 +1,57 @@
+//! From a URL to what is there.
+
+use crate::{Destination, DestinationError, DestinationUrl, Directory, url::Parsed};
+
+/// Tells what a variable of the process's environment says; an empty one is taken for none.
+pub type Environment<'a> = dyn Fn(&str) -> Option<String> + Sync + 'a;
+
+/// Sets the destination up, with credentials of the process's environment. Asks nobody yet.
+///
+/// # Errors
+/// As [`open_with`].
+pub fn open(url: &DestinationUrl) -> Result<Box<dyn Destination>, DestinationError> {
+    open_with(url, &|variable| std::env::var(variable).ok())
+}
+
+/// The same in another environment.
+///
+/// # Errors
+/// [`DestinationError::Configuration`] where a region, an account or a service that was not built in is missing.
+pub fn open_with(
+    url: &DestinationUrl,
+    environment: &Environment<'_>,
+) -> Result<Box<dyn Destination>, DestinationError> {
+    match url.parsed() {
+        Parsed::Directory(path) => Ok(Box::new(Directory::new(path))),
+        Parsed::Objects(at) => objects(url, at, environment),
+    }
+}
+
+#[cfg(feature = "services")]
+fn objects(
+    url: &DestinationUrl,
+    at: &crate::url::Objects,
+    environment: &Environment<'_>,
+) -> Result<Box<dyn Destination>, DestinationError> {
+    let environment = |variable: &str| environment(variable).filter(|value| !value.is_empty());
+    let objects = crate::Objects::new(url.to_string(), at, &environment)?;
+    Ok(Box::new(objects))
+}
+
+#[cfg(not(feature = "services"))]
+fn objects(
+    url: &DestinationUrl,
+    at: &crate::url::Objects,
+    _: &Environment<'_>,
+) -> Result<Box<dyn Destination>, DestinationError> {
+    let place = url.to_string();
+    let problem = match at.service {
+        crate::url::Service::S3 => {
+            "this program was built without S3; expected one that was built with it, as images and releases are: cargo build --package rekey --features services"
+        }
+        crate::url::Service::Azure => {
+            "this program was built without Azure; expected one that was built with it, as images and releases are: cargo build --package rekey --features services"
+        }
+    };
+    Err(DestinationError::Configuration { place, problem })
+}
