@@ -1,6 +1,7 @@
 //! Where a deployment keeps things: the configuration over a state directory.
 
 use std::{
+    collections::HashMap,
     fs::DirBuilder,
     io,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
@@ -8,11 +9,15 @@ use std::{
     sync::Arc,
 };
 
+use rekey_backups::Fingerprint;
 use rekey_broker::{LocalTransport, RabbitMq, RabbitMqOptions, Transport};
-use rekey_domain::Principal;
+use rekey_destinations::DestinationUrl;
+use rekey_domain::{DestinationName, Principal};
 use rekey_kms::LocalKms;
 use rekey_messages::Queue;
-use rekey_operations::{Change, OperationError, REQUESTS_HELD, Requester, Services, refuse_lost};
+use rekey_operations::{
+    BackupPlaces, Change, OperationError, REQUESTS_HELD, Requester, Services, refuse_lost,
+};
 use rekey_runtime::config::{ChannelConfig, Config, MonitoringConfig};
 use rekey_store::{Store, is_postgres, keys, sqlite_file};
 
@@ -141,7 +146,7 @@ impl Places {
         let store = self.open_store().await?;
         store.check_schema().await?;
         let kms = connect_kms(&self.config.kms, &self.file("master.key")).await?;
-        Ok(self.wire(store, kms, principal))
+        self.wire(store, kms, principal)
     }
 
     /// The same for a process that uses no keys: it needs no right at the KMS.
@@ -151,7 +156,7 @@ impl Places {
     pub async fn connect_keyless(&self, principal: Principal) -> Result<Services, OperationError> {
         let store = self.open_store().await?;
         store.check_schema().await?;
-        Ok(self.wire(store, Arc::new(NoKms::unused()), principal))
+        self.wire(store, Arc::new(NoKms::unused()), principal)
     }
 
     /// The same to look at how things stand: where there is no KMS to reach, each use of it says why.
@@ -169,7 +174,7 @@ impl Places {
             Err(OperationError::Kms(error)) => Arc::new(NoKms::unopened(error)),
             connected => connected?,
         };
-        Ok(self.wire(store, kms, principal))
+        self.wire(store, kms, principal)
     }
 
     /// Makes what is missing of the store, the master key and the broker's queues, reaches them, and
@@ -201,7 +206,7 @@ impl Places {
             subject: format!("master key {id}"),
             change: format!("made, in {place}; keep a copy apart from the store's"),
         });
-        Ok((self.wire(store, kms, principal), made))
+        Ok((self.wire(store, kms, principal)?, made))
     }
 
     /// The local KMS, if it is the one that is configured.
@@ -212,10 +217,62 @@ impl Places {
         local_kms(&self.config.kms, &self.file("master.key")).await
     }
 
-    fn wire(&self, store: Store, kms: Arc<dyn rekey_kms::Kms>, principal: Principal) -> Services {
+    fn wire(
+        &self,
+        store: Store,
+        kms: Arc<dyn rekey_kms::Kms>,
+        principal: Principal,
+    ) -> Result<Services, OperationError> {
         let sources = self.config.sources.iter();
         let urls = sources.map(|source| (source.name.clone(), source.url.clone()));
-        Services::new(store, kms, principal).with_source_urls(urls.collect())
+        let services = Services::new(store, kms, principal).with_source_urls(urls.collect());
+        Ok(services.with_backups(self.backups()?))
+    }
+
+    /// The file that names the RECOVERY key of this state directory.
+    pub fn pin_file(&self) -> PathBuf {
+        self.file("recovery.fingerprint")
+    }
+
+    /// Where this process keeps bundles, and the RECOVERY keys that it was told of.
+    fn backups(&self) -> Result<BackupPlaces, OperationError> {
+        let wrong =
+            |place: String, problem: String| OperationError::Configuration { place, problem };
+        let mut destinations = HashMap::new();
+        for (name, url, place) in self.destinations() {
+            let url = url.parse::<DestinationUrl>();
+            let url = url.map_err(|error| wrong(format!("{place}.url"), error.to_string()))?;
+            // Set up here, so that what is missing is said at start.
+            rekey_destinations::open(&url).map_err(|error| wrong(place, error.to_string()))?;
+            destinations.insert(name, url);
+        }
+        let mut pins = Vec::new();
+        for text in &self.config.recovery_fingerprints {
+            let pin = text.parse::<Fingerprint>();
+            let place = "recovery_fingerprint".to_owned();
+            pins.push(pin.map_err(|error| wrong(place, error.to_string()))?);
+        }
+        Ok(BackupPlaces::new(destinations, pins, Some(self.pin_file())))
+    }
+
+    /// The destinations: those of the configuration, else for a SQLite store a directory beside it.
+    fn destinations(&self) -> Vec<(DestinationName, String, String)> {
+        let said = self.config.destinations.iter();
+        let said: Vec<_> = said
+            .map(|one| (one.name.clone(), one.url.clone(), one.place.clone()))
+            .collect();
+        if !said.is_empty() || is_postgres(&self.store_url(false)) {
+            return said;
+        }
+        let name = "local".parse().expect("it is a name of a destination");
+        let url = format!("file://{}", self.file("backups").display());
+        vec![(name, url, "the state directory".to_owned())]
+    }
+
+    /// The names of the destinations, as `rekey apply` writes them.
+    pub fn destination_names(&self) -> Vec<DestinationName> {
+        let all = self.destinations().into_iter();
+        all.map(|(name, ..)| name).collect()
     }
 
     /// Declares the broker's exchanges and queues, where there is a broker.

@@ -3,8 +3,8 @@
 use schemars::{Schema, schema_for};
 
 use crate::{
-    AlertRaised, BatchReady, CertificateWanted, Event, IncidentOpened, KeyBackedUp, KeyCompromised, KeyCreated,
-    KeyringChanged, Message, Queue, RotationCompleted, RotationDue, RotationFailed,
+    AlertRaised, BatchReady, CertificateWanted, Event, IncidentOpened, KeyBackedUp, KeyCompromised,
+    KeyCreated, KeyringChanged, Message, Queue, RotationCompleted, RotationDue, RotationFailed,
     RotationRequested, Route, StandbyWanted, StragglersWanted,
 };
 

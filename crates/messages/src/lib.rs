@@ -16,7 +16,7 @@ pub use catalogue::{CATALOGUE, Entry, route_of};
 pub use certificates::CertificateWanted;
 pub use event::{Event, EventError, MAX_EVENT_BYTES};
 pub use incidents::{AlertRaised, IncidentOpened};
-pub use keys::{KeyCompromised, KeyCreated, KeyringChanged, StandbyWanted};
+pub use keys::{KeyBackedUp, KeyCompromised, KeyCreated, KeyringChanged, StandbyWanted};
 pub use rotations::{
     BatchReady, RotationCompleted, RotationDue, RotationFailed, RotationRequested, StragglersWanted,
 };

@@ -13,7 +13,9 @@ use rekey_runtime::config::SecretUrl;
 use rekey_sources::{Source, SourceError, USUAL_CONNECTIONS};
 use rekey_store::{Store, audit::AuditPen, columns};
 
-use crate::{BackupPlaces, Desired, OperationError, STORE_SOURCE, StoreLeases, keys::metered_kms::MeteredKms};
+use crate::{
+    BackupPlaces, Desired, OperationError, STORE_SOURCE, StoreLeases, keys::metered_kms::MeteredKms,
+};
 
 /// The store, which tells the time too, the KMS, a client of our own, and the sources. Cheap to clone.
 #[derive(Clone)]

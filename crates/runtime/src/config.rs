@@ -6,6 +6,7 @@
 mod broker;
 mod channel;
 mod contradictions;
+mod destination;
 mod keyring;
 mod kms;
 mod monitoring;
@@ -24,6 +25,7 @@ use ::config::{Map, Value};
 
 pub use broker::BrokerConfig;
 pub use channel::{ChannelConfig, ReceiverConfig};
+pub use destination::DestinationConfig;
 pub use keyring::KeyringConfig;
 pub use kms::KmsConfig;
 pub use monitoring::MonitoringConfig;
@@ -33,6 +35,7 @@ pub use secret_url::SecretUrl;
 pub use source::{ColumnConfig, SourceConfig, TableConfig};
 
 use problems::Problems;
+use rekey_domain::BackupPolicy;
 use section::Section;
 
 /// Far more than any configuration has.
@@ -55,6 +58,12 @@ pub struct Config {
     pub principals: Vec<PrincipalConfig>,
     /// Where people are told.
     pub channels: Vec<ChannelConfig>,
+    /// Where bundles are kept.
+    pub destinations: Vec<DestinationConfig>,
+    /// Whether keys of keyrings that are made from now on, and say nothing of it, must be backed up.
+    pub backup: BackupPolicy,
+    /// The RECOVERY keys that bundles are sealed to, by their fingerprints.
+    pub recovery_fingerprints: Vec<String>,
     /// What people are warned of, and when.
     pub monitoring: MonitoringConfig,
     /// Keys that are right and have no effect yet, each with its reason: to be said at start.
@@ -134,10 +143,14 @@ impl Config {
         let principals = read_each(root.sections("principal"), principal::read);
         let channels = read_each(root.sections("channel"), channel::read);
         let monitoring = monitoring::read(root.section("monitoring"));
+        let destinations = read_each(root.sections("destination"), destination::read);
+        let backup = keyring::read_backup(&mut root);
+        let pins = root.texts("recovery_fingerprint");
         root.end();
         contradictions::check(&keyrings, &sources, problems);
         principal::check(&principals, problems);
         channel::check(&channels, problems);
+        destination::check(&destinations, problems);
         Self {
             store: StoreConfig { url, connections },
             broker,
@@ -149,6 +162,12 @@ impl Config {
                 .map(|(_, principal)| principal)
                 .collect(),
             channels: channels.into_iter().map(|(_, channel)| channel).collect(),
+            destinations: destinations
+                .into_iter()
+                .map(|(place, one)| DestinationConfig { place, ..one })
+                .collect(),
+            backup: backup.unwrap_or_default(),
+            recovery_fingerprints: pins.unwrap_or_default(),
             monitoring,
             without_effect: Vec::new(),
         }

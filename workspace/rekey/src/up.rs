@@ -57,6 +57,9 @@ impl Engine {
             monitoring,
         };
         tasks.spawn(rekey_incident_notifier::run(notifier, shutdown.clone()));
+        let verifier = services.acting_as(&Worker::BackupVerifier.principal());
+        let verifier = rekey_backup_verifier::Deps::new(verifier, &app.places.monitoring());
+        tasks.spawn(rekey_backup_verifier::run(verifier, shutdown.clone()));
         // A client of its own, as the encryptions it makes are counted apart.
         let services = services.acting_as(&Worker::ReEncryptor.principal());
         let (client, tended) = (services.client.clone(), transport.clone());
@@ -109,7 +112,7 @@ pub async fn run(app: &App, listen: SocketAddr) -> anyhow::Result<()> {
     probe.running(services, transport, Worker::ALL.to_vec());
     let serving = serve(listener, probe, &shutdown);
     let engine = Engine::start(app).await?;
-    tracing::info!(listen = %place, "workers are running; backups of keys are off until they are built");
+    tracing::info!(listen = %place, "workers are running");
     shutdown.cancelled().await;
     engine.stop().await;
     serving.await?;

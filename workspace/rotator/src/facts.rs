@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 use rekey_domain::{Facts, Found, KeyId, PassCensus, Rotation as Rule, RotationState};
 use rekey_store::{
-    ConnectionTrait, StoreError, backups, census, columns::Protected, keyrings, keys, progress, rotations::Rotation,
-    sweeps,
+    ConnectionTrait, StoreError, backups, census, columns::Protected, keyrings, keys, progress,
+    rotations::Rotation, sweeps,
 };
 use uuid::Uuid;
 

@@ -40,6 +40,7 @@ pub fn grants(prefix: &str) -> Result<Vec<Grant>, BrokerError> {
     Ok(vec![
         declarer(&names),
         worker(&names, "scheduler", &[]),
+        worker(&names, "backup-verifier", &[]),
         worker(
             &names,
             "rotator",

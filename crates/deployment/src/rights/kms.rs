@@ -8,8 +8,8 @@ use uuid::Uuid;
 const NO_DEPLOYMENT: &str = "DEPLOYMENT";
 
 /// Of the workers only the rotator makes keys, of every purpose, and it opens those that seal the audit
-/// log and sign; the re-encryptor opens those that it moves values between; the scheduler has nothing to
-/// do there. The command line makes first keys, reads the log, and replaces the master key.
+/// log and sign; the re-encryptor opens those that it moves values between; the backup-verifier opens all; the scheduler
+/// has nothing to do there. The command line makes first keys, reads the log, and replaces the master key.
 ///
 /// What is opened or made is bound to this deployment and a purpose, by the encryption context that
 /// every data key is wrapped with. Describing the master key has none, nor has making one.
@@ -32,6 +32,11 @@ pub(super) fn policy(who: Role, deployment: Option<Uuid>) -> Option<Value> {
         ],
         Role::Worker(Worker::ReEncryptor) => vec![
             on("OpenDataKeys", &["kms:Decrypt"], &[Phi, Audit]),
+            free("DescribeMasterKey", &["kms:DescribeKey"]),
+        ],
+        // It seals every key into a bundle, and compares what comes back.
+        Role::Worker(Worker::BackupVerifier) => vec![
+            on("OpenDataKeys", &["kms:Decrypt"], &Purpose::ALL),
             free("DescribeMasterKey", &["kms:DescribeKey"]),
         ],
         Role::Operator => vec![

@@ -16,15 +16,18 @@ pub enum Worker {
     ReEncryptor,
     /// Tells people.
     IncidentNotifier,
+    /// Backs keys up and proves that they come back.
+    BackupVerifier,
 }
 
 impl Worker {
     /// Every worker.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::Scheduler,
         Self::Rotator,
         Self::ReEncryptor,
         Self::IncidentNotifier,
+        Self::BackupVerifier,
     ];
 
     /// Its name, as in `rekey-rotator`.
@@ -34,6 +37,7 @@ impl Worker {
             Self::Rotator => "rotator",
             Self::ReEncryptor => "re-encryptor",
             Self::IncidentNotifier => "incident-notifier",
+            Self::BackupVerifier => "backup-verifier",
         }
     }
 
@@ -44,7 +48,10 @@ impl Worker {
 
     /// Whether it needs the KMS and the sources.
     pub fn uses_keys(self) -> bool {
-        matches!(self, Self::Rotator | Self::ReEncryptor)
+        matches!(
+            self,
+            Self::Rotator | Self::ReEncryptor | Self::BackupVerifier
+        )
     }
 }
 
@@ -61,11 +68,12 @@ pub enum Role {
 
 impl Role {
     /// Each of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Worker(Worker::Scheduler),
         Self::Worker(Worker::Rotator),
         Self::Worker(Worker::ReEncryptor),
         Self::Worker(Worker::IncidentNotifier),
+        Self::Worker(Worker::BackupVerifier),
         Self::Operator,
     ];
 

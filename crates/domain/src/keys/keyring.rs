@@ -83,10 +83,11 @@ impl Algorithm {
 }
 
 /// Whether a key must be backed up and its backup proved before it may encrypt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BackupPolicy {
     /// No key becomes primary without a proved backup.
+    #[default]
     Required,
     /// Keys are used without one; said at start, in the audit log and on the certificate.
     Off,

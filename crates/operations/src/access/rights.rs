@@ -31,7 +31,10 @@ const LIVES: [(&str, &str); 1] = [(
 const KEY_FACTS: &str = "SELECT (key_id, keyring_id, version, state, algorithm, used, used_by_applications, created_at, activated_at, deactivated_at, expires_at, master_key, public_key, longest_lease, leases_end_at, reported_at, compromised_since, emptied_at, closed_at)";
 
 /// Who reads off the rows what people are told of.
-const WATCHES: [(&str, &str); 8] = [
+const WATCHES: [(&str, &str); 11] = [
+    ("destination", "SELECT"),
+    ("backup", "SELECT"),
+    ("drill", "SELECT"),
     ("incident", "SELECT (id, key_id)"),
     ("key", KEY_FACTS),
     ("heartbeat", "SELECT"),
@@ -82,7 +85,9 @@ const USES_KEYS: [(&str, &str); 10] = [
     ("audit_head", "SELECT, INSERT, UPDATE (sequence, hash)"),
 ];
 
-const ROTATOR: [(&str, &str); 11] = [
+const ROTATOR: [(&str, &str); 13] = [
+    ("destination", "SELECT"),
+    ("drill", "SELECT"),
     (
         "incident",
         "SELECT, INSERT, UPDATE (rotation_id, acted_at, machine_acted_at, since, exposure)",
@@ -131,8 +136,29 @@ const RE_ENCRYPTOR: [(&str, &str); 8] = [
     ("met", "SELECT, INSERT, UPDATE (seen)"),
 ];
 
+/// Who backs keys up and proves it: bundles are noted, never forgotten.
+const BACKUP_VERIFIER: [(&str, &str); 6] = [
+    ("key", "UPDATE (used, used_by_applications)"),
+    ("backup", "SELECT, INSERT, UPDATE (confirmed_at)"),
+    (
+        "drill",
+        "SELECT, INSERT, DELETE, UPDATE (last_at, times, millis, opened)",
+    ),
+    ("destination", "SELECT"),
+    ("backup_request", "SELECT"),
+    ("recovery_key", "SELECT"),
+];
+
 /// The command line: it makes and applies, shows everything, and steers. Migrating is the owner's.
-const OPERATOR: [(&str, &str); 23] = [
+const OPERATOR: [(&str, &str); 28] = [
+    ("destination", "SELECT, INSERT, DELETE"),
+    ("backup", "SELECT, INSERT, UPDATE (confirmed_at)"),
+    (
+        "drill",
+        "SELECT, INSERT, DELETE, UPDATE (last_at, times, millis, opened)",
+    ),
+    ("backup_request", "SELECT, INSERT, UPDATE (wanted_at)"),
+    ("recovery_key", "SELECT, INSERT"),
     (
         "incident",
         "SELECT, INSERT, UPDATE (rotation_id, acted_at, machine_acted_at, since, exposure, state, acknowledged_by, acknowledged_at, resolved_by, resolved_at)",
@@ -198,6 +224,9 @@ fn of(who: Role) -> Vec<(&'static str, &'static str)> {
         Role::Worker(Worker::Rotator) => [&EVERY, &LIVES, &USES_KEYS, &ROTATOR, &IN_PLACE],
         Role::Worker(Worker::ReEncryptor) => [&EVERY, &LIVES, &USES_KEYS, &RE_ENCRYPTOR, &IN_PLACE],
         Role::Worker(Worker::IncidentNotifier) => [&EVERY, &LIVES, &NOTIFIER, &WATCHES, &[]],
+        Role::Worker(Worker::BackupVerifier) => {
+            [&EVERY, &LIVES, &USES_KEYS, &BACKUP_VERIFIER, &IN_PLACE]
+        }
         Role::Operator => [&EVERY, &OPERATOR, &IN_PLACE, &[], &[]],
     };
     own.concat()
@@ -206,7 +235,9 @@ fn of(who: Role) -> Vec<(&'static str, &'static str)> {
 /// A right that only this role is granted: whoever has it is this role, or may do more.
 pub fn only_of(who: Role) -> Option<Right> {
     let (table, privilege, columns) = match who {
-        Role::Worker(Worker::Scheduler | Worker::IncidentNotifier) => return None,
+        Role::Worker(Worker::Scheduler | Worker::IncidentNotifier | Worker::BackupVerifier) => {
+            return None;
+        }
         Role::Worker(Worker::Rotator) => ("census", "INSERT", Vec::new()),
         Role::Worker(Worker::ReEncryptor) => ("audit_detail", "UPDATE", vec!["details"]),
         Role::Operator => ("deployment", "INSERT", Vec::new()),

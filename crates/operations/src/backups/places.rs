@@ -73,7 +73,9 @@ impl BackupPlaces {
     pub fn pins(&self) -> Vec<Fingerprint> {
         let file = self.pin_file.as_ref().map(std::fs::read_to_string);
         let text = file.and_then(Result::ok).unwrap_or_default();
-        let in_file = text.lines().filter_map(|line| line.trim().parse().ok());
+        let in_file = text
+            .lines()
+            .filter_map(|line| line.trim().parse::<Fingerprint>().ok());
         let mut pins = self.pins.clone();
         pins.extend(in_file);
         pins

@@ -1,16 +1,13 @@
 //! Asking for backups now: the verifier makes and proves them at every destination.
 
 use rekey_domain::{KeyRef, Principal};
-use rekey_store::{
-    audit,
-    backups::bundles,
-    keyrings, keys,
-};
+use rekey_store::{audit, backups::bundles, keyrings, keys};
 use serde::Serialize;
 use serde_json::json;
 
 use crate::{
-    Action, OperationError, Services, access::audited::Audited, backups::work::is_backed_up, keys::named::named,
+    Action, OperationError, Services, access::audited::Audited, backups::work::is_backed_up,
+    keys::named::named,
 };
 
 /// Keys that are backed up next.

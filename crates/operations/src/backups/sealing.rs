@@ -24,6 +24,16 @@ pub(crate) enum Trouble {
     Failed(OperationError),
 }
 
+impl Trouble {
+    /// As an error, where it is not noted.
+    pub(crate) fn into_error(self) -> OperationError {
+        match self {
+            Self::Failed(error) => error,
+            Self::Problem(problem) => OperationError::Refused(problem.says().to_owned()),
+        }
+    }
+}
+
 impl<E: Into<OperationError>> From<E> for Trouble {
     fn from(error: E) -> Self {
         Self::Failed(error.into())

@@ -1,10 +1,11 @@
 //! Storing a bundle at a destination: sealed, made there, read back, then noted and audited.
 
 use rekey_destinations::{Destination, DestinationError, ObjectName};
-use rekey_domain::{BackupProblem, DestinationName, Principal};
+use rekey_domain::{BackupProblem, DestinationName, KeyName};
 use rekey_runtime::crash;
 use rekey_store::{
-    audit::{self, Record},
+    StoreError, Unit,
+    audit::{self, AuditPen, Record},
     backups::bundles::{self, NewBackup},
 };
 use serde_json::json;
@@ -22,7 +23,7 @@ pub(crate) async fn store(
     seal_for: &SealFor,
     unwrapped: &Unwrapped,
     (name, destination): (&DestinationName, &dyn Destination),
-    principal: &Principal,
+    pen: Option<&AuditPen>,
 ) -> Result<String, Trouble> {
     let sealed = seal_for.bundle(unwrapped);
     let bundle = match sealed {
@@ -38,7 +39,6 @@ pub(crate) async fn store(
     let made = destination.create(&object, bundle.as_bytes()).await;
     made.map_err(|error| of_destination(&error))?;
     crash::point("backup.stored");
-    let key_name = unwrapped.key.name(&unwrapped.keyring);
     let new = NewBackup {
         key: unwrapped.key.id,
         destination: name,
@@ -46,28 +46,37 @@ pub(crate) async fn store(
         backup_key: bundle.backup_key(),
         recovery: bundle.recovery_key().map(|key| key.to_string()),
     };
-    let details = json!({
-        "key_id": new.key,
-        "destination": name,
-        "bundle": new.name,
-        "backup_key": new.backup_key,
-        "recovery": new.recovery,
-    });
-    let pen = services.pen(principal).await?;
     let unit = services.store.begin().await?;
-    if bundles::note(&unit, new).await? {
-        let subject = key_name.to_string();
-        let record = Record {
-            action: audit::Action::KeyBackedUp,
-            subject: &subject,
-            outcome: "done",
-            details,
-        };
-        pen.append(&unit, record).await?;
+    let is_new = bundles::note(&unit, new.clone()).await?;
+    if let Some(pen) = pen.filter(|_| is_new) {
+        record(&unit, pen, &unwrapped.key.name(&unwrapped.keyring), &new).await?;
     }
     unit.commit().await?;
     crash::point("backup.listed");
     Ok(object.to_string())
+}
+
+/// What the audit log says of a new bundle.
+pub(crate) async fn record(
+    unit: &Unit,
+    pen: &AuditPen,
+    key: &KeyName,
+    new: &NewBackup<'_>,
+) -> Result<(), StoreError> {
+    let details = json!({
+        "key_id": new.key,
+        "destination": new.destination,
+        "bundle": new.name,
+        "backup_key": new.backup_key,
+        "recovery": new.recovery,
+    });
+    let record = Record {
+        action: audit::Action::KeyBackedUp,
+        subject: &key.to_string(),
+        outcome: "done",
+        details,
+    };
+    pen.append(unit, record).await
 }
 
 /// The name of a bundle as a destination takes it.

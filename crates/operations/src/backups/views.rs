@@ -3,9 +3,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use rekey_domain::{
-    BackupProblem, DestinationName, KeyId, KeyName, KeyRef, KeyState, Principal,
-};
+use rekey_domain::{BackupProblem, DestinationName, KeyId, KeyName, KeyRef, KeyState, Principal};
 use rekey_store::{
     StoreError,
     backups::{
@@ -198,10 +196,12 @@ async fn all(
                 let bundle = bundles
                     .iter()
                     .find(|one| one.key == key.id && one.destination == *destination);
-                let of_here =
-                    |one: &&Drill| one.key == key.id && one.destination == *destination;
+                let of_here = |one: &&Drill| one.key == key.id && one.destination == *destination;
                 let last = drills.iter().find(of_here);
-                let proved = drills.iter().filter(of_here).find(|one| one.problem.is_none());
+                let proved = drills
+                    .iter()
+                    .filter(of_here)
+                    .find(|one| one.problem.is_none());
                 views.push(BackupView {
                     key: key.name(&keyring),
                     key_id: key.id,

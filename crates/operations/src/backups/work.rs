@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use rekey_backups::Fingerprint;
 use rekey_destinations::Destination;
 use rekey_domain::{
-    BackupProblem, BackupStep, Cadence, DestinationName, KeyId, KeyName, KeyState, Kept, Principal,
+    BackupProblem, BackupStep, Cadence, DestinationName, Kept, KeyId, KeyName, KeyState, Principal,
     Purpose, backup_due,
 };
 use rekey_messages::KeyBackedUp;
@@ -19,7 +19,8 @@ use rekey_store::{
         drills::{self, Drill, NewDrill},
     },
     columns::{self, Protected},
-    keyrings, keys,
+    keyrings::{self, Keyring},
+    keys::{self, Key},
     leases::{self, JOB_LEASE, Lease},
 };
 use serde_json::json;
@@ -96,6 +97,7 @@ pub async fn back_up_and_drill(
         columns: columns::all(services.store.db()).await?,
         unwrapped: HashMap::new(),
         said: Vec::new(),
+        is_audited: true,
     };
     for one in &due {
         let done = run.one(one).await?;
@@ -106,6 +108,64 @@ pub async fn back_up_and_drill(
     }
     run.record().await?;
     Ok(looked)
+}
+
+/// Backs a new key up and proves it, at every destination that this process reaches, before it is used at all. `audited`
+/// is false before there is an AUDIT key.
+///
+/// # Errors
+/// [`OperationError::Refused`] if it was proved nowhere.
+pub(crate) async fn prove_new(
+    services: &Services,
+    keyring: &Keyring,
+    key: &Key,
+    principal: &Principal,
+    is_audited: bool,
+) -> Result<(), OperationError> {
+    let name = key.name(keyring);
+    let refused = |why: String| {
+        OperationError::Refused(format!(
+            "key {name} must be backed up and proved before it encrypts, and was not: {why}"
+        ))
+    };
+    let seal_for = match SealFor::today(services).await {
+        Ok(seal_for) => seal_for,
+        Err(Trouble::Failed(error)) => return Err(error),
+        Err(Trouble::Problem(problem)) => return Err(refused(problem.says().to_owned())),
+    };
+    let mut run = Run {
+        services,
+        principal,
+        lease: None,
+        seal_for: &seal_for,
+        columns: Vec::new(),
+        unwrapped: HashMap::new(),
+        said: Vec::new(),
+        is_audited,
+    };
+    let (mut is_proved, mut why) = (false, Vec::new());
+    for destination in destinations::all(services.store.db()).await? {
+        let due = Due {
+            key: key.id,
+            name: name.clone(),
+            destination: destination.name.clone(),
+            step: BackupStep::Store,
+            bundle: None,
+            order: 0,
+        };
+        match run.one(&due).await? {
+            None => is_proved = true,
+            Some(problem) => why.push(format!("at {}: {}", destination.name, problem.says())),
+        }
+    }
+    if is_audited {
+        run.record().await?;
+    }
+    match is_proved {
+        true => Ok(()),
+        false if why.is_empty() => Err(refused("there is no destination".to_owned())),
+        false => Err(refused(why.join("; "))),
+    }
 }
 
 /// What is due at the destinations that this process reaches, and when more is.
@@ -200,6 +260,8 @@ struct Run<'a> {
     columns: Vec<Protected>,
     unwrapped: HashMap<KeyId, Arc<Unwrapped>>,
     said: Vec<(KeyName, DestinationName, Option<BackupProblem>)>,
+    /// Before the first AUDIT key there is no log; what was done by then is its first entry.
+    is_audited: bool,
 }
 
 impl Run<'_> {
@@ -232,7 +294,11 @@ impl Run<'_> {
         let at = (&due.destination, &*destination);
         if due.step == BackupStep::Store {
             let (services, seal_for) = (self.services, self.seal_for);
-            let stored = storing::store(services, seal_for, &unwrapped, at, self.principal).await?;
+            let pen = match self.is_audited {
+                true => Some(services.pen(self.principal).await?),
+                false => None,
+            };
+            let stored = storing::store(services, seal_for, &unwrapped, at, pen.as_ref()).await?;
             *bundle = Some(stored);
         }
         let name = bundle.as_deref();

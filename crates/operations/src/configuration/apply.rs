@@ -17,6 +17,7 @@ use crate::{
 };
 
 mod algorithm;
+pub(crate) mod backed_up;
 mod change;
 pub(crate) mod looked;
 mod notified;
@@ -182,8 +183,9 @@ async fn write(
     for wanted in &desired.keyrings {
         let found = keyrings::find(unit.db(), &wanted.name).await?;
         let found = found.ok_or_else(|| not_made(wanted))?;
-        if found.policy != wanted.policy {
-            keyrings::set_policy(unit, found.id, &wanted.policy).await?;
+        let policy = wanted.policy_over(Some(found.policy.backup), desired.backup);
+        if found.policy != policy {
+            keyrings::set_policy(unit, found.id, &policy).await?;
             wake_rotation(unit, found.id).await?;
             changes.push(Change {
                 subject: format!("keyring {}", wanted.name),
@@ -198,6 +200,7 @@ async fn write(
         }
     }
     changes.extend(notified::write(unit, &desired.channels).await?);
+    changes.extend(backed_up::write(unit, desired).await?);
     for Resolved {
         source,
         table,

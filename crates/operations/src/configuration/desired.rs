@@ -1,6 +1,8 @@
 //! Desired state: what `rekey.toml` says, parsed and whole.
 
-use rekey_domain::{Algorithm, Bind, KeyringPolicy, Limits, OnUpdate, Purpose};
+use rekey_domain::{
+    Algorithm, BackupPolicy, Bind, DestinationName, KeyringPolicy, Limits, OnUpdate, Purpose,
+};
 use rekey_runtime::config::{
     ChannelConfig, ColumnConfig, Config, KeyringConfig, SourceConfig, TableConfig,
 };
@@ -17,6 +19,10 @@ pub struct Desired {
     pub sources: Vec<SourceConfig>,
     /// The channels by which people are told.
     pub channels: Vec<ChannelConfig>,
+    /// Where bundles are kept.
+    pub destinations: Vec<DestinationName>,
+    /// Whether keys of keyrings that are made, and say nothing of it, must be backed up.
+    pub backup: BackupPolicy,
 }
 
 impl From<&Config> for Desired {
@@ -25,6 +31,8 @@ impl From<&Config> for Desired {
             keyrings: config.keyrings.clone(),
             sources: config.sources.clone(),
             channels: config.channels.clone(),
+            destinations: Vec::new(),
+            backup: config.backup,
         }
     }
 }
@@ -38,6 +46,19 @@ impl Desired {
             purpose: Purpose::Audit,
             algorithm: Algorithm::default(),
             policy: KeyringPolicy::default(),
+            backup: None,
+        }
+    }
+
+    /// The keyring whose keys seal bundles; there is one where bundles are kept somewhere.
+    pub fn backup_keyring() -> KeyringConfig {
+        let name = "backup".parse().expect("a valid keyring name");
+        KeyringConfig {
+            name,
+            purpose: Purpose::Backup,
+            algorithm: Purpose::Backup.default_algorithm(),
+            policy: KeyringPolicy::default(),
+            backup: None,
         }
     }
 
@@ -49,6 +70,7 @@ impl Desired {
             purpose: Purpose::Signing,
             algorithm: Purpose::Signing.default_algorithm(),
             policy: KeyringPolicy::default(),
+            backup: None,
         }
     }
 
@@ -57,7 +79,9 @@ impl Desired {
     #[must_use]
     pub fn with_store(mut self, url: &str) -> Self {
         let audit = Self::audit_keyring();
-        for ours in [Self::signing_keyring(), audit.clone()] {
+        let backup = (!self.destinations.is_empty()).then(Self::backup_keyring);
+        let ours = [Some(Self::signing_keyring()), backup, Some(audit.clone())];
+        for ours in ours.into_iter().flatten() {
             if !self
                 .keyrings
                 .iter()

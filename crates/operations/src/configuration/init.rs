@@ -2,20 +2,28 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use rekey_domain::{KeyState, Principal, Purpose};
-use rekey_envelope::DataKey;
+use rekey_domain::{BackupPolicy, BackupProof, KeyName, KeyState, Principal, Purpose};
+use rekey_envelope::{DataKey, KeyMaterial};
 use rekey_store::{
     Store, Unit,
     audit::{self, AuditPen, Record},
+    backups::bundles::{self, Backup, NewBackup},
     keyrings::{self, Keyring},
-    keys,
+    keys::{self, Key},
 };
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
     Action, Change, Desired, KeyringConfig, OperationError, Services, authorise,
-    backups::gate::gate, configuration::apply::missing_keyrings, keys::making::make_key,
+    backups::{
+        gate::gate,
+        sealing::{Trouble, Unwrapped, unwrap},
+        storing,
+        work::prove_new,
+    },
+    configuration::apply::{backed_up, missing_keyrings},
+    keys::making::make_key,
 };
 
 /// Makes what is missing of a deployment: keyrings, first keys, standbys; answers what it made. Doing
@@ -34,15 +42,18 @@ pub async fn init(
     let before = Inventory::of(store).await?;
     let unit = store.begin().await?;
     let deployment = keyrings::ensure_deployment(&unit).await?;
+    backed_up::declare(&unit, desired).await?;
     unit.commit().await?;
-    // The audit keyring comes first: without it nothing can be recorded, so nothing done.
-    let (audit, others): (Vec<_>, Vec<_>) = desired
-        .keyrings
-        .iter()
-        .partition(|k| k.purpose == Purpose::Audit);
-    for wanted in audit.into_iter().chain(others) {
-        let keyring = ensure_keyring(services, wanted, principal).await?;
-        ensure_keys(services, deployment, &keyring, principal).await?;
+    let maker = Maker {
+        services,
+        desired,
+        deployment,
+        principal,
+    };
+    maker.first_audit_key().await?;
+    for wanted in &desired.keyrings {
+        let keyring = maker.keyring(wanted).await?;
+        maker.keys(&keyring).await?;
     }
     Ok(Inventory::of(store).await?.made_since(&before))
 }
@@ -75,141 +86,224 @@ impl Inventory {
     }
 }
 
-async fn ensure_keyring(
-    services: &Services,
-    wanted: &KeyringConfig,
-    principal: &Principal,
-) -> Result<Keyring, OperationError> {
-    if let Some(found) = keyrings::find(services.store.db(), &wanted.name).await? {
-        if found.purpose != wanted.purpose {
-            let (name, has, asked) = (&wanted.name, found.purpose, wanted.purpose);
-            return Err(OperationError::Configuration {
-                place: format!("keyring {name}"),
-                problem: format!(
-                    "its purpose is {has} for good; {asked} was asked for. Use another name"
-                ),
-            });
+/// Who makes what is missing.
+struct Maker<'a> {
+    services: &'a Services,
+    desired: &'a Desired,
+    deployment: Uuid,
+    principal: &'a Principal,
+}
+
+impl Maker<'_> {
+    /// The first AUDIT key, and before it the first BACKUP key, without which it would have no backup. Nothing can be
+    /// recorded until it is there, so its first unit records both.
+    async fn first_audit_key(&self) -> Result<(), OperationError> {
+        let of = |purpose| {
+            let mut all = self.desired.keyrings.iter();
+            all.find(|wanted| wanted.purpose == purpose)
+        };
+        let Some(audit) = of(Purpose::Audit) else {
+            return Ok(());
+        };
+        let found = keyrings::find(self.services.store.db(), &audit.name).await?;
+        if found.is_some_and(|keyring| keyring.primary_key_id.is_some()) {
+            return Ok(());
         }
-        return Ok(found);
+        let mut unrecorded = Vec::new();
+        if let Some(wanted) = of(Purpose::Backup) {
+            let (keyring, key, _) = self.unrecorded(wanted).await?;
+            let proof = self.proof(&keyring, &key, false).await?;
+            if key.state == KeyState::Pending {
+                let unit = self.services.store.begin().await?;
+                keys::switch(&unit, &keyring, &key, &keyring.policy, proof).await?;
+                unit.commit().await?;
+            }
+            unrecorded.push((keyring, key));
+        }
+        let (keyring, key, material) = self.unrecorded(audit).await?;
+        let proof = self.proof(&keyring, &key, false).await?;
+        let sealing = DataKey::new(key.id, key.algorithm, &material)?;
+        let pen = AuditPen::new(Arc::new(sealing), self.principal.clone());
+        let unit = self.services.store.begin().await?;
+        keyrings::lock(&unit, keyring.id).await?;
+        let still = keys::find(unit.db(), key.id).await?;
+        if still.is_none_or(|key| key.state != KeyState::Pending) {
+            return Ok(());
+        }
+        keys::switch(&unit, &keyring, &key, &keyring.policy, proof).await?;
+        let backups = bundles::all(unit.db()).await?;
+        unrecorded.push((keyring, key.clone()));
+        let entries = 2 * unrecorded.len() + backups.len();
+        let entries = u64::try_from(entries).unwrap_or(u64::MAX);
+        keys::take_usage(&unit, key.id, entries, false).await?;
+        for (keyring, key) in &unrecorded {
+            record_keyring(&unit, &pen, keyring).await?;
+            record_key(&unit, &pen, keyring, key, audit::Action::KeyActivated).await?;
+            for backup in backups.iter().filter(|backup| backup.key == key.id) {
+                record_backup(&unit, &pen, &key.name(keyring), backup).await?;
+            }
+        }
+        Ok(unit.commit().await?)
     }
-    if wanted.purpose == Purpose::Audit {
-        return create_audit_keyring(services, wanted, principal).await;
+
+    /// A keyring and its first key, made before anything can be recorded.
+    async fn unrecorded(
+        &self,
+        wanted: &KeyringConfig,
+    ) -> Result<(Keyring, Key, KeyMaterial), OperationError> {
+        let store = &self.services.store;
+        let keyring = match self.found(wanted).await? {
+            Some(keyring) => keyring,
+            None => {
+                // The KMS wants the keyring's id before the keyring is stored, so a first unit makes only that.
+                let unit = store.begin().await?;
+                let keyring = self.create(&unit, wanted).await?;
+                unit.commit().await?;
+                keyring
+            }
+        };
+        // What an init before this one left behind may have no material here.
+        let stored = keys::stored_of_keyring(store.db(), keyring.id).await?;
+        if let Some(stored) = stored.into_iter().next() {
+            let unwrapped = unwrap(self.services, self.deployment, keyring, stored).await;
+            let unwrapped = unwrapped.map_err(Trouble::into_error)?;
+            let Unwrapped {
+                keyring,
+                key,
+                material,
+            } = unwrapped;
+            return Ok((keyring, key.key, material));
+        }
+        let made = make_key(store, &*self.services.kms, self.deployment, &keyring).await?;
+        let unit = store.begin().await?;
+        let key = keys::insert_standby(&unit, keyring.id, made.new).await?;
+        unit.commit().await?;
+        Ok((keyring, key, made.material))
     }
-    let pen = services.pen(principal).await?;
-    let unit = services.store.begin().await?;
-    let keyring = create_keyring(&unit, wanted).await?;
-    record_keyring(&unit, &pen, &keyring).await?;
-    unit.commit().await?;
-    Ok(keyring)
+
+    async fn found(&self, wanted: &KeyringConfig) -> Result<Option<Keyring>, OperationError> {
+        let found = keyrings::find(self.services.store.db(), &wanted.name).await?;
+        match found {
+            Some(found) if found.purpose != wanted.purpose => {
+                let (name, has, asked) = (&wanted.name, found.purpose, wanted.purpose);
+                Err(OperationError::Configuration {
+                    place: format!("keyring {name}"),
+                    problem: format!(
+                        "its purpose is {has} for good; {asked} was asked for. Use another name"
+                    ),
+                })
+            }
+            found => Ok(found),
+        }
+    }
+
+    async fn keyring(&self, wanted: &KeyringConfig) -> Result<Keyring, OperationError> {
+        if let Some(found) = self.found(wanted).await? {
+            return Ok(found);
+        }
+        let pen = self.services.pen(self.principal).await?;
+        let unit = self.services.store.begin().await?;
+        let keyring = self.create(&unit, wanted).await?;
+        record_keyring(&unit, &pen, &keyring).await?;
+        unit.commit().await?;
+        Ok(keyring)
+    }
+
+    async fn create(&self, unit: &Unit, wanted: &KeyringConfig) -> Result<Keyring, OperationError> {
+        let policy = wanted.policy_over(None, self.desired.backup);
+        let KeyringConfig {
+            name,
+            purpose,
+            algorithm,
+            ..
+        } = wanted;
+        Ok(keyrings::create(unit, name, *purpose, *algorithm, &policy).await?)
+    }
+
+    /// Sees to it that a keyring has a primary and a standby. The verifier backs the standby up.
+    async fn keys(&self, keyring: &Keyring) -> Result<(), OperationError> {
+        let db = self.services.store.db();
+        let was_primary = |key: &Key| key.activated_at.is_some();
+        let mut present = keys::of_keyring(db, keyring.id).await?;
+        if !present.iter().any(was_primary) {
+            let first = match present.iter().find(|key| key.state == KeyState::Pending) {
+                Some(first) => Some(first.clone()),
+                None => self.standby(keyring).await?,
+            };
+            if let Some(first) = first {
+                self.activate(keyring, &first).await?;
+            }
+            present = keys::of_keyring(db, keyring.id).await?;
+        }
+        if !present.iter().any(|key| key.state == KeyState::Pending) {
+            self.standby(keyring).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes a standby; none where another init was first.
+    async fn standby(&self, keyring: &Keyring) -> Result<Option<Key>, OperationError> {
+        let Services { store, kms, .. } = self.services;
+        let made = make_key(store, &**kms, self.deployment, keyring).await?;
+        let pen = self.services.pen(self.principal).await?;
+        let unit = store.begin().await?;
+        keyrings::lock(&unit, keyring.id).await?;
+        let present = keys::of_keyring(unit.db(), keyring.id).await?;
+        if present.iter().any(|key| key.state == KeyState::Pending) {
+            return Ok(None);
+        }
+        let key = keys::insert_standby(&unit, keyring.id, made.new).await?;
+        record_key(&unit, &pen, keyring, &key, audit::Action::KeyCreated).await?;
+        unit.commit().await?;
+        Ok(Some(key))
+    }
+
+    /// Makes a keyring's first key its primary, backed up and proved.
+    async fn activate(&self, keyring: &Keyring, key: &Key) -> Result<(), OperationError> {
+        let proof = self.proof(keyring, key, true).await?;
+        let pen = self.services.pen(self.principal).await?;
+        let unit = self.services.store.begin().await?;
+        let locked = keyrings::lock(&unit, keyring.id).await?;
+        if locked.primary_key_id.is_some() {
+            return Ok(());
+        }
+        keys::switch(&unit, keyring, key, &keyring.policy, proof).await?;
+        record_key(&unit, &pen, keyring, key, audit::Action::KeyActivated).await?;
+        Ok(unit.commit().await?)
+    }
+
+    /// The proof that a key may become primary. Where one is asked for and there is none, it is made.
+    async fn proof(
+        &self,
+        keyring: &Keyring,
+        key: &Key,
+        is_audited: bool,
+    ) -> Result<Option<BackupProof>, OperationError> {
+        if keyring.policy.backup == BackupPolicy::Off || key.state != KeyState::Pending {
+            return Ok(Some(BackupProof::NotRequired));
+        }
+        if self.services.backups.is_empty() {
+            return Err(backed_up::needs_destination(keyring.name.as_str()));
+        }
+        prove_new(self.services, keyring, key, self.principal, is_audited).await?;
+        gate(self.services, keyring, key).await
+    }
 }
 
-async fn create_keyring(unit: &Unit, wanted: &KeyringConfig) -> Result<Keyring, OperationError> {
-    let KeyringConfig {
-        name,
-        purpose,
-        algorithm,
-        policy,
-    } = wanted;
-    Ok(keyrings::create(unit, name, *purpose, *algorithm, policy).await?)
-}
-
-/// The first AUDIT key seals the entry that records its own making.
-async fn create_audit_keyring(
-    services: &Services,
-    wanted: &KeyringConfig,
-    principal: &Principal,
-) -> Result<Keyring, OperationError> {
-    let store: &Store = &services.store;
-    let deployment = keyrings::deployment(store.db()).await?;
-    // The KMS wants the keyring's id before the keyring is stored, so a first unit makes only that.
-    let unit = store.begin().await?;
-    let keyring = create_keyring(&unit, wanted).await?;
-    unit.commit().await?;
-    first_audit_key(services, deployment, &keyring, principal).await?;
-    Ok(keyring)
-}
-
-async fn first_audit_key(
-    services: &Services,
-    deployment: Uuid,
-    keyring: &Keyring,
-    principal: &Principal,
+async fn record_backup(
+    unit: &Unit,
+    pen: &AuditPen,
+    key: &KeyName,
+    backup: &Backup,
 ) -> Result<(), OperationError> {
-    let made = make_key(&services.store, &*services.kms, deployment, keyring).await?;
-    let sealing = DataKey::new(made.new.id, made.new.algorithm, &made.material)?;
-    let pen = AuditPen::new(Arc::new(sealing), principal.clone());
-    let unit = services.store.begin().await?;
-    keyrings::lock(&unit, keyring.id).await?;
-    if !keys::of_keyring(unit.db(), keyring.id).await?.is_empty() {
-        return Ok(());
-    }
-    let key = keys::insert_standby(&unit, keyring.id, made.new).await?;
-    let proof = gate(services, keyring, &key).await?;
-    keys::switch(&unit, keyring, &key, &keyring.policy, proof).await?;
-    keys::take_usage(&unit, key.id, 2, false).await?;
-    record_keyring(&unit, &pen, keyring).await?;
-    record_key(&unit, &pen, keyring, &key, audit::Action::KeyActivated).await?;
-    unit.commit().await?;
-    Ok(())
-}
-
-/// Sees to it that a keyring has a primary and a standby.
-async fn ensure_keys(
-    services: &Services,
-    deployment: Uuid,
-    keyring: &Keyring,
-    principal: &Principal,
-) -> Result<(), OperationError> {
-    let has = |keys: &[keys::Key], state| keys.iter().any(|key| key.state == state);
-    let present = keys::of_keyring(services.store.db(), keyring.id).await?;
-    if present.is_empty() && keyring.purpose == Purpose::Audit {
-        first_audit_key(services, deployment, keyring, principal).await?;
-    } else if present.is_empty() {
-        add_key(services, deployment, keyring, principal, true).await?;
-    }
-    let now = keys::of_keyring(services.store.db(), keyring.id).await?;
-    if !has(&now, KeyState::Pending) {
-        add_key(services, deployment, keyring, principal, false).await?;
-    }
-    Ok(())
-}
-
-async fn add_key(
-    services: &Services,
-    deployment: Uuid,
-    keyring: &Keyring,
-    principal: &Principal,
-    as_primary: bool,
-) -> Result<(), OperationError> {
-    let made = make_key(&services.store, &*services.kms, deployment, keyring).await?;
-    let pen = services.pen(principal).await?;
-    let unit = services.store.begin().await?;
-    // Another init may have been first.
-    keyrings::lock(&unit, keyring.id).await?;
-    let present = keys::of_keyring(unit.db(), keyring.id).await?;
-    let standby = present.iter().any(|key| key.state == KeyState::Pending);
-    if standby || (as_primary && !present.is_empty()) {
-        return Ok(());
-    }
-    let key = keys::insert_standby(&unit, keyring.id, made.new).await?;
-    if as_primary {
-        let proof = gate(services, keyring, &key).await?;
-        keys::switch(&unit, keyring, &key, &keyring.policy, proof).await?;
-    }
-    record_key(
-        &unit,
-        &pen,
-        keyring,
-        &key,
-        if as_primary {
-            audit::Action::KeyActivated
-        } else {
-            audit::Action::KeyCreated
-        },
-    )
-    .await?;
-    unit.commit().await?;
-    Ok(())
+    let new = NewBackup {
+        key: backup.key,
+        destination: &backup.destination,
+        name: backup.name.clone(),
+        backup_key: backup.backup_key,
+        recovery: backup.recovery.clone(),
+    };
+    Ok(storing::record(unit, pen, key, &new).await?)
 }
 
 async fn record_keyring(

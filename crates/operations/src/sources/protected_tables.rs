@@ -59,14 +59,14 @@ impl ProtectedTable {
             Role::Worker(Worker::Scheduler | Worker::IncidentNotifier) => return Ok(None),
             // It counts values by their first bytes; which row each is of it need not know.
             Role::Worker(Worker::Rotator) => BTreeSet::new(),
-            // Both open values where they stand.
-            Role::Worker(Worker::ReEncryptor) | Role::Operator => {
+            // They open values where they stand.
+            Role::Worker(Worker::ReEncryptor | Worker::BackupVerifier) | Role::Operator => {
                 let source = services.source(&self.source).await?;
                 read.extend(source.describe(&self.relation).await?.primary_key);
                 read.extend(self.bound.iter().cloned());
                 match who {
-                    Role::Operator => BTreeSet::new(),
-                    Role::Worker(_) => self.protected.clone(),
+                    Role::Worker(Worker::ReEncryptor) => self.protected.clone(),
+                    Role::Worker(_) | Role::Operator => BTreeSet::new(),
                 }
             }
         };

@@ -83,12 +83,19 @@ pub async fn worker_problems(
     Ok(problems(services, &all(services).await?).await?)
 }
 
-/// The workers that a deployment needs: a notifier only where there is somebody to tell.
+/// The workers that a deployment needs: a notifier only where there is somebody to tell, a verifier only where bundles
+/// are kept.
 pub(crate) async fn needed(services: &Services) -> Result<Vec<Worker>, rekey_store::StoreError> {
-    let tells = !channels::all(services.store.db()).await?.is_empty();
+    let db = services.store.db();
+    let tells = !channels::all(db).await?.is_empty();
+    let backs_up = !destinations::all(db).await?.is_empty();
     let all = Worker::ALL.into_iter();
     Ok(all
-        .filter(|worker| *worker != Worker::IncidentNotifier || tells)
+        .filter(|worker| match worker {
+            Worker::IncidentNotifier => tells,
+            Worker::BackupVerifier => backs_up,
+            _ => true,
+        })
         .collect())
 }
 

@@ -3,14 +3,18 @@
 use std::time::Duration;
 
 use rekey_domain::{
-    Algorithm, HARD_LIMIT, KeyringName, KeyringPolicy, OnCompromise, Purpose, Schedule,
-    format_duration, parse_duration,
+    Algorithm, BackupPolicy, HARD_LIMIT, KeyringName, KeyringPolicy, OnCompromise, Purpose,
+    Schedule, format_duration, parse_duration,
 };
 
 use super::section::Section;
 
-/// The keyrings that every deployment has: they seal the audit log and sign certificates.
-const OURS: [(&str, Purpose); 2] = [("audit", Purpose::Audit), ("signing", Purpose::Signing)];
+/// Keyrings of Rekey's own: they seal the audit log and bundles, and sign certificates.
+const OURS: [(&str, Purpose); 3] = [
+    ("audit", Purpose::Audit),
+    ("backup", Purpose::Backup),
+    ("signing", Purpose::Signing),
+];
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
@@ -23,11 +27,22 @@ pub struct KeyringConfig {
     pub purpose: Purpose,
     /// How the keys encrypt that it makes from now on.
     pub algorithm: Algorithm,
-    /// Its policy, defaults filled in.
+    /// Its policy, defaults filled in; of backups what [`backup`](Self::backup) says counts.
     pub policy: KeyringPolicy,
+    /// Whether its keys must be backed up; none: the file says nothing of it.
+    pub backup: Option<BackupPolicy>,
 }
 
 impl KeyringConfig {
+    /// Its policy, where a stored keyring has `stored`, and one that is made gets `made` unless the file says more.
+    #[must_use]
+    pub fn policy_over(&self, stored: Option<BackupPolicy>, made: BackupPolicy) -> KeyringPolicy {
+        KeyringPolicy {
+            backup: self.backup.or(stored).unwrap_or(made),
+            ..self.policy.clone()
+        }
+    }
+
     /// The default keyring, if the file declares none.
     pub(super) fn phi() -> Self {
         let purpose = Purpose::Phi;
@@ -36,6 +51,7 @@ impl KeyringConfig {
             purpose,
             algorithm: purpose.default_algorithm(),
             policy: KeyringPolicy::default(),
+            backup: None,
         }
     }
 }
@@ -53,6 +69,7 @@ pub(super) fn read(mut section: Section<'_>) -> Option<KeyringConfig> {
         check_algorithm(&section, purpose, algorithm);
     }
     let policy = read_policy(&mut section);
+    let backup = read_backup(&mut section);
     section.end();
     // A wrong purpose is reported already, and columns may still name this keyring.
     let purpose = purpose.unwrap_or(Purpose::Phi);
@@ -61,6 +78,16 @@ pub(super) fn read(mut section: Section<'_>) -> Option<KeyringConfig> {
         purpose,
         algorithm: algorithm.unwrap_or(purpose.default_algorithm()),
         policy,
+        backup,
+    })
+}
+
+/// `backup = "required"` or `"off"`, of a keyring or of all.
+pub(super) fn read_backup(section: &mut Section<'_>) -> Option<BackupPolicy> {
+    section.parsed("backup", |text| match text {
+        "required" => Ok(BackupPolicy::Required),
+        "off" => Ok(BackupPolicy::Off),
+        other => Err(format!("expected \"required\" or \"off\", found {other:?}")),
     })
 }
 
@@ -109,6 +136,10 @@ fn check_algorithm(section: &Section<'_>, purpose: Option<Purpose>, found: Algor
         let problem = format!("expected one such as {expected} for this purpose, found {found}");
         section.wrong("algorithm", problem);
     }
+    if purpose == Some(Purpose::Backup) && found == Algorithm::Aes256Cbc {
+        let problem = format!("bundles are sealed with {expected} only, found {found}");
+        section.wrong("algorithm", problem);
+    }
 }
 
 fn read_policy(section: &mut Section<'_>) -> KeyringPolicy {
@@ -133,14 +164,6 @@ fn read_policy(section: &mut Section<'_>) -> KeyringPolicy {
         &mut policy.max_encryptions,
         section.whole("max_encryptions", 1..=HARD_LIMIT),
     );
-    match section.text("backup").as_deref() {
-        None | Some("off") => {}
-        Some("required") => section.wrong(
-            "backup",
-            "backups are not built yet, so no key of this keyring could ever be used; expected \"off\"",
-        ),
-        Some(found) => section.wrong("backup", format!("expected \"off\", found {found:?}")),
-    }
     read_straggler_look(section, &mut policy);
     put(
         &mut policy.emergency_concurrency,

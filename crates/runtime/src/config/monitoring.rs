@@ -1,4 +1,4 @@
-//! `[monitoring]`: what people are warned of, and when. Backups and their drills are built later.
+//! `[monitoring]`: what people are warned of, and when; how often keys are backed up and backups proved.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 pub struct MonitoringConfig {
     /// How long before a key expires people are told.
     pub expiration_warning: Duration,
-    /// How often keys are backed up; not built yet.
+    /// How often keys are backed up.
     pub backup_every: Duration,
-    /// How often a backup is proved; not built yet.
+    /// How often a backup is proved.
     pub drill_every: Duration,
     /// What is asked for each minute while all is well.
     pub heartbeat_url: Option<SecretUrl>,
@@ -40,15 +40,8 @@ pub(super) fn read(mut section: Section<'_>) -> MonitoringConfig {
     let default = MonitoringConfig::default();
     let second = Duration::from_secs(1);
     let warning = section.duration("expiration_warning", second);
-    let mut later = |name| {
-        let found = section.duration(name, second);
-        if found.is_some() {
-            section.ignore(name, "has no effect yet: backups are not built");
-        }
-        found
-    };
-    let backup = later("backup_every");
-    let drill = later("drill_every");
+    let backup = section.duration("backup_every", second);
+    let drill = section.duration("drill_every", second);
     let heartbeat = section.text("heartbeat_url").map(SecretUrl::from);
     let private = section.flag("heartbeat_allow_private");
     let runbooks = section.text("runbooks");
