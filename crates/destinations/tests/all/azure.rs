@@ -36,6 +36,7 @@ async fn who_may_create_and_not_write_cannot_erase() {
         ("rcl", Erasable::NotByOverwriting),
         ("rclw", Erasable::Yes),
         ("rclwd", Erasable::Yes),
+        ("rcld", Erasable::Yes),
     ] {
         let signature = signature(rights);
         let destination = at(&container, "/p", ("AZURE_STORAGE_SAS_TOKEN", &signature));
