@@ -14,7 +14,11 @@ fn what_cannot_be_opened_is_said_by_name() {
             panic!("{refused}");
         };
         let services = cfg!(feature = "services");
-        let expected = if services { needed.to_owned() } else { without(service) };
+        let expected = if services {
+            needed.to_owned()
+        } else {
+            without(service)
+        };
         assert!(place == url && problem.starts_with(&expected), "{refused}");
         assert!(!refused.is_retryable());
     }

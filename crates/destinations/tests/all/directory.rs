@@ -37,7 +37,13 @@ async fn files_and_directories_are_their_owners_alone() {
     let (_above, path) = place();
     let directory = Directory::new(&path);
     directory.create(&name("a/b/c"), b"1").await.unwrap();
-    for (part, expected) in [("", 0o700), ("a", 0o700), ("a/b", 0o700), (".new", 0o700), ("a/b/c", 0o600)] {
+    for (part, expected) in [
+        ("", 0o700),
+        ("a", 0o700),
+        ("a/b", 0o700),
+        (".new", 0o700),
+        ("a/b/c", 0o600),
+    ] {
         let mode = fs::metadata(path.join(part)).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, expected, "{part}");
     }
@@ -47,7 +53,9 @@ async fn files_and_directories_are_their_owners_alone() {
 async fn a_directory_that_is_not_there_is_no_empty_one() {
     let (_above, path) = place();
     let directory = Directory::new(&path);
-    let no_place = DestinationError::NoPlace { place: directory.place() };
+    let no_place = DestinationError::NoPlace {
+        place: directory.place(),
+    };
     let read = directory.read(&name("a/b")).await;
     assert_eq!(read, Err(no_place.clone()));
     let listed = directory.list(&"a".parse().unwrap(), None).await;
@@ -55,7 +63,12 @@ async fn a_directory_that_is_not_there_is_no_empty_one() {
     // The disk is not mounted: nothing is made in its stead.
     let deeper = Directory::new(path.join("deeper"));
     let made = deeper.create(&name("a/b"), b"1").await;
-    assert_eq!(made, Err(DestinationError::NoPlace { place: deeper.place() }));
+    assert_eq!(
+        made,
+        Err(DestinationError::NoPlace {
+            place: deeper.place()
+        })
+    );
     assert!(!path.exists());
 }
 
@@ -66,7 +79,10 @@ async fn no_symbolic_link_is_followed() {
         let elsewhere = above.path().join("elsewhere");
         fs::create_dir_all(elsewhere.join("a")).unwrap();
         fs::write(elsewhere.join("a/b"), "1").unwrap();
-        let (link, to) = (path.join(part), elsewhere.join(part.trim_start_matches(".new")));
+        let (link, to) = (
+            path.join(part),
+            elsewhere.join(part.trim_start_matches(".new")),
+        );
         fs::create_dir_all(link.parent().unwrap()).unwrap();
         symlink(to, if part.is_empty() { &path } else { &link }).unwrap();
         let directory = Directory::new(&path);
@@ -93,7 +109,13 @@ async fn links_and_what_is_no_name_are_not_listed() {
     fs::create_dir_all(path.join("a/2/3/4/5/6")).unwrap();
     fs::write(path.join("a/2/3/4/5/6/7"), "1").unwrap();
     let page = directory.list(&"a".parse().unwrap(), None).await;
-    assert_eq!(page, Ok(Page { names: vec![name("a/b")], more: false }));
+    assert_eq!(
+        page,
+        Ok(Page {
+            names: vec![name("a/b")],
+            more: false
+        })
+    );
 }
 
 #[tokio::test]
@@ -102,13 +124,21 @@ async fn what_is_no_file_is_neither_read_nor_waited_for() {
     let directory = Directory::new(&path);
     directory.create(&name("a/b"), b"1").await.unwrap();
     fs::create_dir(path.join("a/directory")).unwrap();
-    let pipe = std::process::Command::new("mkfifo").arg(path.join("a/pipe")).status();
+    let pipe = std::process::Command::new("mkfifo")
+        .arg(path.join("a/pipe"))
+        .status();
     assert!(pipe.unwrap().success());
-    for (of, found) in [("a/directory", "a directory"), ("a/pipe", "a pipe, a socket or a device")] {
+    for (of, found) in [
+        ("a/directory", "a directory"),
+        ("a/pipe", "a pipe, a socket or a device"),
+    ] {
         is_in_the_way(directory.read(&name(of)).await.unwrap_err(), found);
         is_in_the_way(directory.create(&name(of), b"1").await.unwrap_err(), found);
     }
-    is_in_the_way(directory.create(&name("a/b/c"), b"1").await.unwrap_err(), "a file");
+    is_in_the_way(
+        directory.create(&name("a/b/c"), b"1").await.unwrap_err(),
+        "a file",
+    );
 }
 
 #[tokio::test]
@@ -116,8 +146,14 @@ async fn a_huge_file_is_refused_unread() {
     let (_above, path) = place();
     let directory = Directory::new(&path);
     directory.create(&name("a/b"), b"1").await.unwrap();
-    fs::File::create(path.join("a/huge")).unwrap().set_len(1 << 30).unwrap();
-    let too_long = DestinationError::TooLong { place: directory.place(), limit: MAX_LEN };
+    fs::File::create(path.join("a/huge"))
+        .unwrap()
+        .set_len(1 << 30)
+        .unwrap();
+    let too_long = DestinationError::TooLong {
+        place: directory.place(),
+        limit: MAX_LEN,
+    };
     assert_eq!(directory.read(&name("a/huge")).await, Err(too_long.clone()));
     assert_eq!(directory.create(&name("a/huge"), b"1").await, Err(too_long));
 }
@@ -150,7 +186,10 @@ async fn what_was_altered_is_told_and_left_as_it_is() {
     for altered in ["whol", "Whole", ""] {
         fs::write(path.join("a/b"), altered).unwrap();
         let told = directory.create(&name("a/b"), b"whole").await.unwrap_err();
-        assert!(matches!(told, DestinationError::OtherBytes { .. }), "{told}");
+        assert!(
+            matches!(told, DestinationError::OtherBytes { .. }),
+            "{told}"
+        );
         assert_eq!(fs::read_to_string(path.join("a/b")).unwrap(), altered);
     }
 }

@@ -19,14 +19,23 @@ async fn on_a_full_disk_it_says_so_and_nothing_half_written_counts() {
     let directory = Directory::new(disk.path().join("backups"));
     let mut made = Vec::new();
     let full = loop {
-        let name = name(&format!("bundles/{:08x}/{:064x}.json", made.len(), made.len()));
+        let name = name(&format!(
+            "bundles/{:08x}/{:064x}.json",
+            made.len(),
+            made.len()
+        ));
         match directory.create(&name, &vec![7; 10_000]).await {
             Ok(created) => assert_eq!(created, Created::Created),
             Err(full) => break full,
         }
         made.push(name);
     };
-    assert_eq!(full, DestinationError::Full { place: directory.place() });
+    assert_eq!(
+        full,
+        DestinationError::Full {
+            place: directory.place()
+        }
+    );
     assert!(full.is_retryable() && made.len() > 10, "{} fit", made.len());
     let page = directory.list(&"bundles".parse().unwrap(), None).await;
     assert_eq!(page.unwrap().names, made);
@@ -51,7 +60,10 @@ async fn where_nothing_may_be_written_it_says_so() {
     directory.create(&name("a/b"), b"1").await.unwrap();
     mount(&["-o", "remount,ro"], disk.path()).unwrap();
     let denied = directory.create(&name("a/c"), b"1").await.unwrap_err();
-    assert!(matches!(denied, DestinationError::Denied { .. }), "{denied}");
+    assert!(
+        matches!(denied, DestinationError::Denied { .. }),
+        "{denied}"
+    );
     assert!(!denied.is_retryable());
     assert_eq!(directory.read(&name("a/b")).await.unwrap(), b"1");
 }
@@ -81,7 +93,9 @@ impl Drop for Disk {
 fn mount(arguments: &[&str], at: impl AsRef<Path>) -> Result<(), ()> {
     let mut command = Command::new("mount");
     let done = command.args(arguments).arg(at.as_ref()).output();
-    done.is_ok_and(|done| done.status.success()).then_some(()).ok_or(())
+    done.is_ok_and(|done| done.status.success())
+        .then_some(())
+        .ok_or(())
 }
 
 #[expect(clippy::print_stderr, reason = "that it did not run must be seen")]

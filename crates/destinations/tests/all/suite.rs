@@ -27,7 +27,10 @@ pub fn name(text: &str) -> ObjectName {
 
 async fn what_is_not_there_is_missing(destination: &dyn Destination) {
     // A directory is made with its first object.
-    destination.create(&name("first/object"), b"1").await.unwrap();
+    destination
+        .create(&name("first/object"), b"1")
+        .await
+        .unwrap();
     for text in ["first/other", "nowhere/object", "nowhere/at/all"] {
         let missing = DestinationError::Missing {
             place: destination.place(),
@@ -37,18 +40,31 @@ async fn what_is_not_there_is_missing(destination: &dyn Destination) {
         assert_eq!(destination.read(&name(text)).await, Err(missing));
     }
     let nothing = destination.list(&"nowhere".parse().unwrap(), None).await;
-    assert_eq!(nothing, Ok(Page { names: Vec::new(), more: false }));
+    assert_eq!(
+        nothing,
+        Ok(Page {
+            names: Vec::new(),
+            more: false
+        })
+    );
 }
 
 async fn what_is_made_is_read_and_listed(destination: &dyn Destination) {
-    let text = "bundles/0a1b2c3d/e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855.json";
+    let text =
+        "bundles/0a1b2c3d/e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855.json";
     let bytes: Vec<u8> = (0..=255).collect();
     let made = destination.create(&name(text), &bytes).await;
     assert_eq!(made, Ok(Created::Created));
     assert_eq!(destination.read(&name(text)).await, Ok(bytes));
     for folder in ["bundles", "bundles/0a1b2c3d"] {
         let page = destination.list(&folder.parse().unwrap(), None).await;
-        assert_eq!(page, Ok(Page { names: vec![name(text)], more: false }));
+        assert_eq!(
+            page,
+            Ok(Page {
+                names: vec![name(text)],
+                more: false
+            })
+        );
     }
 }
 
@@ -68,7 +84,10 @@ async fn other_bytes_are_refused_and_nothing_is_overwritten(destination: &dyn De
     for other in [&b"other"[..], b"firs", b"first ", b""] {
         let refused = destination.create(&name, other).await.unwrap_err();
         assert!(!refused.is_retryable());
-        let DestinationError::OtherBytes { expected, found, .. } = refused else {
+        let DestinationError::OtherBytes {
+            expected, found, ..
+        } = refused
+        else {
             panic!("{refused}");
         };
         assert_eq!((expected.len, found.len), (other.len(), 5));
@@ -88,7 +107,10 @@ async fn no_bytes_and_the_most_bytes_are_kept_and_no_more(destination: &dyn Dest
     let too_long = name("lengths/too-long");
     let refused = destination.create(&too_long, &vec![7; MAX_LEN + 1]).await;
     let refused = refused.unwrap_err();
-    assert!(matches!(refused, DestinationError::TooLongToWrite { .. }), "{refused}");
+    assert!(
+        matches!(refused, DestinationError::TooLongToWrite { .. }),
+        "{refused}"
+    );
     let there = destination.read(&too_long).await.unwrap_err();
     assert!(matches!(there, DestinationError::Missing { .. }), "{there}");
 }
@@ -108,7 +130,9 @@ async fn of_writers_of_other_bytes_one_wins(destination: &Arc<dyn Destination>) 
         let made = at_once(destination, &name_of, |writer| vec![writer; 500]).await;
         let won = made.iter().filter(|made| **made == Ok(Created::Created));
         assert_eq!(won.count(), 1, "{made:?}");
-        let lost = made.iter().filter(|made| matches!(made, Err(DestinationError::OtherBytes { .. })));
+        let lost = made
+            .iter()
+            .filter(|made| matches!(made, Err(DestinationError::OtherBytes { .. })));
         assert_eq!(lost.count(), made.len() - 1, "{made:?}");
         let there = destination.read(&name(&name_of)).await.unwrap();
         assert_eq!(there, vec![there[0]; 500]);
@@ -129,7 +153,9 @@ async fn at_once(
 }
 
 async fn names_come_in_pages_in_order(destination: &Arc<dyn Destination>) {
-    let all: Vec<_> = (0..PAGE + 3).map(|n| name(&format!("checkpoints/{n:020}"))).collect();
+    let all: Vec<_> = (0..PAGE + 3)
+        .map(|n| name(&format!("checkpoints/{n:020}")))
+        .collect();
     for some in all.chunks(16).rev() {
         let mut writers = JoinSet::new();
         for name in some.iter().cloned() {
@@ -142,11 +168,32 @@ async fn names_come_in_pages_in_order(destination: &Arc<dyn Destination>) {
     let first = destination.list(&folder, None).await.unwrap();
     assert!(first.more && first.names == all[..PAGE]);
     let second = destination.list(&folder, first.names.last()).await.unwrap();
-    assert_eq!(second, Page { names: all[PAGE..].to_vec(), more: false });
-    let newest = destination.list(&folder, Some(&all[PAGE + 1])).await.unwrap();
-    assert_eq!(newest, Page { names: all[PAGE + 2..].to_vec(), more: false });
+    assert_eq!(
+        second,
+        Page {
+            names: all[PAGE..].to_vec(),
+            more: false
+        }
+    );
+    let newest = destination
+        .list(&folder, Some(&all[PAGE + 1]))
+        .await
+        .unwrap();
+    assert_eq!(
+        newest,
+        Page {
+            names: all[PAGE + 2..].to_vec(),
+            more: false
+        }
+    );
     let behind = destination.list(&folder, all.last()).await.unwrap();
-    assert_eq!(behind, Page { names: Vec::new(), more: false });
+    assert_eq!(
+        behind,
+        Page {
+            names: Vec::new(),
+            more: false
+        }
+    );
     // One that is not there is as good as one that is.
     let after = Some(name("checkpoints/00000000000000000002.json"));
     let rest = destination.list(&folder, after.as_ref()).await.unwrap();
@@ -165,7 +212,10 @@ async fn folders_hold_their_own_names_only(destination: &dyn Destination) {
         ("nea", Vec::new()),
     ] {
         expected.sort();
-        let page = destination.list(&folder.parse().unwrap(), None).await.unwrap();
+        let page = destination
+            .list(&folder.parse().unwrap(), None)
+            .await
+            .unwrap();
         assert_eq!(page.names, expected, "{folder}");
     }
 }

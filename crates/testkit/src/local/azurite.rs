@@ -52,9 +52,7 @@ impl Running for Azure {
                 "--blobPort",
                 &self.answers.port.to_string(),
             ])
-            .args(crate::servers::AZURITE)
-            .arg("--location")
-            .arg(self.dir.path());
+            .args(crate::servers::AZURITE);
         let mut server = Service::start(command, &self.dir.path().join("log"))?;
         server.wait_until(|| self.answers.now())?;
         self.server = Some(server);
