@@ -243,6 +243,10 @@ impl Cluster {
         ] {
             command.env(name, value);
         }
+        // Older programs know nothing of it, and make keyrings so.
+        if name == "rekey" && self.programs == programs() {
+            command.env("REKEY__BACKUP", "off");
+        }
         command
     }
 

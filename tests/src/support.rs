@@ -11,8 +11,8 @@ use std::{
 use rekey_broker::{LocalTransport, Transport};
 use rekey_deployment::background;
 use rekey_domain::{
-    Algorithm, Bind, BindValue, Found, KeyId, KeyState, KeyringName, KeyringPolicy, Limits,
-    OnUpdate, Principal, Purpose, RotationReason, RotationState, Timing,
+    Algorithm, BackupPolicy, Bind, BindValue, Found, KeyId, KeyState, KeyringName, KeyringPolicy,
+    Limits, OnUpdate, Principal, Purpose, RotationReason, RotationState, Timing,
 };
 use rekey_envelope::{decode_base64, encode_base64};
 use rekey_kms::LocalKms;
@@ -500,6 +500,7 @@ fn desired(source: &str, algorithm: Algorithm, policy: KeyringPolicy) -> Desired
         purpose,
         algorithm,
         policy,
+        backup: None,
     };
     let column = |name: &str, bind| ColumnConfig {
         name: name.to_owned(),
@@ -515,7 +516,7 @@ fn desired(source: &str, algorithm: Algorithm, policy: KeyringPolicy) -> Desired
     };
     let uuid = Bind::Columns(vec!["uuid".to_owned()]);
     Desired {
-        channels: Vec::new(),
+        backup: BackupPolicy::Off,
         keyrings: vec![
             keyring("audit", Purpose::Audit, short()),
             keyring("phi", Purpose::Phi, policy),
@@ -533,6 +534,7 @@ fn desired(source: &str, algorithm: Algorithm, policy: KeyringPolicy) -> Desired
                 table("visits", vec![column("finding", uuid)]),
             ],
         }],
+        ..Desired::default()
     }
 }
 

@@ -30,7 +30,7 @@ pub use backups::{
         BackupView, BundleView, DrillView, KeyBackups, RecoveryKeyView, backup_views, key_backups,
         recovery_key_views,
     },
-    work::{Looked, back_up_and_drill},
+    work::{Looked, back_up_and_drill, verify_backups},
 };
 pub use configuration::{
     apply::{Change, apply, missing_keyrings, plan},

@@ -75,6 +75,10 @@ impl App {
     ) -> Result<Self, OperationError> {
         let slots = as_many_as_processors();
         let transport = places.transport(&services.store, "rekey", &QUEUES, slots)?;
+        let desired = Desired {
+            destinations: places.destination_names(),
+            ..desired
+        };
         let desired = desired.with_store(&places.store_url(false));
         Ok(Self {
             services,

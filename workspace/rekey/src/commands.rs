@@ -1,6 +1,7 @@
 //! The commands of an operator; each group is a file.
 
 mod audit;
+mod backups;
 pub mod certificate;
 mod configuration;
 mod dead_letters;
@@ -11,6 +12,7 @@ mod input;
 mod keys;
 mod notify;
 mod quarantine;
+mod recovery;
 mod rotations;
 pub mod shell;
 mod sources;
@@ -63,6 +65,12 @@ pub enum Command {
     /// Channels by which people are told: which there are, and trying one out.
     #[command(subcommand)]
     Notify(notify::Command),
+    /// Backups of keys: where their bundles are, whether they were proved; having that done now.
+    #[command(subcommand)]
+    Backups(backups::Command),
+    /// The RECOVERY key, which opens bundles when the KMS is lost: making it, and checking its shares.
+    #[command(subcommand)]
+    Recovery(recovery::Command),
     /// Count the values of every protected column by key.
     Census,
     /// One screen of how things stand; exit code 3 if a person is needed.
@@ -100,6 +108,7 @@ impl Command {
             | Self::Incidents(_)
             | Self::Alerts(_)
             | Self::Notify(_)
+            | Self::Recovery(_)
             | Self::Rotations(_)
             | Self::Keys(_)
             | Self::Sources(_)
@@ -118,6 +127,8 @@ impl Command {
             | Self::Alerts(_)
             | Self::Notify(_)
             | Self::Keys(_)
+            | Self::Backups(backups::Command::List | backups::Command::Show { .. })
+            | Self::Recovery(recovery::Command::List | recovery::Command::CheckShare { .. })
             | Self::Census
             | Self::Grants(_)
             | Self::Audit(audit::Command::List { .. })
@@ -187,6 +198,8 @@ pub async fn run(command: Command, app: &App) -> anyhow::Result<Exit> {
         Command::Incidents(command) => incidents::run(&command, app).await,
         Command::Alerts(command) => incidents::alerts::run(&command, app).await,
         Command::Notify(command) => notify::run(&command, app).await,
+        Command::Backups(command) => backups::run(&command, app).await,
+        Command::Recovery(command) => recovery::run(&command, app).await,
         Command::Rotations(command) => rotations::run(&command, app).await,
         Command::Keys(command) => keys::run(&command, app).await,
         Command::Master(command) => keys::master::run(&command, app).await,

@@ -57,8 +57,7 @@ impl Engine {
             monitoring,
         };
         tasks.spawn(rekey_incident_notifier::run(notifier, shutdown.clone()));
-        let verifier = services.acting_as(&Worker::BackupVerifier.principal());
-        let verifier = rekey_backup_verifier::Deps::new(verifier, &app.places.monitoring());
+        let verifier = rekey_backup_verifier::Deps::new(services.clone(), &app.places.monitoring());
         tasks.spawn(rekey_backup_verifier::run(verifier, shutdown.clone()));
         // A client of its own, as the encryptions it makes are counted apart.
         let services = services.acting_as(&Worker::ReEncryptor.principal());

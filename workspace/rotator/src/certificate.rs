@@ -11,13 +11,18 @@ use rekey_operations::{
     certificates::{
         clauses::supports,
         content::{
-            Act, CensusLine, Certificate, ExposureFacts, IncidentFacts, KeyFacts, PolicyFacts,
-            Quarantine, QuarantineCount, QuarantinedValue, SCHEMA,
+            Act, BackupFacts, CensusLine, Certificate, ExposureFacts, IncidentFacts, KeyFacts,
+            PolicyFacts, Quarantine, QuarantineCount, QuarantinedValue, SCHEMA,
         },
     },
 };
 use rekey_store::{
-    ConnectionTrait, audit, batches,
+    ConnectionTrait, audit,
+    backups::{
+        bundles::{self, Backup},
+        destinations, drills,
+    },
+    batches,
     census::{self, Counted},
     columns::Protected,
     incidents::{self, Incident},
@@ -50,6 +55,10 @@ pub async fn write(
     let [from, to] = [rotation.previous_key_id, rotation.target_key_id]
         .map(|id| keys.iter().find(|key| Some(key.id) == id));
     let policy = &keyring.policy;
+    let backups = match to {
+        Some(to) => backups_of(db, to).await?,
+        None => Vec::new(),
+    };
     let mut certificate = Certificate {
         schema: SCHEMA.to_owned(),
         rotation: rotation.id,
@@ -88,13 +97,42 @@ pub async fn write(
         quarantine: left(db, rotation, &columns).await?,
         census_before: listed(&before, &columns, &keys, keyring),
         census_after: listed(&after, &columns, &keys, keyring),
-        gates_off: gates_off(policy, &columns),
+        gates_off: gates_off(policy, &columns, &backups),
+        backups,
         policy: Some(policy_facts(policy)),
         supports: Vec::new(),
         signed_by: None,
     };
     certificate.supports = supports(&certificate);
     Ok(certificate)
+}
+
+/// The backups of a key that its last drills proved.
+async fn backups_of(
+    db: &impl ConnectionTrait,
+    key: &Key,
+) -> Result<Vec<BackupFacts>, OperationError> {
+    let bundles = bundles::of_key(db, key.id).await?;
+    let drills = drills::of_key(db, key.id).await?;
+    let mut proved = Vec::new();
+    for destination in destinations::all(db).await? {
+        let name = &destination.name;
+        let last = drills.iter().find(|drill| drill.destination == *name);
+        let Some(last) = last.filter(|last| last.problem.is_none()) else {
+            continue;
+        };
+        let is_it = |bundle: &&Backup| {
+            bundle.destination == *name && Some(&bundle.name) == last.bundle.as_ref()
+        };
+        proved.extend(bundles.iter().find(is_it).map(|bundle| BackupFacts {
+            destination: name.to_string(),
+            bundle: bundle.name.clone(),
+            stored_at: bundle.stored_at,
+            proved_at: last.last_at,
+            recovery: bundle.recovery.clone(),
+        }));
+    }
+    Ok(proved)
 }
 
 /// Values that opened in what the pass read. A part that was written anew was read twice, and counts once.
@@ -246,10 +284,17 @@ fn column_name(columns: &[Protected], id: uuid::Uuid) -> Option<String> {
 }
 
 /// Safeguards that are off, or wider than the default.
-fn gates_off(policy: &KeyringPolicy, columns: &[Protected]) -> Vec<String> {
+fn gates_off(
+    policy: &KeyringPolicy,
+    columns: &[Protected],
+    backups: &[BackupFacts],
+) -> Vec<String> {
+    let is_required = policy.backup == BackupPolicy::Required;
+    let recovers = backups.iter().any(|backup| backup.recovery.is_some());
     let default = KeyringPolicy::default();
     let gates = [
-        ("backup", policy.backup == BackupPolicy::Off),
+        ("backup", !is_required),
+        ("recovery", is_required && !recovers),
         (
             "encrypt_lease",
             policy.encrypt_lease > default.encrypt_lease,

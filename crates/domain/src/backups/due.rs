@@ -76,7 +76,7 @@ fn wanted(kept: &Kept, cadence: Cadence, now: DateTime<Utc>) -> BackupStep {
         return BackupStep::Store;
     };
     let asked = kept.wanted_at.is_some_and(|wanted| wanted > stored_at);
-    let store_at = stored_at + span(cadence.backup_every);
+    let store_at = after(stored_at, cadence.backup_every);
     if asked || !kept.is_for_todays_keys || now >= store_at {
         return BackupStep::Store;
     }
@@ -89,7 +89,7 @@ fn wanted(kept: &Kept, cadence: Cadence, now: DateTime<Utc>) -> BackupStep {
         Some(Attempt {
             problem: None, at, ..
         }) if at >= stored_at => {
-            let drill_at = at + span(cadence.drill_every);
+            let drill_at = after(at, cadence.drill_every);
             match now >= drill_at {
                 true => BackupStep::Drill,
                 false => BackupStep::Wait(drill_at.min(store_at)),
@@ -104,8 +104,11 @@ fn pause(times: u32) -> TimeDelta {
     doubled.min(LONGEST)
 }
 
-fn span(duration: Duration) -> TimeDelta {
-    TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
+/// However long that is, there is a time after it.
+fn after(at: DateTime<Utc>, duration: Duration) -> DateTime<Utc> {
+    let span = TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX);
+    at.checked_add_signed(span)
+        .unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
 #[cfg(test)]
@@ -204,6 +207,16 @@ mod tests {
         assert_eq!(due(&away, CADENCE, at(2)), BackupStep::Drill);
         let never = failed(Kept::default(), 1, BackupProblem::OutOfReach, 1);
         assert_eq!(due(&never, CADENCE, at(2)), BackupStep::Store);
+    }
+
+    #[test]
+    fn what_is_never_due_is_never_due() {
+        let never = Cadence {
+            backup_every: Duration::MAX,
+            drill_every: Duration::MAX,
+        };
+        let found = due(&proved(0, 0), never, at(1_000_000));
+        assert_eq!(found, BackupStep::Wait(DateTime::<Utc>::MAX_UTC));
     }
 
     #[test]

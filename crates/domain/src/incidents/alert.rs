@@ -28,6 +28,10 @@ pub enum AlertKind {
     NeverActive,
     /// Values stand under a compromised key that were not there when its rows were moved: forged, or stored late.
     WrittenAfterCompromise,
+    /// A key's backup is missing, stale, bad or out of reach.
+    BackupFailed,
+    /// Bundles are sealed to no RECOVERY key: if the KMS is lost, nothing opens them.
+    NoRecoveryKey,
     /// A key became primary without the proof that its keyring asks for.
     BackupWaived,
     /// No value is left under a compromised key.
@@ -111,6 +115,8 @@ impl AlertKind {
             | Self::KmsAway
             | Self::ChannelDead => Severity::Critical,
             Self::UnknownKeyReported
+            | Self::BackupFailed
+            | Self::NoRecoveryKey
             | Self::BackupWaived
             | Self::Expiring
             | Self::UsageNearLimit

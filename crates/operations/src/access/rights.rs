@@ -85,8 +85,9 @@ const USES_KEYS: [(&str, &str); 10] = [
     ("audit_head", "SELECT, INSERT, UPDATE (sequence, hash)"),
 ];
 
-const ROTATOR: [(&str, &str); 13] = [
+const ROTATOR: [(&str, &str); 14] = [
     ("destination", "SELECT"),
+    ("backup", "SELECT"),
     ("drill", "SELECT"),
     (
         "incident",

@@ -42,6 +42,8 @@ pub struct BackupView {
     pub recovery: Option<String>,
     /// When a drill last brought the key back.
     pub proved_at: Option<DateTime<Utc>>,
+    /// When the last drill was, or the last attempt to store.
+    pub tried_at: Option<DateTime<Utc>>,
     /// What was wrong with the last drill.
     pub problem: Option<BackupProblem>,
     /// Since when that is so.
@@ -212,6 +214,7 @@ async fn all(
                     backup_key: bundle.map(|one| one.backup_key.to_string()),
                     recovery: bundle.and_then(|one| one.recovery.clone()),
                     proved_at: proved.map(|one| one.last_at),
+                    tried_at: last.map(|one| one.last_at),
                     problem: last.and_then(|one| one.problem),
                     since: last.map(|one| one.began_at),
                     millis: last.map(|one| one.millis),

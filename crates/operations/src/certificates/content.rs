@@ -92,7 +92,10 @@ pub struct Certificate {
     pub census_before: Vec<CensusLine>,
     /// The same at the end.
     pub census_after: Vec<CensusLine>,
-    /// Safeguards that were off or wider than the default: `backup`, `encrypt_lease`, `max_encryptions`;
+    /// The backups of `to` that were proved: each bundle's last drill restored the key. Empty where none was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub backups: Vec<BackupFacts>,
+    /// Safeguards that were off or wider than the default: `backup`, `recovery`, `encrypt_lease`, `max_encryptions`;
     /// and the tables whose owner's code was trusted.
     pub gates_off: Vec<String>,
     /// The keyring's policy at the end.
@@ -215,6 +218,21 @@ pub struct QuarantinedValue {
     pub column: Option<String>,
     /// The reason.
     pub reason: QuarantineReason,
+}
+
+/// A backup of a key that was proved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupFacts {
+    /// Where.
+    pub destination: String,
+    /// The bundle's name there, which has its SHA-256.
+    pub bundle: String,
+    /// When it was stored.
+    pub stored_at: DateTime<Utc>,
+    /// When a drill last restored the key from it and compared it with the key in use.
+    pub proved_at: DateTime<Utc>,
+    /// The fingerprint of the RECOVERY key that opens it too; none: nothing but the KMS leads to it.
+    pub recovery: Option<String>,
 }
 
 /// The keyring's policy, durations as `rekey.toml` writes them.

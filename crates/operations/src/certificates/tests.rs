@@ -84,6 +84,7 @@ pub fn example() -> Certificate {
         },
         census_before: vec![line("phi/1", 1, 1_000)],
         census_after: vec![line("phi/1", 1, 2), line("phi/2", 2, 998)],
+        backups: Vec::new(),
         gates_off: vec!["backup".to_owned()],
         policy: Some(PolicyFacts {
             backup: "off".to_owned(),

@@ -263,6 +263,17 @@ fn says(alert: &Alert) -> String {
         AlertKind::WrittenAfterCompromise => format!(
             "{figure} value(s) were found under {subject} after its rows were moved: forged, stored late, or put back; rekey quarantine list --reason written-after-compromise"
         ),
+        AlertKind::BackupFailed => match subject.strip_prefix("destination/") {
+            Some(place) => format!(
+                "{figure} key(s) have no fresh proof of a backup at destination {place}: rekey backups list says why; rekey backups create, once that is mended"
+            ),
+            None => format!(
+                "the backup of {subject} is bad at {figure} destination(s): rekey backups show {subject} says what a drill found; it is stored anew by itself where that can help"
+            ),
+        },
+        AlertKind::NoRecoveryKey => format!(
+            "bundles of {figure} key(s) are sealed to no RECOVERY key: if the KMS and the store are lost, nothing opens them; rekey recovery split --to DIR, and recovery_fingerprint in the verifier's rekey.toml"
+        ),
         AlertKind::BackupWaived => {
             format!("{subject} became primary in an emergency without a proved backup")
         }

@@ -24,6 +24,8 @@ use rekey_store::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+mod backups;
+
 use super::left;
 use crate::{Services, rotations::stragglers::is_done_with, work::workers};
 
@@ -41,7 +43,9 @@ const DEAD_AFTER: TimeDelta = TimeDelta::minutes(5);
 const NEAR_LIMIT: u64 = 90;
 
 /// The kinds that are read off rows. The others are raised and cleared in the unit of what happened.
-const KINDS: [AlertKind; 16] = [
+const KINDS: [AlertKind; 18] = [
+    AlertKind::BackupFailed,
+    AlertKind::NoRecoveryKey,
     AlertKind::Expiring,
     AlertKind::UsageNearLimit,
     AlertKind::NoPrimary,
@@ -198,6 +202,7 @@ async fn standing(services: &Services, warning: Duration) -> Result<Vec<Standing
     standing.extend(of_messages(db, now).await?);
     standing.extend(of_workers(services).await?);
     standing.extend(of_channels(db, now).await?);
+    standing.extend(backups::standing(db, &keyrings, now).await?);
     Ok(standing)
 }
 

@@ -166,6 +166,8 @@ fn helps(kind: AlertKind, subject: &str) -> String {
             "rekey quarantine list --reason written-after-compromise".to_owned()
         }
         AlertKind::KeyMayBeDestroyed => "rekey census".to_owned(),
+        AlertKind::BackupFailed => "rekey backups list".to_owned(),
+        AlertKind::NoRecoveryKey => "rekey recovery split --to DIR".to_owned(),
         AlertKind::BackupWaived
         | AlertKind::Expiring
         | AlertKind::UsageNearLimit

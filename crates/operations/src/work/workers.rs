@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use rekey_domain::{Principal, Worker};
 use rekey_store::{
+    backups::destinations,
     channels,
     heartbeats::{self, Heartbeat},
 };

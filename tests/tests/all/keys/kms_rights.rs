@@ -171,7 +171,7 @@ fn allows(policy: &Value, call: &Call) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_is_asked_of_the_kms_is_allowed_by_what_is_printed() {
     let clinic = Deployment::of(60).await;
-    let [scheduler, rotator, re_encryptor, _] = Worker::ALL.map(Role::from);
+    let [scheduler, rotator, re_encryptor, ..] = Worker::ALL.map(Role::from);
     let mut engine = Engine::default();
     let transport = Arc::new(LocalTransport::new(clinic.services.store.clone()));
     let mut asked = Vec::new();

@@ -8,7 +8,7 @@ use std::sync::{
 use async_trait::async_trait;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_kms::config::{Credentials, SharedCredentialsProvider};
-use rekey_domain::Principal;
+use rekey_domain::{BackupPolicy, Principal};
 use rekey_envelope::{CheckValue, KeyMaterial};
 use rekey_kms::{
     AwsKms, EncryptionContext, GeneratedKey, Kms, KmsError, MasterKeyInfo, RewrappedKey, WrappedKey,
@@ -231,7 +231,11 @@ async fn in_aws_over(url: &str) {
     let kms = AwsKms::with_sdk_config(&emulator(), alias.parse().unwrap());
     let first = kms.ensure_master_key().await.unwrap();
     let aws = Services::new(store, Arc::new(kms), operator());
-    let desired = Desired::default().with_store(url);
+    let desired = Desired {
+        backup: BackupPolicy::Off,
+        ..Desired::default()
+    };
+    let desired = desired.with_store(url);
     init(&aws, &desired, &operator()).await.unwrap();
     assert_all_under(&aws, &first.id).await;
 

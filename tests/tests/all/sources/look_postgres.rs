@@ -1,8 +1,8 @@
 //! A plan beside the rotation that it was made for, on PostgreSQL, in tables of several shapes.
 
 use rekey_domain::{
-    Algorithm, Bind, BindValue, KeyringName, KeyringPolicy, Limits, Need, OnUpdate, Purpose,
-    RotationReason, RotationState,
+    Algorithm, BackupPolicy, Bind, BindValue, KeyringName, KeyringPolicy, Limits, Need, OnUpdate,
+    Purpose, RotationReason, RotationState,
 };
 use rekey_operations::{
     ColumnConfig, Desired, KeyringConfig, RotationPlan, Services, SourceConfig, TableConfig, apply,
@@ -175,6 +175,7 @@ fn desired<'a>(url: &str, names: impl Iterator<Item = &'a str>) -> Desired {
             purpose: Purpose::Phi,
             algorithm: Algorithm::default(),
             policy: policy.clone(),
+            backup: None,
         });
         let column = ColumnConfig {
             name: "ssn".to_owned(),
@@ -196,9 +197,10 @@ fn desired<'a>(url: &str, names: impl Iterator<Item = &'a str>) -> Desired {
         tables,
     };
     Desired {
-        channels: Vec::new(),
+        backup: BackupPolicy::Off,
         keyrings,
         sources: vec![source],
+        ..Desired::default()
     }
 }
 

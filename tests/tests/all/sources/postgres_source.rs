@@ -3,8 +3,8 @@
 use std::{collections::HashMap, time::Duration};
 
 use rekey_domain::{
-    Algorithm, Bind, BindValue, Found, KeyringPolicy, Limits, OnUpdate, Purpose, RotationReason,
-    RotationState, Triggers,
+    Algorithm, BackupPolicy, Bind, BindValue, Found, KeyringPolicy, Limits, OnUpdate, Purpose,
+    RotationReason, RotationState, Triggers,
 };
 use rekey_envelope::{decode_base64, encode_base64};
 use rekey_operations::{
@@ -92,11 +92,12 @@ impl Clinic {
             purpose: Purpose::Phi,
             algorithm: Algorithm::default(),
             policy,
+            backup: None,
         };
         Desired {
-            channels: Vec::new(),
+            backup: BackupPolicy::Off,
             keyrings: vec![Desired::audit_keyring(), phi],
-            sources: Vec::new(),
+            ..Desired::default()
         }
     }
 

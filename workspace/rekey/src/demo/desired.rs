@@ -41,10 +41,11 @@ pub fn desired(source_url: &SecretUrl, relation: &str) -> Desired {
         purpose: Purpose::Phi,
         algorithm: Algorithm::default(),
         policy,
+        backup: None,
     };
     Desired {
         keyrings: vec![Desired::audit_keyring(), keyring],
         sources: vec![source],
-        channels: Vec::new(),
+        ..Desired::default()
     }
 }

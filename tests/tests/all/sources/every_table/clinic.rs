@@ -6,8 +6,8 @@ use std::{
 };
 
 use rekey_domain::{
-    Algorithm, Bind, BindValue, Found, KeyringName, KeyringPolicy, Limits, OnUpdate, Purpose,
-    RotationReason, RotationState, TextEncoding,
+    Algorithm, BackupPolicy, Bind, BindValue, Found, KeyringName, KeyringPolicy, Limits, OnUpdate,
+    Purpose, RotationReason, RotationState, TextEncoding,
 };
 use rekey_envelope::{DataKey, associated_data, decode_base64, encode_base64};
 use rekey_operations::{
@@ -149,6 +149,7 @@ impl Clinic {
             purpose: Purpose::Phi,
             algorithm: self.algorithm,
             policy: self.policy.clone(),
+            backup: None,
         };
         let clinic = SourceConfig {
             name: "clinic".to_owned(),
@@ -157,7 +158,7 @@ impl Clinic {
             tables: self.tables.clone(),
         };
         Desired {
-            channels: Vec::new(),
+            backup: BackupPolicy::Off,
             keyrings: vec![
                 Desired::audit_keyring(),
                 Desired::signing_keyring(),
@@ -165,6 +166,7 @@ impl Clinic {
                 phi("other"),
             ],
             sources: vec![clinic],
+            ..Desired::default()
         }
     }
 

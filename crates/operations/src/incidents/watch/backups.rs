@@ -1,0 +1,129 @@
+//! Backups that are missing, stale, bad or out of reach, and bundles that no RECOVERY key opens.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use rekey_domain::{AlertKind, BackupProblem, DestinationName};
+use rekey_store::{
+    ConnectionTrait, StoreError,
+    backups::{
+        bundles::{self, Backup},
+        destinations,
+        drills::{self, Drill},
+    },
+    keyrings::Keyring,
+    keys::{self, Key},
+};
+
+use super::Standing;
+use crate::backups::work::is_backed_up;
+
+/// A key that was made is backed up and proved by itself within this time.
+const FIRST_WITHIN: TimeDelta = TimeDelta::minutes(5);
+/// Twice as long as drills are apart at most, with a budget that reaches each key in a day.
+const STALE_AFTER: TimeDelta = TimeDelta::hours(48);
+/// A destination that does not answer is waited for so long.
+const AWAY_FOR: TimeDelta = TimeDelta::minutes(10);
+
+/// What is known of a key at a destination.
+struct Known<'a> {
+    key: &'a Key,
+    bundle: Option<&'a Backup>,
+    last: Option<&'a Drill>,
+    proved_at: Option<DateTime<Utc>>,
+}
+
+pub(super) async fn standing(
+    db: &impl ConnectionTrait,
+    keyrings: &[Keyring],
+    now: DateTime<Utc>,
+) -> Result<Vec<Standing>, StoreError> {
+    let destinations = destinations::all(db).await?;
+    let mut standing = Vec::new();
+    if destinations.is_empty() {
+        return Ok(standing);
+    }
+    let (bundles, drills) = (bundles::all(db).await?, drills::all(db).await?);
+    let mut keys = Vec::new();
+    for keyring in keyrings {
+        let of_keyring = keys::of_keyring(db, keyring.id).await?.into_iter();
+        let kept = of_keyring.filter(|key| is_backed_up(key.state));
+        keys.extend(kept.map(|key| (key.name(keyring), key)));
+    }
+    let known = |key, at| known(key, at, &bundles, &drills);
+    for destination in &destinations {
+        let at = &destination.name;
+        let unproved = keys
+            .iter()
+            .filter(|(_, key)| known(key, at).is_unproved(now));
+        let unproved = u64::try_from(unproved.count()).unwrap_or(u64::MAX);
+        if unproved > 0 {
+            let failed = Standing::new(AlertKind::BackupFailed, format!("destination/{at}"));
+            standing.push(failed.counting(unproved));
+        }
+    }
+    let (mut open, mut sealed) = (0, 0);
+    for (name, key) in &keys {
+        let all = || destinations.iter().map(|one| known(key, &one.name));
+        let bad = all().filter(Known::is_bad).count();
+        if bad > 0 {
+            let failed = Standing::new(AlertKind::BackupFailed, name);
+            standing.push(failed.counting(u64::try_from(bad).unwrap_or(u64::MAX)));
+        }
+        let bundles: Vec<_> = all().filter_map(|known| known.bundle).collect();
+        let recovers = bundles.iter().any(|bundle| bundle.recovery.is_some());
+        open += u64::from(!bundles.is_empty() && !recovers);
+        sealed += u64::from(recovers);
+    }
+    // While a new RECOVERY key is taken up, bundles follow one by one.
+    if open > 0 {
+        let none = Standing::new(AlertKind::NoRecoveryKey, "recovery").counting(open);
+        standing.push(match sealed {
+            0 => none,
+            _ => none.after(super::MINUTE * 10),
+        });
+    }
+    Ok(standing)
+}
+
+fn known<'a>(
+    key: &'a Key,
+    at: &DestinationName,
+    bundles: &'a [Backup],
+    drills: &'a [Drill],
+) -> Known<'a> {
+    let of_here = |drill: &&Drill| drill.key == key.id && drill.destination == *at;
+    let proved = drills.iter().filter(of_here);
+    Known {
+        key,
+        bundle: bundles
+            .iter()
+            .find(|bundle| bundle.key == key.id && bundle.destination == *at),
+        last: drills.iter().find(of_here),
+        proved_at: proved
+            .filter(|drill| drill.problem.is_none())
+            .map(|drill| drill.last_at)
+            .max(),
+    }
+}
+
+impl Known<'_> {
+    /// A drill found that something is wrong with it.
+    fn is_bad(&self) -> bool {
+        let problem = self.last.and_then(|drill| drill.problem);
+        problem.is_some_and(|problem| problem.is_a_verdict() && problem != BackupProblem::Refused)
+    }
+
+    /// Nobody proved it for long, or nobody could.
+    fn is_unproved(&self, now: DateTime<Utc>) -> bool {
+        let since = self.proved_at.unwrap_or(self.key.created_at);
+        let may_take = match self.proved_at {
+            Some(_) => STALE_AFTER,
+            None => FIRST_WITHIN,
+        };
+        let is_away = self.last.is_some_and(|drill| match drill.problem {
+            Some(BackupProblem::OutOfReach) => drill.began_at < now - AWAY_FOR,
+            Some(BackupProblem::Refused) => true,
+            _ => false,
+        });
+        is_away || since < now - may_take
+    }
+}

@@ -1,0 +1,173 @@
+//! `rekey backups`: the keys' bundles, whether they were proved, and having that done now.
+
+use std::time::Duration;
+
+use rekey_domain::KeyRef;
+use rekey_operations::{
+    BackupView, BundleView, DrillView, backup_views, key_backups, request_backups, verify_backups,
+};
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    app::App,
+    exit::{Exit, NotInTime},
+    output::{self, Output, optional, time},
+};
+
+/// A verifier that works has done what was asked within this.
+const WITHIN: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+
+/// What can be asked of backups.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Each key at each destination, and what its last drill found; exit code 3 if one is not proved.
+    List,
+    /// Everything that is known of one key's backups.
+    Show {
+        /// The key: phi/3, or its id.
+        key: KeyRef,
+    },
+    /// Have keys backed up and proved as soon as can be: one, or every.
+    Create {
+        /// The key: phi/3, or its id.
+        key: Option<KeyRef>,
+        /// Wait until the verifier has done it; exit code 3 if a backup is not proved then.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Restore keys from their bundles now and here, and compare them; exit code 3 if one does not come back.
+    Verify {
+        /// The key: phi/3, or its id.
+        key: Option<KeyRef>,
+    },
+}
+
+/// Does it.
+pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
+    match command {
+        Command::List => print(app, of(None, app).await?),
+        Command::Show { key } => show(key, app).await,
+        Command::Create { key, wait } => create(key.as_ref(), *wait, app).await,
+        Command::Verify { key } => {
+            verify_backups(&app.services, key.as_ref(), &app.principal).await?;
+            print(app, of(key.as_ref(), app).await?)
+        }
+    }
+}
+
+async fn of(key: Option<&KeyRef>, app: &App) -> anyhow::Result<Vec<BackupView>> {
+    Ok(match key {
+        Some(key) => {
+            key_backups(&app.services, key, &app.principal)
+                .await?
+                .backups
+        }
+        None => backup_views(&app.services, &app.principal).await?,
+    })
+}
+
+async fn create(key: Option<&KeyRef>, wait: bool, app: &App) -> anyhow::Result<Exit> {
+    let before = app.services.store.now().await?;
+    let asked = request_backups(&app.services, key, &app.principal).await?;
+    if !wait {
+        let keys = asked.keys.len();
+        output::done(&format!(
+            "{keys} key(s) are backed up next: rekey backups list"
+        ));
+        return Ok(Exit::Done);
+    }
+    let deadline = Instant::now() + WITHIN;
+    loop {
+        let views = of(key, app).await?;
+        let is_done = |view: &BackupView| view.tried_at.is_some_and(|at| at >= before);
+        if views.iter().all(is_done) {
+            return print(app, views);
+        }
+        if Instant::now() >= deadline {
+            let within = WITHIN.as_secs();
+            let said = format!(
+                "the verifier has not done it within {within} s; it goes on: rekey backups list, and rekey status says whether one runs"
+            );
+            return Err(NotInTime(said).into());
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+fn print(app: &App, views: Vec<BackupView>) -> anyhow::Result<Exit> {
+    let is_bad = |view: &BackupView| view.problem.is_some() || view.proved_at.is_none();
+    let bad = views.iter().any(is_bad);
+    match app.output {
+        Output::Json => output::object("rekey.backups/v1", json!({ "backups": views }))?,
+        Output::Table if views.is_empty() => output::line(
+            "no key has a backup: the configuration has no [[destination]], or rekey apply was not run since",
+        )?,
+        Output::Table => table(views)?,
+    }
+    Ok(match bad {
+        true => Exit::PersonNeeded,
+        false => Exit::Done,
+    })
+}
+
+fn table(views: Vec<BackupView>) -> std::io::Result<()> {
+    let row = |view: BackupView| {
+        let problem = view.problem.map(|problem| problem.says().to_owned());
+        let problem = problem.or(view.bundle.is_none().then(|| "not stored yet".to_owned()));
+        let recovery = match view.recovery {
+            Some(_) => "yes",
+            None => "no",
+        };
+        [
+            view.key.to_string(),
+            view.destination.to_string(),
+            optional(view.stored_at.map(time)),
+            optional(view.proved_at.map(time)),
+            optional(view.opened),
+            recovery.to_owned(),
+            optional(problem),
+        ]
+    };
+    let head = [
+        "KEY",
+        "DESTINATION",
+        "STORED",
+        "PROVED",
+        "VALUES OPENED",
+        "RECOVERY",
+        "PROBLEM",
+    ];
+    output::table(head, views.into_iter().map(row).collect())
+}
+
+async fn show(key: &KeyRef, app: &App) -> anyhow::Result<Exit> {
+    let shown = key_backups(&app.services, key, &app.principal).await?;
+    if app.output == Output::Json {
+        output::object("rekey.key-backups/v1", serde_json::to_value(&shown)?)?;
+        return Ok(Exit::Done);
+    }
+    table(shown.backups)?;
+    output::line("")?;
+    let bundle = |one: BundleView| {
+        let (stored, confirmed) = (time(one.stored_at), time(one.confirmed_at));
+        [one.destination.to_string(), one.bundle, stored, confirmed]
+    };
+    let head = ["DESTINATION", "BUNDLE", "STORED", "CONFIRMED"];
+    output::table(head, shown.bundles.into_iter().map(bundle).collect())?;
+    output::line("")?;
+    let drill = |one: DrillView| {
+        let found = one.problem.map_or("the key came back", |one| one.says());
+        [
+            one.destination.to_string(),
+            time(one.began_at),
+            time(one.last_at),
+            one.times.to_string(),
+            found.to_owned(),
+        ]
+    };
+    let head = ["DRILLS AT", "FIRST", "LAST", "TIMES", "FOUND"];
+    output::table(head, shown.drills.into_iter().map(drill).collect())?;
+    Ok(Exit::Done)
+}
