@@ -1,9 +1,6 @@
 //! From a URL to what is there.
 
-use crate::{Destination, DestinationError, DestinationUrl, Directory, url::Parsed};
-
-/// Tells what a variable of the process's environment says; an empty one is taken for none.
-pub type Environment<'a> = dyn Fn(&str) -> Option<String> + Sync + 'a;
+use crate::{Destination, DestinationError, DestinationUrl, Directory, Environment, url::Parsed};
 
 /// Sets the destination up, with credentials of the process's environment. Asks nobody yet.
 ///

@@ -280,9 +280,9 @@ fn endpoint(value: &str) -> Result<String, NotADestinationUrl> {
         .iter()
         .find_map(|scheme| value.strip_prefix(scheme));
     let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:/[]".contains(c);
-    let whole = |rest: &str| {
-        let mut parts = rest.split('/');
-        rest.chars().all(allowed) && parts.all(|part| !["", ".", ".."].contains(&part))
+    let whole = |text: &str| {
+        let mut parts = text.split('/');
+        text.chars().all(allowed) && parts.all(|part| !["", ".", ".."].contains(&part))
     };
     if value.contains('@') {
         return Err(NotADestinationUrl::Credentials);

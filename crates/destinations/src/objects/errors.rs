@@ -119,11 +119,11 @@ impl<'a> At<'a> {
 /// An error of a type within others.
 pub(super) fn within<T: Error + 'static>(error: &object_store::Error) -> Option<&T> {
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref() {
+    while let Some(cause) = next {
+        if let Some(found) = cause.downcast_ref() {
             return Some(found);
         }
-        next = error.source();
+        next = cause.source();
     }
     None
 }

@@ -1,8 +1,19 @@
 //! S3: how a bucket is reached, and whose credentials are taken.
 
-use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey as Key, S3ConditionalPut};
+use std::sync::Arc;
 
-use super::connection::{Limited, no_retries, options};
+use async_trait::async_trait;
+use object_store::{
+    ObjectStoreExt,
+    aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey as Key, S3ConditionalPut},
+    list::{PaginatedListOptions, PaginatedListResult, PaginatedListStore},
+    path::Path,
+};
+
+use super::{
+    client::{Clients, Own},
+    connection::{Limited, no_retries, options},
+};
 use crate::{DestinationError, Environment, url};
 
 /// As AWS's own tools read them: a key; a role by a file, as in Kubernetes; a role of a container. Without any of these
@@ -28,12 +39,12 @@ const CREDENTIALS: [(&str, Key); 9] = [
     ),
 ];
 
-/// A client. Nothing else of the environment is read: a variable could turn "create only" off.
-pub(super) fn client(
+/// Sets requests up. Nothing else of the environment is read: a variable could turn "create only" off.
+pub(super) fn clients(
     place: &str,
     at: &url::Objects,
     environment: &Environment<'_>,
-) -> Result<AmazonS3, DestinationError> {
+) -> Result<Clients, DestinationError> {
     let wrong = |problem| DestinationError::Configuration {
         place: place.to_owned(),
         problem,
@@ -62,7 +73,27 @@ pub(super) fn client(
             builder = builder.with_config(key, value);
         }
     }
-    builder.build().map_err(|_| {
+    let client = builder.build().map_err(|_| {
         wrong("its credentials are incomplete; expected AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a role")
+    })?;
+    let client = Arc::new(client);
+    Ok(Clients {
+        store: client.clone(),
+        own: client,
     })
+}
+
+#[async_trait]
+impl Own for AmazonS3 {
+    async fn names(
+        &self,
+        prefix: &str,
+        options: PaginatedListOptions,
+    ) -> object_store::Result<PaginatedListResult> {
+        self.list_paginated(Some(prefix), options).await
+    }
+
+    async fn delete(&self, path: &Path) -> object_store::Result<()> {
+        ObjectStoreExt::delete(self, path).await
+    }
 }

@@ -33,7 +33,7 @@ async fn it_conforms_where_one_may_create_and_not_write() {
 async fn who_may_create_and_not_write_cannot_erase() {
     let container = container().await;
     for (rights, expected) in [
-        ("rcl", Erasable::NotByOverwriting),
+        ("rcl", Erasable::No),
         ("rclw", Erasable::Yes),
         ("rclwd", Erasable::Yes),
         ("rcld", Erasable::Yes),

@@ -1,8 +1,11 @@
 //! The suite that every destination passes, and what is each one's own.
 
-#![expect(
-    clippy::shadow_unrelated,
-    reason = "a test looks at one thing again and again"
+#![cfg_attr(
+    feature = "services",
+    expect(
+        clippy::shadow_unrelated,
+        reason = "a test looks at one thing again and again"
+    )
 )]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
