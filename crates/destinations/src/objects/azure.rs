@@ -50,13 +50,14 @@ pub(super) fn clients(
     let endpoint = at.endpoint.clone();
     let endpoint = endpoint.unwrap_or_else(|| format!("https://{account}.blob.core.windows.net"));
     let url = format!("{endpoint}/{}", at.container);
+    let limited = Limited::to(&endpoint);
     let mut builder = MicrosoftAzureBuilder::new()
         .with_account(&account)
         .with_endpoint(endpoint)
         .with_container_name(&at.container)
         .with_retry(no_retries())
         .with_client_options(options(at.allow_http))
-        .with_http_connector(Limited);
+        .with_http_connector(limited.clone());
     for (variable, key) in CREDENTIALS {
         if let Some(value) = environment(variable) {
             builder = builder.with_config(key, value);
@@ -64,7 +65,7 @@ pub(super) fn clients(
     }
     let cannot = "its credentials cannot be used; expected AZURE_STORAGE_KEY in base64, AZURE_STORAGE_SAS_TOKEN, or an identity";
     let client = builder.build().map_err(|_| wrong(cannot))?;
-    let http = Limited
+    let http = limited
         .connect(&options(at.allow_http))
         .map_err(|_| wrong(cannot))?;
     let own = Container {

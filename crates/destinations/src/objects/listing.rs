@@ -64,7 +64,7 @@ async fn ask(
 fn most(service: Service) -> usize {
     match service {
         Service::S3 => PAGE,
-        Service::Azure => 5 * PAGE,
+        Service::Azure => 2 * PAGE,
     }
 }
 

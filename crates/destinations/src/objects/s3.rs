@@ -56,6 +56,8 @@ pub(super) fn clients(
         .ok_or(wrong(
             "no region is said; say region in its URL, or AWS_REGION",
         ))?;
+    let endpoint = at.endpoint.clone();
+    let endpoint = endpoint.unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com"));
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(&at.container)
         .with_region(region)
@@ -64,10 +66,8 @@ pub(super) fn clients(
         .with_disable_bulk_delete(true)
         .with_retry(no_retries())
         .with_client_options(options(at.allow_http))
-        .with_http_connector(Limited);
-    if let Some(endpoint) = &at.endpoint {
-        builder = builder.with_endpoint(endpoint);
-    }
+        .with_http_connector(Limited::to(&endpoint))
+        .with_endpoint(endpoint);
     for (variable, key) in CREDENTIALS {
         if let Some(value) = environment(variable) {
             builder = builder.with_config(key, value);

@@ -12,6 +12,8 @@
 #[cfg(feature = "services")]
 mod azure;
 mod built_without;
+#[cfg(feature = "services")]
+mod credentials;
 mod directory;
 #[cfg(feature = "services")]
 mod endpoint;
