@@ -22,6 +22,7 @@ mod faults;
 mod full;
 #[cfg(feature = "services")]
 mod hostile;
+mod killed;
 #[cfg(feature = "services")]
 mod probe;
 #[cfg(feature = "services")]
