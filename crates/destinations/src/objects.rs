@@ -29,7 +29,7 @@ impl Objects {
     pub(crate) fn new(
         place: String,
         at: &url::Objects,
-        environment: &Environment<'_>,
+        environment: Environment<'_>,
     ) -> Result<Self, DestinationError> {
         let clients = match at.service {
             Service::S3 => s3::clients(&place, at, environment)?,

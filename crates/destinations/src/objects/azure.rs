@@ -34,7 +34,7 @@ const CREDENTIALS: [(&str, Key); 8] = [
 pub(super) fn clients(
     place: &str,
     at: &url::Objects,
-    environment: &Environment<'_>,
+    environment: Environment<'_>,
 ) -> Result<Clients, DestinationError> {
     let wrong = |problem| DestinationError::Configuration {
         place: place.to_owned(),
@@ -43,7 +43,7 @@ pub(super) fn clients(
     let account = at
         .home
         .clone()
-        .or_else(|| environment("AZURE_STORAGE_ACCOUNT"));
+        .or_else(|| environment.say("AZURE_STORAGE_ACCOUNT"));
     let account = account.ok_or(wrong(
         "no account is said; say account in its URL, or AZURE_STORAGE_ACCOUNT",
     ))?;
@@ -59,7 +59,7 @@ pub(super) fn clients(
         .with_client_options(options(at.allow_http))
         .with_http_connector(limited.clone());
     for (variable, key) in CREDENTIALS {
-        if let Some(value) = environment(variable) {
+        if let Some(value) = environment.say(variable) {
             builder = builder.with_config(key, value);
         }
     }

@@ -43,7 +43,7 @@ const CREDENTIALS: [(&str, Key); 9] = [
 pub(super) fn clients(
     place: &str,
     at: &url::Objects,
-    environment: &Environment<'_>,
+    environment: Environment<'_>,
 ) -> Result<Clients, DestinationError> {
     let wrong = |problem| DestinationError::Configuration {
         place: place.to_owned(),
@@ -51,8 +51,8 @@ pub(super) fn clients(
     };
     let region = at.home.clone();
     let region = region
-        .or_else(|| environment("AWS_REGION"))
-        .or_else(|| environment("AWS_DEFAULT_REGION"))
+        .or_else(|| environment.say("AWS_REGION"))
+        .or_else(|| environment.say("AWS_DEFAULT_REGION"))
         .ok_or(wrong(
             "no region is said; say region in its URL, or AWS_REGION",
         ))?;
@@ -69,7 +69,7 @@ pub(super) fn clients(
         .with_http_connector(Limited::to(&endpoint))
         .with_endpoint(endpoint);
     for (variable, key) in CREDENTIALS {
-        if let Some(value) = environment(variable) {
+        if let Some(value) = environment.say(variable) {
             builder = builder.with_config(key, value);
         }
     }

@@ -1,6 +1,6 @@
 //! Whose credentials are taken, and what is said where there are none.
 
-use rekey_destinations::{Created, DestinationError, open_with};
+use rekey_destinations::{Created, DestinationError, Environment, open_with};
 
 use crate::{
     endpoint::{CANARY, Endpoint, Reply},
@@ -49,7 +49,9 @@ fn half_of_a_key_is_no_key() {
     for half in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
         let environment = |variable: &str| (variable == half).then(|| CANARY.to_owned());
         let url = "s3://bucket?region=r".parse().unwrap();
-        let error = open_with(&url, &environment).err().unwrap();
+        let error = open_with(&url, Environment::new(&environment))
+            .err()
+            .unwrap();
         assert!(
             matches!(error, DestinationError::Configuration { .. }),
             "{error}"
@@ -63,7 +65,9 @@ fn a_key_of_azure_that_is_none_is_told_and_not_shown() {
     let environment =
         |variable: &str| (variable == "AZURE_STORAGE_KEY").then(|| format!("{CANARY}!"));
     let url = "az://container?account=clinic".parse().unwrap();
-    let error = open_with(&url, &environment).err().unwrap();
+    let error = open_with(&url, Environment::new(&environment))
+        .err()
+        .unwrap();
     assert!(
         matches!(error, DestinationError::Configuration { .. }),
         "{error}"
@@ -89,7 +93,7 @@ async fn no_variable_turns_create_only_off() {
         "s3://bucket/p?region=r&endpoint={}&allow-http=true",
         endpoint.url
     );
-    let destination = open_with(&url.parse().unwrap(), &environment).unwrap();
+    let destination = open_with(&url.parse().unwrap(), Environment::new(&environment)).unwrap();
     let made = destination.create(&name("a/b"), b"1").await;
     assert_eq!(made, Ok(Created::Created));
 }
@@ -108,6 +112,6 @@ async fn create_with(giving: &str) -> Result<Created, DestinationError> {
         "s3://bucket/p?region=r&endpoint={}&allow-http=true",
         endpoint.url
     );
-    let destination = open_with(&url.parse().unwrap(), &environment).unwrap();
+    let destination = open_with(&url.parse().unwrap(), Environment::new(&environment)).unwrap();
     destination.create(&name("a/b"), b"1").await
 }
