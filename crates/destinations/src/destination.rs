@@ -67,8 +67,6 @@ pub enum Erasable {
     /// Overwriting was done, and the destination says that it keeps the version before. The writer can hide an object;
     /// whether it may delete versions is not known.
     Versioned,
-    /// Overwriting was refused; whether deleting would be, could not be told.
-    NotByOverwriting,
     /// Overwriting was refused, and deleting too.
     No,
 }

@@ -36,6 +36,7 @@ impl Directory {
         work: impl FnOnce(&Path) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, DestinationError> {
         let (place, root) = (self.place(), self.root.clone());
+        // Past its time it goes on unheard: nobody can end a call of the operating system.
         let done = async {
             let joined = spawn_blocking(move || work(&root)).await;
             // It ends without a result only when the process shuts down.
@@ -92,7 +93,9 @@ fn create(root: &Path, name: &ObjectName, bytes: &[u8]) -> Result<Created, Probl
     let path = files::make_folders(root, name)?;
     let staged = staging::Staged::write(root, bytes)?;
     let created = staged.publish(&path)?;
-    // Who made it before may have died before this.
-    files::sync_directory(&path)?;
+    // Always, as who made it before, or its folders, may have died before this.
+    for made in path.ancestors().take_while(|above| *above != root) {
+        files::sync_directory(made)?;
+    }
     Ok(created)
 }

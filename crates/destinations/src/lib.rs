@@ -5,6 +5,7 @@
 mod create;
 mod destination;
 mod directory;
+mod environment;
 mod error;
 mod name;
 #[cfg(feature = "services")]
@@ -15,10 +16,11 @@ mod url;
 
 pub use destination::{Created, Destination, Erasable, LIMIT, MAX_LEN};
 pub use directory::Directory;
+pub use environment::Environment;
 pub use error::{DestinationError, Doing, Found};
 pub use name::{Folder, NotAnObjectName, ObjectName};
 #[cfg(feature = "services")]
 pub use objects::Objects;
-pub use open::{Environment, open, open_with};
+pub use open::{open, open_with};
 pub use page::{PAGE, Page};
 pub use url::{DestinationUrl, NotADestinationUrl};

@@ -1,16 +1,13 @@
 //! From a URL to what is there.
 
-use crate::{Destination, DestinationError, DestinationUrl, Directory, url::Parsed};
-
-/// Tells what a variable of the process's environment says; an empty one is taken for none.
-pub type Environment<'a> = dyn Fn(&str) -> Option<String> + Sync + 'a;
+use crate::{Destination, DestinationError, DestinationUrl, Directory, Environment, url::Parsed};
 
 /// Sets the destination up, with credentials of the process's environment. Asks nobody yet.
 ///
 /// # Errors
 /// As [`open_with`].
 pub fn open(url: &DestinationUrl) -> Result<Box<dyn Destination>, DestinationError> {
-    open_with(url, &|variable| std::env::var(variable).ok())
+    open_with(url, Environment::of_process())
 }
 
 /// The same in another environment.
@@ -19,7 +16,7 @@ pub fn open(url: &DestinationUrl) -> Result<Box<dyn Destination>, DestinationErr
 /// [`DestinationError::Configuration`] where a region, an account or a service that was not built in is missing.
 pub fn open_with(
     url: &DestinationUrl,
-    environment: &Environment<'_>,
+    environment: Environment<'_>,
 ) -> Result<Box<dyn Destination>, DestinationError> {
     match url.parsed() {
         Parsed::Directory(path) => Ok(Box::new(Directory::new(path))),
@@ -31,10 +28,9 @@ pub fn open_with(
 fn objects(
     url: &DestinationUrl,
     at: &crate::url::Objects,
-    environment: &Environment<'_>,
+    environment: Environment<'_>,
 ) -> Result<Box<dyn Destination>, DestinationError> {
-    let environment = |variable: &str| environment(variable).filter(|value| !value.is_empty());
-    let objects = crate::Objects::new(url.to_string(), at, &environment)?;
+    let objects = crate::Objects::new(url.to_string(), at, environment)?;
     Ok(Box::new(objects))
 }
 
@@ -42,7 +38,7 @@ fn objects(
 fn objects(
     url: &DestinationUrl,
     at: &crate::url::Objects,
-    _: &Environment<'_>,
+    _: Environment<'_>,
 ) -> Result<Box<dyn Destination>, DestinationError> {
     let place = url.to_string();
     let problem = match at.service {

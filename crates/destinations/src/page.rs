@@ -69,8 +69,8 @@ mod tests {
         loop {
             let mut gathering = Gathering::new(&folder, after.as_ref());
             let others = ["checkpointsx/1", "bundles/1"].map(str::to_owned);
-            for name in (0..2500).rev().map(name).chain(others) {
-                gathering.take(name.parse().unwrap());
+            for text in (0..2500).rev().map(name).chain(others) {
+                gathering.take(text.parse().unwrap());
             }
             let page = gathering.page();
             assert!(page.names.len() <= PAGE);

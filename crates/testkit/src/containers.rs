@@ -11,8 +11,7 @@ use testcontainers::{
 
 use crate::{
     process::wait_until,
-    running::{Answers, Running, SETTINGS, apart, runtime},
-    servers::AZURITE as AZURITE_OPTIONS,
+    running::{AZURITE as AZURITE_OPTIONS, Answers, Running, SETTINGS, apart, runtime},
     tls::Identity,
 };
 

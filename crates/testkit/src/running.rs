@@ -16,6 +16,11 @@ pub(crate) const SETTINGS: [&str; 6] = [
     "wal_level=logical",
 ];
 
+/// How Azurite is started, in a container or not: it keeps nothing, and takes versions of the protocol that it does not
+/// know yet.
+pub(crate) const AZURITE: [&str; 3] =
+    ["--inMemoryPersistence", "--silent", "--skipApiVersionCheck"];
+
 /// A server that runs. Dropped, it is gone with its data.
 pub(crate) trait Running: Send {
     /// Kills it, as `kill -9` does. Its data stays.

@@ -11,10 +11,6 @@ use crate::{
     running::{Answers, Running, SETTINGS, apart, runtime},
     tls::Identity,
 };
-/// How Azurite is started, in a container or not: it keeps nothing, and takes versions of the protocol that it does not
-/// know yet.
-pub(crate) const AZURITE: [&str; 3] =
-    ["--inMemoryPersistence", "--silent", "--skipApiVersionCheck"];
 /// `admin:admin`, as HTTP says it.
 const ADMIN: &str = "YWRtaW46YWRtaW4=";
 

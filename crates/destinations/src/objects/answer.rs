@@ -17,6 +17,14 @@ pub(super) struct Answered {
 #[error("too many bytes")]
 pub(super) struct TooManyBytes;
 
+/// Credentials could not be had from where they are given out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no credentials")]
+pub(super) struct NoCredentials {
+    /// Whether that place said so, and did not only fail.
+    pub(super) refused: bool,
+}
+
 /// What a service's error code means to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Code {

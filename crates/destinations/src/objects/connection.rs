@@ -1,6 +1,6 @@
 //! Requests with limits: on time, on bytes of an answer, and to no place but the one that was named.
 
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -13,7 +13,7 @@ use object_store::{
 };
 use reqwest::redirect::Policy;
 
-use super::answer::{Answered, TooManyBytes};
+use super::answer::{Answered, NoCredentials, TooManyBytes};
 use crate::MAX_LEN;
 
 /// A new connection.
@@ -24,8 +24,20 @@ const ATTEMPT: Duration = Duration::from_secs(6);
 const AZURE_CODE: &str = "x-ms-error-code";
 
 /// Makes clients of HTTP.
-#[derive(Debug)]
-pub(super) struct Limited;
+#[derive(Debug, Clone)]
+pub(super) struct Limited {
+    /// Host and port of the service. Whoever else is asked has credentials for us.
+    service: String,
+}
+
+impl Limited {
+    /// For a service at this endpoint, such as `https://host:port/path`.
+    pub(super) fn to(endpoint: &str) -> Self {
+        let (_, rest) = endpoint.split_once("://").unwrap_or(("", endpoint));
+        let service = rest.split('/').next().unwrap_or(rest).to_owned();
+        Self { service }
+    }
+}
 
 impl HttpConnector for Limited {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
@@ -44,7 +56,8 @@ impl HttpConnector for Limited {
             store: "HTTP",
             source: Box::new(error),
         })?;
-        Ok(HttpClient::new(Client(client)))
+        let service = self.service.clone();
+        Ok(HttpClient::new(Client { client, service }))
     }
 }
 
@@ -62,12 +75,38 @@ pub(super) fn options(allow_http: bool) -> ClientOptions {
 }
 
 #[derive(Debug)]
-struct Client(reqwest::Client);
+struct Client {
+    client: reqwest::Client,
+    service: String,
+}
 
 #[async_trait]
 impl HttpService for Client {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let (parts, body) = HttpService::call(&self.0, request).await?.into_parts();
+        let asked = request.uri().authority();
+        let is_service =
+            asked.is_some_and(|asked| asked.as_str().eq_ignore_ascii_case(&self.service));
+        let answer = self.ask(request).await;
+        answer.map_err(|error| {
+            if is_service {
+                error
+            } else {
+                no_credentials(&error)
+            }
+        })
+    }
+}
+
+fn no_credentials(error: &HttpError) -> HttpError {
+    let answered: Option<&Answered> = error.source().and_then(|source| source.downcast_ref());
+    let refused = answered.is_some_and(|answered| (400..500).contains(&answered.status));
+    HttpError::new(error.kind(), NoCredentials { refused })
+}
+
+impl Client {
+    async fn ask(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let answer = HttpService::call(&self.client, request).await?;
+        let (parts, body) = answer.into_parts();
         let body = read(body).await?;
         if parts.status.is_success() {
             return Ok(HttpResponse::from_parts(parts, body.into()));

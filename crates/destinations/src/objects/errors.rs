@@ -4,7 +4,7 @@ use std::error::Error;
 
 use object_store::client::{HttpError, HttpErrorKind};
 
-use super::answer::{Answered, Code, TooManyBytes};
+use super::answer::{Answered, Code, NoCredentials, TooManyBytes};
 use crate::{DestinationError, Doing, MAX_LEN, ObjectName};
 
 /// Where something went wrong, and at what.
@@ -26,6 +26,9 @@ impl<'a> At<'a> {
 
     /// Looks for what our own client of HTTP said, as the library wraps it. Texts are never taken.
     pub(super) fn error(self, error: &object_store::Error) -> DestinationError {
+        if let Some(none) = within::<NoCredentials>(error) {
+            return self.no_credentials(*none);
+        }
         if let Some(answered) = within::<Answered>(error) {
             return self.answered(*answered);
         }
@@ -39,7 +42,7 @@ impl<'a> At<'a> {
             object_store::Error::InvalidPath { .. } => self.answer(
                 "a name there is no name of an object (two slashes, or a dot as a part); delete what has it, or copy the rest elsewhere",
             ),
-            _ => self.answer("it is none of this service, or credentials could not be had from it; check endpoint and credentials"),
+            _ => self.answer("it is none of this service, or the file of its credentials cannot be read; check endpoint and credentials"),
         }
     }
 
@@ -92,6 +95,13 @@ impl<'a> At<'a> {
         })
     }
 
+    fn no_credentials(self, NoCredentials { refused }: NoCredentials) -> DestinationError {
+        match refused {
+            true => self.credentials("credentials were refused to it; check the role that its environment or its machine names"),
+            false => self.out_of_reach("credentials cannot be had: neither its environment has any (AWS_…, AZURE_…), nor does its machine answer"),
+        }
+    }
+
     fn too_long(self) -> DestinationError {
         let place = self.place.to_owned();
         DestinationError::TooLong {
@@ -119,11 +129,11 @@ impl<'a> At<'a> {
 /// An error of a type within others.
 pub(super) fn within<T: Error + 'static>(error: &object_store::Error) -> Option<&T> {
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref() {
+    while let Some(cause) = next {
+        if let Some(found) = cause.downcast_ref() {
             return Some(found);
         }
-        next = error.source();
+        next = cause.source();
     }
     None
 }

@@ -2,25 +2,25 @@
 
 use object_store::list::{PaginatedListOptions, PaginatedListResult};
 
-use super::{Attempts, Objects};
+use super::{attempts::Attempts, bucket::Bucket};
 use crate::{
     DestinationError, Doing, Folder, ObjectName, PAGE, Page, page::Gathering, url::Service,
 };
 
 /// The names behind `after`. Both services list in the order of bytes, which is checked.
 pub(super) async fn page(
-    objects: &Objects,
+    bucket: &Bucket,
     folder: &Folder,
     after: Option<&ObjectName>,
 ) -> Result<Page, DestinationError> {
     let mut gathering = Gathering::new(folder, after);
     let (mut token, mut last) = (None, None);
     loop {
-        let answer = ask(objects, folder, after, token.clone()).await?;
+        let answer = ask(bucket, folder, after, token.clone()).await?;
         let keys = answer.result.objects.iter();
-        for name in keys.filter_map(|object| name(objects, object.location.as_ref())) {
+        for name in keys.filter_map(|object| name(bucket, object.location.as_ref())) {
             if last.as_ref().is_some_and(|last| name < *last) {
-                return Err(objects.at(Doing::List).answer("its names are in no order"));
+                return Err(bucket.at(Doing::List).answer("its names are in no order"));
             }
             gathering.take(name.clone());
             last = Some(name);
@@ -29,40 +29,33 @@ pub(super) async fn page(
             return Ok(gathering.page());
         }
         if answer.page_token == token {
-            return Err(objects.at(Doing::List).answer("its pages have no end"));
+            return Err(bucket.at(Doing::List).answer("its pages have no end"));
         }
         token = answer.page_token;
     }
 }
 
 async fn ask(
-    objects: &Objects,
+    bucket: &Bucket,
     folder: &Folder,
     after: Option<&ObjectName>,
     page_token: Option<String>,
 ) -> Result<PaginatedListResult, DestinationError> {
-    let prefix = objects.key(&format!("{folder}/"));
+    let prefix = bucket.key(&format!("{folder}/"));
     // Azure's way to begin behind a name is young, and not known to its emulator; there we pass over what comes before.
-    let after = after.filter(|_| objects.service == Service::S3);
+    let after = after.filter(|_| bucket.service == Service::S3);
     let options = PaginatedListOptions {
-        offset: after.map(|after| objects.key(after.as_str())),
-        max_keys: Some(most(objects.service)),
+        offset: after.map(|after| bucket.key(after.as_str())),
+        max_keys: Some(most(bucket.service)),
         page_token,
         ..PaginatedListOptions::default()
     };
     let mut attempts = Attempts::default();
     loop {
-        let listed = objects
-            .names
-            .list_paginated(Some(&prefix), options.clone())
-            .await;
+        let listed = bucket.clients.own.names(&prefix, options.clone()).await;
         match listed {
             Ok(listed) => return Ok(listed),
-            Err(error) => {
-                attempts
-                    .after(objects.at(Doing::List).error(&error))
-                    .await?
-            }
+            Err(error) => attempts.after(bucket.at(Doing::List).error(&error)).await?,
         }
     }
 }
@@ -71,13 +64,13 @@ async fn ask(
 fn most(service: Service) -> usize {
     match service {
         Service::S3 => PAGE,
-        Service::Azure => 5 * PAGE,
+        Service::Azure => 2 * PAGE,
     }
 }
 
 /// The name of an object of ours that has this key.
-fn name(objects: &Objects, key: &str) -> Option<ObjectName> {
-    let name = match &*objects.prefix {
+fn name(bucket: &Bucket, key: &str) -> Option<ObjectName> {
+    let name = match &*bucket.prefix {
         "" => key,
         prefix => key.strip_prefix(prefix)?.strip_prefix('/')?,
     };

@@ -1,10 +1,11 @@
 //! Tries to overwrite, and to delete, an object that is there for that alone.
 
-use object_store::{ObjectStoreExt, PutMode};
+use object_store::PutMode;
 
 use super::{
-    Attempts, Objects,
     answer::{Answered, Code},
+    attempts::Attempts,
+    bucket::Bucket,
     errors::within,
 };
 use crate::{DestinationError, Doing, Erasable, ObjectName, url::Service};
@@ -14,12 +15,12 @@ const BYTES: &[u8] =
     b"Rekey tries to overwrite and to delete this object, to tell whether it could erase others.\n";
 
 /// Where neither is allowed this changes nothing after the first time. Where overwriting keeps versions it adds one.
-pub(super) async fn erasable(objects: &Objects) -> Result<Erasable, DestinationError> {
+pub(super) async fn erasable(bucket: &Bucket) -> Result<Erasable, DestinationError> {
     let name: ObjectName = NAME.parse().expect("a name");
-    objects.write(&name, BYTES).await?;
+    bucket.write(&name, BYTES).await?;
     let mut attempts = Attempts::default();
     let done = loop {
-        match overwrite(objects, &name).await {
+        match overwrite(bucket, &name).await {
             Err(failed) => attempts.after(failed).await?,
             Ok(done) => break done,
         }
@@ -27,7 +28,7 @@ pub(super) async fn erasable(objects: &Objects) -> Result<Erasable, DestinationE
     match done {
         Done::Yes => Ok(Erasable::Yes),
         Done::Versioned => Ok(Erasable::Versioned),
-        Done::Refused => delete(objects, &name).await,
+        Done::Refused => delete(bucket, &name).await,
     }
 }
 
@@ -38,8 +39,8 @@ enum Done {
     Refused,
 }
 
-async fn overwrite(objects: &Objects, name: &ObjectName) -> Result<Done, DestinationError> {
-    match objects.put(name, BYTES, PutMode::Overwrite).await {
+async fn overwrite(bucket: &Bucket, name: &ObjectName) -> Result<Done, DestinationError> {
+    match bucket.put(name, BYTES, PutMode::Overwrite).await {
         // S3 names the version that was made where it keeps versions; Azure does so too.
         Ok(made)
             if made
@@ -50,21 +51,16 @@ async fn overwrite(objects: &Objects, name: &ObjectName) -> Result<Done, Destina
             Ok(Done::Versioned)
         }
         Ok(_) => Ok(Done::Yes),
-        Err(error) if is_refused(objects.service, &error) => Ok(Done::Refused),
-        Err(error) => Err(objects.at(Doing::Probe).error(&error)),
+        Err(error) if is_refused(bucket.service, &error) => Ok(Done::Refused),
+        Err(error) => Err(bucket.at(Doing::Probe).error(&error)),
     }
 }
 
-async fn delete(objects: &Objects, name: &ObjectName) -> Result<Erasable, DestinationError> {
-    match (
-        objects.service,
-        objects.store.delete(&objects.path(name)).await,
-    ) {
-        (_, Ok(())) => Ok(Erasable::Yes),
-        // The library deletes at Azure by a batch, which may be refused as such.
-        (Service::Azure, Err(_)) => Ok(Erasable::NotByOverwriting),
-        (Service::S3, Err(error)) if is_refused(Service::S3, &error) => Ok(Erasable::No),
-        (Service::S3, Err(error)) => Err(objects.at(Doing::Probe).error(&error)),
+async fn delete(bucket: &Bucket, name: &ObjectName) -> Result<Erasable, DestinationError> {
+    match bucket.clients.own.delete(&bucket.path(name)).await {
+        Ok(()) => Ok(Erasable::Yes),
+        Err(error) if is_refused(bucket.service, &error) => Ok(Erasable::No),
+        Err(error) => Err(bucket.at(Doing::Probe).error(&error)),
     }
 }
 

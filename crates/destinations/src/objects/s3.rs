@@ -1,8 +1,19 @@
 //! S3: how a bucket is reached, and whose credentials are taken.
 
-use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey as Key, S3ConditionalPut};
+use std::sync::Arc;
 
-use super::connection::{Limited, no_retries, options};
+use async_trait::async_trait;
+use object_store::{
+    ObjectStoreExt,
+    aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey as Key, S3ConditionalPut},
+    list::{PaginatedListOptions, PaginatedListResult, PaginatedListStore},
+    path::Path,
+};
+
+use super::{
+    client::{Clients, Own},
+    connection::{Limited, no_retries, options},
+};
 use crate::{DestinationError, Environment, url};
 
 /// As AWS's own tools read them: a key; a role by a file, as in Kubernetes; a role of a container. Without any of these
@@ -28,23 +39,25 @@ const CREDENTIALS: [(&str, Key); 9] = [
     ),
 ];
 
-/// A client. Nothing else of the environment is read: a variable could turn "create only" off.
-pub(super) fn client(
+/// Sets requests up. Nothing else of the environment is read: a variable could turn "create only" off.
+pub(super) fn clients(
     place: &str,
     at: &url::Objects,
-    environment: &Environment<'_>,
-) -> Result<AmazonS3, DestinationError> {
+    environment: Environment<'_>,
+) -> Result<Clients, DestinationError> {
     let wrong = |problem| DestinationError::Configuration {
         place: place.to_owned(),
         problem,
     };
     let region = at.home.clone();
     let region = region
-        .or_else(|| environment("AWS_REGION"))
-        .or_else(|| environment("AWS_DEFAULT_REGION"))
+        .or_else(|| environment.say("AWS_REGION"))
+        .or_else(|| environment.say("AWS_DEFAULT_REGION"))
         .ok_or(wrong(
             "no region is said; say region in its URL, or AWS_REGION",
         ))?;
+    let endpoint = at.endpoint.clone();
+    let endpoint = endpoint.unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com"));
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(&at.container)
         .with_region(region)
@@ -53,16 +66,34 @@ pub(super) fn client(
         .with_disable_bulk_delete(true)
         .with_retry(no_retries())
         .with_client_options(options(at.allow_http))
-        .with_http_connector(Limited);
-    if let Some(endpoint) = &at.endpoint {
-        builder = builder.with_endpoint(endpoint);
-    }
+        .with_http_connector(Limited::to(&endpoint))
+        .with_endpoint(endpoint);
     for (variable, key) in CREDENTIALS {
-        if let Some(value) = environment(variable) {
+        if let Some(value) = environment.say(variable) {
             builder = builder.with_config(key, value);
         }
     }
-    builder.build().map_err(|_| {
+    let client = builder.build().map_err(|_| {
         wrong("its credentials are incomplete; expected AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a role")
+    })?;
+    let client = Arc::new(client);
+    Ok(Clients {
+        store: client.clone(),
+        own: client,
     })
+}
+
+#[async_trait]
+impl Own for AmazonS3 {
+    async fn names(
+        &self,
+        prefix: &str,
+        options: PaginatedListOptions,
+    ) -> object_store::Result<PaginatedListResult> {
+        self.list_paginated(Some(prefix), options).await
+    }
+
+    async fn delete(&self, path: &Path) -> object_store::Result<()> {
+        ObjectStoreExt::delete(self, path).await
+    }
 }

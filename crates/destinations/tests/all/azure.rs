@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
-use rekey_destinations::{Created, Destination, DestinationError, Doing, Erasable, open_with};
+use rekey_destinations::{
+    Created, Destination, DestinationError, Doing, Environment, Erasable, open_with,
+};
 use rekey_testkit::{PrivateAzure, services, tls::http_client};
 use sha2::Sha256;
 
@@ -33,7 +35,7 @@ async fn it_conforms_where_one_may_create_and_not_write() {
 async fn who_may_create_and_not_write_cannot_erase() {
     let container = container().await;
     for (rights, expected) in [
-        ("rcl", Erasable::NotByOverwriting),
+        ("rcl", Erasable::No),
         ("rclw", Erasable::Yes),
         ("rclwd", Erasable::Yes),
         ("rcld", Erasable::Yes),
@@ -152,7 +154,7 @@ fn at(container: &str, prefix: &str, credential: (&str, &str)) -> Arc<dyn Destin
     let url =
         format!("az://{container}{prefix}?account={account}&endpoint={endpoint}&allow-http=true");
     let environment = |variable: &str| (variable == credential.0).then(|| credential.1.to_owned());
-    open_with(&url.parse().unwrap(), &environment)
+    open_with(&url.parse().unwrap(), Environment::new(&environment))
         .unwrap()
         .into()
 }

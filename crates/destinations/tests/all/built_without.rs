@@ -1,6 +1,6 @@
 //! A program without services says so by name; with them it says what else is missing.
 
-use rekey_destinations::{DestinationError, open_with};
+use rekey_destinations::{DestinationError, Environment, open_with};
 
 #[test]
 fn what_cannot_be_opened_is_said_by_name() {
@@ -9,7 +9,9 @@ fn what_cannot_be_opened_is_said_by_name() {
         ("s3://bucket", "S3", "no region is said; "),
         ("az://container", "Azure", "no account is said; "),
     ] {
-        let refused = open_with(&url.parse().unwrap(), &|_| None).err().unwrap();
+        let refused = open_with(&url.parse().unwrap(), Environment::new(&|_| None))
+            .err()
+            .unwrap();
         let DestinationError::Configuration { place, problem } = &refused else {
             panic!("{refused}");
         };

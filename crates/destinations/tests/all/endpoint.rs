@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use rekey_destinations::{Destination, open_with};
+use rekey_destinations::{Destination, Environment, open_with};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -154,7 +154,7 @@ pub fn destination(endpoint: &str, dialect: Dialect) -> Arc<dyn Destination> {
         "AZURE_STORAGE_SAS_TOKEN" => Some(format!("sv=1&sig={CANARY}")),
         _ => None,
     };
-    open_with(&url.parse().unwrap(), &environment)
+    open_with(&url.parse().unwrap(), Environment::new(&environment))
         .unwrap()
         .into()
 }

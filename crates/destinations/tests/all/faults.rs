@@ -234,31 +234,24 @@ async fn a_connection_that_breaks_is_out_of_reach() {
 
 #[tokio::test]
 async fn what_a_person_must_see_to_is_asked_once() {
-    let denied = |error: &DestinationError| matches!(error, DestinationError::Denied { .. });
-    let credentials =
-        |error: &DestinationError| matches!(error, DestinationError::Credentials { .. });
-    let no_place = |error: &DestinationError| matches!(error, DestinationError::NoPlace { .. });
-    let refused = |error: &DestinationError| matches!(error, DestinationError::Refused { .. });
-    let expected: [(u16, &'static str, fn(&DestinationError) -> bool); 10] = [
-        (403, "AccessDenied", denied),
-        (403, "AuthorizationPermissionMismatch", denied),
-        (403, "InvalidAccessKeyId", credentials),
-        (403, "SignatureDoesNotMatch", credentials),
-        (403, "AuthenticationFailed", credentials),
-        (400, "ExpiredToken", credentials),
-        (401, CANARY, credentials),
-        (404, "NoSuchBucket", no_place),
-        (400, CANARY, refused),
-        (301, "PermanentRedirect", refused),
+    let expected = [
+        (403, "AccessDenied", "Denied"),
+        (403, "AuthorizationPermissionMismatch", "Denied"),
+        (403, "InvalidAccessKeyId", "Credentials"),
+        (403, "SignatureDoesNotMatch", "Credentials"),
+        (403, "AuthenticationFailed", "Credentials"),
+        (400, "ExpiredToken", "Credentials"),
+        (401, CANARY, "Credentials"),
+        (404, "NoSuchBucket", "NoPlace"),
+        (400, CANARY, "Refused"),
+        (301, "PermanentRedirect", "Refused"),
     ];
     for dialect in Dialect::BOTH {
-        for (status, code, is_expected) in expected {
+        for (status, code, variant) in expected {
             let endpoint = Endpoint::start(move |_, _| Reply::Refused(status, code)).await;
             let error = fails(&endpoint, dialect).await;
-            assert!(
-                is_expected(&error) && !error.is_retryable(),
-                "{code}: {error}"
-            );
+            assert!(format!("{error:?}").starts_with(variant), "{code}: {error}");
+            assert!(!error.is_retryable());
             assert_eq!(endpoint.requests(), 2, "{code}: written, and looked");
         }
     }

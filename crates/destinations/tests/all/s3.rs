@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rekey_destinations::{Destination, DestinationError, Erasable, open_with};
+use rekey_destinations::{Destination, DestinationError, Environment, Erasable, open_with};
 use rekey_testkit::{services, tls::http_client};
 
 use crate::suite::{self, name};
@@ -81,7 +81,7 @@ fn at(bucket: &str, prefix: &str) -> Arc<dyn Destination> {
         "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" => Some("test".to_owned()),
         _ => None,
     };
-    open_with(&url.parse().unwrap(), &environment)
+    open_with(&url.parse().unwrap(), Environment::new(&environment))
         .unwrap()
         .into()
 }

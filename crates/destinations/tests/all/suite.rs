@@ -158,8 +158,8 @@ async fn names_come_in_pages_in_order(destination: &Arc<dyn Destination>) {
         .collect();
     for some in all.chunks(16).rev() {
         let mut writers = JoinSet::new();
-        for name in some.iter().cloned() {
-            let destination = destination.clone();
+        for name in some {
+            let (destination, name) = (destination.clone(), name.clone());
             writers.spawn(async move { destination.create(&name, b"{}").await.unwrap() });
         }
         writers.join_all().await;

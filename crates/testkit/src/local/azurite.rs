@@ -8,7 +8,7 @@ use super::directory;
 use crate::{
     node,
     process::Service,
-    running::{Answers, Running},
+    running::{AZURITE, Answers, Running},
 };
 
 /// Pinned, so that a failure is ours and not a new release's. The last that runs on the Node.js of Debian.
@@ -52,7 +52,7 @@ impl Running for Azure {
                 "--blobPort",
                 &self.answers.port.to_string(),
             ])
-            .args(crate::servers::AZURITE);
+            .args(AZURITE);
         let mut server = Service::start(command, &self.dir.path().join("log"))?;
         server.wait_until(|| self.answers.now())?;
         self.server = Some(server);
