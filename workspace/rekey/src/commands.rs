@@ -12,7 +12,7 @@ mod input;
 mod keys;
 mod notify;
 mod quarantine;
-mod recovery;
+pub mod recovery;
 mod rotations;
 pub mod shell;
 mod sources;

@@ -18,9 +18,9 @@ use std::{path::PathBuf, time::Instant};
 
 use anyhow::Context;
 use rekey_domain::{Found, RotationReason, RotationState};
-use rekey_operations::{RotationView, apply, census, init, rotate};
+use rekey_operations::{RotationView, apply, backup_views, census, init, rotate};
 
-use crate::{app::App, exit::Exit, output::Output, up::Engine};
+use crate::{app::App, commands::recovery, exit::Exit, output::Output, up::Engine};
 use application::Application;
 use narrator::Narrator;
 use receiver::Receiver;
@@ -28,6 +28,9 @@ use report::Report;
 use site::Site;
 
 pub use args::Args;
+
+/// Of the RECOVERY key: so many shares make it again, of so many.
+const SHARES: (u8, u8) = (3, 5);
 
 /// Runs the demo; done only if no row is left under the old key and every row reads back.
 pub async fn run(args: &Args, state_dir: Option<PathBuf>, output: Output) -> anyhow::Result<Exit> {
@@ -61,7 +64,9 @@ async fn tell(args: &Args, site: &Site, say: &Narrator, started: Instant) -> any
         receiver = Some(listening);
     }
     let (app, _) = App::create(site.places.clone(), desired, say.output()).await?;
+    let shares = site.places.file("recovery-shares");
     init(&app.services, &app.desired, &app.principal).await?;
+    recovery::make(&app, SHARES, false, &shares).await?;
     apply(&app.services, &app.desired, &app.principal).await?;
     say.line(&format!(
         "Encrypting {} synthetic patients under phi/1 …",
@@ -94,6 +99,7 @@ async fn tell(args: &Args, site: &Site, say: &Narrator, started: Instant) -> any
     say.line("Decrypting every row and comparing it with what the application last wrote …");
     let verdict = ended.verify_all().await?;
     let seconds = started.elapsed().as_secs_f64();
+    let backups = backup_views(&app.services, &app.principal).await?;
     let compromise = stopped.map(|stopped| stopped.outcome(&after, verdict.reads_failed, told));
     let report = Report {
         rows: verdict.rows,
@@ -104,6 +110,7 @@ async fn tell(args: &Args, site: &Site, say: &Narrator, started: Instant) -> any
         all_rows_verified: verdict.wrong == 0 && verdict.reads_failed == 0,
         seconds,
         compromise,
+        backups: report::Backups::of(&backups, &app, &shares),
     };
     report::print(&app, &report, &before, &after, &rotation, &verdict, say).await?;
     let well = rotation.state == RotationState::Completed

@@ -1,13 +1,17 @@
 //! The steps up to the grace period: wait, distribute, switch, fail.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use chrono::{DateTime, Utc};
 use rekey_domain::Worker;
 use rekey_operations::OperationError;
 use rekey_runtime::crash;
 use rekey_store::{
+    Unit,
+    backups::drills,
     batches,
+    keyrings::Keyring,
+    keys::{self, Key},
     rotations::{self, Cause, LOOK_AGAIN},
 };
 
@@ -40,8 +44,37 @@ pub async fn order_standby(advance: &Advance<'_>) -> Result<(), OperationError> 
         return Ok(());
     };
     rotations::order_standby(&unit, &advance.keyring).await?;
-    rotations::look_again(&unit, &advance.rotation, LOOK_AGAIN).await?;
+    match keys::standby(unit.db(), advance.keyring.id).await? {
+        Some(standby) => {
+            let why = unproved(&unit, &advance.keyring, &standby).await?;
+            rotations::note_waiting(&unit, &advance.rotation, &why).await?;
+        }
+        None => rotations::look_again(&unit, &advance.rotation, LOOK_AGAIN).await?,
+    }
     Ok(unit.commit().await?)
+}
+
+/// There is a standby, and nobody has proved yet that it comes back from a backup.
+async fn unproved(
+    unit: &Unit,
+    keyring: &Keyring,
+    standby: &Key,
+) -> Result<String, OperationError> {
+    let name = standby.name(keyring);
+    let (mut seen, mut problems) = (HashSet::new(), Vec::new());
+    for drill in drills::of_key(unit.db(), standby.id).await? {
+        let is_newest = seen.insert(drill.destination.clone());
+        if let Some(problem) = drill.problem.filter(|_| is_newest) {
+            problems.push(format!("at {}: {}", drill.destination, problem.says()));
+        }
+    }
+    let so_far = match problems.is_empty() {
+        true => "the backup-verifier has not come to it".to_owned(),
+        false => problems.join("; "),
+    };
+    Ok(format!(
+        "the proof that {name}, the key that is next, comes back from its backup ({so_far}): rekey backups show {name}"
+    ))
 }
 
 /// Hands the standby to clients, for decryption.

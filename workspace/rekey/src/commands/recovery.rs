@@ -92,18 +92,8 @@ async fn list(app: &App) -> anyhow::Result<Exit> {
 
 async fn split(args: &SplitArgs, app: &App) -> anyhow::Result<Exit> {
     let (threshold, shares) = (args.threshold, args.shares);
-    let numbers = (threshold, shares);
-    let split = split_recovery_key(&app.services, numbers, args.replace, &app.principal).await?;
-    let files = write_shares(&split, &args.to)?;
-    // What was written is what makes the key again: read back, before anything is sealed to it.
-    let written = read_shares(&files)?;
-    for some in written.windows(usize::from(threshold)) {
-        let made = combine(some, split.fingerprint());
-        made.context("the shares were not written as they were made")?;
-    }
-    keep_recovery_key(&app.services, &split, &app.principal).await?;
-    let fingerprint = split.fingerprint().to_string();
-    pin(app, &fingerprint)?;
+    let made = make(app, (threshold, shares), args.replace, &args.to).await?;
+    let Made { fingerprint, files } = made;
     if app.output == Output::Json {
         let split = json!({ "fingerprint": fingerprint, "threshold": threshold, "shares": files });
         output::object("rekey.recovery-split/v1", split)?;
@@ -120,6 +110,33 @@ async fn split(args: &SplitArgs, app: &App) -> anyhow::Result<Exit> {
         "a process seals to it once its own rekey.toml says recovery_fingerprint = [\"{fingerprint}\"]; processes with this state directory do so now"
     ));
     Ok(Exit::Done)
+}
+
+/// A RECOVERY key that was made, and the files of its shares.
+pub struct Made {
+    pub fingerprint: String,
+    pub files: Vec<PathBuf>,
+}
+
+/// Makes a RECOVERY key, writes its shares, and has this state directory's processes seal to it.
+pub async fn make(
+    app: &App,
+    numbers: (u8, u8),
+    replaces: bool,
+    to: &Path,
+) -> anyhow::Result<Made> {
+    let split = split_recovery_key(&app.services, numbers, replaces, &app.principal).await?;
+    let files = write_shares(&split, to)?;
+    // What was written is what makes the key again: read back, before anything is sealed to it.
+    let written = read_shares(&files)?;
+    for some in written.windows(usize::from(numbers.0)) {
+        let made = combine(some, split.fingerprint());
+        made.context("the shares were not written as they were made")?;
+    }
+    keep_recovery_key(&app.services, &split, &app.principal).await?;
+    let fingerprint = split.fingerprint().to_string();
+    pin(app, &fingerprint)?;
+    Ok(Made { fingerprint, files })
 }
 
 /// Writes each share to a new file that only its owner reads, and onto the disk.

@@ -1,14 +1,17 @@
 //! What the demo prints: a story for people, one object for programs.
 
-use std::io::Write;
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
 
-use rekey_operations::{CensusRow, RotationView, certificates::certificate, key_views};
+use rekey_operations::{BackupView, CensusRow, RotationView, certificates::certificate, key_views};
 use serde::Serialize;
 
 use crate::{
     app::App,
     commands::certificate::page,
-    demo::{application::Verdict, compromise::Outcome, narrator::Narrator},
+    demo::{SHARES, application::Verdict, compromise::Outcome, narrator::Narrator},
     output::Output,
 };
 
@@ -32,6 +35,35 @@ pub struct Report {
     /// What became of the key that was reported, where one was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compromise: Option<Outcome>,
+    /// The keys' backups.
+    pub backups: Backups,
+}
+
+/// The backups of the demo's keys.
+#[derive(Debug, Serialize)]
+pub struct Backups {
+    /// Keys that a drill brought back.
+    pub proved: usize,
+    /// Keys that none did.
+    pub unproved: usize,
+    /// Where their bundles are.
+    pub destination: String,
+    /// Where the shares of the RECOVERY key are.
+    pub shares: PathBuf,
+}
+
+impl Backups {
+    /// As the views say.
+    pub fn of(views: &[BackupView], app: &App, shares: &Path) -> Self {
+        let is_proved = |view: &&BackupView| view.proved_at.is_some() && view.problem.is_none();
+        let proved = views.iter().filter(is_proved).count();
+        Self {
+            proved,
+            unproved: views.len() - proved,
+            destination: app.places.file("backups").display().to_string(),
+            shares: shares.to_owned(),
+        }
+    }
 }
 
 /// Prints everything.
@@ -87,7 +119,16 @@ pub async fn print(
         format!("{} WRONG", verdict.wrong)
     };
     say.line(&format!("Verified     {} rows: {rows}", verdict.rows));
-    say.line("Backups      off: this demo's keys have no backup");
+    let backups = &report.backups;
+    say.line(&format!(
+        "Backups      {} keys restored from their bundles in {}, {} not yet; any {} of the {} shares in {} make the RECOVERY key",
+        backups.proved,
+        backups.destination,
+        backups.unproved,
+        SHARES.0,
+        SHARES.1,
+        backups.shares.display(),
+    ));
     if rotation.certificate.is_some() {
         let shown = certificate(&app.services, rotation.id, &app.principal).await?;
         say.line(&format!("\n{}", page(&shown.certificate, shown.signature)));

@@ -6,7 +6,8 @@ use anyhow::{Context, anyhow};
 use rekey_deployment::{Places, sqlite_url};
 use rekey_operations::OperationError;
 use rekey_runtime::{
-    config::{BrokerConfig, Config, SecretUrl, SourceConfig, StoreConfig},
+    
+    config::{BrokerConfig, Config, DestinationConfig, SecretUrl, SourceConfig, StoreConfig},
     shutdown,
 };
 use tempfile::TempDir;
@@ -37,7 +38,13 @@ impl Site {
         };
         let own = temporary.as_ref().map(|dir| dir.path().join("state"));
         let config = databases.as_ref().map(|databases| config(databases, args));
-        let places = Places::resolve(state_dir.or(own), config.unwrap_or_default())?;
+        let mut places = Places::resolve(state_dir.or(own), config.unwrap_or_default())?;
+        let bundles = places.file("backups");
+        places.config.destinations.push(DestinationConfig {
+            name: "local".parse().expect("it is a name of a destination"),
+            url: format!("file://{}", bundles.display()),
+            place: "the demo".to_owned(),
+        });
         let site = Self {
             places,
             databases,

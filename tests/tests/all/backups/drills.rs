@@ -1,0 +1,78 @@
+//! Drills: what is altered, gone or foreign at a destination is found, named, and never called good.
+
+use std::fs;
+
+use rekey_tests::support::until;
+
+use super::{alert, all_proved, backup_of, bundle, no_alert, quick, up};
+use crate::command_line::Desk;
+
+#[test]
+fn every_byte_of_a_stored_bundle_that_is_flipped_is_found_by_a_drill() {
+    let desk = Desk::initialised();
+    let file = bundle(&desk, "phi/1");
+    let whole = fs::read(&file).unwrap();
+    // Every byte is flipped in the tests of the format; here the drill is looked at.
+    for at in (0..whole.len()).step_by(whole.len() / 8) {
+        let mut altered = whole.clone();
+        altered[at] ^= 1;
+        fs::write(&file, &altered).unwrap();
+        let found = desk.rekey(&["backups", "verify", "phi/1"], b"");
+        assert_eq!(found.code, 3, "byte {at}: {}", found.stdout);
+        assert_eq!(backup_of(&desk, "phi/1")["problem"], "altered", "byte {at}");
+    }
+    fs::write(&file, &whole[..whole.len() - 1]).unwrap();
+    assert_eq!(desk.rekey(&["backups", "verify", "phi/1"], b"").code, 3);
+    fs::write(&file, &whole).unwrap();
+    let found = desk.rekey(&["backups", "verify", "phi/1"], b"");
+    assert_eq!(found.code, 0, "{}", found.stdout);
+}
+
+#[test]
+fn the_bundle_of_another_deployment_or_key_is_not_taken_for_this_one() {
+    let [desk, other] = [(); 2].map(|()| Desk::initialised());
+    let (ours, theirs) = (bundle(&desk, "phi/1"), bundle(&other, "phi/1"));
+    let whole = fs::read(&ours).unwrap();
+    for foreign in [theirs, bundle(&desk, "signing/1")] {
+        fs::copy(&foreign, &ours).unwrap();
+        assert_eq!(desk.rekey(&["backups", "verify", "phi/1"], b"").code, 3);
+    }
+    fs::write(&ours, whole).unwrap();
+    // Without its BACKUP key's bundle nothing under it comes back.
+    let backup_key = bundle(&desk, "backup/1");
+    fs::rename(&backup_key, desk.file("aside")).unwrap();
+    let found = desk.rekey(&["backups", "verify", "phi/1"], b"");
+    assert_eq!(found.code, 3);
+    assert_eq!(backup_of(&desk, "phi/1")["problem"], "no-backup-key");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bundle_that_is_gone_is_stored_anew_and_one_that_was_altered_is_left_for_a_person() {
+    let desk = quick("[monitoring]\ndrill_every = \"2s\"\n");
+    assert_eq!(desk.rekey(&["init"], b"").code, 0);
+    let engine = up(&desk);
+    all_proved(&desk).await;
+    let gone = bundle(&desk, "phi/1");
+    fs::remove_file(&gone).unwrap();
+    until("the bundle to be back", async || gone.exists().then_some(())).await;
+    let altered = bundle(&desk, "phi/2");
+    let whole = fs::read(&altered).unwrap();
+    fs::write(&altered, "altered").unwrap();
+    let raised = alert(&desk, "BACKUP_FAILED").await;
+    assert_eq!(raised["subject"], "phi/2");
+    assert_eq!(fs::read(&altered).unwrap(), b"altered");
+    fs::remove_file(&altered).unwrap();
+    no_alert(&desk, "BACKUP_FAILED").await;
+    assert_eq!(fs::read(&altered).unwrap(), whole);
+    engine.terminate().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_restored_key_opens_values_of_the_application() {
+    let desk = quick("");
+    assert_eq!(desk.rekey(&["init"], b"").code, 0);
+    desk.fill_encrypted(30).await;
+    let found = desk.rekey(&["backups", "verify", "phi/1"], b"");
+    assert_eq!(found.code, 0, "{}", found.stdout);
+    assert_eq!(backup_of(&desk, "phi/1")["opened"], 20);
+}

@@ -1,0 +1,101 @@
+//! The gate: no standby becomes primary before a drill brought it back; an emergency goes through it and says so.
+
+use std::fs;
+
+use rekey_tests::support::until;
+use serde_json::{Value, json};
+
+use super::{alert, all_proved, backup_of, no_alert, quick, up};
+use crate::command_line::Desk;
+
+fn rotation(desk: &Desk) -> Value {
+    let shown = desk.rekey(&["--output", "json", "rotations", "show", "latest"], b"");
+    serde_json::from_str(&shown.stdout).unwrap()
+}
+
+fn certificate(desk: &Desk) -> Value {
+    let shown = desk.rekey(&["--output", "json", "rotations", "certificate", "latest"], b"");
+    let shown: Value = serde_json::from_str(&shown.stdout).unwrap();
+    shown["certificate"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotation_goes_to_a_proved_key_and_the_certificate_says_what_was_proved() {
+    let desk = quick("");
+    assert_eq!(desk.rekey(&["init"], b"").code, 0);
+    let engine = up(&desk);
+    all_proved(&desk).await;
+    let wait = ["rotate", "phi", "--wait", "--timeout", "60s"];
+    let rotated = desk.rekey(&wait, b"");
+    assert_eq!(rotated.code, 0, "{}", rotated.stderr);
+    let said = certificate(&desk);
+    assert_eq!(said["gates_off"], json!(["recovery"]), "{said}");
+    assert_eq!(said["policy"]["backup"], "required");
+    let shown = &said["backups"][0];
+    assert_eq!(shown["destination"], "local", "{said}");
+    assert_eq!(shown["recovery"], Value::Null);
+    let shares = desk.file("shares");
+    let shares = shares.to_str().unwrap();
+    assert_eq!(desk.rekey(&["recovery", "split", "--to", shares], b"").code, 0);
+    until("the next key to be sealed for recovery", async || {
+        let next = backup_of(&desk, "phi/3");
+        (!next["recovery"].is_null() && next["problem"].is_null()).then_some(())
+    })
+    .await;
+    let rotated = desk.rekey(&wait, b"");
+    assert_eq!(rotated.code, 0, "{}", rotated.stderr);
+    let said = certificate(&desk);
+    assert_eq!(said["gates_off"], json!([]), "{said}");
+    assert!(said["backups"][0]["recovery"].is_string(), "{said}");
+    engine.terminate().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotation_waits_for_the_proof_says_so_and_goes_on_by_itself() {
+    let desk = quick("");
+    assert_eq!(desk.rekey(&["init"], b"").code, 0);
+    let (place, aside) = (desk.file("state/backups"), desk.file("state/aside"));
+    fs::rename(&place, &aside).unwrap();
+    fs::write(&place, "in the way").unwrap();
+    let engine = up(&desk);
+    assert_eq!(desk.rekey(&["rotate", "phi"], b"").code, 0);
+    until("the rotation to say what it waits for", async || {
+        let waiting = rotation(&desk)["waiting"].to_string();
+        waiting.contains("the proof that phi/2").then_some(())
+    })
+    .await;
+    assert_eq!(rotation(&desk)["state"], "REQUESTED");
+    let raised = alert(&desk, "BACKUP_FAILED").await;
+    assert_eq!(raised["subject"], "destination/local");
+    fs::remove_file(&place).unwrap();
+    fs::rename(&aside, &place).unwrap();
+    // What waits longer after each failure is asked for by a person.
+    assert_eq!(desk.rekey(&["backups", "create", "--wait"], b"").code, 0);
+    until("the rotation to complete", async || {
+        (rotation(&desk)["state"] == "COMPLETED").then_some(())
+    })
+    .await;
+    no_alert(&desk, "BACKUP_FAILED").await;
+    engine.terminate().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_emergency_waits_for_no_proof_and_says_that_it_went_without() {
+    let desk = quick("");
+    assert_eq!(desk.rekey(&["init"], b"").code, 0);
+    let place = desk.file("state/backups");
+    fs::rename(&place, desk.file("state/aside")).unwrap();
+    fs::write(&place, "in the way").unwrap();
+    let engine = up(&desk);
+    let reported = desk.rekey(&["compromise", "phi/1", "--reason", "seen in a paste"], b"");
+    assert_eq!(reported.code, 0, "{}", reported.stderr);
+    let waived = alert(&desk, "BACKUP_WAIVED").await;
+    assert_eq!(waived["subject"], "phi/2");
+    until("the rotation to complete", async || {
+        (rotation(&desk)["state"] == "COMPLETED").then_some(())
+    })
+    .await;
+    let said = certificate(&desk);
+    assert_eq!(said["backups"], Value::Null, "{said}");
+    engine.terminate().await;
+}
