@@ -25,7 +25,7 @@ async fn an_answer_of_a_gigabyte_is_not_read() {
             assert_eq!(listed, Err(too_long.clone()));
             assert_eq!(destination.create(&name("a/b"), b"1").await, Err(too_long));
             assert!(
-                asked.elapsed() < Duration::from_secs(5),
+                asked.elapsed() < Duration::from_secs(15),
                 "{:?}",
                 asked.elapsed()
             );
