@@ -27,7 +27,10 @@ encrypt_lease = "1s"
 fn quick(before: &str) -> Desk {
     let desk = Desk::new();
     let config = fs::read_to_string(desk.file("rekey.toml")).unwrap();
-    let config = config.replace("purpose = \"PHI\"\n", &format!("purpose = \"PHI\"\n{QUICK}"));
+    let config = config.replace(
+        "purpose = \"PHI\"\n",
+        &format!("purpose = \"PHI\"\n{QUICK}"),
+    );
     desk.configure(&format!("{before}\n{config}"));
     desk
 }

@@ -55,11 +55,7 @@ pub async fn order_standby(advance: &Advance<'_>) -> Result<(), OperationError> 
 }
 
 /// There is a standby, and nobody has proved yet that it comes back from a backup.
-async fn unproved(
-    unit: &Unit,
-    keyring: &Keyring,
-    standby: &Key,
-) -> Result<String, OperationError> {
+async fn unproved(unit: &Unit, keyring: &Keyring, standby: &Key) -> Result<String, OperationError> {
     let name = standby.name(keyring);
     let (mut seen, mut problems) = (HashSet::new(), Vec::new());
     for drill in drills::of_key(unit.db(), standby.id).await? {

@@ -66,7 +66,9 @@ impl BackupProblem {
             Self::OutOfReach => "the destination or the KMS does not answer",
             Self::Refused => "the destination refuses our credentials, or what we asked for",
             Self::Missing => "the bundle is gone from the destination",
-            Self::Altered => "the bundle was altered at the destination, and nothing of ours writes over it: take that object away, and it is stored anew",
+            Self::Altered => {
+                "the bundle was altered at the destination, and nothing of ours writes over it: take that object away, and it is stored anew"
+            }
             Self::NotAuthentic => "a seal does not open, or was not made by Rekey",
             Self::OtherKey => "the bundle holds another key",
             Self::NoBackupKey => "its BACKUP key does not come back from its own bundle",

@@ -10,7 +10,11 @@ use super::{alert, backups, no_alert, quick};
 async fn keys_are_kept_at_s3_and_in_a_directory_and_one_that_is_away_stops_nothing() {
     let emulator = services::url(services::KMS);
     let bucket = format!("rekey-test-{}", uuid::Uuid::new_v4());
-    let make = || reqwest::Client::new().put(format!("{emulator}/{bucket}")).send();
+    let make = || {
+        reqwest::Client::new()
+            .put(format!("{emulator}/{bucket}"))
+            .send()
+    };
     let desk = quick("");
     let directory = desk.file("vault");
     let config = std::fs::read_to_string(desk.file("rekey.toml")).unwrap();
@@ -27,14 +31,22 @@ async fn keys_are_kept_at_s3_and_in_a_directory_and_one_that_is_away_stops_nothi
     };
     // The bucket is not there yet: one destination that acknowledged is enough.
     let made = command(&["init"]).output().unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
     let engine = Process::spawn(command(&["up"]));
     let raised = alert(&desk, "BACKUP_FAILED").await;
     assert_eq!(raised["subject"], "destination/cloud");
     let created = make().await.unwrap();
     assert!(created.status().is_success(), "{created:?}");
     let asked = command(&["backups", "create", "--wait"]).output().unwrap();
-    assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stdout));
+    assert!(
+        asked.status.success(),
+        "{}",
+        String::from_utf8_lossy(&asked.stdout)
+    );
     let proved = |at: &str| {
         let is_it = |one: &Value| {
             one["destination"] == at && !one["proved_at"].is_null() && one["problem"].is_null()

@@ -22,7 +22,9 @@ fn assert_proofs_hold(desk: &Desk) {
         if one["proved_at"].is_null() {
             continue;
         }
-        let file = desk.file("state/backups").join(one["bundle"].as_str().unwrap());
+        let file = desk
+            .file("state/backups")
+            .join(one["bundle"].as_str().unwrap());
         let bytes = fs::read(&file).unwrap();
         let name = one["bundle"].as_str().unwrap();
         let hash = name.rsplit('/').next().unwrap().trim_end_matches(".json");
@@ -74,7 +76,13 @@ async fn a_verifier_that_is_killed_anywhere_leaves_no_proof_without_a_bundle() {
         let mut engine = Process::spawn(command);
         // A changed RECOVERY key has every bundle made anew.
         let to = desk.file(point);
-        let split = ["recovery", "split", "--replace", "--to", to.to_str().unwrap()];
+        let split = [
+            "recovery",
+            "split",
+            "--replace",
+            "--to",
+            to.to_str().unwrap(),
+        ];
         assert_eq!(desk.rekey(&split, b"").code, 0);
         assert!(engine.end().await.is_some(), "{point}");
         assert_proofs_hold(&desk);

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use rekey_envelope::decode_base64;
 use rekey_tests::support::until;
 
 use super::{alert, all_proved, backup_of, bundle, no_alert, quick, up};
@@ -54,7 +55,10 @@ async fn a_bundle_that_is_gone_is_stored_anew_and_one_that_was_altered_is_left_f
     all_proved(&desk).await;
     let gone = bundle(&desk, "phi/1");
     fs::remove_file(&gone).unwrap();
-    until("the bundle to be back", async || gone.exists().then_some(())).await;
+    until("the bundle to be back", async || {
+        gone.exists().then_some(())
+    })
+    .await;
     let altered = bundle(&desk, "phi/2");
     let whole = fs::read(&altered).unwrap();
     fs::write(&altered, "altered").unwrap();
@@ -71,7 +75,22 @@ async fn a_bundle_that_is_gone_is_stored_anew_and_one_that_was_altered_is_left_f
 async fn the_restored_key_opens_values_of_the_application() {
     let desk = quick("");
     assert_eq!(desk.rekey(&["init"], b"").code, 0);
-    desk.fill_encrypted(30).await;
+    for id in 1..=25 {
+        let bind = id.to_string();
+        let place = [
+            "encrypt",
+            "--column",
+            "clinic.patients.ssn",
+            "--bind",
+            &bind,
+        ];
+        let sealed = desk.rekey(&place, b"123-45-6789");
+        let sealed = decode_base64(sealed.stdout.trim()).unwrap();
+        let sealed = hex::encode(sealed);
+        desk.on_source(&format!(
+            "INSERT INTO patients (id, uuid, ssn) VALUES ({id}, '{id}', x'{sealed}')"
+        ));
+    }
     let found = desk.rekey(&["backups", "verify", "phi/1"], b"");
     assert_eq!(found.code, 0, "{}", found.stdout);
     assert_eq!(backup_of(&desk, "phi/1")["opened"], 20);

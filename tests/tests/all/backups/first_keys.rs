@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use rekey_tests::roles::Database;
+use rekey_tests::roles::{Database, OWNER};
 use serde_json::Value;
 
 use super::{backups, quick};
@@ -18,18 +18,29 @@ fn each_first_primary_was_brought_back_before_it_encrypted_and_the_record_begins
     let names: Vec<_> = primaries.iter().map(|one| one["key"].clone()).collect();
     assert_eq!(names, ["audit/1", "backup/1", "phi/1", "signing/1"]);
     for one in &primaries {
-        assert!(!one["proved_at"].is_null() && one["problem"].is_null(), "{one}");
+        assert!(
+            !one["proved_at"].is_null() && one["problem"].is_null(),
+            "{one}"
+        );
         let name = one["bundle"].as_str().unwrap();
         assert!(desk.file("state/backups").join(name).exists(), "{name}");
     }
-    let listed = desk.rekey(&["--output", "json", "audit", "list", "--limit", "100"], b"");
+    let listed = desk.rekey(
+        &["--output", "json", "audit", "list", "--limit", "100"],
+        b"",
+    );
     let listed: Value = serde_json::from_str(&listed.stdout).unwrap();
     let mut entries: Vec<_> = listed["entries"].as_array().unwrap().iter().collect();
     entries.sort_by_key(|entry| entry["entry"].as_i64().or(entry["sequence"].as_i64()));
     let said: Vec<_> = entries
         .iter()
         .take(6)
-        .map(|entry| (entry["action"].as_str().unwrap(), entry["subject"].as_str().unwrap()))
+        .map(|entry| {
+            (
+                entry["action"].as_str().unwrap(),
+                entry["subject"].as_str().unwrap(),
+            )
+        })
         .collect();
     let expected = [
         ("keyring.created", "backup"),
@@ -53,7 +64,13 @@ fn where_bundles_cannot_be_kept_no_key_becomes_primary_and_afterwards_it_goes_on
     fs::write(desk.file("state/backups"), "not a directory").unwrap();
     let refused = desk.rekey(&["init"], b"");
     assert_eq!(refused.code, 4, "{}", refused.stderr);
-    assert!(refused.stderr.contains("must be backed up and proved before it encrypts"), "{}", refused.stderr);
+    assert!(
+        refused
+            .stderr
+            .contains("must be backed up and proved before it encrypts"),
+        "{}",
+        refused.stderr
+    );
     fs::remove_file(desk.file("state/backups")).unwrap();
     let made = desk.rekey(&["init"], b"");
     assert_eq!(made.code, 0, "{}", made.stderr);
@@ -81,15 +98,21 @@ fn keyrings_of_which_nothing_is_said_keep_what_they_have_when_the_configuration_
 /// On PostgreSQL there is no directory beside the store.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_postgresql_a_deployment_says_where_bundles_are_kept_or_that_there_are_none() {
-    let database = Database::create("rekey_backups").await;
+    let database = Database::create(OWNER).await;
     let desk = Desk::new();
-    let url = database.url_as("rekey_backups");
+    let url = database.url_as(OWNER);
     let config = fs::read_to_string(desk.file("rekey.toml")).unwrap();
     desk.configure(&format!("[store]\nurl = \"{url}\"\n{config}"));
     let refused = desk.rekey(&["init"], b"");
     assert_eq!(refused.code, 2, "{}", refused.stderr);
-    assert!(refused.stderr.contains("[[destination]]"), "{}", refused.stderr);
-    desk.configure(&format!("backup = \"off\"\n[store]\nurl = \"{url}\"\n{config}"));
+    assert!(
+        refused.stderr.contains("[[destination]]"),
+        "{}",
+        refused.stderr
+    );
+    desk.configure(&format!(
+        "backup = \"off\"\n[store]\nurl = \"{url}\"\n{config}"
+    ));
     let made = desk.rekey(&["init"], b"");
     assert_eq!(made.code, 0, "{}", made.stderr);
     assert!(backups(&desk).is_empty());
@@ -101,7 +124,10 @@ async fn on_postgresql_a_deployment_says_where_bundles_are_kept_or_that_there_ar
     desk.configure(&config);
     let applied = desk.rekey(&["apply"], b"");
     assert_eq!(applied.code, 0, "{}", applied.stderr);
-    let keys: Vec<_> = backups(&desk).iter().map(|one| one["key"].clone()).collect();
+    let keys: Vec<_> = backups(&desk)
+        .iter()
+        .map(|one| one["key"].clone())
+        .collect();
     assert!(keys.contains(&"backup/1".into()), "{keys:?}");
 }
 
@@ -109,7 +135,10 @@ async fn on_postgresql_a_deployment_says_where_bundles_are_kept_or_that_there_ar
 fn a_destination_that_cannot_be_meant_is_named_where_it_stands() {
     for (url, problem) in [
         ("/var/backups", "expected file:///"),
-        ("s3://user:hunter2@bucket", "credentials come from the environment"),
+        (
+            "s3://user:hunter2@bucket",
+            "credentials come from the environment",
+        ),
         ("s3://bucket?endpoint=http://h", "in clear"),
     ] {
         let desk = Desk::new();
@@ -120,7 +149,10 @@ fn a_destination_that_cannot_be_meant_is_named_where_it_stands() {
         let refused = desk.rekey(&["init"], b"");
         assert_eq!(refused.code, 2, "{url} {}", refused.stderr);
         let said = &refused.stderr;
-        assert!(said.contains("destination[0].url") && said.contains(problem), "{said}");
+        assert!(
+            said.contains("destination[0].url") && said.contains(problem),
+            "{said}"
+        );
         assert!(!said.contains("hunter2"), "{said}");
     }
     let desk = Desk::new();
@@ -129,5 +161,9 @@ fn a_destination_that_cannot_be_meant_is_named_where_it_stands() {
     desk.configure(&format!("{config}\n{twice}"));
     let refused = desk.rekey(&["init"], b"");
     assert_eq!(refused.code, 2);
-    assert!(refused.stderr.contains("destination[1].name"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("destination[1].name"),
+        "{}",
+        refused.stderr
+    );
 }

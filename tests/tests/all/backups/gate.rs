@@ -14,7 +14,10 @@ fn rotation(desk: &Desk) -> Value {
 }
 
 fn certificate(desk: &Desk) -> Value {
-    let shown = desk.rekey(&["--output", "json", "rotations", "certificate", "latest"], b"");
+    let shown = desk.rekey(
+        &["--output", "json", "rotations", "certificate", "latest"],
+        b"",
+    );
     let shown: Value = serde_json::from_str(&shown.stdout).unwrap();
     shown["certificate"].clone()
 }
@@ -36,7 +39,10 @@ async fn a_rotation_goes_to_a_proved_key_and_the_certificate_says_what_was_prove
     assert_eq!(shown["recovery"], Value::Null);
     let shares = desk.file("shares");
     let shares = shares.to_str().unwrap();
-    assert_eq!(desk.rekey(&["recovery", "split", "--to", shares], b"").code, 0);
+    assert_eq!(
+        desk.rekey(&["recovery", "split", "--to", shares], b"").code,
+        0
+    );
     until("the next key to be sealed for recovery", async || {
         let next = backup_of(&desk, "phi/3");
         (!next["recovery"].is_null() && next["problem"].is_null()).then_some(())

@@ -10,7 +10,11 @@ use crate::command_line::Desk;
 
 fn split(desk: &Desk, to: &str, more: &[&str]) -> crate::command_line::Answer {
     let to = desk.file(to);
-    let arguments = [&["recovery", "split", "--to", to.to_str().unwrap()][..], more].concat();
+    let arguments = [
+        &["recovery", "split", "--to", to.to_str().unwrap()][..],
+        more,
+    ]
+    .concat();
     desk.rekey(&arguments, b"")
 }
 
@@ -34,14 +38,20 @@ fn each_share_is_a_file_of_its_own_that_only_its_owner_reads_and_no_share_is_pri
         let share: serde_json::Value = serde_json::from_str(&text).unwrap();
         let value = share["value"].as_str().or(share["share"].as_str()).unwrap();
         assert!(!made.stdout.contains(value) && !made.stderr.contains(value));
-        let in_store = store.windows(value.len()).any(|some| some == value.as_bytes());
+        let in_store = store
+            .windows(value.len())
+            .any(|some| some == value.as_bytes());
         assert!(!in_store, "{}", file.display());
     }
     let paths: Vec<_> = files.iter().map(|file| file.to_str().unwrap()).collect();
     let check = |shares: &[&str]| desk.rekey(&[&["recovery", "check-share"], shares].concat(), b"");
     let whole = check(&[paths[3], paths[0]]);
     assert_eq!(whole.code, 0, "{}", whole.stderr);
-    assert!(whole.stdout.contains("together they make RECOVERY key"), "{}", whole.stdout);
+    assert!(
+        whole.stdout.contains("together they make RECOVERY key"),
+        "{}",
+        whole.stdout
+    );
     let twice = check(&[paths[0], paths[0]]);
     assert_ne!(twice.code, 0);
     assert!(!twice.stdout.contains("together"), "{}", twice.stdout);
@@ -52,7 +62,11 @@ fn each_share_is_a_file_of_its_own_that_only_its_owner_reads_and_no_share_is_pri
     fs::write(&files[1], altered).unwrap();
     let found = check(&[paths[1]]);
     assert_ne!(found.code, 0);
-    assert!(found.stderr.contains("share-2-of-4.json"), "{}", found.stderr);
+    assert!(
+        found.stderr.contains("share-2-of-4.json"),
+        "{}",
+        found.stderr
+    );
 }
 
 #[test]

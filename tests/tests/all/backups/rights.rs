@@ -17,7 +17,11 @@ async fn it_backs_up_and_proves_with_no_more_rights_than_granted_and_rotations_w
     ));
     let config = cluster.folder().join("rekey.toml");
     let text = std::fs::read_to_string(&config).unwrap();
-    let required = text.replacen("name = \"phi\"\n", "name = \"phi\"\nbackup = \"required\"\n", 1);
+    let required = text.replacen(
+        "name = \"phi\"\n",
+        "name = \"phi\"\nbackup = \"required\"\n",
+        1,
+    );
     std::fs::write(&config, required).unwrap();
     cluster.rekey(&["apply"]);
     cluster.grant_anew().await;
@@ -25,7 +29,10 @@ async fn it_backs_up_and_proves_with_no_more_rights_than_granted_and_rotations_w
     cluster.rotate().await;
     until("the rotation to say what it waits for", async || {
         let rotation = cluster.rotation().await?;
-        let waits = rotation.waiting.iter().any(|one| one.contains("the proof that phi/2"));
+        let waits = rotation
+            .waiting
+            .iter()
+            .any(|one| one.contains("the proof that phi/2"));
         waits.then_some(())
     })
     .await;
@@ -37,7 +44,11 @@ async fn it_backs_up_and_proves_with_no_more_rights_than_granted_and_rotations_w
     let old = of_old.clone().find(|one| one["key"] == "phi/1").unwrap();
     assert!(!old["proved_at"].is_null(), "{old} {}", done.id);
     let denied = |line: &String| line.contains("does not let us") || line.contains("permission");
-    assert!(!verifier.said().iter().any(denied), "{:#?}", verifier.said());
+    assert!(
+        !verifier.said().iter().any(denied),
+        "{:#?}",
+        verifier.said()
+    );
     verifier.terminate().await;
     for worker in workers {
         worker.terminate().await;

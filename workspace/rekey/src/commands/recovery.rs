@@ -119,12 +119,7 @@ pub struct Made {
 }
 
 /// Makes a RECOVERY key, writes its shares, and has this state directory's processes seal to it.
-pub async fn make(
-    app: &App,
-    numbers: (u8, u8),
-    replaces: bool,
-    to: &Path,
-) -> anyhow::Result<Made> {
+pub async fn make(app: &App, numbers: (u8, u8), replaces: bool, to: &Path) -> anyhow::Result<Made> {
     let split = split_recovery_key(&app.services, numbers, replaces, &app.principal).await?;
     let files = write_shares(&split, to)?;
     // What was written is what makes the key again: read back, before anything is sealed to it.

@@ -6,7 +6,6 @@ use anyhow::{Context, anyhow};
 use rekey_deployment::{Places, sqlite_url};
 use rekey_operations::OperationError;
 use rekey_runtime::{
-    
     config::{BrokerConfig, Config, DestinationConfig, SecretUrl, SourceConfig, StoreConfig},
     shutdown,
 };
