@@ -82,7 +82,7 @@ const USES_KEYS: [(&str, &str); 10] = [
     ("audit_head", "SELECT, INSERT, UPDATE (sequence, hash)"),
 ];
 
-const ROTATOR: [(&str, &str); 11] = [
+const ROTATOR: [(&str, &str); 12] = [
     (
         "incident",
         "SELECT, INSERT, UPDATE (rotation_id, acted_at, machine_acted_at, since, exposure)",
@@ -108,10 +108,11 @@ const ROTATOR: [(&str, &str); 11] = [
         "SELECT, INSERT, UPDATE (looked_at, stragglers, unknown_keys, failure, columns)",
     ),
     ("quarantine", "UPDATE (resolved_at, rotation_id, pass)"),
+    ("reopened", "SELECT, DELETE"),
     ("audit_detail", "SELECT (sequence, details)"),
 ];
 
-const RE_ENCRYPTOR: [(&str, &str); 8] = [
+const RE_ENCRYPTOR: [(&str, &str); 9] = [
     ("key", "UPDATE (used, used_by_applications, emptied_at)"),
     ("alert", "SELECT, UPDATE (cleared_at)"),
     (
@@ -129,6 +130,7 @@ const RE_ENCRYPTOR: [(&str, &str); 8] = [
     ("audit_detail", "SELECT, UPDATE (details)"),
     ("pace", "SELECT, INSERT, UPDATE (owed, as_of)"),
     ("met", "SELECT, INSERT, UPDATE (seen)"),
+    ("reopened", "SELECT, INSERT"),
 ];
 
 /// The command line: it makes and applies, shows everything, and steers. Migrating is the owner's.
