@@ -40,6 +40,7 @@ mod m0039_notifications;
 mod m0040_who_acted;
 mod m0041_backups;
 mod m0042_reopened;
+mod m0043_bind_lengths;
 mod table;
 
 /// Every migration, in order.
@@ -88,6 +89,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0040_who_acted::Migration),
             Box::new(m0041_backups::Migration),
             Box::new(m0042_reopened::Migration),
+            Box::new(m0043_bind_lengths::Migration),
         ]
     }
 }

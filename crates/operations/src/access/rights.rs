@@ -176,7 +176,7 @@ const OPERATOR: [(&str, &str); 23] = [
     ),
     (
         "protected_column",
-        "SELECT, INSERT, UPDATE (name, bind, bind_columns, bind_types, encoding, identity), DELETE",
+        "SELECT, INSERT, UPDATE (name, bind, bind_columns, bind_types, bind_lengths, encoding, identity), DELETE",
     ),
     ("quarantine", "SELECT, UPDATE (resolved_at, released_at)"),
     ("census", "SELECT"),
