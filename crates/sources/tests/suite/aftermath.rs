@@ -564,6 +564,27 @@ async fn what_fires_is_named_where_an_update_fails_with_it() {
     }
 }
 
+#[tokio::test]
+async fn what_fires_is_named_where_an_update_of_sqlite_fails_with_it() {
+    for journal in ["delete", "wal"] {
+        let fixture = SqliteFixture::new(journal).await;
+        ten(&fixture).await;
+        let trigger = "CREATE TRIGGER notes_it AFTER UPDATE ON patients BEGIN \
+                       INSERT INTO there_is_none VALUES (new.id); END";
+        fixture.execute(trigger).await;
+        let (query, updates) = moves(fixture.source()).await;
+        let before = fixture.patients().await;
+        let written = write(fixture.source(), &query, &updates, Triggers::Fire).await;
+        let error = written.unwrap_err();
+        assert!(
+            matches!(&error, SourceError::FailsWith { by, .. } if by == "trigger notes_it"),
+            "{error}"
+        );
+        assert!(error.is_of_every_row() && !error.to_string().contains("suppress"));
+        assert_eq!(fixture.patients().await, before);
+    }
+}
+
 /// It may give codes that the server gives when it is in trouble.
 #[tokio::test]
 async fn what_a_trigger_raises_is_its_refusal_whatever_code_it_gives() {
