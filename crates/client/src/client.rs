@@ -108,7 +108,7 @@ impl Client {
         ciphertext: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, ClientError> {
         let spec = self.column(column).await?;
-        let aad = associated_data(&spec.column_id, &spec.fit_bind(bind)?);
+        let aad = associated_data(&spec.column_id, &spec.fit_bind_to_open(bind)?);
         let ciphertext = Ciphertext::parse(ciphertext).map_err(|_| ClientError::NotCiphertext)?;
         let key = self
             .decryption_key(&spec.keyring, ciphertext.key_id())

@@ -94,7 +94,7 @@ impl NoKms {
 #[async_trait]
 impl Kms for NoKms {
     fn place(&self) -> String {
-        "no KMS".to_owned()
+        "the KMS that [kms] names".to_owned()
     }
 
     async fn generate_data_key(&self, _: &EncryptionContext) -> Result<GeneratedKey, KmsError> {

@@ -292,6 +292,20 @@ pub enum SourceError {
         /// Whether its database can suppress triggers.
         may_suppress: bool,
     },
+    /// An update fails together with what it sets off; nothing of the open transaction was written.
+    #[error(
+        "{relation}: an update of Rekey sets off {by}, and fails with that: {reason}; nothing was written. Have it let updates of protected columns through (AFTER UPDATE OF …, WHEN (…)){}", suppress(*.may_suppress)
+    )]
+    FailsWith {
+        /// The table or partition.
+        relation: String,
+        /// What fires on updates there, by name: one of them.
+        by: String,
+        /// What the database says, in our words, with its code.
+        reason: String,
+        /// Whether its database can suppress triggers.
+        may_suppress: bool,
+    },
     /// A trigger or a rule of the user's changed or deleted other rows of a protected table; the open transaction was
     /// rolled back, so what was there is there.
     #[error(
@@ -418,6 +432,7 @@ impl SourceError {
             self,
             // What a trigger made of one row, it makes of the next.
             Self::Rewritten { .. }
+                | Self::FailsWith { .. }
                 | Self::ChangesOthers { .. }
                 | Self::PutOff { .. }
                 | Self::Replaced { .. }

@@ -2,6 +2,7 @@
 
 mod aftermath;
 mod around;
+mod attempt;
 mod beside;
 mod candidates;
 mod catalogue;
@@ -37,6 +38,7 @@ mod texts;
 mod time;
 mod together;
 mod tuple;
+mod watched;
 mod who;
 mod write;
 

@@ -103,6 +103,8 @@ pub struct PassToShow {
 pub struct Standing {
     /// Of each column.
     wanted: Vec<HashSet<String>>,
+    /// What of each column does not count, where it is.
+    opened: Vec<HashSet<ValueId>>,
     /// How many values of a column have each start: an application may have copied one.
     found: Mutex<HashMap<(usize, String), u64>>,
     /// Which of the values that a pass left were seen where it left them.
@@ -110,10 +112,11 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// Those of each column, as [`ValueId::start`] names them.
-    pub fn new(wanted: Vec<HashSet<String>>) -> Self {
+    /// Those of each column, as [`ValueId::start`] names them, wherever they are but where the pass opened them.
+    pub fn new(wanted: Vec<HashSet<String>>, opened: Vec<HashSet<ValueId>>) -> Self {
         Self {
             wanted,
+            opened,
             found: Mutex::default(),
             left: Mutex::default(),
         }
@@ -124,7 +127,7 @@ impl Standing {
         self.wanted.iter().all(HashSet::is_empty)
     }
 
-    /// How many values of a column with this start the last census saw.
+    /// How many values of a column with this start the last census saw, without those that the pass opened.
     pub fn times(&self, column: usize, start: &str) -> u64 {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         let found = found.get(&(column, start.to_owned()));
@@ -154,7 +157,7 @@ impl Standing {
 
     pub(crate) fn see(&self, column: usize, id: &ValueId) {
         let Some(start) = id.start() else { return };
-        if self.wanted[column].contains(start) {
+        if self.wanted[column].contains(start) && !self.opened[column].contains(id) {
             let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
             *found.entry((column, start.to_owned())).or_default() += 1;
         }

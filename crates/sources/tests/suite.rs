@@ -72,6 +72,7 @@ macro_rules! conformance {
                 passes::more_than_a_pass_left_is_not_looked_at,
                 passes::a_mark_lets_a_census_count_once_nothing_is_open,
                 passes::a_value_is_found_wherever_it_stands_now,
+                passes::a_value_that_the_pass_opened_where_it_stands_is_not_looked_for,
                 passes::a_census_is_of_just_the_parts_that_the_pass_read,
                 passes::a_census_is_of_the_column_that_was_meant,
                 writes::nothing_but_the_columns_is_written,

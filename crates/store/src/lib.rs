@@ -38,7 +38,8 @@ pub use keys::keyrings;
 pub use messaging::{broadcasts, dead_letters, inbox, outbox, relay};
 pub use notifications::{channels, deliveries};
 pub use rotations::{
-    batches, census, certificates, met, progress, prune, quarantine, speed, stragglers, sweeps,
+    batches, census, certificates, met, progress, prune, quarantine, reopened, speed, stragglers,
+    sweeps,
 };
 pub use sea_orm::ConnectionTrait;
 pub use sources::columns;

@@ -10,6 +10,7 @@ pub mod met;
 pub mod progress;
 pub mod prune;
 pub mod quarantine;
+pub mod reopened;
 mod row;
 pub mod speed;
 pub mod stragglers;

@@ -1,4 +1,5 @@
 //! Sources, their tables and protected columns.
 
+mod bind_types;
 pub mod columns;
 pub(crate) mod entities;

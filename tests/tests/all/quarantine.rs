@@ -99,7 +99,12 @@ async fn a_rotation_that_leaves_much_of_a_column_behind_pauses_once_and_says_so(
     })
     .await;
     let why = paused.paused_because.unwrap();
-    for part in ["clinic.patients.", "quarantine list --column", "renumbered"] {
+    for part in [
+        "clinic.patients.",
+        "this pass has met",
+        "quarantine list --column",
+        "renumbered",
+    ] {
         assert!(why.contains(part), "{why}");
     }
     for value in quarantine_views(&clinic.services, &operator())
@@ -114,4 +119,9 @@ async fn a_rotation_that_leaves_much_of_a_column_behind_pauses_once_and_says_so(
     let view = clinic.completes().await;
     engine.stop().await;
     assert!(view.quarantined >= 150, "{view:?}");
+    // It paused by itself; only who resumed it did anything.
+    let certificate = view.certificate.unwrap();
+    let acts = certificate["acts"].as_array().unwrap();
+    let acts: Vec<_> = acts.iter().map(|act| &act["action"]).collect();
+    assert_eq!(acts, ["rotation.resumed"], "{certificate}");
 }

@@ -2,6 +2,7 @@
 
 mod binds;
 mod every_table;
+mod locked;
 mod look;
 mod look_postgres;
 mod poolers;

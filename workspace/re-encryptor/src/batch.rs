@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use rekey_domain::{Triggers, WRITE_WITHIN};
 use rekey_operations::OperationError;
 use rekey_runtime::crash;
-use rekey_sources::{SourceError, SourceRow, WriteOutcome};
+use rekey_sources::{SourceError, SourceRow, ValueId, WriteOutcome};
 use rekey_store::progress::Tally;
 use tokio::sync::SemaphorePermit;
 use uuid::Uuid;
@@ -37,6 +37,8 @@ pub struct Outcome {
     pub tally: Tally,
     /// What could not be moved.
     pub quarantine: Vec<Unmoved>,
+    /// What was in quarantine and opens where it stands.
+    pub reopened: Vec<(Uuid, ValueId)>,
     /// How many values of each protected column it read, those in quarantine among them.
     pub met: BTreeMap<Uuid, u64>,
 }
@@ -48,6 +50,7 @@ struct Round {
     changed: bool,
     skipped: u64,
     opened: u64,
+    reopened: Vec<(Uuid, ValueId)>,
     quarantine: Vec<Unmoved>,
 }
 
@@ -68,17 +71,17 @@ pub async fn re_encrypt(
     account: &mut Account<'_>,
 ) -> Result<Outcome, OperationError> {
     match work.rounds(account).await {
-        Ok((quarantine, opened)) => {
+        Ok(last) => {
             crash::point("re-encryptor.verified");
-            let quarantined = quarantine.len() as u64;
             Ok(Outcome {
                 void: false,
                 tally: Tally {
-                    quarantined,
-                    opened,
+                    quarantined: last.quarantine.len() as u64,
+                    opened: last.opened,
                     ..account.tally
                 },
-                quarantine,
+                quarantine: last.quarantine,
+                reopened: last.reopened,
                 met: work.met,
             })
         }
@@ -93,11 +96,8 @@ pub async fn re_encrypt(
 
 impl<'a> Work<'a> {
     /// Reads the range and moves what it can, until reading finds nothing that can be moved; gives
-    /// what is left, and how many values opened.
-    async fn rounds(
-        &mut self,
-        account: &mut Account<'_>,
-    ) -> Result<(Vec<Unmoved>, u64), OperationError> {
+    /// what that last reading came to.
+    async fn rounds(&mut self, account: &mut Account<'_>) -> Result<Round, OperationError> {
         self.settle(account).await?;
         let mut pauses = PAUSES_MS.into_iter().map(Duration::from_millis);
         for attempt in 0..ROUNDS {
@@ -110,7 +110,7 @@ impl<'a> Work<'a> {
             } else if !round.changed {
                 // Rows that an attempt before this one wrote may be in memory only.
                 self.source.flush().await?;
-                return Ok((round.quarantine, round.opened));
+                return Ok(round);
             }
         }
         let what = format!("rows of {} in {}", self.query.part, self.query.range);
@@ -207,6 +207,7 @@ impl<'a> Work<'a> {
         let mut moved = row::re_encrypt(self, rows).await?;
         outcome.quarantine.append(&mut moved.quarantine);
         outcome.opened += moved.opened;
+        outcome.reopened.append(&mut moved.reopened);
         if moved.updates.is_empty() {
             return Ok(());
         }

@@ -19,12 +19,14 @@ use rekey_store::{
     leases::{self, Lease},
     progress::Tally,
     quarantine::{self, NewQuarantine},
+    reopened,
     rotations::{self, Rotation},
 };
 use tokio::sync::Semaphore;
 
 use crate::{
     account::Account,
+    again::{self, InQuarantine},
     batch::{self, Outcome},
     counts::count,
     crashes::Crashes,
@@ -45,6 +47,7 @@ pub struct ReEncryptBatch {
     /// Lets one batch at a time work on wide rows.
     pub wide: Semaphore,
     pub crashes: Crashes,
+    pub in_quarantine: InQuarantine,
 }
 
 #[async_trait]
@@ -165,6 +168,11 @@ impl ReEncryptBatch {
         };
         let of = (&rotation, &batch);
         let mut work = work::prepare(&self.services, of, command.target, &self.wide).await?;
+        // Only a verifying pass reads and opens everything.
+        if rotation.state == RotationState::Verifying {
+            let (store, settled) = (&self.services.store, &work.settled);
+            work.in_quarantine = self.in_quarantine.of(store, &rotation, settled).await?;
+        }
         if self.crashes.had(&batch) {
             work.source.takes_writes().await?;
         }
@@ -215,6 +223,7 @@ impl ReEncryptBatch {
             for value in sealed {
                 quarantine::add(&unit, rotation, value).await?;
             }
+            reopened::add(&unit, rotation, &again::stored(&outcome.reopened)).await?;
         }
         if outcome.void {
             batches::void(&unit, &now, batch, outcome.tally).await?;

@@ -1,6 +1,7 @@
 //! Moves one batch of rows from the old keys to the new.
 
 mod account;
+mod again;
 mod batch;
 mod counts;
 mod crashes;
@@ -25,7 +26,7 @@ use rekey_runtime::Consumer;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::crashes::Crashes;
+use crate::{again::InQuarantine, crashes::Crashes};
 
 /// What the re-encryptor takes messages of, urgent ones first.
 pub const QUEUES: &[Queue] = &[Queue::ReEncryptorUrgent, Queue::ReEncryptor];
@@ -54,6 +55,7 @@ pub async fn run(deps: Deps, shutdown: CancellationToken) {
             services: services.clone(),
             wide: Semaphore::new(1),
             crashes: Crashes::default(),
+            in_quarantine: InQuarantine::default(),
         })
         .run(shutdown.clone());
     let beating = beat(&services, Kind::ReEncryptor, Some(&*transport), &shutdown);

@@ -35,6 +35,8 @@ pub struct Moved {
     pub quarantine: Vec<Unmoved>,
     /// Values that opened and need not be moved.
     pub opened: u64,
+    /// Those of them whose bytes are in quarantine.
+    pub reopened: Vec<(Uuid, ValueId)>,
 }
 
 /// A value left as it is, with a reason.
@@ -227,6 +229,9 @@ async fn seal(
             sealed.push(match (opened, target) {
                 (Opened::Moved { .. }, _) if found.is_some_and(|id| work.settled.contains(&id)) => {
                     moved.opened += 1;
+                    let id =
+                        || ValueId::of(&work.query.part, row.key, stored, column.spec.encoding);
+                    moved.reopened.extend(reopened(work, column.id, id));
                     None
                 }
                 (Opened::Moved { plaintext, aad }, Some(target)) => {
@@ -249,6 +254,18 @@ async fn seal(
         }
     }
     Ok(sealed)
+}
+
+/// A value that opened, if its bytes are in quarantine.
+fn reopened(
+    work: &Work<'_>,
+    column: Uuid,
+    id: impl FnOnce() -> ValueId,
+) -> Option<(Uuid, ValueId)> {
+    let in_quarantine = work.in_quarantine.get(&column)?;
+    let id = id();
+    let is_one = in_quarantine.contains(id.start()?);
+    is_one.then_some((column, id))
 }
 
 /// The key of a value under a closed key that a person released.

@@ -8,17 +8,18 @@ use std::collections::{BTreeMap, HashSet};
 use rekey_domain::WRITE_WITHIN;
 use rekey_operations::{OperationError, Services};
 use rekey_runtime::crash;
-use rekey_sources::{Deadline, Page, PartUpdates, ReadQuery, WriteOutcome, WriteTarget};
+use rekey_sources::{Deadline, Page, PartUpdates, ReadQuery, ValueId, WriteOutcome, WriteTarget};
 use rekey_store::{
     batches::{self, Batch},
     leases::{self, JOB_LEASE, Lease},
     progress::{InDoubt, Tally},
+    reopened,
     rotations::{self, Rotation},
 };
 use uuid::Uuid;
 
 use crate::{
-    account,
+    account, again,
     batch::PAGE_BYTES,
     counts,
     row::{self, Moved},
@@ -63,6 +64,7 @@ struct Part<'a> {
     in_doubt: Option<InDoubt>,
     told_doubt: Option<InDoubt>,
     met: BTreeMap<Uuid, u64>,
+    reopened: Vec<(Uuid, ValueId)>,
     stands: Stands,
 }
 
@@ -86,6 +88,7 @@ impl<'a> Shared<'a> {
             in_doubt: batch.in_doubt(),
             told_doubt: batch.in_doubt(),
             met: BTreeMap::new(),
+            reopened: Vec::new(),
             stands: match batch.in_doubt() {
                 Some(_) => Stands::Alone,
                 None => Stands::Open,
@@ -160,8 +163,9 @@ impl<'a> Shared<'a> {
             }
             let ends = page.rows.first().zip(page.rows.last());
             let ends = ends.map(|(first, last)| (first.key.place(), last.key.place()));
-            let moved = row::re_encrypt(work, page.rows).await?;
+            let mut moved = row::re_encrypt(work, page.rows).await?;
             part.tally.opened = moved.opened;
+            part.reopened = std::mem::take(&mut moved.reopened);
             part.stands = match (
                 moved.updates.is_empty(),
                 moved.quarantine.is_empty(),
@@ -263,6 +267,7 @@ impl<'a> Shared<'a> {
             rows += part.tally.rows;
             if part.stands == Stands::Done {
                 batches::finish(&unit, &held, part.batch, part.tally).await?;
+                reopened::add(&unit, rotation, &again::stored(&part.reopened)).await?;
                 done.push(part.tally);
                 for (column, values) in &part.met {
                     *met.entry(*column).or_default() += values;

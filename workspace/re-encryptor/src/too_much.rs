@@ -50,10 +50,10 @@ async fn why(
     let not_written = QuarantineReason::NotWritten;
     if quarantine::left_for(unit.db(), rotation, not_written).await? >= left {
         return Ok(format!(
-            "{left} of the {met} values of {name} that it has met are in quarantine, as their rows were not written: a trigger or a rule skips updates there, which rekey quarantine list --column {name} names; have it let them through and rekey quarantine retry, or say triggers = \"suppress\" and apply"
+            "{left} of the {met} values of {name} that this pass has met are in quarantine, as their rows were not written: a trigger or a rule skips updates there, which rekey quarantine list --column {name} names; have it let them through and rekey quarantine retry, or say triggers = \"suppress\" and apply"
         ));
     }
     Ok(format!(
-        "{left} of the {met} values of {name} that it has met are in quarantine, which has one cause as a rule: a table or column that was renamed, rows that were renumbered, a database or store from a backup; see rekey quarantine list --column {name}; resumed, it moves what it can and leaves the others as they are"
+        "{left} of the {met} values of {name} that this pass has met are in quarantine, which has one cause as a rule: a table or column that was renamed, rows that were renumbered, a database or store from a backup; see rekey quarantine list --column {name}; resumed, it moves what it can and leaves the others as they are"
     ))
 }

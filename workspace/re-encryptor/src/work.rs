@@ -1,6 +1,9 @@
 //! A batch takes its keys, its columns, what to read of them and where to write.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
 
 use rekey_domain::{KeyId, RotationState};
 use rekey_operations::{OperationError, Services};
@@ -14,7 +17,10 @@ use rekey_store::{
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::keys::{Keys, Ours};
+use crate::{
+    again::Starts,
+    keys::{Keys, Ours},
+};
 
 /// A batch with everything it takes.
 pub struct Work<'a> {
@@ -25,9 +31,11 @@ pub struct Work<'a> {
     pub columns: Vec<Protected>,
     pub query: ReadQuery,
     pub keys: Keys,
-    pub source: std::sync::Arc<dyn Source>,
+    pub source: Arc<dyn Source>,
     pub target_part: WriteTarget,
     pub met: BTreeMap<Uuid, u64>,
+    /// Values whose bytes are noted where they open.
+    pub in_quarantine: Arc<Starts>,
     pub wide: &'a Semaphore,
 }
 
@@ -73,6 +81,7 @@ pub async fn prepare<'a>(
         settled,
         keys: Keys::new(first.spec.keyring.clone(), ours),
         met: BTreeMap::new(),
+        in_quarantine: Arc::default(),
         target_part: WriteTarget {
             relation: query.relation.clone(),
             part: query.part.clone(),

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use rekey_domain::{
-    BackupPolicy, Found, KeyName, KeyringPolicy, QuarantineReason, format_duration,
+    BackupPolicy, Found, KeyName, KeyringPolicy, Principal, PrincipalKind, QuarantineReason,
+    format_duration,
 };
 use rekey_operations::{
     OperationError,
@@ -203,7 +204,8 @@ async fn exposure(
 /// What was done to the rotation by hand, as the audit log has it.
 async fn acts(db: &impl ConnectionTrait, rotation: &Rotation) -> Result<Vec<Act>, OperationError> {
     let subject = rotation.id.to_string();
-    let entries = audit::of_subject(db, &subject).await?;
+    let mut entries = audit::of_subject(db, &subject).await?;
+    entries.retain(|entry| is_by_hand(entry.principal()));
     let act = |entry: audit::AuditEntry| Act {
         by: entry.principal().clone(),
         action: entry.action,
@@ -211,6 +213,14 @@ async fn acts(db: &impl ConnectionTrait, rotation: &Rotation) -> Result<Vec<Act>
         audit_entry: entry.sequence,
     };
     Ok(entries.into_iter().map(act).collect())
+}
+
+/// What workers and schedules do by themselves is no act of anybody.
+fn is_by_hand(who: &Principal) -> bool {
+    match who.kind {
+        PrincipalKind::Os | PrincipalKind::Amqp | PrincipalKind::App => true,
+        PrincipalKind::Worker | PrincipalKind::Schedule => false,
+    }
 }
 
 async fn left(

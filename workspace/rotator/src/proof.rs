@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use rekey_operations::{OperationError, PassToProve};
 use rekey_sources::ValueId;
-use rekey_store::{batches, columns::Protected, quarantine, rotations};
+use rekey_store::{batches, columns::Protected, quarantine, reopened, rotations};
 use uuid::Uuid;
 
 use crate::{advance::Advance, facts};
@@ -31,6 +31,12 @@ pub async fn of_pass(
         let covered = batches::covered(db, &advance.rotation, table).await?;
         parts.insert(table, covered.into_iter().map(|one| one.part).collect());
     }
+    let mut opened = HashMap::new();
+    for column in columns {
+        let keys = reopened::of_pass(db, &advance.rotation, column.id).await?;
+        let ids: HashSet<ValueId> = keys.into_iter().map(ValueId::from).collect();
+        opened.insert(column.id, ids);
+    }
     let mut not_met = HashMap::new();
     for column in columns {
         let keys = quarantine::not_met(db, &advance.rotation, column.id).await?;
@@ -44,6 +50,7 @@ pub async fn of_pass(
     Ok(Some(PassToProve {
         parts,
         not_met,
+        opened,
         settled: settled.into_iter().collect(),
         left,
         fences,

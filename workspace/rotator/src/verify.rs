@@ -9,7 +9,7 @@ use rekey_store::{
     Unit, alerts,
     census::{self, Count},
     columns::Protected,
-    emptied, incidents, keyrings, keys, quarantine, rotations, sweeps,
+    emptied, incidents, keyrings, keys, quarantine, reopened, rotations, sweeps,
 };
 use uuid::Uuid;
 
@@ -82,6 +82,7 @@ pub async fn record(
             let gone = (&**row.gone, &settled);
             quarantine::stands_elsewhere(&unit, rotation, id, gone).await?;
         }
+        reopened::forget(&unit, column.id).await?;
         let column = (column.id, &*facts::place_of(column));
         census::record(&unit, of, pass, column, &counts, taken_at).await?;
     }

@@ -22,6 +22,9 @@ pub enum BindType {
     Text,
     /// `char(n)`: the database fills texts up with blanks to this many characters.
     Char(u32),
+    /// `varchar(n)`: the database refuses longer texts, but cuts blanks beyond this many characters off unseen. The
+    /// store keeps it as [`Text`](Self::Text), with the length beside it.
+    Varchar(u32),
     /// `bytea` or BLOB.
     Bytes,
 }
@@ -42,6 +45,18 @@ impl BindType {
     /// # Errors
     /// [`NotOfType`] where no row can have it.
     pub fn fit(self, value: &BindValue) -> Result<BindValue, NotOfType> {
+        let fitted = self.fit_to_open(value)?;
+        match &fitted {
+            BindValue::Text(text) if !self.holds(text) => Err(self.is_not(value)),
+            _ => Ok(fitted),
+        }
+    }
+
+    /// The same of a value that is there already: a column may have become longer since its length was noted.
+    ///
+    /// # Errors
+    /// As [`fit`](Self::fit).
+    pub fn fit_to_open(self, value: &BindValue) -> Result<BindValue, NotOfType> {
         use BindValue::{Bytes, Integer, Text, Uuid};
         let fitted = match (self, value) {
             (Self::Int2 | Self::Int4 | Self::Int8, Integer(number)) => self.whole(*number),
@@ -51,9 +66,9 @@ impl BindType {
             (Self::Uuid, Uuid(bytes)) => Some(Uuid(*bytes)),
             (Self::Uuid, Bytes(bytes)) => bytes.as_slice().try_into().ok().map(Uuid),
             (Self::Uuid, Text(text)) => uuid(text).map(Uuid),
-            (Self::Text, Integer(number)) => Some(Text(number.to_string())),
-            (Self::Text, Uuid(bytes)) => Some(Text(hyphenated(bytes))),
-            (Self::Text, Text(text)) => Some(Text(text.clone())),
+            (Self::Text | Self::Varchar(_), Integer(number)) => Some(Text(number.to_string())),
+            (Self::Text | Self::Varchar(_), Uuid(bytes)) => Some(Text(hyphenated(bytes))),
+            (Self::Text | Self::Varchar(_), Text(text)) => Some(Text(text.clone())),
             (Self::Char(length), Text(text)) => filled_up(text, length),
             (Self::Char(length), Integer(number)) => filled_up(&number.to_string(), length),
             (Self::Char(length), Uuid(bytes)) => filled_up(&hyphenated(bytes), length),
@@ -62,10 +77,23 @@ impl BindType {
             (Self::Bytes, Text(text)) => bytes_of(text).map(Bytes),
             _ => None,
         };
-        fitted.ok_or_else(|| NotOfType {
+        fitted.ok_or_else(|| self.is_not(value))
+    }
+
+    /// Whether a row can hold the text. What stands behind a NUL, PostgreSQL does not take, and SQLite shows to nobody.
+    fn holds(self, text: &str) -> bool {
+        let fits = match self {
+            Self::Varchar(length) => text.chars().count() as u64 <= u64::from(length),
+            _ => true,
+        };
+        fits && !text.contains('\0')
+    }
+
+    fn is_not(self, value: &BindValue) -> NotOfType {
+        NotOfType {
             expected: self,
             found: described(value),
-        })
+        }
     }
 
     fn whole(self, number: i64) -> Option<BindValue> {
@@ -87,6 +115,10 @@ impl fmt::Display for BindType {
             Self::Uuid => f.write_str("a UUID, such as 0198c7a0-0000-7000-8000-000000000000"),
             Self::Text => f.write_str("a text"),
             Self::Char(length) => write!(f, "a text of at most {length} characters"),
+            Self::Varchar(length) => write!(
+                f,
+                "a text of at most {length} characters, blanks at its end included, as of the last rekey apply"
+            ),
             Self::Bytes => f.write_str("bytes in hex, such as \\xdeadbeef or deadbeef"),
         }
     }
@@ -132,6 +164,7 @@ fn described(value: &BindValue) -> String {
     match value {
         BindValue::Integer(_) => "a whole number".to_owned(),
         BindValue::Uuid(_) => "a UUID".to_owned(),
+        BindValue::Text(text) if text.contains('\0') => "a text with a NUL".to_owned(),
         BindValue::Text(text) => format!(
             "a text of {} character(s) that is none",
             text.chars().count()
@@ -181,6 +214,9 @@ mod tests {
             (BindType::Char(5), text("ab   "), text("ab   ")),
             (BindType::Char(3), text("żóć  "), text("żóć")),
             (BindType::Char(3), 7.into(), text("7  ")),
+            (BindType::Varchar(3), text("żó "), text("żó ")),
+            (BindType::Varchar(3), 777.into(), text("777")),
+            (BindType::Varchar(36), uuid(), text(usual)),
         ] {
             assert_eq!(of.fit(&given), Ok(expected), "{of:?} {given:?}");
         }
@@ -206,6 +242,13 @@ mod tests {
             (BindType::Bytes, 42.into()),
             (BindType::Text, BindValue::Bytes(vec![7])),
             (BindType::Char(3), text("abcd")),
+            (BindType::Char(9), text("abc\0d")),
+            (BindType::Varchar(3), text("abcd")),
+            (BindType::Varchar(3), text("abc ")),
+            (BindType::Varchar(3), 7_777.into()),
+            (BindType::Varchar(35), BindValue::Uuid(ID)),
+            (BindType::Varchar(9), text("abc\0d")),
+            (BindType::Text, text("abc\0d")),
         ] {
             let refused = of.fit(&given).unwrap_err().to_string();
             assert!(refused.contains("expected"), "{refused}");
@@ -216,12 +259,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_there_opens_though_its_column_became_longer() {
+        for (of, value) in [
+            (BindType::Varchar(3), text("abc ")),
+            (BindType::Varchar(3), text("abcdef")),
+            (BindType::Text, text("abc\0d")),
+        ] {
+            assert_eq!(of.fit_to_open(&value), Ok(value));
+        }
+        assert!(BindType::Int4.fit_to_open(&text("abc")).is_err());
+    }
+
+    #[test]
     fn what_stands_in_a_row_stays_as_it_is() {
         for (of, value) in [
             (BindType::Int2, BindValue::from(-5)),
             (BindType::Uuid, BindValue::Uuid(ID)),
             (BindType::Text, text("a/b%c")),
             (BindType::Char(4), text("ab  ")),
+            (BindType::Varchar(4), text("ab  ")),
             (BindType::Bytes, BindValue::Bytes(vec![0, 255])),
         ] {
             assert_eq!(of.fit(&value), Ok(value));

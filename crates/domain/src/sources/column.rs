@@ -221,6 +221,22 @@ impl ColumnSpec {
     /// # Errors
     /// [`BindError`] says what was expected and found.
     pub fn fit_bind(&self, values: &[BindValue]) -> Result<Vec<BindValue>, BindError> {
+        self.fit_each(values, BindType::fit)
+    }
+
+    /// The same for a value that is there already: how long a text may be is no matter then.
+    ///
+    /// # Errors
+    /// As [`fit_bind`](Self::fit_bind).
+    pub fn fit_bind_to_open(&self, values: &[BindValue]) -> Result<Vec<BindValue>, BindError> {
+        self.fit_each(values, BindType::fit_to_open)
+    }
+
+    fn fit_each(
+        &self,
+        values: &[BindValue],
+        fit: fn(BindType, &BindValue) -> Result<BindValue, NotOfType>,
+    ) -> Result<Vec<BindValue>, BindError> {
         let (expected, found) = (self.bind_columns.len(), values.len());
         if expected != found {
             return Err(BindError::Count {
@@ -233,17 +249,14 @@ impl ColumnSpec {
             return Ok(values.to_vec());
         };
         let fitted = values.iter().zip(types).zip(&self.bind_columns);
-        fitted
-            .map(|((value, of), bind)| self.fit(*of, value, bind))
-            .collect()
-    }
-
-    fn fit(&self, of: BindType, value: &BindValue, bind: &str) -> Result<BindValue, BindError> {
-        of.fit(value).map_err(|problem| BindError::Value {
+        let is_not = |problem, bind: &String| BindError::Value {
             column: self.name.to_string(),
-            bind: bind.to_owned(),
+            bind: bind.clone(),
             problem,
-        })
+        };
+        fitted
+            .map(|((value, of), bind)| fit(*of, value).map_err(|problem| is_not(problem, bind)))
+            .collect()
     }
 }
 

@@ -85,7 +85,7 @@ const USES_KEYS: [(&str, &str); 10] = [
     ("audit_head", "SELECT, INSERT, UPDATE (sequence, hash)"),
 ];
 
-const ROTATOR: [(&str, &str); 14] = [
+const ROTATOR: [(&str, &str); 15] = [
     ("destination", "SELECT"),
     ("backup", "SELECT"),
     ("drill", "SELECT"),
@@ -114,10 +114,11 @@ const ROTATOR: [(&str, &str); 14] = [
         "SELECT, INSERT, UPDATE (looked_at, stragglers, unknown_keys, failure, columns)",
     ),
     ("quarantine", "UPDATE (resolved_at, rotation_id, pass)"),
+    ("reopened", "SELECT, DELETE"),
     ("audit_detail", "SELECT (sequence, details)"),
 ];
 
-const RE_ENCRYPTOR: [(&str, &str); 8] = [
+const RE_ENCRYPTOR: [(&str, &str); 9] = [
     ("key", "UPDATE (used, used_by_applications, emptied_at)"),
     ("alert", "SELECT, UPDATE (cleared_at)"),
     (
@@ -135,6 +136,7 @@ const RE_ENCRYPTOR: [(&str, &str); 8] = [
     ("audit_detail", "SELECT, UPDATE (details)"),
     ("pace", "SELECT, INSERT, UPDATE (owed, as_of)"),
     ("met", "SELECT, INSERT, UPDATE (seen)"),
+    ("reopened", "SELECT, INSERT"),
 ];
 
 /// Who backs keys up and proves it: bundles are noted, never forgotten.
@@ -201,7 +203,7 @@ const OPERATOR: [(&str, &str); 28] = [
     ),
     (
         "protected_column",
-        "SELECT, INSERT, UPDATE (name, bind, bind_columns, bind_types, encoding, identity), DELETE",
+        "SELECT, INSERT, UPDATE (name, bind, bind_columns, bind_types, bind_lengths, encoding, identity), DELETE",
     ),
     ("quarantine", "SELECT, UPDATE (resolved_at, released_at)"),
     ("census", "SELECT"),

@@ -32,8 +32,8 @@ pub struct CensusRow {
     pub rows: u64,
     /// How many of them are values that the pass had left; none if the census shows nothing of a pass.
     pub left: u64,
-    /// Values of the column that the pass did not meet and that are still somewhere: each one's start, and how often it
-    /// is there.
+    /// Values of the column that the pass did not meet and that are still somewhere, not counting where the pass opened
+    /// them: each one's start, and how often it is there.
     pub standing: Arc<Vec<(String, u64)>>,
     /// Values that the pass left of the column and that are no longer there; empty if not all were looked at.
     pub gone: Arc<Vec<String>>,
@@ -52,6 +52,8 @@ pub struct PassToProve {
     pub parts: HashMap<Uuid, Vec<PartId>>,
     /// Values in quarantine that the pass did not meet, by the column's id in the store: their starts.
     pub not_met: HashMap<Uuid, HashSet<String>>,
+    /// Where the pass opened some of those, by the column's id in the store.
+    pub opened: HashMap<Uuid, HashSet<ValueId>>,
     /// The mark of each source, by its id in the store.
     pub fences: HashMap<Uuid, String>,
 }
@@ -209,15 +211,12 @@ fn gone(shown: &PassToShow, at: usize, counts: &[Counted]) -> Arc<Vec<String>> {
 
 impl PassToProve {
     fn of(&self, columns: &[&Protected]) -> PassToShow {
-        let left = columns.iter().map(|column| self.left.get(&column.id));
         PassToShow {
             settled: self.settled.clone(),
-            left: left.map(|left| left.cloned().unwrap_or_default()).collect(),
+            left: of_each(&self.left, columns),
             standing: Some(Arc::new(Standing::new(
-                columns
-                    .iter()
-                    .map(|column| self.not_met.get(&column.id).cloned().unwrap_or_default())
-                    .collect(),
+                of_each(&self.not_met, columns),
+                of_each(&self.opened, columns),
             ))),
             parts: self.parts.get(&columns[0].table.id).cloned(),
             trusts_code: columns[0].table.trusts_code(),
@@ -228,4 +227,10 @@ impl PassToProve {
                 .collect(),
         }
     }
+}
+
+/// What is known of each column; of some nothing.
+fn of_each<T: Clone + Default>(all: &HashMap<Uuid, T>, columns: &[&Protected]) -> Vec<T> {
+    let of = |column: &&Protected| all.get(&column.id).cloned().unwrap_or_default();
+    columns.iter().map(of).collect()
 }

@@ -52,7 +52,10 @@ pub async fn rotation_plan(
     let mut complete = true;
     for table in tables(&columns) {
         match plan_table(services, desired, &table, how, &mut findings).await? {
-            Some(table) => planned.push(table),
+            Some((table, all)) => {
+                planned.push(table);
+                complete &= all;
+            }
             None => complete = false,
         }
     }
@@ -104,13 +107,14 @@ fn below(keys: &[Key]) -> u64 {
     keys.iter().filter(holds).count() as u64
 }
 
+/// With whether all of the table was looked at.
 async fn plan_table(
     services: &Services,
     desired: &Desired,
     columns: &[&Protected],
     how: Measure,
     findings: &mut Vec<Finding>,
-) -> Result<Option<TablePlan>, OperationError> {
+) -> Result<Option<(TablePlan, bool)>, OperationError> {
     let first = columns[0];
     let Some(found) = find_table(services, first, findings).await? else {
         return Ok(None);
@@ -125,7 +129,9 @@ async fn plan_table(
     }
     let wanted: Vec<CensusColumn> = columns.iter().map(|c| look::census_column(c)).collect();
     let relation = &first.table.relation;
-    let measured = match found.source.measure(relation, &wanted, how).await {
+    let source = &*found.source;
+    let measure = || source.measure(relation, &wanted, how);
+    let measured = match look::patiently(source, relation, measure).await {
         Ok(measured) => measured,
         Err(error) => {
             note_error(findings, table_subject(first), &error);
@@ -133,10 +139,12 @@ async fn plan_table(
         }
     };
     let to_open: Vec<_> = columns.iter().map(|column| ToOpen::from(*column)).collect();
-    let opened = open_values(services, &*found.source, relation, &to_open, how).await;
+    let opened = open_values(services, source, relation, &to_open, how).await;
     findings.extend(opened.findings(columns, &QuarantineReason::ALL));
+    let all = !opened.waits_for_a_lock();
     let (shape, opened) = (found.shape, opened.columns);
-    Ok(Some(table_plan(desired, columns, shape, measured, opened)))
+    let plan = table_plan(desired, columns, shape, measured, opened);
+    Ok(Some((plan, all)))
 }
 
 fn table_plan(

@@ -216,7 +216,8 @@ impl Look<'_> {
             written: Vec::new(),
             triggers: Triggers::Fire,
         };
-        match found.source.check_rights(&needed).await {
+        let (source, relation) = (&*found.source, &needed.relation);
+        match look::patiently(source, relation, || source.check_rights(&needed)).await {
             Ok(()) => false,
             Err(error) => {
                 note_error(&mut self.findings, table_subject(columns[0]), &error);
@@ -235,11 +236,13 @@ impl Look<'_> {
         let relation = &columns[0].table.relation;
         let looked = match self.how {
             Measure::Count => {
-                let counted = counted(source, relation, &wanted, None).await;
+                let counted = || counted(source, relation, &wanted, None);
+                let counted = look::patiently(source, relation, counted).await;
                 counted.map(|counts| (values(&counts), "all were counted".to_owned()))
             }
             Measure::Estimate => {
-                let sample = source.sample(relation, &wanted, SAMPLED_ROWS).await;
+                let sample = || source.sample(relation, &wanted, SAMPLED_ROWS);
+                let sample = look::patiently(source, relation, sample).await;
                 sample.map(|sample| (sample.counts, of_rows(sample.rows, sample.whole)))
             }
         };

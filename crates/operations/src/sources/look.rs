@@ -1,10 +1,11 @@
 //! What plans and checks look at alike: the tables of columns, what was said of them, who has which key.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use rekey_domain::{BindType, ColumnName, Finding, KeyId, KeyName, OnUpdate, Triggers, undeclared};
 use rekey_sources::{CensusColumn, CountedBy, Source, SourceError, TableShape};
 use rekey_store::columns::Protected;
+use tokio::time::Instant;
 
 use crate::{Desired, OperationError, Services, TableConfig, keys, sources::effects::effects};
 
@@ -28,7 +29,8 @@ pub(crate) async fn find_table(
         }
         Err(error) => return Err(error),
     };
-    match source.describe(&column.table.relation).await {
+    let relation = &column.table.relation;
+    match patiently(&*source, relation, || source.describe(relation)).await {
         Ok(shape) => Ok(Some(FoundTable { source, shape })),
         Err(error) => {
             note_error(findings, table_subject(column), &error);
@@ -37,9 +39,56 @@ pub(crate) async fn find_table(
     }
 }
 
+/// What another's lock is waited for, before it is said who holds it.
+const PATIENCE: Duration = Duration::from_secs(3);
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Asks a source about a table, again for some seconds while the application has it locked.
+///
+/// # Errors
+/// Those of what is asked; [`SourceError::Busy`] with who holds the lock, if that can be found out.
+pub(crate) async fn patiently<T>(
+    source: &dyn Source,
+    relation: &str,
+    mut ask: impl AsyncFnMut() -> Result<T, SourceError>,
+) -> Result<T, SourceError> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match ask().await {
+            Err(SourceError::Busy { .. }) if Instant::now() < until => {
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(SourceError::Busy {
+                database,
+                waited_for,
+                held_by: None,
+            }) => {
+                return Err(SourceError::Busy {
+                    database,
+                    waited_for,
+                    held_by: source.holders(relation).await.unwrap_or_default(),
+                });
+            }
+            asked => return asked,
+        }
+    }
+}
+
+/// What an error asks for: a lock is given back.
+pub(crate) fn of_error(
+    subject: impl Into<String>,
+    error: &SourceError,
+    problem: String,
+) -> Finding {
+    match error {
+        SourceError::Busy { .. } => Finding::time(subject, problem),
+        _ => Finding::person(subject, problem),
+    }
+}
+
 /// An error of a source as a finding, once.
 pub(crate) fn note_error(findings: &mut Vec<Finding>, subject: String, error: &SourceError) {
-    let finding = Finding::person(subject, error.to_string());
+    let finding = of_error(subject, error, error.to_string());
     if !findings.contains(&finding) {
         findings.push(finding);
     }
@@ -113,7 +162,9 @@ fn retyped(
     let binds = column.spec.bind_columns.iter().zip(noted);
     let changed = binds.filter(|(bind, before)| {
         let now = shape.column(bind).and_then(|found| found.bind_type);
-        now.is_some_and(|now| now != **before)
+        // Of a text that an older program noted nobody knows how long it was.
+        let is_text = |now| **before == BindType::Text && matches!(now, BindType::Varchar(_));
+        now.is_some_and(|now| now != **before && !is_text(now))
     });
     changed
         .map(|(bind, before)| {

@@ -10,13 +10,13 @@ use rekey_domain::{
     BindValue, Finding, KeyId, KeyringName, Part, PartId, QuarantineReason, Range, TextEncoding,
 };
 use rekey_envelope::{Ciphertext, DataKey, associated_data, decode_base64};
-use rekey_sources::{Measure, ReadColumn, ReadQuery, Source, SourceRow, StoredValue};
+use rekey_sources::{Measure, ReadColumn, ReadQuery, Source, SourceError, SourceRow, StoredValue};
 use rekey_store::{columns::Protected, keyrings, keys};
 use serde::Serialize;
 
 use crate::{
     OperationError, Services,
-    sources::look::{column_subject, table_subject},
+    sources::look::{column_subject, of_error, patiently, table_subject},
 };
 
 /// Of more parts, as many from the first to the last are looked at.
@@ -117,7 +117,17 @@ impl Opened {
             tried => format!("no more than {tried} value(s) were tried to open"),
         };
         let problem = format!("{how_many}: {why}");
-        Some(Finding::person(table_subject(columns.first()?), problem))
+        let subject = table_subject(columns.first()?);
+        Some(match why {
+            OperationError::Source(error) => of_error(subject, error, problem),
+            _ => Finding::person(subject, problem),
+        })
+    }
+
+    /// Whether not all was tried, as the application has something locked.
+    pub(crate) fn waits_for_a_lock(&self) -> bool {
+        let why = self.stopped.as_ref();
+        matches!(why, Some(OperationError::Source(SourceError::Busy { .. })))
     }
 }
 
@@ -217,7 +227,7 @@ struct Opener<'a> {
 
 impl<'a> Opener<'a> {
     async fn all(&mut self, relation: &str) -> Result<bool, OperationError> {
-        for part in self.source.parts(relation).await? {
+        for part in self.parts(relation).await? {
             let mut after = None;
             let next = |from| self.source.next_range(relation, &part, from, RANGE_ROWS);
             while let Some(range) = next(after).await? {
@@ -228,9 +238,13 @@ impl<'a> Opener<'a> {
         Ok(true)
     }
 
+    async fn parts(&self, relation: &str) -> Result<Vec<Part>, SourceError> {
+        patiently(self.source, relation, || self.source.parts(relation)).await
+    }
+
     /// Whether some were all.
     async fn some(&mut self, relation: &str) -> Result<bool, OperationError> {
-        let parts = self.source.parts(relation).await?;
+        let parts = self.parts(relation).await?;
         let (most, mut all) = (parts.len().min(PARTS), parts.len() <= PARTS);
         for at in 0..most {
             let of = at * (parts.len() - 1) / (most - 1).max(1);
@@ -282,7 +296,9 @@ impl<'a> Opener<'a> {
         after: Option<i64>,
     ) -> Result<Option<i64>, OperationError> {
         (self.query.part, self.query.range) = (part.id.clone(), range);
-        let page = self.source.read(&self.query, after, BYTES).await?;
+        let (source, query) = (self.source, &self.query);
+        let page = || source.read(query, after, BYTES);
+        let page = patiently(source, &query.relation, page).await?;
         for row in &page.rows {
             self.row(row).await?;
         }

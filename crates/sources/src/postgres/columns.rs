@@ -66,7 +66,7 @@ fn column(row: &PgRow) -> Result<ColumnShape, sqlx::Error> {
     })
 }
 
-/// The length of a `char` is in its modifier, with the four bytes of a header; it may have none.
+/// The length of a `char` or `varchar` is in its modifier, with the four bytes of a header; it may have none.
 fn bind_type(base: u32, modifier: i32) -> Option<BindType> {
     const HEADER: i32 = 4;
     let length = u32::try_from(modifier - HEADER).ok();
@@ -77,7 +77,8 @@ fn bind_type(base: u32, modifier: i32) -> Option<BindType> {
         UUID => BindType::Uuid,
         BYTEA => BindType::Bytes,
         CHAR => length.map_or(BindType::Text, BindType::Char),
-        TEXT | VARCHAR => BindType::Text,
+        VARCHAR => length.map_or(BindType::Text, BindType::Varchar),
+        TEXT => BindType::Text,
         _ => return None,
     })
 }

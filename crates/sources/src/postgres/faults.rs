@@ -291,8 +291,9 @@ fn meaning(code: &str) -> &'static str {
             "code of the table's owner names what only his search path finds: ALTER FUNCTION … SET search_path"
         }
         "0A000" => {
-            "the database does not do this there, as where a conditional rule (CREATE RULE … DO INSTEAD) stands before an update: drop the rule, or have a trigger do it"
+            "the database does not do this there, as where a rule (CREATE RULE … DO INSTEAD, with a condition or without) stands in place of an update: drop the rule, or have a trigger do it"
         }
+        "55006" => "a table that a statement is at work on was to be emptied or altered",
         "55000" => {
             "the table cannot be updated as it is; a published table needs a replica identity"
         }

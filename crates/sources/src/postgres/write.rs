@@ -1,20 +1,19 @@
 //! Writing rows by compare-and-swap, in short transactions that wait for nobody.
 
-use std::collections::HashSet;
-
 use rekey_domain::Triggers;
-use sqlx::{Connection, PgConnection, Postgres, Transaction, postgres::types::Oid};
+use sqlx::PgConnection;
 
 use super::{
-    aftermath::{self, Firing, Stands},
+    aftermath::Firing,
+    attempt::{Failure, Tried, Written, begin},
     beside::Beside,
     catalogue::Table,
     connections, damage,
-    faults::{self, Located, Refusal},
-    parts, rights,
+    faults::{self, Refusal},
+    parts,
     swap::{self, Columns, RowSwap, Side},
     time,
-    tuple::TupleId,
+    watched::{Update, Watch},
 };
 use crate::{
     Deadline, PartUpdates, RowUpdate, SourceError, WriteOutcome, WriteTarget, place::Place,
@@ -24,9 +23,6 @@ use crate::{
 const MAX_ROWS: usize = 500;
 /// A transaction takes no further row once its values reach this many bytes.
 const MAX_BYTES: usize = 4 << 20;
-
-/// As many bytes beside what is written are looked at in a transaction.
-const MAX_BESIDE: u64 = 32 << 20;
 
 /// How often rows are tried again at once after something appeared that may fire on them.
 const LOOKS: usize = 3;
@@ -158,13 +154,6 @@ fn chunks<'a>(rows: &'a [RowSwap<'a>]) -> Vec<Vec<&'a RowSwap<'a>>> {
     full
 }
 
-/// What must not be changed by what our update sets off.
-struct Watch {
-    /// The tables with protected columns, ours first.
-    tables: Vec<Oid>,
-    beside: Beside,
-}
-
 /// Writes rows of one part.
 struct Writer<'a> {
     connection: &'a mut PgConnection,
@@ -187,8 +176,10 @@ impl Writer<'_> {
         if self.firing.names.is_empty() {
             return self.write_together(rows, outcomes).await;
         }
-        self.look_up().await?;
-        for some in self.in_bounds(rows).await? {
+        let of = (&*self.only, (self.table, self.target), &self.place);
+        let watch = looked_up(&mut self.watch, self.connection, of).await?;
+        let bounded = watch.in_bounds(self.connection, (&self.only, &self.place), rows);
+        for some in bounded.await? {
             let written = self.write_together(&some, outcomes).await;
             match damage::is_damage(&written) {
                 true => self.write_around_damage(&some, outcomes).await?,
@@ -196,35 +187,6 @@ impl Writer<'_> {
             }
         }
         Ok(())
-    }
-
-    /// What stands beside is read while the rows are locked: no more at once than takes a moment.
-    async fn in_bounds<'r>(
-        &mut self,
-        rows: &[&'r RowSwap<'r>],
-    ) -> Result<Vec<Vec<&'r RowSwap<'r>>>, SourceError> {
-        let watch = self
-            .watch
-            .as_ref()
-            .expect("something fires, so it was looked up");
-        let sizes = swap::sizes_beside(self.connection, &self.only, rows, &watch.beside).await;
-        let Some(sizes) = sizes.at(&self.place)? else {
-            return Ok(vec![rows.to_vec()]);
-        };
-        let mut groups: Vec<Vec<&RowSwap<'_>>> = Vec::new();
-        let mut bytes = 0;
-        for row in rows {
-            let size = sizes.get(&row.index).copied().unwrap_or_default();
-            bytes += size;
-            match groups.last_mut() {
-                Some(group) if bytes <= MAX_BESIDE => group.push(row),
-                _ => {
-                    groups.push(vec![row]);
-                    bytes = size;
-                }
-            }
-        }
-        Ok(groups)
     }
 
     /// A value beside cannot be read. In its row values are compared by size: what nobody can read nobody loses.
@@ -247,7 +209,7 @@ impl Writer<'_> {
 
     fn compare_by_size(&mut self, by_size: bool) {
         if let Some(watch) = &mut self.watch {
-            watch.beside.by_size = by_size;
+            watch.compare_by_size(by_size);
         }
     }
 
@@ -324,7 +286,8 @@ impl Writer<'_> {
         // Names are looked up before the session gets the application's search path.
         let fires = !self.firing.names.is_empty();
         if fires {
-            self.look_up().await?;
+            let of = (&*self.only, (self.table, self.target), &self.place);
+            looked_up(&mut self.watch, self.connection, of).await?;
         }
         let prepared = connections::prepare_update(self.connection).await;
         prepared.map_err(|error| self.failed(&error))?;
@@ -413,84 +376,26 @@ impl Writer<'_> {
         Ok(Tried::all(&free, written))
     }
 
-    /// If something fires on the update, its effects are checked before the commit.
+    /// If something fires on the update, what it does is looked at.
     async fn watched(
         &mut self,
         rows: &[&RowSwap<'_>],
         skip_locked: bool,
     ) -> Result<Tried, Failure> {
-        let (only, table, place) = (&self.only, &self.table.place, &self.place);
         let watch = self
             .watch
             .as_ref()
             .expect("something fires, so it was looked up");
-        let (protected, beside) = (&watch.tables, &watch.beside);
-        let failed = |error| Failure::of(&error, table, place);
-        let mut transaction = begin(self.connection, self.target.triggers, table, place).await?;
-        let changed = aftermath::changed(&mut transaction, protected, only).await;
-        let changed = changed.map_err(failed)?;
-        let locked = swap::lock(&mut transaction, only, rows, skip_locked).await;
-        let locked = locked.map_err(failed)?;
-        let there = aftermath::before(&mut transaction, only, &locked, beside).await;
-        let there = there.map_err(failed)?;
-        let to_write: Vec<_> = there.iter().map(|(row, _)| *row).collect();
-        let written = swap::swap(&mut transaction, only, &to_write, self.deadline, "true").await;
-        let written = written.map_err(failed)?;
-        let stands = aftermath::after(&mut transaction, only, &there, &written, beside).await;
-        let withheld = match stands.map_err(failed)? {
-            Stands::AsWritten { withheld } => withheld,
-            Stands::Rewritten(row) => {
-                return Err(Failure::Other(SourceError::Rewritten {
-                    relation: place.relation.clone(),
-                    row: row.update.key,
-                    by: self.firing.by(),
-                    may_suppress: true,
-                }));
-            }
-            Stands::PutOff => {
-                return Err(Failure::Other(SourceError::PutOff {
-                    relation: place.relation.clone(),
-                    by: self.firing.by(),
-                }));
-            }
+        let update = Update {
+            only: &self.only,
+            table: &self.table.place,
+            place: &self.place,
+            firing: &self.firing,
+            triggers: self.target.triggers,
+            deadline: self.deadline,
         };
-        let now = aftermath::changed(&mut transaction, protected, only).await;
-        let now = now.map_err(failed)?;
-        if let Some((of, others)) = aftermath::others(&changed, now, written.len()) {
-            return Err(Failure::Other(SourceError::ChangesOthers {
-                relation: place.relation.clone(),
-                by: self.firing.by(),
-                of,
-                rows: others,
-                may_suppress: true,
-            }));
-        }
-        transaction.commit().await.map_err(failed)?;
-        let free = if skip_locked { &locked } else { rows };
-        Ok(Tried {
-            withheld,
-            ..Tried::all(free, written)
-        })
-    }
-
-    /// Looks up what must not be changed, once.
-    ///
-    /// # Errors
-    /// [`SourceError::NoSuchTable`], [`SourceError::NotATable`], [`SourceError::NoSuchColumn`]: under which name a table or
-    /// a column stands now, nobody knows, and what fires may change it there.
-    async fn look_up(&mut self) -> Result<(), SourceError> {
-        if self.watch.is_some() {
-            return Ok(());
-        }
-        let mut tables = vec![self.table.oid];
-        for name in &self.target.protected_tables {
-            let place = Place::new(&self.table.place.database, name);
-            tables.push(Table::find(self.connection, place).await?.oid);
-        }
-        let of = (self.table, self.target);
-        let beside = Beside::of(self.connection, &self.only, of, &self.place).await?;
-        self.watch = Some(Watch { tables, beside });
-        Ok(())
+        let written = watch.write(self.connection, &update, rows, skip_locked);
+        written.await
     }
 
     fn refused(&self, row: &RowSwap<'_>, refusal: Refusal) -> SourceError {
@@ -507,96 +412,19 @@ impl Writer<'_> {
     }
 
     fn failed(&self, error: &sqlx::Error) -> Failure {
-        Failure::of(error, &self.table.place, &self.place)
+        Failure::of(error, &self.table.place, &self.place).by(&self.firing, &self.place)
     }
 }
 
-type Written<'a> = Vec<(&'a RowSwap<'a>, TupleId)>;
-
-/// What became of the rows of a transaction, by their indices.
-struct Tried {
-    /// Those that nobody else had locked.
-    free: HashSet<usize>,
-    written: HashSet<usize>,
-    withheld: HashSet<usize>,
-}
-
-impl Tried {
-    fn all(free: &[&RowSwap<'_>], written: Written<'_>) -> Self {
-        Self {
-            free: free.iter().map(|row| row.index).collect(),
-            written: written.iter().map(|(row, _)| row.index).collect(),
-            withheld: HashSet::new(),
-        }
-    }
-
-    fn outcome(&self, row: &RowSwap<'_>) -> WriteOutcome {
-        let is_in = |rows: &HashSet<usize>| rows.contains(&row.index);
-        if is_in(&self.written) {
-            WriteOutcome::Written
-        } else if is_in(&self.withheld) {
-            WriteOutcome::Withheld
-        } else if is_in(&self.free) {
-            WriteOutcome::Lost
-        } else {
-            WriteOutcome::Skipped
-        }
-    }
-}
-
-/// A transaction in which triggers are as the table's owner said.
-async fn begin<'a>(
-    connection: &'a mut PgConnection,
-    triggers: Triggers,
-    table: &Place,
-    place: &Place,
-) -> Result<Transaction<'a, Postgres>, Failure> {
-    let begun = connection.begin().await;
-    let mut transaction = begun.map_err(|error| Failure::of(&error, table, place))?;
-    if triggers == Triggers::Suppress {
-        suppress_triggers(&mut transaction, table, place).await?;
-    }
-    Ok(transaction)
-}
-
-async fn suppress_triggers(
-    transaction: &mut Transaction<'_, Postgres>,
-    table: &Place,
-    place: &Place,
-) -> Result<(), Failure> {
-    let set = sqlx::query("SET LOCAL session_replication_role = 'replica'");
-    match set.execute(&mut **transaction).await {
-        Ok(_) => Ok(()),
-        Err(error) if faults::is_forbidden(&error) => {
-            Err(Failure::Other(rights::may_not_suppress(place)))
-        }
-        Err(error) => Err(Failure::of(&error, table, place)),
-    }
-}
-
-/// Why a transaction of ours did not happen.
-enum Failure {
-    Locked,
-    /// Nothing was written, as something came that may fire on it.
-    Came,
-    Refused(Refusal),
-    Other(SourceError),
-}
-
-impl Failure {
-    fn of(error: &sqlx::Error, table: &Place, part: &Place) -> Self {
-        if faults::is_locked(error) {
-            return Self::Locked;
-        }
-        match faults::refusal(error) {
-            Some(rule) => Self::Refused(rule),
-            None => Self::Other(faults::of_part(error, table, part)),
-        }
-    }
-}
-
-impl From<SourceError> for Failure {
-    fn from(error: SourceError) -> Self {
-        Self::Other(error)
-    }
+/// What must not be changed, looked up once.
+async fn looked_up<'a>(
+    watch: &'a mut Option<Watch>,
+    connection: &mut PgConnection,
+    (only, of, place): (&str, (&Table, &WriteTarget), &Place),
+) -> Result<&'a Watch, SourceError> {
+    let found = match watch.take() {
+        Some(known) => known,
+        None => Watch::look_up(connection, only, of, place).await?,
+    };
+    Ok(watch.insert(found))
 }

@@ -45,8 +45,23 @@ impl<T> Located<T> for Result<T, Error> {
                 row: *row,
                 rule,
             },
-            None => translate(&error, place),
+            None => with_triggers(translate(&error, place), triggers),
         })
+    }
+}
+
+/// With the triggers named that may be why.
+fn with_triggers(error: SourceError, triggers: &[String]) -> SourceError {
+    match error {
+        SourceError::Database {
+            relation, reason, ..
+        } if !triggers.is_empty() => SourceError::FailsWith {
+            relation,
+            by: format!("trigger {}", triggers.join(", ")),
+            reason,
+            may_suppress: false,
+        },
+        error => error,
     }
 }
 

@@ -520,6 +520,71 @@ async fn a_trigger_of_sqlite_that_replaces_rows_of_a_journal_is_left_to_it() {
     }
 }
 
+/// The server says what failed, and not whose statement it was.
+#[tokio::test]
+async fn what_fires_is_named_where_an_update_fails_with_it() {
+    for (by, code, made) in [
+        (
+            "trigger empties",
+            "55006",
+            "CREATE FUNCTION empties() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN TRUNCATE patients; RETURN NULL; END $$; \
+             CREATE TRIGGER empties AFTER UPDATE ON patients FOR EACH STATEMENT EXECUTE FUNCTION empties()",
+        ),
+        (
+            "trigger unknown",
+            "42883",
+            "CREATE FUNCTION unknown() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN PERFORM there_is_none(new.id); RETURN new; END $$; \
+             CREATE TRIGGER unknown BEFORE UPDATE ON patients FOR EACH ROW EXECUTE FUNCTION unknown()",
+        ),
+        (
+            "rule nothing",
+            "0A000",
+            "CREATE RULE nothing AS ON UPDATE TO patients DO INSTEAD NOTHING",
+        ),
+        (
+            "rule partly",
+            "0A000",
+            "CREATE RULE partly AS ON UPDATE TO patients WHERE old.id = 7 DO INSTEAD NOTHING",
+        ),
+    ] {
+        let fixture = PostgresFixture::new().await;
+        let (query, updates) = ten(&fixture).await;
+        fixture.execute(made).await;
+        let before = fixture.patients().await;
+        let written = write(fixture.source(), &query, &updates, Triggers::Fire).await;
+        let error = written.unwrap_err();
+        assert!(
+            matches!(&error, SourceError::FailsWith { by: found, reason, .. } if found == by && reason.contains(code)),
+            "{by}: {error}"
+        );
+        assert!(error.is_of_every_row() && !error.to_string().contains("conditional"));
+        assert_eq!(fixture.patients().await, before, "{by}");
+    }
+}
+
+#[tokio::test]
+async fn what_fires_is_named_where_an_update_of_sqlite_fails_with_it() {
+    for journal in ["delete", "wal"] {
+        let fixture = SqliteFixture::new(journal).await;
+        ten(&fixture).await;
+        let trigger = "CREATE TRIGGER notes_it AFTER UPDATE ON patients BEGIN \
+                       INSERT INTO there_is_none VALUES (new.id); END";
+        fixture.execute(trigger).await;
+        let (query, updates) = moves(fixture.source()).await;
+        let before = fixture.patients().await;
+        let written = write(fixture.source(), &query, &updates, Triggers::Fire).await;
+        let error = written.unwrap_err();
+        assert!(
+            matches!(&error, SourceError::FailsWith { by, .. } if by == "trigger notes_it"),
+            "{error}"
+        );
+        assert!(error.is_of_every_row() && !error.to_string().contains("suppress"));
+        assert_eq!(fixture.patients().await, before);
+    }
+}
+
 /// It may give codes that the server gives when it is in trouble.
 #[tokio::test]
 async fn what_a_trigger_raises_is_its_refusal_whatever_code_it_gives() {

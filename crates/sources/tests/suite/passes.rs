@@ -130,13 +130,41 @@ pub async fn a_value_is_found_wherever_it_stands_now(fixture: &impl Fixture) {
         .collect();
     let gone = "0".repeat(64);
     let wanted = starts.iter().cloned().chain([gone.clone()]).collect();
-    let standing = Arc::new(Standing::new(vec![wanted, HashSet::new()]));
+    let standing = Arc::new(Standing::new(
+        vec![wanted, HashSet::new()],
+        vec![HashSet::new(), HashSet::new()],
+    ));
     pass.standing = Some(standing.clone());
     // Rewritten, each row is elsewhere.
     fixture.execute("UPDATE patients SET name = 'moved'").await;
     census(fixture, &pass).await;
     assert!(starts.iter().all(|start| standing.times(0, start) == 1));
     assert!(standing.times(0, &gone) == 0 && standing.times(1, &gone) == 0);
+}
+
+/// What it opened stands there rightly; what has the same bytes elsewhere does not count for it.
+pub async fn a_value_that_the_pass_opened_where_it_stands_is_not_looked_for(
+    fixture: &impl Fixture,
+) {
+    fixture.insert(&[patient(1, NEW), patient(2, OLD)]).await;
+    let mut pass = pass_over(fixture.source()).await;
+    let mut ids: Vec<_> = pass.left[0].iter().cloned().collect();
+    ids.sort();
+    let starts: Vec<_> = ids.iter().map(|id| id.start().unwrap()).collect();
+    for opened in [0..0, 0..1, 1..2, 0..2] {
+        let wanted = starts.iter().map(|start| (*start).to_owned()).collect();
+        let there = opened.clone().map(|at| ids[at].clone()).collect();
+        let standing = Arc::new(Standing::new(
+            vec![wanted, HashSet::new()],
+            vec![there, HashSet::new()],
+        ));
+        pass.standing = Some(standing.clone());
+        census(fixture, &pass).await;
+        for (at, start) in starts.iter().enumerate() {
+            let times = u64::from(!opened.contains(&at));
+            assert_eq!(standing.times(0, start), times, "{opened:?} {at}");
+        }
+    }
 }
 
 /// What the pass did not read is not counted for it, and what it read is there.

@@ -1,6 +1,6 @@
 //! What a person sees of a row's key, read by its column's type, is what the row's values are bound to.
 
-use rekey_domain::BindValue;
+use rekey_domain::{BindType, BindValue};
 
 use super::{
     fixture::Fixture,
@@ -25,6 +25,8 @@ async fn a_bind_value_as_the_database_prints_it_is_the_one_that_is_read_from_the
     );
     fixture.execute(&insert).await;
     let shape = fixture.source().describe("keyed").await.unwrap();
+    let varchar = shape.column("v").unwrap().bind_type;
+    assert_eq!(varchar, Some(BindType::Varchar(9)));
     let rows = read_parts(&**fixture.source(), "keyed", &COLUMNS).await;
     for (name, read) in COLUMNS.iter().zip(&rows[0].1.binds) {
         let print = format!("SELECT format('%s', {name}) FROM keyed");

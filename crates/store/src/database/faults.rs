@@ -20,7 +20,7 @@ pub(crate) const STANDBY: &str =
     "it is a standby, which may lag behind; say the URL of its primary, store.url";
 
 /// The store's tables. Of the text of a refusal only such a name is shown.
-const TABLES: [&str; 28] = [
+const TABLES: [&str; 29] = [
     "alert",
     "audit_detail",
     "audit_entry",
@@ -42,6 +42,7 @@ const TABLES: [&str; 28] = [
     "pace",
     "protected_column",
     "quarantine",
+    "reopened",
     "rotation",
     "rotation_request",
     "schedule",

@@ -400,8 +400,31 @@ pub async fn not_met(
         .await?)
 }
 
-/// Counts quarantined values as met in the present pass if a census saw their starts, however often: their rows moved
-/// while they were read.
+/// What is in quarantine under one of these keys, and was not met in the rotation's present pass: of each value its
+/// column and its row key.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn not_met_under(
+    db: &impl ConnectionTrait,
+    rotation: &Rotation,
+    keys: &HashSet<KeyId>,
+) -> Result<Vec<(Uuid, String)>, StoreError> {
+    use quarantine::Column::{ColumnId, FoundKeyId, ResolvedAt, RowKey};
+    let keys = keys.iter().map(|key| i64::from(key.value()));
+    Ok(quarantine::Entity::find()
+        .select_only()
+        .columns([ColumnId, RowKey])
+        .filter(ResolvedAt.is_null())
+        .filter(FoundKeyId.is_in(keys))
+        .filter(unmet(rotation))
+        .into_tuple()
+        .all(db)
+        .await?)
+}
+
+/// Counts quarantined values as met in the present pass if a census saw their starts where the pass opened none,
+/// however often: their rows moved while they were read.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
@@ -412,7 +435,16 @@ pub async fn stands_still(
     starts: &[(String, u64)],
 ) -> Result<(), StoreError> {
     use quarantine::Column::{ColumnId, ResolvedAt, RowKey};
-    for (start, _) in starts {
+    if starts.is_empty() {
+        return Ok(());
+    }
+    let starts: HashSet<_> = starts.iter().map(|(start, _)| start.as_str()).collect();
+    let mut there = not_met(unit.db(), rotation, column).await?;
+    there.retain(|row_key| {
+        let last = row_key.rsplit_once(' ');
+        last.is_some_and(|(_, last)| starts.contains(last))
+    });
+    for some in there.chunks(AT_ONCE) {
         let met = quarantine::ActiveModel {
             rotation_id: Set(rotation.id),
             pass: Set(Some(rotation.pass)),
@@ -422,8 +454,7 @@ pub async fn stands_still(
             .set(met)
             .filter(ColumnId.eq(column))
             .filter(ResolvedAt.is_null())
-            .filter(unmet(rotation))
-            .filter(RowKey.ends_with(format!(" {start}")))
+            .filter(RowKey.is_in(some))
             .exec(unit.db())
             .await?;
     }

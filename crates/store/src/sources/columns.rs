@@ -18,7 +18,10 @@ use crate::{
     database::stored::{Json, Text},
     keys::{entities::keyring, keyrings},
     rotations::{self, entities::rotation, quarantine},
-    sources::entities::{protected_column, source, source_table},
+    sources::{
+        bind_types,
+        entities::{protected_column, source, source_table},
+    },
 };
 
 /// A protected column with its table and source.
@@ -168,7 +171,7 @@ fn protected(row: &QueryResult) -> Result<Protected, DbErr> {
         keyring,
         bind: column.bind.0,
         bind_columns: column.bind_columns.0,
-        bind_types: column.bind_types.map(|Json(types)| types),
+        bind_types: bind_types::read(column.bind_types, column.bind_lengths),
         encoding: column.encoding.0,
     };
     Ok(Protected {
@@ -499,7 +502,8 @@ pub async fn protect(unit: &Unit, table: Uuid, new: NewColumn) -> Result<Protect
         column_id: Set(new.column_id),
         bind: Set(Json(new.bind)),
         bind_columns: Set(Json(new.bind_columns)),
-        bind_types: Set(Some(Json(new.bind_types))),
+        bind_lengths: Set(Some(Json(bind_types::lengths(&new.bind_types)))),
+        bind_types: Set(Some(Json(bind_types::stored(&new.bind_types)))),
         encoding: Set(Json(new.encoding)),
         identity: Set(new.identity),
         created_at: Set(unit.now()),
@@ -515,14 +519,17 @@ async fn note(
     types: Vec<BindType>,
     identity: Option<String>,
 ) -> Result<Protection, StoreError> {
-    let types = Some(Json(types));
+    let lengths = Some(Json(bind_types::lengths(&types)));
+    let types = Some(Json(bind_types::stored(&types)));
     let retyped = column.bind_types.is_some() && column.bind_types != types;
-    if column.bind_types == types && column.identity == identity {
+    let same = column.bind_types == types && column.bind_lengths == lengths;
+    if same && column.identity == identity {
         return Ok(Protection::Known);
     }
     let row = protected_column::ActiveModel {
         id: Set(column.id),
         bind_types: Set(types),
+        bind_lengths: Set(lengths),
         identity: Set(identity),
         ..Default::default()
     };
@@ -644,7 +651,8 @@ pub async fn rename(unit: &Unit, column: &Protected, to: &NewPlace) -> Result<()
         name: Set(to.name.column.clone()),
         bind: Set(Json(to.bind.clone())),
         bind_columns: Set(Json(to.bind_columns.clone())),
-        bind_types: Set(Some(Json(to.bind_types.clone()))),
+        bind_types: Set(Some(Json(bind_types::stored(&to.bind_types)))),
+        bind_lengths: Set(Some(Json(bind_types::lengths(&to.bind_types)))),
         encoding: Set(Json(to.encoding)),
         identity: Set(to.identities.get(&to.name.column).cloned()),
         ..Default::default()

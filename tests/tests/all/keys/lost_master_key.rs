@@ -54,6 +54,8 @@ impl Place {
         assert_eq!(refused.code, 4, "{}", refused.stderr);
         let status = self.rekey(&["status"]);
         assert_eq!(status.code, 3, "{} {}", status.stdout, status.stderr);
+        let all = format!("{}{}", refused.stderr, status.stdout);
+        assert!(!all.contains("no KMS"), "{all}");
         for said in said {
             assert!(refused.stderr.contains(said), "{said}: {}", refused.stderr);
             assert!(status.stdout.contains(said), "{said}: {}", status.stdout);

@@ -18,7 +18,7 @@ type Kind = (
     &'static [&'static str],
 );
 
-const KINDS: [Kind; 5] = [
+const KINDS: [Kind; 6] = [
     (
         "number",
         "int",
@@ -48,6 +48,7 @@ const KINDS: [Kind; 5] = [
     ),
     ("words", "text", "text", &["042 a/b", "text:042 a/b"], &[]),
     ("code", "char(5)", "text", &["42", "text:42"], &[]),
+    ("short", "varchar(5)", "text", &["abc d", "text:abc d"], &[]),
 ];
 
 /// Each table has one column of a type, and a value that is bound to it.
@@ -161,6 +162,42 @@ async fn on_postgresql_a_bind_is_read_as_its_columns_type_is_written() {
     let database = Database::create(APPLICATION).await;
     let desk = on_postgres(&database).await;
     assert_read_by_type(&desk);
+}
+
+/// A longer one it refuses, but cuts blanks at its end off, and says nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgresql_a_bind_that_is_longer_than_its_column_is_refused_until_the_column_is_longer()
+{
+    let database = Database::create(APPLICATION).await;
+    let desk = on_postgres(&database).await;
+    let encrypt = |bind| {
+        let encrypt = ["encrypt", "--column", "clinic.short.ssn", "--bind", bind];
+        desk.rekey(&encrypt, VALUE.as_bytes())
+    };
+    for bind in ["abcde ", "abc     ", "a\tway too long"] {
+        let refused = encrypt(bind);
+        assert_eq!(refused.code, 2, "{bind:?}");
+        assert!(
+            refused.stderr.contains("at most 5 characters"),
+            "{}",
+            refused.stderr
+        );
+    }
+    let line = json!({ "column": "clinic.short.ssn", "bind": ["a\0b"], "value": VALUE });
+    let refused = desk.rekey(&["encrypt", "--ndjson"], line.to_string().as_bytes());
+    assert_eq!(refused.code, 1);
+    assert!(refused.stdout.contains("NUL"), "{}", refused.stdout);
+    // As an older program applied it: nobody knows how long it may be, and nothing has to be done.
+    desk.on_store("UPDATE protected_column SET bind_lengths = NULL");
+    assert_eq!(encrypt("abcde ").code, 0);
+    let checked = desk.rekey(&["columns", "check"], b"");
+    assert_eq!(checked.code, 0, "{}", checked.stdout);
+    let longer = "ALTER TABLE short ALTER k TYPE varchar(6)";
+    run(&database.pool_as(APPLICATION).await, longer).await;
+    assert_eq!(desk.rekey(&["apply"], b"").code, 0);
+    let sealed = encrypt("abcde ");
+    assert_eq!(sealed.code, 0, "{}", sealed.stderr);
+    assert_eq!(encrypt("abcdef ").code, 2);
 }
 
 /// A store that an older program applied knows no types.

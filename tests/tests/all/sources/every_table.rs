@@ -8,6 +8,7 @@ mod growing;
 mod keys;
 mod late;
 mod many;
+mod mended;
 mod moved;
 mod names;
 mod replaced;

@@ -346,6 +346,31 @@ fn without_the_master_key_a_check_and_a_plan_say_that_nothing_was_opened() {
     }
 }
 
+/// Where a type belongs stands no error.
+#[test]
+fn a_table_that_is_damaged_is_said_apart_from_columns_that_could_not_be_looked_at() {
+    let desk = clinic();
+    sql(
+        &desk,
+        "CREATE TABLE visits (id INTEGER PRIMARY KEY, at DATE, body JSON); \
+         INSERT INTO visits WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300) \
+         SELECT i, i, 'visit number ' || i || hex(zeroblob(40)) FROM n; PRAGMA wal_checkpoint(TRUNCATE)",
+    );
+    let (file, marker) = (desk.file("source.db"), b"visit number 250");
+    let mut bytes = fs::read(&file).unwrap();
+    let mut windows = bytes.windows(marker.len());
+    let page = windows.position(|window| window == marker).unwrap() / 4096 * 4096;
+    bytes[page..page + 100].fill(0xff);
+    fs::write(&file, bytes).unwrap();
+    let answer = desk.rekey(&["--output", "json", "columns", "check", "--count"], b"");
+    let found = problems(&json(&answer));
+    for line in found.lines() {
+        let lists = line.contains("were not looked at");
+        assert!(!(lists && line.contains("visits")), "{found}");
+    }
+    assert!(found.contains("table visits in source clinic"), "{found}");
+}
+
 #[test]
 fn a_column_is_released_once_nothing_in_it_is_ciphertext() {
     let desk = clinic();

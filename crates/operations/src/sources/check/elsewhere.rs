@@ -3,12 +3,15 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use rekey_domain::{Finding, Found, TextEncoding};
-use rekey_sources::{CandidateTable, CensusColumn, Source, TableShape};
+use rekey_sources::{CandidateTable, CensusColumn, Source, SourceError, TableShape};
 use rekey_store::columns::Protected;
 use uuid::Uuid;
 
 use super::{Look, SAMPLED_ROWS, of_rows};
-use crate::{OperationError, STORE_SOURCE, sources::look::note_error};
+use crate::{
+    OperationError, STORE_SOURCE,
+    sources::look::{note_error, patiently},
+};
 
 /// Tables named in one finding.
 const NAMED: usize = 10;
@@ -70,16 +73,18 @@ impl Look<'_> {
             if table.columns.is_empty() {
                 continue;
             }
-            match source
-                .sample(&table.relation, &table.columns, SAMPLED_ROWS)
-                .await
-            {
+            let relation = &table.relation;
+            let sample = || source.sample(relation, &table.columns, SAMPLED_ROWS);
+            match patiently(&*source, relation, sample).await {
                 Ok(sample) => {
                     looked += 1;
                     let how = of_rows(sample.rows, sample.whole);
                     self.astray(name, &table, &sample.counts, &how);
                 }
-                Err(error) => unreadable.push(format!("{}: {error}", table.relation)),
+                Err(error @ SourceError::NotAllowed { .. }) => {
+                    unreadable.push(format!("{relation}: {error}"));
+                }
+                Err(error) => self.findings.push(failed(name, relation, &error)),
             }
         }
         self.findings.extend(not_looked_at(name, &unreadable));
@@ -109,6 +114,16 @@ impl Look<'_> {
                     .push(undeclared(source, table, column, &keys, how));
             }
         }
+    }
+}
+
+/// A table in which nothing can be said of any column.
+fn failed(source: &str, relation: &str, error: &SourceError) -> Finding {
+    let subject = format!("table {relation} in source {source}");
+    let problem = format!("could not be looked at for ciphertext: {error}");
+    match error {
+        SourceError::Busy { .. } => Finding::time(subject, problem),
+        _ => Finding::note(subject, problem),
     }
 }
 

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use rekey_domain::Finding;
-use rekey_sources::{Source, Spelling, TextForm, TextTable, Texts};
+use rekey_sources::{Source, SourceError, Spelling, TextForm, TextTable, Texts};
 
 use super::{Look, SAMPLED_ROWS, elsewhere::ProtectedColumns, of_rows};
-use crate::sources::look::note_error;
+use crate::sources::look::{note_error, patiently};
 
 /// Columns named in one finding.
 const NAMED: usize = 20;
@@ -40,8 +40,9 @@ impl Look<'_> {
             if table.columns.is_empty() {
                 continue;
             }
-            let looked = source.sample_texts(&table.relation, &table.columns, SAMPLED_ROWS);
-            match looked.await {
+            let relation = &table.relation;
+            let sample = || source.sample_texts(relation, &table.columns, SAMPLED_ROWS);
+            match patiently(source, relation, sample).await {
                 Ok(texts) => self.astray_in_text(source_name, &table, &texts),
                 Err(error) => {
                     // Of the others this was said before.
@@ -51,11 +52,8 @@ impl Look<'_> {
                     if names.is_empty() {
                         continue;
                     }
-                    not_looked_at.push(format!(
-                        "{} of {}: {error}",
-                        names.join(", "),
-                        table.relation
-                    ));
+                    let failed = failed(source_name, relation, &names.join(", "), &error);
+                    self.findings.push(failed);
                 }
             }
         }
@@ -95,6 +93,17 @@ impl Look<'_> {
             );
             self.findings.push(Finding::person(subject, problem));
         }
+    }
+}
+
+fn failed(source: &str, relation: &str, columns: &str, error: &SourceError) -> Finding {
+    let subject = format!("table {relation} in source {source}");
+    let problem = format!(
+        "could hold ciphertext in its text ({columns}), which could not be looked at: {error}"
+    );
+    match error {
+        SourceError::Busy { .. } => Finding::time(subject, problem),
+        _ => Finding::note(subject, problem),
     }
 }
 

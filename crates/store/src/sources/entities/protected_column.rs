@@ -21,6 +21,7 @@ pub struct Model {
     pub encoding: Json<TextEncoding>,
     pub created_at: DateTimeUtc,
     pub identity: Option<String>,
+    pub bind_lengths: Option<Json<Vec<Option<u32>>>>,
 }
 
 /// No relations: queries name what they join.

@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, stdout};
 
-use rekey_domain::{BindValue, ColumnName};
+use rekey_domain::{BindError, BindValue, ColumnName, ColumnSpec};
 use rekey_envelope::{Ciphertext, encode_base64};
 use rekey_operations::{Action, authorise, protected_column};
 use serde_json::json;
@@ -44,7 +44,7 @@ pub struct Args {
 
 /// Encrypts stdin, every byte of it.
 pub async fn encrypt(args: &Args, app: &App) -> anyhow::Result<Exit> {
-    let Some(column) = args.one(app).await? else {
+    let Some(column) = args.one(app, ColumnSpec::fit_bind).await? else {
         return ndjson::run(Work::Encrypt, app).await;
     };
     let value = input::stdin("the value to encrypt", LIMIT)?;
@@ -67,7 +67,7 @@ pub async fn encrypt(args: &Args, app: &App) -> anyhow::Result<Exit> {
 
 /// Decrypts stdin, and writes the value's bytes and nothing else.
 pub async fn decrypt(args: &Args, app: &App) -> anyhow::Result<Exit> {
-    let Some(column) = args.one(app).await? else {
+    let Some(column) = args.one(app, ColumnSpec::fit_bind_to_open).await? else {
         return ndjson::run(Work::Decrypt, app).await;
     };
     let sealed = ciphertext(input::stdin("the ciphertext", LIMIT)?, "stdin")?;
@@ -92,17 +92,20 @@ pub async fn decrypt(args: &Args, app: &App) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// Reads bind values by the types of a column's.
+type Fit = fn(&ColumnSpec, &[BindValue]) -> Result<Vec<BindValue>, BindError>;
+
 impl Args {
     /// The column of the single value; `None` if there are many values. Checks before anything is typed that the column
-    /// exists and that the number of bind values fits.
-    async fn one(&self, app: &App) -> anyhow::Result<Option<String>> {
+    /// exists and that the bind values fit.
+    async fn one(&self, app: &App, fit: Fit) -> anyhow::Result<Option<String>> {
         authorise(&app.principal, Action::UseKeys)?;
         let Some(column) = &self.column else {
             return Ok(None);
         };
         let known = protected_column(&app.services, column, &app.principal).await?;
         let column = column.to_string();
-        let fitted = known.fit_bind(&self.bind);
+        let fitted = fit(&known, &self.bind);
         fitted.map_err(|error| {
             let next = match &known.bind_columns[..] {
                 [] => "leave --bind out".to_owned(),

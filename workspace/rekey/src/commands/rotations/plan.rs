@@ -20,7 +20,7 @@ pub async fn run(keyring: &KeyringName, count: bool, app: &App) -> anyhow::Resul
         Output::Json => output::object("rekey.plan/v1", serde_json::to_value(&plan)?)?,
         Output::Table => print(&plan)?,
     }
-    Ok(exit(&plan.findings))
+    Ok(exit(&plan.findings, plan.complete))
 }
 
 /// Whether rows are counted.
@@ -32,13 +32,13 @@ pub fn measure(count: bool) -> Measure {
     }
 }
 
-/// Whether a person is needed.
-pub fn exit(findings: &[Finding]) -> Exit {
+/// Whether a person is needed, or something was not looked at: a lock is given back, and then it can be.
+pub fn exit(findings: &[Finding], complete: bool) -> Exit {
     let person = findings.iter().any(|finding| finding.need == Need::Person);
-    if person {
-        Exit::PersonNeeded
-    } else {
-        Exit::Done
+    match (person, complete) {
+        (true, _) => Exit::PersonNeeded,
+        (false, false) => Exit::OutOfReach,
+        (false, true) => Exit::Done,
     }
 }
 
@@ -236,7 +236,10 @@ mod tests {
     #[test]
     fn a_person_is_needed_only_where_a_finding_says_so() {
         let note = Finding::note("a", "b");
-        assert_eq!(exit(&[note.clone(), Finding::time("a", "b")]), Exit::Done);
-        assert_eq!(exit(&[note, Finding::person("a", "b")]), Exit::PersonNeeded);
+        let time = [note.clone(), Finding::time("a", "b")];
+        assert_eq!(exit(&time, true), Exit::Done);
+        assert_eq!(exit(&time, false), Exit::OutOfReach);
+        let person = [note, Finding::person("a", "b")];
+        assert_eq!(exit(&person, false), Exit::PersonNeeded);
     }
 }

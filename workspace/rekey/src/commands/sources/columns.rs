@@ -1,6 +1,6 @@
 //! `rekey columns`: the protected columns, whether they are as declared, and releasing one.
 
-use rekey_domain::ColumnName;
+use rekey_domain::{ColumnName, Need};
 use rekey_operations::{
     ColumnOpening, ColumnView, ColumnsCheck, Opening, check_columns, column_views, release_column,
     rename_column,
@@ -125,7 +125,9 @@ async fn check(args: &Check, app: &App) -> anyhow::Result<Exit> {
         Output::Json => output::object("rekey.columns/v1", serde_json::to_value(&checked)?)?,
         Output::Table => print(&checked)?,
     }
-    Ok(plan::exit(&checked.findings))
+    let mut findings = checked.findings.iter();
+    let complete = findings.all(|finding| finding.need != Need::Time);
+    Ok(plan::exit(&checked.findings, complete))
 }
 
 fn print(checked: &ColumnsCheck) -> std::io::Result<()> {
