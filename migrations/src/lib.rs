@@ -39,6 +39,7 @@ mod m0038_written_after;
 mod m0039_notifications;
 mod m0040_who_acted;
 mod m0041_backups;
+mod m0042_reported_master_keys;
 mod table;
 
 /// Every migration, in order.
@@ -86,6 +87,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0039_notifications::Migration),
             Box::new(m0040_who_acted::Migration),
             Box::new(m0041_backups::Migration),
+            Box::new(m0042_reported_master_keys::Migration),
         ]
     }
 }

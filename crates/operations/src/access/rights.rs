@@ -54,7 +54,7 @@ const NOTIFIER: [(&str, &str); 3] = [
     ),
     (
         "delivery",
-        "SELECT, INSERT, DELETE, UPDATE (state, due_at, attempts, first_attempt_at, last_attempt_at, settled_at, failure, digest_id)",
+        "SELECT, INSERT, DELETE, UPDATE (state, due_at, attempts, first_attempt_at, last_attempt_at, settled_at, failure, digest_id, answers)",
     ),
 ];
 
@@ -82,7 +82,8 @@ const USES_KEYS: [(&str, &str); 10] = [
     ("audit_head", "SELECT, INSERT, UPDATE (sequence, hash)"),
 ];
 
-const ROTATOR: [(&str, &str); 11] = [
+const ROTATOR: [(&str, &str); 12] = [
+    ("reported_master_key", "SELECT"),
     (
         "incident",
         "SELECT, INSERT, UPDATE (rotation_id, acted_at, machine_acted_at, since, exposure)",
@@ -132,7 +133,8 @@ const RE_ENCRYPTOR: [(&str, &str); 8] = [
 ];
 
 /// The command line: it makes and applies, shows everything, and steers. Migrating is the owner's.
-const OPERATOR: [(&str, &str); 23] = [
+const OPERATOR: [(&str, &str); 24] = [
+    ("reported_master_key", "SELECT, INSERT"),
     (
         "incident",
         "SELECT, INSERT, UPDATE (rotation_id, acted_at, machine_acted_at, since, exposure, state, acknowledged_by, acknowledged_at, resolved_by, resolved_at)",

@@ -20,17 +20,21 @@ pub(crate) const STANDBY: &str =
     "it is a standby, which may lag behind; say the URL of its primary, store.url";
 
 /// The store's tables. Of the text of a refusal only such a name is shown.
-const TABLES: [&str; 28] = [
+const TABLES: [&str; 34] = [
     "alert",
     "audit_detail",
     "audit_entry",
     "audit_head",
+    "backup",
+    "backup_request",
     "batch",
     "census",
     "channel",
     "dead_letter",
     "delivery",
     "deployment",
+    "destination",
+    "drill",
     "heartbeat",
     "inbox",
     "incident",
@@ -42,6 +46,8 @@ const TABLES: [&str; 28] = [
     "pace",
     "protected_column",
     "quarantine",
+    "recovery_key",
+    "reported_master_key",
     "rotation",
     "rotation_request",
     "schedule",
