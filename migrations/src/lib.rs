@@ -41,6 +41,7 @@ mod m0040_who_acted;
 mod m0041_backups;
 mod m0042_reopened;
 mod m0043_bind_lengths;
+mod m0044_reported_master_keys;
 mod table;
 
 /// Every migration, in order.
@@ -90,6 +91,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0041_backups::Migration),
             Box::new(m0042_reopened::Migration),
             Box::new(m0043_bind_lengths::Migration),
+            Box::new(m0044_reported_master_keys::Migration),
         ]
     }
 }

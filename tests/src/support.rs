@@ -264,7 +264,7 @@ impl Deployment {
     }
 
     /// Runs a statement on the store behind everyone's back.
-    pub async fn in_store(&self, sql: &'static str) -> u64 {
+    pub async fn in_store(&self, sql: impl sqlx::SqlSafeStr) -> u64 {
         sqlx::query(sql)
             .execute(&self.store)
             .await

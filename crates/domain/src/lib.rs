@@ -50,6 +50,7 @@ pub use keys::{
 };
 pub use notifications::{
     again::{GIVEN_UP_AFTER, LONGEST_WAIT, attempt_again},
+    answers::Answers,
     channel::{ChannelKind, ChannelName, ChannelPolicy, Topic},
     delivery::{About, DeliveryState, Occurrence},
     reach::{Reach, reach},

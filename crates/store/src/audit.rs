@@ -263,6 +263,23 @@ pub async fn of_subject(
         .await?)
 }
 
+/// The first entry of this action after another, without details.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn next_of(
+    db: &impl ConnectionTrait,
+    action: Action,
+    after: &AuditEntry,
+) -> Result<Option<AuditEntry>, StoreError> {
+    Ok(audit_entry::Entity::find()
+        .filter(audit_entry::Column::Action.eq(action.to_string()))
+        .filter(audit_entry::Column::Sequence.gt(after.sequence))
+        .order_by_asc(audit_entry::Column::Sequence)
+        .one(db)
+        .await?)
+}
+
 /// The sequence and hash of the last entry, if there is one.
 ///
 /// # Errors

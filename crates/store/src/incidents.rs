@@ -7,11 +7,11 @@ mod exposure;
 mod opening;
 
 use chrono::{DateTime, Utc};
-use rekey_domain::{IncidentKind, IncidentState, KeyId, Principal};
+use rekey_domain::{IncidentKind, IncidentState, KeyId, KeyState, Principal};
 use sea_orm::{
     ActiveValue::{NotSet, Set},
     ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
-    sea_query::LockType,
+    sea_query::{LockType, Query},
 };
 use uuid::Uuid;
 
@@ -21,6 +21,7 @@ use crate::{
     StoreError, Unit,
     database::stored::{Id, Json, Text},
     incidents::entities::incident,
+    keys::entities::key,
 };
 
 /// A thing that happened. Why it was reported is sealed in the audit log, in the entries whose subject is its id.
@@ -214,6 +215,34 @@ pub async fn hand_over(unit: &Unit, earlier: Uuid, later: Uuid) -> Result<(), St
     incident::Entity::update_many()
         .set(change)
         .filter(incident::Column::RotationId.eq(earlier))
+        .exec(unit.db())
+        .await?;
+    Ok(())
+}
+
+/// Has a rotation answer the incidents of the keyring whose keys may have values left under them that no other moves, as
+/// after an emergency that was cancelled.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn take_up(unit: &Unit, keyring: Uuid, rotation: Uuid) -> Result<(), StoreError> {
+    let left = Query::select()
+        .column(key::Column::KeyId)
+        .from(key::Entity)
+        .and_where(key::Column::KeyringId.eq(keyring))
+        .and_where(key::Column::State.eq(Text(KeyState::Compromised)))
+        .and_where(key::Column::ActivatedAt.is_not_null())
+        .and_where(key::Column::EmptiedAt.is_null())
+        .and_where(key::Column::ClosedAt.is_null())
+        .to_owned();
+    let change = incident::ActiveModel {
+        rotation_id: Set(Some(rotation)),
+        ..Default::default()
+    };
+    incident::Entity::update_many()
+        .set(change)
+        .filter(incident::Column::KeyId.in_subquery(left))
+        .filter(incident::Column::State.ne(Text(IncidentState::Resolved)))
         .exec(unit.db())
         .await?;
     Ok(())

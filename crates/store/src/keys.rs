@@ -5,6 +5,7 @@ pub(crate) mod entities;
 pub mod keyrings;
 pub mod leases;
 mod longest_lease;
+pub mod reported_masters;
 
 use std::{collections::HashSet, ops::Deref, time::Duration};
 
@@ -23,7 +24,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 pub use crate::keys::compromised::{
-    close, compromise, compromise_standbys, known_since, no_longer_empty, note_emptied, note_report,
+    close, compromise, known_since, no_longer_empty, note_emptied, note_report,
 };
 use crate::{
     StoreError, Unit,
@@ -264,15 +265,18 @@ pub fn settled(keys: &[Key], target: Option<KeyId>) -> HashSet<KeyId> {
     settled.map(|key| key.id).collect()
 }
 
-/// The keyring's standby key: the lowest pending version.
+/// The keyring's standby key: the lowest pending version that is not under a master key that was reported.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
 pub async fn standby(db: &impl ConnectionTrait, keyring: Uuid) -> Result<Option<Key>, StoreError> {
-    Ok(of_keyring(db, keyring)
-        .await?
-        .into_iter()
-        .find(|key| key.state == KeyState::Pending))
+    let keys = of_keyring(db, keyring).await?.into_iter();
+    for key in keys.filter(|key| key.state == KeyState::Pending) {
+        if !reported_masters::is_under_one(db, key.master_key.as_deref()).await? {
+            return Ok(Some(key));
+        }
+    }
+    Ok(None)
 }
 
 /// The key with this id, of whatever keyring.
@@ -307,7 +311,8 @@ pub async fn wrapped(db: &impl ConnectionTrait) -> Result<Vec<StoredKey>, StoreE
 }
 
 /// Replaces a key's wrapped material by the same key under `master_key`. The caller has seen that it
-/// unwraps to the same key; its check value stays.
+/// unwraps to the same key; its check value stays. A standby of a master key that was reported is stopped: under another
+/// nobody would know it for one.
 ///
 /// # Errors
 /// [`StoreError::Stale`] where it was wrapped anew or erased meanwhile.
@@ -317,6 +322,12 @@ pub async fn rewrap(
     wrapped: Vec<u8>,
     master_key: &str,
 ) -> Result<(), StoreError> {
+    if key.state == KeyState::Pending
+        && reported_masters::is_under_one(unit.db(), key.master_key.as_deref()).await?
+    {
+        let keyring = keyrings::lock(unit, key.keyring_id).await?;
+        compromise(unit, &keyring, key, None).await?;
+    }
     let row = key::ActiveModel {
         wrapped: Set(Some(wrapped)),
         master_key: Set(Some(master_key.to_owned())),
@@ -334,12 +345,17 @@ pub async fn rewrap(
 /// Stores a key as its keyring's standby.
 ///
 /// # Errors
-/// [`StoreError::Stale`] when the id is taken, or when the keyring's algorithm changed since the key
-/// was made: another key is to be made.
+/// [`StoreError::Stale`] when the id is taken, when the keyring's algorithm changed since the key was made, or when its
+/// master key was reported meanwhile: another key is to be made.
 pub async fn insert_standby(unit: &Unit, keyring: Uuid, new: NewKey) -> Result<Key, StoreError> {
     let locked = keyrings::lock(unit, keyring).await?;
     if locked.algorithm != new.algorithm {
         let what = format!("the algorithm of keyring {}", locked.name);
+        return Err(StoreError::Stale { what });
+    }
+    let made_under = &new.master_key;
+    if reported_masters::is_under_one(unit.db(), Some(made_under)).await? {
+        let what = format!("what is known of master key {made_under}");
         return Err(StoreError::Stale { what });
     }
     let last = of_keyring(unit.db(), keyring)

@@ -38,6 +38,7 @@ pub use crate::rotations::transitions::{
 use crate::{
     Store, StoreError, Unit,
     database::stored::{Json, Text},
+    incidents,
     rotations::entities::{rotation, rotation_request},
 };
 
@@ -219,10 +220,15 @@ pub(crate) fn new(
     }
 }
 
-/// Stores a rotation that starts.
+/// Stores a rotation that starts. One of all columns moves what is left under compromised keys too, so it answers their
+/// incidents from now on.
 pub(crate) async fn insert(unit: &Unit, row: Changes) -> Result<Rotation, StoreError> {
     let taken = |error| StoreError::stale_if_taken(error, "the keyring's live rotation");
-    Ok(row.insert(unit.db()).await.map_err(taken)?.into())
+    let started: Rotation = row.insert(unit.db()).await.map_err(taken)?.into();
+    if started.sweep_columns.is_none() {
+        incidents::take_up(unit, started.keyring_id, started.id).await?;
+    }
+    Ok(started)
 }
 
 /// Makes a rotation pause after so much, or go on to its end.

@@ -51,6 +51,8 @@ class Receiver(http.server.BaseHTTPRequestHandler):
             self.answer(503 if asked[self.path] == 1 else 204)
         elif kind == "denied":
             self.answer(403 if asked[self.path] == 1 else 204)
+        elif kind == "noends":
+            self.answer(503 if b'"resolve"' in body else 204)
         elif kind == "slow":
             time.sleep(3)
             self.answer(204)
@@ -89,6 +91,10 @@ class Mailbox:
     async def handle_RCPT(self, server, session, envelope, address, options):
         if address.startswith("gone"):
             return "550 no such user"
+        asked[address] = asked.get(address, 0) + 1
+        # Asked for alone after it was asked for with the others.
+        if address.startswith("late") and asked[address] < 3:
+            return "450 greylisted"
         envelope.rcpt_tos.append(address)
         return "250 taken"
 

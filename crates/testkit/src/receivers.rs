@@ -78,8 +78,8 @@ impl Receivers {
         u16::try_from(port).expect("a port")
     }
 
-    /// A URL whose path says what is answered: `ok`, `once`, `denied`, `slow`, `later`, `hang`, `redirect`, `large`, `drip`, or a
-    /// status.
+    /// A URL whose path says what is answered: `ok`, `once`, `denied`, `noends` (PagerDuty's resolve fails), `slow`, `later`, `hang`,
+    /// `redirect`, `large`, `drip`, or a status.
     pub fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}/{path}", self.port("http"))
     }

@@ -4,5 +4,6 @@ mod channels;
 mod failures;
 mod heartbeat;
 mod mail;
+mod order;
 mod rights;
 mod storms;

@@ -1,9 +1,6 @@
 //! One channel, which one process at a time serves: it plans what is to be told, sends it, and notes what became of it.
 
-use std::{
-    collections::HashSet,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
@@ -23,10 +20,10 @@ use rekey_store::{
     leases::Lease,
 };
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::{
     letter::{Failure, Letter},
+    on_its_way::OnItsWay,
     plan,
     receiver::Receiver,
 };
@@ -100,21 +97,20 @@ impl Desk<'_> {
         shutdown: &CancellationToken,
     ) -> Result<leased::Ended<()>, StoreError> {
         let mut on_its_way: FuturesUnordered<BoxFuture<'_, Attempted>> = FuturesUnordered::new();
-        let mut ids = HashSet::new();
+        let mut under_way = OnItsWay::default();
         let mut pruned: Option<Instant> = None;
         while !shutdown.is_cancelled() {
             let Some(channel) = self.stored().await? else {
                 break;
             };
-            self.plan(&channel, lease, &ids).await?;
+            self.plan(&channel, lease, &under_way).await?;
             if pruned.is_none_or(|at| at.elapsed() >= PRUNE_EVERY) {
                 self.prune(lease).await?;
                 pruned = Some(Instant::now());
             }
-            for delivery in self.due(&channel, lease, &ids).await? {
+            for delivery in self.due(&channel, lease, &mut under_way).await? {
                 // The store is asked here: what is on its way waits while this loop does, and must hold nothing of it.
                 let written = self.write(&delivery).await?;
-                ids.insert(delivery.id);
                 on_its_way.push(self.attempt(delivery, written).boxed());
             }
             let mut changes = self.services.store.changes();
@@ -122,7 +118,7 @@ impl Desk<'_> {
             tokio::select! {
                 Some((delivery, outcome)) = on_its_way.next() => {
                     self.note(lease, &delivery, outcome).await?;
-                    ids.remove(&delivery.id);
+                    under_way.remove(&delivery);
                 }
                 () = shutdown.cancelled() => {}
                 _ = tokio::time::timeout(LOOK_EVERY, changes.changed()) => {}
@@ -149,7 +145,7 @@ impl Desk<'_> {
         &self,
         channel: &Channel,
         lease: &Lease,
-        on_its_way: &HashSet<Uuid>,
+        on_its_way: &OnItsWay,
     ) -> Result<(), StoreError> {
         if channel.disabled_at.is_some() {
             return Ok(());
@@ -162,15 +158,13 @@ impl Desk<'_> {
         &self,
         channel: &Channel,
         lease: &Lease,
-        on_its_way: &HashSet<Uuid>,
+        on_its_way: &mut OnItsWay,
     ) -> Result<Vec<Delivery>, StoreError> {
-        let room = ON_ITS_WAY.saturating_sub(on_its_way.len());
-        if room == 0 {
+        if on_its_way.count() >= ON_ITS_WAY {
             return Ok(Vec::new());
         }
         let mut due = plan::due(self.store(), channel, lease, 2 * ON_ITS_WAY as u64).await?;
-        due.retain(|delivery| !on_its_way.contains(&delivery.id));
-        due.truncate(room);
+        due.retain(|delivery| on_its_way.count() < ON_ITS_WAY && on_its_way.add(delivery));
         if due.is_empty() {
             return Ok(due);
         }
@@ -218,6 +212,7 @@ impl Desk<'_> {
             channel: &self.config.name,
             notice,
             now,
+            answers: &delivery.answers,
         };
         receiver.send(&letter).await
     }
@@ -255,7 +250,9 @@ impl Desk<'_> {
                 let wait = wait.filter(|wait| !tests || age + *wait <= TESTED_FOR);
                 let Failure { why, gone, .. } = &failure;
                 tracing::warn!(channel = %name, delivery = %id, attempts, why, "not taken");
-                deliveries::note_failure(&unit, id, why, wait).await?;
+                let answers = failure.answers.clone();
+                let answers = answers.unwrap_or_else(|| delivery.answers.clone());
+                deliveries::note_failure(&unit, id, (why, answers), wait).await?;
                 channels::note_failure(&unit, name, why, *gone).await?;
             }
         }

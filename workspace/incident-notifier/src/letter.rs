@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use rekey_domain::ChannelName;
+use rekey_domain::{Answers, ChannelName};
 use rekey_operations::notifications::notice::Notice;
 use uuid::Uuid;
 
@@ -17,6 +17,8 @@ pub struct Letter<'a> {
     pub notice: &'a Notice,
     /// The store's time.
     pub now: DateTime<Utc>,
+    /// What the addresses of a mail answered so far.
+    pub answers: &'a Answers,
 }
 
 /// Why an attempt failed.
@@ -30,6 +32,8 @@ pub struct Failure {
     pub asked: Option<Duration>,
     /// Whether the receiver wants nothing any more.
     pub gone: bool,
+    /// What the addresses of a mail answered, this attempt included; none: nothing new.
+    pub answers: Option<Answers>,
 }
 
 impl Failure {
@@ -40,6 +44,7 @@ impl Failure {
             may_pass: true,
             asked: None,
             gone: false,
+            answers: None,
         }
     }
 

@@ -11,6 +11,7 @@
 mod channel;
 mod heartbeat;
 mod letter;
+mod on_its_way;
 mod plan;
 mod receiver;
 

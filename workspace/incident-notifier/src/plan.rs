@@ -1,8 +1,6 @@
 //! What a channel is to be told: what began and it was not told of, what ended that it was told of, one digest of what
 //! is too much.
 
-use std::collections::HashSet;
-
 use rekey_domain::{About, ChannelKind, DeliveryState, Occurrence, Severity, Share, ends, share};
 use rekey_store::{
     Store, StoreError, Unit,
@@ -10,7 +8,8 @@ use rekey_store::{
     deliveries::{self, Delivery, Line, NewDelivery},
     leases::{self, JOB_LEASE, Lease},
 };
-use uuid::Uuid;
+
+use crate::on_its_way::OnItsWay;
 
 /// One unit plans so many; the next goes on.
 const AT_ONCE: u64 = 500;
@@ -20,12 +19,18 @@ pub async fn all(
     store: &Store,
     channel: &Channel,
     lease: &Lease,
-    on_its_way: &HashSet<Uuid>,
+    on_its_way: &OnItsWay,
 ) -> Result<(), StoreError> {
     while begun(store, channel, lease).await? + ended(store, channel, lease, on_its_way).await? > 0
     {
     }
-    digests_end(store, channel, lease).await
+    digests_end(store, channel, lease).await?;
+    if deliveries::are_overtaken(store.db(), &channel.name).await? {
+        let unit = leading(store, lease).await?;
+        deliveries::drop_overtaken(&unit, &channel.name).await?;
+        unit.commit().await?;
+    }
+    Ok(())
 }
 
 async fn begun(store: &Store, channel: &Channel, lease: &Lease) -> Result<u64, StoreError> {
@@ -61,7 +66,7 @@ async fn ended(
     store: &Store,
     channel: &Channel,
     lease: &Lease,
-    on_its_way: &HashSet<Uuid>,
+    on_its_way: &OnItsWay,
 ) -> Result<u64, StoreError> {
     let mut ended = deliveries::ended(store.db(), &channel.name, AT_ONCE).await?;
     // Only PagerDuty has something left to end after a test.
@@ -69,7 +74,7 @@ async fn ended(
     let is_taken = |one: &Delivery| one.state == DeliveryState::Sent;
     ended.retain(|one| one.about != About::Test || ends_tests && is_taken(one));
     // Its end waits until it is known whether it arrived.
-    ended.retain(|one| !on_its_way.contains(&one.id));
+    ended.retain(|one| !on_its_way.has(one));
     if ended.is_empty() {
         return Ok(0);
     }

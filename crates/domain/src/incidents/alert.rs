@@ -134,6 +134,14 @@ impl AlertKind {
         }
     }
 
+    /// How severe an occasion was, as far as a delivery tells: what presses was CRITICAL.
+    pub fn severity_when(self, pressed: bool) -> Severity {
+        match pressed {
+            true => Severity::Critical,
+            false => self.severity().min(Severity::High),
+        }
+    }
+
     /// How soon a person can be needed at most: an expired key and an emergency that failed press.
     pub fn most_severe(self) -> Severity {
         match self {

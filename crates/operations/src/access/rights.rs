@@ -57,7 +57,7 @@ const NOTIFIER: [(&str, &str); 3] = [
     ),
     (
         "delivery",
-        "SELECT, INSERT, DELETE, UPDATE (state, due_at, attempts, first_attempt_at, last_attempt_at, settled_at, failure, digest_id)",
+        "SELECT, INSERT, DELETE, UPDATE (state, due_at, attempts, first_attempt_at, last_attempt_at, settled_at, failure, digest_id, answers)",
     ),
 ];
 
@@ -85,7 +85,8 @@ const USES_KEYS: [(&str, &str); 10] = [
     ("audit_head", "SELECT, INSERT, UPDATE (sequence, hash)"),
 ];
 
-const ROTATOR: [(&str, &str); 15] = [
+const ROTATOR: [(&str, &str); 16] = [
+    ("reported_master_key", "SELECT"),
     ("destination", "SELECT"),
     ("backup", "SELECT"),
     ("drill", "SELECT"),
@@ -153,7 +154,8 @@ const BACKUP_VERIFIER: [(&str, &str); 6] = [
 ];
 
 /// The command line: it makes and applies, shows everything, and steers. Migrating is the owner's.
-const OPERATOR: [(&str, &str); 28] = [
+const OPERATOR: [(&str, &str); 29] = [
+    ("reported_master_key", "SELECT, INSERT"),
     ("destination", "SELECT, INSERT, DELETE"),
     ("backup", "SELECT, INSERT, UPDATE (confirmed_at)"),
     (

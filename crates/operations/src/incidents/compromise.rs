@@ -19,7 +19,7 @@ use rekey_store::{
     inbox,
     incidents::{self, Exposure},
     keyrings::{self, Keyring},
-    keys::{self, Key},
+    keys::{self, Key, reported_masters::ReportedMaster},
     rotations::{self, Rotation},
 };
 use serde::Serialize;
@@ -143,8 +143,8 @@ pub(crate) async fn take_report(
 enum Cause<'a> {
     Person,
     Event(&'a Event),
-    /// The master key above the key is reported.
-    MasterKey,
+    /// A master key that the key was under is reported.
+    MasterKey(&'a ReportedMaster),
 }
 
 async fn take(
@@ -185,10 +185,15 @@ async fn take(
         latest,
         answering,
         report,
-        of_master: matches!(cause, Cause::MasterKey),
+        of_master: match cause {
+            Cause::MasterKey(reported) => Some(reported),
+            _ => None,
+        },
         principal,
     };
     let reported = case.answer(response).await?;
+    // This process hears of it too, as where the key was that of the audit log.
+    services.client.keyring_changed(&reported.key.keyring);
     tracing::error!(key = %reported.key, incident = %reported.incident, by = %principal, "a key was reported compromised");
     Ok(Some(reported))
 }

@@ -63,6 +63,38 @@ pub fn says(name: &KeyName) -> String {
     )
 }
 
+/// The command that helps with a key that is left so, by its name: where a rotation on hold would move the values, that is
+/// let go on.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn helps(db: &impl ConnectionTrait, key: &str) -> Result<String, StoreError> {
+    let report = format!("rekey compromise {key} --reason TEXT");
+    let Ok(name) = key.parse::<KeyName>() else {
+        return Ok(report);
+    };
+    let Some(keyring) = keyrings::find(db, &name.keyring).await? else {
+        return Ok(report);
+    };
+    let latest = rotations::latest(db, keyring.id).await?;
+    let would_move = |live: &&Rotation| live.sweep_columns.is_none() && is_held(live);
+    Ok(latest.as_ref().filter(would_move).map_or(report, resumes))
+}
+
+/// Whether a rotation is on hold, and moves nothing until it is let go on.
+pub fn is_held(live: &Rotation) -> bool {
+    live.state.is_live() && live.paused
+}
+
+/// The command that lets a rotation on hold go on.
+pub fn resumes(held: &Rotation) -> String {
+    let accept = match held.unknown_keys_accepted {
+        Some(false) => " --accept-unknown-keys",
+        _ => "",
+    };
+    format!("rekey rotations resume {}{accept}", held.id)
+}
+
 /// The same of every key that no open incident says it of.
 ///
 /// # Errors

@@ -33,15 +33,11 @@ pub async fn of(
     }
     let moves_it =
         |live: &Rotation| Some(live.id) == incident.rotation_id || left::would_move(key, live);
-    let is_held = |live: &&Rotation| live.state.is_live() && live.paused && moves_it(live);
+    let is_held = |live: &&Rotation| left::is_held(live) && moves_it(live);
     if let Some(held) = latest.as_ref().filter(is_held) {
-        let accept = match held.unknown_keys_accepted {
-            Some(false) => " --accept-unknown-keys",
-            _ => "",
-        };
-        let (kind, id) = (held.kind.noun(), held.id);
+        let (kind, id, resumes) = (held.kind.noun(), held.id, left::resumes(held));
         return Ok(Some(format!(
-            "{kind} {id}, which moves what stands under {name}, is on hold: rekey rotations resume {id}{accept}"
+            "{kind} {id}, which moves what stands under {name}, is on hold: {resumes}"
         )));
     }
     let is_left =

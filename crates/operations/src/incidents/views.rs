@@ -15,7 +15,7 @@ use rekey_store::{
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::needs;
+use super::{left, needs};
 use crate::{Action, OperationError, Services, audit::opened, authorise};
 
 /// An incident.
@@ -211,8 +211,11 @@ pub async fn alert_views(
 }
 
 pub(crate) async fn raised(services: &Services) -> Result<Vec<AlertView>, OperationError> {
-    let raised = alerts::raised(services.store.db()).await?;
-    let mut views: Vec<_> = raised.into_iter().map(shown).collect();
+    let db = services.store.db();
+    let mut views = Vec::new();
+    for alert in alerts::raised(db).await? {
+        views.push(shown(db, alert).await?);
+    }
     views.sort_by_key(|view| std::cmp::Reverse(view.severity));
     Ok(views)
 }
@@ -227,26 +230,31 @@ pub async fn alert_view(
     principal: &Principal,
 ) -> Result<AlertView, OperationError> {
     authorise(principal, Action::ReadIncidents)?;
-    let found = alerts::find(services.store.db(), id).await?;
+    let db = services.store.db();
+    let found = alerts::find(db, id).await?;
     let unknown = || StoreError::Unknown {
         what: format!("alert {id}"),
         known: Vec::new(),
     };
-    Ok(shown(found.ok_or_else(unknown)?))
+    Ok(shown(db, found.ok_or_else(unknown)?).await?)
 }
 
-fn shown(alert: Alert) -> AlertView {
-    AlertView {
+async fn shown(db: &impl ConnectionTrait, alert: Alert) -> Result<AlertView, StoreError> {
+    let mut says = says(&alert);
+    if alert.kind == AlertKind::LeftUnderCompromised {
+        says = format!("{says}: {}", left::helps(db, &alert.subject).await?);
+    }
+    Ok(AlertView {
         id: alert.id,
         kind: alert.kind,
         severity: alert.severity,
-        says: says(&alert),
+        says,
         subject: alert.subject,
         incident: alert.incident_id,
         raised_at: alert.raised_at,
         acknowledged_by: alert.acknowledged.map(|(by, _)| by),
         cleared_at: alert.cleared_at,
-    }
+    })
 }
 
 fn says(alert: &Alert) -> String {
@@ -304,9 +312,11 @@ fn says(alert: &Alert) -> String {
         AlertKind::Stragglers => format!(
             "{figure} value(s) of keyring {subject} were found under keys before the primary one, or there are values under keys that nobody knows: rekey status; after a rotation that was cancelled no sweep starts by itself: rekey sweep {subject}"
         ),
-        AlertKind::LeftUnderCompromised => format!(
-            "{subject} is compromised, values may stand under it, and no rotation moves them: rekey compromise {subject} --reason TEXT"
-        ),
+        AlertKind::LeftUnderCompromised => {
+            format!(
+                "{subject} is compromised, values may stand under it, and no rotation moves them"
+            )
+        }
         AlertKind::CertificateUnsigned => format!(
             "the certificate of rotation {subject} waits for its signature: see that the rotators reach the KMS"
         ),

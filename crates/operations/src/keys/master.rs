@@ -5,8 +5,12 @@ mod passphrase;
 mod rewrap;
 mod view;
 
+use std::time::Duration;
+
 use rekey_domain::Principal;
+use rekey_runtime::leased::{self, Ended};
 use rekey_store::{
+    StoreError,
     audit::{self, Record},
     keys,
 };
@@ -27,9 +31,16 @@ pub enum StartWith {
     /// A new master key, unless keys are still under an earlier one: then an earlier rotation was cut
     /// short, and this one goes on with it.
     WhatIsLeft,
+    /// The present master key in any case: what is under an earlier one is wrapped anew under it.
+    PresentMasterKey,
     /// A new master key in any case.
     NewMasterKey,
 }
+
+/// One process at a time replaces the master key.
+const LEASE: &str = "master-key";
+/// Whoever waits for another asks again.
+const ASKED_AGAIN: Duration = Duration::from_millis(500);
 
 /// What a rotation of the master key did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -58,8 +69,33 @@ pub async fn rotate_master(
     principal: &Principal,
 ) -> Result<MasterRotation, OperationError> {
     authorise(principal, Action::RotateMaster)?;
-    let begun = Begun::with(services, start, principal).await?;
-    begun.finish(principal).await
+    alone(services, || async {
+        let begun = Begun::with(services, start, principal).await?;
+        begun.finish(principal).await
+    })
+    .await
+}
+
+/// Does what replaces the master key, once nobody else does: two at once would make two, and leave keys under the first.
+///
+/// # Errors
+/// What `work` answers; [`OperationError::Store`] where this process lost its turn, as after a long stop.
+pub(crate) async fn alone<T, F>(
+    services: &Services,
+    work: impl Fn() -> F,
+) -> Result<T, OperationError>
+where
+    F: Future<Output = Result<T, OperationError>>,
+{
+    loop {
+        let name = (&services.store, services.holder.as_str());
+        let done = leased::run(name, LEASE, |_| async { work().await.map(Ended::Held) });
+        if let Some(done) = done.await? {
+            return Ok(done);
+        }
+        tracing::info!("another process replaces the master key, and is waited for");
+        tokio::time::sleep(ASKED_AGAIN).await;
+    }
 }
 
 /// A rotation of the master key that has begun: keys that are made from now on are under the new one.
@@ -125,7 +161,11 @@ async fn begin(
     principal: &Principal,
 ) -> Result<(String, bool), OperationError> {
     let current = services.kms.describe().await?.id;
-    let make = start == StartWith::NewMasterKey || !is_cut_short(services, &current).await?;
+    let make = match start {
+        StartWith::NewMasterKey => true,
+        StartWith::PresentMasterKey => false,
+        StartWith::WhatIsLeft => !is_cut_short(services, &current).await?,
+    };
     let started = Record {
         action: audit::Action::MasterKeyRotationStarted,
         subject: &current,
@@ -178,8 +218,25 @@ async fn append(
     record: Record<'_>,
     principal: &Principal,
 ) -> Result<(), OperationError> {
-    let pen = services.pen(principal).await?;
-    let unit = services.store.begin().await?;
-    pen.append(&unit, record).await?;
-    Ok(unit.commit().await?)
+    sealed_anew(services, async || {
+        let pen = services.pen(principal).await?;
+        let unit = services.store.begin().await?;
+        pen.append(&unit, record.clone()).await?;
+        Ok(unit.commit().await?)
+    })
+    .await
+}
+
+/// Does it once more where something changed meanwhile, as when the key of the audit log was replaced.
+pub(crate) async fn sealed_anew<T>(
+    services: &Services,
+    write: impl AsyncFn() -> Result<T, OperationError>,
+) -> Result<T, OperationError> {
+    match write().await {
+        Err(OperationError::Store(StoreError::Stale { .. })) => {
+            services.client.any_keyring_changed();
+            write().await
+        }
+        done => done,
+    }
 }

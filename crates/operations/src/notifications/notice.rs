@@ -13,7 +13,7 @@ use rekey_store::{
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::incidents::needs;
+use crate::incidents::{left, needs};
 
 /// A notice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -99,9 +99,10 @@ pub async fn of(
             let incident = incidents::by_id(db, delivery.subject).await?;
             Some(of_incident(db, &incident, deployment).await?)
         }
-        About::Alert => alerts::find(db, delivery.subject)
-            .await?
-            .map(|alert| of_alert(&alert, deployment)),
+        About::Alert => match alerts::find(db, delivery.subject).await? {
+            Some(alert) => Some(of_alert(db, &alert, delivery.presses, deployment).await?),
+            None => None,
+        },
         About::Digest => Some(of_digest(db, delivery, deployment).await?),
         About::Test => Some(of_test(delivery, deployment)),
     };
@@ -144,22 +145,32 @@ async fn of_incident(
     })
 }
 
-fn of_alert(alert: &Alert, deployment: Uuid) -> Notice {
-    let command = helps(alert.kind, &alert.subject);
+/// It is as severe as when it was raised: by now it may be more.
+async fn of_alert(
+    db: &impl ConnectionTrait,
+    alert: &Alert,
+    presses: bool,
+    deployment: Uuid,
+) -> Result<Notice, StoreError> {
+    let command = helps(db, alert.kind, &alert.subject).await?;
     let command = format!("{command}; seen it: rekey alerts acknowledge {}", alert.id);
-    Notice {
+    Ok(Notice {
         kind: alert.kind.to_string(),
-        severity: alert.severity,
+        severity: alert.kind.severity_when(presses),
         // Who reported something may be a person.
         subject: (alert.kind != AlertKind::UnknownKeyReported).then(|| alert.subject.clone()),
         count: Some(alert.figure),
         ..blank(alert.id, deployment, alert.raised_at, command)
-    }
+    })
 }
 
 /// The command that helps.
-fn helps(kind: AlertKind, subject: &str) -> String {
-    match kind {
+async fn helps(
+    db: &impl ConnectionTrait,
+    kind: AlertKind,
+    subject: &str,
+) -> Result<String, StoreError> {
+    Ok(match kind {
         AlertKind::UnknownKeyReported => "rekey audit list, then rekey audit show ENTRY".to_owned(),
         AlertKind::NeverActive => "rekey quarantine list --reason never-active".to_owned(),
         AlertKind::WrittenAfterCompromise => {
@@ -176,7 +187,7 @@ fn helps(kind: AlertKind, subject: &str) -> String {
         AlertKind::RotationFailed | AlertKind::RotationStalled => {
             format!("rekey rotations show {subject}")
         }
-        AlertKind::LeftUnderCompromised => format!("rekey compromise {subject} --reason TEXT"),
+        AlertKind::LeftUnderCompromised => left::helps(db, subject).await?,
         AlertKind::CertificateUnsigned => format!("rekey rotations certificate {subject}"),
         AlertKind::QuarantineNotEmpty => "rekey quarantine list".to_owned(),
         AlertKind::DeadLetters => "rekey dead-letters list".to_owned(),
@@ -186,7 +197,7 @@ fn helps(kind: AlertKind, subject: &str) -> String {
         | AlertKind::KmsAway
         | AlertKind::SourceAway => "rekey status".to_owned(),
         AlertKind::ChannelDead => format!("rekey notify test {subject}"),
-    }
+    })
 }
 
 async fn of_digest(

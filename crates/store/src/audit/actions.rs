@@ -43,6 +43,8 @@ pub enum Action {
     KeyUsed,
     /// A keyring was made.
     KeyringCreated,
+    /// A master key was reported compromised.
+    MasterKeyCompromised,
     /// A new master key was made.
     MasterKeyCreated,
     /// Its passphrase was set, replaced or taken away.
@@ -92,7 +94,7 @@ pub enum Action {
 /// An action, its name, and for people: the subject of its entries, their details, and what it is.
 type Row = (Action, &'static str, [&'static str; 3]);
 
-const ROWS: [Row; 41] = [
+const ROWS: [Row; 42] = [
     (
         Action::BackupsDrilled,
         "backups.drilled",
@@ -258,6 +260,15 @@ const ROWS: [Row; 41] = [
             "the keyring",
             "`purpose`, `algorithm`, `policy`",
             "A keyring was made.",
+        ],
+    ),
+    (
+        Action::MasterKeyCompromised,
+        "master-key.compromised",
+        [
+            "the master key",
+            "`reason`, `since`, `exposes_until`: keys that were made by then may have been under it, `standbys` that are never used",
+            "A master key was reported compromised.",
         ],
     ),
     (

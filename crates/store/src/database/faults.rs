@@ -20,17 +20,21 @@ pub(crate) const STANDBY: &str =
     "it is a standby, which may lag behind; say the URL of its primary, store.url";
 
 /// The store's tables. Of the text of a refusal only such a name is shown.
-const TABLES: [&str; 29] = [
+const TABLES: [&str; 35] = [
     "alert",
     "audit_detail",
     "audit_entry",
     "audit_head",
+    "backup",
+    "backup_request",
     "batch",
     "census",
     "channel",
     "dead_letter",
     "delivery",
     "deployment",
+    "destination",
+    "drill",
     "heartbeat",
     "inbox",
     "incident",
@@ -42,7 +46,9 @@ const TABLES: [&str; 29] = [
     "pace",
     "protected_column",
     "quarantine",
+    "recovery_key",
     "reopened",
+    "reported_master_key",
     "rotation",
     "rotation_request",
     "schedule",

@@ -5,7 +5,7 @@ use rekey_domain::{KeyId, KeyState};
 use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter};
 use uuid::Uuid;
 
-use super::{Key, change_state, longest_lease, of_keyring, one_changed};
+use super::{Key, change_state, longest_lease, one_changed};
 use crate::{
     StoreError, Unit,
     database::stored::Id,
@@ -29,22 +29,6 @@ pub async fn compromise(
         stamp.deactivated_at = Set(Some(unit.now()));
     }
     change_state(unit, key, KeyState::Compromised, stamp).await
-}
-
-/// Stops the standbys of a keyring: they are never used. The keyring is locked.
-///
-/// # Errors
-/// As [`compromise`].
-pub async fn compromise_standbys(
-    unit: &Unit,
-    keyring: &Keyring,
-    since: Option<DateTime<Utc>>,
-) -> Result<(), StoreError> {
-    let keys = of_keyring(unit.db(), keyring.id).await?;
-    for standby in keys.iter().filter(|key| key.state == KeyState::Pending) {
-        compromise(unit, keyring, standby, since).await?;
-    }
-    Ok(())
 }
 
 /// Notes that a key was reported, and lets it encrypt until another can take its place.

@@ -2,3 +2,4 @@
 
 pub(crate) mod key;
 pub(crate) mod keyring;
+pub(crate) mod reported_master_key;

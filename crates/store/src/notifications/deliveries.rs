@@ -3,6 +3,7 @@
 mod delivery;
 mod due;
 mod kept;
+mod later;
 mod outcome;
 mod planned;
 mod untold;
@@ -11,6 +12,7 @@ pub use self::{
     delivery::{Delivery, NewDelivery},
     due::{Line, digest, digested, due, last_minute, waiting},
     kept::{about, prune},
+    later::{are_overtaken, drop_overtaken},
     outcome::{
         begin_attempts, drop_moot, given_up_since, has_given_up, note_failure, note_sent,
         presses_for, revive,

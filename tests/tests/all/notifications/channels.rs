@@ -53,10 +53,20 @@ pub fn webhook(
 
 /// PagerDuty, as the path `ok/pager` plays it.
 pub fn pager(clinic: &Deployment, receivers: &Receivers, severity: Severity) -> ChannelConfig {
+    pager_at(clinic, receivers, severity, "ok/pager")
+}
+
+/// PagerDuty, as a path plays it.
+pub fn pager_at(
+    clinic: &Deployment,
+    receivers: &Receivers,
+    severity: Severity,
+    path: &str,
+) -> ChannelConfig {
     let folder = clinic.disks.state("");
     let receiver = ReceiverConfig::PagerDuty {
         secret_file: private(&folder, "pager.key", "R0UTINGKEY"),
-        url_file: Some(private(&folder, "pager.url", &receivers.url("ok/pager"))),
+        url_file: Some(private(&folder, "pager.url", &receivers.url(path))),
         allow_private: true,
     };
     channel("pager", severity, receiver)

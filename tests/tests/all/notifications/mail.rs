@@ -1,6 +1,9 @@
 //! Mail: by STARTTLS to a server whose certificate is trusted, or not at all.
 
-use rekey_operations::notifications::{test_channels, test_outcome};
+use rekey_operations::{
+    Services,
+    notifications::{TestView, test_channels, test_outcome},
+};
 use rekey_testkit::{program, receivers::Receivers, tls::Authority};
 use rekey_tests::{
     process::Process,
@@ -30,26 +33,9 @@ async fn mail_goes_by_starttls_to_a_server_that_is_trusted_and_to_no_other() {
     std::fs::write(clinic.disks.state("rekey.toml"), text).unwrap();
     let config = rekey_runtime::config::Config::load(Some(&clinic.disks.state("rekey.toml")));
     clinic.apply_channels(config.unwrap().channels).await;
-    // Who is trusted is the process's own, as the system says it.
-    let mut command = std::process::Command::new(program("rekey"));
-    command
-        .arg("--state-dir")
-        .arg(clinic.disks.state(""))
-        .arg("up");
-    command.current_dir(clinic.disks.state(""));
-    command.env("SSL_CERT_FILE", ours.file());
-    let up = Process::spawn(command);
+    let up = up(&clinic, &ours);
     let services = &clinic.services;
-    let test = test_channels(services, None, &operator()).await.unwrap();
-    let outcome = until("every outcome", async || {
-        let outcome = test_outcome(services, test, &operator()).await.unwrap();
-        outcome
-            .iter()
-            .all(|one| one.sent.is_some())
-            .then_some(outcome)
-    })
-    .await;
-    for one in outcome {
+    for one in outcome(services, |one| one.sent.is_some()).await {
         let expected = one.channel.as_str() == "trusted";
         assert_eq!(
             one.sent,
@@ -71,4 +57,58 @@ async fn mail_goes_by_starttls_to_a_server_that_is_trusted_and_to_no_other() {
         assert!(body.contains(expected), "{body}");
     }
     assert!(other.at("mail").is_empty());
+}
+
+/// Nobody gets it twice, and nobody is left out for good.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_that_takes_nothing_for_now_gets_it_later_and_the_others_once() {
+    let ours = Authority::new();
+    let trusted = Receivers::start(Some(&ours.vouch_for("localhost")));
+    let clinic = Deployment::of(0).await;
+    let text = format!(
+        "[[channel]]\nname = \"trusted\"\nkind = \"mail\"\nserver = \"localhost\"\nport = {}\n\
+         from = \"rekey@clinic.example\"\n\
+         to = [\"late@clinic.example\", \"gone@clinic.example\", \"ops@clinic.example\"]\n",
+        trusted.port("smtp")
+    );
+    std::fs::write(clinic.disks.state("rekey.toml"), text).unwrap();
+    let config = rekey_runtime::config::Config::load(Some(&clinic.disks.state("rekey.toml")));
+    clinic.apply_channels(config.unwrap().channels).await;
+    let up = up(&clinic, &ours);
+    outcome(&clinic.services, |one| one.sent == Some(true)).await;
+    up.terminate().await;
+    let to: Vec<_> = trusted
+        .at("mail")
+        .into_iter()
+        .map(|mail| mail["to"].clone())
+        .collect();
+    assert_eq!(
+        to,
+        [
+            serde_json::json!(["ops@clinic.example"]),
+            serde_json::json!(["late@clinic.example"])
+        ]
+    );
+}
+
+/// Every worker in one process. Who is trusted is the process's own, as the system says it.
+fn up(clinic: &Deployment, trusted: &Authority) -> Process {
+    let mut command = std::process::Command::new(program("rekey"));
+    command
+        .arg("--state-dir")
+        .arg(clinic.disks.state(""))
+        .arg("up");
+    command.current_dir(clinic.disks.state(""));
+    command.env("SSL_CERT_FILE", trusted.file());
+    Process::spawn(command)
+}
+
+/// What becomes of a test of every channel, once all of it is as `is_it` says.
+async fn outcome(services: &Services, is_it: impl Fn(&TestView) -> bool) -> Vec<TestView> {
+    let test = test_channels(services, None, &operator()).await.unwrap();
+    until("every outcome", async || {
+        let outcome = test_outcome(services, test, &operator()).await.unwrap();
+        outcome.iter().all(&is_it).then_some(outcome)
+    })
+    .await
 }

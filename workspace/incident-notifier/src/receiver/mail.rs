@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use lettre::{
-    AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor,
+    Address, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor,
     address::Envelope,
     message::{Mailbox, MultiPart},
     transport::smtp::{self, authentication::Credentials},
 };
-use rekey_domain::{Reach, reach};
+use rekey_domain::{Answers, Reach, reach};
 use rekey_operations::notifications::notice::Notice;
 use rekey_runtime::config::ReceiverConfig;
 use secrecy::ExposeSecret;
@@ -69,62 +69,69 @@ impl Mail {
     }
 
     pub(super) async fn send(&self, letter: &Letter<'_>) -> Result<(), Failure> {
-        let sent = tokio::time::timeout(WITHIN, self.deliver(letter)).await;
-        sent.unwrap_or_else(|_| {
+        let mut answers = letter.answers.clone();
+        let sent = tokio::time::timeout(WITHIN, self.deliver(letter, &mut answers)).await;
+        let sent = sent.unwrap_or_else(|_| {
             let within = WITHIN.as_secs();
             Err(Failure::later(format!(
                 "the mail server took nothing within {within} s"
             )))
+        });
+        sent.map_err(|failure| Failure {
+            answers: Some(answers),
+            ..failure
         })
     }
 
-    async fn deliver(&self, letter: &Letter<'_>) -> Result<(), Failure> {
+    async fn deliver(&self, letter: &Letter<'_>, answers: &mut Answers) -> Result<(), Failure> {
         self.look_at_addresses().await?;
-        let message = self.message(letter)?;
+        let text = self.message(letter)?.formatted();
+        let transport = self.transport()?;
+        let wanted: Vec<_> = self.wanted(answers).cloned().collect();
+        if wanted.len() > 1 {
+            let envelope = self.envelope(&wanted)?;
+            match transport.send_raw(&envelope, &text).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.status().is_none() => return Err(said(&error)),
+                // What the server says of one address keeps the mail from no other.
+                Err(_) => {}
+            }
+        }
+        let mut last = None;
+        for to in &wanted {
+            let envelope = self.envelope(std::slice::from_ref(to))?;
+            let sent = transport.send_raw(&envelope, &text).await;
+            let sent = sent.map(drop).map_err(|error| said(&error));
+            note(answers, to, &sent);
+            last = later_of(last, sent);
+        }
+        // It failed while one may take it later, or if nobody ever took it.
+        match last.filter(|last| last.may_pass || answers.taken.is_empty()) {
+            Some(last) => Err(last),
+            None => Ok(()),
+        }
+    }
+
+    fn transport(&self) -> Result<AsyncSmtpTransport<Tokio1Executor>, Failure> {
         let transport = AsyncSmtpTransport::<Tokio1Executor>::starttls_relay(&self.server);
         let transport = transport.map_err(|error| said(&error))?.port(self.port);
         let transport = match &self.login {
             Some(login) => transport.credentials(login.clone()),
             None => transport,
         };
-        let transport = transport.build();
-        match transport.send(message.clone()).await {
-            Ok(_) => Ok(()),
-            Err(error) if self.to.len() > 1 && error.is_permanent() => {
-                self.deliver_each(&transport, &message).await
-            }
-            Err(error) => Err(said(&error)),
-        }
+        Ok(transport.build())
     }
 
-    /// One address that is refused keeps the mail from no other.
-    async fn deliver_each(
-        &self,
-        transport: &AsyncSmtpTransport<Tokio1Executor>,
-        message: &Message,
-    ) -> Result<(), Failure> {
-        let (text, from) = (message.formatted(), Some(self.from.email.clone()));
-        let (mut taken, mut refused) = (false, None);
-        for (at, to) in self.to.iter().enumerate() {
-            let envelope = Envelope::new(from.clone(), vec![to.email.clone()]);
-            let envelope = envelope.expect("a mail to one address has an envelope");
-            match transport.send_raw(&envelope, &text).await {
-                Ok(_) => taken = true,
-                Err(error) => {
-                    let failure = said(&error);
-                    tracing::warn!(
-                        address = at + 1,
-                        why = failure.why,
-                        "the channel's other addresses are told"
-                    );
-                    refused = Some(failure);
-                }
-            }
-        }
-        match refused.filter(|_| !taken) {
-            Some(refused) => Err(refused),
-            None => Ok(()),
-        }
+    /// The addresses that neither have it nor refused it.
+    fn wanted(&self, answers: &Answers) -> impl Iterator<Item = &Address> {
+        let addresses = self.to.iter().map(|to| &to.email);
+        addresses.filter(|one| answers.wants(one.as_ref()))
+    }
+
+    fn envelope(&self, to: &[Address]) -> Result<Envelope, Failure> {
+        let from = Some(self.from.email.clone());
+        Envelope::new(from, to.to_vec())
+            .map_err(|_| Failure::for_good("the mail could not be addressed"))
     }
 
     /// Mail servers are private as a rule; link-local and what is reserved is no mail server.
@@ -156,6 +163,30 @@ impl Mail {
         let body = MultiPart::alternative_plain_html(plain(notice), html(notice));
         let wrong = |_| Failure::for_good("the mail could not be written");
         message.multipart(body).map_err(wrong)
+    }
+}
+
+/// Keeps what an address answered.
+fn note(answers: &mut Answers, to: &Address, sent: &Result<(), Failure>) {
+    match sent {
+        Ok(()) => answers.taken.push(to.to_string()),
+        Err(failure) => {
+            tracing::warn!(
+                why = failure.why,
+                "an address takes no mail; the others are told"
+            );
+            if !failure.may_pass {
+                answers.refused.push(to.to_string());
+            }
+        }
+    }
+}
+
+/// Of two failures the one that may pass.
+fn later_of(last: Option<Failure>, sent: Result<(), Failure>) -> Option<Failure> {
+    match (last, sent.err()) {
+        (Some(last), Some(new)) if !last.may_pass => Some(new),
+        (last, new) => last.or(new),
     }
 }
 

@@ -10,7 +10,10 @@ use rekey_store::{
     audit::{Action, AuditPen, Record},
     incidents::{self, Exposure, Incident, NewIncident},
     keyrings::Keyring,
-    keys::{self, Key},
+    keys::{
+        self, Key,
+        reported_masters::{self, ReportedMaster},
+    },
     rotations::{self, Rotation, emergency},
 };
 use serde_json::json;
@@ -36,8 +39,9 @@ pub struct Case<'a> {
     /// The rotation under way that moves what is under the key for an earlier report.
     pub answering: Option<Uuid>,
     pub report: &'a Report,
-    /// The master key above it is reported: its standbys may be known too, and it goes on until it is replaced.
-    pub of_master: bool,
+    /// A master key that it was under is reported: others of its keyring are known too, and it goes on until it is
+    /// replaced.
+    pub of_master: Option<&'a ReportedMaster>,
     pub principal: &'a Principal,
 }
 
@@ -65,6 +69,7 @@ impl Done {
 impl Case<'_> {
     /// Does it, and commits.
     pub async fn answer(self, response: Response) -> Result<Reported, OperationError> {
+        self.stop_others().await?;
         // Locked before the audit log's head, in the same order as when a person takes the incident up.
         let (incident, again) = self.incident().await?;
         let done = self.carry_out(response, incident).await?;
@@ -88,6 +93,15 @@ impl Case<'_> {
         };
         self.unit.commit().await?;
         Ok(reported)
+    }
+
+    /// What else of the keyring was under a reported master key, and encrypts nothing, is as well known as the key.
+    async fn stop_others(&self) -> Result<(), OperationError> {
+        if let Some(reported) = self.of_master {
+            let is_other = |key: &Key| key.id != self.key.id;
+            reported_masters::stop_exposed(&self.unit, &self.keyring, reported, is_other).await?;
+        }
+        Ok(())
     }
 
     /// The rotation that answers an incident already, while it has something to do.
@@ -164,21 +178,18 @@ impl Case<'_> {
         let standby = keys::standby(unit.db(), self.keyring.id).await?;
         // A failover of the store may lose one that was just made: the rotation waits until it is older.
         let is_settled = |key: &Key| key.settles_at(unit.db()).is_none_or(|at| at <= unit.now());
-        // Whoever has the master key has its standbys too.
-        let standby = standby.filter(|key| !self.of_master && is_settled(key));
+        let standby = standby.filter(is_settled);
         if let Some(why) = self.held_for_a_person().await? {
             self.mark().await?;
             return Ok(Done::held(why));
-        }
-        if self.of_master {
-            keys::compromise_standbys(unit, &self.keyring, self.report.since).await?;
         }
         let earlier = self.latest.as_ref().filter(|_| supersede);
         let on_hold = earlier.and_then(|live| self.on_hold_by_a_person(live));
         if let Some(earlier) = earlier {
             rotations::supersede(unit, earlier).await?;
         }
-        let stopped = !self.of_master && (standby.is_some() || stops(&self.keyring));
+        let stops = self.of_master.is_none() && stops(&self.keyring);
+        let stopped = standby.is_some() || stops;
         if stopped {
             keys::compromise(unit, &self.keyring, &self.key, self.report.since).await?;
         } else {

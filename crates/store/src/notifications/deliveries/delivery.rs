@@ -1,10 +1,10 @@
 //! A delivery: what a channel is told, once.
 
 use chrono::{DateTime, Utc};
-use rekey_domain::{About, ChannelName, DeliveryState, Occurrence};
+use rekey_domain::{About, Answers, ChannelName, DeliveryState, Occurrence};
 use uuid::Uuid;
 
-use crate::notifications::entities::delivery;
+use crate::{database::stored::Json, notifications::entities::delivery};
 
 /// What a channel is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +31,15 @@ pub struct Delivery {
     pub first_attempt_at: Option<i64>,
     /// Why the last attempt failed.
     pub failure: Option<String>,
+    /// What the addresses of a mail answered so far.
+    pub answers: Answers,
+}
+
+impl Delivery {
+    /// What is told in order with it: all of one incident or alert, and all digests, as a channel has one of them.
+    pub fn thread(&self) -> Option<Uuid> {
+        (self.about != About::Digest).then_some(self.subject)
+    }
 }
 
 impl From<delivery::Model> for Delivery {
@@ -47,6 +56,7 @@ impl From<delivery::Model> for Delivery {
             attempts: row.attempts.unsigned_abs(),
             first_attempt_at: row.first_attempt_at,
             failure: row.failure,
+            answers: row.answers.map_or_else(Answers::default, |Json(said)| said),
         }
     }
 }

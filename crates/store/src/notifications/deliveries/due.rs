@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::{
     delivery::{Delivery, NewDelivery, parsed},
+    later::waits,
     outcome::settle,
     planned::plan,
 };
@@ -95,6 +96,7 @@ fn is_due(channel: &ChannelName, now: i64) -> Condition {
                 .lte(now)
                 .or(Column::DueAt.gt(furthest + MINUTE)),
         )
+        .add(waits().not())
 }
 
 /// What the channel was told in the last minute, of what does not press.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use rekey_domain::{About, ChannelName, DeliveryState};
+use rekey_domain::{About, Answers, ChannelName, DeliveryState};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, ExprTrait,
     PaginatorTrait, QueryFilter, QuerySelect, sea_query::Expr,
@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::untold::is_over;
 use crate::{
     StoreError, Unit,
-    database::stored::Text,
+    database::stored::{Json, Text},
     notifications::entities::delivery::{self, Column},
 };
 
@@ -55,28 +55,33 @@ pub async fn drop_moot(unit: &Unit, id: Uuid) -> Result<u64, StoreError> {
     settle(unit, Column::Id.eq(id), DeliveryState::Moot, None).await
 }
 
-/// Notes that an attempt failed; it is made again after `wait`, or given up where there is none.
+/// Notes that an attempt failed, and what the addresses of a mail answered so far; it is made again after `wait`, or given
+/// up where there is none.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
 pub async fn note_failure(
     unit: &Unit,
     id: Uuid,
-    why: &str,
+    (why, answers): (&str, Answers),
     wait: Option<Duration>,
 ) -> Result<(), StoreError> {
     let change = match wait {
         Some(wait) => delivery::ActiveModel {
             due_at: Set(unit.database_time_in(wait)),
-            failure: Set(Some(why.to_owned())),
+            answers: Set(Some(Json(answers))),
             ..Default::default()
         },
         None => delivery::ActiveModel {
             state: Set(Text(DeliveryState::Dead)),
             settled_at: Set(Some(unit.database_time_in(Duration::ZERO))),
-            failure: Set(Some(why.to_owned())),
+            answers: Set(Some(Json(answers.given_up()))),
             ..Default::default()
         },
+    };
+    let change = delivery::ActiveModel {
+        failure: Set(Some(why.to_owned())),
+        ..change
     };
     delivery::Entity::update_many()
         .set(change)

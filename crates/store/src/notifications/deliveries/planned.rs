@@ -37,6 +37,7 @@ pub async fn plan(
         settled_at: Set(None),
         failure: Set(None),
         digest_id: Set(None),
+        answers: Set(None),
     };
     let once = OnConflict::columns([
         Column::SubjectId,

@@ -1,9 +1,9 @@
 //! A delivery: what a channel is told, and what became of that.
 
-use rekey_domain::{About, ChannelName, DeliveryState, Occurrence};
+use rekey_domain::{About, Answers, ChannelName, DeliveryState, Occurrence};
 use sea_orm::entity::prelude::*;
 
-use crate::database::stored::Text;
+use crate::database::stored::{Json, Text};
 
 /// One row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -25,6 +25,7 @@ pub struct Model {
     pub settled_at: Option<i64>,
     pub failure: Option<String>,
     pub digest_id: Option<Uuid>,
+    pub answers: Option<Json<Answers>>,
 }
 
 /// No relations: queries name what they join.

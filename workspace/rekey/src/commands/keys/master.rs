@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
+use rekey_domain::KeyState;
 use rekey_kms::Passphrase;
 use rekey_operations::{
     KeysUnder, MasterReport, MasterRotation, MasterView, Reported, StartWith, change_passphrase,
@@ -26,8 +27,8 @@ pub enum Command {
         #[arg(long)]
         anew: bool,
     },
-    /// It leaked: make another, have the key of every keyring replaced at once, and wrap every key anew; cut short,
-    /// again goes on.
+    /// It leaked, be it the present one or an earlier one: make another in the present one's place, have every key that was
+    /// under it replaced at once, and wrap every key anew; cut short, again goes on.
     Compromise {
         /// The master key's id, as show lists it.
         key: String,
@@ -141,9 +142,15 @@ async fn compromise(app: &App, said: &MasterReport) -> anyhow::Result<Exit> {
 
 fn replaced(reported: &Reported) -> String {
     let Reported { incident, key, .. } = reported;
+    let is_primary = reported.state == KeyState::Active || reported.replaced_by.is_some();
     match reported.rotation {
-        Some(rotation) => format!("incident {incident}: {key} is replaced by rotation {rotation}"),
-        None => format!("incident {incident}: {key} is never used"),
+        Some(rotation) if is_primary => {
+            format!("incident {incident}: {key} is replaced by rotation {rotation}")
+        }
+        Some(rotation) => {
+            format!("incident {incident}: rotation {rotation} moves what is left under {key}")
+        }
+        None => format!("incident {incident}: {key} was reported"),
     }
 }
 
@@ -170,14 +177,19 @@ fn report(rotation: &MasterRotation) -> std::io::Result<()> {
         rewrapped,
         ..
     } = rotation;
-    let how = if rotation.made {
-        "made"
-    } else {
-        "went on with"
-    };
-    output::line(&format!(
-        "{how} master key {master_key}; {rewrapped} key(s) wrapped anew under it"
-    ))?;
+    output::line(&match (rotation.made, rewrapped) {
+        (true, _) => {
+            format!("made master key {master_key}; {rewrapped} key(s) wrapped anew under it")
+        }
+        (false, 0) if rotation.failed.is_empty() => {
+            format!("master key {master_key} wraps, and every key is under it already")
+        }
+        (false, _) => {
+            format!(
+                "went on with master key {master_key}; {rewrapped} key(s) wrapped anew under it"
+            )
+        }
+    })?;
     for failed in &rotation.failed {
         output::line(&format!("  {} is not: {}", failed.key, failed.problem))?;
     }
