@@ -47,11 +47,14 @@ const PAUSE: Duration = Duration::from_millis(200);
 ///
 /// # Errors
 /// Those of what is asked; [`SourceError::Busy`] with who holds the lock, if that can be found out.
-pub(crate) async fn patiently<T>(
+pub(crate) async fn patiently<T, F>(
     source: &dyn Source,
     relation: &str,
-    mut ask: impl AsyncFnMut() -> Result<T, SourceError>,
-) -> Result<T, SourceError> {
+    mut ask: impl FnMut() -> F,
+) -> Result<T, SourceError>
+where
+    F: Future<Output = Result<T, SourceError>>,
+{
     let until = Instant::now() + PATIENCE;
     loop {
         match ask().await {
