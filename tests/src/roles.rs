@@ -19,7 +19,7 @@ pub const OPERATOR: &str = "operator";
 pub const UP: &str = "up";
 
 /// Each of them.
-pub const ALL: [&str; 8] = [
+pub const ALL: [&str; 9] = [
     OWNER,
     APPLICATION,
     OPERATOR,
@@ -27,6 +27,7 @@ pub const ALL: [&str; 8] = [
     "rotator",
     "re_encryptor",
     "incident_notifier",
+    "backup_verifier",
     UP,
 ];
 const PASSWORD: &str = "only-in-tests";
@@ -177,8 +178,14 @@ impl Roles {
             let role = roles.name(role);
             format!("CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}';")
         });
-        let workers = ["scheduler", "rotator", "re_encryptor", "incident_notifier"]
-            .map(|role| roles.name(role));
+        let workers = [
+            "scheduler",
+            "rotator",
+            "re_encryptor",
+            "incident_notifier",
+            "backup_verifier",
+        ];
+        let workers = workers.map(|role| roles.name(role));
         let union = format!("GRANT {} TO {};", workers.join(", "), roles.name(UP));
         roles.execute(create.concat() + &union).await.unwrap();
         Arc::new(roles)

@@ -5,6 +5,7 @@ pub(crate) mod gate;
 pub(crate) mod places;
 pub(crate) mod recovery;
 pub(crate) mod request;
+pub(crate) mod restoring;
 pub(crate) mod sealing;
 pub(crate) mod storing;
 pub(crate) mod views;

@@ -32,6 +32,8 @@ pub enum BackupProblem {
     OutOfReach,
     /// The destination does not let us write or read.
     Refused,
+    /// The bucket, container or directory is not there, as where nothing is mounted.
+    NoPlace,
     /// No bundle stands where one was stored.
     Missing,
     /// Its bytes are not those that were stored.
@@ -57,7 +59,7 @@ fn no_reason(text: &str) -> String {
 impl BackupProblem {
     /// Whether it says something of the bundle; else only that nobody could look.
     pub fn is_a_verdict(self) -> bool {
-        self != Self::OutOfReach
+        !matches!(self, Self::OutOfReach | Self::Refused | Self::NoPlace)
     }
 
     /// What is wrong, in words.
@@ -65,6 +67,9 @@ impl BackupProblem {
         match self {
             Self::OutOfReach => "the destination or the KMS does not answer",
             Self::Refused => "the destination refuses our credentials, or what we asked for",
+            Self::NoPlace => {
+                "the destination is not there: make the bucket, or mount the directory"
+            }
             Self::Missing => "the bundle is gone from the destination",
             Self::Altered => {
                 "the bundle was altered at the destination, and nothing of ours writes over it: take that object away, and it is stored anew"

@@ -141,7 +141,8 @@ const RE_ENCRYPTOR: [(&str, &str); 9] = [
 ];
 
 /// Who backs keys up and proves it: bundles are noted, never forgotten.
-const BACKUP_VERIFIER: [(&str, &str); 6] = [
+const BACKUP_VERIFIER: [(&str, &str); 7] = [
+    ("audit_detail", "SELECT (sequence, details)"),
     ("key", "UPDATE (used, used_by_applications)"),
     ("backup", "SELECT, INSERT, UPDATE (confirmed_at)"),
     (

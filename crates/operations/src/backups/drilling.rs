@@ -1,20 +1,15 @@
 //! A drill: the key is brought back from a destination's bytes alone, and must be the key that the store has.
 
-use rand::RngExt;
-use rekey_backups::{
-    BackedUpKey, BackupKey, Bundle, BundleError, BundleName, Fingerprint, RecoveryPublicKey,
-};
-use rekey_destinations::Destination;
-use rekey_domain::{Algorithm, BackupProblem, DestinationName, KeyId, Purpose};
+use rekey_backups::BackedUpKey;
+use rekey_domain::{Algorithm, BackupProblem, KeyId};
 use rekey_envelope::{CheckValue, Ciphertext, DataKey, KeyMaterial, PublicKey, SigningKey};
-use rekey_kms::{EncryptionContext, WrappedKey};
-use rekey_store::{backups::bundles, columns::Protected};
+use rekey_store::columns::Protected;
 
 use crate::{
     Services,
     backups::{
-        sealing::{Trouble, Unwrapped, copy, details, of_kms, recovery_key},
-        storing::{object_name, of_destination},
+        restoring::Restorer,
+        sealing::{Trouble, Unwrapped, copy, details},
     },
     sources::opening::opened_by,
 };
@@ -26,135 +21,15 @@ const SAMPLED: u64 = 20;
 
 /// Restores a key at a destination and compares it with the store's. Gives how many values it opened.
 pub(crate) async fn drill(
-    services: &Services,
+    restorer: &mut Restorer<'_>,
     unwrapped: &Unwrapped,
     bundle: &str,
-    at: (&DestinationName, &dyn Destination),
     columns: &[Protected],
 ) -> Result<u64, Trouble> {
-    let restored = Drill { services, at }.restore(bundle).await?;
+    let restored = restorer.restore(bundle).await?;
     compare(&restored, unwrapped)?;
     works(&restored, unwrapped)?;
-    opens_values(services, &restored, unwrapped, columns).await
-}
-
-struct Drill<'a> {
-    services: &'a Services,
-    at: (&'a DestinationName, &'a dyn Destination),
-}
-
-impl Drill<'_> {
-    /// The key in the bundle, by what the destination keeps and the master key.
-    async fn restore(&self, name: &str) -> Result<BackedUpKey, Trouble> {
-        let (bundle, bytes) = self.read(name).await?;
-        let (id, material) = self.backup_key(&bundle).await?;
-        let key = BackupKey {
-            id,
-            material: &material,
-        };
-        let recovery = match bundle.recovery_key() {
-            Some(fingerprint) => Some(self.recovery(fingerprint).await?),
-            None => None,
-        };
-        let restored = bundle.reseal_and_compare(key, recovery.as_ref());
-        control(bundle.key_id(), &bytes, key, recovery.as_ref())?;
-        restored.map_err(of_bundle)
-    }
-
-    async fn read(&self, name: &str) -> Result<(Bundle, Vec<u8>), Trouble> {
-        let altered = Trouble::Problem(BackupProblem::Altered);
-        let Ok(parsed) = name.parse::<BundleName>() else {
-            return Err(altered);
-        };
-        let read = self.at.1.read(&object_name(name)).await;
-        let bytes = read.map_err(|error| of_destination(&error))?;
-        let bundle = Bundle::read(&parsed, &bytes).map_err(|_| altered)?;
-        Ok((bundle, bytes))
-    }
-
-    /// The BACKUP key of a bundle: itself a bundle here, which the master key unwraps.
-    async fn backup_key(&self, bundle: &Bundle) -> Result<(KeyId, KeyMaterial), Trouble> {
-        let id = bundle.backup_key();
-        if bundle.wrapped().is_some() {
-            return Ok((id, self.unwrap(bundle).await?));
-        }
-        let none = || Trouble::Problem(BackupProblem::NoBackupKey);
-        let own = bundles::of_key(self.services.store.db(), id).await?;
-        let own = own.iter().find(|one| one.destination == *self.at.0);
-        let own = own.ok_or_else(none)?;
-        let (own, _) = match self.read(&own.name).await {
-            Err(Trouble::Problem(problem)) if problem.is_a_verdict() => return Err(none()),
-            read => read?,
-        };
-        let material = self.unwrap(&own).await?;
-        let opened = own.open(BackupKey {
-            id,
-            material: &material,
-        });
-        match opened {
-            Ok(opened) if opened.key_id == id && opened.details.purpose == Purpose::Backup => {
-                Ok((id, material))
-            }
-            _ => Err(none()),
-        }
-    }
-
-    /// A BACKUP key, from its own bundle.
-    async fn unwrap(&self, own: &Bundle) -> Result<KeyMaterial, Trouble> {
-        let Some((keyring, wrapped)) = own.wrapped() else {
-            return Err(Trouble::Problem(BackupProblem::NoBackupKey));
-        };
-        let context = EncryptionContext {
-            deployment: own.deployment(),
-            keyring,
-            key_id: own.key_id(),
-            purpose: Purpose::Backup,
-        };
-        let wrapped = WrappedKey::from(wrapped.to_vec());
-        let unwrapped = self.services.kms.decrypt(&wrapped, &context).await;
-        unwrapped.map_err(|error| match of_kms(&error) {
-            Trouble::Problem(BackupProblem::NotUnwrapped) => {
-                Trouble::Problem(BackupProblem::NoBackupKey)
-            }
-            other => other,
-        })
-    }
-
-    /// The public RECOVERY key of a bundle. One that this process was not told of proves nothing.
-    async fn recovery(&self, wanted: Fingerprint) -> Result<RecoveryPublicKey, Trouble> {
-        let known = recovery_key(self.services).await?;
-        let known = known.filter(|key| key.fingerprint() == wanted);
-        known.ok_or(Trouble::Problem(BackupProblem::NotAuthentic))
-    }
-}
-
-/// One byte is flipped, and must be noticed: by the name, and where the name is right by the seals.
-fn control(
-    key_id: KeyId,
-    bytes: &[u8],
-    key: BackupKey<'_>,
-    recovery: Option<&RecoveryPublicKey>,
-) -> Result<(), Trouble> {
-    let mut flipped = bytes.to_vec();
-    let at = rand::rng().random_range(0..flipped.len());
-    flipped[at] ^= 1 << rand::rng().random_range(0..8);
-    let passes = |name: &BundleName| {
-        let read = Bundle::read(name, &flipped);
-        read.is_ok_and(|read| read.reseal_and_compare(key, recovery).is_ok())
-    };
-    let (old, new) = (
-        BundleName::of(key_id, bytes),
-        BundleName::of(key_id, &flipped),
-    );
-    match passes(&old) || passes(&new) {
-        false => Ok(()),
-        true => Err(Trouble::Problem(BackupProblem::NoControl)),
-    }
-}
-
-fn of_bundle(error: BundleError) -> Trouble {
-    tracing::warn!(%error, "a bundle does not come back");
-    Trouble::Problem(BackupProblem::NotAuthentic)
+    opens_values(restorer.services, &restored, unwrapped, columns).await
 }
 
 /// Whether it is the key of the store, and said to be. Times may have changed since it was sealed.

@@ -93,8 +93,8 @@ pub(crate) fn of_destination(error: &DestinationError) -> Trouble {
         DestinationError::OtherBytes { .. } | DestinationError::TooLong { .. } => {
             BackupProblem::Altered
         }
+        DestinationError::NoPlace { .. } => BackupProblem::NoPlace,
         error if error.is_retryable() => BackupProblem::OutOfReach,
-        DestinationError::NoPlace { .. } => BackupProblem::OutOfReach,
         _ => BackupProblem::Refused,
     })
 }

@@ -1,10 +1,6 @@
 //! The work of the backup-verifier: what is due is stored or proved, and the outcome noted.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use chrono::{DateTime, Utc};
 use rekey_backups::Fingerprint;
@@ -33,6 +29,7 @@ use crate::{
     Action, OperationError, Services, authorise,
     backups::{
         drilling::drill,
+        restoring::{BackupKeys, Restorer},
         sealing::{SealFor, Trouble, Unwrapped, unwrap},
         storing,
     },
@@ -60,6 +57,7 @@ struct Due {
     destination: DestinationName,
     step: BackupStep,
     bundle: Option<String>,
+    kept: Kept,
     /// What others wait for comes first.
     order: u8,
 }
@@ -76,7 +74,6 @@ pub async fn back_up_and_drill(
 ) -> Result<Looked, OperationError> {
     authorise(principal, Action::BackUp)?;
     let mut looked = Looked::default();
-    let known = destinations::all(services.store.db()).await?;
     let seal_for = match SealFor::today(services).await {
         Ok(seal_for) => seal_for,
         Err(Trouble::Failed(error)) => return Err(error),
@@ -85,10 +82,9 @@ pub async fn back_up_and_drill(
             return Ok(looked);
         }
     };
-    let (mut due, next) = due(services, &seal_for, cadence).await?;
+    let all = everywhere(services, &seal_for).await?;
+    let (mut due, next) = due(all, cadence, services.store.now().await?);
     looked.next = next;
-    due.retain(|one| known.iter().any(|known| known.name == one.destination));
-    due.sort_by_key(|one| one.order);
     due.truncate(AT_ONCE);
     if due.is_empty() {
         return Ok(looked);
@@ -101,6 +97,7 @@ pub async fn back_up_and_drill(
         seal_for: &seal_for,
         columns: columns::all(services.store.db()).await?,
         unwrapped: HashMap::new(),
+        backup_keys: BackupKeys::new(),
         said: Vec::new(),
         is_audited: true,
     };
@@ -133,11 +130,7 @@ pub async fn verify_backups(
     let seal_for = SealFor::today(services)
         .await
         .map_err(Trouble::into_error)?;
-    let always = Cadence {
-        backup_every: Duration::MAX,
-        drill_every: Duration::ZERO,
-    };
-    let (mut all, _) = due(services, &seal_for, always).await?;
+    let mut all = everywhere(services, &seal_for).await?;
     all.retain(|one| only.is_none_or(|only| one.key == only));
     let mut run = Run {
         services,
@@ -146,13 +139,13 @@ pub async fn verify_backups(
         seal_for: &seal_for,
         columns: columns::all(db).await?,
         unwrapped: HashMap::new(),
+        backup_keys: BackupKeys::new(),
         said: Vec::new(),
         is_audited: true,
     };
     let mut looked = Looked::default();
-    for one in &mut all {
-        // What is not there is a finding, and not made up for here.
-        one.step = BackupStep::Drill;
+    // What is not there is a finding, and not made up for here; nor does anything wait after a failure.
+    for one in &all {
         match run.one(one).await? {
             None => looked.proved += 1,
             Some(_) => looked.failed += 1,
@@ -192,6 +185,7 @@ pub(crate) async fn prove_new(
         seal_for: &seal_for,
         columns: Vec::new(),
         unwrapped: HashMap::new(),
+        backup_keys: BackupKeys::new(),
         said: Vec::new(),
         is_audited,
     };
@@ -203,6 +197,7 @@ pub(crate) async fn prove_new(
             destination: destination.name.clone(),
             step: BackupStep::Store,
             bundle: None,
+            kept: Kept::default(),
             order: 0,
         };
         match run.one(&due).await? {
@@ -220,14 +215,23 @@ pub(crate) async fn prove_new(
     }
 }
 
-/// What is due at the destinations that this process reaches, and when more is.
-async fn due(
-    services: &Services,
-    seal_for: &SealFor,
-    cadence: Cadence,
-) -> Result<(Vec<Due>, Option<DateTime<Utc>>), OperationError> {
+/// What is due of these, and when more is.
+fn due(all: Vec<Due>, cadence: Cadence, now: DateTime<Utc>) -> (Vec<Due>, Option<DateTime<Utc>>) {
+    let (mut due, mut next) = (Vec::new(), None::<DateTime<Utc>>);
+    for mut one in all {
+        one.step = backup_due(&one.kept, cadence, now);
+        match one.step {
+            BackupStep::Wait(until) => next = Some(next.map_or(until, |next| next.min(until))),
+            BackupStep::Store | BackupStep::Drill => due.push(one),
+        }
+    }
+    due.sort_by_key(|one| one.order);
+    (due, next)
+}
+
+/// Each key at each destination that this process reaches and the deployment declares, to be drilled.
+async fn everywhere(services: &Services, seal_for: &SealFor) -> Result<Vec<Due>, OperationError> {
     let db = services.store.db();
-    let now = services.store.now().await?;
     let bundles = newest(bundles::all(db).await?, |one: &Backup| {
         (one.key, one.destination.clone())
     });
@@ -236,7 +240,10 @@ async fn due(
     });
     let wanted = bundles::wanted(db).await?;
     let recovery = seal_for.recovery.as_ref().map(|key| key.fingerprint());
-    let (mut all, mut next) = (Vec::new(), None::<DateTime<Utc>>);
+    let declared = destinations::all(db).await?.into_iter().map(|one| one.name);
+    let reached: Vec<_> = services.backups.names().collect();
+    let reached: Vec<_> = declared.filter(|name| reached.contains(&name)).collect();
+    let mut all = Vec::new();
     for keyring in keyrings::all(db).await? {
         for key in keys::of_keyring(db, keyring.id).await? {
             if !is_backed_up(key.state) {
@@ -245,38 +252,37 @@ async fn due(
             let Some(under) = seal_for.backup_key_of(keyring.purpose, key.id) else {
                 continue;
             };
-            for destination in services.backups.names() {
+            for destination in &reached {
                 let at = (key.id, destination.clone());
                 let bundle = bundles.get(&at);
                 let last = drills.get(&at);
-                let kept = Kept {
-                    stored_at: bundle.map(|one| one.confirmed_at),
-                    is_for_todays_keys: bundle
-                        .is_some_and(|one| is_for(one, under, recovery.as_ref())),
-                    wanted_at: wanted.get(&key.id).copied(),
-                    last: last.map(Drill::as_attempt),
-                };
-                let step = backup_due(&kept, cadence, now);
-                if let BackupStep::Wait(until) = step {
-                    next = Some(next.map_or(until, |next| next.min(until)));
-                    continue;
-                }
+                let is_for_todays_keys =
+                    bundle.is_some_and(|one| is_for(one, under, recovery.as_ref()));
                 all.push(Due {
                     key: key.id,
                     name: key.name(&keyring),
                     destination: destination.clone(),
-                    step,
+                    step: BackupStep::Drill,
                     bundle: bundle.map(|one| one.name.clone()),
+                    kept: Kept {
+                        stored_at: bundle.map(|one| one.confirmed_at),
+                        is_for_todays_keys,
+                        wanted_at: wanted.get(&key.id).copied(),
+                        last: last.map(Drill::as_attempt),
+                    },
                     order: order(keyring.purpose, key.state, last),
                 });
             }
         }
     }
-    Ok((all, next))
+    Ok(all)
 }
 
+/// One for each key at each destination.
+pub(crate) type Newest<T> = HashMap<(KeyId, DestinationName), T>;
+
 /// The first of each, of a list that has the newest first.
-fn newest<T, K: std::hash::Hash + Eq>(all: Vec<T>, key: impl Fn(&T) -> K) -> HashMap<K, T> {
+pub(crate) fn newest<T>(all: Vec<T>, key: impl Fn(&T) -> (KeyId, DestinationName)) -> Newest<T> {
     let mut newest = HashMap::new();
     for one in all {
         newest.entry(key(&one)).or_insert(one);
@@ -311,6 +317,7 @@ struct Run<'a> {
     seal_for: &'a SealFor,
     columns: Vec<Protected>,
     unwrapped: HashMap<KeyId, Arc<Unwrapped>>,
+    backup_keys: BackupKeys,
     said: Vec<(KeyName, DestinationName, Option<BackupProblem>)>,
     /// Before the first AUDIT key there is no log; what was done by then is its first entry.
     is_audited: bool,
@@ -355,7 +362,12 @@ impl Run<'_> {
         }
         let name = bundle.as_deref();
         let name = name.ok_or(Trouble::Problem(BackupProblem::Missing))?;
-        let opened = drill(self.services, &unwrapped, name, at, &self.columns).await?;
+        let mut restorer = Restorer {
+            services: self.services,
+            at,
+            backup_keys: &mut self.backup_keys,
+        };
+        let opened = drill(&mut restorer, &unwrapped, name, &self.columns).await?;
         crash::point("backup.proved");
         Ok(opened)
     }

@@ -39,6 +39,7 @@ pub async fn init(
     authorise(principal, Action::Init)?;
     let store = &services.store;
     missing_keyrings(services, desired, principal).await?;
+    backed_up::refuse_nowhere(store.db(), desired).await?;
     let before = Inventory::of(store).await?;
     let unit = store.begin().await?;
     let deployment = keyrings::ensure_deployment(&unit).await?;
@@ -192,6 +193,15 @@ impl Maker<'_> {
                         "its purpose is {has} for good; {asked} was asked for. Use another name"
                     ),
                 })
+            }
+            // An init before this one was cut short: what the file says by now holds.
+            Some(unused) if unused.primary_key_id.is_none() => {
+                let policy = wanted.policy_over(None, self.desired.backup);
+                let unit = self.services.store.begin().await?;
+                keyrings::set_policy(&unit, unused.id, &policy).await?;
+                let keyring = keyrings::by_id(unit.db(), unused.id).await?;
+                unit.commit().await?;
+                Ok(Some(keyring))
             }
             found => Ok(found),
         }

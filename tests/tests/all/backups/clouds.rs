@@ -1,6 +1,6 @@
 //! Destinations that are services: S3 and Azure, several at once, one of them away.
 
-use rekey_testkit::services;
+use rekey_testkit::{services, tls::http_client};
 use rekey_tests::{process::Process, support::until};
 use serde_json::Value;
 
@@ -10,11 +10,7 @@ use super::{alert, backups, no_alert, quick};
 async fn keys_are_kept_at_s3_and_in_a_directory_and_one_that_is_away_stops_nothing() {
     let emulator = services::url(services::KMS);
     let bucket = format!("rekey-test-{}", uuid::Uuid::new_v4());
-    let make = || {
-        reqwest::Client::new()
-            .put(format!("{emulator}/{bucket}"))
-            .send()
-    };
+    let make = || http_client().put(format!("{emulator}/{bucket}")).send();
     let desk = quick("");
     let directory = desk.file("vault");
     let config = std::fs::read_to_string(desk.file("rekey.toml")).unwrap();

@@ -53,7 +53,7 @@ async fn a_bundle_that_is_gone_is_stored_anew_and_one_that_was_altered_is_left_f
     assert_eq!(desk.rekey(&["init"], b"").code, 0);
     let engine = up(&desk);
     all_proved(&desk).await;
-    let gone = bundle(&desk, "phi/1");
+    let gone = bundle(&desk, "phi/2");
     fs::remove_file(&gone).unwrap();
     until("the bundle to be back", async || {
         gone.exists().then_some(())

@@ -1,7 +1,7 @@
 //! Destinations: declared as the configuration has them. What is kept at one that goes stays there.
 
 use rekey_domain::{BackupPolicy, DestinationName};
-use rekey_store::{Unit, backups::destinations, keyrings};
+use rekey_store::{ConnectionTrait, Unit, backups::destinations, keyrings};
 
 use crate::{Change, Desired, OperationError};
 
@@ -61,6 +61,25 @@ async fn refuse_required(unit: &Unit) -> Result<(), OperationError> {
         None => Ok(()),
         Some(keyring) => Err(needs_destination(keyring.name.as_str())),
     }
+}
+
+/// Refuses, before anything is made, first keys that must be backed up and could not be.
+pub(crate) async fn refuse_nowhere(
+    db: &impl ConnectionTrait,
+    desired: &Desired,
+) -> Result<(), OperationError> {
+    if !desired.destinations.is_empty() {
+        return Ok(());
+    }
+    for wanted in &desired.keyrings {
+        let used = keyrings::find(db, &wanted.name).await?;
+        let used = used.filter(|keyring| keyring.primary_key_id.is_some());
+        let policy = wanted.policy_over(None, desired.backup);
+        if used.is_none() && policy.backup == BackupPolicy::Required {
+            return Err(needs_destination(wanted.name.as_str()));
+        }
+    }
+    Ok(())
 }
 
 /// A keyring whose keys must be backed up, and nowhere to keep them.

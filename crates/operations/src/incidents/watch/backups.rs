@@ -14,7 +14,7 @@ use rekey_store::{
 };
 
 use super::Standing;
-use crate::backups::work::is_backed_up;
+use crate::backups::work::{Newest, is_backed_up, newest};
 
 /// A key that was made is backed up and proved by itself within this time.
 const FIRST_WITHIN: TimeDelta = TimeDelta::minutes(5);
@@ -41,14 +41,14 @@ pub(super) async fn standing(
     if destinations.is_empty() {
         return Ok(standing);
     }
-    let (bundles, drills) = (bundles::all(db).await?, drills::all(db).await?);
+    let found = Found::all(db).await?;
     let mut keys = Vec::new();
     for keyring in keyrings {
         let of_keyring = keys::of_keyring(db, keyring.id).await?.into_iter();
         let kept = of_keyring.filter(|key| is_backed_up(key.state));
         keys.extend(kept.map(|key| (key.name(keyring), key)));
     }
-    let known = |key, at| known(key, at, &bundles, &drills);
+    let known = |key, at| found.of(key, at);
     for destination in &destinations {
         let at = &destination.name;
         let unproved = keys
@@ -84,24 +84,35 @@ pub(super) async fn standing(
     Ok(standing)
 }
 
-fn known<'a>(
-    key: &'a Key,
-    at: &DestinationName,
-    bundles: &'a [Backup],
-    drills: &'a [Drill],
-) -> Known<'a> {
-    let of_here = |drill: &&Drill| drill.key == key.id && drill.destination == *at;
-    let proved = drills.iter().filter(of_here);
-    Known {
-        key,
-        bundle: bundles
-            .iter()
-            .find(|bundle| bundle.key == key.id && bundle.destination == *at),
-        last: drills.iter().find(of_here),
-        proved_at: proved
-            .filter(|drill| drill.problem.is_none())
-            .map(|drill| drill.last_at)
-            .max(),
+/// The newest of each key at each destination.
+struct Found {
+    bundles: Newest<Backup>,
+    drills: Newest<Drill>,
+    proofs: Newest<Drill>,
+}
+
+impl Found {
+    async fn all(db: &impl ConnectionTrait) -> Result<Self, StoreError> {
+        let drills = drills::all(db).await?;
+        let at = |drill: &Drill| (drill.key, drill.destination.clone());
+        let proofs = drills.iter().filter(|drill| drill.problem.is_none());
+        Ok(Self {
+            proofs: newest(proofs.cloned().collect(), at),
+            drills: newest(drills, at),
+            bundles: newest(bundles::all(db).await?, |bundle| {
+                (bundle.key, bundle.destination.clone())
+            }),
+        })
+    }
+
+    fn of<'a>(&'a self, key: &'a Key, at: &DestinationName) -> Known<'a> {
+        let at = (key.id, at.clone());
+        Known {
+            key,
+            bundle: self.bundles.get(&at),
+            last: self.drills.get(&at),
+            proved_at: self.proofs.get(&at).map(|drill| drill.last_at),
+        }
     }
 }
 
@@ -109,7 +120,7 @@ impl Known<'_> {
     /// A drill found that something is wrong with it.
     fn is_bad(&self) -> bool {
         let problem = self.last.and_then(|drill| drill.problem);
-        problem.is_some_and(|problem| problem.is_a_verdict() && problem != BackupProblem::Refused)
+        problem.is_some_and(BackupProblem::is_a_verdict)
     }
 
     /// Nobody proved it for long, or nobody could.
@@ -121,7 +132,7 @@ impl Known<'_> {
         };
         let is_away = self.last.is_some_and(|drill| match drill.problem {
             Some(BackupProblem::OutOfReach) => drill.began_at < now - AWAY_FOR,
-            Some(BackupProblem::Refused) => true,
+            Some(BackupProblem::Refused | BackupProblem::NoPlace) => true,
             _ => false,
         });
         is_away || since < now - may_take

@@ -1,0 +1,150 @@
+//! A key is brought back from what a destination keeps and the master key, and from nothing else.
+
+use std::{collections::HashMap, sync::Arc};
+
+use rand::RngExt;
+use rekey_backups::{
+    BackedUpKey, BackupKey, Bundle, BundleError, BundleName, Fingerprint, RecoveryPublicKey,
+};
+use rekey_destinations::Destination;
+use rekey_domain::{BackupProblem, DestinationName, KeyId, Purpose};
+use rekey_envelope::KeyMaterial;
+use rekey_kms::{EncryptionContext, WrappedKey};
+use rekey_store::backups::bundles;
+
+use crate::{
+    Services,
+    backups::{
+        sealing::{Trouble, of_kms, recovery_key},
+        storing::{object_name, of_destination},
+    },
+};
+
+/// BACKUP keys that came back in this run, each from its own bundle at a destination: others there are opened with them.
+pub(crate) type BackupKeys = HashMap<(DestinationName, KeyId), Arc<KeyMaterial>>;
+
+/// Restores keys at a destination.
+pub(crate) struct Restorer<'a> {
+    pub(crate) services: &'a Services,
+    pub(crate) at: (&'a DestinationName, &'a dyn Destination),
+    pub(crate) backup_keys: &'a mut BackupKeys,
+}
+
+impl Restorer<'_> {
+    /// The key in the bundle. On the way the same is tried with one byte flipped, which must fail.
+    pub(crate) async fn restore(&mut self, name: &str) -> Result<BackedUpKey, Trouble> {
+        let (name, bytes) = self.bytes(name).await?;
+        let restored = self.open(&name, &bytes).await;
+        self.control(&name, bytes).await?;
+        restored
+    }
+
+    async fn bytes(&self, name: &str) -> Result<(BundleName, Vec<u8>), Trouble> {
+        let parsed = name.parse::<BundleName>();
+        let parsed = parsed.map_err(|_| Trouble::Problem(BackupProblem::Altered))?;
+        let read = self.at.1.read(&object_name(name)).await;
+        Ok((parsed, read.map_err(|error| of_destination(&error))?))
+    }
+
+    /// Opens the BACKUP seal, and makes the bundle again.
+    async fn open(&mut self, name: &BundleName, bytes: &[u8]) -> Result<BackedUpKey, Trouble> {
+        let bundle = Bundle::read(name, bytes);
+        let bundle = bundle.map_err(|_| Trouble::Problem(BackupProblem::Altered))?;
+        let material = self.backup_key(&bundle).await?;
+        let key = BackupKey {
+            id: bundle.backup_key(),
+            material: &material,
+        };
+        let recovery = match bundle.recovery_key() {
+            Some(fingerprint) => Some(self.recovery(fingerprint).await?),
+            None => None,
+        };
+        let restored = bundle.reseal_and_compare(key, recovery.as_ref());
+        restored.map_err(of_bundle)
+    }
+
+    /// One byte is flipped, and must be noticed: by the name, and where the name is right by the seals and the KMS.
+    async fn control(&mut self, name: &BundleName, mut bytes: Vec<u8>) -> Result<(), Trouble> {
+        let at = rand::rng().random_range(0..bytes.len());
+        bytes[at] ^= 1 << rand::rng().random_range(0..8);
+        let fitting = BundleName::of(name.key_id(), &bytes);
+        for name in [name, &fitting] {
+            match self.open(name, &bytes).await {
+                Ok(_) => return Err(Trouble::Problem(BackupProblem::NoControl)),
+                Err(Trouble::Problem(problem)) if problem.is_a_verdict() => {}
+                Err(nothing_learned) => return Err(nothing_learned),
+            }
+        }
+        Ok(())
+    }
+
+    /// The BACKUP key of a bundle: itself a bundle here, which the master key unwraps.
+    async fn backup_key(&mut self, bundle: &Bundle) -> Result<Arc<KeyMaterial>, Trouble> {
+        if bundle.wrapped().is_some() {
+            return Ok(Arc::new(self.unwrap(bundle).await?));
+        }
+        let id = bundle.backup_key();
+        let known = (self.at.0.clone(), id);
+        if let Some(material) = self.backup_keys.get(&known) {
+            return Ok(material.clone());
+        }
+        let material = Arc::new(self.from_its_own_bundle(id).await?);
+        self.backup_keys.insert(known, material.clone());
+        Ok(material)
+    }
+
+    async fn from_its_own_bundle(&self, id: KeyId) -> Result<KeyMaterial, Trouble> {
+        let none = || Trouble::Problem(BackupProblem::NoBackupKey);
+        let own = bundles::of_key(self.services.store.db(), id).await?;
+        let own = own.iter().find(|one| one.destination == *self.at.0);
+        let (name, bytes) = match self.bytes(&own.ok_or_else(none)?.name).await {
+            Err(Trouble::Problem(problem)) if problem.is_a_verdict() => return Err(none()),
+            read => read?,
+        };
+        let own = Bundle::read(&name, &bytes).map_err(|_| none())?;
+        let material = self.unwrap(&own).await?;
+        let opened = own.open(BackupKey {
+            id,
+            material: &material,
+        });
+        match opened {
+            Ok(opened) if opened.key_id == id && opened.details.purpose == Purpose::Backup => {
+                Ok(material)
+            }
+            _ => Err(none()),
+        }
+    }
+
+    /// A BACKUP key, from its own bundle.
+    async fn unwrap(&self, own: &Bundle) -> Result<KeyMaterial, Trouble> {
+        let Some((keyring, wrapped)) = own.wrapped() else {
+            return Err(Trouble::Problem(BackupProblem::NoBackupKey));
+        };
+        let context = EncryptionContext {
+            deployment: own.deployment(),
+            keyring,
+            key_id: own.key_id(),
+            purpose: Purpose::Backup,
+        };
+        let wrapped = WrappedKey::from(wrapped.to_vec());
+        let unwrapped = self.services.kms.decrypt(&wrapped, &context).await;
+        unwrapped.map_err(|error| match of_kms(&error) {
+            Trouble::Problem(BackupProblem::NotUnwrapped) => {
+                Trouble::Problem(BackupProblem::NoBackupKey)
+            }
+            other => other,
+        })
+    }
+
+    /// The public RECOVERY key of a bundle. One that this process was not told of proves nothing.
+    async fn recovery(&self, wanted: Fingerprint) -> Result<RecoveryPublicKey, Trouble> {
+        let known = recovery_key(self.services).await?;
+        let known = known.filter(|key| key.fingerprint() == wanted);
+        known.ok_or(Trouble::Problem(BackupProblem::NotAuthentic))
+    }
+}
+
+fn of_bundle(error: BundleError) -> Trouble {
+    tracing::debug!(%error, "a bundle does not come back");
+    Trouble::Problem(BackupProblem::NotAuthentic)
+}
