@@ -2,7 +2,7 @@
 
     python open_bundle.py BUNDLE SHARE SHARE ...        needs the library cryptography; tried with 50
 
-Prints the key and its details: what it prints is a secret.
+Prints the key and its details, or what the deployment's bundle holds: it may be a secret.
 """
 
 import base64
@@ -74,6 +74,14 @@ def fingerprint(public):
 
 def associated_data(seal, bundle):
     seals = bundle["seals"]
+    if bundle["format"] == "rekey.deployment/v1":
+        return (
+            "rekey deployment v1\n"
+            f"seal={seal}\n"
+            f"deployment={bundle['deployment']}\n"
+            f"backup={seals['backup']['key_id']}\n"
+            f"recovery={seals['recovery']['fingerprint'] if 'recovery' in seals else 'none'}\n"
+        ).encode()
     return (
         "rekey bundle v1\n"
         f"seal={seal}\n"

@@ -10,7 +10,13 @@ pub struct Migration;
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let destination = vec![id(), text("name"), time("made_at")];
+        let destination = vec![
+            id(),
+            text("name"),
+            time("made_at"),
+            optional(text("erasable")),
+            optional(time("probed_at")),
+        ];
         create(manager, "destination", destination).await?;
         index(manager, "destination", &["name"], true).await?;
         let backup = vec![
@@ -47,6 +53,22 @@ impl MigrationTrait for Migration {
             false,
         )
         .await?;
+        let deployment = vec![
+            id(),
+            text("destination"),
+            optional(text("name")),
+            optional(text("contents")),
+            optional(bigint("backup_key_id")),
+            optional(text("recovery")),
+            optional(time("stored_at")),
+            optional(time("confirmed_at")),
+            optional(time("proved_at")),
+            time("tried_at"),
+            optional(text("problem")),
+            int("times"),
+        ];
+        create(manager, "deployment_backup", deployment).await?;
+        index(manager, "deployment_backup", &["destination"], true).await?;
         let request = vec![id(), bigint("key_id"), time("wanted_at")];
         create(manager, "backup_request", request).await?;
         index(manager, "backup_request", &["key_id"], true).await?;

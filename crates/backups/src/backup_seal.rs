@@ -28,7 +28,7 @@ impl BackupKey<'_> {
                 sealed.associated_data,
                 ciphertext.as_mut_slice().into(),
             )
-            .expect("a plaintext of some hundred bytes is below every limit of GCM");
+            .expect("a plaintext of some MiB is below every limit of GCM");
         BackupSeal {
             key_id: self.id,
             nonce: *nonce,

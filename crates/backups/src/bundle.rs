@@ -240,6 +240,9 @@ fn check_name(name: &BundleName, key_id: KeyId, bytes: &[u8]) -> Result<(), Bund
     let (expected, found) = (*name, BundleName::of(key_id, bytes));
     match found == expected {
         true => Ok(()),
-        false => Err(BundleError::OtherBytes { expected, found }),
+        false => Err(BundleError::OtherBytes {
+            expected: expected.to_string(),
+            found: found.to_string(),
+        }),
     }
 }

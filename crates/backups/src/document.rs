@@ -149,7 +149,7 @@ fn check_format(bytes: &[u8]) -> Result<(), BundleError> {
 }
 
 /// Where reading ended, and no word of what stood there.
-fn form(error: serde_json::Error) -> BundleError {
+pub(crate) fn form(error: serde_json::Error) -> BundleError {
     BundleError::Form {
         line: error.line(),
         column: error.column(),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use rekey_domain::KeyId;
 
-use crate::{BundleName, Fingerprint};
+use crate::Fingerprint;
 
 /// One of the two seals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,9 +70,9 @@ pub enum BundleError {
     )]
     OtherBytes {
         /// The name it was read by.
-        expected: BundleName,
+        expected: String,
         /// The name that its bytes have.
-        found: BundleName,
+        found: String,
     },
     /// It is sealed under another BACKUP key. Look that key up by its id.
     #[error("the bundle is sealed under BACKUP key {found}, this is key {expected}")]

@@ -4,13 +4,14 @@ use std::path::Path;
 
 use schemars::{Schema, schema_for};
 
-use crate::{document::Document, recovery::share::ShareForm};
+use crate::{deployment::DeploymentDocument, document::Document, recovery::share::ShareForm};
 
 /// `REKEY_BLESS=1` writes them anew. A format that was released never changes.
 #[test]
 fn the_schemas_are_those_of_the_code() {
     for (file, schema) in [
         ("bundle.schema.json", schema_for!(Document)),
+        ("deployment.schema.json", schema_for!(DeploymentDocument)),
         ("recovery-share.schema.json", schema_for!(ShareForm<'_>)),
     ] {
         assert_is_in(file, &schema);

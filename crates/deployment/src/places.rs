@@ -12,7 +12,7 @@ use std::{
 use rekey_backups::Fingerprint;
 use rekey_broker::{LocalTransport, RabbitMq, RabbitMqOptions, Transport};
 use rekey_destinations::DestinationUrl;
-use rekey_domain::{DestinationName, Principal};
+use rekey_domain::{DestinationName, Principal, Worker};
 use rekey_kms::LocalKms;
 use rekey_messages::Queue;
 use rekey_operations::{
@@ -225,8 +225,9 @@ impl Places {
     ) -> Result<Services, OperationError> {
         let sources = self.config.sources.iter();
         let urls = sources.map(|source| (source.name.clone(), source.url.clone()));
+        let backups = self.backups(&principal)?;
         let services = Services::new(store, kms, principal).with_source_urls(urls.collect());
-        Ok(services.with_backups(self.backups()?))
+        Ok(services.with_backups(backups))
     }
 
     /// The file that names the RECOVERY key of this state directory.
@@ -235,15 +236,22 @@ impl Places {
     }
 
     /// Where this process keeps bundles, and the RECOVERY keys that it was told of.
-    fn backups(&self) -> Result<BackupPlaces, OperationError> {
+    fn backups(&self, principal: &Principal) -> Result<BackupPlaces, OperationError> {
+        // Other workers share the file, and have no credentials of destinations.
+        let mut others = Worker::ALL
+            .into_iter()
+            .filter(|one| *one != Worker::BackupVerifier);
+        let keeps_bundles = !others.any(|other| other.principal() == *principal);
         let wrong =
             |place: String, problem: String| OperationError::Configuration { place, problem };
         let mut destinations = HashMap::new();
         for (name, url, place) in self.destinations() {
             let url = url.parse::<DestinationUrl>();
             let url = url.map_err(|error| wrong(format!("{place}.url"), error.to_string()))?;
-            // Set up here, so that what is missing is said at start.
-            rekey_destinations::open(&url).map_err(|error| wrong(place, error.to_string()))?;
+            if keeps_bundles {
+                // Set up here, so that what is missing is said at start.
+                rekey_destinations::open(&url).map_err(|error| wrong(place, error.to_string()))?;
+            }
             destinations.insert(name, url);
         }
         let mut pins = Vec::new();

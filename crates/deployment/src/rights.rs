@@ -1,6 +1,7 @@
 //! The rights that each worker and the command line need, and no more: SQL for the store and the sources, KMS policy,
 //! RabbitMQ permissions.
 
+mod destinations;
 mod kms;
 mod sources;
 
@@ -12,7 +13,7 @@ use rekey_store::keyrings;
 use serde::Serialize;
 use serde_json::Value;
 
-pub use self::sources::SourceRights;
+pub use self::{destinations::DestinationRights, sources::SourceRights};
 use crate::Places;
 
 /// The expression of no name at all.
@@ -34,6 +35,8 @@ pub struct Rights {
     pub sources: Vec<SourceRights>,
     /// The policy of its role at AWS, for the KMS; none where it needs none, or the master key is elsewhere.
     pub kms: Option<Value>,
+    /// What it needs at destinations of backups that are services.
+    pub destinations: Vec<DestinationRights>,
     /// Its permissions at RabbitMQ.
     pub rabbitmq: RabbitMqRights,
 }
@@ -164,6 +167,7 @@ async fn rights_as(
                 .map_or_else(Vec::new, |schema| store_rights::revokes(who, &role, schema)),
             sources: sources::statements(who, &role, &tables, services).await?,
             kms: at_aws.then(|| kms::policy(who, deployment)).flatten(),
+            destinations: destinations::rights(who, services),
             rabbitmq: RabbitMqRights::new(rabbitmq, vhost),
             role,
         });

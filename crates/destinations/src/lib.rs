@@ -23,4 +23,4 @@ pub use name::{Folder, NotAnObjectName, ObjectName};
 pub use objects::Objects;
 pub use open::{open, open_with};
 pub use page::{PAGE, Page};
-pub use url::{DestinationUrl, NotADestinationUrl};
+pub use url::{DestinationUrl, Keeper, NotADestinationUrl};

@@ -30,6 +30,47 @@ impl DestinationUrl {
     }
 }
 
+/// What keeps the objects, for who grants rights there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeper<'a> {
+    /// A directory of the machine.
+    Directory,
+    /// A bucket of S3, and what is before each name there.
+    S3 {
+        /// The bucket.
+        bucket: &'a str,
+        /// Without a slash at its end; empty: none.
+        prefix: &'a str,
+    },
+    /// A container of Azure.
+    Azure {
+        /// The container.
+        container: &'a str,
+        /// The account; none: the environment says it.
+        account: Option<&'a str>,
+    },
+}
+
+impl DestinationUrl {
+    /// What keeps the objects.
+    pub fn keeper(&self) -> Keeper<'_> {
+        let at = match &self.0 {
+            Parsed::Directory(_) => return Keeper::Directory,
+            Parsed::Objects(at) => at,
+        };
+        match at.service {
+            Service::S3 => Keeper::S3 {
+                bucket: &at.container,
+                prefix: &at.prefix,
+            },
+            Service::Azure => Keeper::Azure {
+                container: &at.container,
+                account: at.home.as_deref(),
+            },
+        }
+    }
+}
+
 impl FromStr for DestinationUrl {
     type Err = NotADestinationUrl;
 

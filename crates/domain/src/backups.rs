@@ -3,3 +3,4 @@
 pub(crate) mod destination;
 pub(crate) mod drill;
 pub(crate) mod due;
+pub(crate) mod erasable;

@@ -30,6 +30,7 @@ pub use backups::{
     destination::DestinationName,
     drill::{BackupProblem, Drilled, PROOF_LASTS, proof as backup_proof},
     due::{Attempt, BackupStep, Cadence, Kept, due as backup_due},
+    erasable::Erasable,
 };
 pub use incidents::{
     alert::{AlertKind, Severity},

@@ -3,9 +3,9 @@
 use schemars::{Schema, schema_for};
 
 use crate::{
-    AlertRaised, BatchReady, CertificateWanted, Event, IncidentOpened, KeyBackedUp, KeyCompromised,
-    KeyCreated, KeyringChanged, Message, Queue, RotationCompleted, RotationDue, RotationFailed,
-    RotationRequested, Route, StandbyWanted, StragglersWanted,
+    AlertRaised, BackupRequested, BatchReady, CertificateWanted, Event, IncidentOpened,
+    KeyBackedUp, KeyCompromised, KeyCreated, KeyringChanged, Message, Queue, RotationCompleted,
+    RotationDue, RotationFailed, RotationRequested, Route, StandbyWanted, StragglersWanted,
 };
 
 /// What there is to know of one message type.
@@ -49,6 +49,7 @@ pub const CATALOGUE: &[Entry] = &[
     Entry::of::<StandbyWanted>(),
     Entry::of::<StragglersWanted>(),
     Entry::of::<KeyCompromised>(),
+    Entry::of::<BackupRequested>(),
     Entry::of::<KeyCreated>(),
     Entry::of::<KeyBackedUp>(),
     Entry::of::<KeyringChanged>(),

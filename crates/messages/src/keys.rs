@@ -3,7 +3,7 @@
 use std::fmt;
 
 use chrono::{DateTime, Utc};
-use rekey_domain::{DestinationName, KeyId, KeyName, KeyRef, KeyringName};
+use rekey_domain::{KeyId, KeyName, KeyRef, KeyringName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -32,23 +32,6 @@ pub struct KeyCreated {
 
 impl Message for KeyCreated {
     const TYPE: &'static str = "rekey.key.created.v1";
-    const ROUTE: Route = Route::of_workers(Some(Queue::Rotator));
-}
-
-/// A key's backup at a destination was proved, for the first time or after it was not.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct KeyBackedUp {
-    /// The key.
-    pub key: KeyName,
-    /// Its id.
-    pub key_id: KeyId,
-    /// Where its bundle is kept.
-    #[schemars(with = "String")]
-    pub destination: DestinationName,
-}
-
-impl Message for KeyBackedUp {
-    const TYPE: &'static str = "rekey.key.backed-up.v1";
     const ROUTE: Route = Route::of_workers(Some(Queue::Rotator));
 }
 

@@ -1,6 +1,10 @@
 //! Backups of keys: bundles are sealed, stored at destinations and proved by drills, which are restores.
 
+mod attempt;
+pub(crate) mod deployment;
 pub(crate) mod drilling;
+pub(crate) mod due;
+pub(crate) mod erasing;
 pub(crate) mod gate;
 pub(crate) mod places;
 pub(crate) mod recovery;

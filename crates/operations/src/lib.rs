@@ -27,7 +27,8 @@ pub use backups::{
     recovery::{SplitRecoveryKey, keep_recovery_key, split_recovery_key},
     request::{BackupsRequested, request_backups},
     views::{
-        BackupView, BundleView, DrillView, KeyBackups, RecoveryKeyView, backup_views, key_backups,
+        BackupView, BundleView, DeploymentBackupView, DestinationView, DrillView, KeyBackups,
+        RecoveryKeyView, backup_views, deployment_backup_views, destination_views, key_backups,
         recovery_key_views,
     },
     work::{Looked, back_up_and_drill, verify_backups},
@@ -63,7 +64,10 @@ pub use quarantine::{
     {QuarantineView, quarantine_view, quarantine_views, resolve_quarantined},
 };
 pub use rekey_runtime::config::{ColumnConfig, KeyringConfig, SourceConfig, TableConfig};
-pub use requests::admit::{Admission, REQUESTS_HELD, admit, turned_away};
+pub use requests::{
+    admit::{Admission, REQUESTS_HELD, admit, turned_away},
+    publish::publish,
+};
 pub use rotations::{
     canary::{columns_along, no_canary},
     cancel::cancel_rotation,
@@ -71,7 +75,7 @@ pub use rotations::{
     dispatch::Dispatch,
     pause::{or_pause, pause_rotation, resume_over_unknown_keys, resume_rotation},
     plan::{ColumnPlan, Encryptions, RotationPlan, TablePlan, TimePlan, rotation_plan},
-    rotate::{publish, request_rotation, retry_rotation, rotate},
+    rotate::{request_rotation, retry_rotation, rotate},
     stragglers::{ByKey, Stragglers, look_for_stragglers, unknown_keys},
     sweep::{SweepOutcome, SweepView, sweep, sweep_keyring},
     too_new::{standby_keys, too_new_values},

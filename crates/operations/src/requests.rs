@@ -1,3 +1,4 @@
 //! Requests from outside.
 
 pub(crate) mod admit;
+pub(crate) mod publish;

@@ -2,14 +2,17 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rekey_domain::{
-    AlertKind, IncidentState, KeyName, KeyState, PASSES_AT_ONCE, Principal, RotationState, Severity,
+    AlertKind, BackupPolicy, IncidentState, KeyName, KeyState, KeyringName, PASSES_AT_ONCE,
+    Principal, RotationState, Severity,
 };
 use rekey_store::{certificates, dead_letters, keyrings, keys, outbox, quarantine, rotations};
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
-    Action, AlertView, IncidentView, OperationError, RotationView, Services, authorise,
+    Action, AlertView, DestinationView, IncidentView, OperationError, RotationView, Services,
+    authorise,
+    backups::views::places,
     certificates::key_set,
     incidents::{
         left,
@@ -40,6 +43,10 @@ pub struct Status {
     pub dead_letters: u64,
     /// Messages waiting.
     pub outbox: u64,
+    /// Where keys are backed up.
+    pub destinations: Vec<DestinationView>,
+    /// Keyrings whose keys need no backup.
+    pub without_backup: Vec<KeyringName>,
     /// Incidents that nobody has resolved.
     pub incidents: Vec<IncidentView>,
     /// Alerts that are raised.
@@ -57,8 +64,11 @@ pub struct Status {
 pub async fn status(services: &Services, principal: &Principal) -> Result<Status, OperationError> {
     authorise(principal, Action::ReadStatus)?;
     let db = services.store.db();
-    let mut keyrings = Vec::new();
+    let (mut keyrings, mut without_backup) = (Vec::new(), Vec::new());
     for keyring in keyrings::all(db).await? {
+        if keyring.policy.backup == BackupPolicy::Off {
+            without_backup.push(keyring.name.clone());
+        }
         let primary = match keyring.primary_key_id {
             Some(id) => keys::find(db, id).await?,
             None => None,
@@ -83,6 +93,8 @@ pub async fn status(services: &Services, principal: &Principal) -> Result<Status
         quarantined,
         dead_letters,
         outbox: outbox::depth(&services.store).await?,
+        destinations: places(services).await?,
+        without_backup,
         incidents: unresolved(services).await?,
         alerts: raised(services).await?,
         unsigned_certificates: unsigned.iter().map(|rotation| rotation.id).collect(),

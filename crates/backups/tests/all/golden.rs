@@ -5,7 +5,8 @@
 use std::path::{Path, PathBuf};
 
 use rekey_backups::{
-    BackedUpKey, BackupKey, Bundle, RecoveryKey, RecoveryPublicKey, Share, combine,
+    BackedUpKey, BackupKey, Bundle, DeploymentBundle, RecoveryKey, RecoveryPublicKey, Share,
+    combine,
 };
 use rekey_envelope::{CheckValue, KeyMaterial};
 use serde_json::{Value, json};
@@ -61,6 +62,62 @@ fn every_bundle_is_still_sealed_to_the_same_bytes() {
     }
 }
 
+/// `REKEY_BLESS=1` makes the file where there is none yet.
+#[test]
+fn every_deployment_bundle_still_opens_and_is_sealed_to_the_same_bytes() {
+    if std::env::var_os("REKEY_BLESS").is_some() {
+        make_deployments();
+    }
+    for vector in vectors("deployment.json", 2) {
+        let (name, bytes) = (text(&vector, "name"), text(&vector, "bundle").as_bytes());
+        let bundle = DeploymentBundle::read(name, bytes).unwrap();
+        let backup = key(&vector, "backup_key");
+        let by = BackupKey {
+            id: bundle.backup_key(),
+            material: &backup,
+        };
+        let set = bundle.recovery_key().map(|key| set_of(&key.to_string()));
+        let to = set.as_ref().map(public_key);
+        let drilled = bundle.reseal_and_compare(by, to.as_ref()).unwrap();
+        assert_eq!(drilled.as_slice(), text(&vector, "contents").as_bytes());
+        if let Some(set) = set {
+            let recovered = bundle.recover(&recovery_key(&set)).unwrap();
+            assert_eq!(recovered.as_slice(), text(&vector, "contents").as_bytes());
+        }
+    }
+}
+
+fn make_deployments() {
+    let path = formats().join("deployment.json");
+    if path.exists() {
+        return;
+    }
+    let set = vectors("recovery-share.json", 2).swap_remove(0);
+    let (backup, recovery) = (KeyMaterial::generate(), public_key(&set));
+    let by = BackupKey {
+        id: crate::sample::BACKUP,
+        material: &backup,
+    };
+    let contents = r#"{"deployment":"0192f0c1-0000-7000-8000-000000000001","keyrings":[]}"#;
+    let vector = |about: &str, to: Option<&RecoveryPublicKey>| {
+        let deployment = "0192f0c1-0000-7000-8000-000000000001".parse().unwrap();
+        let bundle = DeploymentBundle::seal(deployment, contents.as_bytes(), by, to).unwrap();
+        json!({
+            "about": about,
+            "backup_key": hex::encode(backup.expose_key_bytes()),
+            "name": bundle.name(),
+            "bundle": String::from_utf8_lossy(bundle.as_bytes()),
+            "contents": contents,
+        })
+    };
+    let all = [
+        vector("with a RECOVERY key", Some(&recovery)),
+        vector("without", None),
+    ];
+    let json = serde_json::to_string_pretty(&all).unwrap() + "\n";
+    std::fs::write(path, json).unwrap();
+}
+
 fn by<'a>(bundle: &Bundle, material: &'a KeyMaterial) -> BackupKey<'a> {
     let id = bundle.backup_key();
     BackupKey { id, material }
@@ -108,9 +165,12 @@ fn bundle(vector: &Value) -> Bundle {
 
 /// The first set of the RECOVERY key that a bundle is sealed to.
 fn recovery_of(bundle: &Bundle) -> Option<Value> {
-    let fingerprint = bundle.recovery_key()?.to_string();
+    Some(set_of(&bundle.recovery_key()?.to_string()))
+}
+
+fn set_of(fingerprint: &str) -> Value {
     let mut sets = vectors("recovery-share.json", 2).into_iter();
-    Some(sets.find(|set| set["fingerprint"] == fingerprint).unwrap())
+    sets.find(|set| set["fingerprint"] == fingerprint).unwrap()
 }
 
 fn recovery_key(vector: &Value) -> RecoveryKey {

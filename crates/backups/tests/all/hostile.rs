@@ -173,7 +173,13 @@ fn another_keys_name_is_refused() {
     let name = BundleName::of(KeyId::new(1), bundle.as_bytes());
     let refused = Bundle::read(&name, bundle.as_bytes()).err();
     let (expected, found) = (name, bundle.name());
-    assert_eq!(refused, Some(BundleError::OtherBytes { expected, found }));
+    assert_eq!(
+        refused,
+        Some(BundleError::OtherBytes {
+            expected: expected.to_string(),
+            found: found.to_string()
+        })
+    );
 }
 
 fn part<'a>(text: &'a str, name: &str) -> &'a str {

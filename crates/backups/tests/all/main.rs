@@ -7,6 +7,7 @@
 )]
 
 mod bundles;
+mod deployments;
 mod flips;
 mod golden;
 mod hostile;

@@ -85,7 +85,8 @@ const USES_KEYS: [(&str, &str); 10] = [
     ("audit_head", "SELECT, INSERT, UPDATE (sequence, hash)"),
 ];
 
-const ROTATOR: [(&str, &str); 16] = [
+const ROTATOR: [(&str, &str); 17] = [
+    ("backup_request", "SELECT, INSERT, UPDATE (wanted_at)"),
     ("reported_master_key", "SELECT"),
     ("destination", "SELECT"),
     ("backup", "SELECT"),
@@ -141,7 +142,12 @@ const RE_ENCRYPTOR: [(&str, &str); 9] = [
 ];
 
 /// Who backs keys up and proves it: bundles are noted, never forgotten.
-const BACKUP_VERIFIER: [(&str, &str); 7] = [
+const BACKUP_VERIFIER: [(&str, &str); 9] = [
+    ("channel", "SELECT"),
+    (
+        "deployment_backup",
+        "SELECT, INSERT, UPDATE (name, contents, backup_key_id, recovery, stored_at, confirmed_at, proved_at, tried_at, problem, times)",
+    ),
     ("audit_detail", "SELECT (sequence, details)"),
     ("key", "UPDATE (used, used_by_applications)"),
     ("backup", "SELECT, INSERT, UPDATE (confirmed_at)"),
@@ -149,13 +155,17 @@ const BACKUP_VERIFIER: [(&str, &str); 7] = [
         "drill",
         "SELECT, INSERT, DELETE, UPDATE (last_at, times, millis, opened)",
     ),
-    ("destination", "SELECT"),
+    ("destination", "SELECT, UPDATE (erasable, probed_at)"),
     ("backup_request", "SELECT"),
     ("recovery_key", "SELECT"),
 ];
 
 /// The command line: it makes and applies, shows everything, and steers. Migrating is the owner's.
-const OPERATOR: [(&str, &str); 29] = [
+const OPERATOR: [(&str, &str); 30] = [
+    (
+        "deployment_backup",
+        "SELECT, INSERT, UPDATE (name, contents, backup_key_id, recovery, stored_at, confirmed_at, proved_at, tried_at, problem, times)",
+    ),
     ("reported_master_key", "SELECT, INSERT"),
     ("destination", "SELECT, INSERT, DELETE"),
     ("backup", "SELECT, INSERT, UPDATE (confirmed_at)"),

@@ -39,6 +39,11 @@ impl BackupPlaces {
         self.destinations.keys()
     }
 
+    /// The destinations that this process can reach, and where each is.
+    pub fn all(&self) -> impl Iterator<Item = (&DestinationName, &DestinationUrl)> {
+        self.destinations.iter()
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.destinations.is_empty()

@@ -1,16 +1,18 @@
-//! A key is brought back from what a destination keeps and the master key, and from nothing else.
+//! A key, or what is known of the deployment, is brought back from what a destination keeps and the master key, and from nothing else.
 
 use std::{collections::HashMap, sync::Arc};
 
 use rand::RngExt;
 use rekey_backups::{
-    BackedUpKey, BackupKey, Bundle, BundleError, BundleName, Fingerprint, RecoveryPublicKey,
+    BackedUpKey, BackupKey, Bundle, BundleError, BundleName, DeploymentBundle, Fingerprint,
+    RecoveryPublicKey,
 };
 use rekey_destinations::Destination;
 use rekey_domain::{BackupProblem, DestinationName, KeyId, Purpose};
-use rekey_envelope::KeyMaterial;
+use rekey_envelope::{KeyMaterial, Zeroizing};
 use rekey_kms::{EncryptionContext, WrappedKey};
 use rekey_store::backups::bundles;
+use uuid::Uuid;
 
 use crate::{
     Services,
@@ -31,19 +33,43 @@ pub(crate) struct Restorer<'a> {
 }
 
 impl Restorer<'_> {
-    /// The key in the bundle. On the way the same is tried with one byte flipped, which must fail.
+    /// The key in the bundle. On the way the same is tried with one bit flipped, which must fail.
     pub(crate) async fn restore(&mut self, name: &str) -> Result<BackedUpKey, Trouble> {
-        let (name, bytes) = self.bytes(name).await?;
+        let (name, bytes) = self.bundle(name).await?;
         let restored = self.open(&name, &bytes).await;
-        self.control(&name, bytes).await?;
+        let flipped = flipped(bytes);
+        let fitting = BundleName::of(name.key_id(), &flipped);
+        for name in [name, fitting] {
+            refused(self.open(&name, &flipped).await)?;
+        }
         restored
     }
 
-    async fn bytes(&self, name: &str) -> Result<(BundleName, Vec<u8>), Trouble> {
+    /// What the deployment's bundle holds, likewise.
+    pub(crate) async fn restore_deployment(
+        &mut self,
+        deployment: Uuid,
+        name: &str,
+    ) -> Result<Zeroizing<Vec<u8>>, Trouble> {
+        let bytes = self.bytes(name).await?;
+        let restored = self.open_deployment(name, &bytes).await;
+        let flipped = flipped(bytes);
+        let fitting = DeploymentBundle::name_of(deployment, &flipped);
+        for name in [name, &fitting] {
+            refused(self.open_deployment(name, &flipped).await)?;
+        }
+        restored
+    }
+
+    async fn bundle(&self, name: &str) -> Result<(BundleName, Vec<u8>), Trouble> {
         let parsed = name.parse::<BundleName>();
         let parsed = parsed.map_err(|_| Trouble::Problem(BackupProblem::Altered))?;
+        Ok((parsed, self.bytes(name).await?))
+    }
+
+    async fn bytes(&self, name: &str) -> Result<Vec<u8>, Trouble> {
         let read = self.at.1.read(&object_name(name)).await;
-        Ok((parsed, read.map_err(|error| of_destination(&error))?))
+        read.map_err(|error| of_destination(&error))
     }
 
     /// Opens the BACKUP seal, and makes the bundle again.
@@ -63,19 +89,24 @@ impl Restorer<'_> {
         restored.map_err(of_bundle)
     }
 
-    /// One byte is flipped, and must be noticed: by the name, and where the name is right by the seals and the KMS.
-    async fn control(&mut self, name: &BundleName, mut bytes: Vec<u8>) -> Result<(), Trouble> {
-        let at = rand::rng().random_range(0..bytes.len());
-        bytes[at] ^= 1 << rand::rng().random_range(0..8);
-        let fitting = BundleName::of(name.key_id(), &bytes);
-        for name in [name, &fitting] {
-            match self.open(name, &bytes).await {
-                Ok(_) => return Err(Trouble::Problem(BackupProblem::NoControl)),
-                Err(Trouble::Problem(problem)) if problem.is_a_verdict() => {}
-                Err(nothing_learned) => return Err(nothing_learned),
-            }
-        }
-        Ok(())
+    async fn open_deployment(
+        &mut self,
+        name: &str,
+        bytes: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, Trouble> {
+        let bundle = DeploymentBundle::read(name, bytes);
+        let bundle = bundle.map_err(|_| Trouble::Problem(BackupProblem::Altered))?;
+        let material = self.backup_key_by_id(bundle.backup_key()).await?;
+        let key = BackupKey {
+            id: bundle.backup_key(),
+            material: &material,
+        };
+        let recovery = match bundle.recovery_key() {
+            Some(fingerprint) => Some(self.recovery(fingerprint).await?),
+            None => None,
+        };
+        let restored = bundle.reseal_and_compare(key, recovery.as_ref());
+        restored.map_err(of_bundle)
     }
 
     /// The BACKUP key of a bundle: itself a bundle here, which the master key unwraps.
@@ -83,7 +114,10 @@ impl Restorer<'_> {
         if bundle.wrapped().is_some() {
             return Ok(Arc::new(self.unwrap(bundle).await?));
         }
-        let id = bundle.backup_key();
+        self.backup_key_by_id(bundle.backup_key()).await
+    }
+
+    async fn backup_key_by_id(&mut self, id: KeyId) -> Result<Arc<KeyMaterial>, Trouble> {
         let known = (self.at.0.clone(), id);
         if let Some(material) = self.backup_keys.get(&known) {
             return Ok(material.clone());
@@ -97,7 +131,7 @@ impl Restorer<'_> {
         let none = || Trouble::Problem(BackupProblem::NoBackupKey);
         let own = bundles::of_key(self.services.store.db(), id).await?;
         let own = own.iter().find(|one| one.destination == *self.at.0);
-        let (name, bytes) = match self.bytes(&own.ok_or_else(none)?.name).await {
+        let (name, bytes) = match self.bundle(&own.ok_or_else(none)?.name).await {
             Err(Trouble::Problem(problem)) if problem.is_a_verdict() => return Err(none()),
             read => read?,
         };
@@ -141,6 +175,22 @@ impl Restorer<'_> {
         let known = recovery_key(self.services).await?;
         let known = known.filter(|key| key.fingerprint() == wanted);
         known.ok_or(Trouble::Problem(BackupProblem::NotAuthentic))
+    }
+}
+
+/// One bit of it is another.
+fn flipped(mut bytes: Vec<u8>) -> Vec<u8> {
+    let at = rand::rng().random_range(0..bytes.len());
+    bytes[at] ^= 1 << rand::rng().random_range(0..8);
+    bytes
+}
+
+/// What was flipped must be noticed: by the name, and where the name is right by the seals and the KMS.
+fn refused<T>(opened: Result<T, Trouble>) -> Result<(), Trouble> {
+    match opened {
+        Ok(_) => Err(Trouble::Problem(BackupProblem::NoControl)),
+        Err(Trouble::Problem(problem)) if problem.is_a_verdict() => Ok(()),
+        Err(nothing_learned) => Err(nothing_learned),
     }
 }
 

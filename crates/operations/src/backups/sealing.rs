@@ -1,8 +1,6 @@
 //! A key of the store as a bundle: unwrapped by the KMS, sealed under the BACKUP key and to the RECOVERY key.
 
-use rekey_backups::{
-    BackedUpKey, BackupKey, Bundle, BundleError, KeyDetails, RecoveryPublicKey, Under,
-};
+use rekey_backups::{BackedUpKey, BackupKey, Bundle, KeyDetails, RecoveryPublicKey, Under};
 use rekey_domain::{BackupProblem, KeyId, KeyState, Purpose};
 use rekey_envelope::{CheckValue, KeyMaterial};
 use rekey_kms::{KmsError, WrappedKey};
@@ -45,7 +43,7 @@ pub(crate) struct SealFor {
     /// The deployment.
     pub(crate) deployment: Uuid,
     /// The primary BACKUP key; none: there is no such keyring, or it has no key yet.
-    pub(crate) backup: Option<(KeyId, KeyMaterial)>,
+    pub(crate) backup: Option<KeyId>,
     /// The RECOVERY key that this process was told of and that is in the store.
     pub(crate) recovery: Option<RecoveryPublicKey>,
 }
@@ -59,25 +57,19 @@ pub(crate) struct Unwrapped {
 
 impl SealFor {
     /// What the store and this process's configuration say now.
-    pub(crate) async fn today(services: &Services) -> Result<Self, Trouble> {
+    pub(crate) async fn today(services: &Services) -> Result<Self, OperationError> {
         let db = services.store.db();
         let deployment = keyrings::deployment(db).await?;
         let recovery = recovery_key(services).await?;
         let all = keyrings::all(db).await?;
         let keyring = all.into_iter().find(|one| one.purpose == Purpose::Backup);
-        let primary = match &keyring {
+        let backup = match keyring {
             Some(keyring) => {
-                let keys = keys::stored_of_keyring(db, keyring.id).await?;
-                keys.into_iter().find(|key| key.state == KeyState::Active)
+                let keys = keys::of_keyring(db, keyring.id).await?.into_iter();
+                let mut primary = keys.filter(|key| key.state == KeyState::Active);
+                primary.next().map(|key| key.id)
             }
             None => None,
-        };
-        let backup = match (keyring, primary) {
-            (Some(keyring), Some(key)) => {
-                let unwrapped = unwrap(services, deployment, keyring, key).await?;
-                Some((unwrapped.key.id, unwrapped.material))
-            }
-            _ => None,
         };
         Ok(Self {
             deployment,
@@ -86,19 +78,26 @@ impl SealFor {
         })
     }
 
-    /// The bundle of a key; none while there is no BACKUP key to seal it under.
-    pub(crate) fn bundle(&self, unwrapped: &Unwrapped) -> Result<Option<Bundle>, BundleError> {
+    /// The bundle of a key, under the BACKUP key that it is for today; its own is under itself.
+    pub(crate) fn bundle(
+        &self,
+        unwrapped: &Unwrapped,
+        backup: Option<&Unwrapped>,
+    ) -> Result<Bundle, Trouble> {
         let Unwrapped {
             keyring,
             key,
             material,
         } = unwrapped;
-        let under = match (keyring.purpose, &self.backup) {
+        let under = match (keyring.purpose, backup) {
             (Purpose::Backup, _) => Under::MasterKey {
                 wrapped: key.wrapped.as_deref().unwrap_or_default(),
             },
-            (_, Some((id, material))) => Under::BackupKey(BackupKey { id: *id, material }),
-            (_, None) => return Ok(None),
+            (_, Some(backup)) => Under::BackupKey(BackupKey {
+                id: backup.key.id,
+                material: &backup.material,
+            }),
+            (_, None) => return Err(Trouble::Problem(BackupProblem::NoBackupKey)),
         };
         let backed_up = BackedUpKey {
             deployment: self.deployment,
@@ -106,14 +105,18 @@ impl SealFor {
             details: details(keyring, key),
             material: copy(material),
         };
-        Bundle::seal(&backed_up, under, self.recovery.as_ref()).map(Some)
+        let sealed = Bundle::seal(&backed_up, under, self.recovery.as_ref());
+        sealed.map_err(|error| {
+            tracing::error!(%error, "a bundle was not sealed");
+            Trouble::Problem(BackupProblem::NotAuthentic)
+        })
     }
 
     /// Which BACKUP key a bundle of such a keyring is under today.
     pub(crate) fn backup_key_of(&self, purpose: Purpose, key: KeyId) -> Option<KeyId> {
         match purpose {
             Purpose::Backup => Some(key),
-            _ => self.backup.as_ref().map(|(id, _)| *id),
+            _ => self.backup,
         }
     }
 }

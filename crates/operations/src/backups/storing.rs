@@ -1,5 +1,6 @@
 //! Storing a bundle at a destination: sealed, made there, read back, then noted and audited.
 
+use rekey_backups::Bundle;
 use rekey_destinations::{Destination, DestinationError, ObjectName};
 use rekey_domain::{BackupProblem, DestinationName, KeyName};
 use rekey_runtime::crash;
@@ -12,28 +13,18 @@ use serde_json::json;
 
 use crate::{
     Services,
-    backups::sealing::{SealFor, Trouble, Unwrapped},
+    backups::sealing::{Trouble, Unwrapped},
 };
 
 /// Backs a key up at a destination. The same key and times give the same bytes under the same name, so that doing it
-/// again writes nothing; an object that stands there is never written over. Gives
-/// the bundle's name.
+/// again writes nothing; an object that stands there is never written over. Gives the bundle's name.
 pub(crate) async fn store(
     services: &Services,
-    seal_for: &SealFor,
     unwrapped: &Unwrapped,
+    bundle: &Bundle,
     (name, destination): (&DestinationName, &dyn Destination),
     pen: Option<&AuditPen>,
 ) -> Result<String, Trouble> {
-    let sealed = seal_for.bundle(unwrapped);
-    let bundle = match sealed {
-        Ok(Some(bundle)) => bundle,
-        Ok(None) => return Err(Trouble::Problem(BackupProblem::NoBackupKey)),
-        Err(error) => {
-            tracing::error!(%error, "a bundle was not sealed");
-            return Err(Trouble::Problem(BackupProblem::NotAuthentic));
-        }
-    };
     crash::point("backup.sealed");
     let object = object_name(&bundle.name().to_string());
     let made = destination.create(&object, bundle.as_bytes()).await;

@@ -3,11 +3,14 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use rekey_domain::{BackupProblem, DestinationName, KeyId, KeyName, KeyRef, KeyState, Principal};
+use rekey_domain::{
+    BackupProblem, DestinationName, Erasable, KeyId, KeyName, KeyRef, KeyState, Principal,
+};
 use rekey_store::{
     StoreError,
     backups::{
         bundles::{self, Backup},
+        deployments::{self, DeploymentBackup},
         destinations,
         drills::{self, Drill},
         recovery_keys::{self, StoredRecoveryKey},
@@ -18,7 +21,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
-    Action, OperationError, Services, authorise, backups::work::is_backed_up, keys::named::named,
+    Action, OperationError, Services, authorise, backups::due::is_backed_up, keys::named::named,
 };
 
 /// A key's backup at a destination.
@@ -52,6 +55,30 @@ pub struct BackupView {
     pub millis: Option<u64>,
     /// Values of protected columns that the restored key opened.
     pub opened: Option<u64>,
+}
+
+/// The deployment's own bundle at a destination: what the store knows beside keys.
+#[derive(Debug, Clone, Serialize)]
+pub struct DeploymentBackupView {
+    /// Where.
+    pub destination: DestinationName,
+    /// Its name there; none: nothing was stored yet.
+    pub bundle: Option<String>,
+    /// When a drill last brought it back.
+    pub proved_at: Option<DateTime<Utc>>,
+    /// What was wrong with the last drill.
+    pub problem: Option<BackupProblem>,
+}
+
+/// A destination.
+#[derive(Debug, Clone, Serialize)]
+pub struct DestinationView {
+    /// Its name.
+    pub destination: DestinationName,
+    /// Where this process reaches it; none: it was not told.
+    pub place: Option<String>,
+    /// Whether the verifier could erase what is there; none: nobody tried yet.
+    pub erasable: Option<Erasable>,
 }
 
 /// All that is known of a key's backups.
@@ -128,6 +155,48 @@ pub async fn backup_views(
     let db = services.store.db();
     let (bundles, drills) = (bundles::all(db).await?, drills::all(db).await?);
     Ok(all(services, &bundles, &drills).await?)
+}
+
+/// The deployment's own bundle at each destination where it was tried.
+///
+/// # Errors
+/// [`OperationError::Store`].
+pub async fn deployment_backup_views(
+    services: &Services,
+    principal: &Principal,
+) -> Result<Vec<DeploymentBackupView>, OperationError> {
+    authorise(principal, Action::ReadBackups)?;
+    let all = deployments::all(services.store.db()).await?.into_iter();
+    let view = |one: DeploymentBackup| DeploymentBackupView {
+        destination: one.destination,
+        bundle: one.stored.map(|stored| stored.name),
+        proved_at: one.proved_at,
+        problem: one.problem,
+    };
+    Ok(all.map(view).collect())
+}
+
+/// The destinations, by name.
+///
+/// # Errors
+/// [`OperationError::Store`].
+pub async fn destination_views(
+    services: &Services,
+    principal: &Principal,
+) -> Result<Vec<DestinationView>, OperationError> {
+    authorise(principal, Action::ReadBackups)?;
+    Ok(places(services).await?)
+}
+
+/// Where bundles are kept.
+pub(crate) async fn places(services: &Services) -> Result<Vec<DestinationView>, StoreError> {
+    let all = destinations::all(services.store.db()).await?.into_iter();
+    let view = |one: destinations::Destination| DestinationView {
+        place: services.backups.url(&one.name).map(ToString::to_string),
+        erasable: one.erasable,
+        destination: one.name,
+    };
+    Ok(all.map(view).collect())
 }
 
 /// Everything that is known of one key's backups.

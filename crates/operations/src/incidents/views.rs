@@ -275,6 +275,9 @@ fn says(alert: &Alert) -> String {
             Some(place) => format!(
                 "{figure} key(s) have no fresh proof of a backup at destination {place}: rekey backups list says why; rekey backups create, once that is mended"
             ),
+            None if subject == "deployment" => format!(
+                "the backup of what the store knows beside keys is bad at {figure} destination(s): rekey backups list says what a drill found; it is stored anew by itself where that can help"
+            ),
             None => format!(
                 "the backup of {subject} is bad at {figure} destination(s): rekey backups show {subject} says what a drill found; it is stored anew by itself where that can help"
             ),

@@ -1,23 +1,22 @@
-//! Asking for a rotation, retrying one, and sending messages on people's behalf.
+//! Asking for a rotation, and retrying one.
 
 use std::time::Duration;
 
 use rekey_domain::{KeyringName, Principal, RotationReason, RotationState};
-use rekey_messages::{Event, KeyCompromised, Message, RotationDue, RotationRequested, route_of};
+use rekey_messages::{Event, RotationDue, RotationRequested, route_of};
 use rekey_store::{audit, batches, inbox, keyrings, rotations};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::{
-    Action, Dispatch, OperationError, Report, Services, access::audited::Audited, authorise,
-    incidents::compromise::take_report, rotations::canary,
+    Action, Dispatch, OperationError, Services, access::audited::Audited, authorise,
+    rotations::canary,
 };
 
 /// Where events of our own programs come from.
-const SOURCE: &str = "/rekey";
+pub(crate) const SOURCE: &str = "/rekey";
 /// Marks in the inbox that an event from outside was taken.
-const PUBLISH: &str = "operations.publish";
+pub(crate) const PUBLISH: &str = "operations.publish";
 
 /// Asks for a rotation of a keyring that is not urgent; see [`request_rotation`].
 ///
@@ -54,82 +53,8 @@ pub async fn request_rotation(
     Ok(event.id)
 }
 
-/// Publishes an event that came from outside, as one of ours: `id` and `source` are new, so that nobody can pass for
-/// one of our programs, and who asked is `principal`, whatever the event says. Only what people and systems may ask
-/// for is taken, and of the same event of the same principal only the first. Returns the id of our event.
-///
-/// # Errors
-/// [`OperationError::Refused`] for a malformed event or a type that is not a request.
-pub async fn publish(
-    services: &Services,
-    bytes: &[u8],
-    principal: &Principal,
-) -> Result<String, OperationError> {
-    let asked = Event::parse(bytes).map_err(|error| OperationError::Refused(error.to_string()))?;
-    match asked.type_.as_str() {
-        RotationRequested::TYPE => {
-            authorise(principal, Action::Rotate)?;
-            let mut request: RotationRequested = asked
-                .message()
-                .map_err(|error| OperationError::Refused(error.to_string()))?;
-            // Schedule, expiry and use are what Rekey finds itself, and certificates say so.
-            request.reason = RotationReason::Request;
-            canary::check(services, &request).await?;
-            let now = services.store.now().await?;
-            let mut event = Event::of(&request, SOURCE, now).asked_by(principal);
-            event.id = id_of(&asked, principal).to_string();
-            event.traceparent = asked.traceparent.filter(|trace| is_traceparent(trace));
-            let details = json!({ "event": event.id, "asked": { "id": asked.id, "source": asked.source }, "urgent": request.urgent });
-            send(services, &event, principal, &request.keyring, details).await?;
-            Ok(event.id)
-        }
-        KeyCompromised::TYPE => {
-            authorise(principal, Action::ReportCompromise)?;
-            let told: KeyCompromised = asked
-                .message()
-                .map_err(|error| OperationError::Refused(error.to_string()))?;
-            let report = Report {
-                key: told.key,
-                reason: told.reason,
-                since: told.since,
-            };
-            // The event by its id alone: the report's content is removed before anything is stored.
-            let mut seen = asked;
-            seen.id = id_of(&seen, principal).to_string();
-            seen.data = Value::Null;
-            take_report(services, &report, &seen, principal).await?;
-            Ok(seen.id)
-        }
-        _ => Err(OperationError::Refused(format!(
-            "events of this type are not taken from outside; {} and {} are",
-            RotationRequested::TYPE,
-            KeyCompromised::TYPE
-        ))),
-    }
-}
-
-/// Whether it has the form of W3C trace context: four groups of hexadecimal digits.
-fn is_traceparent(text: &str) -> bool {
-    let groups: Vec<_> = text.split('-').map(str::len).collect();
-    let digits = text
-        .bytes()
-        .all(|byte| byte == b'-' || byte.is_ascii_hexdigit());
-    digits && groups == [2, 32, 16, 2]
-}
-
-/// An id that the same event of the same principal always gets, and no other event.
-fn id_of(asked: &Event, principal: &Principal) -> Uuid {
-    let mut hash = Sha256::new();
-    for part in [&principal.to_string(), &asked.source, &asked.id] {
-        hash.update(part.len().to_be_bytes());
-        hash.update(part);
-    }
-    let hash: [u8; 32] = hash.finalize().into();
-    let (id, _) = hash.split_first_chunk().expect("it is longer than an id");
-    uuid::Builder::from_random_bytes(*id).into_uuid()
-}
-
-async fn send(
+/// Sends a request to the rotators, once for each event.
+pub(crate) async fn send(
     services: &Services,
     event: &Event,
     principal: &Principal,
@@ -179,24 +104,4 @@ pub async fn retry_rotation(
     asked
         .commit(audit::Action::RotationRetried, &id.to_string(), json!({}))
         .await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_trace_context_is_taken_over_as_one() {
-        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        assert!(is_traceparent(good));
-        for bad in [
-            "",
-            "00",
-            "123-45-6789",
-            &good.replace('4', "x"),
-            &format!("{good}-01"),
-        ] {
-            assert!(!is_traceparent(bad), "{bad}");
-        }
-    }
 }

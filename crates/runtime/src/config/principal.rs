@@ -6,9 +6,6 @@ use rekey_messages::CATALOGUE;
 
 use super::{problems::Problems, section::Section};
 
-/// Requests that are decided and not built.
-const LATER: [&str; 1] = ["backup.requested"];
-
 /// One `[[principal]]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PrincipalConfig {
@@ -57,12 +54,6 @@ fn read_may(section: &mut Section<'_>) -> Vec<&'static str> {
         let request = item.to_string();
         match request_of(&request) {
             Some(type_) => may.push(type_),
-            None if LATER.contains(&request.as_str()) => {
-                section.ignore(
-                    "may",
-                    &format!("{request} has no effect yet: it is not built"),
-                );
-            }
             None => section.wrong("may", format!("expected {}, found {request:?}", allowed())),
         }
     }
@@ -86,8 +77,7 @@ fn request_of(request: &str) -> Option<&'static str> {
 
 fn allowed() -> String {
     let quoted = |name: &str| format!("{name:?}");
-    let now = requests().map(|(short, _)| quoted(short));
-    let all: Vec<_> = now.chain(LATER.iter().map(|name| quoted(name))).collect();
+    let all: Vec<_> = requests().map(|(short, _)| quoted(short)).collect();
     all.join(", ")
 }
 

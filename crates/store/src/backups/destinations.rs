@@ -1,7 +1,7 @@
 //! Destinations: their names, as `rekey apply` wrote them. URLs and credentials are each process's own.
 
 use chrono::{DateTime, Utc};
-use rekey_domain::DestinationName;
+use rekey_domain::{DestinationName, Erasable};
 use sea_orm::{
     ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter,
     QueryOrder,
@@ -16,6 +16,10 @@ pub struct Destination {
     pub name: DestinationName,
     /// When it was declared.
     pub made_at: DateTime<Utc>,
+    /// Whether the verifier could erase what is there; none: nobody tried yet.
+    pub erasable: Option<Erasable>,
+    /// When that was last tried.
+    pub probed_at: Option<DateTime<Utc>>,
 }
 
 /// Every destination, by name.
@@ -29,6 +33,8 @@ pub async fn all(db: &impl ConnectionTrait) -> Result<Vec<Destination>, StoreErr
         .map(|row| Destination {
             name: row.name.0,
             made_at: row.made_at,
+            erasable: row.erasable.map(|Text(erasable)| erasable),
+            probed_at: row.probed_at,
         })
         .collect())
 }
@@ -42,9 +48,33 @@ pub async fn make(unit: &Unit, name: &DestinationName) -> Result<(), StoreError>
         id: Set(unit.new_id()),
         name: Set(Text(name.clone())),
         made_at: Set(unit.now()),
+        erasable: Set(None),
+        probed_at: Set(None),
     };
     let taken = |error| StoreError::stale_if_taken(error, format!("destination {name}"));
     row.insert(unit.db()).await.map_err(taken)?;
+    Ok(())
+}
+
+/// Notes whether the verifier could erase what is there; none: that could not be told.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn note_erasable(
+    unit: &Unit,
+    name: &DestinationName,
+    erasable: Option<Erasable>,
+) -> Result<(), StoreError> {
+    let row = destination::ActiveModel {
+        erasable: Set(erasable.map(Text)),
+        probed_at: Set(Some(unit.now())),
+        ..Default::default()
+    };
+    destination::Entity::update_many()
+        .set(row)
+        .filter(destination::Column::Name.eq(name.as_str()))
+        .exec(unit.db())
+        .await?;
     Ok(())
 }
 

@@ -20,7 +20,7 @@ pub(crate) const STANDBY: &str =
     "it is a standby, which may lag behind; say the URL of its primary, store.url";
 
 /// The store's tables. Of the text of a refusal only such a name is shown.
-const TABLES: [&str; 35] = [
+const TABLES: [&str; 36] = [
     "alert",
     "audit_detail",
     "audit_entry",
@@ -33,6 +33,7 @@ const TABLES: [&str; 35] = [
     "dead_letter",
     "delivery",
     "deployment",
+    "deployment_backup",
     "destination",
     "drill",
     "heartbeat",

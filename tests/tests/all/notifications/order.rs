@@ -28,13 +28,13 @@ impl Alert<'_> {
             self.clinic.in_store(raised).await;
         }
         self.set(&format!(
-            "severity = '{severity}', cleared_at = NULL, raised_at = '2026-11-30T{hour:02}:00:00.000+00:00'"
+            "severity = '{severity}', cleared_at = NULL, raised_at = '2026-11-30T{hour:02}:00:00+00:00'"
         ))
         .await;
     }
 
     async fn cleared(&self) {
-        self.set("cleared_at = '2026-11-30T23:00:00.000+00:00'")
+        self.set("cleared_at = '2026-11-30T23:00:00+00:00'")
             .await;
     }
 

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use rekey_domain::KeyRef;
+use rekey_domain::{Erasable, KeyRef};
 use rekey_operations::{
-    BackupView, BundleView, DrillView, backup_views, key_backups, request_backups, verify_backups,
+    BackupView, BundleView, DeploymentBackupView, DestinationView, DrillView, backup_views,
+    deployment_backup_views, destination_views, key_backups, request_backups, verify_backups,
 };
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -47,12 +48,12 @@ pub enum Command {
 /// Does it.
 pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
     match command {
-        Command::List => print(app, of(None, app).await?),
+        Command::List => print(app, of(None, app).await?).await,
         Command::Show { key } => show(key, app).await,
         Command::Create { key, wait } => create(key.as_ref(), *wait, app).await,
         Command::Verify { key } => {
             verify_backups(&app.services, key.as_ref(), &app.principal).await?;
-            print(app, of(key.as_ref(), app).await?)
+            print(app, of(key.as_ref(), app).await?).await
         }
     }
 }
@@ -83,7 +84,7 @@ async fn create(key: Option<&KeyRef>, wait: bool, app: &App) -> anyhow::Result<E
         let views = of(key, app).await?;
         let is_done = |view: &BackupView| view.tried_at.is_some_and(|at| at >= before);
         if views.iter().all(is_done) {
-            return print(app, views);
+            return print(app, views).await;
         }
         if Instant::now() >= deadline {
             let within = WITHIN.as_secs();
@@ -96,15 +97,27 @@ async fn create(key: Option<&KeyRef>, wait: bool, app: &App) -> anyhow::Result<E
     }
 }
 
-fn print(app: &App, views: Vec<BackupView>) -> anyhow::Result<Exit> {
+async fn print(app: &App, views: Vec<BackupView>) -> anyhow::Result<Exit> {
+    let places = destination_views(&app.services, &app.principal).await?;
+    let deployment = deployment_backup_views(&app.services, &app.principal).await?;
     let is_bad = |view: &BackupView| view.problem.is_some() || view.proved_at.is_none();
-    let bad = views.iter().any(is_bad);
+    let is_bad_too = |one: &DeploymentBackupView| one.problem.is_some();
+    let bad = views.iter().any(is_bad) || deployment.iter().any(is_bad_too);
     match app.output {
-        Output::Json => output::object("rekey.backups/v1", json!({ "backups": views }))?,
+        Output::Json => {
+            let said =
+                json!({ "backups": views, "deployment": deployment, "destinations": places });
+            output::object("rekey.backups/v1", said)?;
+        }
         Output::Table if views.is_empty() => output::line(
             "no key has a backup: the configuration has no [[destination]], or rekey apply was not run since",
         )?,
-        Output::Table => table(views)?,
+        Output::Table => {
+            table(views, deployment)?;
+            for place in &places {
+                note(place);
+            }
+        }
     }
     Ok(match bad {
         true => Exit::PersonNeeded,
@@ -112,7 +125,19 @@ fn print(app: &App, views: Vec<BackupView>) -> anyhow::Result<Exit> {
     })
 }
 
-fn table(views: Vec<BackupView>) -> std::io::Result<()> {
+fn note(place: &DestinationView) {
+    let (name, at) = (&place.destination, optional(place.place.as_ref()));
+    let erasable = place.erasable.map_or("", Erasable::says);
+    output::note(&format!("{name}: {at}; {erasable}"));
+}
+
+fn table(views: Vec<BackupView>, deployment: Vec<DeploymentBackupView>) -> std::io::Result<()> {
+    let of_deployment = |one: DeploymentBackupView| {
+        let problem = one.problem.map(|problem| problem.says().to_owned());
+        let (proved, none) = (optional(one.proved_at.map(time)), || "-".to_owned());
+        let (name, at) = ("deployment".to_owned(), one.destination.to_string());
+        [name, at, none(), proved, none(), none(), optional(problem)]
+    };
     let row = |view: BackupView| {
         let problem = view.problem.map(|problem| problem.says().to_owned());
         let problem = problem.or(view.bundle.is_none().then(|| "not stored yet".to_owned()));
@@ -139,7 +164,9 @@ fn table(views: Vec<BackupView>) -> std::io::Result<()> {
         "RECOVERY",
         "PROBLEM",
     ];
-    output::table(head, views.into_iter().map(row).collect())
+    let rows = views.into_iter().map(row);
+    let rows = rows.chain(deployment.into_iter().map(of_deployment));
+    output::table(head, rows.collect())
 }
 
 async fn show(key: &KeyRef, app: &App) -> anyhow::Result<Exit> {
@@ -148,7 +175,7 @@ async fn show(key: &KeyRef, app: &App) -> anyhow::Result<Exit> {
         output::object("rekey.key-backups/v1", serde_json::to_value(&shown)?)?;
         return Ok(Exit::Done);
     }
-    table(shown.backups)?;
+    table(shown.backups, Vec::new())?;
     output::line("")?;
     let bundle = |one: BundleView| {
         let (stored, confirmed) = (time(one.stored_at), time(one.confirmed_at));

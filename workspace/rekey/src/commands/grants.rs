@@ -95,7 +95,38 @@ fn lines(all: &[Rights], has_broker: bool) -> anyhow::Result<Vec<String>> {
         let head = format!("# At AWS, as a policy of the role of {whose}:");
         part(head, vec![serde_json::to_string_pretty(policy)?]);
     }
+    for (head, body) in at_destinations(all)? {
+        part(head, body);
+    }
     Ok(lines)
+}
+
+/// Each once: the verifier and the command line need the same.
+fn at_destinations(all: &[Rights]) -> anyhow::Result<Vec<(String, Vec<String>)>> {
+    let mut parts = Vec::new();
+    let of_one = all.iter().map(|one| &one.destinations);
+    for one in of_one.max_by_key(|all| all.len()).into_iter().flatten() {
+        let name = &one.destination;
+        let policies = [
+            ("of the roles of backup-verifier and operator", &one.policy),
+            (
+                "of its bucket, so that nobody writes over",
+                &one.bucket_policy,
+            ),
+        ];
+        for (whose, policy) in policies {
+            let Some(policy) = policy else { continue };
+            let head = format!("# At AWS, for destination {name}, as a policy {whose}:");
+            parts.push((head, vec![serde_json::to_string_pretty(policy)?]));
+        }
+        if let Some(command) = &one.command {
+            let head = format!(
+                "# At Azure, for destination {name}, as AZURE_STORAGE_SAS_TOKEN of backup-verifier and operator, what this prints:"
+            );
+            parts.push((head, vec![command.clone()]));
+        }
+    }
+    Ok(parts)
 }
 
 /// One line for each role, as each of these commands replaces what earlier ones gave.
@@ -147,6 +178,7 @@ mod tests {
                 as_administrator: Vec::new(),
             }],
             kms: uses_keys(who).then(|| json!({ "Sid": role })),
+            destinations: Vec::new(),
             rabbitmq: RabbitMqRights {
                 vhost: "clinic".to_owned(),
                 configure: "^$".to_owned(),
@@ -174,7 +206,7 @@ mod tests {
         let scheduler =
             r"rabbitmqctl set_permissions -p 'clinic' 're'\''key_scheduler' '^$' '^$' '^$'";
         assert_eq!(rabbitmq[1], scheduler);
-        assert_eq!(kms.len(), 3);
+        assert_eq!(kms.len(), 4);
         for policy in kms {
             assert!(policy[0].starts_with("# "), "{policy:?}");
             serde_json::from_str::<serde_json::Value>(&policy[1..].join("\n")).unwrap();

@@ -1,6 +1,6 @@
 //! `rekey status`: one screen of how things stand.
 
-use rekey_operations::{Status, WorkerView};
+use rekey_operations::{DestinationView, Status, WorkerView};
 
 use crate::commands::rotations;
 use crate::{
@@ -59,6 +59,30 @@ fn workers(workers: &[WorkerView]) -> std::io::Result<()> {
     )
 }
 
+/// What is known and needs nobody: it is so until the configuration says otherwise.
+fn backups(status: &Status) -> std::io::Result<()> {
+    let says = |one: &DestinationView| {
+        let erasable = one.erasable?.says();
+        Some(format!("destination {}: {erasable}", one.destination))
+    };
+    let places = status.destinations.iter().filter_map(says);
+    places
+        .into_iter()
+        .try_for_each(|line| output::line(&line))?;
+    if status.without_backup.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<_> = status
+        .without_backup
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    output::line(&format!(
+        "keys of {} need no backup: docs/backups.md says how to begin",
+        names.join(", ")
+    ))
+}
+
 fn print(status: &Status) -> std::io::Result<()> {
     let keyrings = status
         .keyrings
@@ -88,6 +112,7 @@ fn print(status: &Status) -> std::io::Result<()> {
     output::line(&format!(
         "{quarantined} value(s) in quarantine, {dead_letters} dead letter(s), {outbox} message(s) waiting"
     ))?;
+    backups(status)?;
     match status.unsigned_certificates.len() {
         0 => {}
         count => output::line(&format!("{count} certificate(s) unsigned so far"))?,

@@ -6,7 +6,7 @@ use rekey_store::{
     ConnectionTrait, StoreError,
     backups::{
         bundles::{self, Backup},
-        destinations,
+        deployments, destinations,
         drills::{self, Drill},
     },
     keyrings::Keyring,
@@ -14,7 +14,7 @@ use rekey_store::{
 };
 
 use super::Standing;
-use crate::backups::work::{Newest, is_backed_up, newest};
+use crate::backups::due::{Newest, is_backed_up, newest};
 
 /// A key that was made is backed up and proved by itself within this time.
 const FIRST_WITHIN: TimeDelta = TimeDelta::minutes(5);
@@ -59,6 +59,14 @@ pub(super) async fn standing(
             let failed = Standing::new(AlertKind::BackupFailed, format!("destination/{at}"));
             standing.push(failed.counting(unproved));
         }
+    }
+    let deployments = deployments::all(db).await?.into_iter();
+    let bad = deployments
+        .filter(|one| one.problem.is_some_and(BackupProblem::is_a_verdict))
+        .count();
+    if bad > 0 {
+        let failed = Standing::new(AlertKind::BackupFailed, "deployment");
+        standing.push(failed.counting(u64::try_from(bad).unwrap_or(u64::MAX)));
     }
     let (mut open, mut sealed) = (0, 0);
     for (name, key) in &keys {

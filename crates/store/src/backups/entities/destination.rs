@@ -1,6 +1,6 @@
 //! A destination of bundles, as `rekey apply` wrote it.
 
-use rekey_domain::DestinationName;
+use rekey_domain::{DestinationName, Erasable};
 use sea_orm::entity::prelude::*;
 
 use crate::database::stored::Text;
@@ -13,6 +13,8 @@ pub struct Model {
     pub id: Uuid,
     pub name: Text<DestinationName>,
     pub made_at: DateTimeUtc,
+    pub erasable: Option<Text<Erasable>>,
+    pub probed_at: Option<DateTimeUtc>,
 }
 
 /// No relations: queries name what they join.
