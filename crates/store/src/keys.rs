@@ -6,6 +6,8 @@ pub mod keyrings;
 pub mod leases;
 mod longest_lease;
 pub mod reported_masters;
+mod rewrapped;
+mod standbys;
 
 use std::{collections::HashSet, ops::Deref, time::Duration};
 
@@ -23,8 +25,10 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-pub use crate::keys::compromised::{
-    close, compromise, known_since, no_longer_empty, note_emptied, note_report,
+pub use crate::keys::{
+    compromised::{close, compromise, known_since, no_longer_empty, note_emptied, note_report},
+    rewrapped::rewrap,
+    standbys::{insert_standby, standby},
 };
 use crate::{
     StoreError, Unit,
@@ -265,20 +269,6 @@ pub fn settled(keys: &[Key], target: Option<KeyId>) -> HashSet<KeyId> {
     settled.map(|key| key.id).collect()
 }
 
-/// The keyring's standby key: the lowest pending version that is not under a master key that was reported.
-///
-/// # Errors
-/// [`StoreError`] of the database.
-pub async fn standby(db: &impl ConnectionTrait, keyring: Uuid) -> Result<Option<Key>, StoreError> {
-    let keys = of_keyring(db, keyring).await?.into_iter();
-    for key in keys.filter(|key| key.state == KeyState::Pending) {
-        if !reported_masters::is_under_one(db, key.master_key.as_deref()).await? {
-            return Ok(Some(key));
-        }
-    }
-    Ok(None)
-}
-
 /// The key with this id, of whatever keyring.
 ///
 /// # Errors
@@ -308,87 +298,6 @@ pub async fn wrapped(db: &impl ConnectionTrait) -> Result<Vec<StoredKey>, StoreE
     let keys = key::Entity::find().filter(key::Column::Wrapped.is_not_null());
     let keys = keys.order_by_asc(key::Column::KeyId).all(db).await?;
     Ok(keys.into_iter().map(StoredKey::from).collect())
-}
-
-/// Replaces a key's wrapped material by the same key under `master_key`. The caller has seen that it
-/// unwraps to the same key; its check value stays. A standby of a master key that was reported is stopped: under another
-/// nobody would know it for one.
-///
-/// # Errors
-/// [`StoreError::Stale`] where it was wrapped anew or erased meanwhile.
-pub async fn rewrap(
-    unit: &Unit,
-    key: &StoredKey,
-    wrapped: Vec<u8>,
-    master_key: &str,
-) -> Result<(), StoreError> {
-    if key.state == KeyState::Pending
-        && reported_masters::is_under_one(unit.db(), key.master_key.as_deref()).await?
-    {
-        let keyring = keyrings::lock(unit, key.keyring_id).await?;
-        compromise(unit, &keyring, key, None).await?;
-    }
-    let row = key::ActiveModel {
-        wrapped: Set(Some(wrapped)),
-        master_key: Set(Some(master_key.to_owned())),
-        ..Default::default()
-    };
-    let changed = key::Entity::update_many()
-        .set(row)
-        .filter(key::Column::KeyId.eq(Id(key.id)))
-        .filter(key::Column::Wrapped.eq(key.wrapped.clone()))
-        .exec(unit.db())
-        .await?;
-    one_changed(changed.rows_affected, || format!("key {}", key.id))
-}
-
-/// Stores a key as its keyring's standby.
-///
-/// # Errors
-/// [`StoreError::Stale`] when the id is taken, when the keyring's algorithm changed since the key was made, or when its
-/// master key was reported meanwhile: another key is to be made.
-pub async fn insert_standby(unit: &Unit, keyring: Uuid, new: NewKey) -> Result<Key, StoreError> {
-    let locked = keyrings::lock(unit, keyring).await?;
-    if locked.algorithm != new.algorithm {
-        let what = format!("the algorithm of keyring {}", locked.name);
-        return Err(StoreError::Stale { what });
-    }
-    let made_under = &new.master_key;
-    if reported_masters::is_under_one(unit.db(), Some(made_under)).await? {
-        let what = format!("what is known of master key {made_under}");
-        return Err(StoreError::Stale { what });
-    }
-    let last = of_keyring(unit.db(), keyring)
-        .await?
-        .last()
-        .map_or(0, |key| key.version);
-    let version = i32::try_from(last + 1).expect("a keyring has fewer than 2^31 keys");
-    let row = key::ActiveModel {
-        key_id: Set(Id(new.id)),
-        keyring_id: Set(keyring),
-        version: Set(version),
-        state: Set(Text(KeyState::Pending)),
-        algorithm: Set(Text(new.algorithm)),
-        wrapped: Set(Some(new.wrapped)),
-        check_value: Set(new.check_value),
-        used: Set(0),
-        used_by_applications: Set(0),
-        created_at: Set(unit.now()),
-        activated_at: Set(None),
-        deactivated_at: Set(None),
-        expires_at: Set(None),
-        master_key: Set(Some(new.master_key)),
-        public_key: Set(new.public_key),
-        longest_lease: Set(None),
-        leases_end_at: Set(None),
-        reported_at: Set(None),
-        compromised_since: Set(None),
-        emptied_at: Set(None),
-        closed_at: Set(None),
-    };
-    let taken = |error| StoreError::stale_if_taken(error, format!("key {}", new.id));
-    let row = row.insert(unit.db()).await.map_err(taken)?;
-    Ok(StoredKey::from(row).key)
 }
 
 /// Has standbys of other algorithms than `algorithm` destroyed unused, and gives them. Their versions

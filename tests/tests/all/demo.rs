@@ -15,8 +15,9 @@ use rekey_tests::{
 const DATABASE: &str = "REKEY_DEMO_DATABASE_URL";
 const SOURCE: &str = "REKEY_DEMO_SOURCE_URL";
 const AMQP: &str = "REKEY_DEMO_AMQP_URL";
-const FIELDS: [&str; 7] = [
+const FIELDS: [&str; 8] = [
     "all_rows_verified",
+    "backups",
     "conflicts",
     "quarantined",
     "rows",

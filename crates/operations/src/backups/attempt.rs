@@ -40,6 +40,7 @@ pub(crate) struct Run<'a> {
     said: Vec<(String, Option<BackupProblem>)>,
     /// Before the first AUDIT key there is no log; what was done by then is its first entry.
     is_audited: bool,
+    is_waited_for: bool,
 }
 
 impl<'a> Run<'a> {
@@ -60,6 +61,7 @@ impl<'a> Run<'a> {
             backup_keys: BackupKeys::new(),
             said: Vec::new(),
             is_audited: true,
+            is_waited_for: true,
         }
     }
 
@@ -69,9 +71,9 @@ impl<'a> Run<'a> {
         Ok(self)
     }
 
-    /// Before there is an AUDIT key.
-    pub(super) fn unaudited(mut self) -> Self {
-        self.is_audited = false;
+    /// Of keys that nothing waits for, as no rotation is under way; before there is an AUDIT key, of no record either.
+    pub(super) fn of_first_keys(mut self, is_audited: bool) -> Self {
+        (self.is_audited, self.is_waited_for) = (is_audited, false);
         self
     }
 
@@ -199,7 +201,7 @@ impl<'a> Run<'a> {
             opened,
         };
         let is_news = drills::note(&unit, new).await?;
-        if is_news && problem.is_none() {
+        if is_news && problem.is_none() && self.is_waited_for {
             // A rotation may wait for this proof.
             unit.send(&KeyBackedUp {
                 key: due.name.clone(),

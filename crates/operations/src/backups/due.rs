@@ -126,7 +126,7 @@ fn is_for(bundle: &Backup, under: KeyId, recovery: Option<&Fingerprint>) -> bool
 /// Other bundles are opened with BACKUP keys; a standby is waited for; what was never tried comes before what was.
 fn order(purpose: Purpose, state: KeyState, last: Option<&Drill>) -> u8 {
     match (purpose, state, last) {
-        (Purpose::Backup, _, None) => 0,
+        (Purpose::Backup, _, last) if last.is_none_or(|last| last.problem.is_some()) => 0,
         (_, KeyState::Pending, _) => 1,
         (_, _, None) => 2,
         _ => 3,

@@ -128,7 +128,7 @@ pub(crate) async fn prove_new(
     };
     let seal_for = SealFor::today(services).await?;
     let run = Run::new(services, &seal_for, None, principal);
-    let mut run = if is_audited { run } else { run.unaudited() };
+    let mut run = run.of_first_keys(is_audited);
     let (mut is_proved, mut why) = (false, Vec::new());
     for destination in destinations::all(services.store.db()).await? {
         let due = Due {

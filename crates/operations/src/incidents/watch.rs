@@ -22,17 +22,17 @@ use rekey_store::{
     stragglers,
 };
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 mod backups;
+mod standing;
 
+use self::standing::{MINUTE, Standing};
 use super::left;
 use crate::{Services, rotations::stragglers::is_done_with, work::workers};
 
 const LEASE: &str = "alerts";
 /// Between two looks, and before another process may look.
 const EVERY: Duration = Duration::from_secs(2);
-const MINUTE: Duration = Duration::from_secs(60);
 /// What is signed, taken or counted by itself is so by then.
 const SIGNED_WITHIN: TimeDelta = TimeDelta::minutes(5);
 const TAKEN_WITHIN: f64 = 300.0;
@@ -63,43 +63,6 @@ const KINDS: [AlertKind; 18] = [
     AlertKind::SourceAway,
     AlertKind::ChannelDead,
 ];
-
-/// A state that stands now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Standing {
-    kind: AlertKind,
-    severity: Severity,
-    subject: String,
-    incident: Option<Uuid>,
-    figure: u64,
-    /// It is told once it has stood for so long.
-    settles: Duration,
-}
-
-impl Standing {
-    fn new(kind: AlertKind, subject: impl ToString) -> Self {
-        Self {
-            kind,
-            severity: kind.severity(),
-            subject: subject.to_string(),
-            incident: None,
-            figure: 0,
-            settles: Duration::ZERO,
-        }
-    }
-
-    fn counting(self, figure: u64) -> Self {
-        Self { figure, ..self }
-    }
-
-    fn after(self, settles: Duration) -> Self {
-        Self { settles, ..self }
-    }
-
-    fn pressing(self, severity: Severity) -> Self {
-        Self { severity, ..self }
-    }
-}
 
 /// Looks until `shutdown`, whenever nobody else does. Keys that expire within `warning` are told.
 pub async fn watch(services: &Services, warning: Duration, shutdown: &CancellationToken) {

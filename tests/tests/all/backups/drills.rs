@@ -59,6 +59,7 @@ async fn a_bundle_that_is_gone_is_stored_anew_and_one_that_was_altered_is_left_f
         gone.exists().then_some(())
     })
     .await;
+    no_alert(&desk, "BACKUP_FAILED").await;
     let altered = bundle(&desk, "phi/2");
     let whole = fs::read(&altered).unwrap();
     fs::write(&altered, "altered").unwrap();

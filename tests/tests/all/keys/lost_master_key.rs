@@ -38,6 +38,7 @@ impl Place {
         let mut command = self.desk.command(arguments);
         if let Some(database) = &self.database {
             command.env(STORE_URL, database.url_as(OWNER));
+            command.env("REKEY__BACKUP", "off");
         }
         Answer::of(command.output().unwrap())
     }

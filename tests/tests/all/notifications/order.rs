@@ -34,8 +34,7 @@ impl Alert<'_> {
     }
 
     async fn cleared(&self) {
-        self.set("cleared_at = '2026-11-30T23:00:00+00:00'")
-            .await;
+        self.set("cleared_at = '2026-11-30T23:00:00+00:00'").await;
     }
 
     /// What was told of it, as PagerDuty has it.

@@ -342,7 +342,7 @@ async fn all_workers_in_one_role_keep_what_one_of_them_needs() {
     let database = Database::create(OWNER).await;
     let desk = Desk::new();
     desk.configure(&format!(
-        "[store]\nurl = \"{}\"\n[[keyring]]\nname = \"phi\"\npurpose = \"PHI\"\n",
+        "backup = \"off\"\n[store]\nurl = \"{}\"\n[[keyring]]\nname = \"phi\"\npurpose = \"PHI\"\n",
         database.url_as(OWNER)
     ));
     assert_eq!(desk.rekey(&["init"], b"").code, 0);

@@ -13,7 +13,7 @@ use rekey_store::{
     keys::{self, Key},
 };
 
-use super::Standing;
+use super::standing::{MINUTE, Standing};
 use crate::backups::due::{Newest, is_backed_up, newest};
 
 /// A key that was made is backed up and proved by itself within this time.
@@ -86,7 +86,7 @@ pub(super) async fn standing(
         let none = Standing::new(AlertKind::NoRecoveryKey, "recovery").counting(open);
         standing.push(match sealed {
             0 => none,
-            _ => none.after(super::MINUTE * 10),
+            _ => none.after(MINUTE * 10),
         });
     }
     Ok(standing)
