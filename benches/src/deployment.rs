@@ -289,6 +289,7 @@ fn config(source: &str, store: &str, prefix: &str, setup: &Setup<'_>) -> String 
     let broker = setup.amqp.map(broker).unwrap_or_default();
     format!(
         r#"
+backup = "off"
 [store]
 url = "{store}"
 {broker}

@@ -1,7 +1,9 @@
 //! `rekey-bench`: re-encrypts a table through RabbitMQ with full job state, beside a bare UPDATE and pgcrypto, in one run.
 //! `rekey-bench compromise`: what a report of a compromised key does, and how soon.
+//! `rekey-bench backups`: how long keys are backed up, drilled, and waited for.
 
 mod application;
+mod backups;
 mod baseline;
 mod compromise;
 mod deployment;
@@ -58,6 +60,8 @@ struct Args {
 enum Instead {
     /// How soon a compromised key is refused, what a process does that is cut off, and whether reads go on.
     Compromise(compromise::Args),
+    /// How long backups take: of first keys, of a fleet that is drilled, of a standby that waits.
+    Backups(backups::Args),
     /// An application, as `compromise` starts it.
     #[command(hide = true)]
     Application(compromise::Application),
@@ -69,6 +73,7 @@ async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     match &args.instead {
         Some(Instead::Compromise(reports)) => return compromise::run(&args, reports).await,
+        Some(Instead::Backups(backups)) => return backups::run(&args, backups).await,
         Some(Instead::Application(application)) => return application.run().await,
         None => {}
     }

@@ -42,6 +42,7 @@ mod m0041_backups;
 mod m0042_reopened;
 mod m0043_bind_lengths;
 mod m0044_reported_master_keys;
+mod m0045_places;
 mod table;
 
 /// Every migration, in order.
@@ -92,6 +93,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0042_reopened::Migration),
             Box::new(m0043_bind_lengths::Migration),
             Box::new(m0044_reported_master_keys::Migration),
+            Box::new(m0045_places::Migration),
         ]
     }
 }

@@ -244,7 +244,7 @@ impl Cluster {
             command.env(name, value);
         }
         // Older programs know nothing of it, and make keyrings so.
-        if name == "rekey" && self.programs == programs() {
+        if name == "rekey" && knows_backups(&self.programs) {
             command.env("REKEY__BACKUP", "off");
         }
         command
@@ -654,4 +654,12 @@ async fn operators([store, source]: &[String; 2], alias: &str) -> Services {
     let store = Store::connect(store).await.unwrap();
     let sources = HashMap::from([("clinic".to_owned(), source.clone().into())]);
     Services::new(store, Arc::new(kms), operator()).with_source_urls(sources)
+}
+
+/// Whether programs are of a time when keys were backed up.
+fn knows_backups(programs: &Path) -> bool {
+    let asked = Command::new(programs.join("rekey"))
+        .args(["backups", "--help"])
+        .output();
+    asked.unwrap().status.success()
 }

@@ -12,7 +12,7 @@ use std::{
 use rekey_backups::Fingerprint;
 use rekey_broker::{LocalTransport, RabbitMq, RabbitMqOptions, Transport};
 use rekey_destinations::DestinationUrl;
-use rekey_domain::{DestinationName, Principal, Worker};
+use rekey_domain::{BackupPolicy, DestinationName, Principal, Worker};
 use rekey_kms::LocalKms;
 use rekey_messages::Queue;
 use rekey_operations::{
@@ -263,13 +263,14 @@ impl Places {
         Ok(BackupPlaces::new(destinations, pins, Some(self.pin_file())))
     }
 
-    /// The destinations: those of the configuration, else for a SQLite store a directory beside it.
+    /// The destinations: those of the configuration, else for a SQLite store a directory beside it, unless backups are off.
     fn destinations(&self) -> Vec<(DestinationName, String, String)> {
         let said = self.config.destinations.iter();
         let said: Vec<_> = said
             .map(|one| (one.name.clone(), one.url.clone(), one.place.clone()))
             .collect();
-        if !said.is_empty() || is_postgres(&self.store_url(false)) {
+        let is_off = self.config.backup == BackupPolicy::Off;
+        if !said.is_empty() || is_off || is_postgres(&self.store_url(false)) {
             return said;
         }
         let name = "local".parse().expect("it is a name of a destination");

@@ -50,6 +50,16 @@ pub trait Destination: Send + Sync {
     async fn erasable(&self) -> Result<Erasable, DestinationError>;
 }
 
+/// Takes objects away. Whoever stores and reads bundles has it not; a person who prunes has, with credentials of their own.
+#[async_trait]
+pub trait Prune: Send + Sync {
+    /// Takes the object away. One that is not there is gone already.
+    ///
+    /// # Errors
+    /// [`DestinationError`], such as [`DestinationError::Denied`] for who may only create and read.
+    async fn remove(&self, name: &ObjectName) -> Result<(), DestinationError>;
+}
+
 /// What became of [`Destination::create`]. Either way the bytes stand there and were read back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Created {

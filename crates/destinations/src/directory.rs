@@ -11,6 +11,7 @@ use tokio::task::spawn_blocking;
 
 use crate::{
     Created, Destination, DestinationError, Doing, Erasable, Folder, MAX_LEN, ObjectName, Page,
+    Prune,
     create::{check_len, compare, in_time},
 };
 use files::Problem;
@@ -84,6 +85,15 @@ impl Destination for Directory {
 
     async fn erasable(&self) -> Result<Erasable, DestinationError> {
         Ok(Erasable::Yes)
+    }
+}
+
+#[async_trait]
+impl Prune for Directory {
+    async fn remove(&self, name: &ObjectName) -> Result<(), DestinationError> {
+        let name = name.clone();
+        self.run(Doing::Remove, move |root| files::remove(root, &name))
+            .await
     }
 }
 

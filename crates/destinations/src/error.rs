@@ -17,6 +17,8 @@ pub enum Doing {
     List,
     /// Trying whether objects can be erased.
     Probe,
+    /// Taking an object away.
+    Remove,
 }
 
 impl fmt::Display for Doing {
@@ -26,6 +28,7 @@ impl fmt::Display for Doing {
             Self::Read => "read an object",
             Self::List => "list names",
             Self::Probe => "try whether objects can be erased",
+            Self::Remove => "take an object away",
         })
     }
 }

@@ -14,13 +14,13 @@ mod open;
 mod page;
 mod url;
 
-pub use destination::{Created, Destination, Erasable, LIMIT, MAX_LEN};
+pub use destination::{Created, Destination, Erasable, LIMIT, MAX_LEN, Prune};
 pub use directory::Directory;
 pub use environment::Environment;
 pub use error::{DestinationError, Doing, Found};
 pub use name::{Folder, NotAnObjectName, ObjectName};
 #[cfg(feature = "services")]
 pub use objects::Objects;
-pub use open::{open, open_with};
+pub use open::{open, open_to_prune, open_with};
 pub use page::{PAGE, Page};
 pub use url::{DestinationUrl, Keeper, NotADestinationUrl};

@@ -14,7 +14,7 @@ mod s3;
 use async_trait::async_trait;
 
 use crate::{
-    Created, Destination, DestinationError, Environment, Erasable, Folder, ObjectName, Page,
+    Created, Destination, DestinationError, Environment, Erasable, Folder, ObjectName, Page, Prune,
     create::{check_len, in_time},
     url::{self, Service},
 };
@@ -41,6 +41,13 @@ impl Objects {
             prefix: at.prefix.clone(),
             clients,
         }))
+    }
+}
+
+#[async_trait]
+impl Prune for Objects {
+    async fn remove(&self, name: &ObjectName) -> Result<(), DestinationError> {
+        in_time(&self.0.place, self.0.remove(name)).await
     }
 }
 

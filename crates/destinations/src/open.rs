@@ -1,6 +1,8 @@
 //! From a URL to what is there.
 
-use crate::{Destination, DestinationError, DestinationUrl, Directory, Environment, url::Parsed};
+use crate::{
+    Destination, DestinationError, DestinationUrl, Directory, Environment, Prune, url::Parsed,
+};
 
 /// Sets the destination up, with credentials of the process's environment. Asks nobody yet.
 ///
@@ -20,7 +22,21 @@ pub fn open_with(
 ) -> Result<Box<dyn Destination>, DestinationError> {
     match url.parsed() {
         Parsed::Directory(path) => Ok(Box::new(Directory::new(path))),
-        Parsed::Objects(at) => objects(url, at, environment),
+        Parsed::Objects(at) => Ok(Box::new(objects(url, at, environment)?)),
+    }
+}
+
+/// Sets it up for a person who takes objects away, with credentials of their environment. Asks nobody yet.
+///
+/// # Errors
+/// As [`open_with`].
+pub fn open_to_prune(
+    url: &DestinationUrl,
+    environment: Environment<'_>,
+) -> Result<Box<dyn Prune>, DestinationError> {
+    match url.parsed() {
+        Parsed::Directory(path) => Ok(Box::new(Directory::new(path))),
+        Parsed::Objects(at) => Ok(Box::new(objects(url, at, environment)?)),
     }
 }
 
@@ -29,9 +45,8 @@ fn objects(
     url: &DestinationUrl,
     at: &crate::url::Objects,
     environment: Environment<'_>,
-) -> Result<Box<dyn Destination>, DestinationError> {
-    let objects = crate::Objects::new(url.to_string(), at, environment)?;
-    Ok(Box::new(objects))
+) -> Result<crate::Objects, DestinationError> {
+    crate::Objects::new(url.to_string(), at, environment)
 }
 
 #[cfg(not(feature = "services"))]
@@ -39,7 +54,7 @@ fn objects(
     url: &DestinationUrl,
     at: &crate::url::Objects,
     _: Environment<'_>,
-) -> Result<Box<dyn Destination>, DestinationError> {
+) -> Result<Directory, DestinationError> {
     let place = url.to_string();
     let problem = match at.service {
         crate::url::Service::S3 => {

@@ -7,6 +7,8 @@ pub(crate) mod due;
 pub(crate) mod erasing;
 pub(crate) mod gate;
 pub(crate) mod places;
+pub(crate) mod pruning;
+pub(crate) mod recognising;
 pub(crate) mod recovery;
 pub(crate) mod request;
 pub(crate) mod restoring;

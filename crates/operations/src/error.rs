@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rekey_broker::BrokerError;
 use rekey_client::{ClientError, LeaseError};
+use rekey_destinations::DestinationError;
 use rekey_domain::{KeyId, KeyState, KeyringName};
 use rekey_envelope::{NotASigningKey, SignsOnly};
 use rekey_kms::KmsError;
@@ -45,6 +46,9 @@ pub enum OperationError {
     /// The broker.
     #[error(transparent)]
     Broker(#[from] BrokerError),
+    /// A destination of backups.
+    #[error(transparent)]
+    Destination(#[from] DestinationError),
     /// The principal may not do this.
     #[error("{principal} may not {action}")]
     NotAllowed {
@@ -95,6 +99,7 @@ impl OperationError {
             Self::Source(error) => error.is_retryable(),
             Self::Client(error) => error.is_retryable(),
             Self::Broker(error) => error.is_retryable(),
+            Self::Destination(error) => error.is_retryable(),
             Self::SignsOnly(_)
             | Self::Certificate(_)
             | Self::NotASigningKey(_)

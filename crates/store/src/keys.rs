@@ -328,15 +328,14 @@ pub async fn retire_standbys(
 pub async fn switch(
     unit: &Unit,
     keyring: &Keyring,
-    standby: &Key,
+    next: &Key,
     policy: &KeyringPolicy,
     proof: Option<BackupProof>,
 ) -> Result<(), StoreError> {
     let locked = keyrings::lock(unit, keyring.id).await?;
     let lease = locked.policy.encrypt_lease;
     let required = policy.backup == rekey_domain::BackupPolicy::Required;
-    standby
-        .state
+    next.state
         .activate(required, proof)
         .map_err(|error| StoreError::Refused(error.to_string()))?;
     let primary = of_keyring(unit.db(), keyring.id)
@@ -361,10 +360,10 @@ pub async fn switch(
         longest_lease: Set(Some(longest_lease::millis(lease))),
         ..Default::default()
     };
-    change_state(unit, standby, KeyState::Active, stamp).await?;
+    change_state(unit, next, KeyState::Active, stamp).await?;
     let row = keyring::ActiveModel {
         id: Set(keyring.id),
-        primary_key_id: Set(Some(Id(standby.id))),
+        primary_key_id: Set(Some(Id(next.id))),
         ..Default::default()
     };
     row.update(unit.db()).await?;

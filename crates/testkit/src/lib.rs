@@ -1,6 +1,7 @@
 //! Real services and fault injection for tests.
 
 mod apt;
+pub mod azure;
 pub mod containers;
 pub mod hpke;
 pub mod jose;

@@ -2,6 +2,7 @@
 
 mod clouds;
 mod crash;
+mod deployment;
 mod drills;
 mod first_keys;
 mod gate;

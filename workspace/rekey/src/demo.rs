@@ -2,6 +2,7 @@
 
 mod application;
 mod args;
+mod backups;
 mod clinic;
 mod compromise;
 mod databases;
@@ -22,15 +23,13 @@ use rekey_operations::{RotationView, apply, backup_views, census, init, rotate};
 
 use crate::{app::App, commands::recovery, exit::Exit, output::Output, up::Engine};
 use application::Application;
+use backups::{Backups, SHARES};
 use narrator::Narrator;
 use receiver::Receiver;
 use report::Report;
 use site::Site;
 
 pub use args::Args;
-
-/// Of the RECOVERY key: so many shares make it again, of so many.
-const SHARES: (u8, u8) = (3, 5);
 
 /// Runs the demo; done only if no row is left under the old key and every row reads back.
 pub async fn run(args: &Args, state_dir: Option<PathBuf>, output: Output) -> anyhow::Result<Exit> {
@@ -110,7 +109,7 @@ async fn tell(args: &Args, site: &Site, say: &Narrator, started: Instant) -> any
         all_rows_verified: verdict.wrong == 0 && verdict.reads_failed == 0,
         seconds,
         compromise,
-        backups: report::Backups::of(&backups, &app, &shares),
+        backups: Backups::of(&backups, &app, &shares),
     };
     report::print(&app, &report, &before, &after, &rotation, &verdict, say).await?;
     let well = rotation.state == RotationState::Completed

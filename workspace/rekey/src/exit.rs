@@ -103,6 +103,8 @@ fn of_operation(error: &OperationError) -> Exit {
         OperationError::Source(error) => of_source(error),
         OperationError::Client(error) => of_client(error),
         OperationError::Broker(error) => of_broker(error),
+        OperationError::Destination(error) if error.is_retryable() => Exit::OutOfReach,
+        OperationError::Destination(_) => Exit::Failed,
         OperationError::NotAllowed { .. }
         | OperationError::Refused(_)
         | OperationError::SignsOnly(_) => Exit::Refused,

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use rekey_deployment::{
     ProcessProbe, background, follow_and_report,
     program::{as_many_as_processors, serve},
@@ -77,6 +77,14 @@ impl Engine {
         })
     }
 
+    /// Until a worker ends by itself, which it never should.
+    async fn broken(&mut self) -> anyhow::Error {
+        match self.tasks.join_next().await {
+            Some(Err(error)) => anyhow!("a worker ended: {error}; start rekey up again"),
+            _ => anyhow!("a worker ended; start rekey up again"),
+        }
+    }
+
     /// Has every worker end what it is at, within a deadline.
     pub async fn stop(mut self) {
         self.shutdown.cancel();
@@ -110,10 +118,15 @@ pub async fn run(app: &App, listen: SocketAddr) -> anyhow::Result<()> {
     let (services, transport) = (app.services.clone(), app.transport.clone());
     probe.running(services, transport, Worker::ALL.to_vec());
     let serving = serve(listener, probe, &shutdown);
-    let engine = Engine::start(app).await?;
+    let mut engine = Engine::start(app).await?;
     tracing::info!(listen = %place, "workers are running");
-    shutdown.cancelled().await;
+    let broken = tokio::select! {
+        () = shutdown.cancelled() => None,
+        // Half of the workers would look like all of them to whoever asks.
+        broken = engine.broken() => Some(broken),
+    };
+    shutdown.cancel();
     engine.stop().await;
     serving.await?;
-    Ok(())
+    broken.map_or(Ok(()), Err)
 }

@@ -56,9 +56,9 @@ pub async fn write(
     let [from, to] = [rotation.previous_key_id, rotation.target_key_id]
         .map(|id| keys.iter().find(|key| Some(key.id) == id));
     let policy = &keyring.policy;
-    let backups = match to {
-        Some(to) => backups_of(db, to).await?,
-        None => Vec::new(),
+    let (backups, waived) = match to {
+        Some(to) => (backups_of(db, to).await?, was_waived(db, to).await?),
+        None => (Vec::new(), false),
     };
     let mut certificate = Certificate {
         schema: SCHEMA.to_owned(),
@@ -89,7 +89,7 @@ pub async fn write(
         completed_at: now,
         acts: acts(db, rotation).await?,
         incidents: reported(db, rotation, keyring, &keys).await?,
-        exposure: exposure(db, rotation, quarantined).await?,
+        exposure: exposure(db, rotation, &columns, quarantined).await?,
         passes: rotation.passes(),
         moved: tally.moved,
         opened: opened(db, rotation, &columns).await?,
@@ -98,7 +98,7 @@ pub async fn write(
         quarantine: left(db, rotation, &columns).await?,
         census_before: listed(&before, &columns, &keys, keyring),
         census_after: listed(&after, &columns, &keys, keyring),
-        gates_off: gates_off(policy, &columns, &backups),
+        gates_off: gates_off(policy, &columns, &backups, waived),
         backups,
         policy: Some(policy_facts(policy)),
         supports: Vec::new(),
@@ -106,6 +106,15 @@ pub async fn write(
     };
     certificate.supports = supports(&certificate);
     Ok(certificate)
+}
+
+/// Whether the key became primary before any drill had brought it back, as in an emergency.
+async fn was_waived(db: &impl ConnectionTrait, key: &Key) -> Result<bool, OperationError> {
+    let Some(activated_at) = key.activated_at else {
+        return Ok(false);
+    };
+    let first = drills::first_proof(db, key.id).await?;
+    Ok(first.is_none_or(|first| first > activated_at))
 }
 
 /// The backups of a key that its last drills proved.
@@ -191,9 +200,11 @@ async fn reported(
 async fn exposure(
     db: &impl ConnectionTrait,
     rotation: &Rotation,
+    columns: &[Protected],
     left: u64,
 ) -> Result<Option<ExposureFacts>, OperationError> {
-    if !rotation.is_emergency() {
+    // What a key protects otherwise, as bundles, is no value that moved.
+    if !rotation.is_emergency() || columns.is_empty() {
         return Ok(None);
     }
     let until = rotation.late_pass.unwrap_or(rotation.pass);
@@ -298,12 +309,13 @@ fn gates_off(
     policy: &KeyringPolicy,
     columns: &[Protected],
     backups: &[BackupFacts],
+    waived: bool,
 ) -> Vec<String> {
     let is_required = policy.backup == BackupPolicy::Required;
     let recovers = backups.iter().any(|backup| backup.recovery.is_some());
     let default = KeyringPolicy::default();
     let gates = [
-        ("backup", !is_required),
+        ("backup", !is_required || waived),
         ("recovery", is_required && !recovers),
         (
             "encrypt_lease",

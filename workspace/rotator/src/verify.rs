@@ -195,7 +195,12 @@ async fn tell_of_keys(unit: &Unit, advance: &Advance<'_>) -> Result<(), Operatio
             }
             _ if key.state != KeyState::Compromised => {}
             // It is read by nobody much longer, and may be destroyed.
-            (_, 0) if of_all && !cannot_be_told && key.emptied_at.is_none() => {
+            (_, 0)
+                if of_all
+                    && !cannot_be_told
+                    && key.emptied_at.is_none()
+                    && quarantine::count_under(unit.db(), key.id).await? == 0 =>
+            {
                 keys::note_emptied(unit, &key).await?;
                 alerts::raise(unit, AlertKind::KeyMayBeDestroyed, &name, incident, 0).await?;
             }

@@ -84,6 +84,22 @@ pub(super) fn read(root: &Path, name: &ObjectName) -> Result<Vec<u8>, Problem> {
     Ok(bytes)
 }
 
+/// Takes an object away, through to the disk. Gone already is done.
+pub(super) fn remove(root: &Path, name: &ObjectName) -> Result<(), Problem> {
+    let path = match find_folders(root, name) {
+        Err(Problem::Missing(_)) => return Ok(()),
+        found => found?,
+    };
+    match is_there(&path)? {
+        None => return Ok(()),
+        Some(found) if !found.is_file() => {
+            return Err(in_the_way(name.as_str(), "a file", found));
+        }
+        Some(_) => fs::remove_file(&path)?,
+    }
+    sync_directory(&path)
+}
+
 /// Opens a file to read it. Neither waits for who writes into a pipe, nor follows a link that was just put there.
 pub(super) fn open(path: &Path) -> io::Result<File> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;

@@ -91,6 +91,21 @@ impl Bucket {
         }
     }
 
+    /// Takes an object away, and asks again. Gone already is done.
+    pub(super) async fn remove(&self, name: &ObjectName) -> Result<(), DestinationError> {
+        let mut attempts = Attempts::default();
+        loop {
+            let failed = match self.clients.own.delete(&self.path(name)).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => return Ok(()),
+                Err(error) => self.at(Doing::Remove).of(name).error(&error),
+            };
+            match failed {
+                DestinationError::Missing { .. } => return Ok(()),
+                failed => attempts.after(failed).await?,
+            }
+        }
+    }
+
     /// Reads, and asks again.
     pub(super) async fn fetch(&self, name: &ObjectName) -> Result<Vec<u8>, DestinationError> {
         let mut attempts = Attempts::default();

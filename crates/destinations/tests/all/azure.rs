@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use hmac::{Hmac, KeyInit, Mac};
 use rekey_destinations::{
-    Created, Destination, DestinationError, Doing, Environment, Erasable, open_with,
+    Created, Destination, DestinationError, DestinationUrl, Doing, Environment, Erasable,
+    open_to_prune, open_with,
 };
-use rekey_testkit::{PrivateAzure, services, tls::http_client};
-use sha2::Sha256;
+use rekey_testkit::{
+    PrivateAzure,
+    azure::{container, signature},
+    services,
+};
 
 use crate::suite::{self, name};
 
@@ -46,6 +49,25 @@ async fn who_may_create_and_not_write_cannot_erase() {
             assert_eq!(destination.erasable().await, Ok(expected), "{rights}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_person_takes_objects_away_and_who_may_only_create_does_not() {
+    let container = container().await;
+    let (all, some) = (signature("rcld"), signature("rcl"));
+    let prune = |signature: &str| {
+        let environment =
+            |variable: &str| (variable == "AZURE_STORAGE_SAS_TOKEN").then(|| signature.to_owned());
+        open_to_prune(&url(&container, "/p"), Environment::new(&environment)).unwrap()
+    };
+    let kept = at(&container, "/p", ("AZURE_STORAGE_SAS_TOKEN", &some));
+    suite::prunes(kept.clone(), &*prune(&all)).await;
+    let denied = prune(&some).remove(&name("old/two")).await;
+    assert!(
+        matches!(denied, Err(DestinationError::Denied { .. })),
+        "{denied:?}"
+    );
+    assert!(kept.read(&name("old/two")).await.is_ok());
 }
 
 #[tokio::test]
@@ -114,47 +136,16 @@ async fn a_container_that_is_not_there_is_no_empty_one() {
     );
 }
 
-/// A container of the test's own.
-async fn container() -> String {
-    let container = format!("rekey-test-{}", uuid::Uuid::new_v4());
-    let (endpoint, signature) = (services::url(services::AZURE), signature("rwdlac"));
-    let url = format!("{endpoint}/{container}?restype=container&{signature}");
-    let made = http_client()
-        .put(url)
-        .header("content-length", "0")
-        .send()
-        .await
-        .unwrap();
-    assert!(made.status().is_success(), "{made:?}");
-    container
-}
-
-/// Lets who has it do these in the account, for long.
-fn signature(rights: &str) -> String {
-    let (version, services, types) = ("2019-12-12", "b", "sco");
-    let (from, until) = ("2020-01-01T00:00:00Z", "2099-01-01T00:00:00Z");
-    let account = PrivateAzure::ACCOUNT;
-    let signed =
-        format!("{account}\n{rights}\n{services}\n{types}\n{from}\n{until}\n\n\n{version}\n");
-    let key = BASE64_STANDARD.decode(PrivateAzure::KEY).unwrap();
-    let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
-    mac.update(signed.as_bytes());
-    let signature = BASE64_STANDARD.encode(mac.finalize().into_bytes());
-    let signature = signature
-        .replace('+', "%2B")
-        .replace('/', "%2F")
-        .replace('=', "%3D");
-    format!(
-        "sv={version}&ss={services}&srt={types}&sp={rights}&st={from}&se={until}&sig={signature}"
-    )
-}
-
 fn at(container: &str, prefix: &str, credential: (&str, &str)) -> Arc<dyn Destination> {
+    let environment = |variable: &str| (variable == credential.0).then(|| credential.1.to_owned());
+    open_with(&url(container, prefix), Environment::new(&environment))
+        .unwrap()
+        .into()
+}
+
+fn url(container: &str, prefix: &str) -> DestinationUrl {
     let (endpoint, account) = (services::url(services::AZURE), PrivateAzure::ACCOUNT);
     let url =
         format!("az://{container}{prefix}?account={account}&endpoint={endpoint}&allow-http=true");
-    let environment = |variable: &str| (variable == credential.0).then(|| credential.1.to_owned());
-    open_with(&url.parse().unwrap(), Environment::new(&environment))
-        .unwrap()
-        .into()
+    url.parse().unwrap()
 }

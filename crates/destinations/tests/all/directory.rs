@@ -22,6 +22,13 @@ async fn it_conforms() {
 }
 
 #[tokio::test]
+async fn a_person_takes_objects_away() {
+    let (_above, path) = place();
+    let directory = Directory::new(&path);
+    suite::prunes(Arc::new(directory.clone()), &directory).await;
+}
+
+#[tokio::test]
 async fn it_is_opened_by_a_url_and_can_be_erased() {
     let (_above, path) = place();
     let url = format!("file://{}", path.display());

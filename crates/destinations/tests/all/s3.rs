@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use rekey_destinations::{Destination, DestinationError, Environment, Erasable, open_with};
+use rekey_destinations::{
+    Destination, DestinationError, DestinationUrl, Environment, Erasable, open_to_prune, open_with,
+};
 use rekey_testkit::{services, tls::http_client};
 
 use crate::suite::{self, name};
@@ -16,6 +18,13 @@ async fn it_conforms() {
 #[tokio::test(flavor = "multi_thread")]
 async fn it_conforms_without_a_prefix() {
     suite::conforms(at(&bucket().await, "")).await;
+}
+
+#[tokio::test]
+async fn a_person_takes_objects_away() {
+    let bucket = bucket().await;
+    let prune = open_to_prune(&url(&bucket, "/p"), Environment::new(&environment)).unwrap();
+    suite::prunes(at(&bucket, "/p"), &*prune).await;
 }
 
 #[tokio::test]
@@ -75,13 +84,20 @@ async fn bucket() -> String {
 }
 
 fn at(bucket: &str, prefix: &str) -> Arc<dyn Destination> {
-    let endpoint = services::url(services::KMS);
-    let url = format!("s3://{bucket}{prefix}?region=us-east-1&endpoint={endpoint}&allow-http=true");
-    let environment = |variable: &str| match variable {
-        "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" => Some("test".to_owned()),
-        _ => None,
-    };
-    open_with(&url.parse().unwrap(), Environment::new(&environment))
+    open_with(&url(bucket, prefix), Environment::new(&environment))
         .unwrap()
         .into()
+}
+
+fn url(bucket: &str, prefix: &str) -> DestinationUrl {
+    let endpoint = services::url(services::KMS);
+    let url = format!("s3://{bucket}{prefix}?region=us-east-1&endpoint={endpoint}&allow-http=true");
+    url.parse().unwrap()
+}
+
+fn environment(variable: &str) -> Option<String> {
+    match variable {
+        "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" => Some("test".to_owned()),
+        _ => None,
+    }
 }

@@ -219,3 +219,19 @@ async fn folders_hold_their_own_names_only(destination: &dyn Destination) {
         assert_eq!(page.names, expected, "{folder}");
     }
 }
+
+/// What a person takes away is gone, and nothing beside it.
+pub async fn prunes(destination: Arc<dyn Destination>, prune: &dyn rekey_destinations::Prune) {
+    for text in ["old/one", "old/two"] {
+        destination.create(&name(text), b"1").await.unwrap();
+    }
+    for _ in 0..2 {
+        assert_eq!(prune.remove(&name("old/one")).await, Ok(()));
+    }
+    assert_eq!(prune.remove(&name("never/was")).await, Ok(()));
+    let gone = destination.read(&name("old/one")).await;
+    assert!(matches!(gone, Err(DestinationError::Missing { .. })));
+    assert_eq!(destination.read(&name("old/two")).await, Ok(b"1".to_vec()));
+    let again = destination.create(&name("old/one"), b"2").await;
+    assert_eq!(again, Ok(Created::Created));
+}

@@ -34,8 +34,16 @@ pub enum BackupProblem {
     Refused,
     /// The bucket, container or directory is not there, as where nothing is mounted.
     NoPlace,
+    /// It is sealed to a RECOVERY key that this process was not told of, so it cannot be made again to be compared.
+    OtherRecoveryKey,
+    /// A bundle could not be sealed.
+    NotSealed,
     /// No bundle stands where one was stored.
     Missing,
+    /// Something else stands in its place.
+    InTheWay,
+    /// Nothing was stored yet.
+    NotStored,
     /// Its bytes are not those that were stored.
     Altered,
     /// A seal does not open, or made again is another.
@@ -59,7 +67,15 @@ fn no_reason(text: &str) -> String {
 impl BackupProblem {
     /// Whether it says something of the bundle; else only that nobody could look.
     pub fn is_a_verdict(self) -> bool {
-        !matches!(self, Self::OutOfReach | Self::Refused | Self::NoPlace)
+        !matches!(
+            self,
+            Self::OutOfReach
+                | Self::Refused
+                | Self::NoPlace
+                | Self::OtherRecoveryKey
+                | Self::NotSealed
+                | Self::NotStored
+        )
     }
 
     /// What is wrong, in words.
@@ -70,7 +86,15 @@ impl BackupProblem {
             Self::NoPlace => {
                 "the destination is not there: make the bucket, or mount the directory"
             }
+            Self::OtherRecoveryKey => {
+                "the bundle is sealed to a RECOVERY key that this process was not told of: recovery_fingerprint in its rekey.toml"
+            }
+            Self::NotSealed => "it could not be sealed: the log of whoever tried says why",
             Self::Missing => "the bundle is gone from the destination",
+            Self::InTheWay => {
+                "something that is no file of ours stands in the bundle's place: take it away, and it is stored anew"
+            }
+            Self::NotStored => "it was not stored yet: rekey backups create",
             Self::Altered => {
                 "the bundle was altered at the destination, and nothing of ours writes over it: take that object away, and it is stored anew"
             }

@@ -34,6 +34,8 @@ pub enum AlertKind {
     NoRecoveryKey,
     /// A key became primary without the proof that its keyring asks for.
     BackupWaived,
+    /// A report of a master key was cut short: keys that it exposes still encrypt.
+    MasterReportUnfinished,
     /// No value is left under a compromised key.
     KeyMayBeDestroyed,
     /// A primary key expires, and no schedule rotates it before.
@@ -111,6 +113,7 @@ impl AlertKind {
             Self::NeverActive
             | Self::WrittenAfterCompromise
             | Self::LeftUnderCompromised
+            | Self::MasterReportUnfinished
             | Self::NoPrimary
             | Self::KmsAway
             | Self::ChannelDead => Severity::Critical,

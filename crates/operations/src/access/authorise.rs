@@ -52,6 +52,7 @@ pub enum Action {
     BackUp,
     RequestBackup,
     ReadBackups,
+    PruneBackups,
     SplitRecoveryKey,
 }
 
@@ -119,6 +120,7 @@ impl Action {
             Self::Sign => ("sign a certificate", WORKERS),
             Self::BackUp => ("back keys up", WHO_BACKS_UP),
             Self::RequestBackup => ("ask for backups", WHO_REPORTS),
+            Self::PruneBackups => ("take old backups away", OPERATOR),
             Self::ReadBackups => ("list backups", OPERATOR),
             Self::SplitRecoveryKey => ("make a RECOVERY key", OPERATOR),
         }

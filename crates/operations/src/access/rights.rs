@@ -155,7 +155,10 @@ const BACKUP_VERIFIER: [(&str, &str); 9] = [
         "drill",
         "SELECT, INSERT, DELETE, UPDATE (last_at, times, millis, opened)",
     ),
-    ("destination", "SELECT, UPDATE (erasable, probed_at)"),
+    (
+        "destination",
+        "SELECT, UPDATE (erasable, probed_at, mark, here_since)",
+    ),
     ("backup_request", "SELECT"),
     ("recovery_key", "SELECT"),
 ];
@@ -167,8 +170,11 @@ const OPERATOR: [(&str, &str); 30] = [
         "SELECT, INSERT, UPDATE (name, contents, backup_key_id, recovery, stored_at, confirmed_at, proved_at, tried_at, problem, times)",
     ),
     ("reported_master_key", "SELECT, INSERT"),
-    ("destination", "SELECT, INSERT, DELETE"),
-    ("backup", "SELECT, INSERT, UPDATE (confirmed_at)"),
+    (
+        "destination",
+        "SELECT, INSERT, DELETE, UPDATE (mark, here_since)",
+    ),
+    ("backup", "SELECT, INSERT, DELETE, UPDATE (confirmed_at)"),
     (
         "drill",
         "SELECT, INSERT, DELETE, UPDATE (last_at, times, millis, opened)",
@@ -251,9 +257,8 @@ fn of(who: Role) -> Vec<(&'static str, &'static str)> {
 /// A right that only this role is granted: whoever has it is this role, or may do more.
 pub fn only_of(who: Role) -> Option<Right> {
     let (table, privilege, columns) = match who {
-        Role::Worker(Worker::Scheduler | Worker::IncidentNotifier | Worker::BackupVerifier) => {
-            return None;
-        }
+        Role::Worker(Worker::Scheduler | Worker::IncidentNotifier) => return None,
+        Role::Worker(Worker::BackupVerifier) => ("destination", "UPDATE", vec!["erasable"]),
         Role::Worker(Worker::Rotator) => ("census", "INSERT", Vec::new()),
         Role::Worker(Worker::ReEncryptor) => ("audit_detail", "UPDATE", vec!["details"]),
         Role::Operator => ("deployment", "INSERT", Vec::new()),

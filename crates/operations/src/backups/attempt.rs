@@ -87,7 +87,9 @@ impl<'a> Run<'a> {
             Err(Trouble::Failed(error)) => return Err(error),
         };
         let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.note(due, bundle, problem, (millis, opened)).await?;
+        if self.is_told(problem) {
+            self.note(due, bundle, problem, (millis, opened)).await?;
+        }
         let (key, destination) = (&due.name, &due.destination);
         match problem {
             None => tracing::info!(%key, %destination, millis, opened, "a backup was proved"),
@@ -111,7 +113,7 @@ impl<'a> Run<'a> {
             *bundle = Some(stored);
         }
         let name = bundle.as_deref();
-        let name = name.ok_or(Trouble::Problem(BackupProblem::Missing))?;
+        let name = name.ok_or(Trouble::Problem(BackupProblem::NotStored))?;
         let columns = std::mem::take(&mut self.columns);
         let opened = drill(&mut self.restorer(at), &unwrapped, name, &columns).await;
         self.columns = columns;
@@ -156,6 +158,20 @@ impl<'a> Run<'a> {
             leases::hold(&unit, lease, JOB_LEASE).await?;
         }
         Ok(unit)
+    }
+
+    /// Whether it is written down: what a person's machine cannot reach says nothing of what the verifier reaches.
+    pub(super) fn is_told(&self, problem: Option<BackupProblem>) -> bool {
+        self.lease.is_some() || problem.is_none_or(BackupProblem::is_a_verdict)
+    }
+
+    /// What was not learned, for who asked.
+    pub(super) fn not_learned(&self) -> Vec<String> {
+        let why = |(what, problem): &(String, Option<BackupProblem>)| {
+            let problem = problem.filter(|problem| !problem.is_a_verdict())?;
+            Some(format!("{what}: {}", problem.says()))
+        };
+        self.said.iter().filter_map(why).collect()
     }
 
     /// For the entry at the end.

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use rekey_backups::Fingerprint;
 use rekey_domain::{
-    BackupStep, Cadence, DestinationName, Kept, KeyId, KeyName, KeyState, Purpose, backup_due,
+    BackupProblem, BackupStep, Cadence, DestinationName, Kept, KeyId, KeyName, KeyState, Purpose,
+    backup_due,
 };
 use rekey_store::{
     StoreError,
@@ -78,7 +79,24 @@ pub(super) async fn everywhere(
             for destination in &reached {
                 let at = (key.id, destination.clone());
                 let bundle = bundles.get(&at);
-                let last = drills.get(&at);
+                // What lacked its BACKUP key waits no longer once that came back.
+                let lacked = |last: &&Drill| {
+                    let opener = bundle.and_then(|one| drills.get(&(one.backup_key, at.1.clone())));
+                    opener.is_some_and(|opener| has_come_back(opener, last))
+                };
+                // A BACKUP key that others lacked since it was last brought back is looked at now.
+                let is_lacked = |last: &&Drill| {
+                    let mut others = drills.values().filter(|other| {
+                        other.destination == at.1
+                            && other.problem == Some(BackupProblem::NoBackupKey)
+                    });
+                    keyring.purpose == Purpose::Backup
+                        && last.problem.is_none()
+                        && others.any(|other| other.last_at > last.last_at)
+                };
+                let last = drills
+                    .get(&at)
+                    .filter(|last| !lacked(last) && !is_lacked(last));
                 let is_for_todays_keys =
                     bundle.is_some_and(|one| is_for(one, under, recovery.as_ref()));
                 all.push(Due {
@@ -116,6 +134,12 @@ pub(crate) fn newest<T>(all: Vec<T>, key: impl Fn(&T) -> (KeyId, DestinationName
 /// A key that is being destroyed gets no new backup: it is to go.
 pub(crate) fn is_backed_up(state: KeyState) -> bool {
     !matches!(state, KeyState::Destroying | KeyState::Destroyed)
+}
+
+fn has_come_back(opener: &Drill, last: &Drill) -> bool {
+    last.problem == Some(BackupProblem::NoBackupKey)
+        && opener.problem.is_none()
+        && opener.last_at > last.last_at
 }
 
 fn is_for(bundle: &Backup, under: KeyId, recovery: Option<&Fingerprint>) -> bool {

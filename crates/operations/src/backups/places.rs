@@ -9,6 +9,7 @@ use std::{
 use rekey_backups::Fingerprint;
 use rekey_destinations::{Destination, DestinationError, DestinationUrl};
 use rekey_domain::DestinationName;
+use uuid::Uuid;
 
 /// What a process's own configuration says of backups.
 #[derive(Default)]
@@ -17,6 +18,7 @@ pub struct BackupPlaces {
     pins: Vec<Fingerprint>,
     pin_file: Option<PathBuf>,
     open: Mutex<HashMap<DestinationName, Arc<dyn Destination>>>,
+    marks: Mutex<HashMap<DestinationName, Uuid>>,
 }
 
 impl BackupPlaces {
@@ -31,6 +33,7 @@ impl BackupPlaces {
             pins,
             pin_file,
             open: Mutex::default(),
+            marks: Mutex::default(),
         }
     }
 
@@ -52,6 +55,18 @@ impl BackupPlaces {
     /// Where a destination is, for people.
     pub fn url(&self, name: &DestinationName) -> Option<&DestinationUrl> {
         self.destinations.get(name)
+    }
+
+    /// The mark that this process has seen at a destination.
+    pub(crate) fn mark_of(&self, name: &DestinationName) -> Option<Uuid> {
+        let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        marks.get(name).copied()
+    }
+
+    /// Notes that this process has seen the mark there.
+    pub(crate) fn recognise(&self, name: &DestinationName, mark: Uuid) {
+        let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        marks.insert(name.clone(), mark);
     }
 
     /// A destination, opened once; none: this process was not told where it is.

@@ -170,16 +170,19 @@ impl Restorer<'_> {
         })
     }
 
-    /// The public RECOVERY key of a bundle. One that this process was not told of proves nothing.
+    /// The public RECOVERY key of a bundle, if it is the one that this process was told of.
     async fn recovery(&self, wanted: Fingerprint) -> Result<RecoveryPublicKey, Trouble> {
         let known = recovery_key(self.services).await?;
         let known = known.filter(|key| key.fingerprint() == wanted);
-        known.ok_or(Trouble::Problem(BackupProblem::NotAuthentic))
+        known.ok_or(Trouble::Problem(BackupProblem::OtherRecoveryKey))
     }
 }
 
 /// One bit of it is another.
 fn flipped(mut bytes: Vec<u8>) -> Vec<u8> {
+    if bytes.is_empty() {
+        return vec![b' '];
+    }
     let at = rand::rng().random_range(0..bytes.len());
     bytes[at] ^= 1 << rand::rng().random_range(0..8);
     bytes
@@ -189,6 +192,8 @@ fn flipped(mut bytes: Vec<u8>) -> Vec<u8> {
 fn refused<T>(opened: Result<T, Trouble>) -> Result<(), Trouble> {
     match opened {
         Ok(_) => Err(Trouble::Problem(BackupProblem::NoControl)),
+        // A fingerprint with a flipped bit is that of no key.
+        Err(Trouble::Problem(BackupProblem::OtherRecoveryKey)) => Ok(()),
         Err(Trouble::Problem(problem)) if problem.is_a_verdict() => Ok(()),
         Err(nothing_learned) => Err(nothing_learned),
     }

@@ -108,7 +108,7 @@ impl SealFor {
         let sealed = Bundle::seal(&backed_up, under, self.recovery.as_ref());
         sealed.map_err(|error| {
             tracing::error!(%error, "a bundle was not sealed");
-            Trouble::Problem(BackupProblem::NotAuthentic)
+            Trouble::Problem(BackupProblem::NotSealed)
         })
     }
 

@@ -85,6 +85,9 @@ pub(crate) fn of_destination(error: &DestinationError) -> Trouble {
             BackupProblem::Altered
         }
         DestinationError::NoPlace { .. } => BackupProblem::NoPlace,
+        // What is in the way of the whole directory says nothing of a bundle.
+        DestinationError::InTheWay { what, .. } if what == "itself" => BackupProblem::NoPlace,
+        DestinationError::InTheWay { .. } => BackupProblem::InTheWay,
         error if error.is_retryable() => BackupProblem::OutOfReach,
         _ => BackupProblem::Refused,
     })

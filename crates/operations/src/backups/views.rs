@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
+use rekey_backups::RecoveryPublicKey;
 use rekey_domain::{
     BackupProblem, DestinationName, Erasable, KeyId, KeyName, KeyRef, KeyState, Principal,
 };
@@ -166,7 +167,11 @@ pub async fn deployment_backup_views(
     principal: &Principal,
 ) -> Result<Vec<DeploymentBackupView>, OperationError> {
     authorise(principal, Action::ReadBackups)?;
-    let all = deployments::all(services.store.db()).await?.into_iter();
+    let db = services.store.db();
+    let declared = destinations::all(db).await?;
+    let mut all = deployments::all(db).await?;
+    all.retain(|one| declared.iter().any(|known| known.name == one.destination));
+    let all = all.into_iter();
     let view = |one: DeploymentBackup| DeploymentBackupView {
         destination: one.destination,
         bundle: one.stored.map(|stored| stored.name),
@@ -186,6 +191,12 @@ pub async fn destination_views(
 ) -> Result<Vec<DestinationView>, OperationError> {
     authorise(principal, Action::ReadBackups)?;
     Ok(places(services).await?)
+}
+
+/// Whether nobody put another key there.
+fn is_of(public_key: &[u8], fingerprint: &str) -> bool {
+    let key = RecoveryPublicKey::try_from(public_key);
+    key.is_ok_and(|key| key.fingerprint().to_string() == fingerprint)
 }
 
 /// Where bundles are kept.
@@ -235,7 +246,9 @@ pub async fn recovery_key_views(
     let pins: Vec<_> = pins.iter().map(ToString::to_string).collect();
     let keys = recovery_keys::all(services.store.db()).await?.into_iter();
     let view = |key: StoredRecoveryKey| RecoveryKeyView {
-        trusted_here: key.ended_at.is_none() && pins.contains(&key.fingerprint),
+        trusted_here: key.ended_at.is_none()
+            && pins.contains(&key.fingerprint)
+            && is_of(&key.public_key, &key.fingerprint),
         fingerprint: key.fingerprint,
         share_set: key.share_set,
         threshold: key.threshold,

@@ -1,7 +1,9 @@
 //! The work of the backup-verifier: what is due is stored or proved, and the outcome noted.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
-use rekey_domain::{BackupProblem, BackupStep, Cadence, Kept, KeyRef, Principal};
+use rekey_domain::{BackupProblem, BackupStep, Cadence, DestinationName, Kept, KeyRef, Principal};
 use rekey_store::{backups::destinations, keyrings::Keyring, keys::Key, leases::Lease};
 
 use crate::{
@@ -9,8 +11,9 @@ use crate::{
     backups::{
         attempt::Run,
         deployment::keeping,
-        due::{Due, due, everywhere},
+        due::{Due, due, everywhere, reached},
         erasing::try_to_erase,
+        recognising::{Who, elsewhere},
         sealing::SealFor,
     },
     keys::named::named,
@@ -28,6 +31,8 @@ pub struct Looked {
     pub failed: u64,
     /// When something is due next; none: nothing is known to be.
     pub next: Option<DateTime<Utc>>,
+    /// What could not be looked at from here, and why; that is not written down.
+    pub not_learned: Vec<String>,
 }
 
 impl Looked {
@@ -51,6 +56,7 @@ pub async fn back_up_and_drill(
 ) -> Result<Looked, OperationError> {
     authorise(principal, Action::BackUp)?;
     let mut looked = Looked::default();
+    elsewhere(services, Who::Stores(lease)).await?;
     let seal_for = SealFor::today(services).await?;
     let all = everywhere(services, &seal_for).await?;
     let (mut due, next) = due(all, cadence, services.store.now().await?);
@@ -90,22 +96,55 @@ pub async fn verify_backups(
         None => None,
     };
     let seal_for = SealFor::today(services).await?;
+    let elsewhere = elsewhere(services, Who::Looks).await?;
     let mut all = everywhere(services, &seal_for).await?;
     all.retain(|one| only.is_none_or(|only| one.key == only));
+    all.retain(|one| !elsewhere.contains(&one.destination));
     let run = Run::new(services, &seal_for, None, principal);
     let mut run = run.opening_values().await?;
-    let mut looked = Looked::default();
+    let mut looked = Looked {
+        not_learned: not_from_here(services, &elsewhere).await?,
+        ..Looked::default()
+    };
     // What is not there is a finding, and not made up for here; nor does anything wait after a failure.
     for one in &all {
         looked.count(run.one(one).await?);
     }
     if only.is_none() {
         for one in &keeping::everywhere(services, &seal_for).await? {
-            looked.count(keeping::keep(&mut run, one).await?);
+            if !elsewhere.contains(&one.destination) {
+                looked.count(keeping::keep(&mut run, one).await?);
+            }
         }
     }
     run.record().await?;
+    looked.not_learned.extend(run.not_learned());
     Ok(looked)
+}
+
+/// Destinations that this process does not look at, each with why.
+async fn not_from_here(
+    services: &Services,
+    elsewhere: &HashSet<DestinationName>,
+) -> Result<Vec<String>, OperationError> {
+    let reached = reached(services).await?;
+    let all = destinations::all(services.store.db()).await?;
+    let why = |one: destinations::Destination| {
+        let name = one.name;
+        if elsewhere.contains(&name) {
+            return Some(format!(
+                "destination {name}: this process's rekey.toml names another place than the one where bundles are kept"
+            ));
+        }
+        (!reached.contains(&name)).then(|| {
+            format!("destination {name}: this process's rekey.toml does not say where it is")
+        })
+    };
+    let mut not: Vec<_> = all.into_iter().filter_map(why).collect();
+    if reached.is_empty() && not.is_empty() {
+        not.push("there is no destination".to_owned());
+    }
+    Ok(not)
 }
 
 /// Backs a new key up and proves it, at every destination that this process reaches, before it is used at all. `audited`
@@ -126,6 +165,7 @@ pub(crate) async fn prove_new(
             "key {name} must be backed up and proved before it encrypts, and was not: {why}"
         ))
     };
+    elsewhere(services, Who::Stores(None)).await?;
     let seal_for = SealFor::today(services).await?;
     let run = Run::new(services, &seal_for, None, principal);
     let mut run = run.of_first_keys(is_audited);

@@ -134,7 +134,7 @@ fn retirement(certificate: &Certificate) -> Option<Support> {
         let ended = ended.to_rfc3339_opts(SecondsFormat::Millis, true);
         let left = Certificate::under(&certificate.census_after, Some(&from.key));
         format!(
-            "{} is {state}; no process began an encryption under it after {ended}, when the last lease to do so had ended, and the last census found {left} value(s) under it; {} value(s) of the keyring are in quarantine.",
+            "{} is {state}; no process began an encryption under it after {ended}, when the last lease to do so had ended, and the last census found {left} value(s) under it in the keyring's columns; {} value(s) of the keyring are in quarantine.",
             from.key, certificate.quarantined,
         )
     };
@@ -187,7 +187,7 @@ mod tests {
             ),
             (
                 retirement,
-                "no process began an encryption under it after 2026-03-31T00:06:00.000Z, when the last lease to do so had ended, and the last census found 2 value(s) under it; 2 value(s) of the keyring are in quarantine",
+                "no process began an encryption under it after 2026-03-31T00:06:00.000Z, when the last lease to do so had ended, and the last census found 2 value(s) under it in the keyring's columns; 2 value(s) of the keyring are in quarantine",
             ),
         ] {
             assert!(support.fact.contains(fact), "{}", support.fact);

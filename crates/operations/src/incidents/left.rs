@@ -5,6 +5,7 @@ use rekey_store::{
     ConnectionTrait, StoreError, columns, incidents,
     keyrings::{self, Keyring},
     keys::{self, Key},
+    quarantine,
     rotations::{self, Rotation},
 };
 use uuid::Uuid;
@@ -108,9 +109,31 @@ pub async fn problems(db: &impl ConnectionTrait) -> Result<Vec<String>, StoreErr
     let mut problems = Vec::new();
     for keyring in keyrings::all(db).await? {
         let keys = keys::of_keyring(db, keyring.id).await?;
-        let left = of_keyring(db, &keyring, keys).await?;
+        let left = of_keyring(db, &keyring, keys.clone()).await?;
         let unsaid = left.iter().filter(|key| !is_said(key));
         problems.extend(unsaid.map(|key| says(&key.name(&keyring))));
+        for key in &keys {
+            problems.extend(elsewhere(db, &keyring, key).await?);
+        }
     }
     Ok(problems)
+}
+
+/// Values under a compromised key that are in quarantine: no rotation moves them, whichever keyring's column they are in.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn elsewhere(
+    db: &impl ConnectionTrait,
+    keyring: &Keyring,
+    key: &Key,
+) -> Result<Option<String>, StoreError> {
+    if key.state != KeyState::Compromised {
+        return Ok(None);
+    }
+    let values = quarantine::count_under(db, key.id).await?;
+    let name = key.name(keyring);
+    Ok((values > 0).then(|| {
+        format!("{values} value(s) under {name}, which is compromised, are in quarantine and are not moved: rekey quarantine list")
+    }))
 }

@@ -1,7 +1,7 @@
 //! What a person has to say before anything is done for an incident, read off what stands: its key and its rotation.
 //! It goes outside with notices, so it names no person and nothing that somebody typed.
 
-use rekey_domain::KeyState;
+use rekey_domain::{KeyState, Purpose};
 use rekey_store::{
     ConnectionTrait, StoreError,
     incidents::Incident,
@@ -40,9 +40,18 @@ pub async fn of(
             "{kind} {id}, which moves what stands under {name}, is on hold: {resumes}"
         )));
     }
+    if keyring.purpose == Purpose::Backup {
+        return Ok(Some(format!(
+            "whoever could read a destination has every key whose bundle is under {name}, and no rotation of {} helps those: rekey compromise each of them, or resolve this with what shows that nobody could",
+            keyring.name
+        )));
+    }
     let is_left =
         left::may_be_left(key, latest.as_ref()) && left::seals_columns(db, keyring.id).await?;
-    Ok(is_left.then(|| left::says(&name)))
+    match is_left {
+        true => Ok(Some(left::says(&name))),
+        false => left::elsewhere(db, keyring, key).await,
+    }
 }
 
 /// Whether the key is used, or will be, as though nobody had reported it: a machine did, and had just had another one

@@ -285,6 +285,9 @@ fn says(alert: &Alert) -> String {
         AlertKind::NoRecoveryKey => format!(
             "bundles of {figure} key(s) are sealed to no RECOVERY key: if the KMS and the store are lost, nothing opens them; rekey recovery split --to DIR, and recovery_fingerprint in the verifier's rekey.toml"
         ),
+        AlertKind::MasterReportUnfinished => format!(
+            "master key {subject} was reported and {figure} keyring(s) still encrypt under a key that whoever has it has too: say rekey master compromise {subject} again, it goes on"
+        ),
         AlertKind::BackupWaived => {
             format!("{subject} became primary in an emergency without a proved backup")
         }
@@ -336,7 +339,7 @@ fn says(alert: &Alert) -> String {
             "channel {subject} does not take what it is told: rekey notify channels, then rekey notify test {subject}"
         ),
         AlertKind::KeyMayBeDestroyed => format!(
-            "no value stood under {subject}, which is compromised, when all its columns were counted by {}: it may be destroyed where rekey census still finds none",
+            "no value stood under {subject}, which is compromised, when all columns of its keyring were counted by {}; other keyrings' columns were not: it may be destroyed where rekey census finds none anywhere",
             alert.raised_at.to_rfc3339_opts(SecondsFormat::Secs, true)
         ),
     }

@@ -24,6 +24,7 @@ use rekey_store::{
 use tokio_util::sync::CancellationToken;
 
 mod backups;
+mod masters;
 mod standing;
 
 use self::standing::{MINUTE, Standing};
@@ -43,7 +44,9 @@ const DEAD_AFTER: TimeDelta = TimeDelta::minutes(5);
 const NEAR_LIMIT: u64 = 90;
 
 /// The kinds that are read off rows. The others are raised and cleared in the unit of what happened.
-const KINDS: [AlertKind; 18] = [
+const KINDS: [AlertKind; 20] = [
+    AlertKind::BackupWaived,
+    AlertKind::MasterReportUnfinished,
     AlertKind::BackupFailed,
     AlertKind::NoRecoveryKey,
     AlertKind::Expiring,
@@ -166,6 +169,7 @@ async fn standing(services: &Services, warning: Duration) -> Result<Vec<Standing
     standing.extend(of_workers(services).await?);
     standing.extend(of_channels(db, now).await?);
     standing.extend(backups::standing(db, &keyrings, now).await?);
+    standing.extend(masters::standing(db, &keyrings).await?);
     Ok(standing)
 }
 

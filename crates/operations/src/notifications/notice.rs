@@ -179,6 +179,9 @@ async fn helps(
         AlertKind::KeyMayBeDestroyed => "rekey census".to_owned(),
         AlertKind::BackupFailed => "rekey backups list".to_owned(),
         AlertKind::NoRecoveryKey => "rekey recovery split --to DIR".to_owned(),
+        AlertKind::MasterReportUnfinished => {
+            format!("rekey master compromise {subject} --reason TEXT")
+        }
         AlertKind::BackupWaived
         | AlertKind::Expiring
         | AlertKind::UsageNearLimit

@@ -30,7 +30,7 @@ pub(crate) async fn find_table(
         Err(error) => return Err(error),
     };
     let relation = &column.table.relation;
-    match patiently(&*source, relation, || source.describe(relation)).await {
+    match describe(&*source, relation).await {
         Ok(shape) => Ok(Some(FoundTable { source, shape })),
         Err(error) => {
             note_error(findings, table_subject(column), &error);
@@ -42,6 +42,17 @@ pub(crate) async fn find_table(
 /// What another's lock is waited for, before it is said who holds it.
 const PATIENCE: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// What a table is like; a lock of the application is waited for some seconds, and its holder named.
+///
+/// # Errors
+/// [`SourceError`].
+pub(crate) async fn describe(
+    source: &dyn Source,
+    relation: &str,
+) -> Result<TableShape, SourceError> {
+    patiently(source, relation, || source.describe(relation)).await
+}
 
 /// Asks a source about a table, again for some seconds while the application has it locked.
 ///

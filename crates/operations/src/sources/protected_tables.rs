@@ -6,7 +6,7 @@ use rekey_domain::{Role, Triggers, Worker};
 use rekey_sources::TableRights;
 use rekey_store::columns::{self, Source};
 
-use crate::{OperationError, STORE_SOURCE, Services};
+use crate::{OperationError, STORE_SOURCE, Services, sources::look::describe};
 
 /// A protected table of a source; not the store's own.
 pub struct ProtectedTable {
@@ -62,7 +62,7 @@ impl ProtectedTable {
             // They open values where they stand.
             Role::Worker(Worker::ReEncryptor | Worker::BackupVerifier) | Role::Operator => {
                 let source = services.source(&self.source).await?;
-                read.extend(source.describe(&self.relation).await?.primary_key);
+                read.extend(describe(&*source, &self.relation).await?.primary_key);
                 read.extend(self.bound.iter().cloned());
                 match who {
                     Role::Worker(Worker::ReEncryptor) => self.protected.clone(),

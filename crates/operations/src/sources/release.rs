@@ -17,7 +17,7 @@ use crate::{
     rotations::census::look_for_replaced,
     sources::{
         check::protected,
-        look::{declares, key_names},
+        look::{declares, describe, key_names},
         strays,
         whereabouts::{counted, is_the_stores, live_rotation, renamed},
     },
@@ -153,7 +153,7 @@ async fn count(services: &Services, column: &Protected) -> Result<u64, Operation
 
 async fn check_gone(services: &Services, column: &Protected) -> Result<(), OperationError> {
     let source = source_of(services, column).await?;
-    let shape = match source.describe(&column.table.relation).await {
+    let shape = match describe(&*source, &column.table.relation).await {
         Err(SourceError::NoSuchTable { .. }) => None,
         Err(error) => return Err(error.into()),
         Ok(shape) => Some(shape),

@@ -119,7 +119,11 @@ pub(crate) async fn problems(
     } else {
         problems.extend(missing.into_iter().map(|name| {
             let last = views.iter().find(|view| view.worker == name);
-            format!("no {name} runs{}: start rekey-{name}", last_seen(last))
+            let start = match services.store.sqlite_file() {
+                Some(_) => "start rekey up again".to_owned(),
+                None => format!("start rekey-{name}"),
+            };
+            format!("no {name} runs{}: {start}", last_seen(last))
         }));
     }
     // What one process lacks, all its workers do.

@@ -5,6 +5,8 @@ use std::fmt;
 /// An action. Its name is in the log, and never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
+    /// A person took an old bundle away.
+    BackupPruned,
     /// Backups were proved by drills; the outcome is `in part` where some were not.
     BackupsDrilled,
     /// Somebody asked for keys to be backed up now.
@@ -94,7 +96,16 @@ pub enum Action {
 /// An action, its name, and for people: the subject of its entries, their details, and what it is.
 type Row = (Action, &'static str, [&'static str; 3]);
 
-const ROWS: [Row; 42] = [
+const ROWS: [Row; 43] = [
+    (
+        Action::BackupPruned,
+        "backup.pruned",
+        [
+            "the bundle",
+            "`destination`",
+            "A person took an old bundle away.",
+        ],
+    ),
     (
         Action::BackupsDrilled,
         "backups.drilled",

@@ -11,6 +11,7 @@ use sea_orm::{
 
 use crate::{
     StoreError, Unit,
+    backups::destinations::Since,
     backups::entities::{backup, backup_request},
     database::stored::{Id, Text},
 };
@@ -63,6 +64,17 @@ pub struct NewBackup<'a> {
     pub recovery: Option<String>,
 }
 
+/// Those at the places that destinations mean today.
+async fn here(
+    db: &impl ConnectionTrait,
+    rows: Vec<backup::Model>,
+) -> Result<Vec<Backup>, StoreError> {
+    let since = Since::of(db).await?;
+    let mut all: Vec<_> = rows.into_iter().map(Backup::from).collect();
+    all.retain(|one| since.is_here(&one.destination, one.confirmed_at));
+    Ok(all)
+}
+
 /// Every bundle, the one last confirmed first.
 ///
 /// # Errors
@@ -71,7 +83,7 @@ pub async fn all(db: &impl ConnectionTrait) -> Result<Vec<Backup>, StoreError> {
     let rows = backup::Entity::find()
         .order_by_desc(backup::Column::ConfirmedAt)
         .order_by_desc(backup::Column::Id);
-    Ok(rows.all(db).await?.into_iter().map(Backup::from).collect())
+    here(db, rows.all(db).await?).await
 }
 
 /// The bundles of a key, the one last confirmed first.
@@ -83,7 +95,7 @@ pub async fn of_key(db: &impl ConnectionTrait, key: KeyId) -> Result<Vec<Backup>
         .filter(backup::Column::KeyId.eq(Id(key)))
         .order_by_desc(backup::Column::ConfirmedAt)
         .order_by_desc(backup::Column::Id);
-    Ok(rows.all(db).await?.into_iter().map(Backup::from).collect())
+    here(db, rows.all(db).await?).await
 }
 
 /// Notes that a bundle stands at a destination, now; answers whether it is new there.
@@ -113,6 +125,19 @@ pub async fn note(unit: &Unit, new: NewBackup<'_>) -> Result<bool, StoreError> {
         .exec_without_returning(unit.db())
         .await?;
     Ok(is_new)
+}
+
+/// Lists a bundle no more, as it was taken away.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn forget(unit: &Unit, at: &DestinationName, name: &str) -> Result<(), StoreError> {
+    backup::Entity::delete_many()
+        .filter(backup::Column::Destination.eq(at.as_str()))
+        .filter(backup::Column::Name.eq(name))
+        .exec(unit.db())
+        .await?;
+    Ok(())
 }
 
 /// Has a key backed up at every destination as soon as can be.

@@ -10,6 +10,7 @@ use sea_orm::{
 
 use crate::{
     StoreError, Unit,
+    backups::destinations::Since,
     backups::entities::deployment_backup::{self, Column, Entity},
     database::stored::{Id, Text},
 };
@@ -87,8 +88,14 @@ pub struct NewDeploymentBackup {
 /// [`StoreError`] of the database.
 pub async fn all(db: &impl ConnectionTrait) -> Result<Vec<DeploymentBackup>, StoreError> {
     let rows = Entity::find().order_by_asc(Column::Destination);
-    let rows = rows.all(db).await?.into_iter();
-    Ok(rows.map(DeploymentBackup::from).collect())
+    let (rows, since) = (rows.all(db).await?, Since::of(db).await?);
+    let mut all: Vec<_> = rows.into_iter().map(DeploymentBackup::from).collect();
+    for one in &mut all {
+        let is_here = |then| since.is_here(&one.destination, then);
+        one.stored.take_if(|stored| !is_here(stored.confirmed_at));
+        one.proved_at.take_if(|at| !is_here(*at));
+    }
+    Ok(all)
 }
 
 /// Notes that it stands at a destination, now.

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     StoreError, Unit,
+    backups::destinations::Since,
     backups::entities::drill,
     database::stored::{Id, Text},
 };
@@ -98,6 +99,17 @@ pub struct NewDrill<'a> {
     pub opened: u64,
 }
 
+/// Those at the places that destinations mean today.
+async fn here(
+    db: &impl ConnectionTrait,
+    rows: Vec<drill::Model>,
+) -> Result<Vec<Drill>, StoreError> {
+    let since = Since::of(db).await?;
+    let mut all: Vec<_> = rows.into_iter().map(Drill::from).collect();
+    all.retain(|one| since.is_here(&one.destination, one.last_at));
+    Ok(all)
+}
+
 /// Every drill, the latest first.
 ///
 /// # Errors
@@ -106,7 +118,7 @@ pub async fn all(db: &impl ConnectionTrait) -> Result<Vec<Drill>, StoreError> {
     let rows = drill::Entity::find()
         .order_by_desc(drill::Column::LastAt)
         .order_by_desc(drill::Column::Id);
-    Ok(rows.all(db).await?.into_iter().map(Drill::from).collect())
+    here(db, rows.all(db).await?).await
 }
 
 /// The drills of a key, the latest first.
@@ -118,7 +130,23 @@ pub async fn of_key(db: &impl ConnectionTrait, key: KeyId) -> Result<Vec<Drill>,
         .filter(drill::Column::KeyId.eq(Id(key)))
         .order_by_desc(drill::Column::LastAt)
         .order_by_desc(drill::Column::Id);
-    Ok(rows.all(db).await?.into_iter().map(Drill::from).collect())
+    here(db, rows.all(db).await?).await
+}
+
+/// When a drill first brought the key back, wherever that was.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn first_proof(
+    db: &impl ConnectionTrait,
+    key: KeyId,
+) -> Result<Option<DateTime<Utc>>, StoreError> {
+    let first = drill::Entity::find()
+        .filter(drill::Column::KeyId.eq(Id(key)))
+        .filter(drill::Column::Problem.is_null())
+        .order_by_asc(drill::Column::BeganAt)
+        .one(db);
+    Ok(first.await?.map(|drill| drill.began_at))
 }
 
 /// Notes what an attempt came to; answers whether that is another outcome than before.

@@ -47,7 +47,7 @@ const POSTGRES_SESSION: &str = "\
     SET default_transaction_isolation = 'read committed'; \
     SET lock_timeout = '10s'; \
     SET statement_timeout = '30s'; \
-    SET idle_in_transaction_session_timeout = '60s'";
+    SET idle_in_transaction_session_timeout = '15s'";
 
 /// Connects to the database of this URL, whatever its kind.
 pub(crate) async fn connect(

@@ -57,6 +57,15 @@ pub async fn find(
     Ok(found.one(db).await?.map(ReportedMaster::from))
 }
 
+/// Every master key that was reported.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn all(db: &impl ConnectionTrait) -> Result<Vec<ReportedMaster>, StoreError> {
+    let all = reported_master_key::Entity::find().all(db).await?;
+    Ok(all.into_iter().map(ReportedMaster::from).collect())
+}
+
 /// Notes that a master key was reported. From the commit on no standby under it is stored or used; every keyring is
 /// locked, so that none is stored at the same time.
 ///

@@ -16,7 +16,8 @@ pub use crate::rotations::entities::quarantine::Model as Quarantined;
 use crate::{
     StoreError, Unit,
     database::stored::{Id, Text},
-    keys,
+    incidents::emptied,
+    keys::{self, keyrings},
     rotations::{Rotation, entities::quarantine},
 };
 
@@ -77,6 +78,9 @@ pub async fn refuse_late_names(unit: &Unit, values: &[NewQuarantine]) -> Result<
 /// [`StoreError`] of the database.
 pub async fn add(unit: &Unit, rotation: &Rotation, new: NewQuarantine) -> Result<(), StoreError> {
     let new = keep_its_place(unit, new).await?;
+    let found = new
+        .found
+        .filter(|_| new.reason == QuarantineReason::OtherKeyring);
     use quarantine::Column::{
         ColumnId, Detail, FoundAt, FoundKeyId, Pass, Reason, ReleasedAt, ResolvedAt, RotationId,
         RowKey, RowName, Whole, Word,
@@ -108,7 +112,19 @@ pub async fn add(unit: &Unit, rotation: &Rotation, new: NewQuarantine) -> Result
         .on_conflict(again)
         .exec_without_returning(unit.db())
         .await?;
-    Ok(())
+    match found {
+        Some(key) => is_needed_elsewhere(unit, key).await,
+        None => Ok(()),
+    }
+}
+
+/// A key of another keyring: nobody may say any more that nothing is left under it.
+async fn is_needed_elsewhere(unit: &Unit, key: KeyId) -> Result<(), StoreError> {
+    let Some(key) = keys::find(unit.db(), key).await? else {
+        return Ok(());
+    };
+    let keyring = keyrings::by_id(unit.db(), key.keyring_id).await?;
+    emptied::come_back(unit, &keyring, &key).await
 }
 
 /// That a value belongs to another row is seen only where both are read together. Who reads it alone later, unchanged
@@ -290,6 +306,18 @@ pub async fn open(db: &impl ConnectionTrait) -> Result<Vec<Quarantined>, StoreEr
     Ok(quarantine::Entity::find()
         .filter(quarantine::Column::ResolvedAt.is_null())
         .all(db)
+        .await?)
+}
+
+/// How many values in quarantine stand under this key, in whichever keyring's columns.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn count_under(db: &impl ConnectionTrait, key: KeyId) -> Result<u64, StoreError> {
+    Ok(quarantine::Entity::find()
+        .filter(quarantine::Column::ResolvedAt.is_null())
+        .filter(quarantine::Column::FoundKeyId.eq(Id(key)))
+        .count(db)
         .await?)
 }
 

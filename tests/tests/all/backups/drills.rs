@@ -96,3 +96,32 @@ async fn the_restored_key_opens_values_of_the_application() {
     assert_eq!(found.code, 0, "{}", found.stdout);
     assert_eq!(backup_of(&desk, "phi/1")["opened"], 20);
 }
+
+/// A bundle that times were added to since is another; old ones go when a person says so, and the newest never.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn old_bundles_are_taken_away_by_a_person_and_the_newest_and_the_last_proved_stay() {
+    let desk = quick("");
+    assert_eq!(desk.rekey(&["init"], b"").code, 0);
+    let first = bundle(&desk, "phi/1");
+    let engine = up(&desk);
+    let created = desk.rekey(&["backups", "create", "phi/1", "--wait"], b"");
+    assert_eq!(created.code, 0, "{}", created.stderr);
+    let newest = bundle(&desk, "phi/1");
+    assert_ne!(first, newest, "it became primary since");
+    let planned = desk.rekey(&["backups", "prune", "--keep", "1", "--plan"], b"");
+    assert_eq!(planned.code, 0, "{}", planned.stderr);
+    assert!(first.exists() && newest.exists());
+    let pruned = desk.rekey(&["backups", "prune", "--keep", "1"], b"");
+    assert_eq!(pruned.code, 0, "{}", pruned.stderr);
+    assert!(!first.exists() && newest.exists(), "{}", pruned.stdout);
+    let verified = desk.rekey(&["backups", "verify"], b"");
+    assert_eq!(verified.code, 0, "{}", verified.stdout);
+    let again = desk.rekey(
+        &["--output", "json", "backups", "prune", "--keep", "1"],
+        b"",
+    );
+    let again: serde_json::Value = serde_json::from_str(&again.stdout).unwrap();
+    assert_eq!(again["pruned"].as_array().unwrap().len(), 0, "{again}");
+    assert_eq!(desk.rekey(&["audit", "verify"], b"").code, 0);
+    engine.terminate().await;
+}

@@ -16,15 +16,15 @@ struct Alert<'a> {
 
 impl Alert<'_> {
     async fn set(&self, change: &str) {
-        let change = format!("UPDATE alert SET {change} WHERE kind = 'BACKUP_WAIVED'");
+        let change = format!("UPDATE alert SET {change} WHERE kind = 'UNKNOWN_KEY_REPORTED'");
         assert_eq!(self.clinic.in_store(sqlx::AssertSqlSafe(change)).await, 1);
     }
 
     async fn raised(&self, severity: &str, hour: u32) {
-        let exists = "SELECT count(*) FROM alert WHERE kind = 'BACKUP_WAIVED'";
+        let exists = "SELECT count(*) FROM alert WHERE kind = 'UNKNOWN_KEY_REPORTED'";
         if self.clinic.count(exists).await == 0 {
             let raised = "INSERT INTO alert (id, kind, subject, figure, severity, raised_at) \
-                VALUES (randomblob(16), 'BACKUP_WAIVED', 'phi/1', 0, 'HIGH', '2026-11-30T00:00:00+00:00')";
+                VALUES (randomblob(16), 'UNKNOWN_KEY_REPORTED', 'phi/1', 0, 'HIGH', '2026-11-30T00:00:00+00:00')";
             self.clinic.in_store(raised).await;
         }
         self.set(&format!(
@@ -44,7 +44,7 @@ impl Alert<'_> {
             .at(self.path)
             .into_iter()
             .map(|one| data(&one));
-        let ours = told.filter(|one| one["payload"]["class"] == "BACKUP_WAIVED");
+        let ours = told.filter(|one| one["payload"]["class"] == "UNKNOWN_KEY_REPORTED");
         let words = |one: Value| {
             let word = |one: &Value| one.as_str().unwrap().to_owned();
             format!(
@@ -66,7 +66,7 @@ impl Alert<'_> {
     /// Nothing of it is on its way, or will be.
     async fn is_settled(&self) {
         let due = "SELECT count(*) FROM delivery WHERE about = 'alert' AND state = 'DUE' \
-            AND subject_id IN (SELECT id FROM alert WHERE kind = 'BACKUP_WAIVED')";
+            AND subject_id IN (SELECT id FROM alert WHERE kind = 'UNKNOWN_KEY_REPORTED')";
         until("the last of it", async || {
             (self.clinic.count(due).await == 0).then_some(())
         })
@@ -190,7 +190,7 @@ async fn a_beginning_waits_for_the_end_that_is_on_its_way() {
     let told = |kind: &str| {
         let mut told = receivers.at("slow/ops");
         told.retain(|one| {
-            data(one)["type"] == kind && data(one)["data"]["kind"] == "BACKUP_WAIVED"
+            data(one)["type"] == kind && data(one)["data"]["kind"] == "UNKNOWN_KEY_REPORTED"
         });
         told
     };

@@ -5,7 +5,8 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use rekey_broker::{RabbitMq, RabbitMqOptions, Transport, grants};
 use rekey_domain::Principal;
 use rekey_messages::{
-    KeyCompromised, KeyringChanged, MAX_EVENT_BYTES, Message, Queue, RotationDue, RotationRequested,
+    BackupRequested, KeyCompromised, KeyringChanged, MAX_EVENT_BYTES, Message, Queue, RotationDue,
+    RotationRequested,
 };
 use rekey_operations::{Admission, REQUESTS_HELD, Requester, Services, admit, publish};
 use rekey_testkit::rabbitmq::{Outside, TestBroker, publish as publish_over_amqp, publish_all};
@@ -155,6 +156,42 @@ async fn a_request_from_outside_rotates_in_the_name_of_who_sent_it_and_once() {
     assert_eq!(clinic.count(asked).await, 1);
     assert_eq!(clinic.count("SELECT count(*) FROM dead_letter").await, 0);
     workers.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn backups_are_asked_for_by_whoever_may_and_by_nobody_else() {
+    let clinic = Deployment::of(0).await;
+    let broker = TestBroker::create().await;
+    let (user, url) = requester(&broker).await;
+    let (other, others) = requester(&broker).await;
+    let process = clinic.process("one").await;
+    let may = listed(&user, vec![BackupRequested::TYPE]);
+    let may_rotate = listed(&other, vec![RotationRequested::TYPE]);
+    let workers = Workers::start(&process, &broker, vec![may, may_rotate]).await;
+    let exchange = format!("{}rekey.requests", broker.prefix());
+    let body = json!({ "specversion": "1.0", "id": "1", "source": "/siem",
+        "type": BackupRequested::TYPE, "data": {} })
+    .to_string();
+    for (url, user) in [(&others, &other), (&url, &user), (&url, &user)] {
+        let message = Outside {
+            exchange: &exchange,
+            key: BackupRequested::TYPE,
+            user_id: Some(user),
+            body: body.as_bytes(),
+        };
+        publish_over_amqp(url, message).await.unwrap();
+    }
+    let refused = "SELECT count(*) FROM audit_entry WHERE action = 'request.refused'";
+    let asked = "SELECT count(*) FROM audit_entry WHERE action = 'backups.requested' AND principal = 'amqp:siem'";
+    until("one is refused and one is taken", async || {
+        let counts = (clinic.count(refused).await, clinic.count(asked).await);
+        (counts == (1, 1)).then_some(())
+    })
+    .await;
+    let wanted = "SELECT count(*) FROM backup_request";
+    assert_eq!(clinic.count(wanted).await, 6, "every key there is");
+    workers.stop().await;
+    assert_eq!(clinic.count(asked).await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -182,7 +182,7 @@ async fn who_does_not_work_and_what_workers_lack_is_said_within_seconds() {
     .await;
     let desk = Desk::new();
     desk.configure(&format!(
-        "[[keyring]]\nname = \"phi\"\npurpose = \"PHI\"\n\
+        "backup = \"off\"\n[[keyring]]\nname = \"phi\"\npurpose = \"PHI\"\n\
          [[source]]\nname = \"clinic\"\nurl = \"{}\"\n\
          [[source.table]]\nname = \"patients\"\ncolumns = {{ ssn = {{ keyring = \"phi\", bind = \"row\" }} }}\n",
         database.url_as(APPLICATION)
@@ -228,7 +228,7 @@ async fn who_waits_for_a_while_is_let_go_though_the_store_does_not_answer() {
     let database = Database::create(APPLICATION).await;
     let desk = Desk::new();
     desk.configure(&format!(
-        "[store]\nurl = \"{}\"\n[[keyring]]\nname = \"phi\"\npurpose = \"PHI\"\n",
+        "backup = \"off\"\n[store]\nurl = \"{}\"\n[[keyring]]\nname = \"phi\"\npurpose = \"PHI\"\n",
         database.url_as(APPLICATION)
     ));
     assert_eq!(desk.rekey(&["init"], b"").code, 0);

@@ -47,7 +47,7 @@ impl Behind {
             databases,
         };
         behind.desk.configure(&format!(
-            "[store]\nurl = \"{}\"\nconnections = 3\n[[keyring]]\nname = \"phi\"\npurpose = \"PHI\"\n\
+            "backup = \"off\"\n[store]\nurl = \"{}\"\nconnections = 3\n[[keyring]]\nname = \"phi\"\npurpose = \"PHI\"\n\
              grace_period = \"1s\"\nencrypt_lease = \"1s\"\nkeyset_max_age = \"1s\"\n\
              [[source]]\nname = \"clinic\"\nurl = \"{}\"\nlimits = {{ connections = 3 }}\n\
              [[source.table]]\nname = \"patients\"\ncolumns = {{ ssn = {{ keyring = \"phi\", bind = \"row\" }} }}\n",

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use rekey_domain::{Erasable, KeyRef};
+use rekey_domain::{Erasable, KeyRef, Worker};
 use rekey_operations::{
-    BackupView, BundleView, DeploymentBackupView, DestinationView, DrillView, backup_views,
-    deployment_backup_views, destination_views, key_backups, request_backups, verify_backups,
+    BackupView, BundleView, DeploymentBackupView, DestinationView, DrillView, Pruned, backup_views,
+    deployment_backup_views, destination_views, key_backups, plan_pruning, prune_backups,
+    request_backups, verify_backups, works,
 };
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -18,6 +19,8 @@ use crate::{
 
 /// A verifier that works has done what was asked within this.
 const WITHIN: Duration = Duration::from_secs(60);
+/// What was tried while this was asked for is tried once more by then.
+const TRIED_AGAIN: Duration = Duration::from_secs(12);
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 
 /// What can be asked of backups.
@@ -38,6 +41,15 @@ pub enum Command {
         #[arg(long)]
         wait: bool,
     },
+    /// Take old bundles away, with credentials that may: never the newest of a key, never the one that was proved last.
+    Prune {
+        /// How many bundles of each key stay at each destination.
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+        keep: u16,
+        /// Say which, and take none away.
+        #[arg(long)]
+        plan: bool,
+    },
     /// Restore keys from their bundles now and here, and compare them; exit code 3 if one does not come back.
     Verify {
         /// The key: phi/3, or its id.
@@ -51,9 +63,15 @@ pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
         Command::List => print(app, of(None, app).await?).await,
         Command::Show { key } => show(key, app).await,
         Command::Create { key, wait } => create(key.as_ref(), *wait, app).await,
+        Command::Prune { keep, plan } => prune(usize::from(*keep), *plan, app).await,
         Command::Verify { key } => {
-            verify_backups(&app.services, key.as_ref(), &app.principal).await?;
-            print(app, of(key.as_ref(), app).await?).await
+            let looked = verify_backups(&app.services, key.as_ref(), &app.principal).await?;
+            let exit = print(app, of(key.as_ref(), app).await?).await?;
+            for line in &looked.not_learned {
+                output::note(&format!("not looked at from here: {line}"));
+            }
+            let all = looked.failed == 0 && looked.not_learned.is_empty();
+            Ok(if all { exit } else { Exit::PersonNeeded })
         }
     }
 }
@@ -79,12 +97,19 @@ async fn create(key: Option<&KeyRef>, wait: bool, app: &App) -> anyhow::Result<E
         ));
         return Ok(Exit::Done);
     }
+    if !works(&app.services, Worker::BackupVerifier).await? {
+        output::note("no backup-verifier runs now: rekey up, or rekey-backup-verifier, does it");
+    }
     let deadline = Instant::now() + WITHIN;
+    let mut tried = None::<Instant>;
     loop {
         let views = of(key, app).await?;
-        let is_done = |view: &BackupView| view.tried_at.is_some_and(|at| at >= before);
-        if views.iter().all(is_done) {
-            return print(app, views).await;
+        let is_tried = |view: &BackupView| view.tried_at.is_some_and(|at| at >= before);
+        if views.iter().all(is_tried) {
+            let since = *tried.get_or_insert_with(Instant::now);
+            if !views.iter().any(is_bad) || since.elapsed() >= TRIED_AGAIN {
+                return print(app, views).await;
+            }
         }
         if Instant::now() >= deadline {
             let within = WITHIN.as_secs();
@@ -97,10 +122,32 @@ async fn create(key: Option<&KeyRef>, wait: bool, app: &App) -> anyhow::Result<E
     }
 }
 
+async fn prune(keep: usize, plan: bool, app: &App) -> anyhow::Result<Exit> {
+    let old = match plan {
+        true => plan_pruning(&app.services, keep, &app.principal).await?,
+        false => prune_backups(&app.services, keep, &app.principal).await?,
+    };
+    if app.output == Output::Json {
+        let said = json!({ "pruned": old, "planned": plan });
+        output::object("rekey.backups-pruned/v1", said)?;
+        return Ok(Exit::Done);
+    }
+    let row = |one: &Pruned| [one.destination.to_string(), one.bundle.clone()];
+    output::table(["DESTINATION", "BUNDLE"], old.iter().map(row).collect())?;
+    output::done(&match plan {
+        true => format!("{} bundle(s) would go", old.len()),
+        false => format!("{} bundle(s) are gone", old.len()),
+    });
+    Ok(Exit::Done)
+}
+
+fn is_bad(view: &BackupView) -> bool {
+    view.problem.is_some() || view.proved_at.is_none()
+}
+
 async fn print(app: &App, views: Vec<BackupView>) -> anyhow::Result<Exit> {
     let places = destination_views(&app.services, &app.principal).await?;
     let deployment = deployment_backup_views(&app.services, &app.principal).await?;
-    let is_bad = |view: &BackupView| view.problem.is_some() || view.proved_at.is_none();
     let is_bad_too = |one: &DeploymentBackupView| one.problem.is_some();
     let bad = views.iter().any(is_bad) || deployment.iter().any(is_bad_too);
     match app.output {

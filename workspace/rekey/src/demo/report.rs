@@ -1,17 +1,19 @@
 //! What the demo prints: a story for people, one object for programs.
 
-use std::{
-    io::Write,
-    path::{Path, PathBuf},
-};
+use std::io::Write;
 
-use rekey_operations::{BackupView, CensusRow, RotationView, certificates::certificate, key_views};
+use rekey_operations::{CensusRow, RotationView, certificates::certificate, key_views};
 use serde::Serialize;
 
 use crate::{
     app::App,
     commands::certificate::page,
-    demo::{SHARES, application::Verdict, compromise::Outcome, narrator::Narrator},
+    demo::{
+        application::Verdict,
+        backups::{Backups, SHARES},
+        compromise::Outcome,
+        narrator::Narrator,
+    },
     output::Output,
 };
 
@@ -37,33 +39,6 @@ pub struct Report {
     pub compromise: Option<Outcome>,
     /// The keys' backups.
     pub backups: Backups,
-}
-
-/// The backups of the demo's keys.
-#[derive(Debug, Serialize)]
-pub struct Backups {
-    /// Keys that a drill brought back.
-    pub proved: usize,
-    /// Keys that none did.
-    pub unproved: usize,
-    /// Where their bundles are.
-    pub destination: String,
-    /// Where the shares of the RECOVERY key are.
-    pub shares: PathBuf,
-}
-
-impl Backups {
-    /// As the views say.
-    pub fn of(views: &[BackupView], app: &App, shares: &Path) -> Self {
-        let is_proved = |view: &&BackupView| view.proved_at.is_some() && view.problem.is_none();
-        let proved = views.iter().filter(is_proved).count();
-        Self {
-            proved,
-            unproved: views.len() - proved,
-            destination: app.places.file("backups").display().to_string(),
-            shares: shares.to_owned(),
-        }
-    }
 }
 
 /// Prints everything.

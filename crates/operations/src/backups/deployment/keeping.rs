@@ -27,7 +27,7 @@ use crate::{
 
 /// The bundle at a destination, due.
 pub(crate) struct DueDeployment {
-    destination: DestinationName,
+    pub(crate) destination: DestinationName,
     step: BackupStep,
     known: Option<DeploymentBackup>,
     kept: Kept,
@@ -100,10 +100,12 @@ pub(crate) async fn keep(
         Err(Trouble::Problem(problem)) => Some(problem),
         Err(Trouble::Failed(error)) => return Err(error),
     };
-    let unit = run.unit().await?;
-    deployments::note_attempt(&unit, &due.destination, problem).await?;
-    unit.commit().await?;
-    crash::point("backup.noted");
+    if run.is_told(problem) {
+        let unit = run.unit().await?;
+        deployments::note_attempt(&unit, &due.destination, problem).await?;
+        unit.commit().await?;
+        crash::point("backup.noted");
+    }
     let (destination, millis) = (&due.destination, began.elapsed().as_millis());
     match problem {
         None => tracing::info!(%destination, %millis, "the deployment's backup was proved"),
@@ -120,7 +122,7 @@ async fn attempt(run: &mut Run<'_>, due: &DueDeployment) -> Result<(), Trouble> 
         BackupStep::Store => store(run, due).await?,
         BackupStep::Drill | BackupStep::Wait(_) => {
             let stored = due.known.as_ref().and_then(|one| one.stored.as_ref());
-            let stored = stored.ok_or(Trouble::Problem(BackupProblem::Missing))?;
+            let stored = stored.ok_or(Trouble::Problem(BackupProblem::NotStored))?;
             stored.name.clone()
         }
     };
@@ -146,7 +148,7 @@ async fn store(run: &mut Run<'_>, due: &DueDeployment) -> Result<String, Trouble
     let sealed = DeploymentBundle::seal(run.seal_for.deployment, &due.contents, key, recovery);
     let bundle = sealed.map_err(|error| {
         tracing::error!(%error, "the deployment's bundle was not sealed");
-        Trouble::Problem(BackupProblem::NotAuthentic)
+        Trouble::Problem(BackupProblem::NotSealed)
     })?;
     crash::point("backup.sealed");
     let name = bundle.name();

@@ -7,7 +7,10 @@ use rekey_sources::{Source, TableShape};
 
 use crate::{
     ColumnConfig, Desired, OperationError, SourceConfig, TableConfig,
-    sources::effects::{effects, tied, would_change_another},
+    sources::{
+        effects::{effects, tied, would_change_another},
+        look::describe,
+    },
 };
 
 /// A column with what its source's catalogue says of it.
@@ -38,7 +41,7 @@ impl<'a> Looked<'a> {
         for source in &desired.sources {
             let open = rekey_sources::open(source.url.expose_url()).await?;
             for table in &source.tables {
-                let shape = Arc::new(open.describe(&table.relation).await?);
+                let shape = Arc::new(describe(&*open, &table.relation).await?);
                 refuse_effects(source, table, &shape)?;
                 for column in &table.columns {
                     resolved.push(resolve_column(source, table, column, &shape)?);

@@ -8,7 +8,7 @@ use super::looked::{Looked, Resolved};
 use crate::{
     Desired, OperationError, Services,
     sources::{
-        look::declares,
+        look::{declares, describe},
         opening::{ToOpen, open_values},
     },
 };
@@ -77,7 +77,7 @@ impl Renames<'_> {
             return Ok(true);
         }
         let source = &self.looked.sources[self.new.source.name.as_str()];
-        match source.describe(&old.table.relation).await {
+        match describe(&**source, &old.table.relation).await {
             Ok(there) => Ok(there.is_of_the_same_table(shape)),
             Err(SourceError::NoSuchTable { .. } | SourceError::NotATable { .. }) => Ok(false),
             Err(error) => Err(error.into()),

@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use rekey_domain::{AlertKind, BackupProblem, DestinationName};
 use rekey_store::{
-    ConnectionTrait, StoreError,
+    ConnectionTrait, StoreError, alerts,
     backups::{
         bundles::{self, Backup},
         deployments, destinations,
@@ -58,6 +58,21 @@ pub(super) async fn standing(
         if unproved > 0 {
             let failed = Standing::new(AlertKind::BackupFailed, format!("destination/{at}"));
             standing.push(failed.counting(unproved));
+        }
+    }
+    // Raised in the unit of the switch; it is over once the key came back from somewhere.
+    for alert in alerts::raised(db).await? {
+        let is_waived = alert.kind == AlertKind::BackupWaived;
+        let key = keys
+            .iter()
+            .find(|(name, _)| name.to_string() == alert.subject);
+        let is_proved = |key: &Key| {
+            let mut all = destinations.iter().map(|one| found.of(key, &one.name));
+            all.any(|known| known.proved_at.is_some() && !known.is_bad())
+        };
+        if is_waived && key.is_some_and(|(_, key)| !is_proved(key)) {
+            let waived = Standing::new(AlertKind::BackupWaived, &alert.subject);
+            standing.push(waived.counting(alert.figure));
         }
     }
     let deployments = deployments::all(db).await?.into_iter();
@@ -140,8 +155,8 @@ impl Known<'_> {
         };
         let is_away = self.last.is_some_and(|drill| match drill.problem {
             Some(BackupProblem::OutOfReach) => drill.began_at < now - AWAY_FOR,
-            Some(BackupProblem::Refused | BackupProblem::NoPlace) => true,
-            _ => false,
+            Some(problem) => !problem.is_a_verdict(),
+            None => false,
         });
         is_away || since < now - may_take
     }

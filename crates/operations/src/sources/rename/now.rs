@@ -10,7 +10,7 @@ use crate::{
     Desired, OperationError, Services, TableConfig,
     configuration::apply::looked::{bind_columns, bind_type},
     sources::{
-        look::declared_table,
+        look::{declared_table, describe},
         opening::{Opening, ToOpen, open_values},
         whereabouts::{is_the_stores, renamed},
     },
@@ -53,7 +53,7 @@ impl Now {
                 ));
             }
         };
-        let shape = source.describe(&relation).await?;
+        let shape = describe(&*source, &relation).await?;
         let found = shape.column(&new.column).ok_or_else(|| {
             let known: Vec<_> = shape.columns.iter().map(|one| one.name.as_str()).collect();
             refused(&format!(

@@ -15,6 +15,8 @@ pub struct Model {
     pub made_at: DateTimeUtc,
     pub erasable: Option<Text<Erasable>>,
     pub probed_at: Option<DateTimeUtc>,
+    pub mark: Option<Uuid>,
+    pub here_since: Option<DateTimeUtc>,
 }
 
 /// No relations: queries name what they join.
