@@ -125,3 +125,87 @@ async fn old_bundles_are_taken_away_by_a_person_and_the_newest_and_the_last_prov
     assert_eq!(desk.rekey(&["audit", "verify"], b"").code, 0);
     engine.terminate().await;
 }
+
+/// Whatever stands where a bundle should be is found, and ends no drill but its own.
+#[test]
+fn something_else_in_a_bundles_place_is_named_for_what_it_is() {
+    let desk = Desk::initialised();
+    let file = bundle(&desk, "phi/1");
+    let whole = fs::read(&file).unwrap();
+    let verify = || {
+        let found = desk.rekey(&["backups", "verify", "phi/1"], b"");
+        assert_eq!(found.code, 3, "{}", found.stderr);
+        backup_of(&desk, "phi/1")["problem"].clone()
+    };
+    fs::write(&file, "").unwrap();
+    assert_eq!(verify(), "altered");
+    fs::remove_file(&file).unwrap();
+    assert_eq!(verify(), "missing");
+    fs::create_dir(&file).unwrap();
+    assert_eq!(verify(), "in-the-way");
+    fs::remove_dir(&file).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", &file).unwrap();
+    assert_eq!(verify(), "in-the-way");
+    fs::remove_file(&file).unwrap();
+    fs::write(&file, &whole).unwrap();
+    let found = desk.rekey(&["backups", "verify", "phi/1"], b"");
+    assert_eq!(found.code, 0, "{}", found.stderr);
+}
+
+/// A proof is of a place, and not of a name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_place_under_the_same_name_proves_nothing_and_is_filled() {
+    let desk = quick("");
+    let config = fs::read_to_string(desk.file("rekey.toml")).unwrap();
+    let at = |place: &str| {
+        let url = desk.file(place).display().to_string();
+        format!("{config}\n[[destination]]\nname = \"vault\"\nurl = \"file://{url}\"\n")
+    };
+    desk.configure(&at("one"));
+    assert_eq!(desk.rekey(&["init"], b"").code, 0);
+    let engine = up(&desk);
+    all_proved(&desk).await;
+    engine.terminate().await;
+    fs::remove_dir_all(desk.file("one")).unwrap();
+    desk.configure(&at("other"));
+    let verified = desk.rekey(&["backups", "verify"], b"");
+    assert_eq!(verified.code, 3);
+    assert!(
+        verified.stderr.contains("names another place"),
+        "{}",
+        verified.stderr
+    );
+    let engine = up(&desk);
+    let kept = |key: &str| {
+        let name = backup_of(&desk, key)["bundle"].as_str()?.to_owned();
+        desk.file("other").join(name).exists().then_some(())
+    };
+    for key in ["backup/1", "audit/1", "phi/1", "phi/2"] {
+        until("the key to be kept at the other place", async || kept(key)).await;
+    }
+    all_proved(&desk).await;
+    engine.terminate().await;
+}
+
+/// A machine that cannot look says so, and nothing is written down of the bundles.
+#[test]
+fn whoever_cannot_look_says_so_and_writes_nothing_down() {
+    let desk = quick("");
+    let config = fs::read_to_string(desk.file("rekey.toml")).unwrap();
+    let place = desk.file("vault").display().to_string();
+    desk.configure(&format!(
+        "{config}\n[[destination]]\nname = \"vault\"\nurl = \"file://{place}\"\n"
+    ));
+    assert_eq!(desk.rekey(&["init"], b"").code, 0);
+    let before = backup_of(&desk, "phi/1");
+    desk.configure(&format!("backup = \"off\"\n{config}"));
+    let verified = desk.rekey(&["backups", "verify"], b"");
+    assert_eq!(verified.code, 3, "{}", verified.stdout);
+    assert!(
+        verified.stderr.contains("does not say where it is"),
+        "{}",
+        verified.stderr
+    );
+    assert_eq!(backup_of(&desk, "phi/1")["problem"], before["problem"]);
+    assert_eq!(backup_of(&desk, "phi/1")["tried_at"], before["tried_at"]);
+}

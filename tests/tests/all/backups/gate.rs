@@ -104,5 +104,10 @@ async fn an_emergency_waits_for_no_proof_and_says_that_it_went_without() {
     .await;
     let said = certificate(&desk);
     assert_eq!(said["backups"], Value::Null, "{said}");
+    let off = said["gates_off"].as_array().unwrap();
+    assert!(off.contains(&"backup".into()), "{said}");
+    fs::remove_file(&place).unwrap();
+    fs::rename(desk.file("state/aside"), &place).unwrap();
+    no_alert(&desk, "BACKUP_WAIVED").await;
     engine.terminate().await;
 }

@@ -1,10 +1,16 @@
 //! Values that may stand under a compromised key, and nothing moves them: people are told until they are gone. Alerts belong to the incident of their key.
 
 use rekey_domain::{AlertKind, KeyState, RotationKind};
+use rekey_envelope::decode_base64;
 use rekey_operations::{
     AlertView, acknowledge_incident, alert_views, cancel_rotation, resolve_incident, status,
 };
-use rekey_tests::support::{Deployment, operator, phi, short, until};
+use rekey_tests::{
+    process::Process,
+    support::{Deployment, operator, phi, short, until},
+};
+
+use crate::command_line::Desk;
 
 use super::{
     report::{report, with_standby},
@@ -83,4 +89,46 @@ async fn an_alert_about_a_key_names_that_keys_incident() {
         assert_eq!(told.incident, Some(reported.incident), "{key}");
     }
     engine.stop().await;
+}
+
+/// A value that was moved into another keyring's column is in quarantine there, and its key is needed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_under_which_values_stand_in_another_keyrings_column_may_not_be_destroyed() {
+    let desk = Desk::new();
+    let quick = "keyset_max_age = \"1s\"\ngrace_period = \"1s\"\nsweep_every = \"1s\"\nencrypt_lease = \"1s\"\n";
+    let url = desk.file("source.db").display().to_string();
+    desk.configure(&format!(
+        "[[keyring]]\nname = \"phi\"\npurpose = \"PHI\"\n{quick}[[keyring]]\nname = \"two\"\npurpose = \"PHI\"\n{quick}\
+         [[source]]\nname = \"clinic\"\nurl = \"sqlite://{url}\"\n[[source.table]]\nname = \"patients\"\n\
+         columns = {{ ssn = {{ keyring = \"phi\", bind = \"row\" }}, notes = {{ keyring = \"two\", bind = \"row\" }} }}\n"
+    ));
+    assert_eq!(desk.rekey(&["init"], b"").code, 0);
+    let place = [
+        "encrypt",
+        "--column",
+        "clinic.patients.notes",
+        "--bind",
+        "1",
+    ];
+    let sealed = desk.rekey(&place, b"feels well").stdout;
+    let sealed = hex::encode(decode_base64(sealed.trim()).unwrap());
+    desk.on_source(&format!(
+        "INSERT INTO patients (id, uuid, ssn) VALUES (1, '1', x'{sealed}')"
+    ));
+    let engine = Process::spawn(desk.command(&["up"]));
+    assert_eq!(desk.rekey(&["rotate", "phi", "--wait"], b"").code, 3);
+    let reported = desk.rekey(
+        &["compromise", "two/1", "--reason", "leaked", "--wait"],
+        b"",
+    );
+    assert_ne!(reported.code, 1, "{}", reported.stderr);
+    until("what stands under it to be said", async || {
+        let said = desk.rekey(&["status"], b"").stdout;
+        said.contains("under two/1, which is compromised, are in quarantine")
+            .then_some(())
+    })
+    .await;
+    let alerts = desk.rekey(&["alerts", "list"], b"").stdout;
+    assert!(!alerts.contains("KEY_MAY_BE_DESTROYED"), "{alerts}");
+    engine.terminate().await;
 }

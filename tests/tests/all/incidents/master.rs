@@ -271,3 +271,27 @@ async fn keys(clinic: &Deployment) -> Vec<(String, KeyState)> {
         .map(|key| (key.key.to_string(), key.state))
         .collect()
 }
+
+/// Whoever gave the command may have been cut off behind its first unit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_report_that_was_cut_short_is_told_until_it_is_said_again() {
+    let clinic = Deployment::of(0).await;
+    let master_key = clinic.services.kms.describe().await.unwrap().id;
+    let noted = format!(
+        "INSERT INTO reported_master_key (id, master_key, reported_at) VALUES (randomblob(16), '{master_key}', '2026-11-30T00:00:00+00:00')"
+    );
+    clinic.in_store(sqlx::AssertSqlSafe(noted)).await;
+    let engine = Engine::start(&clinic.services);
+    let told =
+        "SELECT count(*) FROM alert WHERE kind = 'MASTER_REPORT_UNFINISHED' AND cleared_at IS NULL";
+    until("it to be told", async || {
+        (clinic.count(told).await == 1).then_some(())
+    })
+    .await;
+    report(&clinic, &master_key).await.unwrap();
+    until("its end", async || {
+        (clinic.count(told).await == 0).then_some(())
+    })
+    .await;
+    engine.stop().await;
+}

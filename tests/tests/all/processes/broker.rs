@@ -189,7 +189,7 @@ async fn backups_are_asked_for_by_whoever_may_and_by_nobody_else() {
     })
     .await;
     let wanted = "SELECT count(*) FROM backup_request";
-    assert_eq!(clinic.count(wanted).await, 6, "every key there is");
+    assert_eq!(clinic.count(wanted).await, 8, "every key there is");
     workers.stop().await;
     assert_eq!(clinic.count(asked).await, 1);
 }

@@ -60,13 +60,13 @@ pub enum Command {
 /// Does it.
 pub async fn run(command: &Command, app: &App) -> anyhow::Result<Exit> {
     match command {
-        Command::List => print(app, of(None, app).await?).await,
+        Command::List => print(app, None, of(None, app).await?).await,
         Command::Show { key } => show(key, app).await,
         Command::Create { key, wait } => create(key.as_ref(), *wait, app).await,
         Command::Prune { keep, plan } => prune(usize::from(*keep), *plan, app).await,
         Command::Verify { key } => {
             let looked = verify_backups(&app.services, key.as_ref(), &app.principal).await?;
-            let exit = print(app, of(key.as_ref(), app).await?).await?;
+            let exit = print(app, key.as_ref(), of(key.as_ref(), app).await?).await?;
             for line in &looked.not_learned {
                 output::note(&format!("not looked at from here: {line}"));
             }
@@ -107,8 +107,11 @@ async fn create(key: Option<&KeyRef>, wait: bool, app: &App) -> anyhow::Result<E
         let is_tried = |view: &BackupView| view.tried_at.is_some_and(|at| at >= before);
         if views.iter().all(is_tried) {
             let since = *tried.get_or_insert_with(Instant::now);
-            if !views.iter().any(is_bad) || since.elapsed() >= TRIED_AGAIN {
-                return print(app, views).await;
+            let deployment = deployment(key, app).await?;
+            let is_unproved = |one: &DeploymentBackupView| one.problem.is_some();
+            let bad = views.iter().any(is_bad) || deployment.iter().any(is_unproved);
+            if !bad || since.elapsed() >= TRIED_AGAIN {
+                return print(app, key, views).await;
             }
         }
         if Instant::now() >= deadline {
@@ -145,9 +148,17 @@ fn is_bad(view: &BackupView) -> bool {
     view.problem.is_some() || view.proved_at.is_none()
 }
 
-async fn print(app: &App, views: Vec<BackupView>) -> anyhow::Result<Exit> {
+/// The deployment's own, where no key in particular is asked for.
+async fn deployment(key: Option<&KeyRef>, app: &App) -> anyhow::Result<Vec<DeploymentBackupView>> {
+    match key {
+        Some(_) => Ok(Vec::new()),
+        None => Ok(deployment_backup_views(&app.services, &app.principal).await?),
+    }
+}
+
+async fn print(app: &App, key: Option<&KeyRef>, views: Vec<BackupView>) -> anyhow::Result<Exit> {
     let places = destination_views(&app.services, &app.principal).await?;
-    let deployment = deployment_backup_views(&app.services, &app.principal).await?;
+    let deployment = deployment(key, app).await?;
     let is_bad_too = |one: &DeploymentBackupView| one.problem.is_some();
     let bad = views.iter().any(is_bad) || deployment.iter().any(is_bad_too);
     match app.output {

@@ -10,7 +10,10 @@ use rekey_envelope::encode_base64;
 use rekey_runtime::crash;
 use rekey_store::{
     StoreError,
-    backups::deployments::{self, DeploymentBackup, NewDeploymentBackup},
+    backups::{
+        bundles,
+        deployments::{self, DeploymentBackup, NewDeploymentBackup},
+    },
 };
 use sha2::{Digest, Sha256};
 
@@ -63,6 +66,7 @@ pub(crate) async fn everywhere(
     let recovery = seal_for.recovery.as_ref();
     let recovery = recovery.map(|key| key.fingerprint().to_string());
     let known = deployments::all(db).await?;
+    let wanted = bundles::wanted(db).await?;
     let at = |destination: DestinationName| {
         let known = known.iter().find(|one| one.destination == destination);
         let stored = known.and_then(|one| one.stored.as_ref());
@@ -76,7 +80,8 @@ pub(crate) async fn everywhere(
             kept: Kept {
                 stored_at: stored.map(|one| one.confirmed_at),
                 is_for_todays_keys: is_todays,
-                wanted_at: None,
+                // Whoever wants keys backed up wants what makes sense of them, too.
+                wanted_at: wanted.values().max().copied(),
                 last: known.map(|one| Attempt {
                     at: one.tried_at,
                     problem: one.problem,
