@@ -42,16 +42,16 @@ struct Site {
 /// Measures and prints.
 pub async fn run(args: &crate::Args, backups: &Args) -> anyhow::Result<()> {
     let site = Site::new(&args.programs, backups.keyrings)?;
-    let started = Instant::now();
+    let asked = Instant::now();
     site.rekey(&["init"])?;
-    let init = started.elapsed();
+    let init = asked.elapsed();
     let engine = site.up()?;
-    let started = Instant::now();
+    let running = Instant::now();
     let proved = site.all_proved().await?;
-    let first = started.elapsed();
-    let started = Instant::now();
+    let first = running.elapsed();
+    let verifying = Instant::now();
     site.rekey(&["backups", "verify"])?;
-    let drilled = started.elapsed();
+    let drilled = verifying.elapsed();
     let mut waits = Vec::new();
     for number in 0..backups.standbys {
         let keyring = keyring(number % backups.keyrings.max(1));

@@ -348,11 +348,11 @@ pub async fn switch(
             ..Default::default()
         };
         longest_lease::raise_longest(unit, old.id, lease).await?;
-        let next = match old.reported_at {
+        let retired = match old.reported_at {
             Some(_) => KeyState::Compromised,
             None => KeyState::Inactive,
         };
-        change_state(unit, &old, next, stamp).await?;
+        change_state(unit, &old, retired, stamp).await?;
     }
     let stamp = key::ActiveModel {
         activated_at: Set(Some(unit.now())),

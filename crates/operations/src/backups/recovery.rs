@@ -50,10 +50,10 @@ pub async fn split_recovery_key(
     }
     let key = RecoveryKey::generate();
     let split = key.split(threshold, shares, 0);
-    let shares = split.map_err(|error: ShareError| OperationError::Refused(error.to_string()))?;
+    let split = split.map_err(|error: ShareError| OperationError::Refused(error.to_string()))?;
     Ok(SplitRecoveryKey {
         public: key.public_key(),
-        shares,
+        shares: split,
     })
 }
 

@@ -48,8 +48,8 @@ pub(crate) async fn take_backup_request(
         Some(key) => vec![one(services, key).await?],
         None => every(services).await?,
     };
-    for (key, _) in &wanted {
-        bundles::want(&audited.unit, *key).await?;
+    for (id, _) in &wanted {
+        bundles::want(&audited.unit, *id).await?;
     }
     let names: Vec<_> = wanted.into_iter().map(|(_, name)| name).collect();
     let subject = match (key, &names[..]) {

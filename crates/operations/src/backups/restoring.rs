@@ -35,12 +35,12 @@ pub(crate) struct Restorer<'a> {
 impl Restorer<'_> {
     /// The key in the bundle. On the way the same is tried with one bit flipped, which must fail.
     pub(crate) async fn restore(&mut self, name: &str) -> Result<BackedUpKey, Trouble> {
-        let (name, bytes) = self.bundle(name).await?;
-        let restored = self.open(&name, &bytes).await;
+        let (own, bytes) = self.bundle(name).await?;
+        let restored = self.open(&own, &bytes).await;
         let flipped = flipped(bytes);
-        let fitting = BundleName::of(name.key_id(), &flipped);
-        for name in [name, fitting] {
-            refused(self.open(&name, &flipped).await)?;
+        let fitting = BundleName::of(own.key_id(), &flipped);
+        for claimed in [own, fitting] {
+            refused(self.open(&claimed, &flipped).await)?;
         }
         restored
     }
@@ -55,8 +55,8 @@ impl Restorer<'_> {
         let restored = self.open_deployment(name, &bytes).await;
         let flipped = flipped(bytes);
         let fitting = DeploymentBundle::name_of(deployment, &flipped);
-        for name in [name, &fitting] {
-            refused(self.open_deployment(name, &flipped).await)?;
+        for claimed in [name, &fitting] {
+            refused(self.open_deployment(claimed, &flipped).await)?;
         }
         restored
     }
@@ -122,16 +122,16 @@ impl Restorer<'_> {
         if let Some(material) = self.backup_keys.get(&known) {
             return Ok(material.clone());
         }
-        let material = Arc::new(self.from_its_own_bundle(id).await?);
+        let material = Arc::new(self.in_its_own_bundle(id).await?);
         self.backup_keys.insert(known, material.clone());
         Ok(material)
     }
 
-    async fn from_its_own_bundle(&self, id: KeyId) -> Result<KeyMaterial, Trouble> {
+    async fn in_its_own_bundle(&self, id: KeyId) -> Result<KeyMaterial, Trouble> {
         let none = || Trouble::Problem(BackupProblem::NoBackupKey);
-        let own = bundles::of_key(self.services.store.db(), id).await?;
-        let own = own.iter().find(|one| one.destination == *self.at.0);
-        let (name, bytes) = match self.bundle(&own.ok_or_else(none)?.name).await {
+        let stored = bundles::of_key(self.services.store.db(), id).await?;
+        let stored = stored.iter().find(|one| one.destination == *self.at.0);
+        let (name, bytes) = match self.bundle(&stored.ok_or_else(none)?.name).await {
             Err(Trouble::Problem(problem)) if problem.is_a_verdict() => return Err(none()),
             read => read?,
         };

@@ -81,13 +81,9 @@ impl Desired {
         let audit = Self::audit_keyring();
         let backup = (!self.destinations.is_empty()).then(Self::backup_keyring);
         let ours = [Some(Self::signing_keyring()), backup, Some(audit.clone())];
-        for ours in ours.into_iter().flatten() {
-            if !self
-                .keyrings
-                .iter()
-                .any(|keyring| keyring.name == ours.name)
-            {
-                self.keyrings.insert(0, ours);
+        for one in ours.into_iter().flatten() {
+            if !self.keyrings.iter().any(|keyring| keyring.name == one.name) {
+                self.keyrings.insert(0, one);
             }
         }
         let details = ColumnConfig {

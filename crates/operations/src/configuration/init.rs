@@ -18,7 +18,7 @@ use crate::{
     Action, Change, Desired, KeyringConfig, OperationError, Services, authorise,
     backups::{
         gate::gate,
-        sealing::{Trouble, Unwrapped, unwrap},
+        sealing::{Trouble, unwrap},
         storing,
         work::prove_new,
     },
@@ -128,7 +128,7 @@ impl Maker<'_> {
         let unit = self.services.store.begin().await?;
         keyrings::lock(&unit, keyring.id).await?;
         let still = keys::find(unit.db(), key.id).await?;
-        if still.is_none_or(|key| key.state != KeyState::Pending) {
+        if still.is_none_or(|now| now.state != KeyState::Pending) {
             return Ok(());
         }
         keys::switch(&unit, &keyring, &key, &keyring.policy, proof).await?;
@@ -137,11 +137,11 @@ impl Maker<'_> {
         let entries = 2 * unrecorded.len() + backups.len();
         let entries = u64::try_from(entries).unwrap_or(u64::MAX);
         keys::take_usage(&unit, key.id, entries, false).await?;
-        for (keyring, key) in &unrecorded {
-            record_keyring(&unit, &pen, keyring).await?;
-            record_key(&unit, &pen, keyring, key, audit::Action::KeyActivated).await?;
-            for backup in backups.iter().filter(|backup| backup.key == key.id) {
-                record_backup(&unit, &pen, &key.name(keyring), backup).await?;
+        for (made, first) in &unrecorded {
+            record_keyring(&unit, &pen, made).await?;
+            record_key(&unit, &pen, made, first, audit::Action::KeyActivated).await?;
+            for backup in backups.iter().filter(|backup| backup.key == first.id) {
+                record_backup(&unit, &pen, &first.name(made), backup).await?;
             }
         }
         Ok(unit.commit().await?)
@@ -168,12 +168,7 @@ impl Maker<'_> {
         if let Some(stored) = stored.into_iter().next() {
             let unwrapped = unwrap(self.services, self.deployment, keyring, stored).await;
             let unwrapped = unwrapped.map_err(Trouble::into_error)?;
-            let Unwrapped {
-                keyring,
-                key,
-                material,
-            } = unwrapped;
-            return Ok((keyring, key.key, material));
+            return Ok((unwrapped.keyring, unwrapped.key.key, unwrapped.material));
         }
         let made = make_key(store, &*self.services.kms, self.deployment, &keyring).await?;
         let unit = store.begin().await?;

@@ -177,8 +177,9 @@ fn retyped(
     let changed = binds.filter(|(bind, before)| {
         let now = shape.column(bind).and_then(|found| found.bind_type);
         // Of a text that an older program noted nobody knows how long it was.
-        let is_text = |now| **before == BindType::Text && matches!(now, BindType::Varchar(_));
-        now.is_some_and(|now| now != **before && !is_text(now))
+        let was_text = **before == BindType::Text;
+        let is_text = |found| was_text && matches!(found, BindType::Varchar(_));
+        now.is_some_and(|found| found != **before && !is_text(found))
     });
     changed
         .map(|(bind, before)| {

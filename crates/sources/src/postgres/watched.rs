@@ -48,8 +48,8 @@ impl Watch {
     ) -> Result<Self, SourceError> {
         let mut tables = vec![table.oid];
         for name in &target.protected_tables {
-            let place = Place::new(&table.place.database, name);
-            tables.push(Table::find(connection, place).await?.oid);
+            let there = Place::new(&table.place.database, name);
+            tables.push(Table::find(connection, there).await?.oid);
         }
         let beside = Beside::of(connection, only, (table, target), place).await?;
         Ok(Self { tables, beside })

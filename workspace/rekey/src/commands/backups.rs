@@ -252,7 +252,10 @@ async fn show(key: &KeyRef, app: &App) -> anyhow::Result<Exit> {
             found.to_owned(),
         ]
     };
-    let head = ["DRILLS AT", "FIRST", "LAST", "TIMES", "FOUND"];
-    output::table(head, shown.drills.into_iter().map(drill).collect())?;
+    let head_of_drills = ["DRILLS AT", "FIRST", "LAST", "TIMES", "FOUND"];
+    output::table(
+        head_of_drills,
+        shown.drills.into_iter().map(drill).collect(),
+    )?;
     Ok(Exit::Done)
 }

@@ -105,7 +105,7 @@ fn lines(all: &[Rights], has_broker: bool) -> anyhow::Result<Vec<String>> {
 fn at_destinations(all: &[Rights]) -> anyhow::Result<Vec<(String, Vec<String>)>> {
     let mut parts = Vec::new();
     let of_one = all.iter().map(|one| &one.destinations);
-    for one in of_one.max_by_key(|all| all.len()).into_iter().flatten() {
+    for one in of_one.max_by_key(|some| some.len()).into_iter().flatten() {
         let name = &one.destination;
         let policies = [
             ("of the roles of backup-verifier and operator", &one.policy),

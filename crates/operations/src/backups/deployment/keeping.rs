@@ -167,7 +167,7 @@ async fn store(run: &mut Run<'_>, due: &DueDeployment) -> Result<String, Trouble
         name: name.clone(),
         contents: digest(&due.contents),
         backup_key: bundle.backup_key(),
-        recovery: bundle.recovery_key().map(|key| key.to_string()),
+        recovery: bundle.recovery_key().map(|to| to.to_string()),
     };
     let unit = run.unit().await?;
     deployments::note_stored(&unit, &due.destination, new).await?;

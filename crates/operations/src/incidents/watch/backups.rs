@@ -1,12 +1,13 @@
 //! Backups that are missing, stale, bad or out of reach, and bundles that no RECOVERY key opens.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use rekey_domain::{AlertKind, BackupProblem, DestinationName};
+use rekey_domain::{AlertKind, BackupProblem, DestinationName, KeyName};
 use rekey_store::{
     ConnectionTrait, StoreError, alerts,
     backups::{
         bundles::{self, Backup},
-        deployments, destinations,
+        deployments,
+        destinations::{self, Destination},
         drills::{self, Drill},
     },
     keyrings::Keyring,
@@ -60,21 +61,7 @@ pub(super) async fn standing(
             standing.push(failed.counting(unproved));
         }
     }
-    // Raised in the unit of the switch; it is over once the key came back from somewhere.
-    for alert in alerts::raised(db).await? {
-        let is_waived = alert.kind == AlertKind::BackupWaived;
-        let key = keys
-            .iter()
-            .find(|(name, _)| name.to_string() == alert.subject);
-        let is_proved = |key: &Key| {
-            let mut all = destinations.iter().map(|one| found.of(key, &one.name));
-            all.any(|known| known.proved_at.is_some() && !known.is_bad())
-        };
-        if is_waived && key.is_some_and(|(_, key)| !is_proved(key)) {
-            let waived = Standing::new(AlertKind::BackupWaived, &alert.subject);
-            standing.push(waived.counting(alert.figure));
-        }
-    }
+    standing.extend(waived(db, &destinations, &keys, &found).await?);
     let deployments = deployments::all(db).await?.into_iter();
     let bad = deployments
         .filter(|one| one.problem.is_some_and(BackupProblem::is_a_verdict))
@@ -86,12 +73,12 @@ pub(super) async fn standing(
     let (mut open, mut sealed) = (0, 0);
     for (name, key) in &keys {
         let all = || destinations.iter().map(|one| known(key, &one.name));
-        let bad = all().filter(Known::is_bad).count();
-        if bad > 0 {
+        let bad_here = all().filter(Known::is_bad).count();
+        if bad_here > 0 {
             let failed = Standing::new(AlertKind::BackupFailed, name);
-            standing.push(failed.counting(u64::try_from(bad).unwrap_or(u64::MAX)));
+            standing.push(failed.counting(u64::try_from(bad_here).unwrap_or(u64::MAX)));
         }
-        let bundles: Vec<_> = all().filter_map(|known| known.bundle).collect();
+        let bundles: Vec<_> = all().filter_map(|one| one.bundle).collect();
         let recovers = bundles.iter().any(|bundle| bundle.recovery.is_some());
         open += u64::from(!bundles.is_empty() && !recovers);
         sealed += u64::from(recovers);
@@ -103,6 +90,34 @@ pub(super) async fn standing(
             0 => none,
             _ => none.after(MINUTE * 10),
         });
+    }
+    Ok(standing)
+}
+
+/// Keys that became primary in an emergency, and came back from nowhere yet. That is raised in the unit of the switch.
+async fn waived(
+    db: &impl ConnectionTrait,
+    destinations: &[Destination],
+    keys: &[(KeyName, Key)],
+    found: &Found,
+) -> Result<Vec<Standing>, StoreError> {
+    let is_proved = |key: &Key| {
+        let mut all = destinations.iter().map(|one| found.of(key, &one.name));
+        all.any(|known| known.proved_at.is_some() && !known.is_bad())
+    };
+    let mut standing = Vec::new();
+    for alert in alerts::raised(db).await? {
+        let of_it = |(name, _): &&(KeyName, Key)| name.to_string() == alert.subject;
+        let waived = alert.kind == AlertKind::BackupWaived;
+        if waived
+            && keys
+                .iter()
+                .find(of_it)
+                .is_some_and(|(_, key)| !is_proved(key))
+        {
+            let still = Standing::new(AlertKind::BackupWaived, &alert.subject);
+            standing.push(still.counting(alert.figure));
+        }
     }
     Ok(standing)
 }
