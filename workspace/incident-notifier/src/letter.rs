@@ -18,6 +18,7 @@ pub struct Letter<'a> {
     /// The store's time.
     pub now: DateTime<Utc>,
     /// What the addresses of a mail answered so far.
+    #[cfg_attr(not(feature = "services"), expect(dead_code, reason = "of mail alone"))]
     pub answers: &'a Answers,
 }
 
