@@ -129,7 +129,7 @@ mod tests {
             .unwrap();
         assert_eq!(requester.write, r"^(rekey\.requests)$");
         let keys = &requester.topics[0].write;
-        let requests = r"^(rekey\.rotation\.requested\.v1|rekey\.key\.compromised\.v1)$";
+        let requests = r"^(rekey\.rotation\.requested\.v1|rekey\.key\.compromised\.v1|rekey\.backup\.requested\.v1)$";
         assert_eq!(keys, requests);
     }
 

@@ -254,7 +254,7 @@ mod tests {
         for (name, value) in [
             ("lock_timeout", "10s"),
             ("statement_timeout", "30s"),
-            ("idle_in_transaction_session_timeout", "1min"),
+            ("idle_in_transaction_session_timeout", "15s"),
             ("default_transaction_isolation", "read committed"),
             ("application_name", "rekey"),
             ("search_path", "public, pg_temp"),
