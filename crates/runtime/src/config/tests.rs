@@ -280,7 +280,7 @@ fn what_is_not_built_is_refused() {
     refused(
         &with("\"PHI\"", "\"BACKUP\""),
         "keyring[0].purpose",
-        "not built yet",
+        "BACKUP is the purpose of keyring backup alone",
     );
     refused(
         &with("\"fire\"", "\"suppress\""),
