@@ -111,3 +111,36 @@ async fn an_emergency_waits_for_no_proof_and_says_that_it_went_without() {
     no_alert(&desk, "BACKUP_WAIVED").await;
     engine.terminate().await;
 }
+
+/// Nothing stands under it in any column, and every key whose bundle it opens may be known.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_compromised_backup_key_is_not_said_to_have_exposed_nothing() {
+    let desk = quick("");
+    assert_eq!(desk.rekey(&["init"], b"").code, 0);
+    let engine = up(&desk);
+    all_proved(&desk).await;
+    let report = ["--output", "json", "compromise", "backup/1", "--reason", "seen"];
+    let reported = desk.rekey(&report, b"");
+    assert_eq!(reported.code, 0, "{}", reported.stderr);
+    let reported: Value = serde_json::from_str(&reported.stdout).unwrap();
+    let incident = reported["incident"].as_str().unwrap();
+    until("the rotation to complete", async || {
+        (rotation(&desk)["state"] == "COMPLETED").then_some(())
+    })
+    .await;
+    let said = certificate(&desk);
+    assert_eq!(said["keyring"], "backup", "{said}");
+    assert_eq!(said["exposure"], Value::Null, "{said}");
+    let shown = desk.rekey(&["incidents", "show", incident], b"");
+    assert!(
+        shown.stdout.contains("whoever could read a destination"),
+        "{}",
+        shown.stdout
+    );
+    // The other keys' bundles are sealed anew under the next one.
+    until("a key to be kept under the next BACKUP key", async || {
+        (backup_of(&desk, "phi/1")["backup_key"] == "backup/2").then_some(())
+    })
+    .await;
+    engine.terminate().await;
+}
