@@ -104,10 +104,7 @@ fn the_example_is_read_whole() {
         .iter()
         .map(|problem| problem.key.as_str())
         .collect();
-    assert!(
-        silent.contains(&"source[0].backup_retention"),
-        "{silent:?}"
-    );
+    assert!(silent.contains(&"source[0].backup_retention"), "{silent:?}");
 }
 
 #[test]

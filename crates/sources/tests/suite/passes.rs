@@ -146,7 +146,7 @@ pub async fn a_value_is_found_wherever_it_stands_now(fixture: &impl Fixture) {
 pub async fn a_value_that_the_pass_opened_where_it_stands_is_not_looked_for(
     fixture: &impl Fixture,
 ) {
-    fixture.insert(&[patient(1, NEW), patient(2, OLD)]).await;
+    fixture.insert(&[patient(1, OLD), patient(2, OLD)]).await;
     let mut pass = pass_over(fixture.source()).await;
     let mut ids: Vec<_> = pass.left[0].iter().cloned().collect();
     ids.sort();

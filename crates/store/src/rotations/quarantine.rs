@@ -314,7 +314,10 @@ pub async fn open(db: &impl ConnectionTrait) -> Result<Vec<Quarantined>, StoreEr
 /// # Errors
 /// [`StoreError`] of the database.
 pub async fn count_under(db: &impl ConnectionTrait, key: KeyId) -> Result<u64, StoreError> {
+    // Whoever looks may read no more of them.
     Ok(quarantine::Entity::find()
+        .select_only()
+        .column(quarantine::Column::Id)
         .filter(quarantine::Column::ResolvedAt.is_null())
         .filter(quarantine::Column::FoundKeyId.eq(Id(key)))
         .count(db)

@@ -5,7 +5,7 @@ use std::fs;
 use rekey_tests::support::until;
 use serde_json::{Value, json};
 
-use super::{alert, all_proved, backup_of, no_alert, quick, up};
+use super::{QUICK, alert, all_proved, backup_of, no_alert, quick, up};
 use crate::command_line::Desk;
 
 fn rotation(desk: &Desk) -> Value {
@@ -116,10 +116,20 @@ async fn an_emergency_waits_for_no_proof_and_says_that_it_went_without() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_compromised_backup_key_is_not_said_to_have_exposed_nothing() {
     let desk = quick("");
+    let config = fs::read_to_string(desk.file("rekey.toml")).unwrap();
+    let backup = format!("[[keyring]]\nname = \"backup\"\npurpose = \"BACKUP\"\n{QUICK}");
+    desk.configure(&format!("{config}\n{backup}"));
     assert_eq!(desk.rekey(&["init"], b"").code, 0);
     let engine = up(&desk);
     all_proved(&desk).await;
-    let report = ["--output", "json", "compromise", "backup/1", "--reason", "seen"];
+    let report = [
+        "--output",
+        "json",
+        "compromise",
+        "backup/1",
+        "--reason",
+        "seen",
+    ];
     let reported = desk.rekey(&report, b"");
     assert_eq!(reported.code, 0, "{}", reported.stderr);
     let reported: Value = serde_json::from_str(&reported.stdout).unwrap();

@@ -187,19 +187,19 @@ async fn the_end_of_what_is_still_on_its_way_is_told_after_it_arrived() {
     let engine = tells(&clinic, vec![ops]).await;
     // Of a kind that nobody reads off rows, so that nobody clears it.
     let raised = "INSERT INTO alert (id, kind, subject, figure, severity, raised_at) \
-        VALUES (randomblob(16), 'BACKUP_WAIVED', 'phi/1', 0, 'CRITICAL', '2026-11-30T00:00:00+00:00')";
+        VALUES (randomblob(16), 'UNKNOWN_KEY_REPORTED', 'phi/1', 0, 'CRITICAL', '2026-11-30T00:00:00+00:00')";
     clinic.in_store(raised).await;
     let told = |kind: &str| {
         let mut told = receivers.at("slow/ops");
         told.retain(|one| {
             let body = data(one);
-            body["type"] == kind && body["data"]["kind"] == "BACKUP_WAIVED"
+            body["type"] == kind && body["data"]["kind"] == "UNKNOWN_KEY_REPORTED"
         });
         told
     };
     let begins = until("its beginning", async || told("alert.raised").pop()).await;
     clinic
-        .in_store("UPDATE alert SET cleared_at = '2026-11-30T01:00:00.000+00:00' WHERE kind = 'BACKUP_WAIVED'")
+        .in_store("UPDATE alert SET cleared_at = '2026-11-30T01:00:00.000+00:00' WHERE kind = 'UNKNOWN_KEY_REPORTED'")
         .await;
     let ends = until("its end", async || told("alert.cleared").pop()).await;
     let at = |one: &Value| one["at"].as_f64().unwrap();

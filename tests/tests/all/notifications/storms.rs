@@ -19,7 +19,7 @@ async fn of_ten_thousand_alerts_ten_go_by_themselves_and_the_rest_in_one_digest_
     // Of a kind that nobody reads off rows, so that nobody clears them.
     let many = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 10000) \
         INSERT INTO alert (id, kind, subject, figure, severity, raised_at) \
-        SELECT randomblob(16), 'BACKUP_WAIVED', 'phi/' || n, 0, 'HIGH', '2026-11-30T00:00:00+00:00' FROM n";
+        SELECT randomblob(16), 'UNKNOWN_KEY_REPORTED', 'phi/' || n, 0, 'HIGH', '2026-11-30T00:00:00+00:00' FROM n";
     assert_eq!(clinic.in_store(many).await, MANY.unsigned_abs());
     let ops = webhook("ops", &clinic, &receivers, "ok/ops");
     let engine = tells(&clinic, vec![ops]).await;
@@ -35,7 +35,7 @@ async fn of_ten_thousand_alerts_ten_go_by_themselves_and_the_rest_in_one_digest_
     .await;
     let raised = |one: &&Value| one["type"] == "alert.raised";
     assert_eq!(types().iter().filter(raised).count(), 10);
-    assert_eq!(digest["data"]["kinds"][0]["kind"], "BACKUP_WAIVED");
+    assert_eq!(digest["data"]["kinds"][0]["kind"], "UNKNOWN_KEY_REPORTED");
     until("all are told", async || {
         let due = "SELECT count(*) FROM delivery WHERE state = 'DUE'";
         let planned = "SELECT count(*) FROM delivery WHERE about = 'alert'";
@@ -66,7 +66,7 @@ async fn the_end_of_what_was_told_by_itself_is_told_by_itself_however_many_end_a
     let engine = tells(&clinic, vec![pager(&clinic, &receivers, Severity::Low)]).await;
     let some = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 9) \
         INSERT INTO alert (id, kind, subject, figure, severity, raised_at) \
-        SELECT randomblob(16), 'BACKUP_WAIVED', 'phi/' || n, 0, 'HIGH', '2026-11-30T00:00:00+00:00' FROM n";
+        SELECT randomblob(16), 'UNKNOWN_KEY_REPORTED', 'phi/' || n, 0, 'HIGH', '2026-11-30T00:00:00+00:00' FROM n";
     clinic.in_store(some).await;
     let keys = |action: &str| {
         let told = receivers.at("ok/pager").into_iter();
@@ -79,7 +79,7 @@ async fn the_end_of_what_was_told_by_itself_is_told_by_itself_however_many_end_a
         (keys("trigger").len() >= 9).then_some(())
     })
     .await;
-    let over = "UPDATE alert SET cleared_at = '2026-11-30T01:00:00.000+00:00' WHERE kind = 'BACKUP_WAIVED'";
+    let over = "UPDATE alert SET cleared_at = '2026-11-30T01:00:00.000+00:00' WHERE kind = 'UNKNOWN_KEY_REPORTED'";
     clinic.in_store(over).await;
     until("the ends", async || {
         // A minute later, again and again.
