@@ -1,6 +1,6 @@
 //! The trait that every kind of destination implements.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 
@@ -58,6 +58,12 @@ pub trait Prune: Send + Sync {
     /// # Errors
     /// [`DestinationError`], such as [`DestinationError::Denied`] for who may only create and read.
     async fn remove(&self, name: &ObjectName) -> Result<(), DestinationError>;
+
+    /// When the destination says that the object was made, by its own clock; none: there is no such object.
+    ///
+    /// # Errors
+    /// [`DestinationError`].
+    async fn made_at(&self, name: &ObjectName) -> Result<Option<SystemTime>, DestinationError>;
 }
 
 /// What became of [`Destination::create`]. Either way the bytes stand there and were read back.

@@ -4,7 +4,10 @@ mod files;
 mod listing;
 mod staging;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
 use async_trait::async_trait;
 use tokio::task::spawn_blocking;
@@ -93,6 +96,12 @@ impl Prune for Directory {
     async fn remove(&self, name: &ObjectName) -> Result<(), DestinationError> {
         let name = name.clone();
         self.run(Doing::Remove, move |root| files::remove(root, &name))
+            .await
+    }
+
+    async fn made_at(&self, name: &ObjectName) -> Result<Option<SystemTime>, DestinationError> {
+        let name = name.clone();
+        self.run(Doing::Read, move |root| files::made_at(root, &name))
             .await
     }
 }

@@ -11,6 +11,8 @@ mod listing;
 mod probe;
 mod s3;
 
+use std::time::SystemTime;
+
 use async_trait::async_trait;
 
 use crate::{
@@ -48,6 +50,10 @@ impl Objects {
 impl Prune for Objects {
     async fn remove(&self, name: &ObjectName) -> Result<(), DestinationError> {
         in_time(&self.0.place, self.0.remove(name)).await
+    }
+
+    async fn made_at(&self, name: &ObjectName) -> Result<Option<SystemTime>, DestinationError> {
+        in_time(&self.0.place, self.0.made_at(name)).await
     }
 }
 

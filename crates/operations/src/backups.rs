@@ -5,7 +5,6 @@ pub(crate) mod deployment;
 pub(crate) mod drilling;
 pub(crate) mod due;
 pub(crate) mod erasing;
-pub(crate) mod gate;
 pub(crate) mod places;
 pub(crate) mod pruning;
 pub(crate) mod recognising;

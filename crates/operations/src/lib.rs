@@ -24,7 +24,7 @@ pub use access::{
 pub use audit::{AuditVerdict, audit_entry, latest_audit_entries, verify_audit};
 pub use backups::{
     places::BackupPlaces,
-    pruning::{Pruned, plan_pruning, prune_backups},
+    pruning::{Left, Pruned, Pruning, plan_pruning, prune_backups},
     recovery::{SplitRecoveryKey, keep_recovery_key, split_recovery_key},
     request::{BackupsRequested, request_backups},
     views::{

@@ -309,7 +309,7 @@ pub enum SourceError {
     /// A trigger or a rule of the user's changed or deleted other rows of a protected table; the open transaction was
     /// rolled back, so what was there is there.
     #[error(
-        "{relation}: {by} changed {rows} other row(s) of {of} when an update of Rekey fired it, so the update was taken back: what became of their protected values nobody could tell. Have it leave such rows alone where only protected columns change (AFTER UPDATE OF …, WHEN (…)){}", suppress(*.may_suppress)
+        "{relation}: {by} {} when an update of Rekey fired it, so the update was taken back: what became of their protected values nobody could tell. Have it leave such rows alone where only protected columns change (AFTER UPDATE OF …, WHEN (…)){}", change.of(of), suppress(*.may_suppress)
     )]
     ChangesOthers {
         /// The table or partition that was written to.
@@ -318,8 +318,8 @@ pub enum SourceError {
         by: String,
         /// The table or partition whose rows were changed.
         of: String,
-        /// How many.
-        rows: u64,
+        /// What became of it.
+        change: OtherChange,
         /// Whether its database can suppress triggers.
         may_suppress: bool,
     },
@@ -396,6 +396,27 @@ fn of_holder(held_by: Option<&str>) -> String {
     match held_by {
         Some(who) => format!(" (held by {who}); the work goes on when they end"),
         None => "; look for a long transaction of the application if this stays".to_owned(),
+    }
+}
+
+/// What the user's own code changed beside the rows that were written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OtherChange {
+    /// Rows were changed or deleted, so many.
+    Rows(u64),
+    /// All rows are gone at once, or columns are others; how many rows that concerns nobody counted.
+    Emptied,
+    /// The table is gone.
+    Dropped,
+}
+
+impl OtherChange {
+    fn of(self, table: &str) -> String {
+        match self {
+            Self::Rows(rows) => format!("changed {rows} other row(s) of {table}"),
+            Self::Emptied => format!("emptied {table} or changed its columns"),
+            Self::Dropped => format!("dropped {table}"),
+        }
     }
 }
 

@@ -27,7 +27,7 @@ mod value;
 use std::{num::NonZeroU32, sync::Arc};
 
 pub use census::Counted;
-pub use error::SourceError;
+pub use error::{OtherChange, SourceError};
 pub use identity::ValueId;
 pub use inspect::{
     CandidateTable, ColumnMeasure, Inspect, Measure, NotLookedAt, Sample, Spelling, TableMeasure,

@@ -130,3 +130,27 @@ pub async fn run(app: &App, listen: SocketAddr) -> anyhow::Result<()> {
     serving.await?;
     broken.map_or(Ok(()), Err)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn broken(worker: impl Future<Output = ()> + Send + 'static) -> String {
+        let mut engine = Engine {
+            tasks: JoinSet::new(),
+            shutdown: CancellationToken::new(),
+            _lock: None,
+        };
+        engine.tasks.spawn(std::future::pending());
+        engine.tasks.spawn(worker);
+        engine.broken().await.to_string()
+    }
+
+    #[tokio::test]
+    async fn one_worker_that_ends_or_panics_is_told_though_the_others_go_on() {
+        let says = "a worker ended";
+        assert!(broken(async {}).await.starts_with(says));
+        let panicked = broken(async { panic!("a defect") }).await;
+        assert!(panicked.starts_with(says), "{panicked}");
+    }
+}

@@ -64,10 +64,15 @@ pub enum Wrong {
         /// Its set.
         found: Uuid,
     },
-    /// It tells of its set what most others do not: somebody altered it and made its checksum fit. Where as many say
-    /// the one as the other, either may be the wrong one.
+    /// It tells of its set what most others do not: somebody altered it and made its checksum fit.
     #[error("tells of its set what most others do not: it was altered")]
     Altered,
+    /// It tells of its set another thing than the first of those that agree, and as many say the one as the other.
+    #[error("contradicts the one given as number {}, and as many say the one as the other: one of the two was altered, and another share of the set tells which", other + 1)]
+    Contradicts {
+        /// The place of the one that it contradicts.
+        other: usize,
+    },
     /// It is there already.
     #[error("was given as number {} already", first + 1)]
     Twice {
@@ -119,7 +124,7 @@ fn problems(
     expected: Fingerprint,
     set: Option<&SetOfShares>,
 ) -> impl Iterator<Item = Problem> {
-    let wrong = move |at| wrong(&shares[..at], &shares[at], expected, set);
+    let wrong = move |at| wrong(shares, at, expected, set);
     let problem = move |(at, share): (usize, &Share)| {
         let index = share.index;
         wrong(at).map(|wrong| Problem { at, index, wrong })
@@ -128,11 +133,12 @@ fn problems(
 }
 
 fn wrong(
-    before: &[Share],
-    share: &Share,
+    shares: &[Share],
+    at: usize,
     expected: Fingerprint,
     set: Option<&SetOfShares>,
 ) -> Option<Wrong> {
+    let (before, share) = (&shares[..at], &shares[at]);
     let says = &share.set;
     if says.fingerprint != expected {
         let found = says.fingerprint;
@@ -146,7 +152,12 @@ fn wrong(
         });
     }
     if says != set {
-        return Some(Wrong::Altered);
+        let so_say = |what: &SetOfShares| shares.iter().filter(|other| other.set == *what).count();
+        let other = shares.iter().position(|other| other.set == *set)?;
+        return Some(match so_say(says) < so_say(set) {
+            true => Wrong::Altered,
+            false => Wrong::Contradicts { other },
+        });
     }
     let same = |other: &Share| other.index == share.index && other.set == *set;
     let first = before.iter().position(same)?;

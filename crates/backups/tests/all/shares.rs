@@ -194,9 +194,12 @@ fn a_share_that_is_wrong_under_a_right_checksum_is_named() {
     let (at, index) = (0, 2);
     assert_eq!(problems(&given, &key), [problem(at, index, Wrong::Altered)]);
     // Of two that contradict each other, either may be the wrong one.
-    let (at, index) = (1, 1);
     let given = [lied(), again(&shares[0])];
-    assert_eq!(problems(&given, &key), [problem(at, index, Wrong::Altered)]);
+    let contradicts = Wrong::Contradicts { other: 0 };
+    assert_eq!(problems(&given, &key), [problem(1, 1, contradicts)]);
+    // A third tells which.
+    let given = [lied(), again(&shares[0]), again(&shares[2])];
+    assert_eq!(problems(&given, &key), [problem(0, 2, Wrong::Altered)]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::{
     io::{self, ErrorKind, Read},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use nix::fcntl::OFlag;
@@ -98,6 +99,19 @@ pub(super) fn remove(root: &Path, name: &ObjectName) -> Result<(), Problem> {
         Some(_) => fs::remove_file(&path)?,
     }
     sync_directory(&path)
+}
+
+/// When an object was made; none: it is not there.
+pub(super) fn made_at(root: &Path, name: &ObjectName) -> Result<Option<SystemTime>, Problem> {
+    let path = match find_folders(root, name) {
+        Err(Problem::Missing(_)) => return Ok(None),
+        found => found?,
+    };
+    match is_there(&path)? {
+        None => Ok(None),
+        // No object is ever written again.
+        Some(_) => Ok(Some(fs::symlink_metadata(&path)?.modified()?)),
+    }
 }
 
 /// Opens a file to read it. Neither waits for who writes into a pipe, nor follows a link that was just put there.

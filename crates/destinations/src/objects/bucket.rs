@@ -1,5 +1,7 @@
 //! One object of a bucket or container: written, and looked at.
 
+use std::time::SystemTime;
+
 use object_store::{ObjectStoreExt, PutMode, PutPayload, PutResult, path::Path};
 
 use super::{attempts::Attempts, client::Clients, errors::At};
@@ -101,6 +103,24 @@ impl Bucket {
             };
             match failed {
                 DestinationError::Missing { .. } => return Ok(()),
+                failed => attempts.after(failed).await?,
+            }
+        }
+    }
+
+    /// When an object was made; none: it is not there. Asks again.
+    pub(super) async fn made_at(
+        &self,
+        name: &ObjectName,
+    ) -> Result<Option<SystemTime>, DestinationError> {
+        let mut attempts = Attempts::default();
+        loop {
+            let failed = match self.clients.store.head(&self.path(name)).await {
+                Ok(object) => return Ok(Some(object.last_modified.into())),
+                Err(error) => self.at(Doing::Read).of(name).error(&error),
+            };
+            match failed {
+                DestinationError::Missing { .. } => return Ok(None),
                 failed => attempts.after(failed).await?,
             }
         }

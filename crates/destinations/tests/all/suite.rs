@@ -1,6 +1,9 @@
 //! What every destination must do, whatever keeps the bytes.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use rekey_destinations::{
     Created, Destination, DestinationError, Found, MAX_LEN, ObjectName, PAGE, Page,
@@ -224,7 +227,12 @@ async fn folders_hold_their_own_names_only(destination: &dyn Destination) {
 pub async fn prunes(destination: Arc<dyn Destination>, prune: &dyn rekey_destinations::Prune) {
     for text in ["old/one", "old/two"] {
         destination.create(&name(text), b"1").await.unwrap();
+        let made_at = prune.made_at(&name(text)).await.unwrap().unwrap();
+        let age = SystemTime::now().duration_since(made_at);
+        // The other's clock may be ahead a little, and may count whole seconds.
+        assert!(age.is_err() || age.unwrap() < Duration::from_secs(60));
     }
+    assert_eq!(prune.made_at(&name("never/was")).await, Ok(None));
     for _ in 0..2 {
         assert_eq!(prune.remove(&name("old/one")).await, Ok(()));
     }

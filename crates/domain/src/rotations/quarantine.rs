@@ -115,7 +115,9 @@ impl QuarantineReason {
             Self::Unbound => {
                 "put back into that column what stood there when the value was encrypted"
             }
-            Self::OtherKeyring => "have the application write it anew, under the column's keyring",
+            Self::OtherKeyring => {
+                "try rekey decrypt with --column of a column of that keyring, and --bind: what opens belongs there; else have the application write it anew, under the column's keyring"
+            }
             Self::NotCiphertext => {
                 "try first whether rekey decrypt opens it; what it opens is to be stored as the column holds the others, what was never encrypted is to be written anew, through encrypt"
             }

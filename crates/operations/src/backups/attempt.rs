@@ -28,6 +28,18 @@ use crate::{
     },
 };
 
+/// A unit in which only whoever works writes. Without a lease it is a person who does.
+pub(super) async fn working_unit(
+    services: &Services,
+    lease: Option<&Lease>,
+) -> Result<Unit, OperationError> {
+    let unit = services.store.begin().await?;
+    if let Some(lease) = lease {
+        leases::hold(&unit, lease, JOB_LEASE).await?;
+    }
+    Ok(unit)
+}
+
 /// Backups of one look, one after the other.
 pub(crate) struct Run<'a> {
     pub(super) services: &'a Services,
@@ -153,11 +165,7 @@ impl<'a> Run<'a> {
 
     /// A unit in which only whoever works writes.
     pub(super) async fn unit(&self) -> Result<Unit, OperationError> {
-        let unit = self.services.store.begin().await?;
-        if let Some(lease) = self.lease {
-            leases::hold(&unit, lease, JOB_LEASE).await?;
-        }
-        Ok(unit)
+        working_unit(self.services, self.lease).await
     }
 
     /// Whether it is written down: what a person's machine cannot reach says nothing of what the verifier reaches.

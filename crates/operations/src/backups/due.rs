@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use rekey_backups::Fingerprint;
 use rekey_domain::{
     BackupProblem, BackupStep, Cadence, DestinationName, Kept, KeyId, KeyName, KeyState, Purpose,
     backup_due,
@@ -15,7 +14,8 @@ use rekey_store::{
         destinations,
         drills::{self, Drill},
     },
-    keyrings, keys,
+    keyrings::{self, Keyring},
+    keys::{self, Key},
 };
 
 use crate::{Services, backups::sealing::SealFor};
@@ -58,65 +58,100 @@ pub(super) async fn everywhere(
     seal_for: &SealFor,
 ) -> Result<Vec<Due>, StoreError> {
     let db = services.store.db();
-    let bundles = newest(bundles::all(db).await?, |one: &Backup| {
-        (one.key, one.destination.clone())
-    });
-    let drills = newest(drills::all(db).await?, |one: &Drill| {
-        (one.key, one.destination.clone())
-    });
-    let wanted = bundles::wanted(db).await?;
-    let recovery = seal_for.recovery.as_ref().map(|key| key.fingerprint());
+    let known = Known::of(services, seal_for).await?;
     let reached = reached(services).await?;
     let mut all = Vec::new();
     for keyring in keyrings::all(db).await? {
         for key in keys::of_keyring(db, keyring.id).await? {
-            if !is_backed_up(key.state) {
-                continue;
-            }
-            let Some(under) = seal_for.backup_key_of(keyring.purpose, key.id) else {
+            let under = seal_for.backup_key_of(keyring.purpose, key.id);
+            let Some(under) = under.filter(|_| is_backed_up(key.state)) else {
                 continue;
             };
-            for destination in &reached {
-                let at = (key.id, destination.clone());
-                let bundle = bundles.get(&at);
-                // What lacked its BACKUP key waits no longer once that came back.
-                let lacked = |last: &&Drill| {
-                    let opener = bundle.and_then(|one| drills.get(&(one.backup_key, at.1.clone())));
-                    opener.is_some_and(|opener| has_come_back(opener, last))
-                };
-                // A BACKUP key that others lacked since it was last brought back is looked at now.
-                let is_lacked = |last: &&Drill| {
-                    let mut others = drills.values().filter(|other| {
-                        other.destination == at.1
-                            && other.problem == Some(BackupProblem::NoBackupKey)
-                    });
-                    keyring.purpose == Purpose::Backup
-                        && last.problem.is_none()
-                        && others.any(|other| other.last_at > last.last_at)
-                };
-                let last = drills
-                    .get(&at)
-                    .filter(|last| !lacked(last) && !is_lacked(last));
-                let is_for_todays_keys =
-                    bundle.is_some_and(|one| is_for(one, under, recovery.as_ref()));
-                all.push(Due {
-                    key: key.id,
-                    name: key.name(&keyring),
-                    destination: destination.clone(),
-                    step: BackupStep::Drill,
-                    bundle: bundle.map(|one| one.name.clone()),
-                    kept: Kept {
-                        stored_at: bundle.map(|one| one.confirmed_at),
-                        is_for_todays_keys,
-                        wanted_at: wanted.get(&key.id).copied(),
-                        last: last.map(Drill::as_attempt),
-                    },
-                    order: order(keyring.purpose, key.state, last),
-                });
-            }
+            let at = |destination| known.at(&keyring, &key, under, destination);
+            all.extend(reached.iter().map(at));
         }
     }
     Ok(all)
+}
+
+/// What the store knows of backups.
+struct Known {
+    bundles: Newest<Backup>,
+    drills: Newest<Drill>,
+    wanted: HashMap<KeyId, DateTime<Utc>>,
+    recovery: Option<String>,
+    /// When a bundle at a destination last lacked its BACKUP key.
+    lacked_at: HashMap<DestinationName, DateTime<Utc>>,
+}
+
+impl Known {
+    async fn of(services: &Services, seal_for: &SealFor) -> Result<Self, StoreError> {
+        let db = services.store.db();
+        let bundles = newest(bundles::all(db).await?, |one: &Backup| {
+            (one.key, one.destination.clone())
+        });
+        let drills = newest(drills::all(db).await?, |one: &Drill| {
+            (one.key, one.destination.clone())
+        });
+        let mut lacked_at = HashMap::<_, DateTime<Utc>>::new();
+        for one in drills.values().filter(|one| lacks_its_backup_key(one)) {
+            let last = lacked_at.entry(one.destination.clone()).or_default();
+            *last = one.last_at.max(*last);
+        }
+        let recovery = seal_for.recovery.as_ref();
+        Ok(Self {
+            bundles,
+            drills,
+            wanted: bundles::wanted(db).await?,
+            recovery: recovery.map(|key| key.fingerprint().to_string()),
+            lacked_at,
+        })
+    }
+
+    fn at(&self, keyring: &Keyring, key: &Key, under: KeyId, destination: &DestinationName) -> Due {
+        let at = (key.id, destination.clone());
+        let bundle = self.bundles.get(&at);
+        let last = self.drills.get(&at);
+        let last = last.filter(|last| !self.is_to_be_looked_at_now(keyring.purpose, last, bundle));
+        let is_for_todays_keys =
+            bundle.is_some_and(|one| one.backup_key == under && one.recovery == self.recovery);
+        Due {
+            key: key.id,
+            name: key.name(keyring),
+            destination: at.1,
+            step: BackupStep::Drill,
+            bundle: bundle.map(|one| one.name.clone()),
+            kept: Kept {
+                stored_at: bundle.map(|one| one.confirmed_at),
+                is_for_todays_keys,
+                wanted_at: self.wanted.get(&key.id).copied(),
+                last: last.map(Drill::as_attempt),
+            },
+            order: order(keyring.purpose, key.state, last),
+        }
+    }
+
+    /// A BACKUP key that others lacked since it was last brought back; and what lacked its BACKUP key, once that came back.
+    fn is_to_be_looked_at_now(
+        &self,
+        purpose: Purpose,
+        last: &Drill,
+        bundle: Option<&Backup>,
+    ) -> bool {
+        if purpose == Purpose::Backup {
+            let lacked_at = self.lacked_at.get(&last.destination);
+            return last.problem.is_none() && lacked_at.is_some_and(|at| *at > last.last_at);
+        }
+        let opener =
+            bundle.and_then(|one| self.drills.get(&(one.backup_key, last.destination.clone())));
+        let came_back =
+            |opener: &Drill| opener.problem.is_none() && opener.last_at > last.last_at;
+        lacks_its_backup_key(last) && opener.is_some_and(came_back)
+    }
+}
+
+fn lacks_its_backup_key(drill: &Drill) -> bool {
+    drill.problem == Some(BackupProblem::NoBackupKey)
 }
 
 /// One for each key at each destination.
@@ -134,17 +169,6 @@ pub(crate) fn newest<T>(all: Vec<T>, key: impl Fn(&T) -> (KeyId, DestinationName
 /// A key that is being destroyed gets no new backup: it is to go.
 pub(crate) fn is_backed_up(state: KeyState) -> bool {
     !matches!(state, KeyState::Destroying | KeyState::Destroyed)
-}
-
-fn has_come_back(opener: &Drill, last: &Drill) -> bool {
-    last.problem == Some(BackupProblem::NoBackupKey)
-        && opener.problem.is_none()
-        && opener.last_at > last.last_at
-}
-
-fn is_for(bundle: &Backup, under: KeyId, recovery: Option<&Fingerprint>) -> bool {
-    let to = recovery.map(ToString::to_string);
-    bundle.backup_key == under && bundle.recovery == to
 }
 
 /// Other bundles are opened with BACKUP keys; a standby is waited for; what was never tried comes before what was.

@@ -3,12 +3,9 @@
 use chrono::TimeDelta;
 use rekey_destinations::Erasable as Tried;
 use rekey_domain::Erasable;
-use rekey_store::{
-    backups::destinations,
-    leases::{self, JOB_LEASE, Lease},
-};
+use rekey_store::{backups::destinations, leases::Lease};
 
-use crate::{OperationError, Services};
+use crate::{OperationError, Services, backups::attempt::working_unit};
 
 const EACH: TimeDelta = TimeDelta::days(1);
 
@@ -39,10 +36,7 @@ pub(crate) async fn try_to_erase(
                 None
             }
         };
-        let unit = services.store.begin().await?;
-        if let Some(lease) = lease {
-            leases::hold(&unit, lease, JOB_LEASE).await?;
-        }
+        let unit = working_unit(services, lease).await?;
         // What could not be told leaves what was known.
         let erasable = erasable.or(known.erasable);
         destinations::note_erasable(&unit, &known.name, erasable).await?;

@@ -4,13 +4,10 @@ use std::collections::HashSet;
 
 use rekey_destinations::{Destination, DestinationError, ObjectName};
 use rekey_domain::DestinationName;
-use rekey_store::{
-    backups::destinations,
-    leases::{self, JOB_LEASE, Lease},
-};
+use rekey_store::{backups::destinations, leases::Lease};
 use uuid::Uuid;
 
-use crate::{OperationError, Services};
+use crate::{OperationError, Services, backups::attempt::working_unit};
 
 /// What is written beside the bundles.
 const SAYS: &[u8] =
@@ -71,10 +68,7 @@ async fn mark(
         tracing::warn!(%error, destination = %name, "a destination was not marked");
         return Ok(());
     }
-    let unit = services.store.begin().await?;
-    if let Some(lease) = lease {
-        leases::hold(&unit, lease, JOB_LEASE).await?;
-    }
+    let unit = working_unit(services, lease).await?;
     destinations::note_place(&unit, name, mark).await?;
     unit.commit().await?;
     tracing::info!(destination = %name, place = destination.place(), "bundles are kept at a place that was not known");

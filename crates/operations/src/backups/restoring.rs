@@ -63,12 +63,12 @@ impl Restorer<'_> {
 
     async fn bundle(&self, name: &str) -> Result<(BundleName, Vec<u8>), Trouble> {
         let parsed = name.parse::<BundleName>();
-        let parsed = parsed.map_err(|_| Trouble::Problem(BackupProblem::Altered))?;
+        let parsed = parsed.map_err(|_| Trouble::Problem(BackupProblem::Missing))?;
         Ok((parsed, self.bytes(name).await?))
     }
 
     async fn bytes(&self, name: &str) -> Result<Vec<u8>, Trouble> {
-        let read = self.at.1.read(&object_name(name)).await;
+        let read = self.at.1.read(&object_name(name)?).await;
         read.map_err(|error| of_destination(&error))
     }
 
@@ -81,10 +81,7 @@ impl Restorer<'_> {
             id: bundle.backup_key(),
             material: &material,
         };
-        let recovery = match bundle.recovery_key() {
-            Some(fingerprint) => Some(self.recovery(fingerprint).await?),
-            None => None,
-        };
+        let recovery = self.recovery(bundle.recovery_key()).await?;
         let restored = bundle.reseal_and_compare(key, recovery.as_ref());
         restored.map_err(of_bundle)
     }
@@ -101,10 +98,7 @@ impl Restorer<'_> {
             id: bundle.backup_key(),
             material: &material,
         };
-        let recovery = match bundle.recovery_key() {
-            Some(fingerprint) => Some(self.recovery(fingerprint).await?),
-            None => None,
-        };
+        let recovery = self.recovery(bundle.recovery_key()).await?;
         let restored = bundle.reseal_and_compare(key, recovery.as_ref());
         restored.map_err(of_bundle)
     }
@@ -171,10 +165,17 @@ impl Restorer<'_> {
     }
 
     /// The public RECOVERY key of a bundle, if it is the one that this process was told of.
-    async fn recovery(&self, wanted: Fingerprint) -> Result<RecoveryPublicKey, Trouble> {
+    async fn recovery(
+        &self,
+        wanted: Option<Fingerprint>,
+    ) -> Result<Option<RecoveryPublicKey>, Trouble> {
+        let Some(wanted) = wanted else {
+            return Ok(None);
+        };
         let known = recovery_key(self.services).await?;
         let known = known.filter(|key| key.fingerprint() == wanted);
-        known.ok_or(Trouble::Problem(BackupProblem::OtherRecoveryKey))
+        let other = Trouble::Problem(BackupProblem::OtherRecoveryKey);
+        known.map(Some).ok_or(other)
     }
 }
 

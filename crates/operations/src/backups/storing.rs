@@ -26,7 +26,7 @@ pub(crate) async fn store(
     pen: Option<&AuditPen>,
 ) -> Result<String, Trouble> {
     crash::point("backup.sealed");
-    let object = object_name(&bundle.name().to_string());
+    let object = object_name(&bundle.name().to_string())?;
     let made = destination.create(&object, bundle.as_bytes()).await;
     made.map_err(|error| of_destination(&error))?;
     crash::point("backup.stored");
@@ -70,10 +70,11 @@ pub(crate) async fn record(
     pen.append(unit, record).await
 }
 
-/// The name of a bundle as a destination takes it.
-pub(crate) fn object_name(bundle: &str) -> ObjectName {
+/// The name of a bundle as a destination takes it. What the store was made to call a bundle may be none: nothing stands
+/// there then.
+pub(crate) fn object_name(bundle: &str) -> Result<ObjectName, Trouble> {
     let name = bundle.parse();
-    name.expect("a bundle's name is one of lower-case letters, digits and slashes")
+    name.map_err(|_| Trouble::Problem(BackupProblem::Missing))
 }
 
 /// What the drill's row says of a destination that refused or failed. The log says it whole.

@@ -140,11 +140,10 @@ async fn not_from_here(
             format!("destination {name}: this process's rekey.toml does not say where it is")
         })
     };
-    let mut not: Vec<_> = all.into_iter().filter_map(why).collect();
-    if reached.is_empty() && not.is_empty() {
-        not.push("there is no destination".to_owned());
+    if all.is_empty() {
+        return Ok(vec!["there is no destination".to_owned()]);
     }
-    Ok(not)
+    Ok(all.into_iter().filter_map(why).collect())
 }
 
 /// Backs a new key up and proves it, at every destination that this process reaches, before it is used at all. `audited`

@@ -7,7 +7,10 @@ use rekey_envelope::{DataKey, KeyMaterial};
 use rekey_store::{
     Store, Unit,
     audit::{self, AuditPen, Record},
-    backups::bundles::{self, Backup, NewBackup},
+    backups::{
+        self,
+        bundles::{self, Backup, NewBackup},
+    },
     keyrings::{self, Keyring},
     keys::{self, Key},
 };
@@ -17,7 +20,6 @@ use uuid::Uuid;
 use crate::{
     Action, Change, Desired, KeyringConfig, OperationError, Services, authorise,
     backups::{
-        gate::gate,
         sealing::{Trouble, unwrap},
         storing,
         work::prove_new,
@@ -291,7 +293,8 @@ impl Maker<'_> {
             return Err(backed_up::needs_destination(keyring.name.as_str()));
         }
         prove_new(self.services, keyring, key, self.principal, is_audited).await?;
-        gate(self.services, keyring, key).await
+        let db = self.services.store.db();
+        Ok(backups::proof_of(db, keyring.policy.backup, key.id).await?)
     }
 }
 

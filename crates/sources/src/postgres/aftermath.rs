@@ -12,7 +12,7 @@ use super::{
     swap::{self, RowSwap, Side},
     tuple::TupleId,
 };
-use crate::{SourceError, place::Place};
+use crate::{OtherChange, SourceError, place::Place};
 
 /// What fires on updates of a heap.
 pub(super) struct Firing {
@@ -248,25 +248,31 @@ pub(super) struct Changed {
     columns: Option<String>,
 }
 
-/// A heap with more changed rows than the `written` ones of ours, and how many more. A heap that was not there before
+/// A heap in which more was changed than the `written` rows of ours, and what. A heap that was not there before
 /// had no changed rows; one that is not there any more has lost them.
 pub(super) fn others(
     before: &HashMap<Oid, Changed>,
     after: HashMap<Oid, Changed>,
     written: usize,
-) -> Option<(String, u64)> {
+) -> Option<(String, OtherChange)> {
     let gone = before.iter().filter(|(heap, _)| !after.contains_key(heap));
     if let Some((_, gone)) = gone.min_by_key(|(_, gone)| &gone.name) {
-        return Some((gone.name.clone(), 1));
+        return Some((gone.name.clone(), OtherChange::Dropped));
     }
     let more = after.into_iter().filter_map(|(heap, now)| {
         let was = before.get(&heap);
         let by_us = if now.is_ours { written as u64 } else { 0 };
         let rows = now.rows - was.map_or(0, |was| was.rows);
-        let more = u64::try_from(rows).unwrap_or_default();
+        let more = u64::try_from(rows).unwrap_or_default().saturating_sub(by_us);
+        if let Some(was) = was.filter(|was| was.columns.is_some() && now.columns.is_none()) {
+            return Some((was.name.clone(), OtherChange::Dropped));
+        }
         let emptied = was.is_some_and(|was| (was.file, &was.columns) != (now.file, &now.columns));
-        let more = more.saturating_sub(by_us).max(emptied.into());
-        (more > 0).then_some((now.name, more))
+        match (emptied, more) {
+            (true, _) => Some((now.name, OtherChange::Emptied)),
+            (false, 0) => None,
+            (false, more) => Some((now.name, OtherChange::Rows(more))),
+        }
     });
     more.min()
 }

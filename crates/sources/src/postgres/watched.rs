@@ -134,12 +134,12 @@ impl Watch {
         };
         let now = aftermath::changed(&mut transaction, protected, only).await;
         let now = now.map_err(failed)?;
-        if let Some((of, others)) = aftermath::others(&changed, now, written.len()) {
+        if let Some((of, change)) = aftermath::others(&changed, now, written.len()) {
             return Err(Failure::Other(SourceError::ChangesOthers {
                 relation: place.relation.clone(),
                 by: firing.by(),
                 of,
-                rows: others,
+                change,
                 may_suppress: true,
             }));
         }

@@ -12,7 +12,7 @@ use super::{
     watched::Watched,
 };
 use crate::{
-    RowKey, RowUpdate, SourceError, WriteOutcome, WriteTarget, place::Place, value::Fingerprint,
+    OtherChange, RowKey, RowUpdate, SourceError, WriteOutcome, WriteTarget, place::Place, value::Fingerprint,
 };
 
 /// What there was before our updates, in an open write transaction: nobody else makes a trigger or changes
@@ -164,7 +164,7 @@ impl Before {
             relation: table.place.relation.clone(),
             by: self.by(),
             of,
-            rows,
+            change: OtherChange::Rows(rows),
             may_suppress: false,
         }
     }

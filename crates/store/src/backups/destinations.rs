@@ -81,12 +81,7 @@ pub async fn note_erasable(
         probed_at: Set(Some(unit.now())),
         ..Default::default()
     };
-    destination::Entity::update_many()
-        .set(row)
-        .filter(destination::Column::Name.eq(name.as_str()))
-        .exec(unit.db())
-        .await?;
-    Ok(())
+    update(unit, name, row).await
 }
 
 /// Notes that the name means another place from now on, known by this mark.
@@ -99,11 +94,18 @@ pub async fn note_place(unit: &Unit, name: &DestinationName, mark: Uuid) -> Resu
         here_since: Set(Some(unit.now())),
         ..Default::default()
     };
-    destination::Entity::update_many()
+    update(unit, name, row).await
+}
+
+async fn update(
+    unit: &Unit,
+    name: &DestinationName,
+    row: destination::ActiveModel,
+) -> Result<(), StoreError> {
+    let named = destination::Entity::update_many()
         .set(row)
-        .filter(destination::Column::Name.eq(name.as_str()))
-        .exec(unit.db())
-        .await?;
+        .filter(destination::Column::Name.eq(name.as_str()));
+    named.exec(unit.db()).await?;
     Ok(())
 }
 

@@ -126,6 +126,100 @@ async fn old_bundles_are_taken_away_by_a_person_and_the_newest_and_the_last_prov
     engine.terminate().await;
 }
 
+/// The older one may be the only good one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_of_a_key_is_taken_away_while_its_newest_bundle_is_not_proved() {
+    let desk = quick("");
+    assert_eq!(desk.rekey(&["init"], b"").code, 0);
+    let first = bundle(&desk, "phi/1");
+    let engine = up(&desk);
+    let created = desk.rekey(&["backups", "create", "phi/1", "--wait"], b"");
+    assert_eq!(created.code, 0, "{}", created.stderr);
+    let newest = bundle(&desk, "phi/1");
+    engine.terminate().await;
+    let prune = || {
+        desk.rekey(
+            &["--output", "json", "backups", "prune", "--keep", "1"],
+            b"",
+        )
+    };
+    let whole = fs::read(&newest).unwrap();
+    let why_left = |altered: &[u8]| {
+        fs::write(&newest, altered).unwrap();
+        let pruned = prune();
+        assert_eq!(pruned.code, 3, "{}", pruned.stdout);
+        let said: serde_json::Value = serde_json::from_str(&pruned.stdout).unwrap();
+        let left = said["left"].as_array().unwrap();
+        let of_key = left.iter().find(|one| one["of"] == "phi/1").unwrap();
+        assert!(first.exists());
+        of_key["why"].as_str().unwrap().to_owned()
+    };
+    // Nobody looked since it was altered.
+    assert!(why_left(b"altered").contains("does not stand there"));
+    assert_eq!(desk.rekey(&["backups", "verify", "phi/1"], b"").code, 3);
+    assert!(why_left(&whole).contains("is not proved"));
+    assert_eq!(desk.rekey(&["backups", "verify", "phi/1"], b"").code, 0);
+    let pruned = prune();
+    assert_eq!(pruned.code, 0, "{}", pruned.stdout);
+    assert!(!first.exists() && newest.exists());
+}
+
+/// Of the deployment's own bundles nobody knows the old ones but the destination; one may be on its way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_bundle_of_the_deployment_goes_and_one_of_the_last_hour_stays() {
+    let desk = Desk::initialised();
+    let engine = up(&desk);
+    let created = desk.rekey(&["backups", "create", "--wait"], b"");
+    assert_eq!(created.code, 0, "{}", created.stderr);
+    engine.terminate().await;
+    let answer = desk.rekey(&["--output", "json", "backups", "list"], b"");
+    let said: serde_json::Value = serde_json::from_str(&answer.stdout).unwrap();
+    let newest = said["deployment"][0]["bundle"].as_str().unwrap();
+    let newest = desk.file("state/backups").join(newest);
+    let [old, young] = ["1", "2"].map(|digit| newest.with_file_name(format!("{}.json", digit.repeat(64))));
+    for file in [&old, &young] {
+        fs::copy(&newest, file).unwrap();
+    }
+    let two_hours_ago = std::time::SystemTime::now() - std::time::Duration::from_hours(2);
+    let file = fs::File::options().write(true).open(&old).unwrap();
+    file.set_modified(two_hours_ago).unwrap();
+    let pruned = desk.rekey(&["backups", "prune"], b"");
+    assert_eq!(pruned.code, 0, "{}", pruned.stderr);
+    assert!(!old.exists() && young.exists() && newest.exists());
+}
+
+/// What needs it waits for no schedule.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_key_that_others_lack_is_looked_at_at_once() {
+    let desk = quick("[monitoring]\ndrill_every = \"12h\"\n");
+    assert_eq!(desk.rekey(&["init"], b"").code, 0);
+    let engine = up(&desk);
+    all_proved(&desk).await;
+    let backup_key = bundle(&desk, "backup/1");
+    fs::remove_file(&backup_key).unwrap();
+    let found = desk.rekey(&["backups", "verify", "phi/1"], b"");
+    assert_eq!(found.code, 3, "{}", found.stdout);
+    until("the BACKUP key to be stored anew", async || {
+        bundle(&desk, "backup/1").exists().then_some(())
+    })
+    .await;
+    all_proved(&desk).await;
+    engine.terminate().await;
+}
+
+/// A look at nothing is no proof.
+#[test]
+fn without_a_destination_verify_says_so() {
+    let desk = Desk::new();
+    let config = fs::read_to_string(desk.file("rekey.toml")).unwrap();
+    desk.configure(&format!("backup = \"off\"\n{config}"));
+    assert_eq!(desk.rekey(&["init"], b"").code, 0);
+    let verified = desk.rekey(&["backups", "verify"], b"");
+    assert_eq!(verified.code, 3, "{}", verified.stdout);
+    let why = "there is no destination";
+    assert!(verified.stderr.contains(why), "{}", verified.stderr);
+}
+
 /// Whatever stands where a bundle should be is found, and ends no drill but its own.
 #[test]
 fn something_else_in_a_bundles_place_is_named_for_what_it_is() {

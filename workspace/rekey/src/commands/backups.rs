@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rekey_domain::{Erasable, KeyRef, Worker};
 use rekey_operations::{
-    BackupView, BundleView, DeploymentBackupView, DestinationView, DrillView, Pruned, backup_views,
+    BackupView, BundleView, DeploymentBackupView, DestinationView, DrillView, Left, Pruned, backup_views,
     deployment_backup_views, destination_views, key_backups, plan_pruning, prune_backups,
     request_backups, verify_backups, works,
 };
@@ -126,22 +126,35 @@ async fn create(key: Option<&KeyRef>, wait: bool, app: &App) -> anyhow::Result<E
 }
 
 async fn prune(keep: usize, plan: bool, app: &App) -> anyhow::Result<Exit> {
-    let old = match plan {
+    let pruning = match plan {
         true => plan_pruning(&app.services, keep, &app.principal).await?,
         false => prune_backups(&app.services, keep, &app.principal).await?,
     };
+    let exit = match pruning.left.is_empty() {
+        true => Exit::Done,
+        false => Exit::PersonNeeded,
+    };
     if app.output == Output::Json {
-        let said = json!({ "pruned": old, "planned": plan });
+        let said = json!({ "pruned": pruning.pruned, "left": pruning.left, "planned": plan });
         output::object("rekey.backups-pruned/v1", said)?;
-        return Ok(Exit::Done);
+        return Ok(exit);
     }
     let row = |one: &Pruned| [one.destination.to_string(), one.bundle.clone()];
+    let old = &pruning.pruned;
     output::table(["DESTINATION", "BUNDLE"], old.iter().map(row).collect())?;
+    for Left {
+        destination,
+        of,
+        why,
+    } in &pruning.left
+    {
+        output::note(&format!("{of} at {destination}: nothing goes, as {why}"));
+    }
     output::done(&match plan {
         true => format!("{} bundle(s) would go", old.len()),
         false => format!("{} bundle(s) are gone", old.len()),
     });
-    Ok(Exit::Done)
+    Ok(exit)
 }
 
 fn is_bad(view: &BackupView) -> bool {

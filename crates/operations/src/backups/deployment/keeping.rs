@@ -159,7 +159,7 @@ async fn store(run: &mut Run<'_>, due: &DueDeployment) -> Result<String, Trouble
     let name = bundle.name();
     let destination = run.open(&due.destination)?;
     let made = destination
-        .create(&object_name(&name), bundle.as_bytes())
+        .create(&object_name(&name)?, bundle.as_bytes())
         .await;
     made.map_err(|error| of_destination(&error))?;
     crash::point("backup.stored");
