@@ -43,6 +43,7 @@ mod m0042_reopened;
 mod m0043_bind_lengths;
 mod m0044_reported_master_keys;
 mod m0045_places;
+mod m0046_checkpoints;
 mod table;
 
 /// Every migration, in order.
@@ -94,6 +95,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0043_bind_lengths::Migration),
             Box::new(m0044_reported_master_keys::Migration),
             Box::new(m0045_places::Migration),
+            Box::new(m0046_checkpoints::Migration),
         ]
     }
 }

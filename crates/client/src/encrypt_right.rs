@@ -48,6 +48,11 @@ impl Held {
     }
 }
 
+/// Asking again helps once a person has looked; until then nothing is encrypted, whatever lease is held.
+fn ends_at_once(error: &LeaseError) -> bool {
+    matches!(error, LeaseError::Suspended { .. })
+}
+
 impl EncryptRight {
     /// No right yet.
     pub(crate) fn new(keyring: KeyringName, time: Monotonic) -> Self {
@@ -93,7 +98,9 @@ impl EncryptRight {
                         return Ok(key);
                     }
                 }
-                Err(error) if error.is_retryable() => return self.go_on(error),
+                Err(error) if error.is_retryable() && !ends_at_once(&error) => {
+                    return self.go_on(error);
+                }
                 Err(error) => {
                     locked(&self.held).lease = None;
                     return Err(error.into());

@@ -31,6 +31,12 @@ pub enum LeaseError {
         /// The key.
         key: KeyId,
     },
+    /// Nothing is encrypted until a person has looked.
+    #[error("nothing is encrypted in this deployment for now: {reason}")]
+    Suspended {
+        /// Why, and what to do.
+        reason: String,
+    },
     /// Whoever keeps the keys did not answer.
     #[error("the keeper of the keys is out of reach: {reason}; it is asked again")]
     OutOfReach {
@@ -49,7 +55,7 @@ impl LeaseError {
     /// Whether the same request may succeed later without a person doing something.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::OutOfReach { .. } => true,
+            Self::OutOfReach { .. } | Self::Suspended { .. } => true,
             Self::NoPrimary { .. }
             | Self::Unknown { .. }
             | Self::Exhausted { .. }

@@ -126,6 +126,10 @@ impl Kms for NoKms {
         self.denied()
     }
 
+    async fn wrap(&self, _: &KeyMaterial, _: &EncryptionContext) -> Result<RewrappedKey, KmsError> {
+        self.denied()
+    }
+
     async fn new_master_key(&self) -> Result<MasterKeyInfo, KmsError> {
         self.denied()
     }

@@ -209,6 +209,21 @@ impl Places {
         Ok((self.wire(store, kms, principal)?, made))
     }
 
+    /// Makes what is missing of the store and of the broker's queues, for a deployment that is brought back: a master key
+    /// that is lost is not made anew, as it would open nothing.
+    ///
+    /// # Errors
+    /// As [`Places::connect`], the KMS aside.
+    pub async fn make_store(&self, principal: Principal) -> Result<Services, OperationError> {
+        self.create()?;
+        let url = self.store_url(true);
+        let store = Store::connect_within(&url, self.config.store.connections).await?;
+        store.migrate().await?;
+        self.declare().await?;
+        store.check_schema().await?;
+        self.look(store, principal).await
+    }
+
     /// The local KMS, if it is the one that is configured.
     ///
     /// # Errors

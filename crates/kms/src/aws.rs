@@ -202,6 +202,26 @@ impl Kms for AwsKms {
         })
     }
 
+    async fn wrap(
+        &self,
+        material: &KeyMaterial,
+        context: &EncryptionContext,
+    ) -> Result<RewrappedKey, KmsError> {
+        // The SDK's blob is not zeroized; what is in it leaves with the request.
+        let request = self
+            .client
+            .encrypt()
+            .key_id(self.master_key.as_str())
+            .plaintext(Blob::new(material.expose_key_bytes().as_slice()))
+            .set_encryption_context(Some(pairs(context)));
+        let sent = request.send().await;
+        let answer = sent.map_err(|error| self.error(&error, Some(context.key_id)))?;
+        Ok(RewrappedKey {
+            wrapped: wrapped(answer.ciphertext_blob)?,
+            master_key: answer.key_id.ok_or_else(errors::malformed)?,
+        })
+    }
+
     async fn new_master_key(&self) -> Result<MasterKeyInfo, KmsError> {
         self.replace_master_key().await
     }

@@ -62,6 +62,16 @@ pub trait Kms: Send + Sync {
         master_key: &str,
     ) -> Result<RewrappedKey, KmsError>;
 
+    /// Wraps a data key that the caller has, under the master key and bound to `context`: one that came out of a backup.
+    ///
+    /// # Errors
+    /// [`KmsError`]; nothing is kept, so it may be asked again.
+    async fn wrap(
+        &self,
+        material: &KeyMaterial,
+        context: &EncryptionContext,
+    ) -> Result<RewrappedKey, KmsError>;
+
     /// Makes a master key and has it wrap new data keys. The one before it stays, to unwrap what it
     /// wrapped.
     ///

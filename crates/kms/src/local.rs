@@ -196,6 +196,19 @@ impl Kms for LocalKms {
         })
     }
 
+    async fn wrap(
+        &self,
+        material: &KeyMaterial,
+        context: &EncryptionContext,
+    ) -> Result<RewrappedKey, KmsError> {
+        let file = self.read().await?;
+        let master_key = enabled(file.current())?;
+        Ok(RewrappedKey {
+            wrapped: wrapping::wrap(master_key, material, context)?,
+            master_key: master_key.id.to_string(),
+        })
+    }
+
     async fn new_master_key(&self) -> Result<MasterKeyInfo, KmsError> {
         let unlock = self.unlock.clone();
         on_file(self.path.clone(), move |path| {

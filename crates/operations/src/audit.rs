@@ -83,6 +83,7 @@ pub async fn verify_audit(
             verdict.entries += 1;
             verdict.problems.extend(check_link(&entry, &last));
             verdict.problems.extend(writers.note(&entry));
+            verdict.notes.extend(lost_entries(&entry));
             if audit::is_withheld(&entry, details.as_deref()) {
                 let sequence = entry.sequence;
                 verdict.notes.push(format!(
@@ -104,6 +105,23 @@ pub async fn verify_audit(
         verdict.problems.push(problem);
     }
     Ok(verdict)
+}
+
+/// What a store that was rolled back or restored has lost of the record.
+fn lost_entries(entry: &AuditEntry) -> Option<String> {
+    let is = |action: audit::Action| entry.action == action.name();
+    if !is(audit::Action::StoreRolledBack) && !is(audit::Action::StoreRestored) {
+        return None;
+    }
+    let lost = read_subject(&entry.subject)?;
+    Some(format!(
+        "entry {}: the store was rolled back or lost, and what the record said after that up to entry {} of then is lost; {} reconciled it with checkpoint {} at {}",
+        entry.sequence,
+        lost.entry,
+        entry.principal(),
+        lost.counter,
+        entry.time.format("%Y-%m-%d %H:%M:%S UTC")
+    ))
 }
 
 /// Whether the head names the last entry. If the entries go beyond the head, it is read again, as entries appended
@@ -128,6 +146,58 @@ async fn check_head(
             last.0
         )
     }))
+}
+
+/// Whether the entries after this one continue it, up to the last.
+pub(crate) async fn is_linked(
+    db: &impl ConnectionTrait,
+    sequence: i64,
+    hash: &[u8],
+) -> Result<bool, StoreError> {
+    let mut last = (sequence, hash.to_vec());
+    loop {
+        let page = audit::page(db, last.0, PAGE).await?;
+        let full = page.len() as u64 == PAGE;
+        for (entry, _) in page {
+            if !check_link(&entry, &last).is_empty() {
+                return Ok(false);
+            }
+            last = (entry.sequence, entry.hash);
+        }
+        if !full {
+            return Ok(true);
+        }
+    }
+}
+
+/// A checkpoint up to which a store was reconciled or restored, as the record says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LostAndFound {
+    /// The checkpoint's number.
+    pub(crate) counter: u64,
+    /// The entry at which it was made: what came after our own entries, up to this one, is lost.
+    pub(crate) entry: u64,
+}
+
+/// Whether the record says that what checkpoints up to this number know was lost and is reconciled.
+pub(crate) async fn lost_and_found(
+    db: &impl ConnectionTrait,
+    counter: u64,
+) -> Result<Option<LostAndFound>, StoreError> {
+    let actions = [audit::Action::StoreRolledBack, audit::Action::StoreRestored];
+    let entries = audit::of_actions(db, &actions).await?;
+    let found = entries
+        .iter()
+        .filter_map(|entry| read_subject(&entry.subject));
+    let mut found = found.filter(|found| found.counter >= counter);
+    Ok(found.next())
+}
+
+/// `checkpoint/NUMBER/ENTRY/HASH`.
+pub(crate) fn read_subject(subject: &str) -> Option<LostAndFound> {
+    let mut parts = subject.strip_prefix("checkpoint/")?.split('/');
+    let (counter, entry) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    Some(LostAndFound { counter, entry })
 }
 
 fn check_link(entry: &AuditEntry, last: &(i64, Vec<u8>)) -> Vec<String> {

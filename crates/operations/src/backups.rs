@@ -1,6 +1,8 @@
 //! Backups of keys: bundles are sealed, stored at destinations and proved by drills, which are restores.
 
 mod attempt;
+pub(crate) mod checkpointing;
+mod comparing;
 pub(crate) mod deployment;
 pub(crate) mod drilling;
 pub(crate) mod due;
@@ -12,6 +14,7 @@ pub(crate) mod recovery;
 pub(crate) mod request;
 pub(crate) mod restoring;
 pub(crate) mod sealing;
+mod states;
 pub(crate) mod storing;
 pub(crate) mod views;
 pub(crate) mod work;

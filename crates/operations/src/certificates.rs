@@ -9,6 +9,7 @@ mod view;
 
 pub(crate) use published::key_set;
 pub use published::published_keys;
+pub(crate) use sign::signer;
 pub use sign::{SignedCertificate, sign_certificate};
 pub(crate) use view::shown;
 pub use view::{CertificateView, Signature, certificate};

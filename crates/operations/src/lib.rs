@@ -10,6 +10,7 @@ mod incidents;
 mod keys;
 pub mod notifications;
 mod quarantine;
+mod recovery;
 mod requests;
 mod rotations;
 mod services;
@@ -23,6 +24,7 @@ pub use access::{
 };
 pub use audit::{AuditVerdict, audit_entry, latest_audit_entries, verify_audit};
 pub use backups::{
+    checkpointing::Checkpoints,
     places::BackupPlaces,
     pruning::{Left, Pruned, Pruning, plan_pruning, prune_backups},
     recovery::{SplitRecoveryKey, keep_recovery_key, split_recovery_key},
@@ -63,6 +65,9 @@ pub use keys::{
 pub use quarantine::{
     retry::{QuarantineRetry, Retry, retry_quarantined},
     {QuarantineView, quarantine_view, quarantine_views, resolve_quarantined},
+};
+pub use recovery::whole::{
+    CheckpointAge, HowToRestore, RestoredKey, RestoredStore, plan_restore, restore_store,
 };
 pub use rekey_runtime::config::{ColumnConfig, KeyringConfig, SourceConfig, TableConfig};
 pub use requests::{

@@ -32,6 +32,13 @@ pub const POINTS: &[&str] = &[
     "backup.listed",
     "backup.proved",
     "backup.noted",
+    "checkpoint.states",
+    "checkpoint.stored",
+    "checkpoint.suspended",
+    "restore.filled",
+    "restore.primaries",
+    "reconcile.restored",
+    "reconcile.primaries",
 ];
 
 /// Dies here, as by `kill -9`, if `REKEY_CRASH_AT` is `point`, or `point:n` at the n-th passing.

@@ -217,6 +217,21 @@ pub fn entry_hash(entry: &AuditEntry) -> Vec<u8> {
     Sha256::digest(fields.to_string()).to_vec()
 }
 
+/// The entries of these actions, the latest first.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn of_actions(
+    db: &impl ConnectionTrait,
+    actions: &[Action],
+) -> Result<Vec<AuditEntry>, StoreError> {
+    let names = actions.iter().map(|action| action.name());
+    let entries = audit_entry::Entity::find()
+        .filter(audit_entry::Column::Action.is_in(names))
+        .order_by_desc(audit_entry::Column::Sequence);
+    Ok(entries.all(db).await?)
+}
+
 /// Up to `limit` entries after `after`, with their sealed details if those are there.
 ///
 /// # Errors

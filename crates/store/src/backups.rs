@@ -1,6 +1,7 @@
 //! Backups of keys: the destinations there are, the bundles kept there, and what drills made of them.
 
 pub mod bundles;
+pub mod checkpoints;
 pub mod deployments;
 pub mod destinations;
 pub mod drills;

@@ -6,8 +6,10 @@ pub mod keyrings;
 pub mod leases;
 mod longest_lease;
 pub mod reported_masters;
+mod restored;
 mod rewrapped;
 mod standbys;
+pub mod suspension;
 
 use std::{collections::HashSet, ops::Deref, time::Duration};
 
@@ -27,6 +29,7 @@ use uuid::Uuid;
 
 pub use crate::keys::{
     compromised::{close, compromise, known_since, no_longer_empty, note_emptied, note_report},
+    restored::{Restored, insert_restored, put_back, take_state},
     rewrapped::rewrap,
     standbys::{insert_standby, standby},
 };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use rekey_domain::{Cadence, Worker};
-use rekey_operations::{OperationError, Services, back_up_and_drill, beat};
+use rekey_operations::{Checkpoints, OperationError, Services, back_up_and_drill, beat};
 use rekey_runtime::{config::MonitoringConfig, leased};
 use rekey_store::leases::Lease;
 use tokio_util::sync::CancellationToken;
@@ -44,8 +44,10 @@ async fn work(deps: &Deps, shutdown: &CancellationToken) {
     while !shutdown.is_cancelled() {
         let name = (&deps.services.store, deps.services.holder.as_str());
         let worked = leased::run(name, LEASE, |lease| async move {
+            // A lease that is taken anew, as after a connection that was lost, compares at once.
+            let mut checkpoints = Checkpoints::default();
             while !shutdown.is_cancelled() {
-                let next = look(deps, &lease).await?;
+                let next = look(deps, &lease, &mut checkpoints).await?;
                 shutdown.run_until_cancelled(pause(deps, next)).await;
             }
             Ok(leased::Ended::Held(()))
@@ -60,8 +62,13 @@ async fn work(deps: &Deps, shutdown: &CancellationToken) {
 }
 
 /// When to look again.
-async fn look(deps: &Deps, lease: &Lease) -> Result<Option<DateTime<Utc>>, OperationError> {
+async fn look(
+    deps: &Deps,
+    lease: &Lease,
+    checkpoints: &mut Checkpoints,
+) -> Result<Option<DateTime<Utc>>, OperationError> {
     let principal = Worker::BackupVerifier.principal();
+    checkpoints.look(&deps.services, lease, &principal).await?;
     let looked = back_up_and_drill(&deps.services, deps.cadence, Some(lease), &principal).await?;
     Ok(looked.next)
 }

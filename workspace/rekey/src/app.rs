@@ -47,6 +47,20 @@ impl App {
         Ok((Self::wire(places, services, desired, output)?, made))
     }
 
+    /// Makes the store of a deployment that is brought back; with `makes_master_key` its master key too, as that is lost.
+    pub async fn create_to_restore(
+        places: Places,
+        desired: Desired,
+        output: Output,
+        makes_master_key: bool,
+    ) -> Result<Self, OperationError> {
+        let services = match makes_master_key {
+            true => places.make(person()).await?.0,
+            false => places.make_store(person()).await?,
+        };
+        Self::wire(places, services, desired, output)
+    }
+
     /// Opens a deployment to look at how things stand, its master key reached or not.
     pub async fn open_to_look(
         places: Places,

@@ -13,6 +13,7 @@ mod keys;
 mod notify;
 mod quarantine;
 pub mod recovery;
+pub mod restore;
 mod rotations;
 pub mod shell;
 mod sources;
@@ -71,6 +72,8 @@ pub enum Command {
     /// The RECOVERY key, which opens bundles when the KMS is lost: making it, and checking its shares.
     #[command(subcommand)]
     Recovery(recovery::Command),
+    /// Bring keys back from their bundles: one, or all of a deployment whose store is lost.
+    Restore(restore::Args),
     /// Count the values of every protected column by key.
     Census,
     /// One screen of how things stand; exit code 3 if a person is needed.
@@ -114,6 +117,14 @@ impl Command {
             | Self::Sources(_)
             | Self::Grants(_)
             | Self::DeadLetters(_) => Some(AT_ONCE),
+            _ => None,
+        }
+    }
+
+    /// Whether it brings a whole deployment back, and if so whether the KMS is lost too.
+    pub fn restores_all(&self) -> Option<bool> {
+        match self {
+            Self::Restore(args) => args.restores_all(),
             _ => None,
         }
     }
@@ -195,6 +206,7 @@ pub async fn run(command: Command, app: &App) -> anyhow::Result<Exit> {
         Command::Rotate(args) => rotations::rotate::run(&args, app).await,
         Command::Sweep(args) => rotations::sweep::run(&args, app).await,
         Command::Compromise(args) => incidents::compromise::run(&args, app).await,
+        Command::Restore(args) => restore::run(&args, app).await,
         Command::Incidents(command) => incidents::run(&command, app).await,
         Command::Alerts(command) => incidents::alerts::run(&command, app).await,
         Command::Notify(command) => notify::run(&command, app).await,

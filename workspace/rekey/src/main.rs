@@ -133,7 +133,9 @@ async fn run(cli: Cli, given: &ArgMatches) -> anyhow::Result<Exit> {
             Ok(Exit::Done)
         }
         Command::Other(command) => {
-            let app = if command.only_looks() {
+            let app = if let Some(with_shares) = command.restores_all() {
+                App::create_to_restore(places, desired, output, with_shares).await?
+            } else if command.only_looks() {
                 App::open_to_look(places, desired, output).await?
             } else {
                 App::open(places, desired, output).await?

@@ -1,4 +1,4 @@
-//! The format of bundles and shares, which is kept for ever, and what they refuse.
+//! The format of bundles, shares and checkpoints, which is kept for ever, and what they refuse.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(
@@ -7,6 +7,8 @@
 )]
 
 mod bundles;
+mod chains;
+mod checkpoints;
 mod deployments;
 mod flips;
 mod golden;
@@ -14,3 +16,4 @@ mod hostile;
 mod python;
 mod sample;
 mod shares;
+mod states;

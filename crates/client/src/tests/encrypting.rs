@@ -194,3 +194,18 @@ async fn a_key_that_is_compromised_encrypts_no_more_and_its_successor_does() {
     let key = setup.client.encryption_key(&keyring(), 1 << 20).await;
     assert_eq!(key.unwrap().id(), KeyId::new(2));
 }
+
+/// A lease that still lasts does not help where the store forgot a report.
+#[tokio::test]
+async fn a_deployment_that_is_suspended_encrypts_nothing_at_once_and_goes_on_after() {
+    let setup = Setup::new().await;
+    encrypts_with(&setup).await.unwrap();
+    setup.leases.suspended.store(true, SeqCst);
+    setup.pass(SECOND);
+    let refused = encrypts_with(&setup).await.unwrap_err();
+    assert!(refused.is_retryable());
+    let suspended = matches!(refused, ClientError::Lease(LeaseError::Suspended { .. }));
+    assert!(suspended, "{refused}");
+    setup.leases.suspended.store(false, SeqCst);
+    encrypts_with(&setup).await.unwrap();
+}

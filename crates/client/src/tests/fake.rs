@@ -38,6 +38,7 @@ pub(super) struct FakeLeases {
     pub(super) keys: Mutex<Vec<KeysetKey>>,
     pub(super) primary: Mutex<Option<KeyId>>,
     pub(super) out_of_reach: AtomicBool,
+    pub(super) suspended: AtomicBool,
     pub(super) keyset_requests: AtomicU64,
     pub(super) lease_requests: AtomicU64,
     pub(super) granted: Mutex<HashMap<KeyId, u64>>,
@@ -95,6 +96,10 @@ impl Leases for FakeLeases {
     async fn encrypt_lease(&self, keyring: &KeyringName) -> Result<LeaseGrant, LeaseError> {
         self.lease_requests.fetch_add(1, SeqCst);
         self.reach()?;
+        if self.suspended.load(SeqCst) {
+            let reason = "rolled back".to_owned();
+            return Err(LeaseError::Suspended { reason });
+        }
         let primary = *locked(&self.primary);
         if let Some(happens) = locked(&self.on_the_way).take() {
             happens();

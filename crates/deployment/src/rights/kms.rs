@@ -45,6 +45,7 @@ pub(super) fn policy(who: Role, deployment: Option<Uuid>) -> Option<Value> {
                 &[
                     "kms:GenerateDataKey",
                     "kms:Decrypt",
+                    "kms:Encrypt",
                     "kms:ReEncryptFrom",
                     "kms:ReEncryptTo",
                 ],

@@ -61,7 +61,7 @@ pub fn due(kept: &Kept, cadence: Cadence, now: DateTime<Utc>) -> BackupStep {
         // What failed is not tried at every look.
         Some(last) if last.problem.is_some() => {
             let asked = kept.wanted_at.is_some_and(|wanted| wanted > last.at);
-            let again = last.at + pause(last.times);
+            let again = last.at.min(now) + pause(last.times);
             if now < again && !asked {
                 return BackupStep::Wait(again);
             }
@@ -75,6 +75,10 @@ fn wanted(kept: &Kept, cadence: Cadence, now: DateTime<Utc>) -> BackupStep {
     let Some(stored_at) = kept.stored_at else {
         return BackupStep::Store;
     };
+    // What is dated ahead of the clock proves nothing, as where that was set back.
+    if stored_at > now || kept.last.is_some_and(|last| last.at > now) {
+        return BackupStep::Store;
+    }
     let asked = kept.wanted_at.is_some_and(|wanted| wanted > stored_at);
     let store_at = after(stored_at, cadence.backup_every);
     if asked || !kept.is_for_todays_keys || now >= store_at {
@@ -120,6 +124,13 @@ mod tests {
         backup_every: DAY,
         drill_every: Duration::from_secs(12 * 60 * 60),
     };
+
+    #[test]
+    fn what_is_dated_ahead_of_the_clock_is_stored_anew() {
+        for ahead in [proved(100, 1), proved(1, 100)] {
+            assert_eq!(due(&ahead, CADENCE, at(2)), BackupStep::Store);
+        }
+    }
 
     fn at(hours: i64) -> DateTime<Utc> {
         DateTime::UNIX_EPOCH + TimeDelta::hours(hours)

@@ -36,6 +36,9 @@ pub enum AlertKind {
     BackupWaived,
     /// A report of a master key was cut short: keys that it exposes still encrypt.
     MasterReportUnfinished,
+    /// The store is an earlier one than a checkpoint knows, or its record is another: nothing is encrypted until a person
+    /// has reconciled it.
+    StoreRolledBack,
     /// No value is left under a compromised key.
     KeyMayBeDestroyed,
     /// A primary key expires, and no schedule rotates it before.
@@ -114,6 +117,7 @@ impl AlertKind {
             | Self::WrittenAfterCompromise
             | Self::LeftUnderCompromised
             | Self::MasterReportUnfinished
+            | Self::StoreRolledBack
             | Self::NoPrimary
             | Self::KmsAway
             | Self::ChannelDead => Severity::Critical,

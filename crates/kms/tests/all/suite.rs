@@ -1,6 +1,7 @@
 //! What every implementation of `Kms` must do, whatever provider stands behind it.
 
 use rekey_domain::{KeyId, Purpose};
+use rekey_envelope::KeyMaterial;
 use rekey_kms::{EncryptionContext, GeneratedKey, Kms, KmsError, MasterKeyState, WrappedKey};
 use uuid::Uuid;
 
@@ -13,6 +14,7 @@ pub async fn conforms(kms: &dyn Kms) {
     altered_wrapped_key_is_refused(kms).await;
     cut_or_extended_wrapped_key_is_refused(kms).await;
     rewraps_the_same_key(kms).await;
+    wraps_a_key_that_it_did_not_make(kms).await;
     rewraps_only_what_opens_and_only_under_its_own(kms).await;
 }
 
@@ -156,6 +158,21 @@ async fn rewraps_the_same_key(kms: &dyn Kms) {
     for wrapped in [&key.wrapped, &again.wrapped] {
         opens_to(kms, wrapped, &key).await;
     }
+}
+
+async fn wraps_a_key_that_it_did_not_make(kms: &dyn Kms) {
+    let material = KeyMaterial::generate();
+    let wrapped = kms.wrap(&material, &context()).await.unwrap();
+    assert_eq!(wrapped.master_key, kms.describe().await.unwrap().id);
+    let opened = kms.decrypt(&wrapped.wrapped, &context()).await.unwrap();
+    assert_eq!(opened.expose_key_bytes(), material.expose_key_bytes());
+    let wrong = EncryptionContext {
+        key_id: KeyId::new(9),
+        ..context()
+    };
+    let refused = kms.decrypt(&wrapped.wrapped, &wrong).await.err();
+    let key_id = wrong.key_id;
+    assert_eq!(refused, Some(KmsError::WrongContext { key_id }));
 }
 
 async fn rewraps_only_what_opens_and_only_under_its_own(kms: &dyn Kms) {

@@ -54,6 +54,7 @@ pub enum Action {
     ReadBackups,
     PruneBackups,
     SplitRecoveryKey,
+    Restore,
 }
 
 /// The account that can open the store and the master key.
@@ -123,6 +124,7 @@ impl Action {
             Self::PruneBackups => ("take old backups away", OPERATOR),
             Self::ReadBackups => ("list backups", OPERATOR),
             Self::SplitRecoveryKey => ("make a RECOVERY key", OPERATOR),
+            Self::Restore => ("restore keys", OPERATOR),
         }
     }
 }

@@ -31,7 +31,8 @@ const LIVES: [(&str, &str); 1] = [(
 const KEY_FACTS: &str = "SELECT (key_id, keyring_id, version, state, algorithm, used, used_by_applications, created_at, activated_at, deactivated_at, expires_at, master_key, public_key, longest_lease, leases_end_at, reported_at, compromised_since, emptied_at, closed_at)";
 
 /// Who reads off the rows what people are told of.
-const WATCHES: [(&str, &str); 13] = [
+const WATCHES: [(&str, &str); 14] = [
+    ("checkpoint", "SELECT"),
     ("reported_master_key", "SELECT"),
     ("deployment_backup", "SELECT"),
     ("destination", "SELECT"),
@@ -147,7 +148,12 @@ const RE_ENCRYPTOR: [(&str, &str); 9] = [
 ];
 
 /// Who backs keys up and proves it: bundles are noted, never forgotten.
-const BACKUP_VERIFIER: [(&str, &str); 9] = [
+const BACKUP_VERIFIER: [(&str, &str); 11] = [
+    (
+        "checkpoint",
+        "SELECT, INSERT, UPDATE (counter, sha256, sequence, hash, states, written_at, problem, failing_since)",
+    ),
+    ("deployment", "UPDATE (suspended_because, suspended_at)"),
     ("channel", "SELECT"),
     (
         "deployment_backup",
@@ -155,7 +161,10 @@ const BACKUP_VERIFIER: [(&str, &str); 9] = [
     ),
     ("audit_detail", "SELECT (sequence, details)"),
     ("key", "UPDATE (used, used_by_applications)"),
-    ("backup", "SELECT, INSERT, UPDATE (confirmed_at)"),
+    (
+        "backup",
+        "SELECT, INSERT, UPDATE (confirmed_at, key_id, backup_key_id, recovery)",
+    ),
     (
         "drill",
         "SELECT, INSERT, DELETE, UPDATE (last_at, times, millis, opened)",
@@ -169,7 +178,11 @@ const BACKUP_VERIFIER: [(&str, &str); 9] = [
 ];
 
 /// The command line: it makes and applies, shows everything, and steers. Migrating is the owner's.
-const OPERATOR: [(&str, &str); 30] = [
+const OPERATOR: [(&str, &str); 31] = [
+    (
+        "checkpoint",
+        "SELECT, INSERT, UPDATE (counter, sha256, sequence, hash, states, written_at, problem, failing_since)",
+    ),
     (
         "deployment_backup",
         "SELECT, INSERT, UPDATE (name, contents, backup_key_id, recovery, stored_at, confirmed_at, proved_at, tried_at, problem, times)",
@@ -179,7 +192,10 @@ const OPERATOR: [(&str, &str); 30] = [
         "destination",
         "SELECT, INSERT, DELETE, UPDATE (mark, here_since)",
     ),
-    ("backup", "SELECT, INSERT, DELETE, UPDATE (confirmed_at)"),
+    (
+        "backup",
+        "SELECT, INSERT, DELETE, UPDATE (confirmed_at, key_id, backup_key_id, recovery)",
+    ),
     (
         "drill",
         "SELECT, INSERT, DELETE, UPDATE (last_at, times, millis, opened)",
@@ -199,7 +215,10 @@ const OPERATOR: [(&str, &str); 30] = [
         "SELECT, INSERT, DELETE, UPDATE (kind, policy, disabled_at)",
     ),
     ("delivery", "SELECT, INSERT"),
-    ("deployment", "INSERT"),
+    (
+        "deployment",
+        "INSERT, UPDATE (suspended_because, suspended_at)",
+    ),
     ("heartbeat", "SELECT"),
     (
         "keyring",

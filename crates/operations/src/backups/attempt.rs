@@ -1,6 +1,10 @@
 //! One backup after the other is stored or drilled, and the outcome noted.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Instant,
+};
 
 use rekey_backups::Bundle;
 use rekey_destinations::Destination;
@@ -53,6 +57,8 @@ pub(crate) struct Run<'a> {
     /// Before the first AUDIT key there is no log; what was done by then is its first entry.
     is_audited: bool,
     is_waited_for: bool,
+    /// Destinations that did not answer in this run. They are not waited for again: what is due elsewhere would wait.
+    away: HashSet<DestinationName>,
 }
 
 impl<'a> Run<'a> {
@@ -74,7 +80,13 @@ impl<'a> Run<'a> {
             said: Vec::new(),
             is_audited: true,
             is_waited_for: true,
+            away: HashSet::new(),
         }
+    }
+
+    /// Whether a destination did not answer in this run.
+    pub(super) fn is_away(&self, destination: &DestinationName) -> bool {
+        self.away.contains(destination)
     }
 
     /// Restored keys open values of the application, too.
@@ -93,11 +105,18 @@ impl<'a> Run<'a> {
     pub(super) async fn one(&mut self, due: &Due) -> Result<Option<BackupProblem>, OperationError> {
         let began = Instant::now();
         let mut bundle = due.bundle.clone();
-        let (problem, opened) = match self.attempt(due, &mut bundle).await {
+        let attempted = match self.is_away(&due.destination) {
+            true => Err(Trouble::Problem(BackupProblem::OutOfReach)),
+            false => self.attempt(due, &mut bundle).await,
+        };
+        let (problem, opened) = match attempted {
             Ok(opened) => (None, opened),
             Err(Trouble::Problem(problem)) => (Some(problem), 0),
             Err(Trouble::Failed(error)) => return Err(error),
         };
+        if problem == Some(BackupProblem::OutOfReach) {
+            self.away.insert(due.destination.clone());
+        }
         let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         if self.is_told(problem) {
             self.note(due, bundle, problem, (millis, opened)).await?;

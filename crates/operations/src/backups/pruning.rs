@@ -11,8 +11,9 @@ use rekey_store::{
     audit,
     backups::{
         bundles::{self, Backup},
-        deployments,
+        deployments, destinations,
         drills::{self, Drill},
+        recovery_keys,
     },
     keyrings, keys,
 };
@@ -24,7 +25,11 @@ use crate::{
     Action, OperationError, Services,
     access::audited::Audited,
     authorise,
-    backups::due::{Newest, newest, reached},
+    backups::{
+        due::{Newest, newest, reached},
+        recognising::{Who, elsewhere},
+    },
+    recovery::listing::listed,
 };
 
 /// What the store does not know is left so long: it may have been stored just now, and be noted in a moment.
@@ -60,7 +65,12 @@ pub struct Left {
 }
 
 const NOT_PROVED: &str = "its newest bundle is not proved: rekey backups verify";
-const NOT_THERE: &str = "its newest bundle does not stand there as it was stored: rekey backups verify";
+const NO_RECOVERY: &str = "a RECOVERY key opens older ones and not the newest: have the verifier told of it, recovery_fingerprint in its rekey.toml";
+const ELSEWHERE: &str =
+    "this process's rekey.toml names another place than the one where bundles are kept";
+const UNREACHED: &str = "this process's rekey.toml does not say where it is";
+const NOT_THERE: &str =
+    "its newest bundle does not stand there as it was stored: rekey backups verify";
 
 /// Which old bundles `prune_backups` would take away, at the destinations that this process reaches.
 ///
@@ -73,7 +83,24 @@ pub async fn plan_pruning(
 ) -> Result<Pruning, OperationError> {
     authorise(principal, Action::PruneBackups)?;
     let mut pruning = Pruning::default();
-    for destination in reached(services).await? {
+    let elsewhere = elsewhere(services, Who::Looks).await?;
+    let reached = reached(services).await?;
+    for known in destinations::all(services.store.db()).await? {
+        let destination = known.name;
+        let why = match () {
+            () if elsewhere.contains(&destination) => Some(ELSEWHERE),
+            () if !reached.contains(&destination) => Some(UNREACHED),
+            () => None,
+        };
+        if let Some(why) = why {
+            let of = "every key".to_owned();
+            pruning.left.push(Left {
+                destination,
+                of,
+                why,
+            });
+            continue;
+        }
         if let Some(place) = services.backups.open(&destination)? {
             let at = At {
                 services,
@@ -136,7 +163,7 @@ impl At<'_> {
             if old.is_empty() {
                 continue;
             }
-            match self.why_left(key, &all[0], &last).await? {
+            match self.why_left(key, &all, &last).await? {
                 None => pruning.pruned.extend(old),
                 Some(why) => pruning.left.push(self.left(key, why).await?),
             }
@@ -158,11 +185,16 @@ impl At<'_> {
     async fn why_left(
         &self,
         key: KeyId,
-        newest: &Backup,
+        all: &[Backup],
         drills: &Newest<Drill>,
     ) -> Result<Option<&'static str>, OperationError> {
+        let newest = &all[0];
+        if newest.recovery.is_none() && all.iter().any(|one| one.recovery.is_some()) {
+            return Ok(Some(NO_RECOVERY));
+        }
         let last = drills.get(&(key, self.destination.clone()));
-        let proves = |last: &Drill| last.problem.is_none() && last.bundle.as_ref() == Some(&newest.name);
+        let proves =
+            |last: &Drill| last.problem.is_none() && last.bundle.as_ref() == Some(&newest.name);
         if !last.is_some_and(proves) {
             return Ok(Some(NOT_PROVED));
         }
@@ -174,12 +206,16 @@ impl At<'_> {
         let db = self.services.store.db();
         let folder = format!("deployments/{}", keyrings::deployment(db).await?);
         // What is listed was stored before the newest is looked up: a newer one is not among it.
-        let listed = self.listed(&folder).await?;
+        let listed = listed(self.place, &folder).await?;
         let known = deployments::all(db).await?.into_iter();
         let mut known = known.filter(|one| one.destination == *self.destination);
         let Some(known) = known.next() else {
             return Ok(());
         };
+        let has_recovery = known
+            .stored
+            .as_ref()
+            .is_some_and(|one| one.recovery.is_some());
         let newest = known.stored.map(|one| one.name);
         let before = SystemTime::from(self.services.store.now().await?) - ON_ITS_WAY;
         let (prune, mut old) = (open(self.services, self.destination)?, Vec::new());
@@ -191,6 +227,10 @@ impl At<'_> {
             }
         }
         let why = match newest {
+            // Whether a RECOVERY key opens the older ones nobody has noted.
+            Some(_) if !has_recovery && !recovery_keys::all(db).await?.is_empty() => {
+                Some(NO_RECOVERY)
+            }
             Some(newest) if known.problem.is_none() => match self.stands(&newest).await? {
                 true => None,
                 false => Some(NOT_THERE),
@@ -207,18 +247,6 @@ impl At<'_> {
             }),
         }
         Ok(())
-    }
-
-    async fn listed(&self, folder: &str) -> Result<Vec<ObjectName>, OperationError> {
-        let folder = folder.parse().expect("an id is a part of a name");
-        let mut listed = Vec::<ObjectName>::new();
-        loop {
-            let page = self.place.list(&folder, listed.last()).await?;
-            listed.extend(page.names);
-            if !page.more {
-                return Ok(listed);
-            }
-        }
     }
 
     /// Whether the bundle is there with the bytes that its name was derived from.

@@ -40,8 +40,8 @@ pub(crate) async fn elsewhere(
         let is_there = match known.mark {
             Some(mark) => match destination.read(&object(mark)).await {
                 Ok(_) => Some(mark),
-                Err(DestinationError::Missing { .. } | DestinationError::NoPlace { .. }) => None,
-                // It is not known, so nothing is decided.
+                Err(DestinationError::Missing { .. }) => None,
+                // It is not known, so nothing is decided. Of a place that is not there the drills say so.
                 Err(_) => continue,
             },
             None => None,

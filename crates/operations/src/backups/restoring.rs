@@ -20,6 +20,7 @@ use crate::{
         sealing::{Trouble, of_kms, recovery_key},
         storing::{object_name, of_destination},
     },
+    recovery::listing::listed,
 };
 
 /// BACKUP keys that came back in this run, each from its own bundle at a destination: others there are opened with them.
@@ -124,8 +125,13 @@ impl Restorer<'_> {
     async fn in_its_own_bundle(&self, id: KeyId) -> Result<KeyMaterial, Trouble> {
         let none = || Trouble::Problem(BackupProblem::NoBackupKey);
         let stored = bundles::of_key(self.services.store.db(), id).await?;
-        let stored = stored.iter().find(|one| one.destination == *self.at.0);
-        let (name, bytes) = match self.bundle(&stored.ok_or_else(none)?.name).await {
+        let stored = stored.into_iter().find(|one| one.destination == *self.at.0);
+        // A store that was rolled back may not know it.
+        let name = match stored {
+            Some(stored) => Some(stored.name),
+            None => self.listed_last(id).await?,
+        };
+        let (name, bytes) = match self.bundle(&name.ok_or_else(none)?).await {
             Err(Trouble::Problem(problem)) if problem.is_a_verdict() => return Err(none()),
             read => read?,
         };
@@ -141,6 +147,12 @@ impl Restorer<'_> {
             }
             _ => Err(none()),
         }
+    }
+
+    async fn listed_last(&self, id: KeyId) -> Result<Option<String>, Trouble> {
+        let listed = listed(self.at.1, &format!("bundles/{id}")).await;
+        let listed = listed.map_err(|error| of_destination(&error))?;
+        Ok(listed.last().map(ToString::to_string))
     }
 
     /// A BACKUP key, from its own bundle.

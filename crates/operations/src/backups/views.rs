@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use rekey_backups::RecoveryPublicKey;
 use rekey_domain::{
-    BackupProblem, DestinationName, Erasable, KeyId, KeyName, KeyRef, KeyState, Principal,
+    BackupProblem, DestinationName, Erasable, KeyId, KeyName, KeyRef, KeyState, PROOF_LASTS,
+    Principal,
 };
 use rekey_store::{
     StoreError,
     backups::{
         bundles::{self, Backup},
-        deployments::{self, DeploymentBackup},
-        destinations,
+        deployments, destinations,
         drills::{self, Drill},
         recovery_keys::{self, StoredRecoveryKey},
     },
@@ -46,6 +46,8 @@ pub struct BackupView {
     pub recovery: Option<String>,
     /// When a drill last brought the key back.
     pub proved_at: Option<DateTime<Utc>>,
+    /// Whether that is so recent that it is believed.
+    pub is_fresh: bool,
     /// When the last drill was, or the last attempt to store.
     pub tried_at: Option<DateTime<Utc>>,
     /// What was wrong with the last drill.
@@ -158,7 +160,7 @@ pub async fn backup_views(
     Ok(all(services, &bundles, &drills).await?)
 }
 
-/// The deployment's own bundle at each destination where it was tried.
+/// The deployment's own bundle at each destination.
 ///
 /// # Errors
 /// [`OperationError::Store`].
@@ -169,16 +171,18 @@ pub async fn deployment_backup_views(
     authorise(principal, Action::ReadBackups)?;
     let db = services.store.db();
     let declared = destinations::all(db).await?;
-    let mut all = deployments::all(db).await?;
-    all.retain(|one| declared.iter().any(|known| known.name == one.destination));
-    let all = all.into_iter();
-    let view = |one: DeploymentBackup| DeploymentBackupView {
-        destination: one.destination,
-        bundle: one.stored.map(|stored| stored.name),
-        proved_at: one.proved_at,
-        problem: one.problem,
+    let all = deployments::all(db).await?;
+    let view = |at: destinations::Destination| {
+        let known = all.iter().find(|one| one.destination == at.name);
+        let stored = known.and_then(|one| one.stored.as_ref());
+        DeploymentBackupView {
+            bundle: stored.map(|stored| stored.name.clone()),
+            proved_at: known.and_then(|one| one.proved_at),
+            problem: known.and_then(|one| one.problem),
+            destination: at.name,
+        }
     };
-    Ok(all.map(view).collect())
+    Ok(declared.into_iter().map(view).collect())
 }
 
 /// The destinations, by name.
@@ -191,6 +195,11 @@ pub async fn destination_views(
 ) -> Result<Vec<DestinationView>, OperationError> {
     authorise(principal, Action::ReadBackups)?;
     Ok(places(services).await?)
+}
+
+/// A proof is as old as the gate takes one, and not of the future.
+fn is_fresh(proved_at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    (now - PROOF_LASTS..=now).contains(&proved_at)
 }
 
 /// Whether nobody put another key there.
@@ -267,6 +276,7 @@ async fn all(
 ) -> Result<Vec<BackupView>, StoreError> {
     let db = services.store.db();
     let destinations = destinations::all(db).await?;
+    let now = services.store.now().await?;
     let mut names = HashMap::new();
     let mut views = Vec::new();
     for keyring in keyrings::all(db).await? {
@@ -296,6 +306,7 @@ async fn all(
                     backup_key: bundle.map(|one| one.backup_key.to_string()),
                     recovery: bundle.and_then(|one| one.recovery.clone()),
                     proved_at: proved.map(|one| one.last_at),
+                    is_fresh: proved.is_some_and(|one| is_fresh(one.last_at, now)),
                     tried_at: last.map(|one| one.last_at),
                     problem: last.and_then(|one| one.problem),
                     since: last.map(|one| one.began_at),

@@ -74,7 +74,9 @@ pub async fn back_up_and_drill(
         looked.count(run.one(one).await?);
     }
     for one in &deployment {
-        looked.count(keeping::keep(&mut run, one).await?);
+        if !run.is_away(&one.destination) {
+            looked.count(keeping::keep(&mut run, one).await?);
+        }
     }
     run.record().await?;
     Ok(looked)

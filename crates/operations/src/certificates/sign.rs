@@ -1,6 +1,6 @@
 //! Signing: the key of the keyring `signing` is unwrapped, checked, used once, and wiped.
 
-use rekey_domain::{KeyState, Principal};
+use rekey_domain::{KeyId, KeyState, Principal};
 use rekey_envelope::{CheckValue, Jws, PublicKey, SigningKey};
 use rekey_kms::WrappedKey;
 use rekey_store::{
@@ -52,6 +52,16 @@ pub async fn sign_certificate(
     let pair = unwrap(services, &keyring, &key).await?;
     let jws = Jws::sign(payload.to_string().as_bytes(), TYP, key.id, &pair);
     Ok(SignedCertificate { jws, signed_by })
+}
+
+/// What signs now, and its key's id.
+///
+/// # Errors
+/// As [`sign_certificate`].
+pub(crate) async fn signer(services: &Services) -> Result<(KeyId, SigningKey), OperationError> {
+    let (keyring, key) = signing_key(services).await?;
+    let pair = unwrap(services, &keyring, &key).await?;
+    Ok((key.id, pair))
 }
 
 /// The primary key of the keyring `signing`.

@@ -52,6 +52,7 @@ pub async fn init(
         desired,
         deployment,
         principal,
+        replaces: false,
     };
     maker.first_audit_key().await?;
     for wanted in &desired.keyrings {
@@ -59,6 +60,31 @@ pub async fn init(
         maker.keys(&keyring).await?;
     }
     Ok(Inventory::of(store).await?.made_since(&before))
+}
+
+/// Gives every keyring of the store that has no primary key a new one, and a standby, backed up and proved as first keys
+/// are: the keys there were restored, and never encrypt.
+///
+/// # Errors
+/// As [`init`].
+pub(crate) async fn new_primaries(
+    services: &Services,
+    desired: &Desired,
+    principal: &Principal,
+) -> Result<(), OperationError> {
+    let db = services.store.db();
+    let maker = Maker {
+        services,
+        desired,
+        deployment: keyrings::deployment(db).await?,
+        principal,
+        replaces: true,
+    };
+    maker.first_audit_key().await?;
+    for keyring in keyrings::all(db).await? {
+        maker.keys(&keyring).await?;
+    }
+    Ok(())
 }
 
 /// The keyrings and keys of a store, as people call them.
@@ -95,6 +121,8 @@ struct Maker<'a> {
     desired: &'a Desired,
     deployment: Uuid,
     principal: &'a Principal,
+    /// Whether a keyring without a primary key gets one though it had one before.
+    replaces: bool,
 }
 
 impl Maker<'_> {
@@ -140,7 +168,10 @@ impl Maker<'_> {
         let entries = u64::try_from(entries).unwrap_or(u64::MAX);
         keys::take_usage(&unit, key.id, entries, false).await?;
         for (made, first) in &unrecorded {
-            record_keyring(&unit, &pen, made).await?;
+            // Another than the first takes the place of restored ones.
+            if first.version == 1 {
+                record_keyring(&unit, &pen, made).await?;
+            }
             record_key(&unit, &pen, made, first, audit::Action::KeyActivated).await?;
             for backup in backups.iter().filter(|backup| backup.key == first.id) {
                 record_backup(&unit, &pen, &first.name(made), backup).await?;
@@ -167,7 +198,9 @@ impl Maker<'_> {
         };
         // What an init before this one left behind may have no material here.
         let stored = keys::stored_of_keyring(store.db(), keyring.id).await?;
-        if let Some(stored) = stored.into_iter().next() {
+        let usable =
+            |key: &keys::StoredKey| matches!(key.state, KeyState::Pending | KeyState::Active);
+        if let Some(stored) = stored.into_iter().find(usable) {
             let unwrapped = unwrap(self.services, self.deployment, keyring, stored).await;
             let unwrapped = unwrapped.map_err(Trouble::into_error)?;
             return Ok((unwrapped.keyring, unwrapped.key.key, unwrapped.material));
@@ -230,7 +263,10 @@ impl Maker<'_> {
     /// Sees to it that a keyring has a primary and a standby. The verifier backs the standby up.
     async fn keys(&self, keyring: &Keyring) -> Result<(), OperationError> {
         let db = self.services.store.db();
-        let was_primary = |key: &Key| key.activated_at.is_some();
+        let was_primary = |key: &Key| match self.replaces {
+            true => key.state == KeyState::Active,
+            false => key.activated_at.is_some(),
+        };
         let mut present = keys::of_keyring(db, keyring.id).await?;
         if !present.iter().any(was_primary) {
             let first = match present.iter().find(|key| key.state == KeyState::Pending) {

@@ -288,6 +288,9 @@ fn says(alert: &Alert) -> String {
         AlertKind::MasterReportUnfinished => format!(
             "master key {subject} was reported and {figure} keyring(s) still encrypt under a key that whoever has it has too: say rekey master compromise {subject} again, it goes on"
         ),
+        AlertKind::StoreRolledBack => format!(
+            "the store was rolled back or altered, by what {subject} knows of it: nothing is encrypted until a person has reconciled it; rekey status says what was found, rekey restore --reconcile --plan what would be done"
+        ),
         AlertKind::BackupWaived => {
             format!("{subject} became primary in an emergency without a proved backup")
         }

@@ -44,7 +44,8 @@ const DEAD_AFTER: TimeDelta = TimeDelta::minutes(5);
 const NEAR_LIMIT: u64 = 90;
 
 /// The kinds that are read off rows. The others are raised and cleared in the unit of what happened.
-const KINDS: [AlertKind; 20] = [
+const KINDS: [AlertKind; 21] = [
+    AlertKind::StoreRolledBack,
     AlertKind::BackupWaived,
     AlertKind::MasterReportUnfinished,
     AlertKind::BackupFailed,
@@ -170,6 +171,9 @@ async fn standing(services: &Services, warning: Duration) -> Result<Vec<Standing
     standing.extend(of_channels(db, now).await?);
     standing.extend(backups::standing(db, &keyrings, now).await?);
     standing.extend(masters::standing(db, &keyrings).await?);
+    if keys::suspension::suspension(db).await?.is_some() {
+        standing.push(Standing::new(AlertKind::StoreRolledBack, "a checkpoint"));
+    }
     Ok(standing)
 }
 

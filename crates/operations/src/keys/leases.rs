@@ -10,7 +10,7 @@ use rekey_domain::{
 use rekey_envelope::CheckValue;
 use rekey_kms::{Kms, WrappedKey};
 use rekey_store::{
-    Store, StoreError, columns,
+    ConnectionTrait, Store, StoreError, columns,
     keyrings::{self, Keyring},
     keys, rotations,
 };
@@ -135,6 +135,7 @@ impl StoreLeases {
             .await
             .map_err(answer)?;
         refuse_signing(&found)?;
+        refuse_suspended(self.store.db(), found.purpose).await?;
         let no_primary = || LeaseError::NoPrimary {
             keyring: keyring.clone(),
         };
@@ -153,6 +154,11 @@ impl StoreLeases {
         // Moving rows draws on the hard budget and triggers no rotation, as it would trigger the next.
         let by_application = self.principal != Worker::ReEncryptor.principal();
         let unit = self.store.begin().await.map_err(answer)?;
+        let drawn_on = keys::find(unit.db(), key).await.map_err(answer)?;
+        if let Some(drawn_on) = drawn_on {
+            let of = keyrings::by_id(unit.db(), drawn_on.keyring_id).await;
+            refuse_suspended(unit.db(), of.map_err(answer)?.purpose).await?;
+        }
         let block = keys::take_usage(&unit, key, wanted, by_application)
             .await
             .map_err(answer)?;
@@ -176,6 +182,19 @@ impl StoreLeases {
         }
         Ok(())
     }
+}
+
+/// A store that was rolled back forgot what was reported: nothing but its own record is encrypted until a person has
+/// reconciled it.
+async fn refuse_suspended(db: &impl ConnectionTrait, purpose: Purpose) -> Result<(), LeaseError> {
+    if purpose == Purpose::Audit {
+        return Ok(());
+    }
+    let suspended = keys::suspension::suspension(db).await.map_err(answer)?;
+    suspended.map_or(Ok(()), |suspended| {
+        let reason = suspended.because;
+        Err(LeaseError::Suspended { reason })
+    })
 }
 
 /// What signs is handed to nobody: the rotator unwraps it where it signs.

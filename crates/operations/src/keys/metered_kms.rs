@@ -66,6 +66,14 @@ impl Kms for MeteredKms {
         counted("rewrap", self.0.rewrap(wrapped, context, master_key)).await
     }
 
+    async fn wrap(
+        &self,
+        material: &KeyMaterial,
+        context: &EncryptionContext,
+    ) -> Result<RewrappedKey, KmsError> {
+        counted("wrap", self.0.wrap(material, context)).await
+    }
+
     async fn new_master_key(&self) -> Result<MasterKeyInfo, KmsError> {
         counted("new-master-key", self.0.new_master_key()).await
     }

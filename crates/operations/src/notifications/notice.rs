@@ -182,6 +182,7 @@ async fn helps(
         AlertKind::MasterReportUnfinished => {
             format!("rekey master compromise {subject} --reason TEXT")
         }
+        AlertKind::StoreRolledBack => "rekey restore --reconcile --plan".to_owned(),
         AlertKind::BackupWaived
         | AlertKind::Expiring
         | AlertKind::UsageNearLimit

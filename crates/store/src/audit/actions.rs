@@ -23,6 +23,8 @@ pub enum Action {
     DeadLetterDismissed,
     /// Messages that were given up are sent again.
     DeadLetterRetried,
+    /// The store is an earlier one than a checkpoint knows: nothing is encrypted.
+    DeploymentSuspended,
     /// Somebody looks at an incident.
     IncidentAcknowledged,
     /// A further report was added to an incident.
@@ -39,6 +41,8 @@ pub enum Action {
     KeyCompromised,
     /// A standby was made.
     KeyCreated,
+    /// A key was brought back from its bundle.
+    KeyRestored,
     /// A standby was retired unused, as its keyring has another algorithm now.
     KeyRetired,
     /// A process used a key.
@@ -83,6 +87,10 @@ pub enum Action {
     RotationStarted,
     /// A source is another database from now on.
     SourceAccepted,
+    /// A store that was lost was made again from bundles and a checkpoint.
+    StoreRestored,
+    /// A store that was rolled back was reconciled with the newest checkpoint.
+    StoreRolledBack,
     /// A sweep completed.
     SweepCompleted,
     /// A sweep failed; a person is needed.
@@ -96,7 +104,7 @@ pub enum Action {
 /// An action, its name, and for people: the subject of its entries, their details, and what it is.
 type Row = (Action, &'static str, [&'static str; 3]);
 
-const ROWS: [Row; 43] = [
+const ROWS: [Row; 47] = [
     (
         Action::BackupPruned,
         "backup.pruned",
@@ -179,6 +187,15 @@ const ROWS: [Row; 43] = [
         ],
     ),
     (
+        Action::DeploymentSuspended,
+        "deployment.suspended",
+        [
+            "the checkpoint, as in `store.rolled-back`",
+            "`because`",
+            "The store is an earlier one than a checkpoint knows: nothing is encrypted.",
+        ],
+    ),
+    (
         Action::IncidentAcknowledged,
         "incident.acknowledged",
         ["the incident", "", "Somebody looks at an incident."],
@@ -244,6 +261,15 @@ const ROWS: [Row; 43] = [
             "the key",
             "`key_id`, `algorithm`, `backup`",
             "A standby was made.",
+        ],
+    ),
+    (
+        Action::KeyRestored,
+        "key.restored",
+        [
+            "the key",
+            "`key_id`, `destination`, `bundle`, `state`",
+            "A key was brought back from its bundle.",
         ],
     ),
     (
@@ -442,6 +468,24 @@ const ROWS: [Row; 43] = [
             "the source",
             "`before`, `now`: what its database is known by",
             "A source is another database from now on.",
+        ],
+    ),
+    (
+        Action::StoreRestored,
+        "store.restored",
+        [
+            "the newest checkpoint, as in `store.rolled-back`; `nothing` where none was found",
+            "`keys`, `with_shares`",
+            "A store that was lost was made again from bundles and a checkpoint.",
+        ],
+    ),
+    (
+        Action::StoreRolledBack,
+        "store.rolled-back",
+        [
+            "the newest checkpoint found: `checkpoint/`, its number, the entry it was made at, and its hash",
+            "`keys`, `primaries`",
+            "A store that was rolled back was reconciled with the newest checkpoint.",
         ],
     ),
     (

@@ -35,6 +35,13 @@ pub struct Backup {
     pub confirmed_at: DateTime<Utc>,
 }
 
+impl Backup {
+    /// Whether its name is one of a bundle of its key. A row that somebody altered is none.
+    fn is_of_its_key(&self) -> bool {
+        self.name.starts_with(&format!("bundles/{}/", self.key))
+    }
+}
+
 impl From<backup::Model> for Backup {
     fn from(row: backup::Model) -> Self {
         Self {
@@ -71,7 +78,7 @@ async fn here(
 ) -> Result<Vec<Backup>, StoreError> {
     let since = Since::of(db).await?;
     let mut all: Vec<_> = rows.into_iter().map(Backup::from).collect();
-    all.retain(|one| since.is_here(&one.destination, one.confirmed_at));
+    all.retain(|one| since.is_here(&one.destination, one.confirmed_at) && one.is_of_its_key());
     Ok(all)
 }
 
@@ -118,7 +125,12 @@ pub async fn note(unit: &Unit, new: NewBackup<'_>) -> Result<bool, StoreError> {
         confirmed_at: Set(unit.now()),
     };
     let again = OnConflict::columns([backup::Column::Destination, backup::Column::Name])
-        .update_column(backup::Column::ConfirmedAt)
+        .update_columns([
+            backup::Column::ConfirmedAt,
+            backup::Column::KeyId,
+            backup::Column::BackupKeyId,
+            backup::Column::Recovery,
+        ])
         .to_owned();
     backup::Entity::insert(row)
         .on_conflict(again)

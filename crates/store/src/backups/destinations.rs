@@ -60,7 +60,8 @@ pub async fn make(unit: &Unit, name: &DestinationName) -> Result<(), StoreError>
         erasable: Set(None),
         probed_at: Set(None),
         mark: Set(None),
-        here_since: Set(None),
+        // What was found under this name before it was taken away says nothing of what it means now.
+        here_since: Set(Some(unit.now())),
     };
     let taken = |error| StoreError::stale_if_taken(error, format!("destination {name}"));
     row.insert(unit.db()).await.map_err(taken)?;

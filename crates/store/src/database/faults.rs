@@ -20,7 +20,7 @@ pub(crate) const STANDBY: &str =
     "it is a standby, which may lag behind; say the URL of its primary, store.url";
 
 /// The store's tables. Of the text of a refusal only such a name is shown.
-const TABLES: [&str; 36] = [
+const TABLES: [&str; 37] = [
     "alert",
     "audit_detail",
     "audit_entry",
@@ -30,6 +30,7 @@ const TABLES: [&str; 36] = [
     "batch",
     "census",
     "channel",
+    "checkpoint",
     "dead_letter",
     "delivery",
     "deployment",

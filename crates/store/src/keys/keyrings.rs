@@ -63,6 +63,8 @@ pub async fn ensure_deployment(unit: &Unit) -> Result<Uuid, StoreError> {
     let row = deployment::ActiveModel {
         id: Set(Uuid::now_v7()),
         created_at: Set(unit.now()),
+        suspended_because: Set(None),
+        suspended_at: Set(None),
     };
     // There is one at most, by an index; of two units that make it, one waits for the other.
     deployment::Entity::insert(row)
@@ -70,6 +72,41 @@ pub async fn ensure_deployment(unit: &Unit) -> Result<Uuid, StoreError> {
         .exec_without_returning(unit.db())
         .await?;
     deployment(unit.db()).await
+}
+
+/// Makes a store the store of a deployment that there was before.
+///
+/// # Errors
+/// [`StoreError::Stale`] where it is a deployment's already.
+pub async fn restore_deployment(unit: &Unit, id: Uuid) -> Result<(), StoreError> {
+    let row = deployment::ActiveModel {
+        id: Set(id),
+        created_at: Set(unit.now()),
+        suspended_because: Set(None),
+        suspended_at: Set(None),
+    };
+    let taken = |error| StoreError::stale_if_taken(error, "the store's deployment".to_owned());
+    row.insert(unit.db()).await.map_err(taken)?;
+    Ok(())
+}
+
+/// Makes a keyring that there was before, without keys.
+///
+/// # Errors
+/// [`StoreError::Stale`] when its name or id is taken.
+pub async fn restore(unit: &Unit, keyring: &Keyring) -> Result<(), StoreError> {
+    let row = keyring::ActiveModel {
+        id: Set(keyring.id),
+        name: Set(Text(keyring.name.clone())),
+        purpose: Set(Text(keyring.purpose)),
+        algorithm: Set(Text(keyring.algorithm)),
+        policy: Set(Json(keyring.policy.clone())),
+        primary_key_id: Set(None),
+        created_at: Set(keyring.created_at),
+    };
+    let taken = |error| StoreError::stale_if_taken(error, format!("keyring {}", keyring.name));
+    row.insert(unit.db()).await.map_err(taken)?;
+    Ok(())
 }
 
 /// The deployment's id.

@@ -176,7 +176,8 @@ async fn an_old_bundle_of_the_deployment_goes_and_one_of_the_last_hour_stays() {
     let said: serde_json::Value = serde_json::from_str(&answer.stdout).unwrap();
     let newest = said["deployment"][0]["bundle"].as_str().unwrap();
     let newest = desk.file("state/backups").join(newest);
-    let [old, young] = ["1", "2"].map(|digit| newest.with_file_name(format!("{}.json", digit.repeat(64))));
+    let [old, young] =
+        ["1", "2"].map(|digit| newest.with_file_name(format!("{}.json", digit.repeat(64))));
     for file in [&old, &young] {
         fs::copy(&newest, file).unwrap();
     }

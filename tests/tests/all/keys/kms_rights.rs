@@ -121,6 +121,15 @@ impl Kms for Recording {
         self.inner.rewrap(wrapped, context, master_key).await
     }
 
+    async fn wrap(
+        &self,
+        material: &KeyMaterial,
+        context: &EncryptionContext,
+    ) -> Result<RewrappedKey, KmsError> {
+        self.note(&["kms:Encrypt"], Some(context));
+        self.inner.wrap(material, context).await
+    }
+
     async fn new_master_key(&self) -> Result<MasterKeyInfo, KmsError> {
         let actions = ["kms:CreateKey", "kms:TagResource", "kms:UpdateAlias"];
         self.note(&actions, None);

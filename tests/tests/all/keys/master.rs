@@ -413,6 +413,14 @@ impl Kms for Faulty {
         })
     }
 
+    async fn wrap(
+        &self,
+        material: &KeyMaterial,
+        context: &EncryptionContext,
+    ) -> Result<RewrappedKey, KmsError> {
+        self.inner.wrap(material, context).await
+    }
+
     async fn new_master_key(&self) -> Result<MasterKeyInfo, KmsError> {
         self.inner.new_master_key().await
     }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use rekey_domain::{Erasable, KeyRef, Worker};
 use rekey_operations::{
-    BackupView, BundleView, DeploymentBackupView, DestinationView, DrillView, Left, Pruned, backup_views,
-    deployment_backup_views, destination_views, key_backups, plan_pruning, prune_backups,
-    request_backups, verify_backups, works,
+    BackupView, BundleView, DeploymentBackupView, DestinationView, DrillView, Left, Pruned,
+    backup_views, deployment_backup_views, destination_views, key_backups, plan_pruning,
+    prune_backups, request_backups, verify_backups, works,
 };
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -158,7 +158,7 @@ async fn prune(keep: usize, plan: bool, app: &App) -> anyhow::Result<Exit> {
 }
 
 fn is_bad(view: &BackupView) -> bool {
-    view.problem.is_some() || view.proved_at.is_none()
+    view.problem.is_some() || !view.is_fresh
 }
 
 /// The deployment's own, where no key in particular is asked for.
@@ -172,7 +172,7 @@ async fn deployment(key: Option<&KeyRef>, app: &App) -> anyhow::Result<Vec<Deplo
 async fn print(app: &App, key: Option<&KeyRef>, views: Vec<BackupView>) -> anyhow::Result<Exit> {
     let places = destination_views(&app.services, &app.principal).await?;
     let deployment = deployment(key, app).await?;
-    let is_bad_too = |one: &DeploymentBackupView| one.problem.is_some();
+    let is_bad_too = |one: &DeploymentBackupView| one.problem.is_some() || one.proved_at.is_none();
     let bad = views.iter().any(is_bad) || deployment.iter().any(is_bad_too);
     match app.output {
         Output::Json => {
@@ -212,6 +212,9 @@ fn table(views: Vec<BackupView>, deployment: Vec<DeploymentBackupView>) -> std::
     let row = |view: BackupView| {
         let problem = view.problem.map(|problem| problem.says().to_owned());
         let problem = problem.or(view.bundle.is_none().then(|| "not stored yet".to_owned()));
+        let is_stale = view.proved_at.is_some() && !view.is_fresh;
+        let stale = "its proof is too old, or dated ahead of the clock: does a verifier run?";
+        let problem = problem.or(is_stale.then(|| stale.to_owned()));
         let recovery = match view.recovery {
             Some(_) => "yes",
             None => "no",

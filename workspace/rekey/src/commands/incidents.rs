@@ -122,7 +122,9 @@ fn show(incident: &IncidentView, app: &App) -> anyhow::Result<()> {
     }
     let exposure = incident.exposure.map(|found| {
         let (values, at) = (found.values, time(found.counted_at));
-        format!("{values} value(s) in the columns of its keyring when they were last counted, at {at}")
+        format!(
+            "{values} value(s) in the columns of its keyring when they were last counted, at {at}"
+        )
     });
     let facts = [
         ("incident", incident.id.to_string()),

@@ -166,7 +166,8 @@ fn write_shares(split: &SplitRecoveryKey, to: &Path) -> anyhow::Result<Vec<PathB
     Ok(files)
 }
 
-fn read_shares(files: &[PathBuf]) -> anyhow::Result<Vec<Share>> {
+/// Shares, each from its file.
+pub fn read_shares(files: &[PathBuf]) -> anyhow::Result<Vec<Share>> {
     let read = |file: &PathBuf| {
         let what = || format!("share {}", file.display());
         let open = File::open(file).with_context(what)?;

@@ -31,54 +31,54 @@ pub(crate) struct Contents {
 /// A keyring; which key is its primary is in checkpoints.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Keyring {
-    id: Uuid,
-    name: KeyringName,
-    purpose: Purpose,
-    algorithm: Algorithm,
-    policy: KeyringPolicy,
-    created_at: DateTime<Utc>,
+    pub(crate) id: Uuid,
+    pub(crate) name: KeyringName,
+    pub(crate) purpose: Purpose,
+    pub(crate) algorithm: Algorithm,
+    pub(crate) policy: KeyringPolicy,
+    pub(crate) created_at: DateTime<Utc>,
 }
 
 /// A source, without its password: the store has none.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Source {
-    id: Uuid,
-    name: String,
-    url: String,
-    limits: Limits,
-    database_id: Option<String>,
+    pub(crate) id: Uuid,
+    pub(crate) name: String,
+    pub(crate) url: String,
+    pub(crate) limits: Limits,
+    pub(crate) database_id: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Table {
-    id: Uuid,
-    source: Uuid,
-    name: String,
-    relation: String,
-    triggers: Triggers,
-    publications_accepted: Option<bool>,
+    pub(crate) id: Uuid,
+    pub(crate) source: Uuid,
+    pub(crate) name: String,
+    pub(crate) relation: String,
+    pub(crate) triggers: Triggers,
+    pub(crate) publications_accepted: Option<bool>,
 }
 
 /// A protected column, with all that its values are bound to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Column {
-    id: Uuid,
-    table: Uuid,
-    keyring: Uuid,
-    name: String,
-    column_id: String,
-    bind: Bind,
-    bind_columns: Vec<String>,
-    bind_types: Option<Vec<BindType>>,
-    encoding: TextEncoding,
-    identity: Option<String>,
+    pub(crate) id: Uuid,
+    pub(crate) table: Uuid,
+    pub(crate) keyring: Uuid,
+    pub(crate) name: String,
+    pub(crate) column_id: String,
+    pub(crate) bind: Bind,
+    pub(crate) bind_columns: Vec<String>,
+    pub(crate) bind_types: Option<Vec<BindType>>,
+    pub(crate) encoding: TextEncoding,
+    pub(crate) identity: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Channel {
-    name: ChannelName,
-    kind: ChannelKind,
-    policy: ChannelPolicy,
+    pub(crate) name: ChannelName,
+    pub(crate) kind: ChannelKind,
+    pub(crate) policy: ChannelPolicy,
 }
 
 impl Contents {

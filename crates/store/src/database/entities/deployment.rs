@@ -9,6 +9,8 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: Uuid,
     pub created_at: DateTimeUtc,
+    pub suspended_because: Option<String>,
+    pub suspended_at: Option<DateTimeUtc>,
 }
 
 /// No relations: queries name what they join.

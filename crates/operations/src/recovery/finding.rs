@@ -1,0 +1,331 @@
+//! What destinations keep of a deployment whose store is lost: bundles that open, and the newest checkpoint that is ours.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rekey_backups::{
+    BackedUpKey, Bundle, BundleName, Checkpoint, DeploymentBundle, SignedCheckpoint,
+    StatesDocument, newest,
+};
+use rekey_destinations::{Destination, ObjectName};
+use rekey_domain::{DestinationName, KeyId, Purpose};
+use rekey_envelope::{PublicKey, SigningKey};
+use uuid::Uuid;
+
+use super::{
+    listing::listed,
+    opening::{Opener, Opens},
+};
+use crate::{OperationError, Services, backups::deployment::contents::Contents};
+
+/// So many checkpoints of a destination are looked at, the newest first, to find one that is ours.
+const LOOKED_AT: usize = 20;
+
+/// What was found.
+pub(crate) struct Found {
+    pub(crate) deployment: Uuid,
+    pub(crate) keys: BTreeMap<KeyId, FoundKey>,
+    pub(crate) checkpoint: Option<FoundCheckpoint>,
+    pub(crate) contents: Contents,
+    /// What is wrong with single objects, for people.
+    pub(crate) notes: Vec<String>,
+}
+
+/// A key that came out of a bundle.
+pub(crate) struct FoundKey {
+    pub(crate) key: BackedUpKey,
+    pub(crate) destination: DestinationName,
+    pub(crate) bundle: String,
+}
+
+/// The newest checkpoint over all destinations.
+pub(crate) struct FoundCheckpoint {
+    pub(crate) signed: SignedCheckpoint,
+    pub(crate) states: StatesDocument,
+    pub(crate) destination: DestinationName,
+}
+
+impl FoundCheckpoint {
+    pub(crate) fn checkpoint(&self) -> &Checkpoint {
+        self.signed.claims()
+    }
+
+    /// As the record calls it: its number, the entry at which it was made, and its hash.
+    pub(crate) fn subject(&self) -> String {
+        subject(&self.signed)
+    }
+}
+
+/// As the record calls a checkpoint.
+pub(crate) fn subject(signed: &SignedCheckpoint) -> String {
+    let checkpoint = signed.claims();
+    format!(
+        "checkpoint/{}/{}/{}",
+        checkpoint.counter,
+        checkpoint.audit.sequence,
+        hex::encode(signed.sha256())
+    )
+}
+
+/// Looks through every destination that this process reaches.
+///
+/// # Errors
+/// [`OperationError::Refused`] where it is not known which deployment is meant, or what is there does not make one whole.
+pub(crate) async fn find(
+    services: &Services,
+    wanted: Option<Uuid>,
+    opener: &Opener<'_>,
+) -> Result<Found, OperationError> {
+    let mut search = Search::default();
+    let names: Vec<_> = services.backups.names().cloned().collect();
+    for name in &names {
+        let Some(place) = services.backups.open(name)? else {
+            continue;
+        };
+        for object in listed(&*place, "bundles").await? {
+            search.bundle(name, &*place, &object).await?;
+        }
+    }
+    let deployment = search.deployment(wanted)?;
+    search
+        .bundles
+        .retain(|one| one.bundle.deployment() == deployment);
+    search.open(services, opener).await?;
+    let mut found = None::<FoundCheckpoint>;
+    for name in &names {
+        if let Some(place) = services.backups.open(name)? {
+            let newer = search.checkpoint(name, &*place, deployment).await?;
+            let counter = |one: &FoundCheckpoint| one.checkpoint().counter;
+            found = found.into_iter().chain(newer).max_by_key(counter);
+        }
+    }
+    let contents = search
+        .contents(services, opener, deployment, found.as_ref())
+        .await?;
+    Ok(Found {
+        deployment,
+        keys: search.keys,
+        checkpoint: found,
+        contents,
+        notes: search.notes,
+    })
+}
+
+struct Stored {
+    destination: DestinationName,
+    bundle: Bundle,
+}
+
+#[derive(Default)]
+struct Search {
+    bundles: Vec<Stored>,
+    keys: BTreeMap<KeyId, FoundKey>,
+    notes: Vec<String>,
+    opens: Opens,
+}
+
+impl Search {
+    async fn bundle(
+        &mut self,
+        destination: &DestinationName,
+        place: &dyn Destination,
+        object: &ObjectName,
+    ) -> Result<(), OperationError> {
+        let Ok(name) = object.as_str().parse::<BundleName>() else {
+            return Ok(());
+        };
+        let bytes = place.read(object).await?;
+        match Bundle::read(&name, &bytes) {
+            Ok(bundle) => self.bundles.push(Stored {
+                destination: destination.clone(),
+                bundle,
+            }),
+            Err(error) => self.note(destination, object.as_str(), &error),
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, destination: &DestinationName, object: &str, why: &dyn std::fmt::Display) {
+        self.notes.push(format!("{object} at {destination}: {why}"));
+    }
+
+    /// The deployment that is meant.
+    fn deployment(&self, wanted: Option<Uuid>) -> Result<Uuid, OperationError> {
+        let all: BTreeSet<_> = self
+            .bundles
+            .iter()
+            .map(|one| one.bundle.deployment())
+            .collect();
+        match (wanted, all.len()) {
+            (_, 0) => Err(refused("no bundle stands at a destination that this process reaches: check [[destination]] in rekey.toml".to_owned())),
+            (Some(wanted), _) if all.contains(&wanted) => Ok(wanted),
+            (None, 1) => Ok(all.into_iter().next().expect("there is one")),
+            _ => {
+                let all: Vec<_> = all.iter().map(Uuid::to_string).collect();
+                Err(refused(format!("expected one of the deployments that have bundles there, said by --deployment; found {}", all.join(", "))))
+            }
+        }
+    }
+
+    /// Opens them: BACKUP keys first, as others are opened with them.
+    async fn open(
+        &mut self,
+        services: &Services,
+        opener: &Opener<'_>,
+    ) -> Result<(), OperationError> {
+        let mut bundles = std::mem::take(&mut self.bundles);
+        bundles.sort_by_key(|one| one.bundle.wrapped().is_none());
+        for one in bundles {
+            let name = one.bundle.name().to_string();
+            match self.opens.key(services, opener, &one.bundle).await? {
+                Ok(key) => self.keep(one.destination, name, key)?,
+                Err(why) => self.note(&one.destination, &name, &why),
+            }
+        }
+        Ok(())
+    }
+
+    /// Of several bundles of a key the one with the latest times; they hold the same key, or somebody made one.
+    fn keep(
+        &mut self,
+        destination: DestinationName,
+        bundle: String,
+        key: BackedUpKey,
+    ) -> Result<(), OperationError> {
+        if let Some(known) = self.keys.get(&key.key_id) {
+            let (ours, theirs) = (&known.key, &key);
+            if ours.material.expose_key_bytes() != theirs.material.expose_key_bytes()
+                || ours.details.keyring != theirs.details.keyring
+                || ours.details.version != theirs.details.version
+            {
+                return Err(refused(format!(
+                    "two bundles hold different keys under the id {}: {} at {} and {bundle} at {destination}; take the wrong one away",
+                    key.key_id, known.bundle, known.destination
+                )));
+            }
+            let times = |key: &BackedUpKey| (key.details.deactivated_at, key.details.activated_at);
+            if times(ours) >= times(theirs) {
+                return Ok(());
+            }
+        }
+        let found = FoundKey {
+            destination,
+            bundle,
+            key,
+        };
+        self.keys.insert(found.key.key_id, found);
+        Ok(())
+    }
+
+    /// The newest checkpoint of a destination that a SIGNING key of ours has signed.
+    ///
+    /// # Errors
+    /// [`OperationError::Refused`] where one before it is missing or altered: somebody took it away.
+    async fn checkpoint(
+        &mut self,
+        destination: &DestinationName,
+        place: &dyn Destination,
+        deployment: Uuid,
+    ) -> Result<Option<FoundCheckpoint>, OperationError> {
+        let listed = listed(place, &Checkpoint::folder(deployment)).await?;
+        let mut ours = Vec::new();
+        for object in listed.iter().rev().take(LOOKED_AT) {
+            let bytes = place.read(object).await?;
+            match SignedCheckpoint::read(object.as_str(), &bytes) {
+                Ok(signed) if self.is_ours(&signed) => ours.push(signed),
+                Ok(_) => {
+                    let why = "no SIGNING key of this deployment has signed it";
+                    self.note(destination, object.as_str(), &why);
+                }
+                Err(error) => self.note(destination, object.as_str(), &error),
+            }
+        }
+        ours.reverse();
+        let from_start = listed.len() <= LOOKED_AT;
+        let newest = newest(&ours, from_start);
+        let gap = |error| {
+            refused(format!(
+                "the checkpoints at {destination} are not whole: {error}"
+            ))
+        };
+        let Some(signed) = newest.map_err(gap)?.cloned() else {
+            return Ok(None);
+        };
+        let name = signed.claims().states_name();
+        let object = name.parse::<ObjectName>();
+        let object = object.map_err(|error| refused(error.to_string()))?;
+        let states = StatesDocument::read(&name, &place.read(&object).await?);
+        Ok(Some(FoundCheckpoint {
+            states: states.map_err(|error| refused(format!("{name} at {destination}: {error}")))?,
+            signed,
+            destination: destination.clone(),
+        }))
+    }
+
+    fn is_ours(&self, signed: &SignedCheckpoint) -> bool {
+        let id = signed.signed_by();
+        let key = self.keys.get(&id).map(|found| &found.key);
+        let key = key.filter(|key| key.details.purpose == Purpose::Signing);
+        key.and_then(public_key)
+            .is_some_and(|public| signed.verify(id, &public).is_ok())
+    }
+
+    /// What the store knew beside keys: as the checkpoint names it, else the only one there is.
+    async fn contents(
+        &mut self,
+        services: &Services,
+        opener: &Opener<'_>,
+        deployment: Uuid,
+        checkpoint: Option<&FoundCheckpoint>,
+    ) -> Result<Contents, OperationError> {
+        let named = checkpoint.and_then(|one| one.states.deployment_bundle.clone());
+        let mut all = BTreeMap::new();
+        let names: Vec<_> = services.backups.names().cloned().collect();
+        for name in &names {
+            let Some(place) = services.backups.open(name)? else {
+                continue;
+            };
+            for object in listed(&*place, &format!("deployments/{deployment}")).await? {
+                let is_meant = named.as_ref().is_none_or(|named| named == object.as_str());
+                if !is_meant || all.contains_key(object.as_str()) {
+                    continue;
+                }
+                let bytes = place.read(&object).await?;
+                let opened = DeploymentBundle::read(object.as_str(), &bytes)
+                    .map_err(|error| error.to_string())
+                    .and_then(|bundle| self.opens.deployment(opener, &bundle));
+                match opened.map(|bytes| serde_json::from_slice::<Contents>(&bytes)) {
+                    Ok(Ok(contents)) if contents.deployment == deployment => {
+                        all.insert(object.to_string(), contents);
+                    }
+                    Ok(_) => self.note(name, object.as_str(), &"it holds something else"),
+                    Err(error) => self.note(name, object.as_str(), &error),
+                }
+            }
+        }
+        let count = all.len();
+        match all.into_values().next() {
+            Some(contents) if count == 1 => Ok(contents),
+            _ => Err(refused(format!(
+                "expected one bundle of the deployment {}, which knows its keyrings and columns, found {count} that open{}",
+                match &named {
+                    Some(named) => format!("that the newest checkpoint names, {named}"),
+                    None => "as no checkpoint names one".to_owned(),
+                },
+                match self.notes.is_empty() {
+                    true => String::new(),
+                    false => format!(": {}", self.notes.join("; ")),
+                }
+            ))),
+        }
+    }
+}
+
+/// The public half of a SIGNING key.
+fn public_key(key: &BackedUpKey) -> Option<PublicKey> {
+    let pair = SigningKey::new(&key.material).ok()?;
+    Some(pair.public_key())
+}
+
+pub(crate) fn refused(why: String) -> OperationError {
+    OperationError::Refused(why)
+}

@@ -1,0 +1,184 @@
+//! An empty store becomes the store of a deployment again, in one unit: keyrings, keys, sources and columns.
+
+use rekey_domain::{Algorithm, KeyState, OnUpdate};
+use rekey_envelope::{CheckValue, SigningKey};
+use rekey_kms::EncryptionContext;
+use rekey_store::{
+    Unit,
+    columns::{self, NewColumn},
+    keyrings::{self, Keyring},
+    keys::{self, Restored},
+};
+use uuid::Uuid;
+
+use super::finding::{Found, FoundKey};
+use crate::{
+    Desired, OperationError, STORE_SOURCE, Services, backups::deployment::contents::Contents,
+    configuration::apply::backed_up,
+};
+
+/// The keys as they are to stand in the store, wrapped by the master key of today.
+pub(crate) async fn wrapped(
+    services: &Services,
+    found: &Found,
+) -> Result<Vec<Restored>, OperationError> {
+    let mut all = Vec::new();
+    for key in found.keys.values() {
+        all.push(wrap(services, found, key).await?);
+    }
+    // As they were made: a version after the one before it.
+    all.sort_by_key(|key| (key.keyring, key.version));
+    Ok(all)
+}
+
+/// A key that was brought back, and what is known of it.
+pub(crate) async fn wrap(
+    services: &Services,
+    found: &Found,
+    FoundKey { key, .. }: &FoundKey,
+) -> Result<Restored, OperationError> {
+    let details = &key.details;
+    let known = known(found, key.key_id);
+    let wrapped = match known.state {
+        KeyState::Destroyed => None,
+        _ => {
+            let context = EncryptionContext {
+                deployment: found.deployment,
+                keyring: details.keyring,
+                key_id: key.key_id,
+                purpose: details.purpose,
+            };
+            let wrapped = services.kms.wrap(&key.material, &context).await?;
+            Some((wrapped.wrapped.into(), wrapped.master_key))
+        }
+    };
+    Ok(Restored {
+        id: key.key_id,
+        keyring: details.keyring,
+        version: details.version,
+        state: known.state,
+        algorithm: details.algorithm,
+        wrapped,
+        check_value: CheckValue::of(&key.material).as_bytes().to_vec(),
+        public_key: match details.algorithm {
+            Algorithm::Ed25519 => {
+                let pair = SigningKey::new(&key.material)?;
+                Some(pair.public_key().as_bytes().to_vec())
+            }
+            _ => None,
+        },
+        created_at: details.created_at,
+        // Under what was a standby values may stand of the time that no bundle and no checkpoint tells of.
+        activated_at: known
+            .first_primary_at
+            .or(details.activated_at)
+            .or(Some(details.created_at)),
+        reported_at: known.reported_at,
+    })
+}
+
+struct Known {
+    state: KeyState,
+    first_primary_at: Option<chrono::DateTime<chrono::Utc>>,
+    reported_at: Option<chrono::DateTime<chrono::Utc>>,
+}
+
+/// What the newest checkpoint says of a key, so that it never encrypts.
+fn known(found: &Found, id: rekey_domain::KeyId) -> Known {
+    let states = found.checkpoint.as_ref().map(|one| &one.states);
+    let record = states.and_then(|states| states.keys.iter().find(|key| key.key_id == id));
+    let state = match record.map(|record| record.state) {
+        Some(gone @ (KeyState::Destroyed | KeyState::Destroying | KeyState::Compromised)) => gone,
+        _ => KeyState::Inactive,
+    };
+    Known {
+        state,
+        first_primary_at: record.and_then(|record| record.first_primary_at),
+        reported_at: record.and_then(|record| record.reported_at),
+    }
+}
+
+/// Fills the store. Nothing of it stands unless all of it does.
+pub(crate) async fn fill(
+    unit: &Unit,
+    contents: &Contents,
+    keys: Vec<Restored>,
+    desired: &Desired,
+) -> Result<(), OperationError> {
+    keyrings::restore_deployment(unit, contents.deployment).await?;
+    for keyring in &contents.keyrings {
+        keyrings::restore(unit, &as_keyring(keyring)).await?;
+    }
+    let has_keyring = |key: &Restored| contents.keyrings.iter().any(|one| one.id == key.keyring);
+    for key in keys.into_iter().filter(has_keyring) {
+        keys::insert_restored(unit, key).await?;
+    }
+    backed_up::declare(unit, desired).await?;
+    columns(unit, contents, desired).await
+}
+
+async fn columns(
+    unit: &Unit,
+    contents: &Contents,
+    desired: &Desired,
+) -> Result<(), OperationError> {
+    for source in &contents.sources {
+        // The store itself is a source, and may be somewhere else now.
+        let ours = desired
+            .sources
+            .iter()
+            .find(|one| one.name == STORE_SOURCE && one.name == source.name);
+        let url = ours.map_or_else(|| source.url.clone(), |ours| ours.url.without_login());
+        let (made, _) = columns::ensure_source(unit, &source.name, &url).await?;
+        if ours.is_none() {
+            columns::note_database(unit, &made, source.database_id.as_deref()).await?;
+        }
+        columns::set_limits(unit, &made, &source.limits).await?;
+        let tables = contents.tables.iter();
+        for table in tables.filter(|table| table.source == source.id) {
+            let said = OnUpdate {
+                triggers: Some(table.triggers),
+                publications_accepted: table.publications_accepted.unwrap_or(true),
+            };
+            let (name, relation) = (&table.name, &table.relation);
+            let (stored, _) = columns::ensure_table(unit, made.id, name, relation, said).await?;
+            let of_table = contents.columns.iter();
+            for column in of_table.filter(|column| column.table == table.id) {
+                let new = NewColumn {
+                    name: column.name.clone(),
+                    column_id: column.column_id.clone(),
+                    is_id_said: true,
+                    keyring: column.keyring,
+                    bind: column.bind.clone(),
+                    bind_columns: column.bind_columns.clone(),
+                    bind_types: column.bind_types.clone().unwrap_or_default(),
+                    encoding: column.encoding,
+                    identity: column.identity.clone().filter(|_| ours.is_none()),
+                };
+                columns::protect(unit, stored.id, new).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn as_keyring(keyring: &crate::backups::deployment::contents::Keyring) -> Keyring {
+    Keyring {
+        id: keyring.id,
+        name: keyring.name.clone(),
+        purpose: keyring.purpose,
+        algorithm: keyring.algorithm,
+        policy: keyring.policy.clone(),
+        primary_key_id: None,
+        created_at: keyring.created_at,
+    }
+}
+
+/// Keys whose keyring the deployment's bundle does not know.
+pub(crate) fn without_keyring(found: &Found) -> Vec<String> {
+    let known: Vec<Uuid> = found.contents.keyrings.iter().map(|one| one.id).collect();
+    let all = found.keys.values().map(|found| &found.key);
+    let lost = all.filter(|key| !known.contains(&key.details.keyring));
+    lost.map(|key| format!("{}/{}", key.details.keyring_name, key.details.version))
+        .collect()
+}
