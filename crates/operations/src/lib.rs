@@ -66,8 +66,10 @@ pub use quarantine::{
     retry::{QuarantineRetry, Retry, retry_quarantined},
     {QuarantineView, quarantine_view, quarantine_views, resolve_quarantined},
 };
-pub use recovery::whole::{
-    CheckpointAge, HowToRestore, RestoredKey, RestoredStore, plan_restore, restore_store,
+pub use recovery::{
+    key::{KeyCameBack, restore_key},
+    reconciling::{KeyChange, Reconciled, plan_reconcile, reconcile_store},
+    whole::{CheckpointAge, HowToRestore, RestoredKey, RestoredStore, plan_restore, restore_store},
 };
 pub use rekey_runtime::config::{ColumnConfig, KeyringConfig, SourceConfig, TableConfig};
 pub use requests::{

@@ -2,7 +2,9 @@
 //! back is told what it forgot.
 
 pub(crate) mod finding;
+pub(crate) mod key;
 pub(crate) mod listing;
 pub(crate) mod opening;
 pub(crate) mod rebuilding;
+pub(crate) mod reconciling;
 pub(crate) mod whole;

@@ -5,7 +5,11 @@ use rekey_domain::{
     AlertKind, BackupPolicy, IncidentState, KeyName, KeyState, KeyringName, PASSES_AT_ONCE,
     Principal, RotationState, Severity,
 };
-use rekey_store::{certificates, dead_letters, keyrings, keys, outbox, quarantine, rotations};
+use rekey_store::{
+    ConnectionTrait, StoreError, certificates, dead_letters, keyrings,
+    keys::{self, suspension},
+    outbox, quarantine, rotations,
+};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -19,6 +23,7 @@ use crate::{
         views::{raised, unresolved},
     },
     keys::master::unopened,
+    recovery::whole::UNDER_WAY,
     rotations::{stragglers, views::view},
     work::workers::{self, WorkerView},
 };
@@ -100,7 +105,9 @@ pub async fn status(services: &Services, principal: &Principal) -> Result<Status
         unsigned_certificates: unsigned.iter().map(|rotation| rotation.id).collect(),
         needs_a_person: Vec::new(),
     };
-    status.needs_a_person = needs(&status);
+    status.needs_a_person = suspended(db).await?.into_iter().collect();
+    let needs = needs(&status);
+    status.needs_a_person.extend(needs);
     status
         .needs_a_person
         .extend(workers::problems(services, &status.workers).await?);
@@ -124,6 +131,22 @@ pub async fn status(services: &Services, principal: &Principal) -> Result<Status
         )
     }));
     Ok(status)
+}
+
+/// Why nothing is encrypted, where that is so.
+async fn suspended(db: &impl ConnectionTrait) -> Result<Option<String>, StoreError> {
+    let suspended = suspension::suspension(db).await?;
+    Ok(suspended.map(|suspended| {
+        let helps = match suspended.because == UNDER_WAY {
+            true => "",
+            false => "; rekey restore --reconcile --plan says what would be done",
+        };
+        format!(
+            "nothing is encrypted since {}: {}{helps}",
+            suspended.at.format("%Y-%m-%d %H:%M:%S UTC"),
+            suspended.because
+        )
+    }))
 }
 
 /// Rotations that wait for what should have ended long ago.
@@ -169,6 +192,7 @@ fn is_said_below(kind: AlertKind) -> bool {
     matches!(
         kind,
         AlertKind::NoPrimary
+            | AlertKind::StoreRolledBack
             | AlertKind::LeftUnderCompromised
             | AlertKind::RotationFailed
             | AlertKind::RotationStalled

@@ -151,6 +151,19 @@ impl Desk {
         on_sqlite(&self.file("source.db"), sql);
     }
 
+    /// The ciphertext of a patient's number.
+    pub fn sealed(&self, patient: i64) -> Vec<u8> {
+        let file = self.file("source.db");
+        in_a_runtime(async move {
+            let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+            let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+            let sql = "SELECT ssn FROM patients WHERE id = $1";
+            let found = sqlx::query_scalar(sql).bind(patient).fetch_one(&pool).await;
+            pool.close().await;
+            found.unwrap()
+        })
+    }
+
     fn json(&self, arguments: &[&str]) -> Value {
         let answer = self.rekey(&[&["--output", "json"], arguments].concat(), b"");
         assert_eq!(answer.code, 0, "{arguments:?}: {}", answer.stderr);

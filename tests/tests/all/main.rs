@@ -17,5 +17,6 @@ mod keys;
 mod notifications;
 mod processes;
 mod quarantine;
+mod recovery;
 mod rotations;
 mod sources;

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rekey_backups::{
-    BackedUpKey, Bundle, BundleName, Checkpoint, DeploymentBundle, SignedCheckpoint,
+    BackedUpKey, Bundle, BundleName, Checkpoint, DeploymentBundle, KeyRecord, SignedCheckpoint,
     StatesDocument, newest,
 };
 use rekey_destinations::{Destination, ObjectName};
-use rekey_domain::{DestinationName, KeyId, Purpose};
+use rekey_domain::{DestinationName, KeyId, KeyState, Purpose};
 use rekey_envelope::{PublicKey, SigningKey};
 use uuid::Uuid;
 
@@ -28,6 +28,32 @@ pub(crate) struct Found {
     pub(crate) contents: Contents,
     /// What is wrong with single objects, for people.
     pub(crate) notes: Vec<String>,
+}
+
+impl Found {
+    /// What the newest checkpoint says of a key.
+    pub(crate) fn record(&self, id: KeyId) -> Option<&KeyRecord> {
+        let states = &self.checkpoint.as_ref()?.states;
+        states.keys.iter().find(|record| record.key_id == id)
+    }
+
+    /// The state of a key that comes back: it never encrypts.
+    pub(crate) fn state(&self, id: KeyId) -> KeyState {
+        use KeyState::{Compromised, Destroyed, Destroying, Inactive};
+        match self.record(id).map(|record| record.state) {
+            Some(gone @ (Destroyed | Destroying | Compromised)) => gone,
+            _ => Inactive,
+        }
+    }
+
+    /// As people call it.
+    pub(crate) fn name(&self, id: KeyId) -> String {
+        let key = self.keys.get(&id).map(|found| &found.key.details);
+        key.map_or_else(
+            || id.to_string(),
+            |details| format!("{}/{}", details.keyring_name, details.version),
+        )
+    }
 }
 
 /// A key that came out of a bundle.
@@ -174,12 +200,26 @@ impl Search {
     ) -> Result<(), OperationError> {
         let mut bundles = std::mem::take(&mut self.bundles);
         bundles.sort_by_key(|one| one.bundle.wrapped().is_none());
+        let (count, mut closed) = (bundles.len(), Vec::new());
         for one in bundles {
             let name = one.bundle.name().to_string();
             match self.opens.key(services, opener, &one.bundle).await? {
                 Ok(key) => self.keep(one.destination, name, key)?,
-                Err(why) => self.note(&one.destination, &name, &why),
+                Err(why) => closed.push((one, name, why)),
             }
+        }
+        if self.keys.is_empty() {
+            let whys: BTreeSet<_> = closed.into_iter().map(|(.., why)| why).collect();
+            let whys: Vec<_> = whys.into_iter().take(3).collect();
+            return Err(refused(format!(
+                "none of {count} bundle(s) opens: {}; where the KMS is lost, shares of the RECOVERY key open them: --with-shares",
+                whys.join("; ")
+            )));
+        }
+        // Of a key that came back an older bundle says nothing.
+        closed.retain(|(one, ..)| !self.keys.contains_key(&one.bundle.key_id()));
+        for (one, name, why) in closed {
+            self.note(&one.destination, &name, &why);
         }
         Ok(())
     }

@@ -38,8 +38,9 @@ pub(crate) async fn wrap(
     FoundKey { key, .. }: &FoundKey,
 ) -> Result<Restored, OperationError> {
     let details = &key.details;
-    let known = known(found, key.key_id);
-    let wrapped = match known.state {
+    let record = found.record(key.key_id);
+    let state = found.state(key.key_id);
+    let wrapped = match state {
         KeyState::Destroyed => None,
         _ => {
             let context = EncryptionContext {
@@ -56,7 +57,7 @@ pub(crate) async fn wrap(
         id: key.key_id,
         keyring: details.keyring,
         version: details.version,
-        state: known.state,
+        state,
         algorithm: details.algorithm,
         wrapped,
         check_value: CheckValue::of(&key.material).as_bytes().to_vec(),
@@ -69,33 +70,12 @@ pub(crate) async fn wrap(
         },
         created_at: details.created_at,
         // Under what was a standby values may stand of the time that no bundle and no checkpoint tells of.
-        activated_at: known
-            .first_primary_at
+        activated_at: record
+            .and_then(|record| record.first_primary_at)
             .or(details.activated_at)
             .or(Some(details.created_at)),
-        reported_at: known.reported_at,
-    })
-}
-
-struct Known {
-    state: KeyState,
-    first_primary_at: Option<chrono::DateTime<chrono::Utc>>,
-    reported_at: Option<chrono::DateTime<chrono::Utc>>,
-}
-
-/// What the newest checkpoint says of a key, so that it never encrypts.
-fn known(found: &Found, id: rekey_domain::KeyId) -> Known {
-    let states = found.checkpoint.as_ref().map(|one| &one.states);
-    let record = states.and_then(|states| states.keys.iter().find(|key| key.key_id == id));
-    let state = match record.map(|record| record.state) {
-        Some(gone @ (KeyState::Destroyed | KeyState::Destroying | KeyState::Compromised)) => gone,
-        _ => KeyState::Inactive,
-    };
-    Known {
-        state,
-        first_primary_at: record.and_then(|record| record.first_primary_at),
         reported_at: record.and_then(|record| record.reported_at),
-    }
+    })
 }
 
 /// Fills the store. Nothing of it stands unless all of it does.
@@ -106,9 +86,7 @@ pub(crate) async fn fill(
     desired: &Desired,
 ) -> Result<(), OperationError> {
     keyrings::restore_deployment(unit, contents.deployment).await?;
-    for keyring in &contents.keyrings {
-        keyrings::restore(unit, &as_keyring(keyring)).await?;
-    }
+    restore_keyrings(unit, contents).await?;
     let has_keyring = |key: &Restored| contents.keyrings.iter().any(|one| one.id == key.keyring);
     for key in keys.into_iter().filter(has_keyring) {
         keys::insert_restored(unit, key).await?;
@@ -117,7 +95,22 @@ pub(crate) async fn fill(
     columns(unit, contents, desired).await
 }
 
-async fn columns(
+/// Keyrings that the store does not have.
+pub(crate) async fn restore_keyrings(
+    unit: &Unit,
+    contents: &Contents,
+) -> Result<(), OperationError> {
+    let there = keyrings::all(unit.db()).await?;
+    let mut lost = contents.keyrings.clone();
+    lost.retain(|keyring| !there.iter().any(|one| one.id == keyring.id));
+    for keyring in &lost {
+        keyrings::restore(unit, &as_keyring(keyring)).await?;
+    }
+    Ok(())
+}
+
+/// Sources, their tables and protected columns; what the store has already is as the newest knows it.
+pub(crate) async fn columns(
     unit: &Unit,
     contents: &Contents,
     desired: &Desired,

@@ -14,7 +14,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{
-    finding::{Found, find, refused},
+    finding::{Found, FoundCheckpoint, find, refused},
     opening::Opener,
     rebuilding::{fill, without_keyring, wrapped},
 };
@@ -23,7 +23,8 @@ use crate::{
 };
 
 /// Why nothing is encrypted while a store is filled.
-const UNDER_WAY: &str = "a restore is under way; said again, rekey restore --all goes on with it";
+pub(crate) const UNDER_WAY: &str =
+    "a restore is under way; said again, rekey restore --all goes on with it";
 
 /// What was brought back, or would be.
 #[derive(Debug, Clone, Serialize)]
@@ -68,6 +69,19 @@ pub struct CheckpointAge {
     pub signed_by: KeyId,
     /// Where it stands.
     pub destination: DestinationName,
+}
+
+impl CheckpointAge {
+    pub(crate) fn of(found: &FoundCheckpoint) -> Self {
+        let checkpoint = found.checkpoint();
+        Self {
+            counter: checkpoint.counter,
+            written_at: checkpoint.written_at,
+            entry: checkpoint.audit.sequence,
+            signed_by: found.signed.signed_by(),
+            destination: found.destination.clone(),
+        }
+    }
 }
 
 /// How a store is brought back.
@@ -186,10 +200,7 @@ async fn record(
     told: &RestoredStore,
     how: &HowToRestore,
 ) -> Result<(), OperationError> {
-    let subject = found
-        .checkpoint
-        .as_ref()
-        .map(super::finding::FoundCheckpoint::subject);
+    let subject = found.checkpoint.as_ref().map(FoundCheckpoint::subject);
     let keys: Vec<_> = told.keys.iter().map(|key| &key.key).collect();
     let record = Record {
         action: audit::Action::StoreRestored,
@@ -201,14 +212,6 @@ async fn record(
 }
 
 fn told(found: &Found) -> RestoredStore {
-    let states = found.checkpoint.as_ref().map(|one| &one.states.keys);
-    let state = |id: KeyId| {
-        let record = states.and_then(|states| states.iter().find(|key| key.key_id == id));
-        match record.map(|record| record.state) {
-            Some(KeyState::Active | KeyState::Pending) | None => KeyState::Inactive,
-            Some(state) => state,
-        }
-    };
     let mut keys: Vec<_> = found
         .keys
         .values()
@@ -218,24 +221,17 @@ fn told(found: &Found) -> RestoredStore {
                 one.key.details.keyring_name, one.key.details.version
             ),
             key_id: one.key.key_id,
-            state: state(one.key.key_id),
+            state: found.state(one.key.key_id),
             destination: one.destination.clone(),
             bundle: one.bundle.clone(),
         })
         .collect();
     keys.sort_by(|one, other| one.key.cmp(&other.key));
-    let age = |one: &super::finding::FoundCheckpoint| CheckpointAge {
-        counter: one.checkpoint().counter,
-        written_at: one.checkpoint().written_at,
-        entry: one.checkpoint().audit.sequence,
-        signed_by: one.signed.signed_by(),
-        destination: one.destination.clone(),
-    };
     RestoredStore {
         deployment: found.deployment,
         keys,
         columns: found.contents.columns.len(),
-        checkpoint: found.checkpoint.as_ref().map(age),
+        checkpoint: found.checkpoint.as_ref().map(CheckpointAge::of),
         notes: found.notes.clone(),
     }
 }
