@@ -92,9 +92,12 @@ class Mailbox:
         if address.startswith("gone"):
             return "550 no such user"
         asked[address] = asked.get(address, 0) + 1
-        # Asked for alone after it was asked for with the others.
-        if address.startswith("late") and asked[address] < 3:
+        if address.startswith("late") and asked[address] < 2:
             return "450 greylisted"
+        if address.startswith("hangs"):
+            await asyncio.sleep(300)
+        if address.startswith("drops"):
+            server.transport.abort()
         envelope.rcpt_tos.append(address)
         return "250 taken"
 

@@ -12,3 +12,4 @@ mod processes;
 mod report;
 pub mod states;
 mod stopped;
+mod watched;

@@ -30,7 +30,7 @@ use rekey_store::{
     keyrings::{self, Keyring},
     keys::{self, Key},
     progress, quarantine,
-    rotations::Rotation,
+    rotations::{self, Rotation},
     sweeps,
 };
 
@@ -207,9 +207,32 @@ async fn exposure(
     if !rotation.is_emergency() || columns.is_empty() {
         return Ok(None);
     }
-    let until = rotation.late_pass.unwrap_or(rotation.pass);
-    let moved = progress::moved_until(db, rotation, until).await?;
-    Ok(Some(ExposureFacts { moved, left }))
+    let incidents = incidents::of_rotation(db, rotation.id).await?;
+    let reported: Vec<_> = incidents.iter().map(|incident| incident.key_id).collect();
+    Ok(Some(ExposureFacts {
+        moved: progress::moved_in_time(db, rotation).await?,
+        moved_before: Some(moved_before(db, rotation, &incidents).await?),
+        left,
+        left_under: Some(quarantine::left_under(db, rotation, &reported).await?),
+    }))
+}
+
+/// What rotations moved that answered the same reports before, as where one was cancelled.
+async fn moved_before(
+    db: &impl ConnectionTrait,
+    rotation: &Rotation,
+    incidents: &[Incident],
+) -> Result<u64, OperationError> {
+    let mut earlier = rotations::of_keyring(db, rotation.keyring_id).await?;
+    earlier.retain(|one| {
+        let mut ids = incidents.iter().map(|incident| incident.id);
+        one.id < rotation.id && ids.any(|id| one.incident_id == Some(id))
+    });
+    let mut moved = 0;
+    for one in &earlier {
+        moved += progress::moved_in_time(db, one).await?;
+    }
+    Ok(moved)
 }
 
 /// What was done to the rotation by hand, as the audit log has it.

@@ -31,7 +31,7 @@ const LIVES: [(&str, &str); 1] = [(
 const KEY_FACTS: &str = "SELECT (key_id, keyring_id, version, state, algorithm, used, used_by_applications, created_at, activated_at, deactivated_at, expires_at, master_key, public_key, longest_lease, leases_end_at, reported_at, compromised_since, emptied_at, closed_at)";
 
 /// Who reads off the rows what people are told of.
-const WATCHES: [(&str, &str); 14] = [
+const WATCHES: [(&str, &str); 15] = [
     ("checkpoint", "SELECT"),
     ("reported_master_key", "SELECT"),
     ("deployment_backup", "SELECT"),
@@ -47,6 +47,7 @@ const WATCHES: [(&str, &str); 14] = [
         "quarantine",
         "SELECT (id, column_id, found_key_id, resolved_at)",
     ),
+    ("source", "SELECT (name)"),
     ("protected_column", "SELECT (id, keyring_id)"),
     (
         "alert",

@@ -166,10 +166,16 @@ pub struct IncidentFacts {
 /// Counts of work, as an emergency takes no census before it: a value that was written twice meanwhile counts twice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExposureFacts {
-    /// Values moved until nobody could write under a reported key any more.
+    /// Values that this rotation moved until nobody could write under a reported key any more.
     pub moved: u64,
-    /// Values that could not be moved.
+    /// Those that the rotations moved which answered the same reports before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved_before: Option<u64>,
+    /// Values that could not be moved, under whatever key.
     pub left: u64,
+    /// Those of them that stand under a reported key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_under: Option<u64>,
 }
 
 /// How many values of a column were found so.

@@ -223,7 +223,7 @@ pub async fn compromise_plan(
     Ok(CompromisePlan {
         key: key.name(&keyring),
         state: key.state,
-        would: would(response, standby.as_ref(), (&keyring, moves_rows)),
+        would: would(response, standby.as_ref(), (&key, &keyring, moves_rows)),
         standby,
         exposure: exposure(db, &keyring, &key).await?,
         leases_end_within: leased.then_some(
@@ -237,9 +237,14 @@ pub async fn compromise_plan(
 fn would(
     response: Response,
     standby: Option<&KeyName>,
-    (keyring, moves_rows): (&Keyring, bool),
+    (key, keyring, moves_rows): (&Key, &Keyring, bool),
 ) -> String {
     if !moves_rows && let Some(would) = would_without_rows(response, standby, keyring) {
+        return would;
+    }
+    if key.state == KeyState::Compromised
+        && let Some(would) = would_again(response, key)
+    {
         return would;
     }
     match (response, standby) {
@@ -268,6 +273,21 @@ fn would(
             "stop the standby, and have another made".to_owned()
         }
     }
+}
+
+/// The same for a key that was stopped before.
+fn would_again(response: Response, key: &Key) -> Option<String> {
+    let would = match response {
+        Response::Sweep { .. } | Response::Hurry if key.closed_at.is_some() => {
+            "have every row read; the key was stopped before and its values were moved, so what is found under it now is not moved: it goes to quarantine as written-after-compromise"
+        }
+        Response::Sweep { .. } => "move what is left under it to the primary key at once",
+        Response::Hurry => {
+            "have the rotation under way move what is left under it, and wait for leases only"
+        }
+        _ => return None,
+    };
+    Some(would.to_owned())
 }
 
 /// The same for a key that seals no column, where it says of rows what there are none of.

@@ -286,7 +286,7 @@ fn says(alert: &Alert) -> String {
             "bundles of {figure} key(s) are sealed to no RECOVERY key: if the KMS and the store are lost, nothing opens them; rekey recovery split --to DIR, and recovery_fingerprint in the verifier's rekey.toml"
         ),
         AlertKind::MasterReportUnfinished => format!(
-            "master key {subject} was reported and {figure} keyring(s) still encrypt under a key that whoever has it has too: say rekey master compromise {subject} again, it goes on"
+            "the report of master key {subject} was cut short: {figure} key(s) that whoever has it has too are neither stopped nor being replaced, or are wrapped under it still: say rekey master compromise {subject} again, it goes on"
         ),
         AlertKind::StoreRolledBack => format!(
             "the store was rolled back or altered, by what {subject} knows of it: nothing is encrypted until a person has reconciled it; rekey status says what was found, rekey restore --reconcile --plan what would be done"

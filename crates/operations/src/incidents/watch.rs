@@ -14,7 +14,7 @@ use rekey_domain::{
 use rekey_runtime::leased::Ended;
 use rekey_store::{
     ConnectionTrait, StoreError, alerts, batches, certificates, channels, columns, dead_letters,
-    deliveries, gauges, heartbeats, incidents,
+    deliveries, gauges, incidents,
     keyrings::{self, Keyring},
     keys::{self, Key},
     leases, quarantine,
@@ -23,6 +23,7 @@ use rekey_store::{
 };
 use tokio_util::sync::CancellationToken;
 
+mod away;
 mod backups;
 mod masters;
 mod standing;
@@ -40,6 +41,8 @@ const TAKEN_WITHIN: f64 = 300.0;
 const COUNTED_WITHIN: TimeDelta = TimeDelta::hours(1);
 /// A channel that takes nothing for so long is dead.
 const DEAD_AFTER: TimeDelta = TimeDelta::minutes(5);
+/// Whoever has not looked for so long does not know what has stood meanwhile.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
 /// Of [`HARD_LIMIT`], in hundredths.
 const NEAR_LIMIT: u64 = 90;
 
@@ -70,21 +73,26 @@ const KINDS: [AlertKind; 21] = [
 
 /// Looks until `shutdown`, whenever nobody else does. Keys that expire within `warning` are told.
 pub async fn watch(services: &Services, warning: Duration, shutdown: &CancellationToken) {
+    // It outlives an error, or what has to stand for a while would never have stood long enough.
+    let mut watch = Watch::default();
+    let mut said = String::new();
     while !shutdown.is_cancelled() {
         let name = (&services.store, services.holder.as_str());
+        let ours = &mut watch;
         let watched = rekey_runtime::leased::run(name, LEASE, |lease| async move {
-            let mut watch = Watch::default();
             while !shutdown.is_cancelled() {
-                watch.look(services, warning, &lease).await?;
+                ours.look(services, warning, &lease).await?;
                 let pause = tokio::time::sleep(EVERY);
                 shutdown.run_until_cancelled(pause).await;
             }
             Ok(Ended::Held(()))
         });
         let watched: Result<Option<()>, StoreError> = watched.await;
-        if let Err(error) = watched {
-            tracing::debug!(%error, "alerts are looked for later");
+        let why = watched.map_or_else(|error| error.to_string(), |_| String::new());
+        if !why.is_empty() && why != said {
+            tracing::warn!(why, "alerts may be missing, and are looked for again");
         }
+        said = why;
         let pause = tokio::time::sleep(EVERY);
         shutdown.run_until_cancelled(pause).await;
     }
@@ -95,6 +103,7 @@ pub async fn watch(services: &Services, warning: Duration, shutdown: &Cancellati
 struct Watch {
     /// Since when each state stands.
     since: HashMap<(AlertKind, String), Instant>,
+    looked_at: Option<Instant>,
 }
 
 impl Watch {
@@ -122,24 +131,26 @@ impl Watch {
         };
         let news: Vec<_> = standing.iter().filter(|one| !is_known(one)).collect();
         let over: Vec<_> = raised.iter().filter(|alert| !stands(alert)).collect();
-        if news.is_empty() && over.is_empty() {
-            return Ok(());
-        }
-        let unit = services.store.begin().await?;
-        leases::hold(&unit, lease, leases::JOB_LEASE).await?;
+        // Each in a unit of its own: what cannot be written keeps nothing else from being told.
+        let mut first = Ok(());
         for one in news {
-            let what = (one.kind, one.severity);
-            alerts::raise_as(&unit, what, &one.subject, one.incident, one.figure).await?;
+            let written = raised_as(services, lease, one).await;
+            first = first.and(written);
         }
         for alert in over {
-            alerts::clear(&unit, alert.kind, &alert.subject).await?;
+            let written = cleared(services, lease, alert).await;
+            first = first.and(written);
         }
-        unit.commit().await
+        first
     }
 
     /// Those that have stood long enough.
     fn settled(&mut self, standing: Vec<Standing>) -> Vec<Standing> {
         let now = Instant::now();
+        let looked_at = self.looked_at.replace(now);
+        if looked_at.is_some_and(|at| now.duration_since(at) > FORGOTTEN_AFTER) {
+            self.since.clear();
+        }
         let name = |one: &Standing| (one.kind, one.subject.clone());
         let names: Vec<_> = standing.iter().map(name).collect();
         self.since.retain(|known, _| names.contains(known));
@@ -150,6 +161,29 @@ impl Watch {
         });
         settled
     }
+}
+
+async fn raised_as(
+    services: &Services,
+    lease: &leases::Lease,
+    one: &Standing,
+) -> Result<(), StoreError> {
+    let unit = services.store.begin().await?;
+    leases::hold(&unit, lease, leases::JOB_LEASE).await?;
+    let what = (one.kind, one.severity);
+    alerts::raise_as(&unit, what, &one.subject, one.incident, one.figure).await?;
+    unit.commit().await
+}
+
+async fn cleared(
+    services: &Services,
+    lease: &leases::Lease,
+    alert: &alerts::Alert,
+) -> Result<(), StoreError> {
+    let unit = services.store.begin().await?;
+    leases::hold(&unit, lease, leases::JOB_LEASE).await?;
+    alerts::clear(&unit, alert.kind, &alert.subject).await?;
+    unit.commit().await
 }
 
 async fn standing(services: &Services, warning: Duration) -> Result<Vec<Standing>, StoreError> {
@@ -315,31 +349,7 @@ async fn of_workers(services: &Services) -> Result<Vec<Standing>, StoreError> {
     let mut standing: Vec<_> = silent
         .map(|worker| Standing::new(AlertKind::WorkerSilent, worker.name()).after(MINUTE))
         .collect();
-    let (beats, _) = heartbeats::all(db).await?;
-    let places: Vec<_> = views.iter().filter(|view| !view.silent).collect();
-    let beating = beats.into_iter().filter(|beat| {
-        let is_it =
-            |view: &&workers::WorkerView| view.place == beat.place && view.worker == beat.worker;
-        places.iter().copied().any(|view| is_it(&view))
-    });
-    let misses: Vec<_> = beating.filter_map(|beat| beat.misses).collect();
-    let mut things: Vec<_> = misses.iter().flat_map(|one| one.split(' ')).collect();
-    things.sort_unstable();
-    things.dedup();
-    let half = MINUTE / 2;
-    standing.extend(
-        things
-            .into_iter()
-            .filter_map(|thing| match thing.split_once('/') {
-                Some(("source", name)) => {
-                    Some(Standing::new(AlertKind::SourceAway, name).after(half))
-                }
-                None if thing == "kms" => {
-                    Some(Standing::new(AlertKind::KmsAway, "kms").after(half))
-                }
-                _ => None,
-            }),
-    );
+    standing.extend(away::standing(db, &views).await?);
     Ok(standing)
 }
 

@@ -51,7 +51,9 @@ pub(crate) async fn all(services: &Services) -> Result<Vec<WorkerView>, rekey_st
 }
 
 fn view(beat: Heartbeat, now: i64) -> WorkerView {
-    let silent = now - beat.seen_at > i64::try_from(SILENT.as_millis()).unwrap_or(i64::MAX);
+    // What is dated ahead would be a sign of life for as long.
+    let age = u64::try_from(now.saturating_sub(beat.seen_at));
+    let silent = age.map_or(true, |millis| Duration::from_millis(millis) > SILENT);
     WorkerView {
         worker: beat.worker,
         place: beat.place,
@@ -143,4 +145,31 @@ fn last_seen(view: Option<&WorkerView>) -> String {
         let at = at.format("%Y-%m-%d %H:%M:%S UTC");
         format!(" (the last sign of life was at {at}, of {place})")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn what_comes_from_the_future_is_no_sign_of_life() {
+        let now = 1_764_500_000_000;
+        let is_silent = |seen_at| {
+            let beat = Heartbeat {
+                id: Uuid::nil(),
+                worker: "scheduler".to_owned(),
+                place: "here".to_owned(),
+                started_at: 0,
+                seen_at,
+                lacks: None,
+                misses: None,
+            };
+            view(beat, now).silent
+        };
+        assert_eq!([now, now - 9_000].map(is_silent), [false; 2]);
+        let odd = [now - 11_000, now + 60_000, i64::MAX, i64::MIN];
+        assert_eq!(odd.map(is_silent), [true; 4]);
+    }
 }

@@ -108,16 +108,20 @@ pub async fn moved_in_pass(
     moved(db, rotation, batch::Column::Pass.eq(rotation.pass)).await
 }
 
-/// Values that a rotation moved up to this pass.
+/// Values that a rotation moved until nobody could write under a compromised key any more. Of one whose batches were
+/// pruned only all that it moved is known, with what a person had moved later.
 ///
 /// # Errors
 /// [`StoreError`] of the database.
-pub async fn moved_until(
+pub async fn moved_in_time(
     db: &impl ConnectionTrait,
     rotation: &Rotation,
-    pass: i32,
 ) -> Result<u64, StoreError> {
-    moved(db, rotation, batch::Column::Pass.lte(pass)).await
+    if let Some(totals) = rotation.totals_at_its_end() {
+        return Ok(totals.progress.tally.moved);
+    }
+    let until = rotation.late_pass.unwrap_or(rotation.pass);
+    moved(db, rotation, batch::Column::Pass.lte(until)).await
 }
 
 async fn moved(

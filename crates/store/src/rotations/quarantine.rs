@@ -216,6 +216,24 @@ pub async fn left_for(
         .await?)
 }
 
+/// How many of them stand under one of these keys.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn left_under(
+    db: &impl ConnectionTrait,
+    rotation: &Rotation,
+    keys: &[KeyId],
+) -> Result<u64, StoreError> {
+    let keys = keys.iter().copied().map(Id);
+    Ok(quarantine::Entity::find()
+        .filter(quarantine::Column::RotationId.eq(rotation.id))
+        .filter(quarantine::Column::Pass.eq(rotation.pass))
+        .filter(quarantine::Column::FoundKeyId.is_in(keys))
+        .count(db)
+        .await?)
+}
+
 /// How many values stand under a key, were written after it was compromised, and stay open once the rotation has
 /// resolved what it did not meet of these columns.
 ///

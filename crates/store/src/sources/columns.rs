@@ -101,6 +101,19 @@ pub async fn sources(db: &impl ConnectionTrait) -> Result<Vec<Source>, StoreErro
     Ok(sources)
 }
 
+/// The names of all sources: what whoever may read nothing else of them needs.
+///
+/// # Errors
+/// [`StoreError`] of the database.
+pub async fn source_names(db: &impl ConnectionTrait) -> Result<Vec<String>, StoreError> {
+    Ok(source::Entity::find()
+        .select_only()
+        .column(source::Column::Name)
+        .into_tuple()
+        .all(db)
+        .await?)
+}
+
 /// The protected columns of a keyring.
 ///
 /// # Errors

@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
-    sea_query::OnConflict,
+    ActiveValue::Set,
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
+    sea_query::{ExprTrait, OnConflict},
 };
 use uuid::Uuid;
 
 pub use crate::work::entities::heartbeat::Model as Heartbeat;
 use crate::{StoreError, Unit, database::time::database_time, work::entities::heartbeat};
 
-/// Who gave no sign for so long is forgotten.
+/// Who gave no sign for so long is forgotten, and what is dated ahead by more.
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A worker, as it says of itself.
@@ -57,9 +58,9 @@ pub async fn beat(unit: &Unit, worker: &Process, lacks: &Lacks) -> Result<(), St
         .on_conflict(again)
         .exec_without_returning(unit.db())
         .await?;
-    let forgotten = now - i64::try_from(KEPT.as_millis()).unwrap_or(i64::MAX);
+    let kept = i64::try_from(KEPT.as_millis()).unwrap_or(i64::MAX);
     heartbeat::Entity::delete_many()
-        .filter(SeenAt.lt(forgotten))
+        .filter(SeenAt.lt(now - kept).or(SeenAt.gt(now + kept)))
         .exec(unit.db())
         .await?;
     Ok(())

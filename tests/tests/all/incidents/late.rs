@@ -6,9 +6,13 @@ use rekey_operations::{
     quarantine_views, resolve_quarantined, retry_quarantined, sweep_keyring,
 };
 use rekey_tests::support::{Deployment, Engine, operator, phi, until};
+use serde_json::json;
 use uuid::Uuid;
 
-use super::states::{completes, ends_well, report, standing_in};
+use super::{
+    report::plan,
+    states::{completes, ends_well, report, standing_in},
+};
 
 /// As after a source was restored, or as somebody forges it: nobody can tell which, so a person does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -192,6 +196,77 @@ async fn assert_is_closed(clinic: &Deployment, rotation: Uuid, backup: &[u8]) {
     let swept = sweep_after(clinic, rotation).await;
     engine.stop().await;
     assert_eq!((swept.moved, swept.quarantined), (0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_key_that_was_stopped_before_no_plan_stops_it_and_what_came_back_is_said_to_be_left() {
+    let clinic = standing_in(None, RotationKind::Switch).await;
+    let backup = sealed(&clinic, 1).await;
+    let first = report(&clinic, "phi/1").await;
+    cancel(&clinic, first.rotation.unwrap()).await;
+    let would = plan(&clinic, "phi/1").await.would;
+    assert!(would.starts_with("move what is left under it"), "{would}");
+    let again = report(&clinic, "phi/1").await;
+    completes(&clinic, again.rotation.unwrap()).await;
+    put_back(&clinic, 1, &backup).await;
+    sweep(&clinic, &[]).await;
+    let engine = Engine::start(&clinic.services);
+    sweep_after(&clinic, again.rotation.unwrap()).await;
+    engine.stop().await;
+    let would = plan(&clinic, "phi/1").await.would;
+    assert!(
+        would.contains("written-after-compromise") && !would.contains("stop the key"),
+        "{would}"
+    );
+    let last = report(&clinic, "phi/1").await;
+    assert!(
+        last.rotation.is_some() && last.notes[0].contains("written-after-compromise"),
+        "{last:?}"
+    );
+}
+
+/// Whoever has to tell people how many values were exposed reads it off the last certificate.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_exposed_is_told_over_all_rotations_of_the_incident_and_what_is_left_of_its_key() {
+    let clinic = standing_in(None, RotationKind::Switch).await;
+    let backup = sealed(&clinic, 1).await;
+    clinic
+        .in_source("UPDATE patients SET ssn = x'00' WHERE id = 3")
+        .await;
+    let values = clinic.values() - 1;
+    clinic
+        .apply(|policy, _| {
+            policy.batch_rows = 10;
+            policy.emergency_concurrency = 1;
+        })
+        .await;
+    let hold = "CREATE TRIGGER hold AFTER UPDATE OF moved ON batch WHEN NEW.moved > 0 \
+        BEGIN UPDATE rotation SET paused = 1; END";
+    clinic.in_store(hold).await;
+    let first = report(&clinic, "phi/1").await;
+    let engine = Engine::start(&clinic.services);
+    let moved = "SELECT coalesce(sum(moved), 0) FROM batch";
+    until("some values to be moved", async || {
+        (clinic.count(moved).await > 0).then_some(())
+    })
+    .await;
+    engine.stop().await;
+    clinic.in_store("DROP TRIGGER hold").await;
+    let before = clinic.count(moved).await.unsigned_abs();
+    assert!(before < values, "{before}");
+    cancel(&clinic, first.rotation.unwrap()).await;
+    let again = report(&clinic, "phi/1").await;
+    let view = completes(&clinic, again.rotation.unwrap()).await;
+    let told =
+        json!({ "moved": values - before, "moved_before": before, "left": 1, "left_under": 0 });
+    assert_eq!(view.certificate.unwrap()["exposure"], told);
+
+    put_back(&clinic, 1, &backup).await;
+    let last = report(&clinic, "phi/1").await;
+    assert_eq!(last.incident, first.incident);
+    let view = completes(&clinic, last.rotation.unwrap()).await;
+    let told = json!({ "moved": 0, "moved_before": values, "left": 2, "left_under": 1 });
+    assert_eq!(view.certificate.unwrap()["exposure"], told);
 }
 
 /// A patient's number as it stands in the source.

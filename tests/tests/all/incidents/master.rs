@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use rekey_domain::{BindValue, KeyState, RotationKind, RotationState};
+use rekey_domain::{AlertKind, BindValue, KeyState, RotationKind, RotationState};
 use rekey_operations::{
-    MasterReport, MasterReported, OperationError, Services, StartWith, key_views, make_key,
-    master_view, report_compromise, report_master_compromise, rotate_master, rotation_view,
-    verify_audit,
+    AlertView, MasterReport, MasterReported, OperationError, Services, StartWith, alert_views,
+    key_views, make_key, master_view, report_compromise, report_master_compromise, rotate_master,
+    rotation_view, verify_audit,
 };
 use rekey_store::{
     keyrings::{self, Keyring},
@@ -294,4 +294,54 @@ async fn a_report_that_was_cut_short_is_told_until_it_is_said_again() {
     })
     .await;
     engine.stop().await;
+}
+
+/// Ordinary rotations replaced some of them since, a machine's report of another was held, and one was not wrapped anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_report_that_was_cut_short_counts_every_key_that_it_did_not_come_to() {
+    let clinic = Deployment::of(8).await;
+    let master_key = clinic.services.kms.describe().await.unwrap().id;
+    let exposed = keys(&clinic).await.len() / 2;
+    let engine = Engine::start(&clinic.services);
+    clinic.rotate(&phi()).await;
+    clinic.completes().await;
+    clinic.has_a_new_standby().await;
+    engine.stop().await;
+    let keep = "CREATE TABLE kept AS SELECT key_id, wrapped, master_key FROM key \
+        WHERE keyring_id = (SELECT id FROM keyring WHERE name = 'audit')";
+    clinic.in_store(keep).await;
+    let rotated = rotate_master(&clinic.services, StartWith::WhatIsLeft, &operator()).await;
+    rotated.unwrap();
+    for set in [
+        "UPDATE key SET created_at = '2099-01-01T00:00:00+00:00' WHERE version > 1",
+        "UPDATE key SET reported_at = '2026-11-30T00:00:00+00:00' WHERE version = 1 AND keyring_id = \
+            (SELECT id FROM keyring WHERE name = 'other')",
+    ] {
+        clinic.in_store(set).await;
+    }
+    let put_back = "UPDATE key SET wrapped = kept.wrapped, master_key = kept.master_key FROM kept \
+        WHERE key.key_id = kept.key_id AND key.version = 2";
+    assert_eq!(clinic.in_store(put_back).await, 1);
+    let noted = format!(
+        "INSERT INTO reported_master_key (id, master_key, reported_at, exposes_until) VALUES \
+            (randomblob(16), '{master_key}', '2026-11-30T00:00:00+00:00', strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now'))"
+    );
+    clinic.in_store(sqlx::AssertSqlSafe(noted)).await;
+    let engine = Engine::start(&clinic.services);
+    let told = until("it to be told", async || unfinished(&clinic).await).await;
+    assert!(told.contains(&format!(" {} key(s)", exposed + 1)), "{told}");
+    let left = report(&clinic, &master_key).await.unwrap();
+    assert_eq!(left.reported.len(), exposed);
+    until("its end", async || {
+        unfinished(&clinic).await.is_none().then_some(())
+    })
+    .await;
+    engine.stop().await;
+}
+
+/// What the alert says, while it is raised.
+async fn unfinished(clinic: &Deployment) -> Option<String> {
+    let alerts = alert_views(&clinic.services, &operator()).await.unwrap();
+    let is_it = |alert: &&AlertView| alert.kind == AlertKind::MasterReportUnfinished;
+    alerts.iter().find(is_it).map(|alert| alert.says.clone())
 }

@@ -235,7 +235,8 @@ async fn the_primary_key_is_replaced_whatever_its_keyring_is_in_the_middle_of() 
         let view = ends_well(&clinic, &reported).await;
         if state.is_none() {
             let exposure = &view.certificate.unwrap()["exposure"];
-            let expected = json!({ "moved": clinic.values(), "left": 0 });
+            let expected =
+                json!({ "moved": clinic.values(), "moved_before": 0, "left": 0, "left_under": 0 });
             assert_eq!(exposure, &expected);
         }
     }))

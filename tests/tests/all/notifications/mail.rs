@@ -91,6 +91,42 @@ async fn an_address_that_takes_nothing_for_now_gets_it_later_and_the_others_once
     );
 }
 
+/// A mailbox whose filter hangs, or makes the server drop the connection, is one of several.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_that_hangs_or_drops_the_connection_keeps_the_mail_from_no_other() {
+    let ours = Authority::new();
+    let trusted = Receivers::start(Some(&ours.vouch_for("localhost")));
+    let clinic = Deployment::of(0).await;
+    let text = format!(
+        "[[channel]]\nname = \"trusted\"\nkind = \"mail\"\nserver = \"localhost\"\nport = {}\n\
+         from = \"rekey@clinic.example\"\n\
+         to = [\"hangs@clinic.example\", \"drops@clinic.example\", \"ops@clinic.example\", \"duty@clinic.example\"]\n",
+        trusted.port("smtp")
+    );
+    std::fs::write(clinic.disks.state("rekey.toml"), text).unwrap();
+    let config = rekey_runtime::config::Config::load(Some(&clinic.disks.state("rekey.toml")));
+    clinic.apply_channels(config.unwrap().channels).await;
+    let up = up(&clinic, &ours);
+    test_channels(&clinic.services, None, &operator())
+        .await
+        .unwrap();
+    // Whoever took it is not sent it again.
+    let noted = "SELECT count(*) FROM delivery WHERE failure IS NOT NULL \
+        AND answers LIKE '%ops@%' AND answers LIKE '%duty@%'";
+    until("the end of the attempt", async || {
+        (clinic.count(noted).await > 0).then_some(())
+    })
+    .await;
+    up.terminate().await;
+    let mut to: Vec<_> = trusted
+        .at("mail")
+        .into_iter()
+        .map(|mail| mail["to"][0].as_str().unwrap().to_owned())
+        .collect();
+    to.sort_unstable();
+    assert_eq!(to, ["duty@clinic.example", "ops@clinic.example"]);
+}
+
 /// Every worker in one process. Who is trusted is the process's own, as the system says it.
 fn up(clinic: &Deployment, trusted: &Authority) -> Process {
     let mut command = std::process::Command::new(program("rekey"));

@@ -1,7 +1,8 @@
 //! Mail over SMTP. Without STARTTLS and a certificate that is trusted nothing is sent.
 
-use std::time::Duration;
+use std::{future::Future, time::Duration};
 
+use futures::future::join_all;
 use lettre::{
     Address, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor,
     address::Envelope,
@@ -12,6 +13,7 @@ use rekey_domain::{Answers, Reach, reach};
 use rekey_operations::notifications::notice::Notice;
 use rekey_runtime::config::ReceiverConfig;
 use secrecy::ExposeSecret;
+use tokio::time::{Instant, timeout_at};
 
 use super::{problem::Problem, secrets};
 use crate::letter::{Failure, Letter, escaped, lines};
@@ -70,13 +72,7 @@ impl Mail {
 
     pub(super) async fn send(&self, letter: &Letter<'_>) -> Result<(), Failure> {
         let mut answers = letter.answers.clone();
-        let sent = tokio::time::timeout(WITHIN, self.deliver(letter, &mut answers)).await;
-        let sent = sent.unwrap_or_else(|_| {
-            let within = WITHIN.as_secs();
-            Err(Failure::later(format!(
-                "the mail server took nothing within {within} s"
-            )))
-        });
+        let sent = self.deliver(letter, &mut answers).await;
         sent.map_err(|failure| Failure {
             answers: Some(answers),
             ..failure
@@ -84,24 +80,18 @@ impl Mail {
     }
 
     async fn deliver(&self, letter: &Letter<'_>, answers: &mut Answers) -> Result<(), Failure> {
-        self.look_at_addresses().await?;
+        let until = Instant::now() + WITHIN;
+        in_time(until, self.look_at_addresses()).await?;
         let text = self.message(letter)?.formatted();
         let transport = self.transport()?;
         let wanted: Vec<_> = self.wanted(answers).cloned().collect();
-        if wanted.len() > 1 {
-            let envelope = self.envelope(&wanted)?;
-            match transport.send_raw(&envelope, &text).await {
-                Ok(_) => return Ok(()),
-                Err(error) if error.status().is_none() => return Err(said(&error)),
-                // What the server says of one address keeps the mail from no other.
-                Err(_) => {}
-            }
-        }
+        // All at once, each by a connection of its own: what the server does at one keeps the mail from no other.
+        let attempts = wanted.iter().map(|to| {
+            let attempt = self.attempt(&transport, to, &text);
+            in_time(until, attempt)
+        });
         let mut last = None;
-        for to in &wanted {
-            let envelope = self.envelope(std::slice::from_ref(to))?;
-            let sent = transport.send_raw(&envelope, &text).await;
-            let sent = sent.map(drop).map_err(|error| said(&error));
+        for (to, sent) in wanted.iter().zip(join_all(attempts).await) {
             note(answers, to, &sent);
             last = later_of(last, sent);
         }
@@ -110,6 +100,17 @@ impl Mail {
             Some(last) => Err(last),
             None => Ok(()),
         }
+    }
+
+    async fn attempt(
+        &self,
+        transport: &AsyncSmtpTransport<Tokio1Executor>,
+        to: &Address,
+        text: &[u8],
+    ) -> Result<(), Failure> {
+        let envelope = self.envelope(to)?;
+        let sent = transport.send_raw(&envelope, text).await;
+        sent.map(drop).map_err(|error| said(&error))
     }
 
     fn transport(&self) -> Result<AsyncSmtpTransport<Tokio1Executor>, Failure> {
@@ -128,9 +129,9 @@ impl Mail {
         addresses.filter(|one| answers.wants(one.as_ref()))
     }
 
-    fn envelope(&self, to: &[Address]) -> Result<Envelope, Failure> {
+    fn envelope(&self, to: &Address) -> Result<Envelope, Failure> {
         let from = Some(self.from.email.clone());
-        Envelope::new(from, to.to_vec())
+        Envelope::new(from, vec![to.clone()])
             .map_err(|_| Failure::for_good("the mail could not be addressed"))
     }
 
@@ -164,6 +165,19 @@ impl Mail {
         let wrong = |_| Failure::for_good("the mail could not be written");
         message.multipart(body).map_err(wrong)
     }
+}
+
+/// Fails where it is not done by then.
+async fn in_time(
+    until: Instant,
+    attempt: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
+    timeout_at(until, attempt).await.unwrap_or_else(|_| {
+        let within = WITHIN.as_secs();
+        Err(Failure::later(format!(
+            "the mail server took nothing within {within} s"
+        )))
+    })
 }
 
 /// Keeps what an address answered.

@@ -89,7 +89,7 @@ impl Case<'_> {
                 Some(rotation) => Some(rotation),
                 None => self.rotation_of(incident).await?,
             },
-            notes: self.notes(done.notes),
+            notes: self.notes(response, done.notes),
         };
         self.unit.commit().await?;
         Ok(reported)
@@ -412,7 +412,14 @@ impl Case<'_> {
         Ok(self.pen.append(&self.unit, record).await?)
     }
 
-    fn notes(&self, mut notes: Vec<String>) -> Vec<String> {
+    fn notes(&self, response: Response, mut notes: Vec<String>) -> Vec<String> {
+        let reads_rows = matches!(response, Response::Sweep { .. } | Response::Hurry);
+        if reads_rows && self.key.closed_at.is_some() {
+            notes.push(format!(
+                "the values of {} were moved before, so what is found under it now is not moved: rekey quarantine list --reason written-after-compromise",
+                self.key.name(&self.keyring)
+            ));
+        }
         if let Some(why) = &self.withheld {
             notes.push(format!(
                 "the reason could not be sealed, so it was not kept: {why}"

@@ -29,7 +29,7 @@ pub struct Reported {
     pub state: KeyState,
     /// The key that encrypts from now on, where it was replaced.
     pub replaced_by: Option<KeyName>,
-    /// The rotation that moves what stands under it.
+    /// The rotation that reads every row for it, and moves what stands under it unless a note says that it is left.
     pub rotation: Option<Uuid>,
     /// What a person has to know or do.
     pub notes: Vec<String>,

@@ -1,10 +1,14 @@
-//! Reports of a master key that were cut short: keys that it exposes still encrypt, and nobody reported them.
+//! Reports of a master key that were cut short: what saying the same again would take or wrap anew stands until it is done.
 
 use rekey_domain::{AlertKind, KeyState};
 use rekey_store::{
     ConnectionTrait, StoreError,
     keyrings::Keyring,
-    keys::{self, reported_masters},
+    keys::{
+        self, Key,
+        reported_masters::{self, ReportedMaster},
+    },
+    rotations::{self, Rotation},
 };
 
 use super::standing::{MINUTE, Standing};
@@ -17,10 +21,7 @@ pub(super) async fn standing(
     for reported in reported_masters::all(db).await? {
         let mut left = 0;
         for keyring in keyrings {
-            let keys = keys::of_keyring(db, keyring.id).await?;
-            let mut primary = keys.iter().filter(|key| key.state == KeyState::Active);
-            left +=
-                u64::from(primary.any(|key| reported.exposes(key) && key.reported_at.is_none()));
+            left += left_of(db, &reported, keyring).await?;
         }
         if left > 0 {
             // Taking a report takes seconds.
@@ -30,4 +31,30 @@ pub(super) async fn standing(
         }
     }
     Ok(standing)
+}
+
+/// The keys of a keyring that the report did not come to.
+async fn left_of(
+    db: &impl ConnectionTrait,
+    reported: &ReportedMaster,
+    keyring: &Keyring,
+) -> Result<u64, StoreError> {
+    let latest = rotations::latest(db, keyring.id).await?;
+    let keys = keys::of_keyring(db, keyring.id).await?;
+    let left = keys.iter().filter(|key| {
+        let is_under = key.master_key.as_ref() == Some(&reported.master_key);
+        let is_wrapped_so = is_under && key.state != KeyState::Destroyed;
+        is_wrapped_so || (reported.exposes(key) && is_trusted(key, latest.as_ref()))
+    });
+    Ok(left.count() as u64)
+}
+
+/// Whether the key is used, or was, as though nobody had reported it. A machine's report that was held leaves it so.
+fn is_trusted(key: &Key, latest: Option<&Rotation>) -> bool {
+    let is_replaced = || key.reported_at.is_some() && latest.is_some_and(Rotation::lacks_its_key);
+    match key.state {
+        KeyState::Inactive => true,
+        KeyState::Active => !is_replaced(),
+        _ => false,
+    }
 }

@@ -62,15 +62,12 @@ fn head(certificate: &Certificate, signature: Signature) -> String {
             format!("{key}, as {reported_by} reported at {at}{since}: incident {id}"),
         ]
     }));
-    rows.extend(certificate.exposure.iter().map(|exposure| {
-        let ExposureFacts { moved, left } = exposure;
-        [
-            "exposed".to_owned(),
-            format!(
-                "{moved} values, as moved until nobody wrote under it; {left} left (counts of work)"
-            ),
-        ]
-    }));
+    rows.extend(
+        certificate
+            .exposure
+            .iter()
+            .map(|exposure| ["exposed".to_owned(), exposed(exposure)]),
+    );
     rows.extend(certificate.acts.iter().map(|act| {
         [
             "by hand".to_owned(),
@@ -78,6 +75,28 @@ fn head(certificate: &Certificate, signature: Signature) -> String {
         ]
     }));
     format_table(["", ""], rows)
+}
+
+/// Of all rotations that answered the same reports. Certificates of earlier programs speak of one rotation alone.
+fn exposed(exposure: &ExposureFacts) -> String {
+    let ExposureFacts {
+        moved,
+        moved_before,
+        left,
+        left_under,
+    } = exposure;
+    let all = match moved_before {
+        None => format!("{moved} values, as this rotation moved"),
+        Some(0) => format!("{moved} values, as moved"),
+        Some(before) => format!(
+            "{} values, {before} as moved by earlier rotations for the same reports and {moved} by this one",
+            moved + before
+        ),
+    };
+    let under = left_under.map_or_else(String::new, |under| format!("{under} left under it, "));
+    format!(
+        "{all} until nobody wrote under it; {under}{left} in all could not be moved (counts of work)"
+    )
 }
 
 fn title(certificate: &Certificate) -> String {

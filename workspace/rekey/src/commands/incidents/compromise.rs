@@ -91,7 +91,7 @@ fn say(reported: &Reported, app: &App) -> anyhow::Result<()> {
     }
     if let Some(rotation) = reported.rotation {
         output::line(&format!(
-            "rotation {rotation} moves what stands under it; rekey rotations show {rotation} says how far it is"
+            "rotation {rotation} reads every row for it; rekey rotations show {rotation} says how far it is"
         ))?;
     }
     for note in &reported.notes {

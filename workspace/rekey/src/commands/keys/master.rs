@@ -148,7 +148,9 @@ fn replaced(reported: &Reported) -> String {
             format!("incident {incident}: {key} is replaced by rotation {rotation}")
         }
         Some(rotation) => {
-            format!("incident {incident}: rotation {rotation} moves what is left under {key}")
+            format!(
+                "incident {incident}: {key} is stopped, and rotation {rotation} moves what it finds under it"
+            )
         }
         None => format!("incident {incident}: {key} was reported"),
     }
