@@ -308,7 +308,7 @@ impl Look<'_> {
             let left = self.left_of(column, known).await?;
             if !left.is_empty() {
                 let what = format!(
-                    "{name} is not known to be the column that was protected, and {} holds ciphertext, or cannot be looked at by this role (grant it SELECT for once); if it was renamed: rekey columns rename {} NEW",
+                    "{name} is not known to be the column that was protected, and {} holds ciphertext, or cannot be looked at by this role (grant it SELECT for once); if it was renamed: rekey columns rename {} NEW; if two tables exchanged their names: exchange their relations in rekey.toml",
                     left.join(", "),
                     column.spec.name
                 );
