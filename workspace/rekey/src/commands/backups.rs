@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use rekey_domain::{Erasable, KeyRef, Worker};
 use rekey_operations::{
-    BackupView, BundleView, DeploymentBackupView, DestinationView, DrillView, Left, Pruned, backup_views,
-    deployment_backup_views, destination_views, key_backups, plan_pruning, prune_backups,
-    request_backups, verify_backups, works,
+    BackupView, BundleView, DeploymentBackupView, DestinationView, DrillView, Left, Pruned,
+    backup_views, deployment_backup_views, destination_views, key_backups, plan_pruning,
+    prune_backups, request_backups, verify_backups, works,
 };
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -198,7 +198,10 @@ async fn print(app: &App, key: Option<&KeyRef>, views: Vec<BackupView>) -> anyho
 
 fn note(place: &DestinationView) {
     let (name, at) = (&place.destination, optional(place.place.as_ref()));
-    let erasable = place.erasable.map_or("", Erasable::says);
+    let erasable = place.erasable.map_or(
+        "nobody has tried yet whether what is there can be erased",
+        Erasable::says,
+    );
     output::note(&format!("{name}: {at}; {erasable}"));
 }
 
