@@ -60,7 +60,8 @@ pub struct Left {
 }
 
 const NOT_PROVED: &str = "its newest bundle is not proved: rekey backups verify";
-const NOT_THERE: &str = "its newest bundle does not stand there as it was stored: rekey backups verify";
+const NOT_THERE: &str =
+    "its newest bundle does not stand there as it was stored: rekey backups verify";
 
 /// Which old bundles `prune_backups` would take away, at the destinations that this process reaches.
 ///
@@ -162,7 +163,8 @@ impl At<'_> {
         drills: &Newest<Drill>,
     ) -> Result<Option<&'static str>, OperationError> {
         let last = drills.get(&(key, self.destination.clone()));
-        let proves = |last: &Drill| last.problem.is_none() && last.bundle.as_ref() == Some(&newest.name);
+        let proves =
+            |drill: &Drill| drill.problem.is_none() && drill.bundle.as_ref() == Some(&newest.name);
         if !last.is_some_and(proves) {
             return Ok(Some(NOT_PROVED));
         }

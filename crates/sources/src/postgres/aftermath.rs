@@ -263,7 +263,9 @@ pub(super) fn others(
         let was = before.get(&heap);
         let by_us = if now.is_ours { written as u64 } else { 0 };
         let rows = now.rows - was.map_or(0, |was| was.rows);
-        let more = u64::try_from(rows).unwrap_or_default().saturating_sub(by_us);
+        let more = u64::try_from(rows)
+            .unwrap_or_default()
+            .saturating_sub(by_us);
         if let Some(was) = was.filter(|was| was.columns.is_some() && now.columns.is_none()) {
             return Some((was.name.clone(), OtherChange::Dropped));
         }

@@ -12,7 +12,8 @@ use super::{
     watched::Watched,
 };
 use crate::{
-    OtherChange, RowKey, RowUpdate, SourceError, WriteOutcome, WriteTarget, place::Place, value::Fingerprint,
+    OtherChange, RowKey, RowUpdate, SourceError, WriteOutcome, WriteTarget, place::Place,
+    value::Fingerprint,
 };
 
 /// What there was before our updates, in an open write transaction: nobody else makes a trigger or changes

@@ -273,8 +273,14 @@ async fn assert_others_are_left_alone(fixture: &impl Fixture, triggers: &[(&str,
                 matches!(&error, SourceError::ChangesOthers { by, .. } if by.contains("meddles"));
             assert!(named && error.is_of_every_row(), "{make}: {error}");
             // What nobody counted is not told as a number.
-            for (what, said) in [("TRUNCATE", "emptied visits"), ("DROP TABLE", "dropped visits")] {
-                assert!(!make.contains(what) || error.to_string().contains(said), "{error}");
+            for (what, said) in [
+                ("TRUNCATE", "emptied visits"),
+                ("DROP TABLE", "dropped visits"),
+            ] {
+                assert!(
+                    !make.contains(what) || error.to_string().contains(said),
+                    "{error}"
+                );
             }
             assert_eq!(fixture.patients().await, before, "{make}");
         } else {
