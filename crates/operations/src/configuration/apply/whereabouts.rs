@@ -437,6 +437,7 @@ impl Look<'_> {
         let (name, column) = (table_subject(table[0]), &table[0].spec.name);
         let (changed, same) = match self.there {
             There::Here => ("relation", "that names the table it was"),
+            _ if table[0].source.url.starts_with("sqlite") => ("url", "that names the file it was"),
             There::Elsewhere(_) | There::Unknown(_) => (
                 "url",
                 "and rekey apply, which notes what its database is known by (where our role has EXECUTE on pg_catalog.pg_control_system): then another host name of it is followed",
