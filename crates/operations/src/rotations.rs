@@ -6,6 +6,7 @@ pub(crate) mod census;
 pub(crate) mod dispatch;
 pub(crate) mod pause;
 pub(crate) mod plan;
+mod renamed;
 pub(crate) mod rotate;
 pub(crate) mod stragglers;
 pub(crate) mod sweep;

@@ -100,7 +100,7 @@ pub enum SourceError {
     },
     /// Another table or column has taken the place of one that was protected, which may still hold values.
     #[error(
-        "{relation}.{column} is not known to be the column that was protected: {what}; if its values were moved along, or are lost: rekey apply, which looks whether ciphertext is left behind; if it was renamed: rekey columns rename OLD NEW"
+        "{relation}.{column} is not known to be the column that was protected: {what}; if its values were moved along, or are lost: rekey apply, which looks whether ciphertext is left behind; if it was renamed: rekey columns rename OLD NEW; if two tables exchanged their names: exchange their relations in rekey.toml, then rekey apply"
     )]
     Replaced {
         /// The table.

@@ -49,8 +49,13 @@ async fn why(
     let name = column.map_or_else(|| "a column".to_owned(), |one| one.spec.name.to_string());
     let not_written = QuarantineReason::NotWritten;
     if quarantine::left_for(unit.db(), rotation, not_written).await? >= left {
+        let is_sqlite = column.is_some_and(|one| one.source.url.starts_with("sqlite"));
+        let suppress = match is_sqlite {
+            true => "",
+            false => ", or say triggers = \"suppress\" and apply",
+        };
         return Ok(format!(
-            "{left} of the {met} values of {name} that this pass has met are in quarantine, as their rows were not written: a trigger or a rule skips updates there, which rekey quarantine list --column {name} names; have it let them through and rekey quarantine retry, or say triggers = \"suppress\" and apply"
+            "{left} of the {met} values of {name} that this pass has met are in quarantine, as their rows were not written: a trigger or a rule skips updates there, which rekey quarantine list --column {name} names; have it let them through and rekey quarantine retry{suppress}"
         ));
     }
     Ok(format!(

@@ -181,14 +181,21 @@ pub struct Effects<'a> {
     pub publications: &'a [String],
     /// Tables and partitions that are published without a replica identity.
     pub unidentified: &'a [String],
+    /// Whether its database can suppress triggers for a session.
+    pub suppressible: bool,
 }
 
 /// The effects that must be declared before our updates may cause them, and were not.
 pub fn undeclared(declared: OnUpdate, effects: Effects<'_>) -> Option<String> {
     match declared.triggers {
         None if !effects.update_triggers.is_empty() => Some(format!(
-            "has UPDATE triggers or rules that our writes would fire: {}; say on_update = {{ triggers = \"fire\" }} if that is right, or on PostgreSQL triggers = \"suppress\", which takes GRANT SET ON PARAMETER session_replication_role to the source's role",
-            effects.update_triggers.join(", ")
+            "has UPDATE triggers or rules that our writes would fire: {}; say on_update = {{ triggers = \"fire\" }} if that is right{}",
+            effects.update_triggers.join(", "),
+            match effects.suppressible {
+                true =>
+                    ", or triggers = \"suppress\", which takes GRANT SET ON PARAMETER session_replication_role to the source's role",
+                false => "",
+            }
         )),
         Some(Triggers::Suppress) if !effects.always_triggers.is_empty() => Some(format!(
             "has UPDATE triggers or rules that fire even where triggers are suppressed (ENABLE ALWAYS or REPLICA): {}; enable them in the ordinary way, or say triggers = \"fire\"",
@@ -383,6 +390,7 @@ mod tests {
             own_code: &[],
             publications,
             unidentified: &[],
+            suppressible: true,
         };
         let declared = |triggers, publications_accepted| OnUpdate {
             triggers,
@@ -391,7 +399,16 @@ mod tests {
         let quiet = effects(&none, &none, &none);
         assert_eq!(undeclared(declared(None, false), quiet), None);
         let firing = effects(&touch, &none, &none);
-        assert!(undeclared(declared(None, false), firing).is_some());
+        let may_suppress = |suppressible| {
+            let effects = Effects {
+                suppressible,
+                ..firing
+            };
+            let problem = undeclared(declared(None, false), effects).unwrap();
+            problem.contains("session_replication_role")
+        };
+        // Nobody is advised to do what their database cannot.
+        assert_eq!([true, false].map(may_suppress), [true, false]);
         assert!(undeclared(declared(Some(Triggers::Fire), false), firing).is_none());
         assert!(undeclared(declared(Some(Triggers::Suppress), false), firing).is_none());
         let always = effects(&touch, &touch, &none);

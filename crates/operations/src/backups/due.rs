@@ -144,7 +144,7 @@ impl Known {
         }
         let opener =
             bundle.and_then(|one| self.drills.get(&(one.backup_key, last.destination.clone())));
-        let came_back = |opener: &Drill| opener.problem.is_none() && opener.last_at > last.last_at;
+        let came_back = |drill: &Drill| drill.problem.is_none() && drill.last_at > last.last_at;
         lacks_its_backup_key(last) && opener.is_some_and(came_back)
     }
 }

@@ -194,7 +194,7 @@ impl At<'_> {
         }
         let last = drills.get(&(key, self.destination.clone()));
         let proves =
-            |last: &Drill| last.problem.is_none() && last.bundle.as_ref() == Some(&newest.name);
+            |drill: &Drill| drill.problem.is_none() && drill.bundle.as_ref() == Some(&newest.name);
         if !last.is_some_and(proves) {
             return Ok(Some(NOT_PROVED));
         }

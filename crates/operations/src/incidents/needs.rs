@@ -1,9 +1,9 @@
 //! What a person has to say before anything is done for an incident, read off what stands: its key and its rotation.
 //! It goes outside with notices, so it names no person and nothing that somebody typed.
 
-use rekey_domain::{KeyState, Purpose};
+use rekey_domain::{Found, KeyState, Purpose, RotationState};
 use rekey_store::{
-    ConnectionTrait, StoreError,
+    ConnectionTrait, StoreError, census,
     incidents::Incident,
     keyrings::Keyring,
     keys::Key,
@@ -48,10 +48,45 @@ pub async fn of(
     }
     let is_left =
         left::may_be_left(key, latest.as_ref()) && left::seals_columns(db, keyring.id).await?;
-    match is_left {
-        true => Ok(Some(left::says(&name))),
-        false => left::elsewhere(db, keyring, key).await,
+    if is_left {
+        return Ok(Some(left::says(&name)));
     }
+    match left::elsewhere(db, keyring, key).await? {
+        None => untold(db, keyring, key).await,
+        elsewhere => Ok(elsewhere),
+    }
+}
+
+/// Why nobody says that a key may be destroyed under which no value was found: what is written in another way, or cannot
+/// be read, may stand under any key.
+async fn untold(
+    db: &impl ConnectionTrait,
+    keyring: &Keyring,
+    key: &Key,
+) -> Result<Option<String>, StoreError> {
+    let was_used = key.state == KeyState::Compromised && key.activated_at.is_some();
+    if !was_used || key.emptied_at.is_some() {
+        return Ok(None);
+    }
+    let counts_all =
+        |one: &Rotation| one.state == RotationState::Completed && one.sweep_columns.is_none();
+    let mut rotations = rotations::of_keyring(db, keyring.id).await?.into_iter();
+    let Some(last) = rotations.find(counts_all) else {
+        return Ok(None);
+    };
+    let counted = census::of_pass(db, last.id, last.pass).await?;
+    let sum = |is_it: &dyn Fn(Found) -> bool| -> u64 {
+        let of_it = counted.iter().filter(|count| is_it(count.found()));
+        of_it.map(census::Counted::rows).sum()
+    };
+    let under = sum(&|found| found == Found::Key(key.id));
+    let untold = sum(&|found| matches!(found, Found::NotCiphertext | Found::Unreadable));
+    let (name, sweep) = (key.name(keyring), &keyring.name);
+    Ok((under == 0 && untold > 0).then(|| {
+        format!(
+            "whether {name} may be destroyed is not known: {untold} value(s) of its keyring's columns are no ciphertext as those columns have it, or cannot be read, and may stand under it in another form, as in hex: rekey quarantine list; once they are encrypted, mended or emptied, rekey sweep {sweep}"
+        )
+    }))
 }
 
 /// Whether the key is used, or will be, as though nobody had reported it: a machine did, and had just had another one

@@ -12,6 +12,7 @@ use rekey_store::{
 use serde_json::json;
 use uuid::Uuid;
 
+use super::renamed;
 use crate::{Action, OperationError, Services, access::audited::Audited};
 
 /// How long until work that failed before the rotation was resumed is tried again.
@@ -122,7 +123,11 @@ pub async fn or_pause(
     let Some(unit) = job.begin().await? else {
         return Ok(());
     };
-    if !rotations::pause_unless_resumed(&unit, seen, &error.to_string()).await? {
+    let mut why = error.to_string();
+    if let Some(helps) = renamed::helps(unit.db(), seen, &error).await? {
+        why = format!("{why}. {helps}");
+    }
+    if !rotations::pause_unless_resumed(&unit, seen, &why).await? {
         tracing::info!(rotation = %seen.id, %error, "failed before the rotation was resumed; tried again");
         return Err(JobError::Snooze(TRY_AGAIN));
     }

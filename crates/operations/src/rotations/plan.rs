@@ -24,7 +24,7 @@ use crate::{
         by_table::tables,
         look::{
             self, declared_on_update, find_table, missing_columns, note_error,
-            runs_undeclared_code, table_subject, undeclared_effects,
+            runs_undeclared_code, table_subject, undeclared_effects, was_replaced,
         },
         opening::{Opening, ToOpen, open_values},
     },
@@ -122,7 +122,9 @@ async fn plan_table(
     findings.extend(undeclared_effects(desired, first, &found.shape));
     let before = findings.len();
     for column in columns {
-        missing_columns(column, &found.shape, findings);
+        if !missing_columns(column, &found.shape, findings) {
+            was_replaced(column, &found, findings).await;
+        }
     }
     if findings.len() > before || runs_undeclared_code(desired, first, &found.shape) {
         return Ok(None);

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use rekey_domain::{ColumnName, KeyName, Principal, RotationKind, RotationState};
 use rekey_envelope::JwkSet;
 use rekey_store::{
-    batches, dead_letters, keyrings,
+    batches, columns, dead_letters, keyrings,
     progress::{self, Progress},
     rotations,
 };
@@ -161,8 +161,9 @@ pub(crate) async fn view(
         waiting.extend(rotation.waiting_because.clone());
         let of_batches = batches::waiting_since(db, &rotation).await?;
         waiting_since = rotation.waiting_since.into_iter().chain(of_batches).min();
-        let workers = workers::all(services).await?;
-        waiting.extend(workers::problems(services, &workers).await?);
+        let columns = columns::of_keyring(db, rotation.keyring_id).await?;
+        let sources: Vec<_> = columns.iter().map(|one| one.source.name.as_str()).collect();
+        waiting.extend(workers::problems_with(services, &sources).await?);
     }
     let canary = rotation.canary();
     let (certificate, certificate_signature) = certificates::shown(&rotation, keys);

@@ -36,7 +36,10 @@ pub async fn accept_database(
     let url = services.url_of(&stored).map_err(|why| refused(&why))?;
     let opened = rekey_sources::open(url.expose_url()).await?;
     let now = opened.database_id().await?.ok_or_else(|| {
-        refused("our role may not know what its database is known by: it takes EXECUTE on pg_catalog.pg_control_system")
+        refused(match stored.url.starts_with("sqlite") {
+            true => "nothing tells its database from another: say the path of a file",
+            false => "our role may not know what its database is known by: it takes EXECUTE on pg_catalog.pg_control_system",
+        })
     })?;
     let asked = Audited::begin(services, principal, Action::AcceptDatabase).await?;
     columns::accept_database(&asked.unit, &stored, &now).await?;

@@ -23,7 +23,7 @@ use crate::{
         counting::{counted, values},
         look::{
             self, census_column, column_subject, declares, find_table, key_names, missing_columns,
-            note_error, runs_undeclared_code, table_subject, undeclared_effects,
+            note_error, runs_undeclared_code, table_subject, undeclared_effects, was_replaced,
         },
         opening::{Opening, ToOpen, open_values},
     },
@@ -59,6 +59,8 @@ pub struct ColumnsCheck {
     pub findings: Vec<Finding>,
     /// Of each column, values that were opened as a rotation would.
     pub opened: Vec<ColumnOpening>,
+    /// How many of the columns could be looked at for what stands in them.
+    pub looked_at: usize,
     /// Values that were looked at: `sample`, or `counted`.
     pub values: &'static str,
     /// Tables that were looked at for ciphertext in columns that are not protected.
@@ -148,6 +150,7 @@ pub async fn check_columns(
         desired,
         keys: key_names(services).await?,
         how,
+        looked_at: 0,
         opened: Vec::new(),
         findings: Vec::new(),
     };
@@ -162,6 +165,7 @@ pub async fn check_columns(
     look.findings.sort_by_key(|finding| finding.need);
     Ok(ColumnsCheck {
         columns: columns.iter().map(|column| view(desired, column)).collect(),
+        looked_at: look.looked_at,
         opened: look.opened,
         findings: look.findings,
         values: match how {
@@ -177,6 +181,7 @@ struct Look<'a> {
     desired: &'a Desired,
     keys: HashMap<KeyId, KeyName>,
     how: Measure,
+    looked_at: usize,
     opened: Vec<ColumnOpening>,
     findings: Vec<Finding>,
 }
@@ -192,7 +197,8 @@ impl Look<'_> {
         self.findings.extend(undeclared);
         let mut present = Vec::new();
         for column in columns {
-            if !missing_columns(column, &found.shape, &mut self.findings) {
+            let is_there = !missing_columns(column, &found.shape, &mut self.findings);
+            if is_there && !was_replaced(column, &found, &mut self.findings).await {
                 present.push(*column);
             }
         }
@@ -248,6 +254,7 @@ impl Look<'_> {
         };
         match looked {
             Ok((all, how)) => {
+                self.looked_at += columns.len();
                 let standbys = standby_keys(self.services).await?;
                 for (column, counts) in columns.iter().zip(all) {
                     let spec = &column.spec;

@@ -65,5 +65,6 @@ pub(crate) fn effects(shape: &TableShape) -> Effects<'_> {
         own_code: &shape.own_code,
         publications: &shape.publications,
         unidentified: &shape.unidentified,
+        suppressible: shape.oid.is_some(),
     }
 }

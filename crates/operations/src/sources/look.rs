@@ -108,6 +108,34 @@ pub(crate) fn note_error(findings: &mut Vec<Finding>, subject: String, error: &S
     }
 }
 
+/// Whether another column has taken the place of the one that was protected: a rotation would not touch it, and what it
+/// holds opens as nothing of ours. On SQLite, which numbers nothing for good, that is seen by its values.
+pub(crate) async fn was_replaced(
+    column: &Protected,
+    found: &FoundTable,
+    findings: &mut Vec<Finding>,
+) -> bool {
+    let name = &column.spec.name.column;
+    let (is_numbered, now) = (found.shape.oid.is_some(), found.shape.identity(name));
+    let known = column.identity.as_ref().filter(|_| is_numbered);
+    let Some(before) = known.filter(|known| now.as_ref() != Some(*known)) else {
+        return false;
+    };
+    let error = match found.source.column_of(before).await {
+        Ok(elsewhere) => SourceError::Replaced {
+            relation: column.table.relation.clone(),
+            column: name.clone(),
+            what: elsewhere.map_or_else(
+                || "that was dropped".to_owned(),
+                |(relation, called)| format!("that is {relation}.{called} now"),
+            ),
+        },
+        Err(error) => error,
+    };
+    note_error(findings, column_subject(&column.spec.name), &error);
+    true
+}
+
 /// Columns that the table does not have any more, or has as another type.
 pub(crate) fn missing_columns(
     column: &Protected,
@@ -153,9 +181,10 @@ pub(crate) fn missing_columns(
         Finding::person(
             &subject,
             format!(
-                "its values are bound to {bind}, which cannot bind any more; {} has {}",
+                "its values are bound to {bind}, which cannot bind any more; {} has {}. {}",
                 column.table.relation,
-                known()
+                known(),
+                if_bind_was_renamed([&column.spec.name])
             ),
         )
     }));
@@ -164,6 +193,17 @@ pub(crate) fn missing_columns(
         findings.extend(retyped(&subject, column, shape, noted));
     }
     is_broken
+}
+
+/// What helps where a column that others are bound to has another name now.
+pub(crate) fn if_bind_was_renamed<'a>(columns: impl IntoIterator<Item = &'a ColumnName>) -> String {
+    let renames = columns.into_iter();
+    let renames = renames.map(|name| format!("rekey columns rename {name} {name}"));
+    let renames: Vec<_> = renames.collect();
+    format!(
+        "If that was renamed: say its new name in rekey.toml where bind names it, then {} (the same name twice), and rekey apply",
+        renames.join(", ")
+    )
 }
 
 /// Bind columns whose type is another than what was noted: what people write would be read as that.

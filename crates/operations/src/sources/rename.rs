@@ -55,7 +55,7 @@ pub async fn rename_column(
     }
     if old != new && all.iter().any(|one| one.spec.name == *new) {
         return Err(refused(
-            "a column of that name is protected already, with an id of its own; release that one first",
+            "a column of that name is protected already, with an id of its own; release that one first; or, where two tables exchanged their names, exchange their relations in rekey.toml and rekey apply",
         ));
     }
     let source = services.source(&column.source).await?;

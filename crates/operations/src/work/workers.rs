@@ -31,6 +31,9 @@ pub struct WorkerView {
     pub silent: bool,
     /// What it needs and has not.
     pub lacks: Option<String>,
+    /// Which things these are, as `source/clinic`; an older program does not say it.
+    #[serde(skip)]
+    pub misses: Vec<String>,
 }
 
 /// Every worker that gave a sign of life in the last day and did not end as it should.
@@ -61,6 +64,9 @@ fn view(beat: Heartbeat, now: i64) -> WorkerView {
         seen_at: DateTime::from_timestamp_millis(beat.seen_at),
         silent,
         lacks: beat.lacks,
+        misses: beat.misses.map_or_else(Vec::new, |misses| {
+            misses.split(' ').map(str::to_owned).collect()
+        }),
     }
 }
 
@@ -139,11 +145,30 @@ pub(crate) async fn problems(
     Ok(problems)
 }
 
+/// The same, without workers that lack nothing but other sources than these.
+pub(crate) async fn problems_with(
+    services: &Services,
+    sources: &[&str],
+) -> Result<Vec<String>, rekey_store::StoreError> {
+    let mut views = all(services).await?;
+    for view in &mut views {
+        let concerns = |thing: &String| {
+            let source = thing.strip_prefix("source/");
+            source.is_none_or(|source| sources.contains(&source))
+        };
+        if !view.misses.is_empty() && !view.misses.iter().any(concerns) {
+            view.lacks = None;
+        }
+    }
+    problems(services, &views).await
+}
+
+/// Who ended as it should left no sign: it may have been there later.
 fn last_seen(view: Option<&WorkerView>) -> String {
     let seen = view.and_then(|view| Some((&view.place, view.seen_at?)));
     seen.map_or_else(String::new, |(place, at)| {
         let at = at.format("%Y-%m-%d %H:%M:%S UTC");
-        format!(" (the last sign of life was at {at}, of {place})")
+        format!(" (of those that did not end as they should the last sign of life was at {at}, of {place})")
     })
 }
 

@@ -181,8 +181,9 @@ async fn an_old_bundle_of_the_deployment_goes_and_one_of_the_last_hour_stays() {
     for file in [&old, &young] {
         fs::copy(&newest, file).unwrap();
     }
-    let two_hours_ago = std::time::SystemTime::now() - std::time::Duration::from_hours(2);
     let file = fs::File::options().write(true).open(&old).unwrap();
+    let just_now = file.metadata().unwrap().modified().unwrap();
+    let two_hours_ago = just_now - std::time::Duration::from_hours(2);
     file.set_modified(two_hours_ago).unwrap();
     let pruned = desk.rekey(&["backups", "prune"], b"");
     assert_eq!(pruned.code, 0, "{}", pruned.stderr);

@@ -91,6 +91,37 @@ async fn an_alert_about_a_key_names_that_keys_incident() {
     engine.stop().await;
 }
 
+/// Plain text may be no ciphertext at all, or ciphertext written in another way: nobody can tell, so people are told that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_what_is_no_ciphertext_keeps_a_key_from_being_given_up_the_incident_says_so() {
+    let desk = Desk::new();
+    let url = desk.file("source.db").display().to_string();
+    desk.configure(&format!(
+        "[[keyring]]\nname = \"phi\"\npurpose = \"PHI\"\nkeyset_max_age = \"1s\"\ngrace_period = \"1s\"\n\
+         sweep_every = \"1s\"\nencrypt_lease = \"1s\"\n[[source]]\nname = \"clinic\"\nurl = \"sqlite://{url}\"\n\
+         [[source.table]]\nname = \"patients\"\ncolumns = {{ ssn = {{ keyring = \"phi\", bind = \"row\" }} }}\n"
+    ));
+    assert_eq!(desk.rekey(&["init"], b"").code, 0);
+    desk.on_source("INSERT INTO patients (id, uuid, ssn) VALUES (1, '1', x'706c61696e')");
+    let engine = Process::spawn(desk.command(&["up"]));
+    let report = ["compromise", "phi/1", "--reason", "leaked", "--wait"];
+    let reported = desk.rekey(&report, b"");
+    assert_eq!(reported.code, 3, "{}", reported.stderr);
+    let said = "whether phi/1 may be destroyed is not known: 1 value(s)";
+    let status = desk.rekey(&["status"], b"").stdout;
+    assert!(status.contains(said), "{status}");
+    desk.on_source("UPDATE patients SET ssn = NULL");
+    assert_eq!(desk.rekey(&["sweep", "phi"], b"").code, 0);
+    until("the alert that it may be destroyed", async || {
+        let alerts = desk.rekey(&["alerts", "list"], b"").stdout;
+        alerts.contains("KEY_MAY_BE_DESTROYED").then_some(())
+    })
+    .await;
+    let after = desk.rekey(&["status"], b"").stdout;
+    assert!(!after.contains("may be destroyed is not known"), "{after}");
+    engine.terminate().await;
+}
+
 /// A value that was moved into another keyring's column is in quarantine there, and its key is needed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_under_which_values_stand_in_another_keyrings_column_may_not_be_destroyed() {

@@ -3,7 +3,7 @@
 use rekey_domain::{KeyName, KeyState, Principal, RotationKind, RotationState};
 use rekey_operations::{
     IncidentView, Report, Reported, incident_view, make_key, pause_rotation, report_compromise,
-    resolve_incident, status,
+    resolve_incident, status, sweep_keyring,
 };
 use rekey_store::{keyrings, keys};
 use rekey_tests::support::{Deployment, Engine, operator, phi, short, until};
@@ -171,6 +171,31 @@ async fn what_stood_under_a_key_is_said_once_a_census_counted_it_and_never_as_no
     states::report(&clinic, "phi/2").await;
     let exposure = view(&clinic, reported.incident).await.exposure;
     assert_eq!(exposure.unwrap().values, clinic.values());
+}
+
+/// A sweep of some columns counts those anew, and the others count as they last were.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_stood_under_a_key_is_of_each_columns_newest_count() {
+    let clinic = standing_in(Some(RotationState::Grace), RotationKind::Switch).await;
+    let engine = Engine::start(&clinic.services);
+    hurried_to(&clinic, RotationState::Completed).await;
+    let gone = clinic.in_source("UPDATE patients SET ssn = NULL WHERE id <= 20");
+    assert_eq!(gone.await, 20);
+    let ssn = "clinic.patients.ssn".parse().unwrap();
+    sweep_keyring(&clinic.services, &phi(), &[ssn], &operator())
+        .await
+        .unwrap();
+    until("the end of the sweep", async || {
+        let latest = clinic.rotation(&phi()).await?;
+        let is_over = latest.state == RotationState::Completed;
+        (is_over && latest.kind == RotationKind::Sweep).then_some(())
+    })
+    .await;
+    engine.stop().await;
+    let reported = states::report(&clinic, "phi/2").await;
+    let exposure = view(&clinic, reported.incident).await.exposure.unwrap();
+    assert_eq!(exposure.values, clinic.values() - 20);
+    assert!(exposure.counted_from.unwrap() < exposure.counted_at);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

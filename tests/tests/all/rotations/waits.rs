@@ -213,10 +213,20 @@ async fn who_does_not_work_and_what_workers_lack_is_said_within_seconds() {
         format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'");
     run(&administrator, &end).await;
     status_says(&desk, 3, "lacks: source clinic: ");
+    // A rotation without a column there does not wait for it.
+    assert_eq!(desk.rekey(&["rotate", "audit"], b"").code, 0);
+    let said = status_says(&desk, 3, "  audit    switch  ");
+    let waits = said.lines().filter(|line| line.contains(" waits: "));
+    let for_it = waits.filter(|line| line.contains("lacks: source clinic"));
+    assert_eq!(for_it.count(), 1, "the one of phi: {said}");
     run(&administrator, &format!("ALTER ROLE {role} LOGIN")).await;
     status_says(&desk, 0, "nothing needs a person");
     works.kill();
-    status_says(&desk, 3, "no worker runs (the last sign of life was at ");
+    status_says(
+        &desk,
+        3,
+        "no worker runs (of those that did not end as they should the last sign of life was at ",
+    );
     let works = Works::start(&desk);
     status_says(&desk, 0, "nothing needs a person");
     drop(works);

@@ -57,6 +57,19 @@ async fn a_lock_is_no_matter_for_a_person_and_what_was_not_looked_at_is_no_succe
             "{found:?}"
         );
     }
+    for (asked, said) in [
+        (
+            &OF_ONE[2..],
+            "1 protected column(s): no value of them was looked at",
+        ),
+        (
+            &CHECK[2..],
+            "2 of 3 protected column(s): some of their values were looked at; no value of the others was",
+        ),
+    ] {
+        let people = desk.rekey(asked, b"").stdout;
+        assert!(people.contains(said), "{people}");
+    }
     application.rollback().await.unwrap();
     for asked in [&PLAN[..], &CHECK] {
         let answer = desk.rekey(asked, b"");

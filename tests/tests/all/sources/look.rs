@@ -185,6 +185,25 @@ fn a_plan_says_what_would_be_moved_and_what_it_does_not_know() {
     assert_eq!(desk.rekey(&["rotate", "phi", "--count"], b"").code, 2);
 }
 
+/// Blank values are not moved, and only who reads them knows which these are.
+#[test]
+fn a_plan_that_did_not_count_says_that_it_estimates() {
+    let desk = clinic();
+    let blanks = "WITH RECURSIVE n (i) AS (SELECT 10 UNION ALL SELECT i + 1 FROM n WHERE i < 5000) \
+        INSERT INTO patients SELECT i, 'u' || i, x'', NULL FROM n";
+    sql(&desk, blanks);
+    let estimated = desk.rekey(&["rotate", "phi", "--plan"], b"").stdout;
+    let said = "value(s), blank ones among them (--count reads every row) to move";
+    assert!(
+        estimated.contains("an estimated ") && estimated.contains(said),
+        "{estimated}"
+    );
+    let counted = desk
+        .rekey(&["rotate", "phi", "--plan", "--count"], b"")
+        .stdout;
+    assert!(counted.contains("\n4 value(s) to move"), "{counted}");
+}
+
 #[test]
 fn a_plan_names_what_a_person_has_to_mend_first() {
     let desk = clinic();

@@ -279,6 +279,96 @@ async fn a_column_of_another_type_or_other_bind_columns_goes_on_where_its_values
     clinic.assert_all_move();
 }
 
+/// Their values are good, and open where each table is now.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_that_exchanged_their_names_are_known_and_followed_by_their_relations() {
+    let database = Database::create(APPLICATION).await;
+    let pool = database.pool_as(APPLICATION).await;
+    run(
+        &pool,
+        "CREATE TABLE one (id int PRIMARY KEY, v bytea); CREATE TABLE two (LIKE one INCLUDING ALL)",
+    )
+    .await;
+    let desk = Desk::new();
+    let declare = |one: &str, two: &str| {
+        let table = |name: &str, relation: &str| {
+            let columns = "columns = { v = { keyring = \"phi\", bind = \"row\" } }";
+            format!("[[source.table]]\nname = \"{name}\"\nrelation = \"{relation}\"\n{columns}\n")
+        };
+        desk.configure(&format!(
+            "backup = \"off\"\n[[keyring]]\nname = \"phi\"\npurpose = \"PHI\"\n\
+             [[source]]\nname = \"clinic\"\nurl = \"{}\"\n{}{}",
+            database.url_as(APPLICATION),
+            table("one", one),
+            table("two", two)
+        ));
+    };
+    declare("one", "two");
+    assert_eq!(desk.rekey(&["init"], b"").code, 0);
+    for name in ["one", "two"] {
+        let column = format!("clinic.{name}.v");
+        let sealed = desk.rekey(&["encrypt", "--column", &column, "--bind", "1"], b"7");
+        let sealed = rekey_envelope::decode_base64(sealed.stdout.trim()).unwrap();
+        let sealed = hex::encode(sealed);
+        run(
+            &pool,
+            &format!("INSERT INTO {name} VALUES (1, '\\x{sealed}')"),
+        )
+        .await;
+    }
+    run(
+        &pool,
+        "ALTER TABLE one RENAME TO x; ALTER TABLE two RENAME TO one; ALTER TABLE x RENAME TO two",
+    )
+    .await;
+    let helps = "exchange their relations in rekey.toml";
+    for asked in [&["columns", "check"][..], &["rotate", "phi", "--plan"]] {
+        let said = desk.rekey(asked, b"");
+        assert_eq!(said.code, 3, "{}", said.stderr);
+        let is_known = said.stdout.contains("that is public.two.v now");
+        assert!(is_known && said.stdout.contains(helps), "{}", said.stdout);
+        let as_damage = said.stdout.contains("its bytes were changed");
+        assert!(!as_damage, "{}", said.stdout);
+    }
+    let refused = desk.rekey(&["columns", "rename", "clinic.one.v", "clinic.two.v"], b"");
+    assert_eq!(refused.code, 4, "{}", refused.stderr);
+    assert!(refused.stderr.contains(helps), "{}", refused.stderr);
+    declare("two", "one");
+    assert_eq!(desk.rekey(&["apply"], b"").code, 0);
+    let checked = desk.rekey(&["columns", "check"], b"");
+    assert_eq!(checked.code, 0, "{}{}", checked.stdout, checked.stderr);
+}
+
+/// A rotation names the command for each column that is bound to it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_renamed_a_bind_column_is_told_what_to_do_for_each_column_that_is_bound_to_it() {
+    for clinic in Clinic::both().await {
+        clinic.sql("ALTER TABLE patients RENAME id TO pid").await;
+        let works = clinic.works();
+        let rotated = clinic.rekey(&["rotate", "phi", "--wait", "--timeout", "60s"]);
+        assert_eq!(rotated.code, 3, "{}", rotated.stderr);
+        let status = clinic.rekey(&["status"]).stdout;
+        let check = clinic.rekey(&["columns", "check"]).stdout;
+        for said in [&status, &check] {
+            for name in ["clinic.patients.ssn", "clinic.patients.notes"] {
+                let command = format!("rekey columns rename {name} {name}");
+                assert!(said.contains(&command), "{said}");
+            }
+        }
+        for name in ["clinic.patients.ssn", "clinic.patients.notes"] {
+            clinic.done(&["columns", "rename", name, name]);
+        }
+        clinic.done(&["apply"]);
+        let listed = clinic.done(&["--output", "json", "rotations", "list"]);
+        let listed: Value = serde_json::from_str(&listed.stdout).unwrap();
+        let id = listed["rotations"][0]["id"].as_str().unwrap();
+        clinic.done(&["rotations", "resume", id]);
+        clinic.done(&["rotate", "phi", "--wait", "--timeout", "60s"]);
+        drop(works);
+        clinic.assert_nothing_left(&["phi/2", "phi/3"]);
+    }
+}
+
 /// Base64 as bytes, bytes as text: no rotation could open them, and nobody else loses the key to them either.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_written_in_another_way_is_neither_released_nor_left_behind() {

@@ -198,7 +198,10 @@ async fn print(app: &App, key: Option<&KeyRef>, views: Vec<BackupView>) -> anyho
 
 fn note(place: &DestinationView) {
     let (name, at) = (&place.destination, optional(place.place.as_ref()));
-    let erasable = place.erasable.map_or("", Erasable::says);
+    let erasable = place.erasable.map_or(
+        "nobody has tried yet whether what is there can be erased",
+        Erasable::says,
+    );
     output::note(&format!("{name}: {at}; {erasable}"));
 }
 

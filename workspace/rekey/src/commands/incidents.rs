@@ -3,6 +3,7 @@
 pub mod alerts;
 pub mod compromise;
 
+use chrono::{DateTime, Utc};
 use rekey_operations::{
     IncidentView, acknowledge_incident, incident_view, incident_views, resolve_incident,
 };
@@ -115,16 +116,23 @@ fn earlier(incident: &IncidentView) -> Option<String> {
     (!earlier.is_empty()).then(|| earlier.join(", "))
 }
 
+/// When what stood under a key was counted.
+fn counted(last: DateTime<Utc>, first: Option<DateTime<Utc>>) -> String {
+    let last = time(last);
+    first.map(time).map_or_else(
+        || format!("at {last}"),
+        |first| format!("some of them at {first}, others at {last} at the latest"),
+    )
+}
+
 fn show(incident: &IncidentView, app: &App) -> anyhow::Result<()> {
     if app.output == Output::Json {
         let object = serde_json::to_value(incident)?;
         return Ok(output::object("rekey.incident/v1", object)?);
     }
     let exposure = incident.exposure.map(|found| {
-        let (values, at) = (found.values, time(found.counted_at));
-        format!(
-            "{values} value(s) in the columns of its keyring when they were last counted, at {at}"
-        )
+        let (values, at) = (found.values, counted(found.counted_at, found.counted_from));
+        format!("{values} value(s) in the columns of its keyring when they were last counted, {at}")
     });
     let facts = [
         ("incident", incident.id.to_string()),

@@ -308,7 +308,7 @@ impl Look<'_> {
             let left = self.left_of(column, known).await?;
             if !left.is_empty() {
                 let what = format!(
-                    "{name} is not known to be the column that was protected, and {} holds ciphertext, or cannot be looked at by this role (grant it SELECT for once); if it was renamed: rekey columns rename {} NEW",
+                    "{name} is not known to be the column that was protected, and {} holds ciphertext, or cannot be looked at by this role (grant it SELECT for once); if it was renamed: rekey columns rename {} NEW; if two tables exchanged their names: exchange their relations in rekey.toml",
                     left.join(", "),
                     column.spec.name
                 );
@@ -437,6 +437,7 @@ impl Look<'_> {
         let (name, column) = (table_subject(table[0]), &table[0].spec.name);
         let (changed, same) = match self.there {
             There::Here => ("relation", "that names the table it was"),
+            _ if table[0].source.url.starts_with("sqlite") => ("url", "that names the file it was"),
             There::Elsewhere(_) | There::Unknown(_) => (
                 "url",
                 "and rekey apply, which notes what its database is known by (where our role has EXECUTE on pg_catalog.pg_control_system): then another host name of it is followed",

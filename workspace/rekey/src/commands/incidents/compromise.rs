@@ -10,7 +10,7 @@ use crate::commands::rotations::wait::Wait;
 use crate::{
     app::App,
     exit::{Exit, UsageError},
-    output::{self, Output, optional, time},
+    output::{self, Output, optional},
 };
 
 /// What `compromise` takes.
@@ -110,8 +110,11 @@ fn say_plan(plan: &CompromisePlan, app: &App) -> anyhow::Result<()> {
     } = plan;
     output::line(&format!("{key} is {state}; a report would {would}"))?;
     let counted = plan.exposure.map(|found| {
-        let (values, at) = (found.values, time(found.counted_at));
-        format!("{values} value(s), counted at {at}")
+        let (values, at) = (
+            found.values,
+            super::counted(found.counted_at, found.counted_from),
+        );
+        format!("{values} value(s), counted {at}")
     });
     output::line(&format!("under it: {}", optional(counted.as_ref())))?;
     if let Some(within) = plan.leases_end_within {

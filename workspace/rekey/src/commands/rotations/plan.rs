@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rekey_domain::{Finding, KeyringName, Need, Triggers, format_duration};
+use rekey_domain::{Basis, Finding, KeyringName, Need, Triggers, format_duration};
 use rekey_operations::{ColumnPlan, Opening, RotationPlan, TablePlan, rotation_plan};
 use rekey_sources::Measure;
 
@@ -176,8 +176,8 @@ fn sums(plan: &RotationPlan) -> [String; 4] {
     let target = optional(plan.target.as_ref());
     [
         format!(
-            "{} value(s) to move to {target}, {} of write-ahead log, growth by {}{all}",
-            plan.values,
+            "{} to move to {target}, {} of write-ahead log, growth by {}{all}",
+            values(plan),
             bytes(plan.wal_bytes),
             bytes(plan.bloat_bytes)
         ),
@@ -191,6 +191,18 @@ fn sums(plan: &RotationPlan) -> [String; 4] {
             plan.encryptions.used, plan.encryptions.planned, plan.encryptions.limit
         ),
     ]
+}
+
+/// An estimate is of rows that are not NULL.
+fn values(plan: &RotationPlan) -> String {
+    let counted = |table: &TablePlan| table.found == Basis::Counted;
+    match plan.tables.iter().all(counted) {
+        true => format!("{} value(s)", plan.values),
+        false => format!(
+            "an estimated {} value(s), blank ones among them (--count reads every row)",
+            plan.values
+        ),
+    }
 }
 
 fn list(names: &[String]) -> String {

@@ -132,19 +132,31 @@ async fn check(args: &Check, app: &App) -> anyhow::Result<Exit> {
 
 fn print(checked: &ColumnsCheck) -> std::io::Result<()> {
     plan::print_findings(&checked.findings, "nothing was found")?;
-    let by = match checked.values {
-        "counted" => "all of their values were counted",
-        _ => "some of their values were looked at",
-    };
     output::line("")?;
     let rows = checked.opened.iter().map(opening_row);
     output::table(["COLUMN", "TRIED", "OPENED", "NOT OPENED"], rows.collect())?;
     output::line("")?;
     output::line(&format!(
-        "{} protected column(s): {by}; {} table(s) looked at for ciphertext in other columns",
-        checked.columns.len(),
+        "{}; {} table(s) looked at for ciphertext in other columns",
+        looked_at(checked),
         checked.other_tables
     ))
+}
+
+/// How many columns were looked at, and how.
+fn looked_at(checked: &ColumnsCheck) -> String {
+    let (looked_at, all) = (checked.looked_at, checked.columns.len());
+    let by = match checked.values {
+        "counted" => "all of their values were counted",
+        _ => "some of their values were looked at",
+    };
+    if looked_at == all {
+        return format!("{all} protected column(s): {by}");
+    }
+    match looked_at {
+        0 => format!("{all} protected column(s): no value of them was looked at"),
+        some => format!("{some} of {all} protected column(s): {by}; no value of the others was"),
+    }
 }
 
 fn opening_row(of: &ColumnOpening) -> [String; 4] {
