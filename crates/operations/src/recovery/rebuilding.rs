@@ -1,10 +1,11 @@
 //! An empty store becomes the store of a deployment again, in one unit: keyrings, keys, sources and columns.
 
-use rekey_domain::{Algorithm, KeyState, OnUpdate};
-use rekey_envelope::{CheckValue, SigningKey};
+use rekey_domain::{Algorithm, KeyState, OnUpdate, Triggers};
+use rekey_envelope::{CheckValue, SigningKey, decode_base64};
 use rekey_kms::EncryptionContext;
 use rekey_store::{
     Unit,
+    backups::recovery_keys::{self, NewRecoveryKey},
     columns::{self, NewColumn},
     keyrings::{self, Keyring},
     keys::{self, Restored},
@@ -92,7 +93,24 @@ pub(crate) async fn fill(
         keys::insert_restored(unit, key).await?;
     }
     backed_up::declare(unit, desired).await?;
+    recovery_keys(unit, contents).await?;
     columns(unit, contents, desired).await
+}
+
+/// The public halves of RECOVERY keys, so that bundles go on being sealed to the one that a process is told of.
+async fn recovery_keys(unit: &Unit, contents: &Contents) -> Result<(), OperationError> {
+    for key in &contents.public_recovery_keys {
+        let new = NewRecoveryKey {
+            fingerprint: key.fingerprint.clone(),
+            public_key: decode_base64(&key.public_key).unwrap_or_default(),
+            share_set: key.share_set,
+            threshold: key.threshold,
+            shares: key.shares,
+            made_by: &key.made_by,
+        };
+        recovery_keys::add(unit, new).await?;
+    }
+    Ok(())
 }
 
 /// Keyrings that the store does not have.
@@ -130,7 +148,8 @@ pub(crate) async fn columns(
         let tables = contents.tables.iter();
         for table in tables.filter(|table| table.source == source.id) {
             let said = OnUpdate {
-                triggers: Some(table.triggers),
+                // Whether triggers may fire, and whose code is trusted with that, rekey.toml says again.
+                triggers: Some(table.triggers).filter(|said| *said == Triggers::Suppress),
                 publications_accepted: table.publications_accepted.unwrap_or(true),
             };
             let (name, relation) = (&table.name, &table.relation);

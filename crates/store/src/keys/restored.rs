@@ -9,7 +9,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::{Key, StoredKey, keyrings, of_keyring, one_changed};
+use super::{Key, StoredKey, keyrings, longest_lease, of_keyring, one_changed};
 use crate::{
     StoreError, Unit,
     database::stored::{Id, Text},
@@ -78,7 +78,8 @@ pub async fn insert_restored(unit: &Unit, new: Restored) -> Result<Key, StoreErr
         expires_at: Set(None),
         master_key: Set(master_key),
         public_key: Set(new.public_key),
-        longest_lease: Set(None),
+        // Processes that nobody stopped may hold a lease of before.
+        longest_lease: Set(Some(longest_lease::millis(locked.policy.encrypt_lease))),
         leases_end_at: Set(None),
         reported_at: Set(new.reported_at),
         compromised_since: Set(None),

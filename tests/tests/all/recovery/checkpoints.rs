@@ -36,7 +36,7 @@ async fn a_report_is_in_a_checkpoint_within_ten_seconds_and_none_is_written_whil
 }
 
 fn entries(desk: &Desk) -> usize {
-    let listed = desk.rekey(&["audit", "list", "--most", "1000"], b"");
+    let listed = desk.rekey(&["audit", "list", "--limit", "1000"], b"");
     listed.stdout.lines().count()
 }
 

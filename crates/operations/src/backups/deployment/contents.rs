@@ -3,11 +3,15 @@
 use chrono::{DateTime, Utc};
 use rekey_domain::{
     Algorithm, Bind, BindType, ChannelKind, ChannelName, ChannelPolicy, DestinationName,
-    KeyringName, KeyringPolicy, Limits, Purpose, TextEncoding, Triggers,
+    KeyringName, KeyringPolicy, Limits, Principal, Purpose, TextEncoding, Triggers,
 };
+use rekey_envelope::encode_base64;
 use rekey_store::{
     ConnectionTrait, StoreError,
-    backups::{destinations, recovery_keys},
+    backups::{
+        destinations,
+        recovery_keys::{self, StoredRecoveryKey},
+    },
     channels,
     columns::{self, Protected},
     keyrings,
@@ -26,6 +30,19 @@ pub(crate) struct Contents {
     pub(crate) destinations: Vec<DestinationName>,
     pub(crate) channels: Vec<Channel>,
     pub(crate) recovery_keys: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) public_recovery_keys: Vec<PublicRecoveryKey>,
+}
+
+/// The public half of a RECOVERY key that bundles are sealed to, and its shares by number.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PublicRecoveryKey {
+    pub(crate) fingerprint: String,
+    pub(crate) public_key: String,
+    pub(crate) share_set: Uuid,
+    pub(crate) threshold: u8,
+    pub(crate) shares: u8,
+    pub(crate) made_by: Principal,
 }
 
 /// A keyring; which key is its primary is in checkpoints.
@@ -97,7 +114,8 @@ impl Contents {
         let keyrings = keyrings::all(db).await?.into_iter();
         let destinations = destinations::all(db).await?.into_iter();
         let channels = channels::all(db).await?.into_iter();
-        let recovery_keys = recovery_keys::all(db).await?.into_iter();
+        let recovery_keys = recovery_keys::all(db).await?;
+        let in_use = recovery_keys.iter().filter(|key| key.ended_at.is_none());
         Ok(Self {
             deployment: keyrings::deployment(db).await?,
             keyrings: keyrings.map(Keyring::from).collect(),
@@ -106,7 +124,8 @@ impl Contents {
             columns: protected.iter().map(Column::from).collect(),
             destinations: destinations.map(|one| one.name).collect(),
             channels: channels.map(Channel::from).collect(),
-            recovery_keys: recovery_keys.map(|one| one.fingerprint).collect(),
+            public_recovery_keys: in_use.map(PublicRecoveryKey::from).collect(),
+            recovery_keys: recovery_keys.into_iter().map(|one| one.fingerprint).collect(),
         })
     }
 
@@ -166,6 +185,20 @@ impl From<keyrings::Keyring> for Keyring {
             algorithm: keyring.algorithm,
             policy: keyring.policy,
             created_at: keyring.created_at,
+        }
+    }
+}
+
+impl From<&StoredRecoveryKey> for PublicRecoveryKey {
+    fn from(key: &StoredRecoveryKey) -> Self {
+        let number = |value: u32| u8::try_from(value).unwrap_or(u8::MAX);
+        Self {
+            fingerprint: key.fingerprint.clone(),
+            public_key: encode_base64(&key.public_key),
+            share_set: key.share_set,
+            threshold: number(key.threshold),
+            shares: number(key.shares),
+            made_by: key.made_by.clone(),
         }
     }
 }
