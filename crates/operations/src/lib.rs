@@ -24,7 +24,7 @@ pub use access::{
 };
 pub use audit::{AuditVerdict, audit_entry, latest_audit_entries, verify_audit};
 pub use backups::{
-    checkpointing::Checkpoints,
+    checkpointing::{Checkpoints, checkpoints_are_current},
     places::BackupPlaces,
     pruning::{Left, Pruned, Pruning, plan_pruning, prune_backups},
     recovery::{SplitRecoveryKey, keep_recovery_key, split_recovery_key},

@@ -7,6 +7,7 @@ mod clinic;
 mod compromise;
 mod databases;
 mod desired;
+mod disaster;
 mod narrator;
 mod patients;
 mod progress;
@@ -62,7 +63,7 @@ async fn tell(args: &Args, site: &Site, say: &Narrator, started: Instant) -> any
         desired.channels.push(channel);
         receiver = Some(listening);
     }
-    let (app, _) = App::create(site.places.clone(), desired, say.output()).await?;
+    let (app, _) = App::create(site.places.clone(), desired.clone(), say.output()).await?;
     let shares = site.places.file("recovery-shares");
     init(&app.services, &app.desired, &app.principal).await?;
     recovery::make(&app, SHARES, false, &shares).await?;
@@ -91,6 +92,9 @@ async fn tell(args: &Args, site: &Site, say: &Narrator, started: Instant) -> any
         Some(receiver) => receiver.told().await,
         None => Vec::new(),
     };
+    if args.disaster {
+        disaster::prepare(&app).await?;
+    }
     engine.stop().await;
     let (rotation, moving) = watched?;
 
@@ -100,7 +104,7 @@ async fn tell(args: &Args, site: &Site, say: &Narrator, started: Instant) -> any
     let seconds = started.elapsed().as_secs_f64();
     let backups = backup_views(&app.services, &app.principal).await?;
     let compromise = stopped.map(|stopped| stopped.outcome(&after, verdict.reads_failed, told));
-    let report = Report {
+    let mut report = Report {
         rows: verdict.rows,
         rows_per_second: f64::from(args.rows) / moving.as_secs_f64().max(0.001),
         conflicts: rotation.conflicts,
@@ -110,11 +114,22 @@ async fn tell(args: &Args, site: &Site, say: &Narrator, started: Instant) -> any
         seconds,
         compromise,
         backups: Backups::of(&backups, &app, &shares),
+        disaster: None,
     };
-    report::print(&app, &report, &before, &after, &rotation, &verdict, say).await?;
+    let told = report::told(&app, &report, (&before, &after), &rotation, &verdict, say).await?;
+    if args.disaster {
+        report.disaster = Some(disaster::strike((app, desired), site, ended, &shares, say).await?);
+        report.seconds = started.elapsed().as_secs_f64();
+    }
+    report::print(&report, &told, say)?;
+    let lost = report
+        .disaster
+        .as_ref()
+        .map_or(0, |outcome| report.rows - outcome.rows_verified);
     let well = rotation.state == RotationState::Completed
         && report.rows_under_old_key == 0
-        && report.all_rows_verified;
+        && report.all_rows_verified
+        && lost == 0;
     Ok(if well { Exit::Done } else { Exit::Failed })
 }
 

@@ -38,6 +38,26 @@ const ENTRIES_BEHIND: i64 = 1_000;
 /// So many numbers are tried where others have put something under ours.
 const TRIED: u64 = 10;
 
+/// Whether the newest checkpoint of each destination that this process reaches knows every key as the store does.
+///
+/// # Errors
+/// [`OperationError`] of the store.
+pub async fn checkpoints_are_current(
+    services: &Services,
+    principal: &Principal,
+) -> Result<bool, OperationError> {
+    authorise(principal, Action::ReadBackups)?;
+    let known = checkpoints::all(services.store.db()).await?;
+    for destination in reached(services).await? {
+        let states = hex::encode(states(services, &destination).await?.sha256);
+        let mut of_it = known.iter().filter(|one| one.destination == destination);
+        if !of_it.any(|one| one.states == states) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// What a verifier remembers between two looks. A new one compares at once.
 #[derive(Default)]
 pub struct Checkpoints {

@@ -55,14 +55,8 @@ pub struct Verdict {
 impl Application {
     /// Fills the table with `rows` patients.
     pub async fn start(app: &App, clinic: Box<dyn Clinic>, rows: u32) -> anyhow::Result<Self> {
-        // An application is a principal of its own, with its own leases and cached keys.
-        let services = &app.services;
-        let (store, kms) = (services.store.clone(), services.kms.clone());
-        let leases = StoreLeases::audited(store, Principal::app("demo"), kms.clone());
-        let client = Client::new(Arc::new(leases), kms);
-        tokio::spawn(follow(client.clone(), app.transport.broadcasts()));
         let mut application = Self {
-            client,
+            client: client(app),
             clinic,
             truth: BTreeMap::new(),
             next_id: 1,
@@ -75,6 +69,12 @@ impl Application {
             application.insert(&ids).await?;
         }
         Ok(application)
+    }
+
+    /// The same application, started again on a deployment that was brought back.
+    pub fn reopened(self, app: &App) -> Self {
+        let client = client(app);
+        Self { client, ..self }
     }
 
     /// Writes until it is stopped.
@@ -203,6 +203,16 @@ impl Writing {
             .context("the application panicked")?
             .context("the application failed while the rotation ran")
     }
+}
+
+/// An application is a principal of its own, with its own leases and cached keys.
+fn client(app: &App) -> Client {
+    let services = &app.services;
+    let (store, kms) = (services.store.clone(), services.kms.clone());
+    let leases = StoreLeases::audited(store, Principal::app("demo"), kms.clone());
+    let client = Client::new(Arc::new(leases), kms);
+    tokio::spawn(follow(client.clone(), app.transport.broadcasts()));
+    client
 }
 
 async fn follow(

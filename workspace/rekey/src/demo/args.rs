@@ -14,6 +14,9 @@ pub struct Args {
     /// Instead of asking for a rotation, reports the key as compromised: it is stopped and replaced at once.
     #[arg(long)]
     pub compromise: bool,
+    /// At the end deletes the store and the master key, and brings all of it back from bundles with shares.
+    #[arg(long, conflicts_with = "database_url")]
+    pub disaster: bool,
     /// Runs on PostgreSQL, in a schema `rekey_demo` that it makes. With a password: only in the
     /// environment.
     #[arg(

@@ -12,6 +12,7 @@ use crate::{
         application::Verdict,
         backups::{Backups, SHARES},
         compromise::Outcome,
+        disaster,
         narrator::Narrator,
     },
     output::Output,
@@ -39,32 +40,49 @@ pub struct Report {
     pub compromise: Option<Outcome>,
     /// The keys' backups.
     pub backups: Backups,
+    /// What came back after all was lost, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disaster: Option<disaster::Outcome>,
 }
 
-/// Prints everything.
-pub async fn print(
-    app: &App,
-    report: &Report,
-    before: &[CensusRow],
-    after: &[CensusRow],
-    rotation: &RotationView,
-    verdict: &Verdict,
-    say: &Narrator,
-) -> anyhow::Result<()> {
-    say.end();
+/// Prints everything: the story that was told of the rotation, and what came after.
+pub fn print(report: &Report, told: &[String], say: &Narrator) -> anyhow::Result<()> {
     if matches!(say.output(), Output::Json) {
         writeln!(std::io::stdout(), "{}", serde_json::to_string(report)?)?;
         return Ok(());
     }
-    say.line("\nCensus before");
-    census_lines(app, before, say).await?;
-    say.line("Census after");
-    census_lines(app, after, say).await?;
-    say.line(&format!(
+    for line in told {
+        say.line(line);
+    }
+    if let Some(outcome) = &report.disaster {
+        say.line(&format!(
+            "Disaster     {} keys restored from bundles and shares, {} rows decrypt again, {:.1} s after store and master key were gone",
+            outcome.keys_restored, outcome.rows_verified, outcome.seconds
+        ));
+    }
+    Ok(())
+}
+
+/// What is told of the rotation.
+pub async fn told(
+    app: &App,
+    report: &Report,
+    (before, after): (&[CensusRow], &[CensusRow]),
+    rotation: &RotationView,
+    verdict: &Verdict,
+    say: &Narrator,
+) -> anyhow::Result<Vec<String>> {
+    say.end();
+    let mut lines = Vec::new();
+    lines.push("\nCensus before".to_owned());
+    lines.extend(census_lines(app, before).await?);
+    lines.push("Census after".to_owned());
+    lines.extend(census_lines(app, after).await?);
+    lines.push(format!(
         "\nApplication  {} writes while the rotation ran, {} failed reads",
         verdict.writes, verdict.reads_failed
     ));
-    say.line(&format!(
+    lines.push(format!(
         "Conflicts    {} rows changed under our hands; none overwritten",
         report.conflicts
     ));
@@ -76,15 +94,15 @@ pub async fn print(
             told,
             ..
         } = outcome;
-        say.line(&format!(
+        lines.push(format!(
             "Compromise   refused to encrypt after {refused_after_ms} ms, {rows_under_compromised_key} values left under the key; incident {incident}"
         ));
         for line in told {
-            say.line(&format!("Told         {line}"));
+            lines.push(format!("Told         {line}"));
         }
     }
-    say.line(&format!("Quarantine   {} values", report.quarantined));
-    say.line(&format!(
+    lines.push(format!("Quarantine   {} values", report.quarantined));
+    lines.push(format!(
         "Throughput   {:.0} rows/s, two columns each",
         report.rows_per_second
     ));
@@ -93,9 +111,9 @@ pub async fn print(
     } else {
         format!("{} WRONG", verdict.wrong)
     };
-    say.line(&format!("Verified     {} rows: {rows}", verdict.rows));
+    lines.push(format!("Verified     {} rows: {rows}", verdict.rows));
     let backups = &report.backups;
-    say.line(&format!(
+    lines.push(format!(
         "Backups      {} keys restored from their bundles in {}, {} not yet; any {} of the {} shares in {} make the RECOVERY key",
         backups.proved,
         backups.destination,
@@ -106,12 +124,13 @@ pub async fn print(
     ));
     if rotation.certificate.is_some() {
         let shown = certificate(&app.services, rotation.id, &app.principal).await?;
-        say.line(&format!("\n{}", page(&shown.certificate, shown.signature)));
+        lines.push(format!("\n{}", page(&shown.certificate, shown.signature)));
     }
-    Ok(())
+    Ok(lines)
 }
 
-async fn census_lines(app: &App, counted: &[CensusRow], say: &Narrator) -> anyhow::Result<()> {
+async fn census_lines(app: &App, counted: &[CensusRow]) -> anyhow::Result<Vec<String>> {
+    let mut lines = Vec::new();
     let keys = key_views(&app.services, &app.principal).await?;
     for row in counted.iter().filter(|row| row.column.source == "clinic") {
         let name = match row.found {
@@ -123,11 +142,11 @@ async fn census_lines(app: &App, counted: &[CensusRow], say: &Narrator) -> anyho
                 .find(|key| key.key_id == id)
                 .map_or_else(|| id.to_string(), |key| key.key.to_string()),
         };
-        say.line(&format!(
+        lines.push(format!(
             "  {:<24} {name:<8} {:>9}",
             row.column.to_string(),
             row.rows
         ));
     }
-    Ok(())
+    Ok(lines)
 }

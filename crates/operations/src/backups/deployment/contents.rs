@@ -125,7 +125,10 @@ impl Contents {
             destinations: destinations.map(|one| one.name).collect(),
             channels: channels.map(Channel::from).collect(),
             public_recovery_keys: in_use.map(PublicRecoveryKey::from).collect(),
-            recovery_keys: recovery_keys.into_iter().map(|one| one.fingerprint).collect(),
+            recovery_keys: recovery_keys
+                .into_iter()
+                .map(|one| one.fingerprint)
+                .collect(),
         })
     }
 
