@@ -176,6 +176,19 @@ async fn a_demo_whose_key_leaks_refuses_it_at_once_moves_every_row_and_fails_no_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_demo_whose_store_and_master_key_are_lost_brings_every_row_back() {
+    let demo = Demo::with(&[]);
+    let answer = demo.rekey(&["demo", "--rows", "500", "--disaster"]).await;
+    assert_eq!(answer.code, 0, "{}", answer.stderr);
+    let report: Value = serde_json::from_str(&answer.stdout).unwrap();
+    let outcome = &report["disaster"];
+    assert!(outcome["keys_restored"].as_u64().unwrap() >= 4, "{report}");
+    assert_eq!(outcome["rows_verified"], report["rows"], "{report}");
+    let status = demo.rekey(&["audit", "verify"]).await;
+    assert_eq!(status.code, 0, "{}", status.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_demo_over_postgresql_and_rabbitmq_stays_in_its_schema_and_a_second_is_refused() {
     let (database, broker) = (Database::create(OWNER).await, TestBroker::create().await);
     let demo = Demo::with(&[(DATABASE, &database.url_as(OWNER)), (AMQP, &broker.url())]);

@@ -271,6 +271,10 @@ fn says(alert: &Alert) -> String {
         AlertKind::WrittenAfterCompromise => format!(
             "{figure} value(s) were found under {subject} after its rows were moved: forged, stored late, or put back; rekey quarantine list --reason written-after-compromise"
         ),
+        AlertKind::BackupFailed if subject.starts_with("checkpoints/") => format!(
+            "no checkpoint was written at destination {}: the newest one there is gone, altered or out of reach, as the verifier's log says; a store that goes back in time is not noticed by it meanwhile",
+            subject.trim_start_matches("checkpoints/")
+        ),
         AlertKind::BackupFailed => match subject.strip_prefix("destination/") {
             Some(place) => format!(
                 "{figure} key(s) have no fresh proof of a backup at destination {place}: rekey backups list says why; rekey backups create, once that is mended"

@@ -2,6 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
+use rekey_testkit::{TestDatabase, services};
 use rekey_tests::{process::Process, support::until};
 use serde_json::Value;
 
@@ -172,4 +173,67 @@ async fn a_checkpoint_that_nobody_of_ours_signed_suspends_nothing() {
             .contains("nothing is encrypted since")
     );
     engine.terminate().await;
+}
+
+/// Runs SQL on the server's own database, as nobody may be connected to the one that is renamed.
+async fn on_server(sql: &str) -> Result<(), sqlx::Error> {
+    let pool = sqlx::PgPool::connect(&services::url(services::POSTGRES)).await?;
+    let sql = sqlx::AssertSqlSafe(sql.to_owned());
+    let done = sqlx::raw_sql(sql).execute(&pool).await.map(drop);
+    pool.close().await;
+    done
+}
+
+/// The database goes back in time under workers that live on, as where a point in time was restored.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgresql_that_goes_back_under_live_workers_is_noticed_within_a_minute() {
+    let database = TestDatabase::create().await;
+    let desk = quick("");
+    let config = fs::read_to_string(desk.file("rekey.toml")).unwrap();
+    let url = database.url();
+    desk.configure(&format!(
+        "[store]\nurl = \"{url}\"\n{config}\n[[destination]]\nname = \"vault\"\nurl = \"file://{}\"\n",
+        desk.file("state/backups").display()
+    ));
+    assert_eq!(desk.rekey(&["init"], b"").code, 0);
+    let engine = up(&desk);
+    all_proved(&desk).await;
+    known_as(&desk, "phi/2", "PENDING").await;
+    engine.terminate().await;
+    let (name, earlier) = (database.name(), format!("{}_earlier", database.name()));
+    on_server(&format!("CREATE DATABASE {earlier} TEMPLATE {name}"))
+        .await
+        .unwrap();
+    let engine = up(&desk);
+    let reported = desk.rekey(
+        &["compromise", "phi/1", "--reason", "leaked", "--wait"],
+        b"",
+    );
+    assert_eq!(reported.code, 0, "{}", reported.stderr);
+    known_as(&desk, "phi/1", "COMPROMISED").await;
+    let end =
+        format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'");
+    until("the database to go back", async || {
+        on_server(&end).await.ok()?;
+        on_server(&format!("ALTER DATABASE {name} RENAME TO {name}_later"))
+            .await
+            .ok()
+    })
+    .await;
+    on_server(&format!("ALTER DATABASE {earlier} RENAME TO {name}"))
+        .await
+        .unwrap();
+    let began = std::time::Instant::now();
+    suspended(&desk).await;
+    assert!(began.elapsed().as_secs() < 60, "{:?}", began.elapsed());
+    assert_ne!(encrypt(&desk, "1").code, 0);
+    let reconciled = desk.rekey(&["restore", "--reconcile"], b"");
+    assert_eq!(reconciled.code, 0, "{}", reconciled.stderr);
+    assert_eq!(state(&desk, "phi/1"), "COMPROMISED");
+    assert_eq!(encrypt(&desk, "1").code, 0);
+    engine.terminate().await;
+    assert_eq!(desk.rekey(&["audit", "verify"], b"").code, 0);
+    on_server(&format!("DROP DATABASE {name}_later WITH (FORCE)"))
+        .await
+        .unwrap();
 }

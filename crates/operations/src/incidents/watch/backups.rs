@@ -6,7 +6,7 @@ use rekey_store::{
     ConnectionTrait, StoreError, alerts,
     backups::{
         bundles::{self, Backup},
-        deployments,
+        checkpoints, deployments,
         destinations::{self, Destination},
         drills::{self, Drill},
     },
@@ -69,6 +69,13 @@ pub(super) async fn standing(
     if bad > 0 {
         let failed = Standing::new(AlertKind::BackupFailed, "deployment");
         standing.push(failed.counting(u64::try_from(bad).unwrap_or(u64::MAX)));
+    }
+    for (destination, problem, since) in checkpoints::failing(db).await? {
+        // What is gone or altered is told at once; a place that is away is waited for.
+        if problem.is_a_verdict() || since < now - AWAY_FOR {
+            let subject = format!("checkpoints/{destination}");
+            standing.push(Standing::new(AlertKind::BackupFailed, subject));
+        }
     }
     let (mut open, mut sealed) = (0, 0);
     for (name, key) in &keys {
