@@ -107,7 +107,7 @@ fn states_of(desk: &Desk, checkpoint: &std::path::Path) -> PathBuf {
 
 fn base64url(text: &str) -> Vec<u8> {
     let mut usual = text.replace('-', "+").replace('_', "/");
-    while usual.len() % 4 != 0 {
+    while !usual.len().is_multiple_of(4) {
         usual.push('=');
     }
     decode_base64(&usual).unwrap()

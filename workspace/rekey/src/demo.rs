@@ -116,12 +116,12 @@ async fn tell(args: &Args, site: &Site, say: &Narrator, started: Instant) -> any
         backups: Backups::of(&backups, &app, &shares),
         disaster: None,
     };
-    let told = report::told(&app, &report, (&before, &after), &rotation, &verdict, say).await?;
+    let story = report::told(&app, &report, (&before, &after), &rotation, &verdict, say).await?;
     if args.disaster {
         report.disaster = Some(disaster::strike((app, desired), site, ended, &shares, say).await?);
         report.seconds = started.elapsed().as_secs_f64();
     }
-    report::print(&report, &told, say)?;
+    report::print(&report, &story, say)?;
     let lost = report
         .disaster
         .as_ref()

@@ -62,7 +62,7 @@ pub(crate) async fn compare(
             )),
         },
         None => {
-            let head = audit::head(db).await?.map_or(0, |(last, _)| last);
+            let head = audit::head(db).await?.map_or(0, |head| head.0);
             Some(format!(
                 "the record ends at entry {head}, and checkpoint {} at {} knows entry {sequence}: the store is an earlier one",
                 checkpoint.counter, at.0

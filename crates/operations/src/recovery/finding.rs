@@ -242,7 +242,7 @@ impl Search {
                     key.key_id, known.bundle, known.destination
                 )));
             }
-            let times = |key: &BackedUpKey| (key.details.deactivated_at, key.details.activated_at);
+            let times = |one: &BackedUpKey| (one.details.deactivated_at, one.details.activated_at);
             if times(ours) >= times(theirs) {
                 return Ok(());
             }
@@ -333,7 +333,7 @@ impl Search {
                 let opened = DeploymentBundle::read(object.as_str(), &bytes)
                     .map_err(|error| error.to_string())
                     .and_then(|bundle| self.opens.deployment(opener, &bundle));
-                match opened.map(|bytes| serde_json::from_slice::<Contents>(&bytes)) {
+                match opened.map(|held| serde_json::from_slice::<Contents>(&held)) {
                     Ok(Ok(contents)) if contents.deployment == deployment => {
                         all.insert(object.to_string(), contents);
                     }

@@ -50,7 +50,8 @@ pub struct Args {
 impl Args {
     /// Whether it brings a whole deployment back, and if so whether the KMS is lost too.
     pub fn restores_all(&self) -> Option<bool> {
-        self.all.then(|| !self.with_shares.is_empty() && !self.plan)
+        self.all
+            .then_some(!self.with_shares.is_empty() && !self.plan)
     }
 }
 
