@@ -1,13 +1,11 @@
 //! A checkpoint: what the states of keys and the head of the audit log were, after which checkpoint.
 
-use chrono::{DateTime, SubsecRound, Utc};
-use rekey_domain::KeyId;
-use rekey_envelope::SigningKey;
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    CheckpointError, SignedCheckpoint, StatesDocument,
+    CheckpointError, StatesDocument,
     encoding::{hash, time},
     strict,
 };
@@ -77,18 +75,6 @@ struct Payload {
 }
 
 impl Checkpoint {
-    /// Signs it. The same checkpoint and key give the same bytes.
-    ///
-    /// It is signed as it is: what [`SignedCheckpoint::read`] refuses, such as a counter of 0, nobody will read.
-    pub fn sign(&self, key: KeyId, pair: &SigningKey) -> SignedCheckpoint {
-        let written_at = self.written_at.trunc_subsecs(6);
-        let checkpoint = Self {
-            written_at,
-            ..self.clone()
-        };
-        SignedCheckpoint::sign(checkpoint, key, pair)
-    }
-
     /// Where the checkpoints of a deployment are.
     pub fn folder(deployment: Uuid) -> String {
         format!("checkpoints/{deployment}")
@@ -104,7 +90,7 @@ impl Checkpoint {
         StatesDocument::name_of_hash(self.deployment, &self.states)
     }
 
-    fn to_payload(&self) -> Vec<u8> {
+    pub(crate) fn to_payload(&self) -> Vec<u8> {
         strict::write(&Payload {
             schema: SCHEMA.to_owned(),
             deployment: self.deployment,

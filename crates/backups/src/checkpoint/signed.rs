@@ -1,5 +1,6 @@
 //! A checkpoint as it is stored: signed, and believed only once the signature was verified.
 
+use chrono::SubsecRound;
 use rekey_domain::KeyId;
 use rekey_envelope::{Jwk, JwkSet, Jws, JwsError, PublicKey, SigningKey};
 use sha2::{Digest, Sha256};
@@ -21,8 +22,22 @@ pub struct SignedCheckpoint {
     text: String,
 }
 
+impl Checkpoint {
+    /// Signs it. The same checkpoint and key give the same bytes.
+    ///
+    /// It is signed as it is: what [`SignedCheckpoint::read`] refuses, such as a counter of 0, nobody will read.
+    pub fn sign(&self, key: KeyId, pair: &SigningKey) -> SignedCheckpoint {
+        let written_at = self.written_at.trunc_subsecs(6);
+        let checkpoint = Self {
+            written_at,
+            ..self.clone()
+        };
+        SignedCheckpoint::sign(checkpoint, key, pair)
+    }
+}
+
 impl SignedCheckpoint {
-    pub(super) fn sign(claims: Checkpoint, key: KeyId, pair: &SigningKey) -> Self {
+    fn sign(claims: Checkpoint, key: KeyId, pair: &SigningKey) -> Self {
         let text = Jws::sign(&claims.to_payload(), TYP, key, pair);
         Self {
             claims,

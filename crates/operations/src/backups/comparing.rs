@@ -102,8 +102,13 @@ async fn newest(
     let (Some(known), Some(last)) = (known, last) else {
         return Ok(None);
     };
-    let bytes = place.read(&known).await;
-    let bytes = bytes.map_err(|error| of_destination(&error))?;
+    let bytes = match place.read(&known).await {
+        Err(DestinationError::Missing { .. }) => {
+            tracing::error!(destination = %name, object = %known, "the newest checkpoint is gone: the destination went back in time, or somebody erases there");
+            return last_there(services, (name, place), &folder).await;
+        }
+        read => read.map_err(|error| of_destination(&error))?,
+    };
     let signed = SignedCheckpoint::read(known.as_str(), &bytes);
     match signed {
         Ok(signed) if signed.sha256()[..] == last.sha256[..] => Ok(Some(signed)),
@@ -111,13 +116,35 @@ async fn newest(
     }
 }
 
+/// The newest of ours that is there at all.
+async fn last_there(
+    services: &Services,
+    at: (&DestinationName, &dyn Destination),
+    folder: &str,
+) -> Result<Option<SignedCheckpoint>, Trouble> {
+    let found = listed(at.1, folder).await;
+    let found = found.map_err(|error| of_destination(&error))?;
+    for object in found.iter().rev() {
+        if let Some(signed) = ours(services, at, object).await? {
+            return Ok(Some(signed));
+        }
+    }
+    Ok(None)
+}
+
 async fn ours(
     services: &Services,
     (name, place): (&DestinationName, &dyn Destination),
     object: &ObjectName,
 ) -> Result<Option<SignedCheckpoint>, Trouble> {
-    let bytes = place.read(object).await;
-    let bytes = bytes.map_err(|error| of_destination(&error))?;
+    let bytes = match place.read(object).await {
+        // What is there and cannot be read is none of ours; a destination that is away says nothing.
+        Err(error) if !error.is_retryable() => {
+            tracing::warn!(destination = %name, %object, %error, "something that is no checkpoint stands among them");
+            return Ok(None);
+        }
+        read => read.map_err(|error| of_destination(&error))?,
+    };
     let Ok(signed) = SignedCheckpoint::read(object.as_str(), &bytes) else {
         tracing::warn!(destination = %name, %object, "something that is no checkpoint stands among them");
         return Ok(None);

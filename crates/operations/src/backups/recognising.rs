@@ -41,6 +41,8 @@ pub(crate) async fn elsewhere(
             Some(mark) => match destination.read(&object(mark)).await {
                 Ok(_) => Some(mark),
                 Err(DestinationError::Missing { .. }) => None,
+                // Who stores makes a place that is not there.
+                Err(DestinationError::NoPlace { .. }) if matches!(who, Who::Stores(_)) => None,
                 // It is not known, so nothing is decided. Of a place that is not there the drills say so.
                 Err(_) => continue,
             },

@@ -1,12 +1,12 @@
 //! What destinations keep of a deployment whose store is lost: bundles that open, and the newest checkpoint that is ours.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use rekey_backups::{
     BackedUpKey, Bundle, BundleName, Checkpoint, DeploymentBundle, KeyRecord, SignedCheckpoint,
     StatesDocument, newest,
 };
-use rekey_destinations::{Destination, ObjectName};
+use rekey_destinations::{Destination, DestinationError, ObjectName};
 use rekey_domain::{DestinationName, KeyId, KeyState, Purpose};
 use rekey_envelope::{PublicKey, SigningKey};
 use uuid::Uuid;
@@ -44,6 +44,33 @@ impl Found {
             Some(gone @ (Destroyed | Destroying | Compromised)) => gone,
             _ => Inactive,
         }
+    }
+
+    /// Keys that the newest checkpoint knows to have been primary, and that no bundle brings back; `has` are there already.
+    pub(crate) fn lost(&self, has: &HashSet<KeyId>) -> Vec<KeyId> {
+        let records = self.checkpoint.iter().flat_map(|one| &one.states.keys);
+        let lost = records.filter(|record| {
+            record.first_primary_at.is_some()
+                && record.state != KeyState::Destroyed
+                && !self.keys.contains_key(&record.key_id)
+                && !has.contains(&record.key_id)
+        });
+        lost.map(|record| record.key_id).collect()
+    }
+
+    /// Refuses to go on where values may stand under keys that do not come back.
+    pub(crate) fn refuse_incomplete(&self, has: &HashSet<KeyId>) -> Result<(), OperationError> {
+        let lost = self.lost(has);
+        if lost.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<_> = lost.iter().map(ToString::to_string).collect();
+        Err(refused(format!(
+            "the newest checkpoint knows {} key(s) that were primary and that no bundle brings back: {}; values under them will not open. With --incomplete the others come back{}",
+            ids.len(),
+            ids.join(", "),
+            because(&self.notes)
+        )))
     }
 
     /// As people call it.
@@ -92,7 +119,7 @@ pub(crate) fn subject(signed: &SignedCheckpoint) -> String {
     )
 }
 
-/// Looks through every destination that this process reaches.
+/// Looks through every destination that this process reaches. One that is away or not whole is left out, and named.
 ///
 /// # Errors
 /// [`OperationError::Refused`] where it is not known which deployment is meant, or what is there does not make one whole.
@@ -102,13 +129,14 @@ pub(crate) async fn find(
     opener: &Opener<'_>,
 ) -> Result<Found, OperationError> {
     let mut search = Search::default();
-    let names: Vec<_> = services.backups.names().cloned().collect();
-    for name in &names {
-        let Some(place) = services.backups.open(name)? else {
-            continue;
-        };
-        for object in listed(&*place, "bundles").await? {
-            search.bundle(name, &*place, &object).await?;
+    let mut places = Vec::new();
+    for name in services.backups.names() {
+        let opened = services.backups.open(name)?;
+        places.extend(opened.map(|place| (name.clone(), place)));
+    }
+    for (name, place) in &places {
+        if let Err(error) = search.bundles(name, &**place).await {
+            search.left_out(name, &error);
         }
     }
     let deployment = search.deployment(wanted)?;
@@ -117,16 +145,28 @@ pub(crate) async fn find(
         .retain(|one| one.bundle.deployment() == deployment);
     search.open(services, opener).await?;
     let mut found = None::<FoundCheckpoint>;
-    for name in &names {
-        if let Some(place) = services.backups.open(name)? {
-            let newer = search.checkpoint(name, &*place, deployment).await?;
-            let counter = |one: &FoundCheckpoint| one.checkpoint().counter;
-            found = found.into_iter().chain(newer).max_by_key(counter);
+    for (name, place) in &places {
+        match search.checkpoint(name, &**place, deployment).await {
+            Ok(newer) => {
+                let counter = |one: &FoundCheckpoint| one.checkpoint().counter;
+                found = found.into_iter().chain(newer).max_by_key(counter);
+            }
+            Err(error) => search.left_out(name, &error),
         }
     }
-    let contents = search
-        .contents(services, opener, deployment, found.as_ref())
-        .await?;
+    let named = found
+        .as_ref()
+        .and_then(|one| one.states.deployment_bundle.clone());
+    for (name, place) in &places {
+        let at = (name, &**place);
+        if let Err(error) = search
+            .deployments(at, opener, deployment, named.as_ref())
+            .await
+        {
+            search.left_out(name, &error);
+        }
+    }
+    let contents = search.contents(named.as_ref())?;
     Ok(Found {
         deployment,
         keys: search.keys,
@@ -147,27 +187,42 @@ struct Search {
     keys: BTreeMap<KeyId, FoundKey>,
     notes: Vec<String>,
     opens: Opens,
+    /// What the store knew beside keys, by the name of its bundle.
+    contents: BTreeMap<String, Contents>,
 }
 
 impl Search {
-    async fn bundle(
+    async fn bundles(
         &mut self,
         destination: &DestinationName,
         place: &dyn Destination,
-        object: &ObjectName,
-    ) -> Result<(), OperationError> {
-        let Ok(name) = object.as_str().parse::<BundleName>() else {
-            return Ok(());
-        };
-        let bytes = place.read(object).await?;
-        match Bundle::read(&name, &bytes) {
-            Ok(bundle) => self.bundles.push(Stored {
-                destination: destination.clone(),
-                bundle,
-            }),
-            Err(error) => self.note(destination, object.as_str(), &error),
+    ) -> Result<(), DestinationError> {
+        for object in listed(place, "bundles").await? {
+            let Ok(name) = object.as_str().parse::<BundleName>() else {
+                continue;
+            };
+            let bytes = match place.read(&object).await {
+                Err(error) if error.is_retryable() => return Err(error),
+                Err(error) => {
+                    self.note(destination, object.as_str(), &error);
+                    continue;
+                }
+                Ok(bytes) => bytes,
+            };
+            match Bundle::read(&name, &bytes) {
+                Ok(bundle) => self.bundles.push(Stored {
+                    destination: destination.clone(),
+                    bundle,
+                }),
+                Err(error) => self.note(destination, object.as_str(), &error),
+            }
         }
         Ok(())
+    }
+
+    fn left_out(&mut self, destination: &DestinationName, why: &dyn std::fmt::Display) {
+        self.notes
+            .push(format!("destination {destination} is left out: {why}"));
     }
 
     fn note(&mut self, destination: &DestinationName, object: &str, why: &dyn std::fmt::Display) {
@@ -182,12 +237,18 @@ impl Search {
             .map(|one| one.bundle.deployment())
             .collect();
         match (wanted, all.len()) {
-            (_, 0) => Err(refused("no bundle stands at a destination that this process reaches: check [[destination]] in rekey.toml".to_owned())),
+            (_, 0) => Err(refused(format!(
+                "no bundle stands at a destination that this process reaches: check [[destination]] in rekey.toml{}",
+                because(&self.notes)
+            ))),
             (Some(wanted), _) if all.contains(&wanted) => Ok(wanted),
             (None, 1) => Ok(all.into_iter().next().expect("there is one")),
             _ => {
                 let all: Vec<_> = all.iter().map(Uuid::to_string).collect();
-                Err(refused(format!("expected one of the deployments that have bundles there, said by --deployment; found {}", all.join(", "))))
+                Err(refused(format!(
+                    "expected one of the deployments that have bundles there, said by --deployment; found {}",
+                    all.join(", ")
+                )))
             }
         }
     }
@@ -235,7 +296,6 @@ impl Search {
             let (ours, theirs) = (&known.key, &key);
             if ours.material.expose_key_bytes() != theirs.material.expose_key_bytes()
                 || ours.details.keyring != theirs.details.keyring
-                || ours.details.version != theirs.details.version
             {
                 return Err(refused(format!(
                     "two bundles hold different keys under the id {}: {} at {} and {bundle} at {destination}; take the wrong one away",
@@ -267,20 +327,30 @@ impl Search {
         deployment: Uuid,
     ) -> Result<Option<FoundCheckpoint>, OperationError> {
         let listed = listed(place, &Checkpoint::folder(deployment)).await?;
-        let mut ours = Vec::new();
-        for object in listed.iter().rev().take(LOOKED_AT) {
-            let bytes = place.read(object).await?;
-            match SignedCheckpoint::read(object.as_str(), &bytes) {
-                Ok(signed) if self.is_ours(&signed) => ours.push(signed),
-                Ok(_) => {
-                    let why = "no SIGNING key of this deployment has signed it";
-                    self.note(destination, object.as_str(), &why);
-                }
-                Err(error) => self.note(destination, object.as_str(), &error),
+        let (mut ours, mut others) = (Vec::new(), 0);
+        for object in listed.iter().rev() {
+            if ours.len() == LOOKED_AT {
+                break;
+            }
+            // Whoever may create there can put anything between ours.
+            let read = match place.read(object).await {
+                Err(error) if error.is_retryable() => return Err(error.into()),
+                read => read,
+            };
+            let signed = read.map(|bytes| SignedCheckpoint::read(object.as_str(), &bytes));
+            match signed {
+                Ok(Ok(signed)) if self.is_ours(&signed) => ours.push(signed),
+                _ => others += 1,
             }
         }
+        if others > 0 {
+            let why = "that no SIGNING key of this deployment has signed";
+            self.notes.push(format!(
+                "{others} object(s) among the checkpoints at {destination} {why}"
+            ));
+        }
+        let from_start = ours.len() < LOOKED_AT;
         ours.reverse();
-        let from_start = listed.len() <= LOOKED_AT;
         let newest = newest(&ours, from_start);
         let gap = |error| {
             refused(format!(
@@ -309,54 +379,72 @@ impl Search {
             .is_some_and(|public| signed.verify(id, &public).is_ok())
     }
 
-    /// What the store knew beside keys: as the checkpoint names it, else the only one there is.
-    async fn contents(
+    /// What the store knew beside keys: what the checkpoint names, else all there are.
+    async fn deployments(
         &mut self,
-        services: &Services,
+        (name, place): (&DestinationName, &dyn Destination),
         opener: &Opener<'_>,
         deployment: Uuid,
-        checkpoint: Option<&FoundCheckpoint>,
-    ) -> Result<Contents, OperationError> {
-        let named = checkpoint.and_then(|one| one.states.deployment_bundle.clone());
-        let mut all = BTreeMap::new();
-        let names: Vec<_> = services.backups.names().cloned().collect();
-        for name in &names {
-            let Some(place) = services.backups.open(name)? else {
+        named: Option<&String>,
+    ) -> Result<(), DestinationError> {
+        for object in listed(place, &format!("deployments/{deployment}")).await? {
+            let is_meant = named.is_none_or(|named| named == object.as_str());
+            if !is_meant || self.contents.contains_key(object.as_str()) {
                 continue;
-            };
-            for object in listed(&*place, &format!("deployments/{deployment}")).await? {
-                let is_meant = named.as_ref().is_none_or(|named| named == object.as_str());
-                if !is_meant || all.contains_key(object.as_str()) {
+            }
+            let bytes = match place.read(&object).await {
+                Err(error) if error.is_retryable() => return Err(error),
+                Err(error) => {
+                    self.note(name, object.as_str(), &error);
                     continue;
                 }
-                let bytes = place.read(&object).await?;
-                let opened = DeploymentBundle::read(object.as_str(), &bytes)
-                    .map_err(|error| error.to_string())
-                    .and_then(|bundle| self.opens.deployment(opener, &bundle));
-                match opened.map(|held| serde_json::from_slice::<Contents>(&held)) {
-                    Ok(Ok(contents)) if contents.deployment == deployment => {
-                        all.insert(object.to_string(), contents);
-                    }
-                    Ok(_) => self.note(name, object.as_str(), &"it holds something else"),
-                    Err(error) => self.note(name, object.as_str(), &error),
+                Ok(bytes) => bytes,
+            };
+            let opened = DeploymentBundle::read(object.as_str(), &bytes)
+                .map_err(|error| error.to_string())
+                .and_then(|bundle| self.opens.deployment(opener, &bundle));
+            match opened.map(|held| serde_json::from_slice::<Contents>(&held)) {
+                Ok(Ok(contents)) if contents.deployment == deployment => {
+                    self.contents.insert(object.to_string(), contents);
                 }
+                Ok(_) => self.note(name, object.as_str(), &"it holds something else"),
+                Err(error) => self.note(name, object.as_str(), &error),
             }
         }
-        let count = all.len();
+        Ok(())
+    }
+
+    fn contents(&mut self, named: Option<&String>) -> Result<Contents, OperationError> {
+        let all = std::mem::take(&mut self.contents);
+        let names: Vec<_> = all.keys().cloned().collect();
         match all.into_values().next() {
-            Some(contents) if count == 1 => Ok(contents),
+            Some(contents) if names.len() == 1 => Ok(contents),
             _ => Err(refused(format!(
-                "expected one bundle of the deployment {}, which knows its keyrings and columns, found {count} that open{}",
-                match &named {
+                "expected one bundle of the deployment {}, which knows its keyrings and columns, found {} that open{}{}",
+                match named {
                     Some(named) => format!("that the newest checkpoint names, {named}"),
                     None => "as no checkpoint names one".to_owned(),
                 },
-                match self.notes.is_empty() {
-                    true => String::new(),
-                    false => format!(": {}", self.notes.join("; ")),
-                }
+                names.len(),
+                match names.len() {
+                    0 => String::new(),
+                    _ => format!(" ({}): take away all but the newest", names.join(", ")),
+                },
+                because(&self.notes)
             ))),
         }
+    }
+}
+
+/// The first of what was passed over.
+pub(crate) fn because(notes: &[String]) -> String {
+    let some: Vec<_> = notes.iter().take(5).cloned().collect();
+    match notes.len() {
+        0 => String::new(),
+        count if count > some.len() => {
+            format!(": {}; and {} more", some.join("; "), count - some.len())
+        }
+        _ => format!(": {}", some.join("; ")),
     }
 }
 

@@ -9,7 +9,7 @@ use rekey_store::{
 use serde_json::json;
 
 use super::{
-    finding::{Found, FoundKey, find, refused},
+    finding::{Found, FoundKey, because, find, refused},
     opening::Opener,
     rebuilding::wrap,
     whole::RestoredKey,
@@ -108,10 +108,7 @@ fn named(found: &Found, key: &KeyRef) -> Result<KeyId, OperationError> {
 }
 
 fn nothing(found: &Found, key: &KeyRef) -> OperationError {
-    let why = match found.notes.is_empty() {
-        true => String::new(),
-        false => format!("; {}", found.notes.join("; ")),
-    };
+    let why = because(&found.notes);
     refused(format!(
         "no bundle of key {key} opens at a destination that this process reaches{why}"
     ))

@@ -8,14 +8,17 @@ use rekey_runtime::crash;
 use rekey_store::{
     Unit,
     audit::{self, Record},
-    keyrings,
-    keys::{self, Key, Restored, suspension},
+    incidents, keyrings,
+    keys::{
+        self, Key, Restored,
+        suspension::{self, Suspension},
+    },
 };
 use serde::Serialize;
 use serde_json::json;
 
 use super::{
-    finding::{Found, find, refused},
+    finding::{Found, because, find, refused},
     opening::Opener,
     rebuilding::{columns, restore_keyrings, wrap},
     whole::CheckpointAge,
@@ -57,12 +60,13 @@ pub struct KeyChange {
 /// As [`reconcile_store`].
 pub async fn plan_reconcile(
     services: &Services,
+    incomplete: bool,
     principal: &Principal,
 ) -> Result<Reconciled, OperationError> {
     authorise(principal, Action::Restore)?;
-    let (found, because) = look(services).await?;
-    let steps = steps(services, &found).await?;
-    Ok(told(&found, because, &steps))
+    let (found, suspended) = look(services).await?;
+    let steps = steps(services, &found, &suspended, incomplete).await?;
+    Ok(told(&found, suspended.because, &steps))
 }
 
 /// Brings the store up to the newest checkpoint: keys that it does not know come back, states that it forgot are set, and
@@ -75,12 +79,13 @@ pub async fn plan_reconcile(
 pub async fn reconcile_store(
     services: &Services,
     desired: &Desired,
+    incomplete: bool,
     principal: &Principal,
 ) -> Result<Reconciled, OperationError> {
     authorise(principal, Action::Restore)?;
-    let (found, because) = look(services).await?;
-    let all = steps(services, &found).await?;
-    let told = told(&found, because, &all);
+    let (found, suspended) = look(services).await?;
+    let all = steps(services, &found, &suspended, incomplete).await?;
+    let told = told(&found, suspended.because, &all);
     let mut restored = Vec::new();
     for step in &all {
         if let Step::Restore(key) = step {
@@ -95,12 +100,13 @@ pub async fn reconcile_store(
     crash::point("reconcile.restored");
     new_primaries(services, desired, principal).await?;
     crash::point("reconcile.primaries");
+    // Before encryption goes on: what was cut short here is said again.
+    report_again(services, principal).await?;
     finish(services, &found, &told, principal).await?;
-    report_again(services, &told, principal).await?;
     Ok(told)
 }
 
-async fn look(services: &Services) -> Result<(Found, String), OperationError> {
+async fn look(services: &Services) -> Result<(Found, Suspension), OperationError> {
     let db = services.store.db();
     let suspended = suspension::suspension(db).await?;
     let suspended = suspended.ok_or_else(|| {
@@ -110,11 +116,11 @@ async fn look(services: &Services) -> Result<(Found, String), OperationError> {
     let found = find(services, Some(deployment), &Opener::MasterKey).await?;
     if found.checkpoint.is_none() {
         return Err(refused(format!(
-            "no checkpoint of this deployment was found at a destination that this process reaches; {}",
-            found.notes.join("; ")
+            "no checkpoint of this deployment was found at a destination that this process reaches{}",
+            because(&found.notes)
         )));
     }
-    Ok((found, suspended.because))
+    Ok((found, suspended))
 }
 
 /// What is to be done with a key.
@@ -125,7 +131,12 @@ enum Step {
     Take(Box<Key>, KeyState, Option<chrono::DateTime<chrono::Utc>>),
 }
 
-async fn steps(services: &Services, found: &Found) -> Result<Vec<Step>, OperationError> {
+async fn steps(
+    services: &Services,
+    found: &Found,
+    suspended: &Suspension,
+    incomplete: bool,
+) -> Result<Vec<Step>, OperationError> {
     let db = services.store.db();
     let checkpoint = found.checkpoint.as_ref();
     let records = checkpoint.map_or(&[][..], |one| &one.states.keys);
@@ -133,12 +144,19 @@ async fn steps(services: &Services, found: &Found) -> Result<Vec<Step>, Operatio
     for keyring in keyrings::all(db).await? {
         for key in keys::of_keyring(db, keyring.id).await? {
             known.insert(key.id);
+            // What was made since is used as this store says, and of an earlier attempt.
+            if key.created_at > suspended.at {
+                continue;
+            }
             let record = records.iter().find(|record| record.key_id == key.id);
             if let Some(state) = becomes(&key, record) {
                 let reported_at = record.and_then(|record| record.reported_at);
                 steps.push(Step::Take(Box::new(key), state, reported_at));
             }
         }
+    }
+    if !incomplete {
+        found.refuse_incomplete(&known)?;
     }
     let lost = found.keys.keys().filter(|id| !known.contains(id));
     steps.extend(lost.map(|id| Step::Restore(*id)));
@@ -168,9 +186,21 @@ async fn apply(unit: &Unit, steps: &[Step], restored: Vec<Restored>) -> Result<(
     let mut in_order = restored;
     in_order.sort_by_key(|key| (key.keyring, key.version));
     for key in in_order {
-        keys::insert_restored(unit, key).await?;
+        let version = free_version(unit, &key).await?;
+        keys::insert_restored(unit, Restored { version, ..key }).await?;
     }
     Ok(())
+}
+
+/// Its own, unless a key that was made since the store went back has it: then the next. A version is a name.
+async fn free_version(unit: &Unit, key: &Restored) -> Result<u32, OperationError> {
+    let there = keys::of_keyring(unit.db(), key.keyring).await?;
+    let is_taken = there.iter().any(|one| one.version == key.version);
+    let last = there.last().map_or(0, |one| one.version);
+    Ok(match is_taken {
+        true => last + 1,
+        false => key.version,
+    })
 }
 
 /// The record says what was lost, and encryption goes on.
@@ -198,26 +228,29 @@ async fn finish(
     Ok(unit.commit().await?)
 }
 
-/// What stands under keys that had been reported is moved again: the rotations that did so may be among what was lost.
-async fn report_again(
-    services: &Services,
-    told: &Reconciled,
-    principal: &Principal,
-) -> Result<(), OperationError> {
-    let compromised = |change: &&KeyChange| change.becomes == KeyState::Compromised;
-    for change in told.changes.iter().filter(compromised) {
-        let report = Report {
-            key: KeyRef::Id(change.key_id),
-            reason: "a checkpoint says that it was reported before the store was rolled back"
-                .to_owned(),
-            since: None,
-        };
-        report_compromise(services, &report, principal).await?;
+/// What stands under keys that had been reported is moved again: the rotations that did so, and their incidents, may be
+/// among what was lost.
+async fn report_again(services: &Services, principal: &Principal) -> Result<(), OperationError> {
+    let db = services.store.db();
+    for keyring in keyrings::all(db).await? {
+        for key in keys::of_keyring(db, keyring.id).await? {
+            let is_known = incidents::latest_of_key(db, key.id).await?.is_some();
+            if key.state != KeyState::Compromised || is_known {
+                continue;
+            }
+            let report = Report {
+                key: KeyRef::Id(key.id),
+                reason: "a checkpoint says that it was reported before the store was rolled back"
+                    .to_owned(),
+                since: None,
+            };
+            report_compromise(services, &report, principal).await?;
+        }
     }
     Ok(())
 }
 
-fn told(found: &Found, because: String, steps: &[Step]) -> Reconciled {
+fn told(found: &Found, why: String, steps: &[Step]) -> Reconciled {
     let name = |id: KeyId| found.name(id);
     let change = |step: &Step| match step {
         Step::Restore(id) => KeyChange {
@@ -235,7 +268,7 @@ fn told(found: &Found, because: String, steps: &[Step]) -> Reconciled {
     };
     let checkpoint = found.checkpoint.as_ref();
     Reconciled {
-        because,
+        because: why,
         checkpoint: CheckpointAge::of(checkpoint.expect("looked for before")),
         changes: steps.iter().map(change).collect(),
         notes: found.notes.clone(),

@@ -1,5 +1,7 @@
 //! `restore --all`: a deployment whose store is lost, and perhaps its KMS too, is made again from what destinations keep.
 
+use std::collections::HashSet;
+
 use rekey_backups::{RecoveryKey, Share, combine};
 use rekey_domain::{DestinationName, KeyId, KeyState, Principal};
 use rekey_runtime::crash;
@@ -7,14 +9,14 @@ use rekey_store::{
     Unit,
     audit::{self, AuditPen, Record},
     keyrings,
-    keys::suspension,
+    keys::{self, suspension},
 };
 use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
 use super::{
-    finding::{Found, FoundCheckpoint, find, refused},
+    finding::{Found, FoundCheckpoint, because, find, refused},
     opening::Opener,
     rebuilding::{fill, without_keyring, wrapped},
 };
@@ -93,6 +95,8 @@ pub struct HowToRestore {
     pub shares: Vec<Share>,
     /// Whether to go on where no checkpoint tells the states of keys.
     pub without_checkpoint: bool,
+    /// Whether to go on where keys that a checkpoint knows do not come back.
+    pub incomplete: bool,
 }
 
 /// What [`restore_store`] would bring back.
@@ -134,7 +138,7 @@ pub async fn restore_store(
     }
     new_primaries(services, desired, principal).await?;
     crash::point("restore.primaries");
-    let told = told(&found);
+    let told = standing(services, told(&found)).await?;
     let pen = services.pen(principal).await?;
     let unit = services.store.begin().await?;
     suspension::resume(&unit).await?;
@@ -159,9 +163,13 @@ async fn look(services: &Services, how: &HowToRestore) -> Result<(Found, bool), 
         )));
     }
     if found.checkpoint.is_none() && !how.without_checkpoint {
-        return Err(refused(
-            "no checkpoint of this deployment was found, so nobody knows which keys were reported or destroyed; with --without-checkpoint they all come back as INACTIVE".to_owned(),
-        ));
+        return Err(refused(format!(
+            "no checkpoint of this deployment was found that is to be believed, so nobody knows which keys were reported or destroyed; with --without-checkpoint they all come back as INACTIVE{}",
+            because(&found.notes)
+        )));
+    }
+    if !how.incomplete {
+        found.refuse_incomplete(&HashSet::new())?;
     }
     let is_filled = is_filled(services, &found).await?;
     Ok((found, is_filled))
@@ -181,7 +189,7 @@ async fn is_filled(services: &Services, found: &Found) -> Result<bool, Operation
     };
     if there != found.deployment {
         return Err(refused(format!(
-            "the store is that of deployment {there}, and the bundles are of {}: restore into an empty store, made by rekey migrate",
+            "the store is that of deployment {there}, and the bundles are of {}: restore into a store that is empty, another database or of SQLite another state directory",
             found.deployment
         )));
     }
@@ -191,6 +199,22 @@ async fn is_filled(services: &Services, found: &Found) -> Result<bool, Operation
             "the store is that of deployment {there} already: nothing is to be restored into it; a key of it that is lost comes back by rekey restore KEY"
         ))),
     }
+}
+
+/// What an earlier attempt made already did not come back.
+async fn standing(
+    services: &Services,
+    told: RestoredStore,
+) -> Result<RestoredStore, OperationError> {
+    let mut keys = Vec::new();
+    for key in told.keys {
+        let stored = keys::find(services.store.db(), key.key_id).await?;
+        let is_new = |key: &keys::Key| matches!(key.state, KeyState::Active | KeyState::Pending);
+        if !stored.as_ref().is_some_and(is_new) {
+            keys.push(key);
+        }
+    }
+    Ok(RestoredStore { keys, ..told })
 }
 
 async fn record(

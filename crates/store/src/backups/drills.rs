@@ -6,6 +6,7 @@ use sea_orm::{
     ActiveModelTrait,
     ActiveValue::{Set, Unchanged},
     ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
+    sea_query::Expr,
 };
 use uuid::Uuid;
 
@@ -154,6 +155,7 @@ pub async fn first_proof(
 /// # Errors
 /// [`StoreError`] of the database.
 pub async fn note(unit: &Unit, new: NewDrill<'_>) -> Result<bool, StoreError> {
+    date_back(unit, &new).await?;
     let before = of_key(unit.db(), new.key).await?;
     let here: Vec<_> = before
         .iter()
@@ -196,6 +198,18 @@ pub async fn note(unit: &Unit, new: NewDrill<'_>) -> Result<bool, StoreError> {
         drill::Entity::delete_by_id(old.id).exec(unit.db()).await?;
     }
     Ok(here.first().map(|last| last.problem) != Some(new.problem))
+}
+
+/// What is dated ahead of the clock would stand before what is found now for ever.
+async fn date_back(unit: &Unit, new: &NewDrill<'_>) -> Result<(), StoreError> {
+    drill::Entity::update_many()
+        .col_expr(drill::Column::LastAt, Expr::value(unit.now()))
+        .filter(drill::Column::KeyId.eq(Id(new.key)))
+        .filter(drill::Column::Destination.eq(new.destination.as_str()))
+        .filter(drill::Column::LastAt.gt(unit.now()))
+        .exec(unit.db())
+        .await?;
+    Ok(())
 }
 
 fn number(value: u64) -> i64 {

@@ -5,7 +5,7 @@ use std::fs;
 use rekey_envelope::decode_base64;
 use rekey_tests::support::until;
 
-use super::{alert, all_proved, backup_of, bundle, no_alert, quick, up};
+use super::{alert, all_proved, backup_of, backups, bundle, no_alert, quick, up};
 use crate::command_line::Desk;
 
 #[test]
@@ -267,6 +267,14 @@ async fn another_place_under_the_same_name_proves_nothing_and_is_filled() {
     let verified = desk.rekey(&["backups", "verify"], b"");
     assert_eq!(verified.code, 3);
     assert!(
+        verified.stderr.contains("the destination is not there"),
+        "{}",
+        verified.stderr
+    );
+    fs::create_dir(desk.file("other")).unwrap();
+    let verified = desk.rekey(&["backups", "verify"], b"");
+    assert_eq!(verified.code, 3);
+    assert!(
         verified.stderr.contains("names another place"),
         "{}",
         verified.stderr
@@ -304,4 +312,102 @@ fn whoever_cannot_look_says_so_and_writes_nothing_down() {
     );
     assert_eq!(backup_of(&desk, "phi/1")["problem"], before["problem"]);
     assert_eq!(backup_of(&desk, "phi/1")["tried_at"], before["tried_at"]);
+}
+
+/// Without its seal to the RECOVERY key a newer bundle is worth less than an older one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bundles_that_a_recovery_key_opens_stay_while_the_newest_has_no_such_seal() {
+    let desk = quick("");
+    assert_eq!(desk.rekey(&["init"], b"").code, 0);
+    let to = desk.file("shares");
+    let split = ["recovery", "split", "--to", to.to_str().unwrap()];
+    assert_eq!(desk.rekey(&split, b"").code, 0);
+    let engine = up(&desk);
+    until("the seal to the RECOVERY key", async || {
+        let sealed = backup_of(&desk, "phi/1")["recovery"].is_string();
+        (sealed && backup_of(&desk, "phi/1")["problem"].is_null()).then_some(())
+    })
+    .await;
+    all_proved(&desk).await;
+    engine.terminate().await;
+    let sealed = bundle(&desk, "phi/1");
+    fs::remove_file(desk.file("state/recovery.fingerprint")).unwrap();
+    let engine = up(&desk);
+    until("a bundle without the seal", async || {
+        let newest = backup_of(&desk, "phi/1");
+        (newest["recovery"].is_null() && newest["is_fresh"] == true).then_some(())
+    })
+    .await;
+    engine.terminate().await;
+    let pruned = desk.rekey(&["backups", "prune", "--keep", "1"], b"");
+    assert_eq!(pruned.code, 3, "{}", pruned.stdout);
+    assert!(
+        pruned.stderr.contains("a RECOVERY key opens"),
+        "{}",
+        pruned.stderr
+    );
+    assert!(sealed.exists());
+}
+
+/// A proof has an end, and a row that somebody altered is none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proof_that_is_old_dated_ahead_or_anothers_is_none() {
+    let desk = quick("");
+    assert_eq!(desk.rekey(&["init"], b"").code, 0);
+    let engine = up(&desk);
+    all_proved(&desk).await;
+    engine.terminate().await;
+    assert_eq!(desk.rekey(&["backups", "list"], b"").code, 0);
+    for time in ["2020-01-01T01:00:00+00:00", "2199-01-01T01:00:00+00:00"] {
+        desk.on_store(&format!("UPDATE drill SET last_at = '{time}'"));
+        let listed = desk.rekey(&["backups", "list"], b"");
+        assert_eq!(listed.code, 3, "{time}");
+        let engine = up(&desk);
+        until("fresh proofs", async || {
+            (desk.rekey(&["backups", "list"], b"").code == 0).then_some(())
+        })
+        .await;
+        engine.terminate().await;
+    }
+    desk.on_store(
+        "UPDATE backup SET key_id = (SELECT max(key_id) FROM key) WHERE key_id = (SELECT min(key_id) FROM key)",
+    );
+    let engine = up(&desk);
+    until("the row to be its key's again", async || {
+        let all = backups(&desk);
+        all.iter().all(|one| !one["bundle"].is_null()).then_some(())
+    })
+    .await;
+    all_proved(&desk).await;
+    engine.terminate().await;
+}
+
+/// What is declared under a name that was taken away is another place until it is looked at.
+#[test]
+fn a_destination_that_is_declared_again_has_no_proofs() {
+    let desk = quick("");
+    let config = fs::read_to_string(desk.file("rekey.toml")).unwrap();
+    let with = |places: &[&str]| {
+        let section = |place: &&str| {
+            let url = desk.file(place).display().to_string();
+            format!("\n[[destination]]\nname = \"{place}\"\nurl = \"file://{url}\"\n")
+        };
+        let sections: Vec<_> = places.iter().map(section).collect();
+        desk.configure(&format!("{config}{}", sections.concat()));
+    };
+    with(&["one", "two"]);
+    assert_eq!(desk.rekey(&["init"], b"").code, 0);
+    let proved = |at: &str| {
+        let all = backups(&desk).into_iter();
+        let mut here = all.filter(|one| one["destination"] == at && one["key"] == "phi/1");
+        here.next().map(|one| one["proved_at"].is_string())
+    };
+    assert_eq!(proved("two"), Some(true));
+    with(&["one"]);
+    assert_eq!(desk.rekey(&["apply"], b"").code, 0);
+    assert_eq!(proved("two"), None);
+    with(&["one", "two"]);
+    assert_eq!(desk.rekey(&["apply"], b"").code, 0);
+    assert_eq!(proved("two"), Some(false));
+    assert_eq!(proved("one"), Some(true));
 }

@@ -76,3 +76,58 @@ async fn another_deployments_store_is_left_alone() {
     assert_eq!(refused.code, 4, "{}", refused.stdout);
     assert_eq!(super::states(&other), before);
 }
+
+/// A restore that is not whole is never said to be.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_a_checkpoint_knows_and_no_bundle_brings_back_is_named() {
+    let desk = kept().await;
+    lose_the_store_but_keep(&desk, "phi/1").await;
+    let refused = desk.rekey(&["restore", "--all"], b"");
+    assert_eq!(refused.code, 4, "{}", refused.stdout);
+    assert!(
+        refused.stderr.contains("no bundle brings back"),
+        "{}",
+        refused.stderr
+    );
+    let restored = desk.rekey(&["restore", "--all", "--incomplete"], b"");
+    assert_eq!(restored.code, 0, "{}", restored.stderr);
+}
+
+/// The store is gone, and every bundle of a key too.
+async fn lose_the_store_but_keep(desk: &Desk, key: &str) {
+    let bundle = crate::backups::bundle(desk, key);
+    fs::remove_dir_all(bundle.parent().unwrap()).unwrap();
+    lose_the_store(desk);
+}
+
+/// What others put at a destination, and a destination that is not there, keep nothing from coming back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hostile_objects_and_a_destination_that_is_away_stop_no_restore() {
+    let desk = kept().await;
+    lose_the_store(&desk);
+    let bundles = desk.file("state/backups/bundles/00000001");
+    fs::create_dir_all(&bundles).unwrap();
+    let huge = fs::File::create(bundles.join(format!("{}.json", "0".repeat(64)))).unwrap();
+    huge.set_len(3 << 30).unwrap();
+    let newest = checkpoints(&desk).pop().unwrap();
+    for at in 0..30 {
+        fs::copy(&newest, newest.with_file_name(format!("9{at:019}.jws"))).unwrap();
+    }
+    let config = fs::read_to_string(desk.file("rekey.toml")).unwrap();
+    let section = |name: &str, place: &str| {
+        let url = desk.file(place).display().to_string();
+        format!("\n[[destination]]\nname = \"{name}\"\nurl = \"file://{url}\"\n")
+    };
+    desk.configure(&format!(
+        "{config}{}{}",
+        section("local", "state/backups"),
+        section("away", "not/mounted")
+    ));
+    let restored = desk.rekey(&["restore", "--all"], b"");
+    assert_eq!(restored.code, 0, "{}", restored.stderr);
+    assert!(
+        restored.stderr.contains("destination away is left out"),
+        "{}",
+        restored.stderr
+    );
+}

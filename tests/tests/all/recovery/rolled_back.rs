@@ -2,8 +2,12 @@
 
 use std::{fs, path::PathBuf};
 
-use rekey_testkit::{TestDatabase, services};
-use rekey_tests::{process::Process, support::until};
+use rekey_testkit::services;
+use rekey_tests::{
+    process::Process,
+    roles::{Database, OWNER},
+    support::until,
+};
 use serde_json::Value;
 
 use super::{admit, assert_all_open, checkpoints, encrypt, known_as, state, states};
@@ -136,6 +140,49 @@ async fn a_reconciliation_that_is_killed_is_ended_by_the_next() {
     assert_eq!(state(&desk, "phi/1"), "COMPROMISED");
     assert_eq!(encrypt(&desk, "1").code, 0);
     assert_eq!(desk.rekey(&["audit", "verify"], b"").code, 0);
+    // However often it was cut short, what had been reported is moved again, and new keys were made once.
+    let incidents = desk.rekey(&["--output", "json", "incidents", "list"], b"");
+    assert!(
+        incidents.stdout.contains("\"phi/1\""),
+        "{}",
+        incidents.stdout
+    );
+    assert_eq!(state(&desk, "phi/4"), "ACTIVE");
+}
+
+/// Work that was done since the store went back made other keys under the same versions.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_histories_are_kept_where_each_made_a_key_of_one_version() {
+    let desk = rolled_back().await;
+    let reported = desk.rekey(&["compromise", "phi/1", "--reason", "leaked again"], b"");
+    assert_eq!(reported.code, 0, "{}", reported.stderr);
+    assert_eq!(desk.rekey(&["init"], b"").code, 0);
+    assert_eq!(state(&desk, "phi/3"), "PENDING");
+    let engine = up(&desk);
+    suspended(&desk).await;
+    let reconciled = desk.rekey(&["restore", "--reconcile"], b"");
+    assert_eq!(reconciled.code, 0, "{}", reconciled.stderr);
+    let of_phi = states(&desk).into_iter();
+    let of_phi: Vec<_> = of_phi.filter(|(key, _)| key.starts_with("phi/")).collect();
+    // 1 and 2, and 3 twice, of which one has another name now; the new primary and its standby.
+    assert_eq!(of_phi.len(), 6, "{of_phi:?}");
+    all_proved(&desk).await;
+    assert_all_open(&desk);
+    engine.terminate().await;
+}
+
+/// One object that nobody can read, put where the newest checkpoint would be, hides nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_read_among_checkpoints_hides_no_roll_back() {
+    let desk = rolled_back().await;
+    let newest = checkpoints(&desk).pop().unwrap();
+    let huge = fs::File::create(newest.with_file_name(format!("{}.jws", "9".repeat(20)))).unwrap();
+    huge.set_len(9 << 20).unwrap();
+    fs::create_dir(newest.with_file_name(format!("{}.jws", "8".repeat(20)))).unwrap();
+    let engine = up(&desk);
+    suspended(&desk).await;
+    engine.terminate().await;
+    assert_eq!(desk.rekey(&["restore", "--reconcile"], b"").code, 0);
 }
 
 /// Whoever may create at a destination can stop nobody's encryption with what we did not sign.
@@ -187,10 +234,10 @@ async fn on_server(sql: &str) -> Result<(), sqlx::Error> {
 /// The database goes back in time under workers that live on, as where a point in time was restored.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgresql_that_goes_back_under_live_workers_is_noticed_within_a_minute() {
-    let database = TestDatabase::create().await;
+    let database = Database::create(OWNER).await;
     let desk = quick("");
     let config = fs::read_to_string(desk.file("rekey.toml")).unwrap();
-    let url = database.url();
+    let url = database.url_as(OWNER);
     desk.configure(&format!(
         "[store]\nurl = \"{url}\"\n{config}\n[[destination]]\nname = \"vault\"\nurl = \"file://{}\"\n",
         desk.file("state/backups").display()

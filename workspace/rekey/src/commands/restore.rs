@@ -42,6 +42,9 @@ pub struct Args {
     /// Go on though no checkpoint tells which keys were reported or destroyed.
     #[arg(long, requires = "all")]
     without_checkpoint: bool,
+    /// Go on though keys that a checkpoint knows do not come back: values under them will not open.
+    #[arg(long, conflicts_with = "key")]
+    incomplete: bool,
     /// Say what would be done, and do nothing.
     #[arg(long)]
     plan: bool,
@@ -59,7 +62,7 @@ impl Args {
 pub async fn run(args: &Args, app: &App) -> anyhow::Result<Exit> {
     match &args.key {
         Some(key) => one(key, args, app).await,
-        None if args.reconcile => reconcile(args.plan, app).await,
+        None if args.reconcile => reconcile(args, app).await,
         None => all(args, app).await,
     }
 }
@@ -69,6 +72,7 @@ async fn all(args: &Args, app: &App) -> anyhow::Result<Exit> {
         deployment: args.deployment,
         shares: read_shares(&args.with_shares)?,
         without_checkpoint: args.without_checkpoint,
+        incomplete: args.incomplete,
     };
     let restored = match args.plan {
         true => plan_restore(&app.services, &how, &app.principal).await?,
@@ -112,10 +116,11 @@ async fn one(key: &KeyRef, args: &Args, app: &App) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-async fn reconcile(plan: bool, app: &App) -> anyhow::Result<Exit> {
+async fn reconcile(args: &Args, app: &App) -> anyhow::Result<Exit> {
+    let (services, incomplete, plan) = (&app.services, args.incomplete, args.plan);
     let reconciled = match plan {
-        true => plan_reconcile(&app.services, &app.principal).await?,
-        false => reconcile_store(&app.services, &app.desired, &app.principal).await?,
+        true => plan_reconcile(services, incomplete, &app.principal).await?,
+        false => reconcile_store(services, &app.desired, incomplete, &app.principal).await?,
     };
     if app.output == Output::Json {
         let said = json!({ "reconciled": reconciled, "planned": plan });
