@@ -2,10 +2,9 @@
 
 use std::{fs, path::PathBuf};
 
-use rekey_testkit::services;
 use rekey_tests::{
     process::Process,
-    roles::{Database, OWNER},
+    roles::{Database, OWNER, server},
     support::until,
 };
 use serde_json::Value;
@@ -224,7 +223,7 @@ async fn a_checkpoint_that_nobody_of_ours_signed_suspends_nothing() {
 
 /// Runs SQL on the server's own database, as nobody may be connected to the one that is renamed.
 async fn on_server(sql: &str) -> Result<(), sqlx::Error> {
-    let pool = sqlx::PgPool::connect(&services::url(services::POSTGRES)).await?;
+    let pool = sqlx::PgPool::connect(&server()).await?;
     let sql = sqlx::AssertSqlSafe(sql.to_owned());
     let done = sqlx::raw_sql(sql).execute(&pool).await.map(drop);
     pool.close().await;
