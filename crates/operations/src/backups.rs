@@ -13,6 +13,7 @@ pub(crate) mod recognising;
 pub(crate) mod recovery;
 pub(crate) mod request;
 pub(crate) mod restoring;
+pub(crate) mod sealed_anew;
 pub(crate) mod sealing;
 mod states;
 pub(crate) mod storing;

@@ -60,6 +60,9 @@ pub enum OperationError {
     /// A safety rule forbids it.
     #[error("refused: {0}")]
     Refused(String),
+    /// It waits for other work of ours. Retrying helps.
+    #[error("waits: {0}")]
+    NotYet(String),
     /// Our updates of a table would have effects that nobody declared.
     #[error("table {table} {problem}; then rekey apply, or take away what was found")]
     Unsaid {
@@ -100,6 +103,7 @@ impl OperationError {
             Self::Client(error) => error.is_retryable(),
             Self::Broker(error) => error.is_retryable(),
             Self::Destination(error) => error.is_retryable(),
+            Self::NotYet(_) => true,
             Self::SignsOnly(_)
             | Self::Certificate(_)
             | Self::NotASigningKey(_)
@@ -125,7 +129,10 @@ impl OperationError {
         };
         match self {
             Self::Kms(error) | Self::Client(ClientError::Kms(error)) => kms(error),
-            Self::Client(ClientError::Lease(LeaseError::OutOfReach { .. })) => true,
+            Self::Client(ClientError::Lease(
+                LeaseError::OutOfReach { .. } | LeaseError::Suspended { .. },
+            ))
+            | Self::NotYet(_) => true,
             Self::Source(error) => {
                 matches!(error, OutOfReach { .. } | DiskFull { .. } | Standby { .. })
             }

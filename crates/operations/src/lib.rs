@@ -29,6 +29,7 @@ pub use backups::{
     pruning::{Left, Pruned, Pruning, plan_pruning, prune_backups},
     recovery::{SplitRecoveryKey, keep_recovery_key, split_recovery_key},
     request::{BackupsRequested, request_backups},
+    sealed_anew::not_sealed_under,
     views::{
         BackupView, BundleView, DeploymentBackupView, DestinationView, DrillView, KeyBackups,
         RecoveryKeyView, backup_views, deployment_backup_views, destination_views, key_backups,

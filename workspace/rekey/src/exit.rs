@@ -103,6 +103,7 @@ fn of_operation(error: &OperationError) -> Exit {
         OperationError::Source(error) => of_source(error),
         OperationError::Client(error) => of_client(error),
         OperationError::Broker(error) => of_broker(error),
+        OperationError::NotYet(_) => Exit::OutOfReach,
         OperationError::Destination(error) if error.is_retryable() => Exit::OutOfReach,
         OperationError::Destination(_) => Exit::Failed,
         OperationError::NotAllowed { .. }

@@ -1,8 +1,8 @@
 //! The steps after the grace period: sweep, count, and complete with a certificate.
 
 use chrono::{DateTime, Utc};
-use rekey_domain::{AlertKind, Found, KeyId, KeyState, Worker};
-use rekey_operations::{CensusRow, OperationError, census_of_columns};
+use rekey_domain::{AlertKind, Found, KeyId, KeyState, Purpose, Worker};
+use rekey_operations::{CensusRow, OperationError, census_of_columns, not_sealed_under};
 use rekey_runtime::crash;
 use rekey_sources::SourceError;
 use rekey_store::{
@@ -136,6 +136,7 @@ async fn next_pass(
 
 /// Nothing is left below the target.
 pub async fn complete(advance: &Advance<'_>) -> Result<(), OperationError> {
+    refuse_unsealed(advance).await?;
     let pen = advance.services.pen(&Worker::Rotator.principal()).await?;
     let db = advance.services.store.db();
     let now = advance.services.store.now().await?;
@@ -163,6 +164,22 @@ pub async fn complete(advance: &Advance<'_>) -> Result<(), OperationError> {
     crash::point("rotator.completed");
     tracing::info!(rotation = %advance.rotation.id, %kind, "rotation completed");
     Ok(())
+}
+
+/// What a BACKUP key seals is no row of a source: it is left behind until the verifier has sealed and proved it anew.
+async fn refuse_unsealed(advance: &Advance<'_>) -> Result<(), OperationError> {
+    let target = advance.rotation.target_key_id;
+    let Some(target) = target.filter(|_| advance.keyring.purpose == Purpose::Backup) else {
+        return Ok(());
+    };
+    let left = not_sealed_under(advance.services.store.db(), target).await?;
+    let Some(first) = left.first() else {
+        return Ok(());
+    };
+    Err(OperationError::NotYet(format!(
+        "bundles of {} key(s) are not proved under the new BACKUP key yet, {first} among them: the backup-verifier does it, rekey backups list says how far it is",
+        left.len()
+    )))
 }
 
 /// Raises and clears alerts by the last census: for keys that no value of ours should be under. It also counted what is

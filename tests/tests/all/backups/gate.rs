@@ -154,3 +154,36 @@ async fn a_compromised_backup_key_is_not_said_to_have_exposed_nothing() {
     .await;
     engine.terminate().await;
 }
+
+/// What a BACKUP key seals are bundles: its rotation is over when each key has a proved one under the new key.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotation_of_backup_is_over_when_every_key_is_sealed_anew_and_proved() {
+    let desk = quick("");
+    let config = fs::read_to_string(desk.file("rekey.toml")).unwrap();
+    let keyring = format!("[[keyring]]\nname = \"backup\"\npurpose = \"BACKUP\"\n{QUICK}");
+    desk.configure(&format!("{config}\n{keyring}"));
+    assert_eq!(desk.rekey(&["init"], b"").code, 0);
+    let engine = up(&desk);
+    all_proved(&desk).await;
+    let rotated = desk.rekey(&["rotate", "backup", "--wait"], b"");
+    assert_eq!(rotated.code, 0, "{} {}", rotated.stdout, rotated.stderr);
+    for key in ["audit/1", "phi/1", "phi/2", "signing/1"] {
+        let of_key = backup_of(&desk, key);
+        assert_eq!(of_key["backup_key"], "backup/2", "{of_key}");
+        assert!(of_key["problem"].is_null(), "{of_key}");
+    }
+    // A BACKUP key's own bundle follows the master key.
+    let before = backup_of(&desk, "backup/2")["bundle"].clone();
+    let replaced = desk.rekey(&["master", "rotate"], b"");
+    assert_eq!(replaced.code, 0, "{}", replaced.stderr);
+    until(
+        "the BACKUP key under the new master key to be stored",
+        async || {
+            let now = backup_of(&desk, "backup/2");
+            (now["bundle"] != before && now["problem"].is_null()).then_some(())
+        },
+    )
+    .await;
+    all_proved(&desk).await;
+    engine.terminate().await;
+}

@@ -3,11 +3,12 @@
 use std::collections::{HashMap, HashSet};
 
 use rekey_client::ClientError;
-use rekey_domain::{KeyId, KeyName};
+use rekey_domain::{KeyId, KeyName, Purpose};
 use rekey_envelope::CheckValue;
 use rekey_kms::{EncryptionContext, WrappedKey};
 use rekey_store::{
     StoreError,
+    backups::bundles,
     keyrings::{self, Keyring},
     keys::{self, Key, StoredKey},
 };
@@ -90,6 +91,8 @@ impl<'a> Rewrapping<'a> {
         let keyrings = keyrings::all(db).await?.into_iter();
         self.keyrings = keyrings.map(|keyring| (keyring.id, keyring)).collect();
         keys.retain(|key| which(key) && !self.handled.contains(&key.id));
+        // What opens bundles first.
+        keys.sort_by_key(|key| self.keyring(key).purpose != Purpose::Backup);
         Ok(keys)
     }
 
@@ -147,6 +150,10 @@ impl<'a> Rewrapping<'a> {
         let services = self.services;
         let unit = services.store.begin().await?;
         keys::rewrap(&unit, key, wrapped.into(), master_key).await?;
+        if self.keyring(key).purpose == Purpose::Backup {
+            // Its bundle holds it as the master key before wrapped it.
+            bundles::want(&unit, key.id).await?;
+        }
         Ok(unit.commit().await?)
     }
 
