@@ -209,7 +209,7 @@ async fn standing(
     let mut keys = Vec::new();
     for key in told.keys {
         let stored = keys::find(services.store.db(), key.key_id).await?;
-        let is_new = |key: &keys::Key| matches!(key.state, KeyState::Active | KeyState::Pending);
+        let is_new = |one: &keys::Key| matches!(one.state, KeyState::Active | KeyState::Pending);
         if !stored.as_ref().is_some_and(is_new) {
             keys.push(key);
         }
