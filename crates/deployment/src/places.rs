@@ -187,13 +187,8 @@ impl Places {
         &self,
         principal: Principal,
     ) -> Result<(Services, Option<Change>), OperationError> {
-        self.create()?;
-        let url = self.store_url(true);
-        let store = Store::connect_within(&url, self.config.store.connections).await?;
-        store.migrate().await?;
-        self.declare().await?;
+        let store = self.made_store().await?;
         let is_new = keys::wrapped(store.db()).await?.is_empty();
-        store.check_schema().await?;
         let services = self.look(store.clone(), principal.clone()).await?;
         if !is_new {
             refuse_lost(&services).await?;
@@ -215,13 +210,19 @@ impl Places {
     /// # Errors
     /// As [`Places::connect`], the KMS aside.
     pub async fn make_store(&self, principal: Principal) -> Result<Services, OperationError> {
+        let store = self.made_store().await?;
+        self.look(store, principal).await
+    }
+
+    /// What is missing of the directory, the store and the broker's queues is made.
+    async fn made_store(&self) -> Result<Store, OperationError> {
         self.create()?;
         let url = self.store_url(true);
         let store = Store::connect_within(&url, self.config.store.connections).await?;
         store.migrate().await?;
         self.declare().await?;
         store.check_schema().await?;
-        self.look(store, principal).await
+        Ok(store)
     }
 
     /// The local KMS, if it is the one that is configured.

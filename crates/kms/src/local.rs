@@ -148,14 +148,15 @@ impl Kms for LocalKms {
         &self,
         context: &EncryptionContext,
     ) -> Result<GeneratedKey, KmsError> {
-        let file = self.read().await?;
-        let master_key = enabled(file.current())?;
         let material = KeyMaterial::generate();
-        let wrapped = wrapping::wrap(master_key, &material, context)?;
+        let RewrappedKey {
+            wrapped,
+            master_key,
+        } = self.wrap(&material, context).await?;
         Ok(GeneratedKey {
             material,
             wrapped,
-            master_key: master_key.id.to_string(),
+            master_key,
         })
     }
 

@@ -194,7 +194,7 @@ pub(crate) async fn lost_and_found(
 }
 
 /// `checkpoint/NUMBER/ENTRY/HASH`.
-pub(crate) fn read_subject(subject: &str) -> Option<LostAndFound> {
+fn read_subject(subject: &str) -> Option<LostAndFound> {
     let mut parts = subject.strip_prefix("checkpoint/")?.split('/');
     let (counter, entry) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
     Some(LostAndFound { counter, entry })

@@ -239,7 +239,7 @@ async fn note(
 }
 
 /// The row of a checkpoint that stands at a destination.
-pub(crate) fn new_row(destination: &DestinationName, signed: &SignedCheckpoint) -> NewCheckpoint {
+fn new_row(destination: &DestinationName, signed: &SignedCheckpoint) -> NewCheckpoint {
     let checkpoint = signed.claims();
     NewCheckpoint {
         destination: destination.clone(),
